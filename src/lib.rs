@@ -1,0 +1,1 @@
+//! Keepstep keeps every device of a chat user in step.

@@ -1,0 +1,2 @@
+//! The `keepstep` command.
+fn main() {}
