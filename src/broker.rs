@@ -1,0 +1,234 @@
+//! The broker: one durable queue per (chat, device), its backlog and its live feed.
+//!
+//! # The contract, in words
+//!
+//! Two variants keep it: [`nsq::NsqBroker`] (a chat is a topic, a device a channel on it) and
+//! [`embedded::EmbeddedBroker`] (queues in this process's memory).
+//!
+//! - **Provision first.** A queue gets what is published after [`Broker::provision`] returned, and that creation
+//!   survives a crash of the broker.
+//! - **At least once, mostly in order.** A published message reaches every queue of the chat, maybe twice, maybe out of
+//!   order, and may be lost in a crash: order, uniqueness and the healing of losses are the session's (`session::feed`).
+//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once.
+//! - **A subscription is a value.** Dropping it ends it and gives back what it holds; it never brings back a queue that
+//!   was removed: it says [`Event::Gone`] instead.
+//! - **Removal is complete or says what is missing.** It looks at every server, not only where the queue should be.
+//! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::domain::id::{ChatId, DeviceId};
+
+pub mod embedded;
+pub mod nsq;
+
+/// Why the broker didn't do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// A server can't be reached; surely nothing happened.
+    #[error("{node} can't be reached: {reason}")]
+    Unavailable {
+        /// Which server.
+        node: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The outcome is unknown (the connection was lost after sending).
+    #[error("{node} didn't confirm: {reason}")]
+    Unknown {
+        /// Which server.
+        node: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The server said no.
+    #[error("{node} refused: {reason}")]
+    Refused {
+        /// Which server.
+        node: String,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// What most methods give.
+pub type Result<T> = std::result::Result<T, BrokerError>;
+
+/// What a subscription tells its session.
+#[derive(Debug)]
+pub enum Event {
+    /// It is attached (again): what was missed in between must be looked for in the log.
+    Attached,
+    /// One message.
+    Delivery(Delivery),
+    /// The connection is lost; it is being made again. Receipts from before are void.
+    Detached,
+    /// The queue isn't there any more, and the subscription has ended.
+    Gone,
+}
+
+/// One message from a queue.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message frame.
+    pub body: Bytes,
+    /// How to finish it.
+    pub receipt: Receipt,
+}
+
+/// The right and duty to finish one delivery. Dropped unfinished, the message goes back to its queue at once.
+#[derive(Debug)]
+pub struct Receipt(pub(crate) ReceiptKind);
+
+#[derive(Debug)]
+#[allow(clippy::disallowed_types, reason = "the closed enum over the adapters has to name what each brings")]
+pub(crate) enum ReceiptKind {
+    Nsq(keepstep_nsq::Receipt),
+    Embedded(embedded::Receipt),
+}
+
+impl Receipt {
+    /// The device has it: take it off the queue. Without effect if the connection it came on is gone.
+    pub fn finish(self) {
+        match self.0 {
+            ReceiptKind::Nsq(receipt) => receipt.finish(),
+            ReceiptKind::Embedded(receipt) => receipt.finish(),
+        }
+    }
+}
+
+/// A session's hold on one queue. Dropping it ends it in the background.
+#[derive(Debug)]
+pub struct Subscription(pub(crate) SubscriptionKind);
+
+#[derive(Debug)]
+#[allow(clippy::disallowed_types, reason = "the closed enum over the adapters has to name what each brings")]
+pub(crate) enum SubscriptionKind {
+    Nsq(keepstep_nsq::Subscription),
+    Embedded(embedded::Subscription),
+}
+
+impl Subscription {
+    /// Ends it and waits (at most 2 s) until what it held is back in the queue and the broker knows it has gone.
+    pub async fn close(self) {
+        match self.0 {
+            SubscriptionKind::Nsq(subscription) => subscription.close().await,
+            SubscriptionKind::Embedded(subscription) => subscription.close().await,
+        }
+    }
+}
+
+/// Where a session's subscriptions send what they have: one channel for all its chats, bounded by the session.
+pub type Sink = mpsc::Sender<(ChatId, Event)>;
+
+/// One queue as the broker's servers show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueState {
+    /// Which server.
+    pub node: String,
+    /// Which chat.
+    pub chat: ChatId,
+    /// Whose.
+    pub device: DeviceId,
+    /// Waiting messages, without those in flight.
+    pub depth: u64,
+    /// Delivered, not finished.
+    pub in_flight: u64,
+    /// Times a message was given back.
+    pub requeues: u64,
+    /// Attached consumers.
+    pub consumers: u64,
+    /// The client id of the first consumer: the edge.
+    pub consumer: Option<String>,
+}
+
+/// What one pass of [`Broker::remove_queues`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Each queue that was there and is gone now, as it was before.
+    pub removed: Vec<QueueState>,
+    /// Servers that didn't answer: whether something is left there isn't known.
+    pub unreachable: Vec<String>,
+}
+
+/// One server's health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeHealth {
+    /// Its address, as configured.
+    pub node: String,
+    /// `nsqd`, `nsqlookupd` or `embedded`.
+    pub role: &'static str,
+    /// None when it is well; else what is wrong.
+    pub problem: Option<String>,
+}
+
+/// The broker, one of two.
+#[derive(Debug, Clone)]
+pub enum Broker {
+    /// nsqd and nsqlookupd.
+    Nsq(nsq::NsqBroker),
+    /// This process's memory.
+    Embedded(embedded::EmbeddedBroker),
+}
+
+macro_rules! each {
+    ($self:ident.$method:ident($($arg:expr),*)) => {
+        match $self {
+            Broker::Nsq(broker) => broker.$method($($arg),*).await,
+            Broker::Embedded(broker) => broker.$method($($arg),*).await,
+        }
+    };
+}
+
+impl Broker {
+    /// The server that shall carry a new chat: by rendezvous hash over those that are well (over all, if none is).
+    #[must_use]
+    pub fn place(&self, chat: ChatId) -> String {
+        match self {
+            Self::Nsq(broker) => broker.place(chat),
+            Self::Embedded(broker) => broker.place(chat),
+        }
+    }
+
+    /// Makes the device's queues of these chats, each on its node, and makes that durable. Queues that are there stay.
+    pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
+        each!(self.provision(device, chats))
+    }
+
+    /// Sends one message frame to every queue of its chat; `Ok` when the server has it. Calls for one node keep their
+    /// order.
+    pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
+        each!(self.publish(node, chat, frame))
+    }
+
+    /// Takes what the device's queue of the chat holds. Connects in the background and retries for ever.
+    #[must_use]
+    pub fn subscribe(&self, node: &str, chat: ChatId, device: DeviceId, sink: Sink) -> Subscription {
+        match self {
+            Self::Nsq(broker) => broker.subscribe(node, chat, device, sink),
+            Self::Embedded(broker) => broker.subscribe(node, chat, device, sink),
+        }
+    }
+
+    /// One pass of removing a device's queues: those of `chats` and all that any server shows for it (`only`: of these
+    /// chats alone, as when leaving), on every nsqd and nsqlookupd, with the barrier that makes it durable.
+    pub async fn remove_queues(&self, device: DeviceId, chats: &[ChatId], only: bool) -> Removal {
+        each!(self.remove_queues(device, chats, only))
+    }
+
+    /// Removes a chat's topic everywhere; answers the servers that didn't answer.
+    pub async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
+        each!(self.remove_chat(chat))
+    }
+
+    /// All queues of a device on every server, and the servers that didn't answer.
+    pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
+        each!(self.queues_of(device))
+    }
+
+    /// Each server's health, asked now.
+    pub async fn health(&self) -> Vec<NodeHealth> {
+        each!(self.health())
+    }
+}

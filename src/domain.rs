@@ -1,0 +1,25 @@
+//! The nouns of Keepstep: pure values, no I/O, no serde of the wire. Everything else stands on these.
+
+pub mod chat;
+pub mod device;
+pub mod id;
+pub mod message;
+pub mod names;
+pub mod termination;
+
+/// The number of a message in its chat: 1, 2, 3, … without holes. 0 means "before the first message".
+pub type Seq = u64;
+
+/// A point in time: integer Unix milliseconds, as on the wire.
+pub type Millis = u64;
+
+/// The highest integer that every JSON reader keeps exactly (2^53 - 1). A larger `seq` is refused as out of range.
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// Now, by this machine's wall clock.
+#[must_use]
+pub fn now_millis() -> Millis {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,180 @@
+//! Identifiers. Each is parsed once, at the edge of the system; inside, a value of these types is known to be good.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use uuid::Uuid;
+
+/// Why a text isn't an identifier of the kind that was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// A user id has 1-64 characters of `[A-Za-z0-9_.@-]`.
+    #[error("a user id has 1-64 characters of A-Z a-z 0-9 _ . @ -")]
+    User,
+    /// Every other id is a UUID in its hyphenated form.
+    #[error("an id is a UUID with hyphens, such as 0b1c2d3e-0000-4000-8000-000000000001")]
+    Uuid,
+}
+
+/// A user of the application: the `sub` of its token. 1-64 characters of `[A-Za-z0-9_.@-]`; case matters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UserId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-');
+        if (1..=64).contains(&text.len()) && text.bytes().all(good) {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdError::User)
+        }
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserId({})", self.0)
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new random id.
+            #[must_use]
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
+
+            /// The id from its 32 hexadecimal digits, as it stands in NSQ names and Redis keys.
+            #[must_use]
+            pub fn from_hex(text: &str) -> Option<Self> {
+                (text.len() == 32).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+            }
+
+            /// 32 lower-case hexadecimal digits, no hyphens.
+            #[must_use]
+            pub fn hex(self) -> String {
+                self.0.simple().to_string()
+            }
+
+            /// The 16 bytes.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            // Only the hyphenated form: the uuid crate would also take braces, `urn:uuid:` and bare digits, and one
+            // id must not have several spellings. Upper case is read and written back in lower case.
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                if text.len() != 36 {
+                    return Err(IdError::Uuid);
+                }
+                Uuid::try_parse(text).map(Self).map_err(|_| IdError::Uuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0.as_hyphenated(), f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0.as_hyphenated())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// One installation of one user. Never used again after its termination.
+    DeviceId
+}
+uuid_id! {
+    /// One chat.
+    ChatId
+}
+uuid_id! {
+    /// The idempotency key of one message: the same key in the same chat from the same sender is the same message.
+    MessageKey
+}
+uuid_id! {
+    /// One termination of one device; its receipt is asked for by this.
+    TerminationId
+}
+
+impl serde::Serialize for UserId {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for UserId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_id_is_up_to_64_plain_characters() {
+        for good in ["a", "alice@example.org", "A-Z_0.9", &"x".repeat(64)] {
+            assert!(good.parse::<UserId>().is_ok(), "{good}");
+        }
+        for bad in ["", &"x".repeat(65), "a b", "a*", "a/b", "a\r\n", "{a}", "ä", "a|b", "a#ephemeral"] {
+            assert_eq!(bad.parse::<UserId>(), Err(IdError::User), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_uuid_has_one_spelling() {
+        let id: ChatId = "0B1C2D3E-0000-4000-8000-00000000000A".parse().unwrap();
+        assert_eq!(id.to_string(), "0b1c2d3e-0000-4000-8000-00000000000a");
+        assert_eq!(ChatId::from_hex(&id.hex()), Some(id));
+        for bad in ["{0b1c2d3e-0000-4000-8000-00000000000a}", "0b1c2d3e000040008000000000000000", "urn:uuid:x", ""] {
+            assert_eq!(bad.parse::<ChatId>(), Err(IdError::Uuid), "{bad}");
+        }
+    }
+}

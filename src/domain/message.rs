@@ -1,0 +1,77 @@
+//! A message is serialised once: the same bytes are the log entry, the NSQ body and the socket frame. This module is
+//! the only one that knows where in those bytes the chat and the seq stand; the delivery path reads them by offset
+//! and parses no JSON.
+
+use bytes::Bytes;
+
+use super::{Seq, id::ChatId};
+
+const HEAD: &str = "{\"type\":\"message\",\"chat\":\"";
+const BEFORE_SEQ: &str = "\",\"seq\":";
+const CHAT_AT: usize = HEAD.len();
+const SEQ_AT: usize = CHAT_AT + 36 + BEFORE_SEQ.len();
+
+/// A message frame that still lacks its seq, which only the store can give: `before` + seq + `after`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unnumbered {
+    /// Up to where the seq goes.
+    pub before: String,
+    /// From the comma behind the seq to the end.
+    pub after: String,
+}
+
+impl Unnumbered {
+    /// `fields`: the JSON members behind `seq`, without braces, for example `"key":"…","from":"alice"`.
+    #[must_use]
+    pub fn new(chat: ChatId, fields: &str) -> Self {
+        Self { before: format!("{HEAD}{chat}{BEFORE_SEQ}"), after: format!(",{fields}}}") }
+    }
+
+    /// The whole frame.
+    #[must_use]
+    pub fn number(&self, seq: Seq) -> Bytes {
+        Bytes::from(format!("{}{seq}{}", self.before, self.after))
+    }
+}
+
+/// The chat and seq of a message frame made by [`Unnumbered`]; none when the bytes are something else.
+#[must_use]
+pub fn chat_and_seq(frame: &[u8]) -> Option<(ChatId, Seq)> {
+    if !frame.starts_with(HEAD.as_bytes()) || frame.get(CHAT_AT + 36..SEQ_AT)? != BEFORE_SEQ.as_bytes() {
+        return None;
+    }
+    let chat = std::str::from_utf8(&frame[CHAT_AT..CHAT_AT + 36]).ok()?.parse().ok()?;
+    let mut seq: Seq = 0;
+    for (i, byte) in frame[SEQ_AT..].iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => seq = seq.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
+            b',' if i > 0 => return Some((chat, seq)),
+            _ => return None,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_numbered_is_read_back(seq in 0..=u64::MAX) {
+            let chat = ChatId::random();
+            let frame = Unnumbered::new(chat, "\"key\":\"k\"").number(seq);
+            prop_assert_eq!(chat_and_seq(&frame), Some((chat, seq)));
+            prop_assert!(serde_json::from_slice::<serde_json::Value>(&frame).is_ok());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), cut in 0usize..120) {
+            let _ = chat_and_seq(&bytes);
+            let frame = Unnumbered::new(ChatId::random(), "\"key\":\"k\"").number(7);
+            let _ = chat_and_seq(&frame[..cut.min(frame.len())]);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The only maker of NSQ names: topic `c.<chat hex>`, channel `d.<device hex>`.
+
+use super::id::{ChatId, DeviceId};
+
+/// The topic of a chat.
+#[must_use]
+pub fn topic(chat: ChatId) -> String {
+    format!("c.{}", chat.hex())
+}
+
+/// The channel of a device, on each of its chats' topics.
+#[must_use]
+pub fn channel(device: DeviceId) -> String {
+    format!("d.{}", device.hex())
+}
+
+/// The chat of a topic's name; none for a topic that isn't ours.
+#[must_use]
+pub fn chat_of(topic: &str) -> Option<ChatId> {
+    ours(topic, "c.").and_then(ChatId::from_hex)
+}
+
+/// The device of a channel's name; none for a channel that isn't ours.
+#[must_use]
+pub fn device_of(channel: &str) -> Option<DeviceId> {
+    ours(channel, "d.").and_then(DeviceId::from_hex)
+}
+
+// Upper-case digits would be another NSQ name for the same id, so they aren't ours.
+fn ours<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    name.strip_prefix(prefix).filter(|hex| !hex.bytes().any(|b| b.is_ascii_uppercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_there_and_back() {
+        let (chat, device) = (ChatId::random(), DeviceId::random());
+        assert_eq!(chat_of(&topic(chat)), Some(chat));
+        assert_eq!(device_of(&channel(device)), Some(device));
+        assert_eq!(topic(chat).len(), 34);
+        for strange in ["c.", "orders", "c.0B1C2D3E000040008000000000000000", &format!("{}#ephemeral", topic(chat))] {
+            assert_eq!(chat_of(strange), None, "{strange}");
+        }
+    }
+}
