@@ -1,0 +1,66 @@
+//! The end of a process, in order: a signal, the tasks that must finish, and a deadline.
+
+use std::time::Duration;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Drain {
+    begun: CancellationToken,
+    over: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drain {
+    /// Begins: no new work is taken.
+    pub fn begin(&self) {
+        self.begun.cancel();
+    }
+
+    /// Whether it has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    /// Waits for the beginning.
+    pub async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// Waits for the very end: background tasks stop here, after the sessions have.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Starts a task that [`Drain::finish`] waits for.
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task);
+    }
+
+    /// Starts a task that runs until the very end, and is dropped there.
+    pub fn spawn_background<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let over = self.over.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Waits for the tasks, at most so long; then ends the background. False: some task was still at work.
+    pub async fn finish(&self, deadline: Duration) -> bool {
+        self.tasks.close();
+        let done = tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok();
+        self.over.cancel();
+        done
+    }
+}

@@ -1,0 +1,373 @@
+//! Who is connected to this edge: user -> sessions, chat -> sessions. It tracks connections and hands things to them;
+//! it knows neither store nor broker nor sockets. One std mutex around the maps, held for moments, never across an await.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+
+use crate::{
+    domain::{
+        Millis, Seq,
+        device::DeviceKind,
+        id::{ChatId, DeviceId, UserId},
+    },
+    protocol::{ChatEvent, CloseCode, DeviceEvent, ErrorCode},
+    store::ReadOffset,
+};
+
+/// What a session is told by others. Everything here can be read again or asked for again, so that a session whose
+/// mailbox is full may lose it: it is closed as a slow consumer then.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// The user's read offset in a chat moved.
+    Read(ChatId, ReadOffset),
+    /// Something happened to a device of the user.
+    Device(DeviceEvent, DeviceId, Millis),
+    /// The user is in this chat now: attach to it.
+    Joined(ChatId),
+    /// The user isn't in this chat any more: detach from it.
+    Left(ChatId),
+    /// Somebody else came or went.
+    Member(ChatEvent, ChatId, UserId),
+    /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.
+    Tail(ChatId, Seq),
+    /// To a main: a sub asks for a page.
+    HistoryAsk(Arc<HistoryAsk>),
+    /// To a sub: the answer.
+    HistoryAnswer(Arc<HistoryAnswer>),
+}
+
+/// A sub's question to the main, on its way between sessions.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct HistoryAsk {
+    /// The main.
+    pub to: DeviceId,
+    /// The sub.
+    pub device: DeviceId,
+    /// Names the question; unique.
+    pub request: String,
+    /// Which chat.
+    pub chat: ChatId,
+    /// Messages below this …
+    pub before: Seq,
+    /// … at most so many.
+    pub limit: u64,
+}
+
+/// The main's answer on its way back.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct HistoryAnswer {
+    /// The sub.
+    pub to: DeviceId,
+    /// Which question.
+    pub request: String,
+    /// The JSON text of `ok`, or why there is none.
+    pub result: Result<String, ErrorCode>,
+}
+
+/// How far one session has sent one chat; shared with the tail check.
+pub type Progress = Arc<AtomicU64>;
+
+/// The order to end a session. It can't be refused or overlooked, whatever else the session is busy with; the first
+/// one counts.
+#[derive(Debug, Default)]
+pub struct Doom {
+    code: Mutex<Option<CloseCode>>,
+    told: Notify,
+}
+
+impl Doom {
+    /// Ends the session with this code.
+    pub fn seal(&self, code: CloseCode) {
+        let mut sealed = lock(&self.code);
+        if sealed.is_none() {
+            *sealed = Some(code);
+            drop(sealed);
+            self.told.notify_one();
+        }
+    }
+
+    /// The code, once there is one.
+    pub fn code(&self) -> Option<CloseCode> {
+        *lock(&self.code)
+    }
+
+    /// Waits for the code.
+    pub async fn sealed(&self) -> CloseCode {
+        loop {
+            let told = self.told.notified();
+            if let Some(code) = self.code() {
+                return code;
+            }
+            told.await;
+        }
+    }
+}
+
+/// Until when a session may act for its device, by this machine's monotonic clock: a frozen edge must not go on when
+/// it wakes, because somebody else may own the device by then.
+#[derive(Debug)]
+pub struct LeaseClock {
+    started: Instant,
+    until_ms: AtomicU64,
+}
+
+impl LeaseClock {
+    /// Runs from now.
+    #[must_use]
+    pub fn new(ttl: Duration) -> Self {
+        let clock = Self { started: Instant::now(), until_ms: AtomicU64::new(0) };
+        clock.renewed(clock.started, ttl);
+        clock
+    }
+
+    /// A renewal that was *asked for* at `asked` succeeded.
+    pub fn renewed(&self, asked: Instant, ttl: Duration) {
+        let until = asked.saturating_duration_since(self.started) + ttl;
+        self.until_ms.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it has run out.
+    #[must_use]
+    pub fn expired(&self) -> bool {
+        let now = self.started.elapsed().as_millis();
+        now > u128::from(self.until_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// One connected device, as others reach it.
+#[derive(Debug, Clone)]
+pub struct SessionHandle {
+    /// Whose.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// Main or sub.
+    pub kind: DeviceKind,
+    /// The fencing number: tells this connection from an earlier or later one of the device.
+    pub session: u64,
+    /// Its mailbox.
+    pub mailbox: mpsc::Sender<Command>,
+    /// Its end.
+    pub doom: Arc<Doom>,
+    /// Its right to act.
+    pub lease: Arc<LeaseClock>,
+}
+
+impl SessionHandle {
+    /// Puts a command into the mailbox; a session that doesn't empty it is closed.
+    pub fn tell(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.mailbox.try_send(command) {
+            self.doom.seal(CloseCode::SlowConsumer);
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.device == other.device && self.session == other.session
+    }
+}
+
+#[derive(Debug, Default)]
+struct UserEntry {
+    sessions: Vec<SessionHandle>,
+    // The offsets that were told to the sessions, so that a hint sends only what moved.
+    told: HashMap<ChatId, Seq>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    session: SessionHandle,
+    progress: Progress,
+}
+
+#[derive(Debug, Default)]
+struct ChatEntry {
+    followers: Vec<Follower>,
+    // A tail check is due for this chat up to this seq; a doorbell meanwhile only raises the head.
+    armed: Option<Seq>,
+    head: Seq,
+}
+
+impl ChatEntry {
+    fn behind(&self, seq: Seq) -> bool {
+        self.followers.iter().any(|follower| follower.progress.load(Ordering::Relaxed) < seq)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    users: HashMap<UserId, UserEntry>,
+    chats: HashMap<ChatId, ChatEntry>,
+}
+
+/// The hub of one edge; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Hub {
+    maps: Arc<Mutex<Maps>>,
+}
+
+impl Hub {
+    /// Adds a session. An older session of the same device on this edge is doomed (4409).
+    pub fn attach(&self, handle: SessionHandle) {
+        let mut maps = self.lock();
+        let entry = maps.users.entry(handle.user.clone()).or_default();
+        for other in entry.sessions.iter().filter(|other| other.device == handle.device) {
+            if other.session < handle.session {
+                other.doom.seal(CloseCode::Replaced);
+            }
+        }
+        entry.sessions.push(handle);
+    }
+
+    /// Removes exactly this session. True: it was the user's last on this edge.
+    pub fn detach(&self, handle: &SessionHandle) -> bool {
+        let mut maps = self.lock();
+        let Some(entry) = maps.users.get_mut(&handle.user) else { return false };
+        entry.sessions.retain(|other| !other.same(handle));
+        let last = entry.sessions.is_empty();
+        if last {
+            maps.users.remove(&handle.user);
+        }
+        last
+    }
+
+    /// Adds a session to a chat.
+    pub fn follow(&self, chat: ChatId, session: SessionHandle, progress: Progress) {
+        self.lock().chats.entry(chat).or_default().followers.push(Follower { session, progress });
+    }
+
+    /// Removes a session from chats; answers those that nobody on this edge follows any more.
+    pub fn unfollow(&self, chats: impl IntoIterator<Item = ChatId>, handle: &SessionHandle) -> Vec<ChatId> {
+        let mut maps = self.lock();
+        let mut idle = Vec::new();
+        for chat in chats {
+            let Some(entry) = maps.chats.get_mut(&chat) else { continue };
+            entry.followers.retain(|follower| !follower.session.same(handle));
+            if entry.followers.is_empty() {
+                maps.chats.remove(&chat);
+                idle.push(chat);
+            }
+        }
+        idle
+    }
+
+    /// Whether the user has a session here.
+    #[must_use]
+    pub fn has_user(&self, user: &UserId) -> bool {
+        self.lock().users.contains_key(user)
+    }
+
+    /// Whether a session here follows the chat.
+    #[must_use]
+    pub fn has_chat(&self, chat: ChatId) -> bool {
+        self.lock().chats.contains_key(&chat)
+    }
+
+    /// All users here.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserId> {
+        self.lock().users.keys().cloned().collect()
+    }
+
+    /// All chats that are followed here.
+    #[must_use]
+    pub fn chats(&self) -> Vec<ChatId> {
+        self.lock().chats.keys().copied().collect()
+    }
+
+    /// All sessions here.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionHandle> {
+        self.lock().users.values().flat_map(|entry| entry.sessions.iter().cloned()).collect()
+    }
+
+    /// The user's sessions here.
+    #[must_use]
+    pub fn sessions_of(&self, user: &UserId) -> Vec<SessionHandle> {
+        self.lock().users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default()
+    }
+
+    /// Tells a user's sessions what moved since they were last told. Offsets only rise.
+    pub fn push_reads(&self, user: &UserId, reads: &HashMap<ChatId, ReadOffset>) {
+        let mut maps = self.lock();
+        let Some(entry) = maps.users.get_mut(user) else { return };
+        for (chat, offset) in reads {
+            let told = entry.told.entry(*chat).or_default();
+            if offset.seq > *told {
+                *told = offset.seq;
+                for session in &entry.sessions {
+                    session.tell(Command::Read(*chat, *offset));
+                }
+            }
+        }
+        // Chats that the user left must not stay here for ever.
+        if entry.told.len() > reads.len() {
+            entry.told.retain(|chat, _| reads.contains_key(chat));
+        }
+    }
+
+    /// A chat has messages up to `seq`. True: the caller shall call [`Hub::tail_check`] when the time for NSQ to
+    /// deliver is over.
+    pub fn doorbell(&self, chat: ChatId, seq: Seq) -> bool {
+        let mut maps = self.lock();
+        let Some(entry) = maps.chats.get_mut(&chat) else { return false };
+        entry.head = entry.head.max(seq);
+        if entry.armed.is_some() || !entry.behind(entry.head) {
+            return false;
+        }
+        entry.armed = Some(entry.head);
+        true
+    }
+
+    /// Tells every session that hasn't sent what was there when the check was armed to look into the log. True: more
+    /// has come since, so the caller shall check again.
+    pub fn tail_check(&self, chat: ChatId) -> bool {
+        let mut maps = self.lock();
+        let Some(entry) = maps.chats.get_mut(&chat) else { return false };
+        let Some(due) = entry.armed.take() else { return false };
+        for follower in &entry.followers {
+            if follower.progress.load(Ordering::Relaxed) < due {
+                follower.session.tell(Command::Tail(chat, due));
+            }
+        }
+        let more = entry.head > due && entry.behind(entry.head);
+        entry.armed = more.then_some(entry.head);
+        more
+    }
+
+    /// How many sessions there are, by kind: (mains, subs).
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let maps = self.lock();
+        let mut seen = HashSet::new();
+        let (mut mains, mut subs) = (0, 0);
+        for session in maps.users.values().flat_map(|entry| &entry.sessions) {
+            if seen.insert((session.device, session.session)) {
+                match session.kind {
+                    DeviceKind::Main => mains += 1,
+                    DeviceKind::Sub => subs += 1,
+                }
+            }
+        }
+        (mains, subs)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Maps> {
+        lock(&self.maps)
+    }
+}
+
+// Nothing that is done under these locks can leave the maps half-changed, so a poisoned lock is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

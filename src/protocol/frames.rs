@@ -1,0 +1,431 @@
+//! Frames. A client's frame is parsed in two steps, so that the answer to a bad one can still name its `id` and type:
+//! first the envelope, leniently, then the whole by its type, strictly (an unknown or doubled field is refused).
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{ErrorCode, Problem, SafeInt, problem_of};
+use crate::domain::{
+    Millis, Seq,
+    chat::ChatKind,
+    device::DeviceKind,
+    id::{ChatId, DeviceId, MessageKey, UserId},
+};
+
+/// The client's own name for a frame: a string of at most 128 bytes, or an integer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FrameId {
+    /// An integer (the range of JSON readers everywhere is the client's affair).
+    Number(i64),
+    /// A string.
+    Text(String),
+}
+
+/// A picture, sound or file: kept elsewhere, named here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Media {
+    /// Where it is.
+    pub url: String,
+    /// A small preview as a data URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
+    /// Its type, for example `image/jpeg`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime: Option<String>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<SafeInt>,
+    /// Pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<SafeInt>,
+    /// Pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<SafeInt>,
+    /// A file name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `send`. Also the body of `POST /v1/chats/{id}/messages`, there without `type`, `id` and `chat`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    #[serde(rename = "type")]
+    _type: Option<String>,
+    /// Asked back in the reply.
+    pub id: Option<FrameId>,
+    /// Where to.
+    pub chat: Option<ChatId>,
+    /// Idempotency key.
+    pub key: MessageKey,
+    /// `text`, `media` or `x.…`.
+    pub kind: String,
+    /// The text; any JSON for `x.…`.
+    pub content: Option<Box<RawValue>>,
+    /// With kind `media`.
+    pub media: Option<Media>,
+    /// A line of text.
+    pub memo: Option<String>,
+    /// A small object of the application's own.
+    pub meta: Option<Box<RawValue>>,
+}
+
+/// `ack`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ack {
+    #[serde(rename = "type")]
+    _type: String,
+    /// Asked back in the reply, if there.
+    pub id: Option<FrameId>,
+    /// Which chat.
+    pub chat: ChatId,
+    /// Everything up to here is stored on the device.
+    pub seq: SafeInt,
+}
+
+/// `read`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Read {
+    #[serde(rename = "type")]
+    _type: String,
+    /// Asked back in the reply, if there.
+    pub id: Option<FrameId>,
+    /// Which chat.
+    pub chat: ChatId,
+    /// The user has read up to here.
+    pub seq: SafeInt,
+}
+
+/// `history`, of a sub.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryAsk {
+    #[serde(rename = "type")]
+    _type: String,
+    /// Asked back in the reply.
+    pub id: Option<FrameId>,
+    /// Which chat.
+    pub chat: ChatId,
+    /// Messages below this; default: up to the device's boundary.
+    pub before: Option<SafeInt>,
+    /// How many; default the most.
+    pub limit: Option<SafeInt>,
+}
+
+/// `history_page`, of a main.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryPage {
+    #[serde(rename = "type")]
+    _type: String,
+    /// Asked back in the reply, if there.
+    pub id: Option<FrameId>,
+    /// Which request this answers.
+    pub request: String,
+    /// `message` frames as delivered, relayed unchanged.
+    pub messages: Vec<Box<RawValue>>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// `history_error`, of a main.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryError {
+    #[serde(rename = "type")]
+    _type: String,
+    /// Asked back in the reply, if there.
+    pub id: Option<FrameId>,
+    /// Which request this answers.
+    pub request: String,
+    /// Why not; the main's own word.
+    pub code: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bare {
+    #[serde(rename = "type")]
+    _type: String,
+    id: Option<FrameId>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Typing {
+    #[serde(rename = "type")]
+    _type: String,
+    id: Option<FrameId>,
+    chat: ChatId,
+}
+
+/// What a client says.
+#[derive(Debug)]
+pub enum ClientFrame {
+    /// A message.
+    Send(Send),
+    /// Stored on the device.
+    Ack(Ack),
+    /// Read by the user.
+    Read(Read),
+    /// A page of the past, please.
+    History(HistoryAsk),
+    /// The bootstrap is complete.
+    Ready(Option<FrameId>),
+    /// Here is a page.
+    HistoryPage(HistoryPage),
+    /// There is no page.
+    HistoryError(HistoryError),
+    /// The user types.
+    Typing(Option<FrameId>, ChatId),
+    /// Are you there?
+    Ping(Option<FrameId>),
+}
+
+/// A frame that was refused before its meaning was looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its type, as far as it was readable.
+    pub frame: Option<String>,
+    /// Its id, as far as it was readable.
+    pub id: Option<FrameId>,
+    /// Why.
+    pub problem: Problem,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+}
+
+impl ClientFrame {
+    /// Parses one text frame.
+    ///
+    /// # Errors
+    /// [`Rejected`] with `bad_json`, `bad_frame`, `bad_field` or `bad_range`.
+    pub fn parse(text: &str) -> Result<Self, Rejected> {
+        let reject = |frame: Option<String>, id, problem| Rejected { frame, id, problem };
+        // Syntax first, over the whole text: what isn't JSON is `bad_json` whatever its beginning looks like. The
+        // ignoring reader needs no recursion, so depth costs nothing.
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            return Err(reject(None, None, problem_of(&error)));
+        }
+        let envelope: Envelope<'_> = match serde_json::from_str(text) {
+            Ok(envelope) => envelope,
+            Err(error) if text.trim_start().starts_with('{') => {
+                return Err(reject(None, None, problem_of(&error)));
+            }
+            Err(_) => {
+                let problem = Problem::new(ErrorCode::BadFrame, "a frame is one JSON object with a \"type\"");
+                return Err(reject(None, None, problem));
+            }
+        };
+        let kind = envelope.kind.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let id = envelope.id.map(|raw| serde_json::from_str::<FrameId>(raw.get()));
+        let id = match id {
+            None => None,
+            Some(Ok(FrameId::Text(text))) if text.len() > 128 => {
+                return Err(reject(kind, None, Problem::new(ErrorCode::BadField, "an id has at most 128 bytes")));
+            }
+            Some(Ok(id)) => Some(id),
+            Some(Err(_)) => {
+                let problem = Problem::new(ErrorCode::BadField, "an id is a string or an integer");
+                return Err(reject(kind, None, problem));
+            }
+        };
+        let Some(kind) = kind else {
+            let problem = Problem::new(ErrorCode::BadFrame, "a frame needs a \"type\" that is a string");
+            return Err(reject(None, id, problem));
+        };
+        let parsed = match kind.as_str() {
+            "send" => serde_json::from_str(text).map(Self::Send),
+            "ack" => serde_json::from_str(text).map(Self::Ack),
+            "read" => serde_json::from_str(text).map(Self::Read),
+            "history" => serde_json::from_str(text).map(Self::History),
+            "ready" => serde_json::from_str(text).map(|bare: Bare| Self::Ready(bare.id)),
+            "history_page" => serde_json::from_str(text).map(Self::HistoryPage),
+            "history_error" => serde_json::from_str(text).map(Self::HistoryError),
+            "typing" => serde_json::from_str(text).map(|t: Typing| Self::Typing(t.id, t.chat)),
+            "ping" => serde_json::from_str(text).map(|bare: Bare| Self::Ping(bare.id)),
+            _ => {
+                let problem = Problem::new(ErrorCode::BadFrame, "no such frame type");
+                return Err(reject(Some(clip(&kind)), id, problem));
+            }
+        };
+        let needs_id = matches!(kind.as_str(), "send" | "history") && id.is_none();
+        let parsed = parsed.map_err(|error| reject(Some(kind.clone()), id, problem_of(&error)))?;
+        if needs_id {
+            let problem = Problem::new(ErrorCode::BadField, "this frame needs an \"id\", so that it can be answered");
+            return Err(reject(Some(kind), None, problem));
+        }
+        Ok(parsed)
+    }
+}
+
+// A client's own text is given back at most this long.
+fn clip(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// An entry of `welcome.chats`, and of the `chat` event `joined`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChatEntry {
+    /// Which chat.
+    pub id: ChatId,
+    /// Direct or group.
+    pub kind: ChatKind,
+    /// A group's name.
+    pub name: Option<String>,
+    /// The highest seq.
+    pub head: Seq,
+    /// How far the user has read.
+    pub read: Seq,
+    /// How far this device has acknowledged: live starts above.
+    pub cursor: Seq,
+    /// Everything above is delivered live; what is at or below comes from the main.
+    pub from: Seq,
+}
+
+/// The main device as its subs see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct MainInfo {
+    /// Which.
+    pub device: DeviceId,
+    /// Connected now.
+    pub online: bool,
+    /// When it was last connected.
+    pub last_seen: Millis,
+}
+
+/// What a client may do; see the defaults in `docs/protocol.md`.
+#[derive(Debug, Clone, Serialize)]
+pub struct LimitsInfo {
+    /// Bytes of a message's content.
+    pub content_bytes: usize,
+    /// Bytes of a frame.
+    pub frame_bytes: usize,
+    /// Bytes of a `history_page` frame.
+    pub history_frame_bytes: usize,
+    /// Messages of a page.
+    pub history_page: usize,
+    /// Messages that may be unacknowledged.
+    pub unacked: usize,
+    /// Seconds until an unacknowledged message closes the socket.
+    pub ack_timeout_s: u64,
+}
+
+/// `welcome`: the first frame.
+#[derive(Debug, Clone, Serialize)]
+pub struct Welcome {
+    /// 1.
+    pub protocol: u32,
+    /// Who.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// Main or sub.
+    pub kind: DeviceKind,
+    /// The fencing number of this connection.
+    pub session: u64,
+    /// Which edge.
+    pub edge: String,
+    /// Seconds between the server's pings.
+    pub heartbeat_s: f64,
+    /// What is allowed.
+    pub limits: LimitsInfo,
+    /// The user's main, if there is one.
+    pub main: Option<MainInfo>,
+    /// The user's chats.
+    pub chats: Vec<ChatEntry>,
+}
+
+/// What happened to a device of the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceEvent {
+    /// Registered.
+    Linked,
+    /// Connected.
+    Online,
+    /// Disconnected.
+    Offline,
+    /// Ended.
+    Terminated,
+    /// Will be ended unless it is seen soon.
+    Expiring,
+}
+
+/// What happened to the user's membership, or to a chat's members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatEvent {
+    /// The user is in it now.
+    Joined,
+    /// The user isn't any more.
+    Left,
+    /// Somebody else came.
+    MemberJoined,
+    /// Somebody else went.
+    MemberLeft,
+}
+
+/// What the server says, but for `message` frames, whose bytes are made once at sending.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the table in docs/protocol.md says each field")]
+pub enum ServerFrame<'a> {
+    /// An answer: exactly one of `ok` and `error`.
+    Reply {
+        id: &'a FrameId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ok: Option<serde_json::Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a Problem>,
+    },
+    /// The answer to a bad frame without an id.
+    Error { frame: Option<&'a str>, error: &'a Problem },
+    /// The first frame.
+    Welcome(Box<Welcome>),
+    /// The user read on another device.
+    Read { chat: ChatId, seq: Seq, device: Option<DeviceId> },
+    /// These seqs are beyond what the server holds.
+    Gap { chat: ChatId, from: Seq, to: Seq },
+    /// To the main: a page, please.
+    HistoryRequest { request: &'a str, chat: ChatId, before: Seq, limit: u64, device: DeviceId },
+    /// A device of the user.
+    Device { event: DeviceEvent, device: DeviceId, at: Millis },
+    /// A chat of the user.
+    Chat {
+        event: ChatEvent,
+        chat: ChatId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<&'a UserId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entry: Option<ChatEntry>,
+    },
+    /// I'm here.
+    Pong,
+}
+
+impl ServerFrame<'_> {
+    /// The frame's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        // Strings, numbers and string-keyed maps only: this can't fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// A reply whose `ok` is JSON text already, put in unchanged.
+#[must_use]
+pub fn raw_reply(id: &FrameId, ok: &str) -> String {
+    let id = serde_json::to_string(id).unwrap_or_default();
+    format!("{{\"type\":\"reply\",\"id\":{id},\"ok\":{ok}}}")
+}

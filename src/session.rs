@@ -1,0 +1,391 @@
+//! One connected device: one task that owns its socket, its subscriptions and its window.
+//!
+//! The loop waits for whichever comes first: a frame of the client, a message from a queue (only while the window has
+//! room), a command from elsewhere, the store's answer to something under way, or the next point in time at which
+//! something is due. Nothing in it waits for the store, the broker or the client's reading: those are under way beside
+//! it. Messages are never dropped; a client that takes or acknowledges nothing is closed, and its messages stay queued.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
+
+use crate::{
+    broker::Notice,
+    domain::{Seq, device::Device, device::DeviceKind, id::ChatId},
+    hub::{Command, Doom, LeaseClock, SessionHandle},
+    protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
+    store::CursorMoved,
+    sync::{Core, connect, connect::Refusal},
+    tokens::DeviceClaims,
+};
+
+mod chats;
+mod commands;
+mod connection;
+mod feed;
+mod frames;
+mod history;
+mod rate;
+mod window;
+mod work;
+
+pub use connection::Connection;
+use connection::Inbound;
+
+/// Commands that may wait for a session. More, and it is closed as a slow consumer.
+const MAILBOX: usize = 1024;
+/// Messages taken from the queues that may wait for the session: they are held back there, not here.
+const EVENTS: usize = 16;
+
+/// How a session ends.
+#[derive(Debug)]
+enum End {
+    /// The server closes with a code of the contract.
+    Close(CloseCode),
+    /// The server closes because the main has gone.
+    MainOffline(Option<u64>),
+    /// The server closes with a code of WebSocket's own.
+    Protocol(Code),
+    /// The client has gone.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Session {
+    core: Arc<Core>,
+    handle: SessionHandle,
+    connection: Connection,
+    chats: HashMap<ChatId, chats::ChatState>,
+    window: window::Window,
+    looks: chats::Looks,
+    rate: rate::Rate,
+    // Where subscriptions send, and where the cursor writer answers.
+    sink: mpsc::Sender<Notice>,
+    moved: mpsc::Sender<(ChatId, Option<CursorMoved>)>,
+    busy: Option<DebugLess<frames::Busy>>,
+    work: DebugLess<FuturesUnordered<work::Work>>,
+    // Acknowledgements that want a reply once they are durable.
+    acks: Vec<(ChatId, Seq, FrameId)>,
+    asked: HashMap<String, history::Asked>,
+    questions: HashMap<String, history::Question>,
+    bad_frames: u32,
+    // A sub whose bootstrap is complete; a main is ready always.
+    ready: bool,
+    main_check: Instant,
+    heard: Instant,
+    ping_at: Instant,
+    // Until then no frame is read, because there were too many.
+    read_again: Option<Instant>,
+    // The edge stops: only acknowledgements are taken any more.
+    draining: bool,
+}
+
+/// A future has nothing to show.
+struct DebugLess<T>(T);
+
+impl<T> std::fmt::Debug for DebugLess<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl<T> std::ops::Deref for DebugLess<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for DebugLess<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// Serves one socket from its upgrade to its end.
+pub async fn serve(core: Arc<Core>, connection: Connection, claims: DeviceClaims) {
+    let (device, session) = match connect::open(&core, &claims).await {
+        Ok(opened) => opened,
+        Err(refusal) => return refuse(&core, connection, refusal).await,
+    };
+    let (mailbox, commands) = mpsc::channel(MAILBOX);
+    let handle = SessionHandle {
+        user: device.user.clone(),
+        device: device.id,
+        kind: device.kind,
+        session,
+        mailbox,
+        doom: Arc::new(Doom::default()),
+        lease: Arc::new(LeaseClock::new(core.timing.lease)),
+    };
+    let gauge = core.metrics.connections.with_label_values(&[device.kind.as_str()]);
+    gauge.inc();
+    run(&core, connection, &handle, &device, commands).await;
+    gauge.dec();
+    connect::close(&core, &handle).await;
+}
+
+/// Closes a socket that isn't let in.
+pub async fn refuse(core: &Core, connection: Connection, refusal: Refusal) {
+    core.metrics.closes.with_label_values(&[refusal.code.name()]).inc();
+    connection.close(refusal.code, &reason(refusal.code, refusal.last_seen)).await;
+}
+
+fn reason(code: CloseCode, last_seen: Option<u64>) -> String {
+    if code == CloseCode::MainOffline {
+        serde_json::json!({ "code": code.name(), "last_seen": last_seen }).to_string()
+    } else {
+        code.name().to_owned()
+    }
+}
+
+async fn run(
+    core: &Arc<Core>,
+    connection: Connection,
+    handle: &SessionHandle,
+    device: &Device,
+    commands: mpsc::Receiver<Command>,
+) {
+    let start = match connect::attach(core, handle).await {
+        Ok(start) => start,
+        Err(error) => {
+            tracing::warn!(device = %handle.device, %error, "a device can't be attached");
+            return refuse(core, connection, CloseCode::BackendUnavailable.into()).await;
+        }
+    };
+    let (sink, events) = mpsc::channel(EVENTS);
+    // One outcome per chat at most is under way; see `Core::submit_cursor`.
+    let (moved, outcomes) = mpsc::channel(core.limits.chats_per_user as usize + 16);
+    let now = Instant::now();
+    let mut session = Session {
+        core: core.clone(),
+        handle: handle.clone(),
+        connection,
+        chats: HashMap::new(),
+        window: window::Window::new(core.limits.unacked_window),
+        looks: chats::Looks::new(),
+        rate: rate::Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
+        sink,
+        moved,
+        busy: None,
+        work: DebugLess(FuturesUnordered::new()),
+        acks: Vec::new(),
+        asked: HashMap::new(),
+        questions: HashMap::new(),
+        bad_frames: 0,
+        ready: device.kind == DeviceKind::Main,
+        main_check: now,
+        heard: now,
+        ping_at: now + core.timing.heartbeat,
+        read_again: None,
+        draining: false,
+    };
+    let end = match session.begin(start).await {
+        Ok(()) => session.turn(commands, events, outcomes).await,
+        Err(end) => end,
+    };
+    session.end(end).await;
+}
+
+impl Session {
+    /// `welcome`, then the subscriptions.
+    async fn begin(&mut self, start: connect::Start) -> Result<(), End> {
+        let limits = &self.core.limits;
+        let welcome = Welcome {
+            protocol: protocol::VERSION,
+            user: self.handle.user.clone(),
+            device: self.handle.device,
+            kind: self.handle.kind,
+            session: self.handle.session,
+            edge: self.core.edge.clone(),
+            heartbeat_s: self.core.timing.heartbeat.as_secs_f64(),
+            limits: LimitsInfo {
+                content_bytes: limits.content_bytes,
+                frame_bytes: limits.frame_bytes,
+                history_frame_bytes: limits.history_frame_bytes,
+                history_page: limits.history_page_messages,
+                unacked: limits.unacked_window,
+                ack_timeout_s: self.core.timing.ack_timeout.as_secs(),
+            },
+            main: start.main,
+            chats: start.chats.iter().map(|(attached, read)| connect::entry(attached, *read)).collect(),
+        };
+        self.connection.send(ServerFrame::Welcome(Box::new(welcome)).text().into());
+        let progress: HashMap<ChatId, _> =
+            start.chats.iter().map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read))).collect();
+        if let Err(error) = connect::follow(&self.core, &self.handle, &progress).await {
+            tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
+        }
+        // Written only now: whoever sees this device online may count on its being attached.
+        connect::told(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
+        Ok(())
+    }
+
+    async fn turn(
+        &mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut events: mpsc::Receiver<Notice>,
+        mut outcomes: mpsc::Receiver<(ChatId, Option<CursorMoved>)>,
+    ) -> End {
+        let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
+        let (core, doom) = (self.core.clone(), self.handle.doom.clone());
+        let drain = core.drain.clone();
+        loop {
+            let deadline = self.next_deadline();
+            // Moving it costs a lock in the timer wheel, so only when something is due sooner.
+            if deadline < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
+            let (room, read) = (self.has_room(), self.busy.is_none() && self.read_again.is_none());
+            let done = tokio::select! {
+                biased;
+                code = doom.sealed() => Err(End::Close(code)),
+                answer = async { match &mut self.busy { Some(busy) => busy.as_mut().await, None => std::future::pending().await } } => {
+                    self.busy = None;
+                    self.on_answer(answer)
+                }
+                Some((chat, moved)) = outcomes.recv() => {
+                    self.on_moved(chat, moved);
+                    Ok(())
+                }
+                Some(command) = commands.recv() => self.on_command(command),
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
+                inbound = self.connection.drive(read) => self.on_inbound(inbound),
+                Some(notice) = events.recv(), if room => {
+                    self.on_event(notice.chat, notice.event);
+                    // As many as there are: they go out in one write.
+                    while self.has_room() && let Ok(notice) = events.try_recv() {
+                        self.on_event(notice.chat, notice.event);
+                    }
+                    Ok(())
+                }
+                () = drain.begun(), if !self.draining => self.begin_drain(),
+                () = &mut timer => self.on_time(),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+            if self.draining && self.window.is_empty() && self.settled() {
+                return End::Close(CloseCode::ShuttingDown);
+            }
+            // Its device may be somebody else's by now: not one more frame.
+            if self.handle.lease.expired() {
+                return End::Close(CloseCode::BackendUnavailable);
+            }
+        }
+    }
+
+    fn on_inbound(&mut self, inbound: Inbound) -> Result<(), End> {
+        self.heard = Instant::now();
+        match inbound {
+            Inbound::Text(text) => self.on_text(&text),
+            Inbound::Binary => {
+                let detail = "frames are text: one JSON object each";
+                self.refuse(None, None, &protocol::Problem::new(protocol::ErrorCode::BadFrame, detail))
+            }
+            Inbound::Alive => Ok(()),
+            Inbound::Over(Some(code)) => Err(End::Protocol(code)),
+            Inbound::Over(None) => Err(End::Gone),
+        }
+    }
+
+    fn begin_drain(&mut self) -> Result<(), End> {
+        self.draining = true;
+        // What isn't acknowledged by then goes back to the queues.
+        let (doom, wait) = (self.handle.doom.clone(), self.core.timing.drain_acks);
+        self.work.push(Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            doom.seal(CloseCode::ShuttingDown);
+            work::Done::Nothing
+        }));
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let timing = &self.core.timing;
+        let look = self.looks.peek().map(|look| look.0.0);
+        let stuck = self.connection.stuck_since().map(|since| since + timing.write_timeout);
+        let main = (!self.ready).then_some(self.main_check + timing.lease_renewal);
+        [look, stuck, main, self.read_again, self.window.deadline(timing.ack_timeout), self.history_deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.ping_at, Instant::min)
+    }
+
+    fn on_time(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let timing = self.core.timing.clone();
+        if self.read_again.is_some_and(|at| at <= now) {
+            self.read_again = None;
+        }
+        while self.looks.peek().is_some_and(|look| look.0.0 <= now) {
+            if let Some(look) = self.looks.pop() {
+                self.look(look.0.1);
+            }
+        }
+        if self.connection.stuck_since().is_some_and(|since| now >= since + timing.write_timeout) {
+            return Err(End::Close(CloseCode::SlowConsumer));
+        }
+        if self.window.deadline(timing.ack_timeout).is_some_and(|at| at <= now) {
+            return Err(End::Close(CloseCode::AckTimeout));
+        }
+        self.expire_history(now)?;
+        if !self.ready && now >= self.main_check + timing.lease_renewal {
+            self.main_check = now;
+            self.check_main();
+        }
+        if now >= self.ping_at {
+            // Two pings without a sign of life.
+            if now >= self.heard + timing.heartbeat * 2 + Duration::from_millis(500) {
+                return Err(End::Close(CloseCode::HeartbeatTimeout));
+            }
+            self.connection.ping();
+            self.ping_at = now + timing.heartbeat;
+        }
+        Ok(())
+    }
+
+    /// Gives everything back, in the order that makes a hand-over safe: consumers first, then (in `serve`) the lease.
+    async fn end(mut self, end: End) {
+        let chats: Vec<ChatId> = self.chats.keys().copied().collect();
+        connect::unfollow(&self.core, &self.handle, &chats).await;
+        let closing = FuturesUnordered::new();
+        for (_, mut state) in self.chats.drain() {
+            if let Some(subscription) = state.subscription.take() {
+                closing.push(async move {
+                    subscription.close().await;
+                    // Receipts after their subscription: by now they are void.
+                    drop(state);
+                });
+            }
+        }
+        let returned = closing.collect::<()>();
+        let core = self.core.clone();
+        let count = |name: &str| core.metrics.closes.with_label_values(&[name]).inc();
+        let closed = async {
+            match end {
+                End::Close(code) => {
+                    count(code.name());
+                    self.connection.close(code, &reason(code, None)).await;
+                }
+                End::MainOffline(last_seen) => {
+                    count(CloseCode::MainOffline.name());
+                    self.connection.close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen)).await;
+                }
+                End::Protocol(code) => {
+                    count("protocol_error");
+                    self.connection.close_protocol(code).await;
+                }
+                End::Gone => drop(self.connection),
+            }
+        };
+        tokio::join!(returned, closed);
+    }
+}

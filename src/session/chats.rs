@@ -1,0 +1,364 @@
+//! One chat of a session: its subscription, its feed, and when to look into the log.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::{
+    Session,
+    feed::{Feed, Offered},
+    work::Done,
+};
+use crate::{
+    sync::leases,
+    broker::{Delivery, Event, Receipt, Subscription},
+    domain::{Seq, id::ChatId, message::chat_and_seq},
+    hub::Progress,
+    protocol::ServerFrame,
+    store::{Attached, CursorMove, CursorMoved, LogPage, Renewed, Result as Stored},
+};
+
+/// A hole is left to the queue while it still brings messages; this long after its last one, the log fills it.
+const HOLE_PATIENCE: Duration = Duration::from_millis(50);
+/// So many held messages, and the log fills the hole at once: the queue can't bring it, because it holds back at 256.
+const HELD: usize = 128;
+/// What the log no longer has may still come from the queue; after this it is told as a gap.
+const GAP_PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes per log page.
+const PAGE_BYTES: usize = 256 << 10;
+/// A cursor write that failed is tried again after this.
+const CURSOR_RETRY: Duration = Duration::from_millis(250);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ChatState {
+    pub feed: Feed<Receipt>,
+    // Dropped or closed with the session; what it holds goes back to the queue.
+    pub subscription: Option<Subscription>,
+    pub progress: Progress,
+    pub from: Seq,
+    // The highest read offset that the client was told.
+    pub read: Seq,
+    node: String,
+    // A cursor write is under way; what is acknowledged meanwhile waits for the next.
+    moving: bool,
+    // The chat is known to have messages up to here.
+    tail: Seq,
+    arrived: Instant,
+    filling: bool,
+    gap_since: Option<Instant>,
+    held: usize,
+}
+
+/// Chats to be looked at, by time.
+pub(super) type Looks = BinaryHeap<Reverse<(Instant, ChatId)>>;
+
+impl Session {
+    /// Begins with a chat: subscribes, and looks once whether the queue brought everything.
+    pub(super) fn add_chat(&mut self, attached: &Attached, read: Seq) -> Progress {
+        let (chat, owed, node) = (attached.chat.id, attached.owed, attached.chat.node.clone());
+        let progress = Progress::new(owed.cursor.into());
+        let now = Instant::now();
+        let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
+        let state = ChatState {
+            feed: Feed::new(owed.cursor),
+            subscription: Some(subscription),
+            progress: Arc::clone(&progress),
+            from: owed.from,
+            read,
+            node,
+            moving: false,
+            tail: attached.chat.head,
+            arrived: now,
+            filling: false,
+            gap_since: None,
+            held: 0,
+        };
+        // A chat that was left and joined again: the old subscription ends here.
+        self.chats.insert(chat, state);
+        if attached.chat.head > owed.cursor {
+            self.look_at(chat, now + self.core.timing.tail_check);
+        }
+        progress
+    }
+
+    pub(super) fn look_at(&mut self, chat: ChatId, at: Instant) {
+        self.looks.push(Reverse((at, chat)));
+    }
+
+    /// Whether more may be taken from the queues.
+    pub(super) fn has_room(&self) -> bool {
+        !self.draining && self.window.has_room() && !self.connection.crowded()
+    }
+
+    /// Something from a subscription.
+    pub(super) fn on_event(&mut self, chat: ChatId, event: Event) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        match event {
+            Event::Delivery(delivery) => self.on_delivery(chat, delivery),
+            Event::Attached => {
+                // What was missed while it was away shows in the head.
+                state.arrived = Instant::now();
+                self.look_at(chat, Instant::now() + self.core.timing.tail_check);
+            }
+            Event::Detached => {
+                // Everything held came on the connection that is gone, and is delivered again.
+                state.feed.drop_early();
+                state.held = 0;
+            }
+            Event::Gone => {
+                // Removed while this session was away, or by mistake. Whether the device still is owed this chat, only
+                // the store knows.
+                state.subscription = None;
+                self.rejoin(chat);
+            }
+        }
+    }
+
+    fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
+        let Delivery { body, receipt } = delivery;
+        let Some((named, seq)) = chat_and_seq(&body) else {
+            tracing::warn!(%chat, "the queue holds something that isn't a message of this server: removed");
+            return receipt.finish();
+        };
+        if named != chat {
+            tracing::warn!(%chat, %named, "the queue holds a message of another chat: removed");
+            return receipt.finish();
+        }
+        let now = Instant::now();
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        state.arrived = now;
+        state.tail = state.tail.max(seq);
+        match state.feed.offer(seq, body, receipt) {
+            Offered::Send(body) => {
+                self.deliver(chat, seq, body, "nsq");
+                self.deliver_early(chat);
+            }
+            Offered::Finish(receipt) => receipt.finish(),
+            Offered::Kept => {}
+            Offered::Early => {
+                state.held += 1;
+                let at = if state.held >= HELD { now } else { now + HOLE_PATIENCE };
+                self.look_at(chat, at);
+            }
+        }
+    }
+
+    fn deliver_early(&mut self, chat: ChatId) {
+        while let Some(state) = self.chats.get_mut(&chat) {
+            let Some(body) = state.feed.next_early() else { break };
+            state.held = state.held.saturating_sub(1);
+            let seq = state.feed.next() - 1;
+            self.deliver(chat, seq, body, "nsq");
+        }
+    }
+
+    fn deliver(&mut self, chat: ChatId, seq: Seq, body: Bytes, source: &str) {
+        match Utf8Bytes::try_from(body) {
+            Ok(text) => self.connection.send(text),
+            // Only a foreign writer could do that; a text frame can't carry it.
+            Err(_) => return tracing::warn!(%chat, seq, "a message isn't UTF-8: not sent"),
+        }
+        if let Some(state) = self.chats.get(&chat) {
+            state.progress.store(seq, Ordering::Relaxed);
+        }
+        self.window.sent(chat, seq, Instant::now());
+        self.core.metrics.deliveries.with_label_values(&[source]).inc();
+    }
+
+    /// The chat has messages up to `seq`; the queue has had its time.
+    pub(super) fn on_tail(&mut self, chat: ChatId, seq: Seq) {
+        if let Some(state) = self.chats.get_mut(&chat) {
+            state.tail = state.tail.max(seq);
+            self.look(chat);
+        }
+    }
+
+    /// Is something missing that the queue won't bring? Then read it from the log, as much as the window takes.
+    pub(super) fn look(&mut self, chat: ChatId) {
+        let room = if self.has_room() { self.window.room() } else { 0 };
+        let now = Instant::now();
+        let patience = self.core.timing.tail_check;
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if state.filling || self.draining {
+            return;
+        }
+        let quiet = now.saturating_duration_since(state.arrived);
+        let hole = state.feed.hole();
+        let wait = if hole.is_some() && (state.held >= HELD || quiet >= HOLE_PATIENCE) {
+            None
+        } else if hole.is_some() {
+            Some(HOLE_PATIENCE - quiet)
+        } else if state.tail < state.feed.next() {
+            state.gap_since = None;
+            return;
+        } else {
+            patience.checked_sub(quiet).filter(|left| !left.is_zero())
+        };
+        if let Some(wait) = wait {
+            return self.look_at(chat, now + wait);
+        }
+        if room == 0 {
+            return self.look_at(chat, now + Duration::from_millis(200));
+        }
+        state.filling = true;
+        let missing = hole.map_or(usize::MAX, |last| usize::try_from(last + 1 - state.feed.next()).unwrap_or(usize::MAX));
+        let (from, count, core) = (state.feed.next(), missing.min(room), self.core.clone());
+        self.work.push(Box::pin(async move { Done::Log(chat, core.store.log(chat, from, count, PAGE_BYTES).await) }));
+    }
+
+    /// A stretch of the log.
+    pub(super) fn on_log(&mut self, chat: ChatId, page: Stored<LogPage>) {
+        let now = Instant::now();
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        state.filling = false;
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%chat, %error, "the log can't be read; tried again");
+                return self.look_at(chat, now + Duration::from_secs(1));
+            }
+        };
+        if page.floor > state.feed.next() {
+            return self.beyond_the_log(chat, page.floor, now);
+        }
+        state.gap_since = None;
+        let mut filled = 0u64;
+        for (seq, body) in page.messages {
+            let Some(state) = self.chats.get_mut(&chat) else { return };
+            if state.feed.fill(seq) {
+                filled += 1;
+                self.deliver(chat, seq, body, "log");
+            }
+        }
+        if filled > 0 {
+            self.core.metrics.refills.inc();
+        }
+        self.deliver_early(chat);
+        // There may be more, and room for it. With nothing new in the log there is nothing to hurry for.
+        let at = if filled > 0 { now } else { now + Duration::from_millis(200) };
+        if self.chats.get(&chat).is_some_and(|state| state.tail >= state.feed.next() || state.feed.hole().is_some()) {
+            // The queue has had its chance for this stretch; what follows is judged anew.
+            self.look_at(chat, at);
+        }
+    }
+
+    fn beyond_the_log(&mut self, chat: ChatId, floor: Seq, now: Instant) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        let since = *state.gap_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < GAP_PATIENCE {
+            return self.look_at(chat, now + GAP_PATIENCE / 4);
+        }
+        state.gap_since = None;
+        // Not further than to what is held: the queue still has that.
+        let to = state.feed.hole().map_or(floor - 1, |last| last.min(floor - 1));
+        if let Some((from, to)) = state.feed.give_up(to) {
+            tracing::warn!(%chat, device = %self.handle.device, from, to, "messages are beyond what the server holds");
+            self.core.metrics.gaps.inc_by(to - from + 1);
+            self.connection.send(ServerFrame::Gap { chat, from, to }.text().into());
+        }
+        self.deliver_early(chat);
+        self.look_at(chat, now);
+    }
+
+    /// The device has everything up to `seq`. False: it was never sent so far.
+    pub(super) fn on_ack(&mut self, chat: ChatId, seq: Seq) -> Option<bool> {
+        let state = self.chats.get_mut(&chat)?;
+        let before = state.feed.acked();
+        if !state.feed.ack(seq) {
+            return Some(false);
+        }
+        let count = state.feed.acked() - before;
+        let chats = &self.chats;
+        self.window.acked(count, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
+        self.move_cursor(chat);
+        Some(true)
+    }
+
+    /// Writes the cursor, unless a write is under way: then its end begins the next.
+    pub(super) fn move_cursor(&mut self, chat: ChatId) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if state.moving || state.feed.acked() <= state.feed.cursor() {
+            return;
+        }
+        state.moving = true;
+        let cursor =
+            CursorMove { device: self.handle.device, session: self.handle.session, seq: state.feed.acked() };
+        self.core.submit_cursor(chat, cursor, self.moved.clone());
+    }
+
+    /// The store has answered.
+    pub(super) fn on_moved(&mut self, chat: ChatId, moved: Option<CursorMoved>) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        state.moving = false;
+        match moved {
+            // A newer session or a termination has the device, or the user has left the chat: the store knows which.
+            Some(CursorMoved::Fenced) => {
+                let (core, handle) = (self.core.clone(), self.handle.clone());
+                self.work.push(Box::pin(async move {
+                    leases::renew(&core, handle).await;
+                    Done::Nothing
+                }));
+            }
+            Some(CursorMoved::At(seq)) => {
+                // Durable first, finished second.
+                for receipt in state.feed.confirm(seq) {
+                    receipt.finish();
+                }
+                let cursor = state.feed.cursor();
+                self.answer_acks(chat, cursor);
+                self.move_cursor(chat);
+            }
+            None => {
+                let (moved, cursor) = (self.moved.clone(), state.feed.acked());
+                let (core, device, session) = (self.core.clone(), self.handle.device, self.handle.session);
+                state.moving = true;
+                self.work.push(Box::pin(async move {
+                    tokio::time::sleep(CURSOR_RETRY).await;
+                    core.submit_cursor(chat, CursorMove { device, session, seq: cursor }, moved);
+                    Done::Nothing
+                }));
+            }
+        }
+    }
+
+    /// All acknowledged messages are durable.
+    pub(super) fn settled(&self) -> bool {
+        self.chats.values().all(|state| state.feed.acked() == state.feed.cursor())
+    }
+
+    /// The queue of a chat has gone: made again, if the device still is owed it.
+    fn rejoin(&mut self, chat: ChatId) {
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        let node = self.chats.get(&chat).map(|state| state.node.clone()).unwrap_or_default();
+        self.work.push(Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            // The device's right first, what it is owed second: a queue that was just removed for good must not come back.
+            let lease = core.timing.lease;
+            let held = core.store.renew_session(&handle.user, handle.device, handle.session, lease).await;
+            let owed = matches!(held, Ok(Renewed::Held))
+                && matches!(core.store.owed(chat, handle.device).await, Ok(Some(_)));
+            if owed && let Err(error) = core.broker.provision(handle.device, &[(chat, node)]).await {
+                tracing::warn!(%chat, device = %handle.device, %error, "a queue that was removed can't be made again yet");
+            }
+            Done::Resubscribe(chat, owed)
+        }));
+    }
+
+    /// Goes on with a chat whose queue was made again.
+    pub(super) fn resubscribe(&mut self, chat: ChatId, owed: bool) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if owed && state.subscription.is_none() {
+            let subscription = self.core.broker.subscribe(&state.node, chat, self.handle.device, self.sink.clone());
+            state.subscription = Some(subscription);
+            self.look_at(chat, Instant::now() + self.core.timing.tail_check);
+        }
+    }
+}

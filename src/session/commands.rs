@@ -1,0 +1,119 @@
+//! What others tell a session, and what its own work under way came to.
+
+use std::collections::HashMap;
+
+use super::{End, Session, work::Done};
+use crate::{
+    domain::{Seq, device::DeviceKind, id::ChatId},
+    hub::Command,
+    protocol::{ChatEvent, CloseCode, DeviceEvent, ServerFrame},
+    store::Attached,
+    sync::connect,
+};
+
+impl Session {
+    pub(super) fn on_command(&mut self, command: Command) -> Result<(), End> {
+        match command {
+            Command::Read(chat, offset) => {
+                let Some(state) = self.chats.get_mut(&chat) else { return Ok(()) };
+                if offset.seq > state.read {
+                    state.read = offset.seq;
+                    // The device that read knows it by its reply.
+                    if offset.device != Some(self.handle.device) {
+                        let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
+                        self.connection.send(frame.text().into());
+                    }
+                }
+            }
+            Command::Device(event, device, at) => {
+                self.connection.send(ServerFrame::Device { event, device, at }.text().into());
+                // Whether it was the main, and whether it is back already, only the store knows.
+                if matches!(event, DeviceEvent::Offline | DeviceEvent::Terminated)
+                    && self.handle.kind == DeviceKind::Sub
+                    && (!self.ready || !self.asked.is_empty() || self.core.timing.main_required)
+                {
+                    self.check_main();
+                }
+            }
+            Command::Joined(chat) => {
+                let (core, handle) = (self.core.clone(), self.handle.clone());
+                self.work.push(Box::pin(async move { Done::Joined(chat, connect::attach_one(&core, &handle, chat).await) }));
+            }
+            Command::Left(chat) => self.on_left(chat),
+            Command::Member(event, chat, user) => {
+                let frame = ServerFrame::Chat { event, chat, user: Some(&user), entry: None };
+                self.connection.send(frame.text().into());
+            }
+            Command::Tail(chat, seq) => self.on_tail(chat, seq),
+            Command::HistoryAsk(ask) => self.on_question(ask),
+            Command::HistoryAnswer(answer) => return self.on_history_answer(&answer),
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_done(&mut self, done: Done) -> Result<(), End> {
+        match done {
+            Done::Log(chat, page) => self.on_log(chat, page),
+            Done::Main(Ok(())) | Done::Nothing => {}
+            Done::Main(Err(refusal)) => {
+                // Only what is sure ends the session: a store that doesn't answer isn't a main that has gone.
+                if refusal.code == CloseCode::MainOffline {
+                    if !self.ready || self.core.timing.main_required {
+                        return Err(End::MainOffline(refusal.last_seen));
+                    }
+                    return self.main_went(refusal.last_seen);
+                }
+            }
+            Done::Joined(chat, Ok(Some((attached, read)))) => self.on_joined(chat, &attached, read),
+            Done::Joined(_, Ok(None)) => {}
+            Done::Joined(chat, Err(error)) => {
+                // The client would never know of the chat; reconnecting, it does.
+                tracing::warn!(%chat, %error, "a joined chat can't be attached: closing the socket");
+                return Err(End::Close(CloseCode::BackendUnavailable));
+            }
+            Done::Resubscribe(chat, owed) => self.resubscribe(chat, owed),
+        }
+        Ok(())
+    }
+
+    fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) {
+        // Told twice, or known from `welcome`: only a new membership begins anew.
+        if self.chats.get(&chat).is_some_and(|state| state.from == attached.owed.from) {
+            return;
+        }
+        let progress = HashMap::from([(chat, self.add_chat(attached, read))]);
+        let entry = Some(connect::entry(attached, read));
+        let frame = ServerFrame::Chat { event: ChatEvent::Joined, chat, user: None, entry };
+        self.connection.send(frame.text().into());
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Box::pin(async move {
+            connect::unfollow(&core, &handle, &[chat]).await;
+            if let Err(error) = connect::follow(&core, &handle, &progress).await {
+                tracing::warn!(%chat, %error, "doorbells can't be heard; the sweep will do");
+            }
+            Done::Nothing
+        }));
+    }
+
+    fn on_left(&mut self, chat: ChatId) {
+        // Dropping it stops the consumer, which the removal of the queue waits for.
+        let Some(state) = self.chats.remove(&chat) else { return };
+        let open = state.feed.unacked();
+        drop(state);
+        let chats = &self.chats;
+        self.window.acked(open, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
+        let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
+        self.connection.send(frame.text().into());
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Box::pin(async move {
+            connect::unfollow(&core, &handle, &[chat]).await;
+            Done::Nothing
+        }));
+    }
+
+    /// Asks whether the main is (still) there.
+    pub(super) fn check_main(&mut self) {
+        let (core, user) = (self.core.clone(), self.handle.user.clone());
+        self.work.push(Box::pin(async move { Done::Main(connect::require_main(&core, &user).await) }));
+    }
+}

@@ -1,0 +1,194 @@
+//! The socket of one session: reads and writes in one task, with a bounded queue of outgoing frames. Not splitting the
+//! stream saves a lock and a task per device.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::{net::TcpStream, time::Instant};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message, Utf8Bytes,
+        error::CapacityError,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode as Code},
+    },
+};
+
+use crate::protocol::CloseCode;
+
+/// Bytes that may wait for the socket before the session stops taking from its queues.
+const CROWDED: usize = 1 << 20;
+/// A client has so long to answer a close.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What came from the client.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// A binary frame, which this protocol doesn't have.
+    Binary,
+    /// A ping or a pong.
+    Alive,
+    /// The connection is over: closed by the client, broken, or the client broke the WebSocket protocol.
+    Over(Option<Code>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    stream: WebSocketStream<TcpStream>,
+    out: VecDeque<Message>,
+    out_bytes: usize,
+    unflushed: bool,
+    // Since when the socket takes nothing although something waits.
+    stuck_since: Option<Instant>,
+}
+
+impl Connection {
+    /// Takes over an upgraded connection; `read` is what came behind the request already. Frames over `most_bytes` end
+    /// it. The read buffer is small, because most devices are idle.
+    pub async fn new(stream: TcpStream, read: Bytes, most_bytes: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 << 10)
+            .write_buffer_size(16 << 10)
+            .max_write_buffer_size(usize::MAX)
+            .max_message_size(Some(most_bytes))
+            .max_frame_size(Some(most_bytes));
+        let stream = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
+        Self { stream, out: VecDeque::new(), out_bytes: 0, unflushed: false, stuck_since: None }
+    }
+
+    /// Queues a frame. It goes out with the next [`Connection::drive`].
+    pub fn send(&mut self, text: Utf8Bytes) {
+        self.out_bytes += text.len();
+        self.out.push_back(Message::Text(text));
+    }
+
+    /// Queues a ping.
+    pub fn ping(&mut self) {
+        self.out.push_back(Message::Ping(Bytes::new()));
+    }
+
+    /// Whether so much waits that no more should be taken from the queues.
+    #[must_use]
+    pub fn crowded(&self) -> bool {
+        self.out_bytes > CROWDED
+    }
+
+    /// Since when the client takes nothing.
+    #[must_use]
+    pub fn stuck_since(&self) -> Option<Instant> {
+        self.stuck_since
+    }
+
+    /// Writes what waits, and answers with the next thing that came, if `read`. May be dropped and called again at any
+    /// time.
+    pub async fn drive(&mut self, read: bool) -> Inbound {
+        poll_fn(|cx| {
+            if let Err(error) = self.write(cx) {
+                return Poll::Ready(over(&error));
+            }
+            if !read {
+                return Poll::Pending;
+            }
+            match self.stream.poll_next_unpin(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(None) => Poll::Ready(Inbound::Over(None)),
+                Poll::Ready(Some(Err(error))) => Poll::Ready(over(&error)),
+                Poll::Ready(Some(Ok(message))) => Poll::Ready(match message {
+                    Message::Text(text) => Inbound::Text(text),
+                    Message::Binary(_) => Inbound::Binary,
+                    // The library has queued its pong; the next write flushes it.
+                    Message::Ping(_) => {
+                        self.unflushed = true;
+                        Inbound::Alive
+                    }
+                    Message::Pong(_) | Message::Frame(_) => Inbound::Alive,
+                    Message::Close(_) => Inbound::Over(None),
+                }),
+            }
+        })
+        .await
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), tungstenite::Error> {
+        while let Some(message) = self.out.front() {
+            let size = message.len();
+            match self.stream.poll_ready_unpin(cx) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready?,
+            }
+            if let Some(message) = self.out.pop_front() {
+                self.stream.start_send_unpin(message)?;
+                self.out_bytes = self.out_bytes.saturating_sub(size);
+                self.unflushed = true;
+                self.stuck_since = None;
+            }
+        }
+        if self.unflushed {
+            match self.stream.poll_flush_unpin(cx) {
+                Poll::Pending => {
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                }
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.unflushed = false;
+                    self.stuck_since = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it: what waits goes out first (not to a client that takes nothing), then the close frame, then the client
+    /// has a moment to answer.
+    pub async fn close(mut self, code: CloseCode, reason: &str) {
+        self.close_with(Code::from(code.number()), reason, code == CloseCode::SlowConsumer).await;
+    }
+
+    /// Ends it with one of the WebSocket protocol's own codes.
+    pub async fn close_protocol(mut self, code: Code) {
+        self.close_with(code, "", false).await;
+    }
+
+    async fn close_with(&mut self, code: Code, reason: &str, drop_queue: bool) {
+        if drop_queue {
+            self.out.clear();
+        }
+        // A close frame's reason has at most 123 bytes.
+        let mut end = reason.len().min(123);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let frame = CloseFrame { code, reason: Utf8Bytes::from(&reason[..end]) };
+        self.out.push_back(Message::Close(Some(frame)));
+        let goodbye = async {
+            loop {
+                if let Inbound::Over(_) = self.drive(true).await {
+                    return;
+                }
+            }
+        };
+        // A client that doesn't answer in time has closed as well.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
+
+fn over(error: &tungstenite::Error) -> Inbound {
+    Inbound::Over(match error {
+        tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+            Some(Code::from(CloseCode::FrameTooLarge.number()))
+        }
+        tungstenite::Error::Utf8(_) => Some(Code::Invalid),
+        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
+        tungstenite::Error::Protocol(_) => Some(Code::Protocol),
+        _ => None,
+    })
+}

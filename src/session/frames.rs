@@ -1,0 +1,220 @@
+//! What a client's frames do. Frames that need the store are answered one after the other, in their order: while one is
+//! under way no further frame is read, and everything else goes on.
+
+use std::pin::Pin;
+
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::{
+    End, Session,
+    rate::Verdict,
+};
+use crate::{
+    domain::{
+        device::DeviceKind,
+        id::ChatId,
+    },
+    protocol::{Ack, ClientFrame, CloseCode, ErrorCode, FrameId, Problem, Read, Rejected, Send, ServerFrame},
+    sync::{read, send},
+};
+
+/// A frame under way.
+pub(super) type Busy = Pin<Box<dyn Future<Output = Answer> + std::marker::Send>>;
+
+/// What a frame under way came to.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub id: Option<FrameId>,
+    pub frame: &'static str,
+    pub result: Result<serde_json::Value, Problem>,
+    /// A history request that came to nothing.
+    pub history: Option<String>,
+}
+
+impl Session {
+    /// One text frame. An error ends the session.
+    pub(super) fn on_text(&mut self, text: &Utf8Bytes) -> Result<(), End> {
+        let limits = &self.core.limits;
+        if text.len() > limits.frame_bytes {
+            // Only a main's page may be larger, and its type comes first in no particular order: parse to know.
+            let page = self.handle.kind == DeviceKind::Main
+                && matches!(ClientFrame::parse(text), Ok(ClientFrame::HistoryPage(_)));
+            if !page {
+                return Err(End::Close(CloseCode::FrameTooLarge));
+            }
+        }
+        match ClientFrame::parse(text) {
+            Ok(frame) => self.on_frame(frame),
+            Err(Rejected { frame, id, problem }) => self.refuse(id.as_ref(), frame.as_deref(), &problem),
+        }
+    }
+
+    fn on_frame(&mut self, frame: ClientFrame) -> Result<(), End> {
+        let counted = match &frame {
+            ClientFrame::Send(send) => Some((send.id.clone(), "send")),
+            ClientFrame::Read(read) => Some((read.id.clone(), "read")),
+            ClientFrame::History(ask) => Some((ask.id.clone(), "history")),
+            ClientFrame::Typing(id, _) => Some((id.clone(), "typing")),
+            _ => None,
+        };
+        if let Some((id, name)) = counted {
+            let now = Instant::now();
+            match self.rate.frame(now, self.core.timing.rate_patience) {
+                Verdict::Take => {}
+                Verdict::Delay(wait) => self.read_again = Some(now + wait),
+                Verdict::Refuse => {
+                    let problem = Problem::new(ErrorCode::TooManyRequests, "too many frames for too long: slow down");
+                    // Not a bad frame: it doesn't count towards closing.
+                    self.answer(id.as_ref(), name, Err(problem));
+                    return Ok(());
+                }
+            }
+        }
+        match frame {
+            ClientFrame::Send(frame) => self.on_send(frame),
+            ClientFrame::Ack(frame) => self.on_ack_frame(&frame),
+            ClientFrame::Read(frame) => self.on_read(&frame),
+            ClientFrame::History(frame) => self.on_history(&frame),
+            ClientFrame::Ready(id) => {
+                if self.handle.kind == DeviceKind::Main {
+                    return self.refuse(id.as_ref(), Some("ready"), &not_for_main());
+                }
+                self.ready = true;
+                self.accept(id.as_ref())
+            }
+            ClientFrame::HistoryPage(page) => self.on_history_page(&page),
+            ClientFrame::HistoryError(error) => self.on_history_error(&error),
+            ClientFrame::Typing(id, _) => self.accept(id.as_ref()),
+            ClientFrame::Ping(id) => {
+                self.accept(id.as_ref())?;
+                self.connection.send(ServerFrame::Pong.text().into());
+                Ok(())
+            }
+        }
+    }
+
+    fn on_send(&mut self, frame: Send) -> Result<(), End> {
+        let Some(chat) = frame.chat else {
+            let problem = Problem::new(ErrorCode::BadField, "missing field `chat`");
+            return self.refuse(frame.id.as_ref(), Some("send"), &problem);
+        };
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.busy = Some(Box::pin(async move {
+            let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
+            let sent = send::send(&core, sender, chat, &frame).await;
+            let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
+            Answer { id: frame.id, frame: "send", result, history: None }
+        }));
+        Ok(())
+    }
+
+    fn on_ack_frame(&mut self, frame: &Ack) -> Result<(), End> {
+        let (chat, seq) = (frame.chat, frame.seq.0);
+        match self.on_ack(chat, seq) {
+            None => self.refuse(frame.id.as_ref(), Some("ack"), &Problem::no_such_chat()),
+            Some(false) => {
+                let problem = Problem::new(ErrorCode::BadRange, "this seq wasn't sent to this device yet");
+                self.refuse(frame.id.as_ref(), Some("ack"), &problem)
+            }
+            Some(true) => {
+                self.bad_frames = 0;
+                if let Some(id) = &frame.id {
+                    self.acks.push((chat, seq, id.clone()));
+                    let cursor = self.chats.get(&chat).map_or(0, |state| state.feed.cursor());
+                    self.answer_acks(chat, cursor);
+                }
+                if !self.questions.is_empty() {
+                    self.tell_questions();
+                }
+                // A client that never waits for its replies can't make this grow.
+                if self.acks.len() > 1024 {
+                    return Err(End::Close(CloseCode::TooManyRequests));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers the acknowledgements of a chat that are durable now.
+    pub(super) fn answer_acks(&mut self, chat: ChatId, cursor: u64) {
+        let (done, rest) = std::mem::take(&mut self.acks)
+            .into_iter()
+            .partition(|(asked, seq, _)| *asked == chat && *seq <= cursor);
+        self.acks = rest;
+        let done: Vec<(ChatId, u64, FrameId)> = done;
+        for (_, seq, id) in done {
+            self.answer(Some(&id), "ack", Ok(serde_json::json!({ "seq": seq })));
+        }
+    }
+
+    fn on_read(&mut self, frame: &Read) -> Result<(), End> {
+        let (core, handle, chat, seq, id) =
+            (self.core.clone(), self.handle.clone(), frame.chat, frame.seq.0, frame.id.clone());
+        self.busy = Some(Box::pin(async move {
+            let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
+            let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
+            Answer { id, frame: "read", result, history: None }
+        }));
+        Ok(())
+    }
+
+    /// A frame under way has come to its end.
+    pub(super) fn on_answer(&mut self, answer: Answer) -> Result<(), End> {
+        if let Some(request) = answer.history {
+            self.asked.remove(&request);
+        }
+        match answer.result {
+            Ok(ok) => {
+                self.bad_frames = 0;
+                self.answer(answer.id.as_ref(), answer.frame, Ok(ok));
+                Ok(())
+            }
+            Err(problem) => self.refuse(answer.id.as_ref(), Some(answer.frame), &problem),
+        }
+    }
+
+    /// A good frame whose answer says nothing.
+    pub(super) fn accept(&mut self, id: Option<&FrameId>) -> Result<(), End> {
+        self.bad_frames = 0;
+        self.answer(id, "", Ok(serde_json::json!({})));
+        Ok(())
+    }
+
+    /// A refused frame. Ten that can't be right in a row close the socket; a refusal that may pass later isn't counted.
+    pub(super) fn refuse(&mut self, id: Option<&FrameId>, frame: Option<&str>, problem: &Problem) -> Result<(), End> {
+        match id {
+            Some(id) => {
+                let reply = ServerFrame::Reply { id, ok: None, error: Some(problem) };
+                self.connection.send(reply.text().into());
+            }
+            None => self.connection.send(ServerFrame::Error { frame, error: problem }.text().into()),
+        }
+        let bad = matches!(
+            problem.code,
+            ErrorCode::BadJson | ErrorCode::BadFrame | ErrorCode::BadField | ErrorCode::BadRange | ErrorCode::TooLarge
+        );
+        if bad {
+            self.bad_frames += 1;
+            if self.bad_frames >= self.core.limits.bad_frames_in_a_row {
+                return Err(End::Close(CloseCode::BadFrame));
+            }
+        }
+        Ok(())
+    }
+
+    /// The one reply to a frame with an id; a frame without one hears only of errors.
+    pub(super) fn answer(&mut self, id: Option<&FrameId>, frame: &str, result: Result<serde_json::Value, Problem>) {
+        let text = match (id, result) {
+            (Some(id), Ok(ok)) => ServerFrame::Reply { id, ok: Some(ok), error: None }.text(),
+            (Some(id), Err(problem)) => ServerFrame::Reply { id, ok: None, error: Some(&problem) }.text(),
+            (None, Ok(_)) => return,
+            (None, Err(problem)) => ServerFrame::Error { frame: Some(frame), error: &problem }.text(),
+        };
+        self.connection.send(text.into());
+    }
+}
+
+fn not_for_main() -> Problem {
+    Problem::new(ErrorCode::BadFrame, "only a sub has a bootstrap to complete")
+}

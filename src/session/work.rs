@@ -1,0 +1,27 @@
+//! What a session has under way in the store or the broker while it goes on with everything else.
+
+use std::pin::Pin;
+
+use crate::{
+    domain::{Seq, id::ChatId},
+    store::{Attached, LogPage, Result as Stored},
+    sync::connect::Refusal,
+};
+
+/// A piece of work. Bounded: one log page, one rejoin and one cursor retry per chat, one check of the main.
+pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// A stretch of a chat's log.
+    Log(ChatId, Stored<LogPage>),
+    /// Whether the main is there.
+    Main(Result<(), Refusal>),
+    /// A chat that the user joined.
+    Joined(ChatId, Stored<Option<(Attached, Seq)>>),
+    /// A queue that was removed: whether it was made again.
+    Resubscribe(ChatId, bool),
+    /// Nothing that the session must know.
+    Nothing,
+}

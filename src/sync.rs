@@ -1,0 +1,124 @@
+//! The use cases: what a device, a chat, a message and a termination *mean*. Everything above asks this floor;
+//! everything below (store, broker, hub) knows nothing of each other.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    broker::Broker,
+    config::{Limits, Timing},
+    domain::id::{ChatId, UserId},
+    drain::Drain,
+    hub::Hub,
+    metrics::Metrics,
+    protocol::{ErrorCode, Problem},
+    store::{Store, StoreError},
+};
+
+pub mod admin;
+pub mod bootstrap;
+pub mod connect;
+pub mod cursors;
+pub mod leases;
+pub mod listen;
+pub mod membership;
+pub mod read;
+pub mod registration;
+pub mod relay;
+pub mod send;
+pub mod signal;
+pub mod termination;
+
+/// What every use case works with; one per edge.
+#[derive(Debug)]
+pub struct Core {
+    /// Truth and order.
+    pub store: Store,
+    /// The queues.
+    pub broker: Broker,
+    /// Who is connected here.
+    pub hub: Hub,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The end.
+    pub drain: Drain,
+    /// Sizes.
+    pub limits: Limits,
+    /// Times.
+    pub timing: Timing,
+    /// This edge's name.
+    pub edge: String,
+    relay: relay::Relay,
+    cursors: cursors::CursorWriter,
+    tails: listen::Tails,
+    // Chats that this edge has told the store it sends to; see `relay`.
+    noted: Mutex<HashSet<ChatId>>,
+}
+
+impl Core {
+    /// Puts the parts together and starts the edge's background work, which ends with `drain`.
+    #[must_use]
+    pub fn start(
+        store: Store,
+        broker: Broker,
+        metrics: Metrics,
+        drain: Drain,
+        limits: Limits,
+        timing: Timing,
+        edge: String,
+    ) -> Arc<Self> {
+        let (relay, jobs) = relay::Relay::new();
+        let (tails, due) = listen::Tails::new();
+        let core = Arc::new(Self {
+            store,
+            broker,
+            hub: Hub::default(),
+            metrics,
+            drain,
+            limits,
+            timing,
+            edge,
+            relay,
+            cursors: cursors::CursorWriter::default(),
+            tails,
+            noted: Mutex::default(),
+        });
+        core.drain.spawn_background(cursors::run(core.clone()));
+        core.drain.spawn_background(relay::run(core.clone(), jobs));
+        core.drain.spawn_background(relay::heal(core.clone()));
+        core.drain.spawn_background(listen::run(core.clone()));
+        core.drain.spawn_background(listen::tails(core.clone(), due));
+        core.drain.spawn_background(listen::sweep(core.clone()));
+        core.drain.spawn_background(leases::run(core.clone()));
+        core.drain.spawn_background(termination::resume(core.clone()));
+        core
+    }
+
+    /// Counts one more of a user's `what` in this minute; over `most` it is refused.
+    pub(crate) async fn limit(&self, what: &str, user: &UserId, most: u32) -> Result<(), Problem> {
+        let count = self.store.count(&format!("{what}.{user}"), Duration::from_secs(60)).await?;
+        if count > u64::from(most) {
+            return Err(Problem::new(
+                ErrorCode::TooManyRequests,
+                format!("at most {most} of these per minute: wait a minute and try again"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        // Logged here because the client is told only that it may try again.
+        tracing::warn!(%error, "the store failed a request");
+        Problem::new(ErrorCode::Unavailable, "the server can't reach its store now: try again, with the same ids and keys")
+    }
+}
+
+// What is kept under these locks is changed in one step each, so a poisoned lock is still good.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

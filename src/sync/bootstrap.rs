@@ -1,0 +1,97 @@
+//! A sub borrows its past from the main: the question goes to the main's session, on whatever edge, the answer comes
+//! back checked, page by page. This module holds what is checked; the sessions hold what is under way.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Core, connect,
+    signal::{self, Signal},
+};
+use crate::{
+    domain::{
+        Seq,
+        id::{ChatId, DeviceId, UserId},
+    },
+    hub::{HistoryAnswer, HistoryAsk},
+    protocol::{ErrorCode, Problem},
+};
+
+/// Asks the main. The answer comes as a command to the asking session, which knows it by `request` and keeps the
+/// deadline.
+///
+/// # Errors
+/// `main_offline`, `unavailable`.
+pub async fn ask(
+    core: &Core,
+    user: &UserId,
+    device: DeviceId,
+    request: &str,
+    chat: ChatId,
+    before: Seq,
+    limit: u64,
+) -> Result<(), Problem> {
+    match connect::main_of(core, user).await? {
+        Some(main) if main.online => {
+            let ask = HistoryAsk { to: main.device, device, request: request.to_owned(), chat, before, limit };
+            signal::tell(core, user, &Signal::HistoryAsk(ask)).await;
+            Ok(())
+        }
+        other => Err(offline(other.map(|main| main.last_seen))),
+    }
+}
+
+/// The refusal when the main isn't connected.
+#[must_use]
+pub fn offline(last_seen: Option<u64>) -> Problem {
+    let detail = "the phone is offline: open it, then try again";
+    Problem { last_seen, ..Problem::new(ErrorCode::MainOffline, detail) }
+}
+
+/// Sends the main's answer (or why there is none) to the asking session.
+pub async fn answer(core: &Core, user: &UserId, ask: &HistoryAsk, result: Result<String, ErrorCode>) {
+    let answer = HistoryAnswer { to: ask.device, request: ask.request.clone(), result };
+    signal::tell(core, user, &Signal::HistoryAnswer(answer)).await;
+}
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: std::borrow::Cow<'a, str>,
+    chat: ChatId,
+    seq: Seq,
+}
+
+/// Checks a page against its question: only message frames of that chat, ascending, below `before`, not more than were
+/// asked for, not larger than a page may be. The items themselves are relayed unchanged.
+///
+/// # Errors
+/// `bad_field`, `bad_range` or `too_large`, for the main to see; the sub is told `bad_main`.
+pub fn check(ask: &HistoryAsk, messages: &[Box<RawValue>], more: bool, most_bytes: usize) -> Result<String, Problem> {
+    let range = |detail: String| Err(Problem::new(ErrorCode::BadRange, detail));
+    if messages.len() as u64 > ask.limit {
+        return range(format!("{} messages, but {} were asked for", messages.len(), ask.limit));
+    }
+    let bytes: usize = messages.iter().map(|item| item.get().len()).sum();
+    // A single message may be larger than a page; it comes alone then.
+    if bytes > most_bytes && messages.len() > 1 {
+        return Err(Problem::new(ErrorCode::TooLarge, format!("a page has at most {most_bytes} bytes of messages")));
+    }
+    let mut last = 0;
+    for item in messages {
+        let item: Item<'_> = serde_json::from_str(item.get())
+            .map_err(|error| Problem::new(ErrorCode::BadField, format!("an item isn't a message frame: {error}")))?;
+        if item.kind != "message" || item.chat != ask.chat {
+            return Err(Problem::new(ErrorCode::BadField, "an item isn't a message of the chat that was asked for"));
+        }
+        if item.seq <= last || item.seq >= ask.before {
+            return range(format!("seq {} is out of order, or not below {}", item.seq, ask.before));
+        }
+        last = item.seq;
+    }
+    if more && messages.is_empty() {
+        return range("an empty page can't have more behind it".to_owned());
+    }
+    let items: Vec<&str> = messages.iter().map(|item| item.get()).collect();
+    Ok(format!("{{\"messages\":[{}],\"more\":{more}}}", items.join(",")))
+}

@@ -1,0 +1,217 @@
+//! A device connects: who may, who is told, and what it must know before its first frame. And how it leaves.
+
+use std::collections::HashMap;
+
+use super::{
+    Core,
+    signal::{self, Signal},
+};
+use crate::{
+    domain::{
+        Millis, Seq,
+        device::{Device, DeviceKind, DeviceState},
+        id::{ChatId, DeviceId, UserId},
+        now_millis,
+    },
+    hub::{Progress, SessionHandle},
+    protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
+    store::{Attached, Opened, Result},
+    tokens::DeviceClaims,
+};
+
+/// Why a device isn't let in: the close code and, with `main_offline`, when the main was last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The close code.
+    pub code: CloseCode,
+    /// With `main_offline`: null when there is no main at all.
+    pub last_seen: Option<Millis>,
+}
+
+impl From<CloseCode> for Refusal {
+    fn from(code: CloseCode) -> Self {
+        Self { code, last_seen: None }
+    }
+}
+
+/// Checks the device's right to act, as every use of its token must: tokens carry no end, the store knows it.
+///
+/// # Errors
+/// `Terminated`, `Unauthorized`, or `BackendUnavailable` when the store doesn't answer.
+pub async fn authorize(core: &Core, claims: &DeviceClaims) -> std::result::Result<Device, CloseCode> {
+    let found = core.store.device(&claims.user, claims.device).await.map_err(unavailable)?;
+    match found {
+        Some(device) if device.state == DeviceState::Terminating || device.generation != claims.generation => {
+            Err(CloseCode::Terminated)
+        }
+        Some(device) if device.state == DeviceState::Active && device.kind == claims.kind => Ok(device),
+        Some(_) => Err(CloseCode::Unauthorized),
+        None => match core.store.owner(claims.device).await.map_err(unavailable)? {
+            Some(owner) if owner.terminated.is_some() => Err(CloseCode::Terminated),
+            _ => Err(CloseCode::Unauthorized),
+        },
+    }
+}
+
+fn unavailable(error: crate::store::StoreError) -> CloseCode {
+    tracing::warn!(%error, "a device can't be checked");
+    CloseCode::BackendUnavailable
+}
+
+/// Makes this edge own the device. An older session, wherever it is, is told that it is over. A sub is let in only
+/// while its main is there; a refusal changes nothing.
+///
+/// # Errors
+/// The close code with which to end the socket.
+pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(Device, u64), Refusal> {
+    let device = authorize(core, claims).await?;
+    if device.kind == DeviceKind::Sub {
+        require_main(core, &device.user).await?;
+    }
+    let lease = core.timing.lease;
+    let opened = core.store.open_session(&device.user, device.id, claims.generation, &core.edge, lease).await;
+    match opened.map_err(unavailable)? {
+        Opened::Terminated => Err(CloseCode::Terminated.into()),
+        Opened::Unknown => Err(CloseCode::Unauthorized.into()),
+        Opened::Session { session, previous, device } => {
+            if previous.is_some() {
+                signal::tell(core, &device.user, &Signal::Replaced(device.id, session)).await;
+            }
+            Ok((device, session))
+        }
+    }
+}
+
+/// The user's main as others see it.
+///
+/// # Errors
+/// When the store fails.
+pub async fn main_of(core: &Core, user: &UserId) -> Result<Option<MainInfo>> {
+    let devices = core.store.devices(user).await?;
+    let main = devices.iter().find(|d| d.kind == DeviceKind::Main && d.state == DeviceState::Active);
+    Ok(main.map(|d| MainInfo { device: d.id, online: d.online(), last_seen: d.last_seen }))
+}
+
+/// # Errors
+/// `MainOffline` when the main isn't connected anywhere.
+pub async fn require_main(core: &Core, user: &UserId) -> std::result::Result<(), Refusal> {
+    match main_of(core, user).await.map_err(unavailable)? {
+        Some(main) if main.online => Ok(()),
+        other => Err(Refusal { code: CloseCode::MainOffline, last_seen: other.map(|main| main.last_seen) }),
+    }
+}
+
+/// What a session starts with.
+#[derive(Debug)]
+pub struct Start {
+    /// For `welcome`.
+    pub main: Option<MainInfo>,
+    /// For `welcome`, and to subscribe to.
+    pub chats: Vec<(Attached, Seq)>,
+}
+
+/// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between.
+///
+/// # Errors
+/// When the store fails.
+pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
+    core.hub.attach(handle.clone());
+    core.store.watch_user(&handle.user).await?;
+    let chats = core.store.chats_of(&handle.user).await?;
+    let attached = core.store.attach(&chats, &handle.user, handle.device, handle.session).await?;
+    let reads = core.store.reads(&handle.user).await?;
+    let main = main_of(core, &handle.user).await?;
+    let chats = attached
+        .into_iter()
+        .flatten()
+        .map(|attached| {
+            let read = reads.get(&attached.chat.id).map_or(0, |offset| offset.seq);
+            (attached, read)
+        })
+        .collect();
+    Ok(Start { main, chats })
+}
+
+/// Attaches the session to one chat that its user has joined; none when that isn't so (any more).
+///
+/// # Errors
+/// When the store fails.
+pub async fn attach_one(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Option<(Attached, Seq)>> {
+    let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
+    let Some(attached) = attached.into_iter().flatten().next() else { return Ok(None) };
+    let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
+    Ok(Some((attached, read)))
+}
+
+/// Hears the doorbells of these chats for the session. Its tail is checked once, for what came before.
+///
+/// # Errors
+/// When the store fails.
+pub async fn follow(core: &Core, handle: &SessionHandle, chats: &HashMap<ChatId, Progress>) -> Result<()> {
+    for (chat, progress) in chats {
+        core.hub.follow(*chat, handle.clone(), progress.clone());
+    }
+    let chats: Vec<ChatId> = chats.keys().copied().collect();
+    core.store.watch_chats(&chats).await
+}
+
+/// No longer.
+pub async fn unfollow(core: &Core, handle: &SessionHandle, chats: &[ChatId]) {
+    let idle = core.hub.unfollow(chats.iter().copied(), handle);
+    if idle.is_empty() {
+        return;
+    }
+    // What isn't unwatched is only heard in vain, and forgotten with the connection.
+    let _ = core.store.unwatch_chats(&idle).await;
+    // Somebody may have begun to follow in between: then the watch just taken away was theirs.
+    let again: Vec<ChatId> = idle.into_iter().filter(|chat| core.hub.has_chat(*chat)).collect();
+    if !again.is_empty() {
+        let _ = core.store.watch_chats(&again).await;
+    }
+}
+
+/// Takes a session off the lists and gives its device back; its queues are given back already.
+pub async fn close(core: &Core, handle: &SessionHandle) {
+    if core.hub.detach(handle) {
+        let _ = core.store.unwatch_user(&handle.user).await;
+        if core.hub.has_user(&handle.user) {
+            let _ = core.store.watch_user(&handle.user).await;
+        }
+    }
+    match core.store.close_session(&handle.user, handle.device, handle.session).await {
+        Ok(true) => told(core, &handle.user, handle.device, DeviceEvent::Offline).await,
+        // A newer session or a termination has it.
+        Ok(false) => {}
+        Err(error) => tracing::warn!(device = %handle.device, %error, "a lease isn't given back; it runs out by itself"),
+    }
+}
+
+/// Tells the user's other devices.
+pub async fn told(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent) {
+    signal::tell(core, user, &Signal::Device(event, device, now_millis())).await;
+}
+
+/// The entry of `welcome` and of `chat joined`.
+#[must_use]
+pub fn entry(attached: &Attached, read: Seq) -> ChatEntry {
+    ChatEntry {
+        id: attached.chat.id,
+        kind: attached.chat.kind,
+        name: attached.chat.name.clone(),
+        head: attached.chat.head,
+        read,
+        cursor: attached.owed.cursor,
+        from: attached.owed.from,
+    }
+}
+
+impl From<CloseCode> for Problem {
+    fn from(code: CloseCode) -> Self {
+        use crate::protocol::ErrorCode;
+        match code {
+            CloseCode::Terminated => Problem::new(ErrorCode::Forbidden, "this device was ended: register a new one"),
+            CloseCode::Unauthorized => Problem::new(ErrorCode::Unauthorized, "this token isn't that of a registered device"),
+            _ => Problem::new(ErrorCode::Unavailable, "the server can't reach its store now: try again"),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Moving cursors, many at a time. Sessions hand in their acknowledgements; whatever has gathered while the last write
+//! was under way goes out as one write per chat ("group commit"), so that the store does less the busier it is.
+
+use std::{collections::HashMap, sync::Arc, sync::Mutex};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::{Notify, mpsc};
+
+use super::{Core, lock};
+use crate::{
+    domain::id::ChatId,
+    store::{CursorMove, CursorMoved},
+};
+
+/// What became of one move; none: the store failed, ask again.
+pub type Outcome = (ChatId, Option<CursorMoved>);
+
+#[derive(Debug)]
+struct Pending {
+    cursor: CursorMove,
+    done: mpsc::Sender<Outcome>,
+}
+
+/// The gathering place. Its bound: a session has at most one move per chat in it.
+#[derive(Debug, Default)]
+pub struct CursorWriter {
+    pending: Mutex<HashMap<ChatId, Vec<Pending>>>,
+    wake: Notify,
+}
+
+impl Core {
+    /// Hands in a move; the outcome comes through `done`, which must have room for one outcome per chat handed in.
+    pub fn submit_cursor(&self, chat: ChatId, cursor: CursorMove, done: mpsc::Sender<Outcome>) {
+        lock(&self.cursors.pending).entry(chat).or_default().push(Pending { cursor, done });
+        self.cursors.wake.notify_one();
+    }
+}
+
+pub(super) async fn run(core: Arc<Core>) {
+    loop {
+        core.cursors.wake.notified().await;
+        loop {
+            let batch = std::mem::take(&mut *lock(&core.cursors.pending));
+            if batch.is_empty() {
+                break;
+            }
+            // 64 chats at once: they share one pipelined connection, so this is about its depth, not about threads.
+            stream::iter(batch).for_each_concurrent(64, |(chat, pending)| write(&core, chat, pending)).await;
+        }
+    }
+}
+
+async fn write(core: &Core, chat: ChatId, pending: Vec<Pending>) {
+    let moves: Vec<CursorMove> = pending.iter().map(|p| p.cursor).collect();
+    let moved = match core.store.move_cursors(chat, &moves).await {
+        Ok(moved) => moved.into_iter().map(Some).collect(),
+        Err(error) => {
+            tracing::warn!(%chat, %error, "cursors weren't moved; the sessions ask again");
+            vec![None; pending.len()]
+        }
+    };
+    for (waiting, moved) in pending.into_iter().zip(moved) {
+        // A session that has gone needs no outcome; one without room breaks its promise above and would only be told late.
+        let _ = waiting.done.try_send((chat, moved));
+    }
+}

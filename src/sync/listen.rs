@@ -1,0 +1,136 @@
+//! Hearing what moved: the store's events are hints, so each leads to reading again. Watch first, then read.
+//!
+//! Three ways lead to every fact, each slower and surer than the one before: the event, the re-reading after any gap in
+//! what was heard, and the sweep.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, stream, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{Core, signal};
+use crate::{
+    domain::{
+        Seq,
+        id::{ChatId, UserId},
+    },
+    store::{ReadOffset, Result, StoreEvent},
+};
+
+/// Chats whose tail is to be checked once NSQ has had its time. One entry per chat at most: the hub arms it once.
+#[derive(Debug)]
+pub(super) struct Tails {
+    due: mpsc::UnboundedSender<(ChatId, Instant)>,
+}
+
+impl Tails {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<(ChatId, Instant)>) {
+        let (due, taken) = mpsc::unbounded_channel();
+        (Self { due }, taken)
+    }
+}
+
+fn rung(core: &Core, chat: ChatId, seq: Seq) {
+    if core.hub.doorbell(chat, seq) {
+        let _ = core.tails.due.send((chat, Instant::now() + core.timing.tail_check));
+    }
+}
+
+/// All entries have the same delay, so they come due in the order they were put in.
+pub(super) async fn tails(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<(ChatId, Instant)>) {
+    while let Some((chat, at)) = due.recv().await {
+        sleep_until(at).await;
+        if core.hub.tail_check(chat) {
+            let _ = core.tails.due.send((chat, Instant::now() + core.timing.tail_check));
+        }
+    }
+}
+
+/// Takes the events. Each user's offsets are read at most once at a time; hints that come meanwhile make it once more.
+pub(super) async fn run(core: Arc<Core>) {
+    let Some(mut events) = core.store.take_events() else {
+        tracing::error!("the store's events are taken already: offsets will only move by the sweep");
+        return;
+    };
+    let mut reading: HashMap<UserId, bool> = HashMap::new();
+    let mut reads = FuturesUnordered::new();
+    loop {
+        let mut again = HashSet::new();
+        tokio::select! {
+            event = events.recv() => match event {
+                None => return,
+                Some(StoreEvent::ReadsChanged(user)) => {
+                    again.insert(user);
+                }
+                Some(StoreEvent::Doorbell(chat, seq)) => rung(&core, chat, seq),
+                Some(StoreEvent::Signal(user, payload)) => signal::deliver(&core, &user, &payload),
+                Some(StoreEvent::Resubscribed) => {
+                    tracing::info!("notifications were interrupted: reading everything watched again");
+                    again.extend(core.hub.users());
+                    ring_heads(&core).await;
+                }
+            },
+            Some((user, offsets)) = reads.next(), if !reads.is_empty() => {
+                told(&core, &user, offsets);
+                if reading.remove(&user) == Some(true) {
+                    again.insert(user);
+                }
+            }
+        }
+        for user in again {
+            if let Some(more) = reading.get_mut(&user) {
+                *more = true;
+            } else {
+                reading.insert(user.clone(), false);
+                let core = core.clone();
+                reads.push(async move {
+                    let offsets = core.store.reads(&user).await;
+                    (user, offsets)
+                });
+            }
+        }
+    }
+}
+
+fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>) {
+    match offsets {
+        Ok(offsets) => core.hub.push_reads(user, &offsets),
+        Err(error) => tracing::warn!(%user, %error, "read offsets can't be read; the sweep will"),
+    }
+}
+
+/// The last resort: heads every few seconds (a lost doorbell), offsets every half minute (lost notifications).
+pub(super) async fn sweep(core: Arc<Core>) {
+    let mut heads = interval(core.timing.tail_sweep);
+    heads.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut offsets = interval(core.timing.reads_sweep);
+    offsets.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = heads.tick() => ring_heads(&core).await,
+            _ = offsets.tick() => {
+                stream::iter(core.hub.users())
+                    .for_each_concurrent(32, |user| async {
+                        let offsets = core.store.reads(&user).await;
+                        told(&core, &user, offsets);
+                    })
+                    .await;
+            }
+        }
+    }
+}
+
+async fn ring_heads(core: &Core) {
+    for chats in core.hub.chats().chunks(500) {
+        match core.store.heads(chats).await {
+            Ok(heads) => chats.iter().zip(heads).for_each(|(chat, head)| rung(core, *chat, head)),
+            Err(error) => return tracing::debug!(%error, "heads can't be read now"),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Read offsets: one per (user, chat), shared by all devices, never going back, never above the head.
+
+use super::Core;
+use crate::{
+    domain::{
+        Seq,
+        id::{ChatId, DeviceId, UserId},
+    },
+    protocol::{ErrorCode, Problem},
+};
+
+/// Moves the user's offset; answers where it stands. The head is read first: it never falls, so the check stays true.
+///
+/// # Errors
+/// `not_found` when the user isn't a member, `bad_range` above the head, `unavailable`.
+pub async fn mark(core: &Core, user: &UserId, device: Option<DeviceId>, chat: ChatId, seq: Seq) -> Result<Seq, Problem> {
+    let Some((found, _)) = core.store.chat_of_member(chat, user).await? else {
+        return Err(Problem::no_such_chat());
+    };
+    if seq > found.head {
+        let detail = format!("{seq} is above the chat's last message, which is {}", found.head);
+        return Err(Problem::new(ErrorCode::BadRange, detail));
+    }
+    Ok(core.store.move_read(user, chat, seq, device).await?)
+}

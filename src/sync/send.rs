@@ -1,0 +1,226 @@
+//! Sending: check the message, append it (the durable point), hand it to the relay, answer.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::{Core, lock, relay::Job};
+use crate::{
+    domain::{
+        Millis, Seq,
+        id::{ChatId, DeviceId, MessageKey, UserId},
+        message::Unnumbered,
+        now_millis,
+    },
+    protocol::{ErrorCode, Media, Problem, Send},
+    store::{Append, Appended},
+};
+
+/// How deep an application's own JSON may be nested: deeper, some client's reader would give up.
+const DEPTH: usize = 32;
+
+/// Who sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// The user.
+    pub user: &'a UserId,
+    /// On which device; none for a bot with a user token.
+    pub device: Option<DeviceId>,
+}
+
+/// The members behind `seq`, in the order of the contract.
+#[derive(Serialize)]
+struct Fields<'a> {
+    key: MessageKey,
+    from: &'a UserId,
+    device: Option<DeviceId>,
+    at: Millis,
+    #[serde(flatten)]
+    body: &'a Body<'a>,
+}
+
+/// What the sender wrote; the fingerprint is taken over this.
+#[derive(Serialize)]
+struct Body<'a> {
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media: Option<&'a Media>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memo: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<&'a RawValue>,
+}
+
+/// Sends a message; answers its seq and time (those of the first time, when the key is known).
+///
+/// # Errors
+/// `bad_field`, `too_large`, `not_found` (not a member), `conflict` (the key was used for another message),
+/// `unavailable` (the outcome may be unknown: send again with the same key).
+pub async fn send(core: &Core, sender: Sender<'_>, chat: ChatId, message: &Send) -> Result<(Seq, Millis), Problem> {
+    let body = check(core, message)?;
+    let written = json(&body)?;
+    let fingerprint = Sha256::digest(written.as_bytes());
+    let fingerprint = fingerprint.iter().take(8).fold(0u64, |hash, byte| hash << 8 | u64::from(*byte));
+    let at = now_millis();
+    let fields = json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
+    let fields = fields.trim_start_matches('{').trim_end().strip_suffix('}').unwrap_or_default();
+    let frame = Unnumbered::new(chat, fields);
+    note(core, sender.user, chat).await?;
+    let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
+    match core.store.append(&append).await {
+        Ok(Appended::New { seq, node }) => {
+            core.metrics.sends.inc();
+            core.relay.hand_over(Job { chat, node, seq, frame: append.frame.number(seq) });
+            Ok((seq, at))
+        }
+        Ok(Appended::Again { seq, at }) => Ok((seq, at)),
+        Ok(Appended::KeyConflict) => {
+            Err(Problem::new(ErrorCode::Conflict, "this key was used for another message: make a new one per message"))
+        }
+        Ok(Appended::NotMember) => Err(Problem::no_such_chat()),
+        Err(error) => {
+            // It may be in the log and in the outbox without anyone publishing it.
+            core.relay.behind(chat);
+            Err(error.into())
+        }
+    }
+}
+
+fn check<'a>(core: &Core, message: &'a Send) -> Result<Body<'a>, Problem> {
+    let bad = |detail: &'static str| Err(Problem::new(ErrorCode::BadField, detail));
+    let content = message.content.as_deref();
+    if content.is_some_and(|raw| raw.get().len() > core.limits.content_bytes * 6) {
+        return Err(too_large(core));
+    }
+    let content = match message.kind.as_str() {
+        "text" | "media" => {
+            let Some(text) = content.map(|raw| serde_json::from_str::<String>(raw.get())).transpose().map_err(|error| {
+                match error.classify() {
+                    serde_json::error::Category::Data => Problem::new(ErrorCode::BadField, "content is a string"),
+                    _ => Problem::new(ErrorCode::BadJson, error.to_string()),
+                }
+            })?
+            else {
+                if message.kind == "text" {
+                    return bad("a text message needs its content");
+                }
+                return finish(core, message, None);
+            };
+            if text.len() > core.limits.content_bytes {
+                return Err(too_large(core));
+            }
+            Some(raw(&text)?)
+        }
+        kind if application_kind(kind) => {
+            let content = content.map(ToOwned::to_owned);
+            if content.as_ref().is_some_and(|raw| raw.get().len() > core.limits.content_bytes) {
+                return Err(too_large(core));
+            }
+            if content.as_ref().is_some_and(|raw| depth(raw.get()) > DEPTH) {
+                return bad("content is nested more than 32 deep");
+            }
+            content
+        }
+        _ => return bad("kind is text, media, or x. and 1-32 characters of a-z 0-9 . _ -"),
+    };
+    finish(core, message, content)
+}
+
+fn finish<'a>(core: &Core, message: &'a Send, content: Option<Box<RawValue>>) -> Result<Body<'a>, Problem> {
+    let bad = |detail: &'static str| Err(Problem::new(ErrorCode::BadField, detail));
+    if (message.kind == "media") != message.media.is_some() {
+        return bad("media goes with kind media, and only there");
+    }
+    if message.memo.as_ref().is_some_and(|memo| memo.len() > core.limits.memo_bytes) {
+        return Err(Problem::new(ErrorCode::TooLarge, format!("memo has at most {} bytes", core.limits.memo_bytes)));
+    }
+    if let Some(meta) = &message.meta {
+        if !meta.get().starts_with('{') {
+            return bad("meta is an object");
+        }
+        if meta.get().len() > core.limits.meta_bytes {
+            return Err(Problem::new(ErrorCode::TooLarge, format!("meta has at most {} bytes", core.limits.meta_bytes)));
+        }
+        if depth(meta.get()) > DEPTH {
+            return bad("meta is nested more than 32 deep");
+        }
+    }
+    Ok(Body {
+        kind: &message.kind,
+        content,
+        media: message.media.as_ref(),
+        memo: message.memo.as_deref(),
+        meta: message.meta.as_deref(),
+    })
+}
+
+fn too_large(core: &Core) -> Problem {
+    Problem::new(ErrorCode::TooLarge, format!("content has at most {} bytes", core.limits.content_bytes))
+}
+
+fn application_kind(kind: &str) -> bool {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    kind.strip_prefix("x.").is_some_and(|own| (1..=32).contains(&own.len()) && own.bytes().all(good))
+}
+
+/// The deepest nesting of a JSON text, without recursion.
+fn depth(json: &str) -> usize {
+    let (mut deepest, mut level, mut text, mut escaped) = (0usize, 0usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            b'{' | b'[' if !text => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b'}' | b']' if !text => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn raw(text: &str) -> Result<Box<RawValue>, Problem> {
+    RawValue::from_string(json(&text)?).map_err(|error| Problem::new(ErrorCode::BadField, error.to_string()))
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String, Problem> {
+    serde_json::to_string(value).map_err(|error| Problem::new(ErrorCode::BadField, error.to_string()))
+}
+
+/// Before the first append to a chat: so that another edge finds its outbox if this one dies. Only for chats that the
+/// sender is in, because otherwise anyone could fill the list of notes.
+async fn note(core: &Core, user: &UserId, chat: ChatId) -> Result<(), Problem> {
+    if lock(&core.noted).contains(&chat) {
+        return Ok(());
+    }
+    if core.store.chat_of_member(chat, user).await?.is_none() {
+        return Err(Problem::no_such_chat());
+    }
+    core.store.note_sender(&core.edge, chat).await?;
+    lock(&core.noted).insert(chat);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert_eq!(depth(r#"{"a":[1,{"b":"[[[[\"["}]}"#), 3);
+        assert_eq!(depth("\"[[[\""), 0);
+    }
+
+    #[test]
+    fn an_application_kind_is_short_and_plain() {
+        assert!(application_kind("x.payment-v2"));
+        for bad in ["x.", "x.A", "y.a", "x", &format!("x.{}", "a".repeat(33))] {
+            assert!(!application_kind(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What edges tell each other about one user, over the store's signals. At most once: whatever it says is found out by
+//! other means too (leases, deadlines, reading again), only later.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Core;
+use crate::{
+    domain::{
+        Millis,
+        id::{ChatId, DeviceId, UserId},
+    },
+    hub::{Command, HistoryAnswer, HistoryAsk},
+    protocol::{ChatEvent, CloseCode, DeviceEvent},
+};
+
+/// One thing told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Signal {
+    /// Sessions of the device with a lower number are over (4409).
+    Replaced(DeviceId, u64),
+    /// The device is being ended (4403).
+    Ended(DeviceId),
+    /// An admin closes all sockets of the user (4410).
+    Kicked,
+    /// Something happened to a device; for the user's other devices.
+    Device(DeviceEvent, DeviceId, Millis),
+    /// The user is in this chat now.
+    Joined(ChatId),
+    /// The user isn't any more.
+    Left(ChatId),
+    /// Somebody else came or went.
+    Member(ChatEvent, ChatId, UserId),
+    /// A sub asks the main.
+    HistoryAsk(HistoryAsk),
+    /// The main answers.
+    HistoryAnswer(HistoryAnswer),
+}
+
+/// Tells every edge where the user is connected. A failure is logged: every signal has a slower second way.
+pub async fn tell(core: &Core, user: &UserId, signal: &Signal) {
+    let payload = match serde_json::to_vec(signal) {
+        Ok(payload) => Bytes::from(payload),
+        Err(error) => return tracing::error!(%error, "a signal can't be written"),
+    };
+    if let Err(error) = core.store.signal(user, payload).await {
+        tracing::warn!(%user, %error, "a signal wasn't sent; its slower way will do");
+    }
+}
+
+/// Hands a signal to the sessions here that it concerns.
+pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
+    let signal: Signal = match serde_json::from_slice(payload) {
+        Ok(signal) => signal,
+        // Another version of the server may know more signals.
+        Err(error) => return tracing::warn!(%user, %error, "a signal isn't readable"),
+    };
+    let sessions = core.hub.sessions_of(user);
+    let others = |device: DeviceId| sessions.iter().filter(move |session| session.device != device);
+    let one = |device: DeviceId| sessions.iter().filter(move |session| session.device == device);
+    match signal {
+        Signal::Replaced(device, session) => {
+            one(device).filter(|s| s.session < session).for_each(|s| s.doom.seal(CloseCode::Replaced));
+        }
+        Signal::Ended(device) => one(device).for_each(|s| s.doom.seal(CloseCode::Terminated)),
+        Signal::Kicked => sessions.iter().for_each(|s| s.doom.seal(CloseCode::Kicked)),
+        Signal::Device(event, device, at) => others(device).for_each(|s| s.tell(Command::Device(event, device, at))),
+        Signal::Joined(chat) => sessions.iter().for_each(|s| s.tell(Command::Joined(chat))),
+        Signal::Left(chat) => sessions.iter().for_each(|s| s.tell(Command::Left(chat))),
+        Signal::Member(event, chat, who) => {
+            sessions.iter().for_each(|s| s.tell(Command::Member(event, chat, who.clone())));
+        }
+        Signal::HistoryAsk(ask) => {
+            let ask = std::sync::Arc::new(ask);
+            one(ask.to).for_each(|s| s.tell(Command::HistoryAsk(ask.clone())));
+        }
+        Signal::HistoryAnswer(answer) => {
+            let answer = std::sync::Arc::new(answer);
+            one(answer.to).for_each(|s| s.tell(Command::HistoryAnswer(answer.clone())));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The end of a device, so that nothing of it is left anywhere. The order is what makes it safe:
+//!
+//! 1. The durable fence. From here every edge refuses the device, and any edge can finish the rest.
+//! 2. All edges are told; each closes the socket and drops the consumers, then gives the lease back (or it runs out).
+//! 3. Only then the queues are deleted, on every server, over what the chats say and what the servers show.
+//! 4. After more than a second, once more: a consumer that was just attaching may have brought one back.
+//! 5. A server that doesn't answer keeps the termination `pending`; the work goes on when it is back.
+//! 6. Last, the device's keys go. Its tombstone stays for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{
+    Core, connect,
+    signal::{self, Signal},
+};
+use crate::{
+    broker::Removal,
+    domain::{
+        id::{ChatId, DeviceId, TerminationId, UserId},
+        names, now_millis,
+        termination::{Receipt, ReceiptLine, Termination, TerminationState},
+    },
+    protocol::{DeviceEvent, ErrorCode, Problem},
+    store::Result as Stored,
+};
+
+/// A leased termination whose edge dies is taken over after this.
+const WORK: Duration = Duration::from_secs(10);
+/// Between the two looks: longer than a client needs to attach.
+const SECOND_LOOK: Duration = Duration::from_millis(1100);
+/// Between tries while a server doesn't answer.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Fences the device (durable when this returns) and finishes in the background.
+///
+/// # Errors
+/// `not_found` when the user has no such device, `unavailable`.
+pub async fn begin(core: &Arc<Core>, user: &UserId, device: DeviceId, by: &str) -> Result<Termination, Problem> {
+    let new = Termination {
+        id: TerminationId::random(),
+        user: user.clone(),
+        device,
+        by: by.to_owned(),
+        state: TerminationState::Accepted,
+        accepted_at: now_millis(),
+        unreachable: Vec::new(),
+        receipt: Receipt::default(),
+    };
+    let Some(termination) = core.store.begin_termination(&new).await? else {
+        return Err(Problem::new(ErrorCode::NotFound, "there is no such device for you"));
+    };
+    if termination.id == new.id {
+        core.metrics.terminations.with_label_values(&["accepted"]).inc();
+        connect::told(core, user, device, DeviceEvent::Terminated).await;
+    }
+    if termination.state != TerminationState::Done {
+        signal::tell(core, user, &Signal::Ended(device)).await;
+        spawn(core, termination.id);
+    }
+    Ok(termination)
+}
+
+/// Takes up what other edges, or this one before a restart, have left unfinished.
+pub(super) async fn resume(core: Arc<Core>) {
+    let mut ticks = interval(Duration::from_secs(5));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match core.store.unfinished_terminations().await {
+            Ok(unfinished) => unfinished.into_iter().for_each(|id| spawn(&core, id)),
+            Err(error) => tracing::debug!(%error, "unfinished terminations can't be looked for now"),
+        }
+    }
+}
+
+fn spawn(core: &Arc<Core>, id: TerminationId) {
+    let core = core.clone();
+    core.drain.clone().spawn_background(async move {
+        let work = format!("termination.{}", id.hex());
+        let holder = format!("{}.{}", core.edge, uuid::Uuid::new_v4().simple());
+        match core.store.take_work(&work, &holder, WORK).await {
+            Ok(true) => {}
+            // Another edge, or another task of this one, is at it.
+            Ok(false) => return,
+            Err(error) => return tracing::debug!(%id, %error, "a termination waits for the store"),
+        }
+        if let Err(error) = finish(&core, id).await {
+            tracing::warn!(%id, %error, "a termination was interrupted; it is taken up again");
+        }
+        // If this fails, it runs out by itself.
+        let _ = core.store.release_work(&work, &holder).await;
+    });
+}
+
+/// One go at it: at most [`WORK`] long, then it is anyone's again.
+async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
+    let until = Instant::now() + WORK;
+    let Some(mut termination) = core.store.termination(id).await? else { return Ok(()) };
+    if termination.state == TerminationState::Done {
+        return Ok(());
+    }
+    // A crash may have come between the record and the fence: begin again, which is idempotent.
+    core.store.begin_termination(&termination).await?;
+    let (user, device) = (termination.user.clone(), termination.device);
+    signal::tell(core, &user, &Signal::Ended(device)).await;
+    while core.store.device(&user, device).await?.is_some_and(|device| device.online()) {
+        if Instant::now() > until {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    while Instant::now() + SECOND_LOOK < until {
+        let chats = core.store.chats_of(&user).await?;
+        let first = core.broker.remove_queues(device, &chats, false).await;
+        note(&mut termination, &first);
+        if first.unreachable.is_empty() {
+            tokio::time::sleep(SECOND_LOOK).await;
+            let second = core.broker.remove_queues(device, &chats, false).await;
+            note(&mut termination, &second);
+            let (left, silent) = core.broker.queues_of(device).await;
+            termination.receipt.remaining = left.len() as u64;
+            termination.unreachable = merge(second.unreachable, silent);
+            if left.is_empty() && termination.unreachable.is_empty() {
+                return done(core, termination, &chats).await;
+            }
+        }
+        if !termination.unreachable.is_empty() {
+            termination.state = TerminationState::Pending;
+        }
+        core.store.save_termination(&termination).await?;
+        tokio::time::sleep(RETRY).await;
+    }
+    Ok(())
+}
+
+async fn done(core: &Core, mut termination: Termination, chats: &[ChatId]) -> Stored<()> {
+    core.store.forget_device(&termination.user, termination.device, chats).await?;
+    termination.state = TerminationState::Done;
+    termination.receipt.verified_at = Some(now_millis());
+    core.store.save_termination(&termination).await?;
+    core.metrics.terminations.with_label_values(&["done"]).inc();
+    tracing::info!(
+        device = %termination.device,
+        channels = termination.receipt.channels.len(),
+        "a device was ended and nothing of it is left"
+    );
+    Ok(())
+}
+
+fn note(termination: &mut Termination, removal: &Removal) {
+    termination.unreachable.clone_from(&removal.unreachable);
+    for queue in &removal.removed {
+        termination.receipt.channels.push(ReceiptLine {
+            node: queue.node.clone(),
+            topic: names::topic(queue.chat),
+            channel: names::channel(queue.device),
+            depth: queue.depth + queue.in_flight,
+        });
+    }
+}
+
+fn merge(mut one: Vec<String>, other: Vec<String>) -> Vec<String> {
+    one.extend(other);
+    one.sort();
+    one.dedup();
+    one
+}
