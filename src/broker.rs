@@ -119,8 +119,17 @@ impl Subscription {
     }
 }
 
+/// What came, and of which chat.
+#[derive(Debug)]
+pub struct Notice {
+    /// Whose queue it came from.
+    pub chat: ChatId,
+    /// What came.
+    pub event: Event,
+}
+
 /// Where a session's subscriptions send what they have: one channel for all its chats, bounded by the session.
-pub type Sink = mpsc::Sender<(ChatId, Event)>;
+pub type Sink = mpsc::Sender<Notice>;
 
 /// One queue as the broker's servers show it.
 #[derive(Debug, Clone, PartialEq, Eq)]

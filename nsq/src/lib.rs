@@ -1,1 +1,58 @@
 //! An async NSQ client made for thousands of subscriptions. It knows NSQ and nothing of chats.
+//!
+//! A short tour:
+//! - [`Publisher`] publishes to one nsqd, and says of each message that failed whether it may be there all the same.
+//! - [`Subscription`] is a value its owner holds: one channel, one connection, events into a channel that many
+//!   subscriptions may share. It survives everything but its owner, and costs next to nothing while idle.
+//! - [`Message`] is what comes, [`Receipt`] what settles it. A receipt that is dropped requeues its message.
+//! - [`NsqdAdmin`] and [`LookupdAdmin`] create, delete and look.
+//!
+//! ```no_run
+//! use bytes::Bytes;
+//! use keepstep_nsq::{ConnectOptions, Event, Publisher, SubscribeOptions, Subscription};
+//!
+//! # async fn tour() -> Result<(), keepstep_nsq::PublishError> {
+//! let publisher = Publisher::new("localhost:4150", ConnectOptions::default());
+//! publisher.publish("greetings", Bytes::from_static(b"hello")).await?;
+//!
+//! let (events, mut inbox) = tokio::sync::mpsc::channel(64);
+//! let options = SubscribeOptions::new("localhost:4150", "greetings", "reader");
+//! let subscription = Subscription::open(options, "tag", events);
+//! while let Some((_tag, event)) = inbox.recv().await {
+//!     match event {
+//!         Event::Message(message) => {
+//!             let (body, receipt) = message.into_parts();
+//!             println!("{}", String::from_utf8_lossy(&body));
+//!             receipt.finish();
+//!             break;
+//!         }
+//!         Event::Attached => {}
+//!         Event::Detached { error, retry_in } => eprintln!("{error}; next try in {retry_in:?}"),
+//!         Event::ChannelGone => break,
+//!     }
+//! }
+//! subscription.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Inside: `frame` is the wire, `identify` the greeting, `connection` a socket that is driven by polling; `subscription`
+//! and `publisher` each run one task over a connection; `subscription::credit` decides how many messages may be on the
+//! way, and is where the latency is won. `admin` is HTTP.
+
+mod admin;
+mod backoff;
+mod connection;
+mod frame;
+mod identify;
+mod publisher;
+mod subscription;
+
+pub use admin::{
+    AdminError, ChannelStats, ClientStats, LookupdAdmin, LookupdInfo, LookupdNode, NodeInfo, NsqdAdmin,
+    Producer, StatsFilter, TopicLookup, TopicStats, install_crypto_provider,
+};
+pub use frame::valid_name;
+pub use identify::ConnectOptions;
+pub use publisher::{PublishError, Publisher};
+pub use subscription::{Delivery, Event, Message, Reattach, Receipt, SubscribeOptions, Subscription};

@@ -1,0 +1,246 @@
+//! nsqd's HTTP interface.
+
+use serde::{Deserialize, Deserializer};
+
+use super::{AdminError, Http, named, was_there};
+
+/// What [`NsqdAdmin::barrier`] calls its own topic and channel, unless told otherwise.
+const BARRIER: (&str, &str) = ("keepstep.barrier", "barrier");
+
+/// Administers one nsqd. Clones share connections; use it within one runtime.
+#[derive(Debug, Clone)]
+pub struct NsqdAdmin {
+    http: Http,
+    barrier: (String, String),
+}
+
+/// Which statistics to fetch. The default is all topics and channels, without clients.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StatsFilter<'a> {
+    /// Only this topic.
+    pub topic: Option<&'a str>,
+    /// Only channels of this name.
+    pub channel: Option<&'a str>,
+    /// Each channel's clients too. nsqd does more work for it.
+    pub clients: bool,
+}
+
+/// A topic as nsqd sees it. Counts are messages.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TopicStats {
+    /// Its name.
+    #[serde(rename = "topic_name")]
+    pub topic: String,
+    /// Messages not copied to the channels yet; they stay here while there is no channel.
+    pub depth: i64,
+    /// How many of `depth` are on disk.
+    pub backend_depth: i64,
+    /// Published since nsqd started.
+    pub message_count: u64,
+    /// Paused: nothing is copied to the channels.
+    pub paused: bool,
+    /// Its channels, by name.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub channels: Vec<ChannelStats>,
+}
+
+/// A channel as nsqd sees it. Counts are messages.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ChannelStats {
+    /// Its name.
+    #[serde(rename = "channel_name")]
+    pub channel: String,
+    /// Waiting to be delivered.
+    pub depth: i64,
+    /// How many of `depth` are on disk.
+    pub backend_depth: i64,
+    /// Delivered and not settled.
+    #[serde(rename = "in_flight_count")]
+    pub in_flight: u64,
+    /// Requeued with a delay that isn't over.
+    #[serde(rename = "deferred_count")]
+    pub deferred: u64,
+    /// Received from the topic since nsqd started.
+    pub message_count: u64,
+    /// Requeued by clients since nsqd started.
+    pub requeue_count: u64,
+    /// Timed out since nsqd started.
+    pub timeout_count: u64,
+    /// Clients subscribed.
+    pub client_count: u64,
+    /// Paused: nothing is delivered.
+    pub paused: bool,
+    /// The clients, if [`StatsFilter::clients`] asked for them.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub clients: Vec<ClientStats>,
+}
+
+/// A client of a channel as nsqd sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+pub struct ClientStats {
+    /// What it calls itself.
+    pub client_id: String,
+    /// The host it says it runs on.
+    pub hostname: String,
+    /// `address:port` of its end of the connection.
+    pub remote_address: String,
+    /// Name and version of its software.
+    pub user_agent: String,
+    /// Its RDY.
+    pub ready_count: i64,
+    /// Delivered to it and not settled.
+    pub in_flight_count: i64,
+    /// Delivered to it in all.
+    pub message_count: u64,
+    /// Finished by it.
+    pub finish_count: u64,
+    /// Requeued by it.
+    pub requeue_count: u64,
+    /// When it connected: seconds since 1970.
+    pub connect_ts: i64,
+}
+
+/// What nsqd says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NodeInfo {
+    /// Its version, for example `1.3.0`.
+    pub version: String,
+    /// The address it gives to nsqlookupd.
+    pub broadcast_address: String,
+    /// Its host.
+    pub hostname: String,
+    /// -1 when it listens on a Unix socket.
+    pub http_port: i32,
+    /// -1 when it listens on a Unix socket.
+    pub tcp_port: i32,
+    /// When it started: seconds since 1970. Another value means that it was restarted.
+    pub start_time: i64,
+}
+
+#[derive(Deserialize)]
+struct Stats {
+    #[serde(default, deserialize_with = "null_is_empty")]
+    topics: Vec<TopicStats>,
+}
+
+/// Go writes an absent list as `null`.
+pub(super) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+impl NsqdAdmin {
+    /// Administers the nsqd at `http_addr`: `host:port` or `http://host:port`.
+    pub fn new(http_addr: impl AsRef<str>) -> Self {
+        Self::over(Http::new(http_addr.as_ref()))
+    }
+
+    pub(super) fn over(http: Http) -> Self {
+        Self { http, barrier: (BARRIER.0.to_owned(), BARRIER.1.to_owned()) }
+    }
+
+    /// Another topic and channel for [`NsqdAdmin::barrier`]. They must be its own: it unpauses the channel.
+    #[must_use]
+    pub fn with_barrier(mut self, topic: impl Into<String>, channel: impl Into<String>) -> Self {
+        self.barrier = (topic.into(), channel.into());
+        self
+    }
+
+    /// The URL it talks to.
+    pub fn url(&self) -> &str {
+        self.http.base()
+    }
+
+    /// Creates a topic; nothing happens if it is there.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn create_topic(&self, topic: &str) -> Result<(), AdminError> {
+        self.http.change("/topic/create", topic, None).await
+    }
+
+    /// Deletes a topic with its channels and all their messages. Returns whether it was there.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn delete_topic(&self, topic: &str) -> Result<bool, AdminError> {
+        was_there(self.http.change("/topic/delete", topic, None).await)
+    }
+
+    /// Creates a channel; nothing happens if it is there.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] if there is no such topic; see [`AdminError`].
+    pub async fn create_channel(&self, topic: &str, channel: &str) -> Result<(), AdminError> {
+        self.http.change("/channel/create", topic, Some(channel)).await
+    }
+
+    /// Deletes a channel with all its messages; its clients are disconnected. Returns whether it was there.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn delete_channel(&self, topic: &str, channel: &str) -> Result<bool, AdminError> {
+        was_there(self.http.change("/channel/delete", topic, Some(channel)).await)
+    }
+
+    /// Throws away all messages of a channel. Returns whether it was there.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn empty_channel(&self, topic: &str, channel: &str) -> Result<bool, AdminError> {
+        was_there(self.http.change("/channel/empty", topic, Some(channel)).await)
+    }
+
+    /// Makes all creations and deletions before this call durable. nsqd saves those in the background, but an unpause
+    /// before it answers, and with it all its metadata.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn barrier(&self) -> Result<(), AdminError> {
+        let (topic, channel) = (self.barrier.0.as_str(), self.barrier.1.as_str());
+        match self.http.change("/channel/unpause", topic, Some(channel)).await {
+            Err(AdminError::NotFound(_)) => {
+                self.create_topic(topic).await?;
+                self.create_channel(topic, channel).await?;
+                self.http.change("/channel/unpause", topic, Some(channel)).await
+            }
+            result => result,
+        }
+    }
+
+    /// Statistics of topics and channels. What the filter names and isn't there is left out of the answer.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn stats(&self, filter: StatsFilter<'_>) -> Result<Vec<TopicStats>, AdminError> {
+        // Memory statistics stop nsqd's world; nobody here looks at them.
+        let mut query = vec![("format", "json"), ("include_mem", "false")];
+        query.push(("include_clients", if filter.clients { "true" } else { "false" }));
+        if let Some(topic) = filter.topic {
+            query.push(("topic", named(topic)?));
+        }
+        if let Some(channel) = filter.channel {
+            query.push(("channel", named(channel)?));
+        }
+        Ok(self.http.get::<Stats>("/stats", &query).await?.topics)
+    }
+
+    /// What nsqd says about itself.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn info(&self) -> Result<NodeInfo, AdminError> {
+        self.http.get("/info", &[]).await
+    }
+
+    /// Whether nsqd is healthy.
+    ///
+    /// # Errors
+    /// [`AdminError::Refused`] with status 500 after a failed write to disk; see [`AdminError`].
+    pub async fn ping(&self) -> Result<(), AdminError> {
+        self.http.ping().await
+    }
+}

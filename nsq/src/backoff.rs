@@ -1,0 +1,47 @@
+//! How long to wait before the next attempt: doubling, with jitter, so that thousands of subscriptions don't come
+//! back in the same millisecond.
+
+use std::time::Duration;
+
+/// Waits between attempts. [`Backoff::reset`] after a success.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, failures: 0 }
+    }
+
+    /// The wait after one more failure: between half and all of `first * 2^failures`, at most `longest`.
+    pub(crate) fn next(&mut self) -> Duration {
+        let whole = self.first.saturating_mul(1_u32 << self.failures.min(20)).min(self.longest);
+        self.failures = self.failures.saturating_add(1);
+        whole.mul_f64(rand::random_range(0.5..=1.0))
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_the_longest_and_start_over() {
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(3));
+        let mut backoff = Backoff::new(first, longest);
+        for _ in 0..100 {
+            let wait = backoff.next();
+            assert!(wait >= first / 2 && wait <= longest);
+        }
+        assert!(backoff.next() >= longest / 2);
+        backoff.reset();
+        assert!(backoff.next() <= first);
+    }
+}

@@ -1,0 +1,143 @@
+//! A subscription: one channel of one nsqd, one connection, a value its owner holds.
+//!
+//! Its task connects, subscribes, and from then on does five things, whichever is due: it settles what receipts say,
+//! hands messages to the owner as far as the owner has room, keeps RDY where the policy wants it, writes, and reads.
+//! Reading never waits for the owner, so heartbeats are answered however slow it is; what it hasn't taken waits in a
+//! queue bounded by RDY and `buffer_bytes`. When the connection breaks, the task says so and tries again, for ever.
+
+mod attached;
+mod credit;
+mod inflight;
+mod receipt;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use self::credit::Delivery;
+pub use self::receipt::{Message, Receipt};
+use crate::identify::ConnectOptions;
+
+/// How long leaving may take: RDY 0, requeue, CLS, nsqd's answer, close.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What to subscribe to, and how. Start from [`SubscribeOptions::new`].
+#[derive(Debug, Clone)]
+pub struct SubscribeOptions {
+    /// nsqd's TCP address, `host:port`.
+    pub tcp_addr: String,
+    /// nsqd's HTTP address, `host:port` or a URL: needed for [`Reattach::IfChannelExists`].
+    pub nsqd_http: Option<String>,
+    /// The topic; see [`crate::valid_name`].
+    pub topic: String,
+    /// The channel; see [`crate::valid_name`].
+    pub channel: String,
+    /// At most so many unsettled messages at once, at least 1; also bounded by nsqd's `--max-rdy-count`. Default 256.
+    pub max_in_flight: u32,
+    /// Bytes of bodies read from the socket but not yet taken by the owner; over it nsqd is told to pause. Default
+    /// 1 MiB.
+    pub buffer_bytes: usize,
+    /// How long nsqd waits for a message to be settled before it delivers it again; nsqd's default when `None`. nsqd
+    /// takes 1 s to `--max-msg-timeout`.
+    pub msg_timeout: Option<Duration>,
+    /// Shared by all subscriptions of a process.
+    pub connect: Arc<ConnectOptions>,
+    /// What to do when the connection is lost. Default [`Reattach::Always`].
+    pub reattach: Reattach,
+    /// How messages are got out of nsqd's buffer. Default [`Delivery::Window`].
+    pub delivery: Delivery,
+}
+
+impl SubscribeOptions {
+    /// Options for a channel of the nsqd at `tcp_addr`, all others at their defaults.
+    pub fn new(tcp_addr: impl Into<String>, topic: impl Into<String>, channel: impl Into<String>) -> Self {
+        Self {
+            tcp_addr: tcp_addr.into(),
+            nsqd_http: None,
+            topic: topic.into(),
+            channel: channel.into(),
+            max_in_flight: 256,
+            buffer_bytes: 1 << 20,
+            msg_timeout: None,
+            connect: Arc::default(),
+            reattach: Reattach::Always,
+            delivery: Delivery::Window,
+        }
+    }
+}
+
+/// What to do when the connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reattach {
+    /// Subscribe again. nsqd creates the channel if it is missing.
+    #[default]
+    Always,
+    /// Before every attempt but the very first, ask nsqd over HTTP whether the channel exists; if not, send
+    /// [`Event::ChannelGone`] and end: subscribing would bring a deleted channel back. NSQ has no subscribe-if-exists,
+    /// so a channel deleted between the answer and the SUB still comes back. Without `nsqd_http` nothing can be asked,
+    /// and the subscription ends at the first loss.
+    IfChannelExists,
+}
+
+/// What a subscription tells its owner.
+#[derive(Debug)]
+pub enum Event {
+    /// Subscribed; messages may follow.
+    Attached,
+    /// A message, to be settled by its receipt.
+    Message(Message),
+    /// Not subscribed at the moment: the connection was lost, or an attempt failed. All receipts handed out so far do
+    /// nothing any more; nsqd delivers their messages again, here or elsewhere.
+    Detached {
+        /// What happened and what to do about it, for the log.
+        error: String,
+        /// When the next attempt is made.
+        retry_in: Duration,
+    },
+    /// The channel doesn't exist any more, or its name isn't valid. The subscription has ended; only dropping it is
+    /// left to do.
+    ChannelGone,
+}
+
+/// A running subscription. Dropping it ends it in the background just as [`Subscription::close`] does.
+#[derive(Debug)]
+#[must_use = "dropping a subscription ends it"]
+pub struct Subscription {
+    /// Dropped to tell the task to leave.
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Subscription {
+    /// Starts subscribing in a task of its own, which tells `events` what happens, each event with `tag`. Many
+    /// subscriptions may share one `events` channel. Names that aren't valid are never sent to nsqd: the owner gets
+    /// [`Event::Detached`] with the reason, then [`Event::ChannelGone`].
+    ///
+    /// When the receiver of `events` is dropped, the subscription ends as if it had been dropped itself.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn open<T: Copy + Send + 'static>(
+        options: SubscribeOptions,
+        tag: T,
+        events: mpsc::Sender<(T, Event)>,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(task::Task::new(options, tag, events).run(stopped));
+        Self { stop: Some(stop), task }
+    }
+
+    /// Leaves the channel: nsqd stops sending, all that isn't settled is requeued at once (what the owner holds
+    /// included: its receipts do nothing from now on), the connection is closed. When this returns, nsqd no longer
+    /// counts this client, unless it didn't answer within 2 s.
+    pub async fn close(mut self) {
+        self.stop = None;
+        // The task keeps the deadline itself; the second one is for a runtime that is shutting down.
+        if tokio::time::timeout(LEAVE_DEADLINE * 2, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Serving one connection: from SUB to its loss, or to leaving.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+
+use super::credit::{Credit, Load, QUIET};
+use super::inflight::Inflight;
+use super::receipt::{Command, Link, Message, Op, Receipt};
+use super::task::Task;
+use super::{Event, LEAVE_DEADLINE};
+use crate::connection::{Connection, ConnectionError};
+use crate::frame::{self, Frame, RawMessage};
+use crate::identify::Identified;
+
+/// After CLOSE_WAIT one more message may follow, which nsqd's sender had picked up in the same instant.
+const STRAGGLERS: Duration = Duration::from_millis(10);
+
+/// Memory of a queue beyond this many events is given back at the next heartbeat.
+const KEEP_EVENTS: usize = 8;
+
+/// How serving ended.
+pub(super) enum End {
+    Stopped,
+    Lost(ConnectionError),
+}
+
+/// The state of one connection, without the connection: frames are taken in while it is borrowed for reading.
+struct Intake<'a, T> {
+    task: &'a mut Task<T>,
+    link: Arc<Link>,
+    inflight: Inflight,
+    credit: Credit,
+    /// Bytes of the bodies in the task's outbox.
+    buffered: usize,
+    /// Commands in answer to frames.
+    replies: Vec<u8>,
+    subscribed: bool,
+    leaving: bool,
+    closed: bool,
+    error: Option<ConnectionError>,
+    /// When bytes came last, and at that time nsqd's clock, as far as ours agrees.
+    heard: Instant,
+    wall_ns: u64,
+    last_message: Option<Instant>,
+}
+
+/// See the module.
+pub(super) struct Attached<'a, T> {
+    connection: Connection,
+    intake: Intake<'a, T>,
+    /// Swapped with the link's queue: both keep their memory while there is traffic.
+    commands: Vec<Command>,
+    silence: Duration,
+    connect_timeout: Duration,
+}
+
+impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
+    pub(super) fn new(task: &'a mut Task<T>, connection: Connection, identified: &Identified) -> Self {
+        let options = &task.options;
+        let max = options.max_in_flight.min(identified.max_rdy_count);
+        let credit = Credit::new(max, options.buffer_bytes, options.delivery);
+        let silence = options.connect.heartbeat.mul_f64(2.5);
+        let connect_timeout = options.connect.connect_timeout;
+        let intake = Intake {
+            link: Arc::default(),
+            inflight: Inflight::new(Duration::from_millis(identified.msg_timeout)),
+            credit,
+            buffered: 0,
+            replies: Vec::new(),
+            subscribed: false,
+            leaving: false,
+            closed: false,
+            error: None,
+            heard: Instant::now(),
+            wall_ns: 0,
+            last_message: None,
+            task,
+        };
+        Self { connection, intake, commands: Vec::new(), silence, connect_timeout }
+    }
+
+    /// Subscribes and serves. The order in each round matters: first what frees messages, then RDY, which counts
+    /// them, then one write for all of it.
+    pub(super) async fn serve(mut self, stop: &mut oneshot::Receiver<()>) -> End {
+        let options = &self.intake.task.options;
+        frame::put_sub(&mut self.connection.out, &options.topic, &options.channel);
+        let link = Arc::clone(&self.intake.link);
+        let events = self.intake.task.events.clone();
+        let timer = tokio::time::sleep(self.connect_timeout);
+        tokio::pin!(timer);
+        let mut timer_is_short = false;
+        loop {
+            self.settle();
+            if !self.intake.hand_over() {
+                self.leave().await;
+                return End::Stopped;
+            }
+            self.grant();
+            if self.intake.credit.wants_quiet() && !timer_is_short {
+                timer_is_short = true;
+                timer.as_mut().reset((Instant::now() + QUIET).into());
+            }
+            let waiting = !self.intake.task.outbox.is_empty();
+            tokio::select! {
+                biased;
+                _ = &mut *stop => {
+                    self.leave().await;
+                    return End::Stopped;
+                }
+                result = self.turn() => if let Err(error) = result {
+                    link.close();
+                    return End::Lost(error);
+                },
+                () = link.wake.notified() => {}
+                // The room itself is used by the next round.
+                permit = events.reserve(), if waiting => drop(permit),
+                () = &mut timer => {
+                    match self.on_timer() {
+                        Ok(next) => timer.as_mut().reset(next.into()),
+                        Err(error) => {
+                            link.close();
+                            return End::Lost(error);
+                        }
+                    }
+                    timer_is_short = self.intake.credit.wants_quiet();
+                }
+            }
+        }
+    }
+
+    /// Writes what there is to write, and takes in what comes. Ready when something came.
+    async fn turn(&mut self) -> Result<(), ConnectionError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = self.connection.poll_write_out(cx) {
+                return Poll::Ready(Err(error));
+            }
+            self.intake.wall_ns = 0;
+            self.connection.poll_frames(cx, |frame| self.intake.take(frame))
+        })
+        .await?;
+        if !self.intake.replies.is_empty() {
+            self.connection.out.append(&mut self.intake.replies);
+            self.intake.replies = Vec::new();
+        }
+        self.intake.heard = Instant::now();
+        self.intake.error.take().map_or(Ok(()), Err)
+    }
+
+    /// One timer serves three purposes; it is set anew only when it fires, so traffic costs it nothing.
+    fn on_timer(&mut self) -> Result<Instant, ConnectionError> {
+        let now = Instant::now();
+        if !self.intake.subscribed {
+            return Err(ConnectionError::Timeout {
+                addr: self.intake.task.options.tcp_addr.clone(),
+                timeout: self.connect_timeout,
+            });
+        }
+        if self.intake.credit.wants_quiet() {
+            let quiet_at = self.intake.heard + QUIET;
+            if quiet_at > now {
+                return Ok(quiet_at);
+            }
+            self.intake.credit.on_quiet();
+        }
+        let dead_at = self.intake.heard + self.silence;
+        if dead_at > now { Ok(dead_at) } else { Err(ConnectionError::Silent(self.silence)) }
+    }
+
+    /// Turns what the receipts say into commands.
+    fn settle(&mut self) {
+        self.intake.link.take(&mut self.commands);
+        for command in self.commands.drain(..) {
+            apply(command, &mut self.intake.inflight, &mut self.connection.out);
+        }
+        if self.commands.capacity() > 64 && self.intake.inflight.live() == 0 {
+            self.commands = Vec::new();
+        }
+    }
+
+    /// Tells nsqd how many messages may be on the way, if that has changed.
+    fn grant(&mut self) {
+        let intake = &mut self.intake;
+        if intake.inflight.live() > 0 {
+            intake.inflight.expire(intake.heard);
+        }
+        let load = Load {
+            live: intake.inflight.live(),
+            expired: intake.inflight.expired(),
+            buffered: intake.buffered,
+        };
+        if let Some(count) = intake.credit.update(load) {
+            frame::put_rdy(&mut self.connection.out, count);
+        }
+    }
+
+    /// RDY 0, what was settled, everything else requeued, CLS; then until nsqd has closed too, so that it no longer
+    /// counts this client. Each wait is within one deadline.
+    async fn leave(mut self) {
+        let intake = &mut self.intake;
+        intake.leaving = true;
+        let out = &mut self.connection.out;
+        frame::put_rdy(out, 0);
+        for command in intake.link.close() {
+            apply(command, &mut intake.inflight, out);
+        }
+        let now = Instant::now();
+        let busy = intake.inflight.live() > 0
+            || intake.last_message.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1));
+        for id in intake.inflight.drain() {
+            frame::put_req(out, &id, 0);
+        }
+        frame::put_cls(out);
+        let farewell = async {
+            while !self.intake.closed {
+                self.turn().await?;
+            }
+            if busy {
+                let stragglers = async {
+                    loop {
+                        self.turn().await?;
+                    }
+                };
+                match tokio::time::timeout(STRAGGLERS, stragglers).await {
+                    Ok(error) => return error,
+                    Err(_elapsed) => {}
+                }
+            }
+            poll_fn(|cx| self.connection.poll_write_out(cx)).await?;
+            self.connection.shutdown().await;
+            loop {
+                self.turn().await?;
+            }
+        };
+        let _: Result<Result<(), ConnectionError>, _> = tokio::time::timeout(LEAVE_DEADLINE, farewell).await;
+    }
+}
+
+fn apply(command: Command, inflight: &mut Inflight, out: &mut Vec<u8>) {
+    match command.op {
+        Op::Finish => {
+            if let Some(id) = inflight.remove(command.serial) {
+                frame::put_fin(out, &id);
+            }
+        }
+        Op::Requeue(delay_ms) => {
+            if let Some(id) = inflight.remove(command.serial) {
+                frame::put_req(out, &id, delay_ms);
+            }
+        }
+        Op::Touch => {
+            if let Some(id) = inflight.touch(command.serial, Instant::now()) {
+                frame::put_touch(out, &id);
+            }
+        }
+    }
+}
+
+impl<T: Copy> Intake<'_, T> {
+    fn take(&mut self, frame: Frame) {
+        match frame {
+            Frame::Message(message) => self.take_message(message),
+            Frame::Heartbeat => {
+                frame::put_nop(&mut self.replies);
+                self.task.outbox.shrink_to(KEEP_EVENTS);
+            }
+            Frame::Ok if !self.subscribed => {
+                self.subscribed = true;
+                self.task.outbox.push_back(Event::Attached);
+            }
+            Frame::CloseWait => self.closed = true,
+            Frame::Error(text) if frame::is_answerable(&text) => {
+                // The message has timed out and goes to somebody again: the owner's promise to settle was broken, the
+                // connection wasn't.
+                tracing::debug!(topic = self.task.options.topic, error = text, "settled too late");
+            }
+            Frame::Error(text) => self.error = Some(ConnectionError::Refused(text)),
+            Frame::Ok | Frame::Response(_) => {}
+        }
+    }
+
+    fn take_message(&mut self, message: RawMessage) {
+        if self.leaving || self.credit.refuses(self.buffered) {
+            frame::put_req(&mut self.replies, &message.id, 0);
+            return;
+        }
+        if self.wall_ns == 0 {
+            // Once for all frames of a read.
+            self.heard = Instant::now();
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.wall_ns = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
+            self.last_message = Some(self.heard);
+        }
+        let timestamp = u64::try_from(message.timestamp).unwrap_or(0);
+        let age = Duration::from_nanos(self.wall_ns.saturating_sub(timestamp));
+        self.credit.on_message(age, message.body.len());
+        self.buffered += message.body.len();
+        let serial = self.inflight.insert(message.id, message.attempts, self.heard);
+        let receipt = Receipt::new(Arc::clone(&self.link), serial);
+        let message = Message { body: message.body, attempts: message.attempts, timestamp, receipt };
+        self.task.outbox.push_back(Event::Message(message));
+    }
+
+    /// Gives the owner what it has room for. False: the owner is gone.
+    fn hand_over(&mut self) -> bool {
+        let task = &mut *self.task;
+        while !task.outbox.is_empty() {
+            match task.events.try_reserve() {
+                Ok(permit) => {
+                    let Some(event) = task.outbox.pop_front() else { break };
+                    if let Event::Message(message) = &event {
+                        self.buffered -= message.body.len();
+                    }
+                    permit.send((task.tag, event));
+                }
+                Err(TrySendError::Full(())) => return true,
+                Err(TrySendError::Closed(())) => return false,
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,232 @@
+//! How many messages nsqd may have on the way: the RDY policy. Pure.
+//!
+//! nsqd collects messages for a client in a 16 KiB buffer. It writes the buffer out when it is full, when the client is
+//! not ready for more, or when its timer (250 ms by default) fires. So a client that is ready for exactly one more
+//! message gets each at once, in one write; one that is ready for many may wait for the timer. On the other hand one at
+//! a time costs a round trip per message.
+//!
+//! Hence two modes. *Steady*: RDY stays at in flight + 1. *Draining*, while the messages that come are old, so that
+//! there is a backlog: RDY is [`WINDOW`] ahead; and when the socket falls quiet, back to steady, which makes nsqd write
+//! out what it still has in the buffer.
+
+use std::time::Duration;
+
+/// How far RDY is ahead of what is in flight while a backlog drains.
+const WINDOW: u32 = 100;
+
+/// A message older than this says that there is a backlog. Far above the time a message needs, and so large that
+/// [`QUIET`] more don't count. Clocks that disagree by more cost the window or a little traffic, never a message.
+const OLD: Duration = Duration::from_millis(20);
+
+/// A message younger than this says that the backlog is gone.
+const FRESH: Duration = Duration::from_millis(5);
+
+/// So long without a byte while draining means that the rest is in nsqd's buffer, or that there is none.
+pub(crate) const QUIET: Duration = Duration::from_millis(1);
+
+/// How messages are got out of nsqd's buffer at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// RDY is kept at in flight + 1, and further ahead only while a backlog drains. nsqd writes each message at once
+    /// and with one system call. The default, and the faster one in every measurement.
+    #[default]
+    Window,
+    /// nsqd is told to have no buffer (`output_buffer_size: -1`) and RDY stays at `max_in_flight`. Three system calls
+    /// per message at nsqd, but no round trip: worth a try when nsqd is far away.
+    Unbuffered,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Steady,
+    Draining,
+    Fixed,
+}
+
+/// What the policy looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Messages nsqd counts as in flight.
+    pub(crate) live: u32,
+    /// Messages held although they have timed out at nsqd.
+    pub(crate) expired: u32,
+    /// Bytes of bodies that the owner hasn't taken.
+    pub(crate) buffered: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Credit {
+    max: u32,
+    buffer_bytes: usize,
+    mode: Mode,
+    /// Over `buffer_bytes`, until half of it is free again.
+    full: bool,
+    /// About the size of the largest recent bodies: the window is cut so that as many of these fit the buffer.
+    large: usize,
+    /// The RDY that nsqd knows; 0 after SUB.
+    told: u32,
+}
+
+impl Credit {
+    /// `max`: never more messages than this at once (at least 1).
+    pub(crate) fn new(max: u32, buffer_bytes: usize, delivery: Delivery) -> Self {
+        let mode = match delivery {
+            Delivery::Window => Mode::Steady,
+            Delivery::Unbuffered => Mode::Fixed,
+        };
+        Self { max: max.max(1), buffer_bytes, mode, full: false, large: 0, told: 0 }
+    }
+
+    /// A message came: `age` since it was published, and its body's size in bytes.
+    pub(crate) fn on_message(&mut self, age: Duration, bytes: usize) {
+        self.large = bytes.max(self.large - self.large / 8);
+        match self.mode {
+            Mode::Steady if age > OLD => self.mode = Mode::Draining,
+            Mode::Draining if age < FRESH => self.mode = Mode::Steady,
+            _ => {}
+        }
+    }
+
+    /// Whether [`Credit::on_quiet`] is to be called once nothing has come for [`QUIET`].
+    pub(crate) fn wants_quiet(&self) -> bool {
+        self.mode == Mode::Draining
+    }
+
+    /// The socket has been quiet while draining.
+    pub(crate) fn on_quiet(&mut self) {
+        if self.mode == Mode::Draining {
+            self.mode = Mode::Steady;
+        }
+    }
+
+    /// Whether a message that comes now is given back at once instead of being kept: more has come than the window
+    /// allowed for, because bodies suddenly are much larger.
+    pub(crate) fn refuses(&self, buffered: usize) -> bool {
+        buffered > self.buffer_bytes.saturating_mul(2)
+    }
+
+    /// The RDY to send now, if nsqd must know a new one.
+    pub(crate) fn update(&mut self, load: Load) -> Option<u32> {
+        let target = self.target(load);
+        (target != self.told).then(|| {
+            self.told = target;
+            target
+        })
+    }
+
+    fn target(&mut self, load: Load) -> u32 {
+        if load.buffered > self.buffer_bytes {
+            self.full = true;
+        } else if load.buffered <= self.buffer_bytes / 2 {
+            self.full = false;
+        }
+        if self.full {
+            return 0;
+        }
+        let window = match self.mode {
+            Mode::Steady => 1,
+            Mode::Draining => WINDOW,
+            Mode::Fixed => self.max,
+        };
+        let fitting = (self.buffer_bytes - load.buffered.min(self.buffer_bytes)) / self.large.max(1);
+        let ahead = window.min(u32::try_from(fitting).unwrap_or(u32::MAX)).max(1);
+        // Timed-out messages are still held, so they count for the bound though nsqd doesn't count them.
+        let limit = self.max.saturating_sub(load.expired);
+        let most = load.live.saturating_add(ahead).min(limit);
+        let least = load.live.saturating_add(ahead.div_ceil(2)).min(limit);
+        // While the window is open, RDY isn't worth a command per message.
+        if self.told >= least && self.told <= most { self.told } else { most }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn load(live: u32) -> Load {
+        Load { live, expired: 0, buffered: 0 }
+    }
+
+    fn old() -> Duration {
+        OLD + Duration::from_millis(1)
+    }
+
+    #[test]
+    fn steady_is_exactly_one_ahead() {
+        let mut credit = Credit::new(10, MIB, Delivery::Window);
+        assert_eq!(credit.update(load(0)), Some(1));
+        assert_eq!(credit.update(load(0)), None);
+        credit.on_message(Duration::ZERO, 100);
+        assert_eq!(credit.update(load(1)), Some(2));
+        assert_eq!(credit.update(load(0)), Some(1), "after a finish the window closes again");
+        assert_eq!(credit.update(load(9)), Some(10));
+        assert_eq!(credit.update(load(10)), None, "never above max");
+    }
+
+    #[test]
+    fn a_backlog_opens_the_window_and_quiet_closes_it() {
+        let mut credit = Credit::new(256, MIB, Delivery::Window);
+        credit.update(load(0));
+        credit.on_message(old(), 100);
+        assert_eq!(credit.update(load(1)), Some(1 + WINDOW));
+        assert_eq!(credit.update(load(20)), None, "within the window nothing is said");
+        assert_eq!(credit.update(load(60)), Some(60 + WINDOW));
+        assert!(credit.wants_quiet());
+        credit.on_quiet();
+        assert_eq!(credit.update(load(60)), Some(61));
+        credit.on_message(old(), 100);
+        assert_eq!(credit.update(load(61)), Some(61 + WINDOW));
+        credit.on_message(Duration::from_millis(1), 100);
+        assert_eq!(credit.update(load(62)), Some(63), "a fresh message closes it too");
+    }
+
+    #[test]
+    fn big_bodies_cut_the_window_to_what_fits() {
+        let mut credit = Credit::new(256, MIB, Delivery::Window);
+        credit.on_message(old(), MIB / 4);
+        assert_eq!(credit.update(load(1)), Some(5));
+        let full = Load { live: 5, expired: 0, buffered: MIB + 1 };
+        assert_eq!(credit.update(full), Some(0));
+        assert_eq!(credit.update(Load { buffered: MIB * 3 / 4, ..full }), None, "not before half is free");
+        assert!(credit.update(Load { buffered: MIB / 2, ..full }).is_some());
+        assert!(!credit.refuses(2 * MIB) && credit.refuses(2 * MIB + 1));
+    }
+
+    proptest! {
+        #[test]
+        fn rdy_keeps_its_bounds(
+            max in 1_u32..500,
+            unbuffered in any::<bool>(),
+            steps in prop::collection::vec((0_u64..60, 0_usize..MIB, 0_u32..600, 0_u32..600, 0_usize..3 * MIB, any::<bool>()), 1..60),
+        ) {
+            let delivery = if unbuffered { Delivery::Unbuffered } else { Delivery::Window };
+            let mut credit = Credit::new(max, MIB, delivery);
+            for (age_ms, bytes, live, expired, buffered, quiet) in steps {
+                credit.on_message(Duration::from_millis(age_ms), bytes);
+                if quiet {
+                    credit.on_quiet();
+                }
+                let load = Load { live, expired, buffered };
+                let before = credit.told;
+                let told = credit.update(load).unwrap_or(before);
+                prop_assert_eq!(told, credit.told);
+                prop_assert!(told + expired.min(max) <= max, "bounded with all that is held");
+                if buffered > MIB {
+                    prop_assert_eq!(told, 0);
+                }
+                if buffered <= MIB / 2 && live + expired < max {
+                    prop_assert!(told > live, "never stuck");
+                }
+                if credit.mode == Mode::Steady {
+                    prop_assert!(told <= live + 1, "nsqd writes each message at once");
+                }
+                prop_assert_eq!(credit.update(load), None, "settles at once");
+            }
+        }
+    }
+}

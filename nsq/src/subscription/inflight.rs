@@ -1,0 +1,214 @@
+//! The messages nsqd waits for: delivered on this connection, not settled yet. Pure.
+//!
+//! Entries stand in order of delivery and carry rising serials, so a receipt needs only its serial: usually the entry
+//! is at `serial - first serial`; after a compaction it is found by binary search.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::frame::MessageId;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// nsqd counts it as in flight.
+    Live,
+    /// Past `msg_timeout`: nsqd has probably given it to somebody again and counts it no longer.
+    Expired,
+    /// Settled, or replaced by a newer delivery of the same message.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: MessageId,
+    serial: u64,
+    /// When nsqd gives up waiting.
+    due: Instant,
+    state: State,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Inflight {
+    entries: VecDeque<Entry>,
+    next_serial: u64,
+    /// Entries before this index aren't [`State::Live`].
+    scanned: usize,
+    live: u32,
+    expired: u32,
+    msg_timeout: Duration,
+}
+
+/// A deque that grew beyond this is given back once it is empty.
+const KEEP_ENTRIES: usize = 16;
+
+impl Inflight {
+    pub(crate) fn new(msg_timeout: Duration) -> Self {
+        Self { entries: VecDeque::new(), next_serial: 0, scanned: 0, live: 0, expired: 0, msg_timeout }
+    }
+
+    /// Messages that nsqd counts as in flight.
+    pub(crate) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Messages that are held here although nsqd's patience with them is over.
+    pub(crate) fn expired(&self) -> u32 {
+        self.expired
+    }
+
+    /// Enters a delivery and returns its serial. A message that was delivered before on this connection (nsqd timed
+    /// it out) has only the new serial from now on: a settlement by the old one must not hit the new delivery.
+    pub(crate) fn insert(&mut self, id: MessageId, attempts: u16, now: Instant) -> u64 {
+        if attempts > 1
+            && let Some(at) = self.entries.iter().position(|e| e.state != State::Gone && e.id == id)
+        {
+            self.remove_at(at);
+        }
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.entries.push_back(Entry { id, serial, due: now + self.msg_timeout, state: State::Live });
+        self.live += 1;
+        serial
+    }
+
+    /// Takes the message out: it is being finished or requeued. `None` if it was settled or redelivered meanwhile.
+    pub(crate) fn remove(&mut self, serial: u64) -> Option<MessageId> {
+        let at = self.find(serial)?;
+        let id = self.entries[at].id;
+        self.remove_at(at);
+        Some(id)
+    }
+
+    /// The message is being touched: nsqd waits for it anew.
+    pub(crate) fn touch(&mut self, serial: u64, now: Instant) -> Option<MessageId> {
+        let at = self.find(serial)?;
+        let due = now + self.msg_timeout;
+        let entry = &mut self.entries[at];
+        entry.due = due;
+        Some(entry.id)
+    }
+
+    /// Marks what nsqd has stopped waiting for. Amortised constant; a touched message at the front delays the marking
+    /// of those behind it, which only makes the window a little larger than meant.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some(entry) = self.entries.get_mut(self.scanned) {
+            if entry.state == State::Live {
+                if entry.due > now {
+                    return;
+                }
+                entry.state = State::Expired;
+                self.live -= 1;
+                self.expired += 1;
+            }
+            self.scanned += 1;
+        }
+    }
+
+    /// Takes out all ids, oldest delivery first.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = MessageId> {
+        (self.scanned, self.live, self.expired) = (0, 0, 0);
+        std::mem::take(&mut self.entries).into_iter().filter(|e| e.state != State::Gone).map(|e| e.id)
+    }
+
+    fn find(&self, serial: u64) -> Option<usize> {
+        let guess = usize::try_from(serial.checked_sub(self.entries.front()?.serial)?).ok()?;
+        let at = match self.entries.get(guess) {
+            Some(entry) if entry.serial == serial => guess,
+            _ => self.entries.binary_search_by_key(&serial, |e| e.serial).ok()?,
+        };
+        (self.entries[at].state != State::Gone).then_some(at)
+    }
+
+    fn remove_at(&mut self, at: usize) {
+        match self.entries[at].state {
+            State::Live => self.live -= 1,
+            State::Expired => self.expired -= 1,
+            State::Gone => return,
+        }
+        self.entries[at].state = State::Gone;
+        while self.entries.front().is_some_and(|e| e.state == State::Gone) {
+            self.entries.pop_front();
+            self.scanned = self.scanned.saturating_sub(1);
+        }
+        let held = (self.live + self.expired) as usize;
+        if held == 0 {
+            if self.entries.capacity() > KEEP_ENTRIES {
+                self.entries = VecDeque::new();
+            }
+        } else if self.entries.len() > 64 + 4 * held {
+            // One message held for long must not keep the places of all that came and went behind it.
+            self.entries.retain(|e| e.state != State::Gone);
+            self.scanned = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Deliver(u8),
+        Remove(usize),
+        Touch(usize),
+        Wait(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            5 => any::<u8>().prop_map(Step::Deliver),
+            4 => any::<usize>().prop_map(Step::Remove),
+            1 => any::<usize>().prop_map(Step::Touch),
+            1 => (0_u64..1500).prop_map(Step::Wait),
+        ];
+        prop::collection::vec(step, 0..400)
+    }
+
+    proptest! {
+        /// Against a plain map: the newest delivery of an id is the only one that can be settled, once.
+        #[test]
+        fn behaves_like_a_map(steps in steps()) {
+            let mut now = Instant::now();
+            let mut inflight = Inflight::new(Duration::from_secs(1));
+            let mut model: BTreeMap<u64, MessageId> = BTreeMap::new();
+            let mut serials = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Deliver(id) => {
+                        let id = [id; 16];
+                        let again = model.iter().find(|(_, held)| **held == id).map(|(serial, _)| *serial);
+                        if let Some(old) = again {
+                            model.remove(&old);
+                        }
+                        let serial = inflight.insert(id, 1 + u16::from(again.is_some()), now);
+                        model.insert(serial, id);
+                        serials.push(serial);
+                    }
+                    Step::Remove(n) if !serials.is_empty() => {
+                        let serial = serials[n % serials.len()];
+                        prop_assert_eq!(inflight.remove(serial), model.remove(&serial));
+                    }
+                    Step::Touch(n) if !serials.is_empty() => {
+                        let serial = serials[n % serials.len()];
+                        prop_assert_eq!(inflight.touch(serial, now), model.get(&serial).copied());
+                    }
+                    Step::Wait(ms) => now += Duration::from_millis(ms),
+                    _ => {}
+                }
+                inflight.expire(now);
+                prop_assert_eq!((inflight.live() + inflight.expired()) as usize, model.len());
+                prop_assert!(inflight.entries.len() <= 65 + 4 * model.len(), "places are given back");
+            }
+            now += Duration::from_secs(2);
+            inflight.expire(now);
+            prop_assert_eq!(inflight.live(), 0, "in the end all have expired");
+            prop_assert_eq!(inflight.drain().collect::<Vec<_>>(), model.into_values().collect::<Vec<_>>());
+        }
+    }
+}

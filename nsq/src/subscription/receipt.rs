@@ -1,0 +1,184 @@
+//! What the owner holds of a message: the body, and the receipt by which it is settled.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// A message of a channel. Dropping it, or its receipt, without [`Receipt::finish`] requeues it at once.
+#[derive(Debug)]
+pub struct Message {
+    /// What was published.
+    pub body: Bytes,
+    /// How often nsqd has tried to deliver this message, this time included: 1 for the first.
+    pub attempts: u16,
+    /// When it was published: nanoseconds since 1970 on nsqd's clock.
+    pub timestamp: u64,
+    pub(crate) receipt: Receipt,
+}
+
+impl Message {
+    /// Separates what is shown from what settles it.
+    pub fn into_parts(self) -> (Bytes, Receipt) {
+        (self.body, self.receipt)
+    }
+
+    /// Shorthand for finishing the message's receipt.
+    pub fn finish(self) {
+        self.receipt.finish();
+    }
+}
+
+/// The right to settle one delivery of one message. It never blocks, and is small (two words).
+///
+/// It belongs to the connection its message came on: once that is gone, nsqd gives the message to somebody again, and
+/// everything here does nothing. The same holds when nsqd has redelivered the message on the same connection: only the
+/// newest receipt counts.
+#[derive(Debug)]
+pub struct Receipt {
+    link: Arc<Link>,
+    serial: u64,
+}
+
+impl Receipt {
+    pub(crate) fn new(link: Arc<Link>, serial: u64) -> Self {
+        Self { link, serial }
+    }
+
+    /// The message is done with: nsqd forgets it. Not a promise: if the connection breaks before nsqd has read this,
+    /// the message comes again.
+    pub fn finish(self) {
+        self.settle(Op::Finish);
+    }
+
+    /// Gives the message back, to be delivered again after `delay` (nsqd takes up to `--max-req-timeout`, 1 h).
+    pub fn requeue(self, delay: Duration) {
+        self.settle(Op::Requeue(u32::try_from(delay.as_millis()).unwrap_or(u32::MAX)));
+    }
+
+    /// Asks nsqd to wait for another `msg_timeout` from now on, `--max-msg-timeout` (15 min) in all.
+    pub fn touch(&self) {
+        self.link.push(Command { serial: self.serial, op: Op::Touch });
+    }
+
+    fn settle(mut self, op: Op) {
+        self.link.push(Command { serial: self.serial, op });
+        // Settled: the drop that follows has nothing left to do.
+        self.serial = SETTLED;
+    }
+}
+
+const SETTLED: u64 = u64::MAX;
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if self.serial != SETTLED {
+            self.link.push(Command { serial: self.serial, op: Op::Requeue(0) });
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Finish,
+    /// Delay in milliseconds.
+    Requeue(u32),
+    Touch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) serial: u64,
+    pub(crate) op: Op,
+}
+
+/// The way from the receipts of one connection back to its task.
+///
+/// The queue's bound: a receipt settles once, so there are at most as many as messages in flight; touches beyond
+/// [`Link::MAX_TOUCHES`] waiting commands are left out, as those before them say the same.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    queue: Mutex<Queue>,
+    /// Told when the queue becomes non-empty.
+    pub(crate) wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    closed: bool,
+    commands: Vec<Command>,
+}
+
+impl Link {
+    const MAX_TOUCHES: usize = 4096;
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here panics while the lock is held, so a poisoned queue is whole.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, command: Command) {
+        let first = {
+            let mut queue = self.queue();
+            if queue.closed || (command.op == Op::Touch && queue.commands.len() >= Self::MAX_TOUCHES) {
+                return;
+            }
+            queue.commands.push(command);
+            queue.commands.len() == 1
+        };
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Swaps the waiting commands with `spare`, which must be empty.
+    pub(crate) fn take(&self, spare: &mut Vec<Command>) {
+        std::mem::swap(&mut self.queue().commands, spare);
+    }
+
+    /// From now on all receipts do nothing. What they said before is returned.
+    pub(crate) fn close(&self) -> Vec<Command> {
+        let mut queue = self.queue();
+        queue.closed = true;
+        std::mem::take(&mut queue.commands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(link: &Link) -> Vec<(u64, Op)> {
+        let mut taken = Vec::new();
+        link.take(&mut taken);
+        taken.into_iter().map(|c| (c.serial, c.op)).collect()
+    }
+
+    #[test]
+    fn a_receipt_settles_once_and_a_dropped_one_requeues() {
+        let link = Arc::new(Link::default());
+        Receipt::new(Arc::clone(&link), 1).finish();
+        Receipt::new(Arc::clone(&link), 2).requeue(Duration::from_millis(70));
+        drop(Receipt::new(Arc::clone(&link), 3));
+        let held = Receipt::new(Arc::clone(&link), 4);
+        held.touch();
+        let expected = [(1, Op::Finish), (2, Op::Requeue(70)), (3, Op::Requeue(0)), (4, Op::Touch)];
+        assert_eq!(commands(&link), expected);
+        link.close();
+        held.finish();
+        assert_eq!(commands(&link), []);
+        assert_eq!(std::mem::size_of::<Receipt>(), 16);
+    }
+
+    #[test]
+    fn touches_are_bounded() {
+        let link = Arc::new(Link::default());
+        let held = Receipt::new(Arc::clone(&link), 1);
+        for _ in 0..10_000 {
+            held.touch();
+        }
+        held.finish();
+        assert_eq!(commands(&link).len(), Link::MAX_TOUCHES + 1, "a settlement always has room");
+    }
+}

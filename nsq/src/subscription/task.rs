@@ -1,0 +1,145 @@
+//! The life of a subscription: attach, serve, wait, again. Serving is in `attached`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::attached::{Attached, End};
+use super::{Event, Reattach, SubscribeOptions};
+use crate::admin::channel_exists;
+use crate::backoff::Backoff;
+use crate::connection::{Connection, ConnectionError};
+use crate::frame::valid_name;
+use crate::identify::{Identified, Wishes};
+use crate::subscription::Delivery;
+
+/// The first wait after a loss, and the longest between attempts: an nsqd that is back is found within seconds.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
+/// A connection that lasted so long was a good one: the next loss is a new one, not the same trouble going on.
+const GOOD_FOR: Duration = Duration::from_secs(5);
+
+/// Why there was nothing to serve.
+enum NoAttach {
+    Gone,
+    Failed(String),
+}
+
+impl From<ConnectionError> for NoAttach {
+    fn from(error: ConnectionError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+pub(super) struct Task<T> {
+    pub(super) options: SubscribeOptions,
+    pub(super) tag: T,
+    pub(super) events: mpsc::Sender<(T, Event)>,
+    /// What the owner hasn't taken yet. While attached it is bounded by RDY and `buffer_bytes`, else it is one event.
+    pub(super) outbox: VecDeque<Event>,
+}
+
+impl<T: Copy + Send + 'static> Task<T> {
+    pub(super) fn new(options: SubscribeOptions, tag: T, events: mpsc::Sender<(T, Event)>) -> Self {
+        Self { options, tag, events, outbox: VecDeque::new() }
+    }
+
+    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        let names = [&self.options.topic, &self.options.channel];
+        let invalid = names.into_iter().find(|name| !valid_name(name)).cloned();
+        if let Some(name) = invalid {
+            let error = format!("{name:?} isn't an NSQ name: use 1 to 64 of .a-zA-Z0-9_- and no others");
+            self.outbox.push_back(Event::Detached { error, retry_in: Duration::MAX });
+            return self.end(&mut stop).await;
+        }
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut first = true;
+        loop {
+            // Boxed: while attached, which is nearly always, the memory of the handshake is given back.
+            let attempt = Box::pin(Self::attach(self.options.clone(), first));
+            let attempt = tokio::select! {
+                attempt = attempt => attempt,
+                () = deliver(&self.events, self.tag, &mut self.outbox) => return,
+                _ = &mut stop => return,
+            };
+            first = false;
+            let error = match attempt {
+                Ok((connection, identified)) => {
+                    let began = Instant::now();
+                    match Attached::new(&mut self, connection, &identified).serve(&mut stop).await {
+                        End::Stopped => return,
+                        End::Lost(error) => {
+                            if began.elapsed() > GOOD_FOR {
+                                backoff.reset();
+                            }
+                            error.to_string()
+                        }
+                    }
+                }
+                Err(NoAttach::Failed(error)) => error,
+                Err(NoAttach::Gone) => return self.end(&mut stop).await,
+            };
+            let retry_in = backoff.next();
+            tracing::debug!(topic = self.options.topic, channel = self.options.channel, %error, ?retry_in, "detached");
+            // Messages not taken yet come again; an older Detached says nothing that this one doesn't.
+            self.outbox = VecDeque::from([Event::Detached { error, retry_in }]);
+            tokio::select! {
+                () = tokio::time::sleep(retry_in) => {}
+                () = deliver(&self.events, self.tag, &mut self.outbox) => return,
+                _ = &mut stop => return,
+            }
+        }
+    }
+
+    /// Tells the owner the rest, and that this was all. Waits for room until the owner stops the subscription.
+    async fn end(self, stop: &mut oneshot::Receiver<()>) {
+        let Self { tag, events, mut outbox, .. } = self;
+        outbox.push_back(Event::ChannelGone);
+        let told = async move {
+            while let Some(event) = outbox.pop_front() {
+                if events.send((tag, event)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = told => {}
+            _ = stop => {}
+        }
+    }
+
+    async fn attach(options: SubscribeOptions, first: bool) -> Result<(Connection, Identified), NoAttach> {
+        let wishes =
+            Wishes { msg_timeout: options.msg_timeout, unbuffered: options.delivery == Delivery::Unbuffered };
+        if !first && options.reattach == Reattach::IfChannelExists && options.nsqd_http.is_none() {
+            tracing::warn!(options.topic, options.channel, "can't ask for the channel: set nsqd_http");
+            return Err(NoAttach::Gone);
+        }
+        let (connection, identified) = Connection::open(&options.tcp_addr, &options.connect, wishes).await?;
+        // As late as possible: what is deleted after this question comes back with the SUB.
+        if let (false, Reattach::IfChannelExists, Some(http)) = (first, options.reattach, &options.nsqd_http)
+        {
+            match channel_exists(http, &options.topic, &options.channel).await {
+                Ok(true) => {}
+                Ok(false) => return Err(NoAttach::Gone),
+                Err(error) => return Err(NoAttach::Failed(error.to_string())),
+            }
+        }
+        Ok((connection, identified))
+    }
+}
+
+/// Hands events over as the owner takes them. Ends only when the owner has dropped the receiver.
+async fn deliver<T: Copy>(events: &mpsc::Sender<(T, Event)>, tag: T, outbox: &mut VecDeque<Event>) {
+    loop {
+        if outbox.is_empty() {
+            return events.closed().await;
+        }
+        let Ok(permit) = events.reserve().await else { return };
+        if let Some(event) = outbox.pop_front() {
+            permit.send((tag, event));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The broker in this process's memory: for trying Keepstep out, and for tests. Its queues end with the process.
+//!
+//! A queue holds at most [`EmbeddedBroker::DEFAULT_LIMIT`] messages; beyond that its oldest waiting one is dropped. That
+//! breaks no promise: a session fills the hole from the store's log, or tells its device of a gap.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::task::AbortHandle;
+
+use super::{
+    Delivery, Event, NodeHealth, Notice, QueueState, ReceiptKind, Removal, Result, Sink,
+    Subscription as Handle, SubscriptionKind,
+};
+use crate::domain::id::{ChatId, DeviceId};
+
+mod queue;
+
+use queue::{Next, Queue};
+
+/// The only server there is.
+const NODE: &str = "embedded";
+
+/// Queues in memory. Clones are handles to the same queues.
+#[derive(Clone)]
+pub struct EmbeddedBroker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The most messages a queue holds.
+    limit: usize,
+    /// Taken before a queue's own lock, never after it.
+    chats: Mutex<HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>>,
+}
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedBroker").field("limit", &self.shared.limit).finish_non_exhaustive()
+    }
+}
+
+impl Default for EmbeddedBroker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EmbeddedBroker {
+    /// The most messages a queue holds, unless told otherwise.
+    pub const DEFAULT_LIMIT: usize = 100_000;
+
+    /// A broker without queues.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_limit(Self::DEFAULT_LIMIT)
+    }
+
+    /// A broker whose queues hold at most `limit` messages each (at least one).
+    #[must_use]
+    pub fn with_limit(limit: usize) -> Self {
+        Self { shared: Arc::new(Shared { limit: limit.max(1), chats: Mutex::default() }) }
+    }
+
+    /// Always the one server.
+    #[must_use]
+    pub fn place(&self, _chat: ChatId) -> String {
+        NODE.to_owned()
+    }
+
+    /// See [`super::Broker::provision`]; the nodes named don't matter here.
+    pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
+        let mut all = self.chats();
+        for (chat, _) in chats {
+            let queues = all.entry(*chat).or_default();
+            queues.entry(device).or_insert_with(|| Arc::new(Queue::new(self.shared.limit)));
+        }
+        Ok(())
+    }
+
+    /// See [`super::Broker::publish`]. A chat without queues takes the message and forgets it.
+    pub async fn publish(&self, _node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
+        // Under the map's lock, so that all queues of a chat get concurrent messages in the same order.
+        for queue in self.chats().get(&chat).into_iter().flat_map(HashMap::values) {
+            queue.push(frame.clone());
+        }
+        Ok(())
+    }
+
+    /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
+    #[must_use]
+    pub fn subscribe(&self, _node: &str, chat: ChatId, device: DeviceId, sink: Sink) -> Handle {
+        let queue = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
+        // Attached here and not in the task, so that the queue shows its consumer when this returns.
+        let held = queue.map(|queue| Hold { consumer: queue.attach(), queue });
+        let pump = tokio::spawn(pump(held.clone(), chat, sink)).abort_handle();
+        Handle(SubscriptionKind::Embedded(Subscription { held, pump }))
+    }
+
+    /// See [`super::Broker::remove_queues`].
+    pub async fn remove_queues(&self, device: DeviceId, chats: &[ChatId], only: bool) -> Removal {
+        let mut removed = Vec::new();
+        self.chats().retain(|chat, queues| {
+            if (!only || chats.contains(chat))
+                && let Some(queue) = queues.remove(&device)
+            {
+                removed.push(state(*chat, device, &queue));
+                queue.remove();
+            }
+            !queues.is_empty()
+        });
+        Removal { removed, unreachable: Vec::new() }
+    }
+
+    /// See [`super::Broker::remove_chat`].
+    pub async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
+        for queue in self.chats().remove(&chat).into_iter().flat_map(HashMap::into_values) {
+            queue.remove();
+        }
+        Vec::new()
+    }
+
+    /// See [`super::Broker::queues_of`].
+    pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
+        let all = self.chats();
+        let of_device =
+            all.iter().filter_map(|(chat, queues)| Some(state(*chat, device, queues.get(&device)?)));
+        (of_device.collect(), Vec::new())
+    }
+
+    /// See [`super::Broker::health`]: always well.
+    pub async fn health(&self) -> Vec<NodeHealth> {
+        vec![NodeHealth { node: NODE.to_owned(), role: NODE, problem: None }]
+    }
+
+    fn chats(&self) -> MutexGuard<'_, HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>> {
+        // Nothing panics while it is locked, so a poisoned map is as good as any.
+        self.shared.chats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state(chat: ChatId, device: DeviceId, queue: &Queue) -> QueueState {
+    let counts = queue.counts();
+    QueueState {
+        node: NODE.to_owned(),
+        chat,
+        device,
+        depth: counts.waiting,
+        in_flight: counts.in_flight,
+        requeues: counts.requeues,
+        consumers: counts.consumers,
+        consumer: (counts.consumers > 0).then(|| NODE.to_owned()),
+    }
+}
+
+/// One consumer's place at its queue.
+#[derive(Debug, Clone)]
+struct Hold {
+    queue: Arc<Queue>,
+    consumer: u64,
+}
+
+/// A hold on one queue, and the owner of the task that pumps it.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// None when there was no such queue.
+    held: Option<Hold>,
+    pump: AbortHandle,
+}
+
+impl Subscription {
+    pub(crate) async fn close(self) {
+        // Dropping it does all, and at once: there is no server that would have to hear of it.
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.pump.abort();
+        if let Some(Hold { queue, consumer }) = &self.held {
+            queue.detach(*consumer);
+        }
+    }
+}
+
+/// Moves messages from the queue to the sink: waits for a message, then for room in the sink, and only then takes the
+/// message. So what a slow session hasn't room for stays in the queue, and no room is held while there is nothing to
+/// send (the sink is shared by all chats of the session). Ends when the queue is removed, the subscription dropped, or
+/// the sink closed.
+async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
+    let Some(Hold { queue, consumer }) = held else {
+        // The session may be gone already, and then nobody has to know.
+        let _ = sink.send(Notice { chat, event: Event::Gone }).await;
+        return;
+    };
+    if sink.send(Notice { chat, event: Event::Attached }).await.is_err() {
+        return queue.detach(consumer);
+    }
+    loop {
+        let gone = queue.ready(consumer).await;
+        let Ok(room) = sink.reserve().await else {
+            return queue.detach(consumer);
+        };
+        if gone {
+            return room.send(Notice { chat, event: Event::Gone });
+        }
+        match queue.take(consumer) {
+            Next::Message { body, delivery } => {
+                let receipt =
+                    super::Receipt(ReceiptKind::Embedded(Receipt { queue: queue.clone(), delivery }));
+                room.send(Notice { chat, event: Event::Delivery(Delivery { body, receipt }) });
+            }
+            // Another consumer was faster, or the queue was removed while we waited for room: look again.
+            Next::Nothing => {}
+            Next::Detached => return,
+        }
+    }
+}
+
+/// The right to finish one delivery.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    queue: Arc<Queue>,
+    delivery: u64,
+}
+
+impl Receipt {
+    pub(crate) fn finish(self) {
+        // Once finished the delivery isn't known any more, so the drop that follows gives nothing back.
+        self.queue.finish(self.delivery);
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.queue.give_back(self.delivery);
+    }
+}

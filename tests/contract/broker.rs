@@ -1,0 +1,401 @@
+//! The broker's contract as stories, each run over both variants. The including module gives `start()`, a fresh broker
+//! with whatever has to live as long as it, and `SETTLE`, how long a removed queue is watched for coming back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use keepstep::{
+    broker::{Broker, Delivery, Event, Notice, QueueState, Receipt, Sink, Subscription},
+    domain::id::{ChatId, DeviceId},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{SETTLE, start};
+
+/// Long enough for a busy machine; a story that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A session's end of its sink.
+pub struct Inbox {
+    sink: Sink,
+    notices: mpsc::Receiver<Notice>,
+}
+
+impl Inbox {
+    pub fn new(room: usize) -> Self {
+        let (sink, notices) = mpsc::channel(room);
+        Self { sink, notices }
+    }
+
+    /// Subscribes and waits until it is attached.
+    pub async fn attach(&mut self, broker: &Broker, chat: ChatId, device: DeviceId) -> Subscription {
+        let subscription = broker.subscribe(&broker.place(chat), chat, device, self.sink.clone());
+        match self.next().await {
+            Notice { chat: of, event: Event::Attached } => assert_eq!(of, chat),
+            other => panic!("the first is Attached, not {other:?}"),
+        }
+        subscription
+    }
+
+    pub async fn next(&mut self) -> Notice {
+        let next = timeout(PATIENCE, self.notices.recv()).await.expect("a notice comes in time");
+        next.expect("the inbox has a sink of its own, so it stays open")
+    }
+
+    pub async fn delivery(&mut self) -> (String, Receipt) {
+        match self.next().await.event {
+            Event::Delivery(Delivery { body, receipt }) => (text(&body), receipt),
+            other => panic!("a delivery, not {other:?}"),
+        }
+    }
+
+    /// Takes and finishes this many.
+    pub async fn take(&mut self, count: usize) -> Vec<String> {
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (body, receipt) = self.delivery().await;
+            receipt.finish();
+            all.push(body);
+        }
+        all
+    }
+
+    pub async fn gone(&mut self) {
+        match self.next().await.event {
+            Event::Gone => {}
+            other => panic!("the queue was removed, so Gone, not {other:?}"),
+        }
+    }
+}
+
+pub fn text(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}
+
+/// Looks again and again until the device's queues are as wished.
+pub async fn until(broker: &Broker, device: DeviceId, wish: impl Fn(&[QueueState]) -> bool) -> Vec<QueueState> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let (queues, unreachable) = broker.queues_of(device).await;
+        assert!(unreachable.is_empty(), "{unreachable:?}");
+        if wish(&queues) {
+            return queues;
+        }
+        assert!(Instant::now() < end, "the queues never became as wished: {queues:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub async fn provision(broker: &Broker, device: DeviceId, chats: &[ChatId]) {
+    let placed: Vec<_> = chats.iter().map(|chat| (*chat, broker.place(*chat))).collect();
+    broker.provision(device, &placed).await.expect("provisioned");
+}
+
+pub async fn publish(broker: &Broker, chat: ChatId, frames: impl IntoIterator<Item = String>) {
+    let node = broker.place(chat);
+    for frame in frames {
+        broker.publish(&node, chat, frame.into()).await.expect("published");
+    }
+}
+
+pub fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_is_provisioned_gets_what_is_published_in_order() {
+    let (broker, _world) = start().await;
+    let (chat, phone, laptop) = (ChatId::random(), DeviceId::random(), DeviceId::random());
+    provision(&broker, phone, &[chat]).await;
+    provision(&broker, laptop, &[chat]).await;
+    publish(&broker, chat, numbers(0..100)).await;
+
+    // Both get all: what was published before they attached, and what after.
+    let (mut at_phone, mut at_laptop) = (Inbox::new(16), Inbox::new(16));
+    let _phone = at_phone.attach(&broker, chat, phone).await;
+    let _laptop = at_laptop.attach(&broker, chat, laptop).await;
+    let publishing = publish(&broker, chat, numbers(100..200));
+    let (_, phones, laptops) = tokio::join!(publishing, at_phone.take(200), at_laptop.take(200));
+    assert_eq!(phones, numbers(0..200));
+    assert_eq!(laptops, numbers(0..200));
+}
+
+#[tokio::test]
+async fn a_later_queue_gets_only_what_comes_later() {
+    let (broker, _world) = start().await;
+    let (chat, first, second) = (ChatId::random(), DeviceId::random(), DeviceId::random());
+    provision(&broker, first, &[chat]).await;
+    publish(&broker, chat, numbers(0..3)).await;
+    provision(&broker, second, &[chat]).await;
+    // Once more changes nothing and keeps what is in the queue.
+    provision(&broker, first, &[chat]).await;
+    publish(&broker, chat, numbers(3..5)).await;
+
+    let (mut at_first, mut at_second) = (Inbox::new(16), Inbox::new(16));
+    let _first = at_first.attach(&broker, chat, first).await;
+    let _second = at_second.attach(&broker, chat, second).await;
+    assert_eq!(at_first.take(5).await, numbers(0..5));
+    assert_eq!(at_second.take(2).await, numbers(3..5));
+}
+
+#[tokio::test]
+async fn one_inbox_serves_many_chats() {
+    let (broker, _world) = start().await;
+    let device = DeviceId::random();
+    let chats: Vec<_> = std::iter::repeat_with(ChatId::random).take(20).collect();
+    provision(&broker, device, &chats).await;
+    let mut inbox = Inbox::new(4);
+    let mut subscriptions = Vec::new();
+    for chat in &chats {
+        subscriptions.push(inbox.attach(&broker, *chat, device).await);
+    }
+    for chat in &chats {
+        publish(&broker, *chat, [chat.to_string()]).await;
+    }
+    let mut seen = Vec::new();
+    while seen.len() < chats.len() {
+        let Notice { chat, event: Event::Delivery(delivery) } = inbox.next().await else { panic!("a delivery") };
+        assert_eq!(text(&delivery.body), chat.to_string());
+        delivery.receipt.finish();
+        seen.push(chat);
+    }
+    seen.sort();
+    let mut wanted = chats;
+    wanted.sort();
+    assert_eq!(seen, wanted);
+}
+
+#[tokio::test]
+async fn a_chat_without_queues_takes_a_message_too() {
+    let (broker, _world) = start().await;
+    publish(&broker, ChatId::random(), numbers(0..1)).await;
+}
+
+#[tokio::test]
+async fn a_dropped_receipt_comes_back_at_once() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    publish(&broker, chat, numbers(0..1)).await;
+    let mut inbox = Inbox::new(16);
+    let _subscription = inbox.attach(&broker, chat, device).await;
+    let since = Instant::now();
+    for _ in 0..3 {
+        let (body, receipt) = inbox.delivery().await;
+        assert_eq!(body, "0");
+        drop(receipt);
+    }
+    inbox.take(1).await;
+    assert!(since.elapsed() < PATIENCE, "at once, not after the message's time-out");
+    let queues = until(&broker, device, |queues| queues[0].in_flight == 0 && queues[0].requeues == 3).await;
+    assert_eq!(queues[0].depth, 0);
+}
+
+#[tokio::test]
+async fn finishing_takes_it_off_the_queue() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    publish(&broker, chat, numbers(0..10)).await;
+    let (queues, _) = broker.queues_of(device).await;
+    assert_eq!(queues.len(), 1);
+    assert_eq!((queues[0].chat, queues[0].device, &queues[0].node), (chat, device, &broker.place(chat)));
+    until(&broker, device, |queues| queues[0].depth == 10 && queues[0].consumers == 0).await;
+
+    let mut inbox = Inbox::new(16);
+    let subscription = inbox.attach(&broker, chat, device).await;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(inbox.delivery().await.1);
+    }
+    let queues = until(&broker, device, |queues| queues[0].in_flight == 10).await;
+    assert_eq!((queues[0].depth, queues[0].consumers), (0, 1));
+    assert!(queues[0].consumer.is_some());
+
+    let kept = held.split_off(7);
+    held.into_iter().for_each(Receipt::finish);
+    until(&broker, device, |queues| queues[0].in_flight == 3).await;
+    kept.into_iter().for_each(Receipt::finish);
+    until(&broker, device, |queues| queues[0].in_flight == 0 && queues[0].depth == 0).await;
+    drop(subscription);
+    let queues = until(&broker, device, |queues| queues[0].consumers == 0).await;
+    assert_eq!((queues[0].depth, queues[0].consumer.as_deref()), (0, None));
+}
+
+#[tokio::test]
+async fn closing_gives_everything_back_at_once() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    publish(&broker, chat, numbers(0..50)).await;
+
+    // Some are held by the session, some wait in its inbox, some are still on their way there.
+    let mut older = Inbox::new(8);
+    let subscription = older.attach(&broker, chat, device).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(older.delivery().await.1);
+    }
+    subscription.close().await;
+    let since = Instant::now();
+    let mut newer = Inbox::new(8);
+    let _subscription = newer.attach(&broker, chat, device).await;
+    let mut all = newer.take(50).await;
+    assert!(since.elapsed() < PATIENCE, "at once, not after the message's time-out");
+    all.sort_by_key(|number| number.parse::<usize>().unwrap());
+    assert_eq!(all, numbers(0..50));
+    // The older session's receipts are void: neither way of letting go of them does anything.
+    drop(held.split_off(10));
+    held.into_iter().for_each(Receipt::finish);
+    let queues = until(&broker, device, |queues| queues[0].in_flight == 0).await;
+    assert_eq!((queues[0].depth, queues[0].consumers), (0, 1));
+}
+
+#[tokio::test]
+async fn dropping_a_subscription_leaves_no_consumer_and_loses_nothing() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    publish(&broker, chat, numbers(0..5)).await;
+    let mut inbox = Inbox::new(16);
+    let subscription = inbox.attach(&broker, chat, device).await;
+    let held = inbox.delivery().await;
+    drop(subscription);
+    until(&broker, device, |queues| queues[0].consumers == 0 && queues[0].depth == 5).await;
+    drop(held);
+    until(&broker, device, |queues| queues[0].depth == 5).await;
+}
+
+#[tokio::test]
+async fn a_session_that_ends_without_a_word_loses_nothing() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    publish(&broker, chat, numbers(0..5)).await;
+    let mut inbox = Inbox::new(2);
+    let subscription = inbox.attach(&broker, chat, device).await;
+    drop(inbox);
+    until(&broker, device, |queues| queues[0].depth == 5 && queues[0].in_flight == 0).await;
+    subscription.close().await;
+    until(&broker, device, |queues| queues[0].consumers == 0).await;
+}
+
+#[tokio::test]
+async fn a_slow_session_loses_nothing() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    let mut inbox = Inbox::new(1);
+    let _subscription = inbox.attach(&broker, chat, device).await;
+    publish(&broker, chat, numbers(0..1_000)).await;
+    assert_eq!(inbox.take(1_000).await, numbers(0..1_000));
+    until(&broker, device, |queues| queues[0].in_flight == 0 && queues[0].depth == 0).await;
+}
+
+#[tokio::test]
+async fn a_removed_queue_is_gone_and_stays_gone() {
+    let (broker, _world) = start().await;
+    let (chat, device, other) = (ChatId::random(), DeviceId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    provision(&broker, other, &[chat]).await;
+    publish(&broker, chat, numbers(0..5)).await;
+    let mut inbox = Inbox::new(16);
+    let _subscription = inbox.attach(&broker, chat, device).await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(inbox.delivery().await.1);
+    }
+    let removal = broker.remove_queues(device, &[chat], false).await;
+    assert_eq!(removal.unreachable, Vec::<String>::new());
+    assert_eq!(removal.removed.len(), 1);
+    let was = &removal.removed[0];
+    assert_eq!((was.chat, was.device, was.depth, was.in_flight, was.consumers), (chat, device, 0, 5, 1));
+    inbox.gone().await;
+    held.into_iter().for_each(Receipt::finish);
+
+    // Whoever comes later isn't let in either, and nobody brings it back.
+    let node = broker.place(chat);
+    let mut late = Inbox::new(1);
+    let _late = broker.subscribe(&node, chat, device, late.sink.clone());
+    late.gone().await;
+    let end = Instant::now() + SETTLE;
+    loop {
+        assert_eq!(broker.queues_of(device).await, (vec![], vec![]));
+        if Instant::now() >= end {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    until(&broker, other, |queues| queues[0].depth == 5).await;
+
+    let again = broker.remove_queues(device, &[chat], false).await;
+    assert_eq!((again.removed, again.unreachable), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_removal_tells_what_was_left_in_the_queue() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[chat]).await;
+    publish(&broker, chat, numbers(0..5)).await;
+    until(&broker, device, |queues| queues[0].depth == 5).await;
+    let removal = broker.remove_queues(device, &[chat], true).await;
+    assert_eq!(removal.removed.iter().map(|queue| queue.depth).collect::<Vec<_>>(), [5]);
+    // Made again it starts empty.
+    provision(&broker, device, &[chat]).await;
+    publish(&broker, chat, numbers(7..8)).await;
+    let mut inbox = Inbox::new(16);
+    let _subscription = inbox.attach(&broker, chat, device).await;
+    assert_eq!(inbox.take(1).await, ["7"]);
+}
+
+#[tokio::test]
+async fn leaving_one_chat_leaves_the_others_alone() {
+    let (broker, _world) = start().await;
+    let (left, kept, unnamed, device) =
+        (ChatId::random(), ChatId::random(), ChatId::random(), DeviceId::random());
+    provision(&broker, device, &[left, kept, unnamed]).await;
+    let removal = broker.remove_queues(device, &[left], true).await;
+    assert_eq!(removal.removed.iter().map(|queue| queue.chat).collect::<Vec<_>>(), [left]);
+    let mut rest: Vec<_> = broker.queues_of(device).await.0.into_iter().map(|queue| queue.chat).collect();
+    rest.sort();
+    let mut wanted = vec![kept, unnamed];
+    wanted.sort();
+    assert_eq!(rest, wanted);
+
+    // A termination finds also what it wasn't told of.
+    let removal = broker.remove_queues(device, &[kept], false).await;
+    assert_eq!(removal.removed.len(), 2);
+    assert_eq!(broker.queues_of(device).await, (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_removed_chat_takes_all_its_queues_along() {
+    let (broker, _world) = start().await;
+    let (chat, other, phone, laptop) =
+        (ChatId::random(), ChatId::random(), DeviceId::random(), DeviceId::random());
+    provision(&broker, phone, &[chat, other]).await;
+    provision(&broker, laptop, &[chat]).await;
+    let mut inbox = Inbox::new(16);
+    let _subscription = inbox.attach(&broker, chat, phone).await;
+    assert_eq!(broker.remove_chat(chat).await, Vec::<String>::new());
+    inbox.gone().await;
+    assert_eq!(broker.queues_of(laptop).await, (vec![], vec![]));
+    assert_eq!(broker.queues_of(phone).await.0.len(), 1);
+    assert_eq!(broker.remove_chat(chat).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_well_broker_says_so() {
+    let (broker, _world) = start().await;
+    let health = broker.health().await;
+    assert!(!health.is_empty());
+    for node in &health {
+        assert_eq!(node.problem, None, "{node:?}");
+    }
+    let place = broker.place(ChatId::random());
+    assert!(health.iter().any(|node| node.node == place), "{place} in {health:?}");
+}
