@@ -1,0 +1,330 @@
+//! The values of settings that need more than a number: secrets, addresses, origins, durations.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use reqwest::Url;
+
+use super::ConfigError;
+
+/// A secret of at least 32 bytes: an empty or short one can't be made. It never prints.
+#[derive(Clone)]
+pub struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// The shortest secret that is accepted, in bytes.
+    pub const MIN: usize = 32;
+
+    /// The bytes of `text` as they are (hexadecimal digits aren't decoded). `name` is the setting, for the refusal.
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer than [`Secret::MIN`].
+    pub fn new(name: &'static str, text: &str) -> Result<Self, ConfigError> {
+        if text.len() < Self::MIN {
+            return Err(ConfigError::ShortSecret { name, length: text.len() });
+        }
+        Ok(Self(text.as_bytes().into()))
+    }
+
+    /// 32 random bytes.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random::<[u8; Self::MIN]>().as_slice().into())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// The address of Redis. It prints without its user and password.
+#[derive(Clone)]
+pub struct RedisUrl(Url);
+
+impl RedisUrl {
+    /// Checks its shape; whether a Redis answers there is found out later.
+    ///
+    /// # Errors
+    ///
+    /// When it isn't `redis://host[:port][/db]`, `rediss://…` or `unix://path`.
+    pub fn new(text: &str) -> Result<Self, ConfigError> {
+        let refuse = |reason: &str| ConfigError::value("KEEPSTEP_REDIS_URL", reason);
+        // The reasons never quote the text: it may hold a password.
+        let url = Url::parse(text).map_err(|error| {
+            refuse(&format!(
+                "not an address ({error}): write redis://host:6379, rediss://host:6379 or unix:///path"
+            ))
+        })?;
+        match url.scheme() {
+            "redis" | "rediss" => {
+                if url.host_str().is_none_or(str::is_empty) {
+                    return Err(refuse("the host is missing: write redis://host:6379"));
+                }
+                let db = url.path().trim_matches('/');
+                if url.port() == Some(0) || !(db.is_empty() || db.parse::<u16>().is_ok()) {
+                    return Err(refuse(
+                        "what follows the host isn't a port and a database number: redis://host:6379/0",
+                    ));
+                }
+            }
+            "unix" if url.path().len() > 1 => {}
+            "unix" => return Err(refuse("the path of the socket is missing: write unix:///path")),
+            _ => return Err(refuse("it must start with redis://, rediss:// or unix://")),
+        }
+        Ok(Self(url))
+    }
+
+    /// The whole address, password included: for the Redis client, not for a log.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_credentials(&self.0))
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+/// Where a set of public keys (RFC 7517) is.
+#[derive(Clone)]
+pub enum JwksSource {
+    /// A file. It must be there and readable at the start.
+    File(PathBuf),
+    /// An `http` or `https` address. It may be unreachable at the start.
+    Url(Url),
+}
+
+impl JwksSource {
+    /// An address if it starts with `http://` or `https://`, else a path.
+    ///
+    /// # Errors
+    ///
+    /// When such an address can't be read.
+    pub fn new(text: &str) -> Result<Self, ConfigError> {
+        if !text.starts_with("http://") && !text.starts_with("https://") {
+            return Ok(Self::File(text.into()));
+        }
+        Url::parse(text).map(Self::Url).map_err(|error| {
+            ConfigError::value(
+                "KEEPSTEP_JWKS",
+                format!("not an address ({error}): write https://host/path, or a file"),
+            )
+        })
+    }
+}
+
+impl fmt::Display for JwksSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Url(url) => f.write_str(&without_credentials(url)),
+        }
+    }
+}
+
+impl fmt::Debug for JwksSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JwksSource({self})")
+    }
+}
+
+/// Scheme, host, port and path; a query may hold a key as well as the user part.
+fn without_credentials(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+/// Which web pages may open sockets. A request without `Origin` isn't from a web page and is always let through here;
+/// its token decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// Only pages that this server's own address served: the origin's `host:port` is the request's `Host`.
+    SameOrigin,
+    /// Every page (`*`).
+    Any,
+    /// Exactly these, and nothing else: not even the same origin. Lower case, without default port.
+    List(Vec<String>),
+}
+
+impl AllowedOrigins {
+    /// Empty, `*`, or origins separated by commas.
+    ///
+    /// # Errors
+    ///
+    /// When one of them isn't `http(s)://host[:port]`.
+    pub fn new(text: &str) -> Result<Self, ConfigError> {
+        match text.trim() {
+            "" => return Ok(Self::SameOrigin),
+            "*" => return Ok(Self::Any),
+            _ => {}
+        }
+        let one = |text: &str| {
+            let text = text.trim();
+            origin(text).ok_or_else(|| {
+                let reason =
+                    format!("`{text}` isn't an origin: write scheme://host or scheme://host:port, no path");
+                ConfigError::value("KEEPSTEP_ALLOWED_ORIGINS", reason)
+            })
+        };
+        text.split(',')
+            .filter(|text| !text.trim().is_empty())
+            .map(one)
+            .collect::<Result<_, _>>()
+            .map(Self::List)
+    }
+
+    /// Whether a request with these two headers may be upgraded.
+    #[must_use]
+    pub fn allows(&self, origin_header: Option<&str>, host_header: Option<&str>) -> bool {
+        let Some(asked) = origin_header else { return true };
+        match self {
+            Self::Any => true,
+            Self::List(list) => origin(asked).is_some_and(|asked| list.contains(&asked)),
+            Self::SameOrigin => {
+                let (Some(asked), Some(host)) = (origin(asked), host_header) else { return false };
+                // The scheme of this server isn't known behind a load balancer that ends TLS, so the page's is taken;
+                // it decides which port may be left out.
+                let scheme = if asked.starts_with("https://") { "https" } else { "http" };
+                origin(&format!("{scheme}://{host}")) == Some(asked)
+            }
+        }
+    }
+}
+
+/// An origin in its one spelling: lower case, no default port. None for anything more than scheme, host and port.
+fn origin(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    if rest.is_empty() || rest.contains(['/', '?', '#', '@', '\\', ' ']) {
+        return None;
+    }
+    // Application schemes (capacitor://localhost) are opaque to the URL standard, but exact text is enough for them.
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Some(text.to_ascii_lowercase());
+    }
+    let url = Url::parse(text).ok()?;
+    Some(url.origin().ascii_serialization())
+}
+
+/// A duration: whole numbers with units, largest first or in any order: `500ms`, `25s`, `1h30m`, `7d`.
+///
+/// # Errors
+///
+/// A sentence, for clap.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!("`{text}` isn't a duration: write a whole number and a unit (ms, s, m, h, d), such as 25s")
+    };
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = &rest[digits..];
+        let letters = unit.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(unit.len());
+        let millis: u64 = match &unit[..letters] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        let part = number.checked_mul(millis).map(Duration::from_millis);
+        total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        rest = &unit[letters..];
+    }
+    // Sums of this with a clock's reading must never overflow; nobody means a longer one.
+    if total > Duration::from_secs(100 * 366 * 24 * 3600) { Err(wrong()) } else { Ok(total) }
+}
+
+/// An address to listen on.
+///
+/// # Errors
+///
+/// A sentence, for clap.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse().map_err(|_| {
+        "write address:port with an address of this machine, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all".to_owned()
+    })
+}
+
+/// The HTTP addresses of NSQ daemons, separated by commas. Only their shape is checked here; the broker reads them.
+pub(super) fn nsq_addresses(name: &'static str, text: &str, tcp: bool) -> Result<Vec<String>, ConfigError> {
+    let mut list: Vec<String> = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let bare = item.strip_prefix("http://").or_else(|| item.strip_prefix("https://")).unwrap_or(item);
+        let (http, pinned) = match bare.split_once('?') {
+            Some((http, query)) => (http, Some(query.strip_prefix("tcp=").unwrap_or_default())),
+            None => (bare, None),
+        };
+        let good = host_and_port(http.strip_suffix('/').unwrap_or(http))
+            && pinned.is_none_or(|address| tcp && host_and_port(address));
+        if !good {
+            let forms = if tcp {
+                "host:4151, http://host:4151 or http://host:4151?tcp=host:4150"
+            } else {
+                "host:4161"
+            };
+            return Err(ConfigError::value(
+                name,
+                format!("`{item}` isn't the HTTP address of a daemon: write {forms}"),
+            ));
+        }
+        if list.iter().any(|other| other == item) {
+            return Err(ConfigError::value(name, format!("`{item}` is listed twice: list each daemon once")));
+        }
+        list.push(item.to_owned());
+    }
+    Ok(list)
+}
+
+fn host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let good_host = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        }
+    };
+    good_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// `e-` and 8 random hexadecimal digits.
+pub(super) fn random_edge() -> String {
+    format!("e-{:08x}", rand::random::<u32>())
+}
+
+/// A text that goes into keys of the store: no pattern characters, no braces, no spaces.
+pub(super) fn plain(name: &'static str, text: &str) -> Result<String, ConfigError> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if (1..=64).contains(&text.len()) && text.bytes().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err(ConfigError::value(name, "write 1-64 characters of A-Z a-z 0-9 _ . -"))
+    }
+}
