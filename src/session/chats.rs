@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
-    Session,
+    Boxed, Session,
     feed::{Feed, Offered},
     work::Done,
 };
@@ -211,7 +211,7 @@ impl Session {
         state.filling = true;
         let missing = hole.map_or(usize::MAX, |last| usize::try_from(last + 1 - state.feed.next()).unwrap_or(usize::MAX));
         let (from, count, core) = (state.feed.next(), missing.min(room), self.core.clone());
-        self.work.push(Box::pin(async move { Done::Log(chat, core.store.log(chat, from, count, PAGE_BYTES).await) }));
+        self.work.push(Boxed::new(async move { Done::Log(chat, core.store.log(chat, from, count, PAGE_BYTES).await) }));
     }
 
     /// A stretch of the log.
@@ -302,7 +302,7 @@ impl Session {
             // A newer session or a termination has the device, or the user has left the chat: the store knows which.
             Some(CursorMoved::Fenced) => {
                 let (core, handle) = (self.core.clone(), self.handle.clone());
-                self.work.push(Box::pin(async move {
+                self.work.push(Boxed::new(async move {
                     leases::renew(&core, handle).await;
                     Done::Nothing
                 }));
@@ -320,7 +320,7 @@ impl Session {
                 let (moved, cursor) = (self.moved.clone(), state.feed.acked());
                 let (core, device, session) = (self.core.clone(), self.handle.device, self.handle.session);
                 state.moving = true;
-                self.work.push(Box::pin(async move {
+                self.work.push(Boxed::new(async move {
                     tokio::time::sleep(CURSOR_RETRY).await;
                     core.submit_cursor(chat, CursorMove { device, session, seq: cursor }, moved);
                     Done::Nothing
@@ -338,7 +338,7 @@ impl Session {
     fn rejoin(&mut self, chat: ChatId) {
         let (core, handle) = (self.core.clone(), self.handle.clone());
         let node = self.chats.get(&chat).map(|state| state.node.clone()).unwrap_or_default();
-        self.work.push(Box::pin(async move {
+        self.work.push(Boxed::new(async move {
             tokio::time::sleep(Duration::from_millis(500)).await;
             // The device's right first, what it is owed second: a queue that was just removed for good must not come back.
             let lease = core.timing.lease;

@@ -1,26 +1,19 @@
 //! What a client's frames do. Frames that need the store are answered one after the other, in their order: while one is
 //! under way no further frame is read, and everything else goes on.
 
-use std::pin::Pin;
-
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{
-    End, Session,
-    rate::Verdict,
-};
+use super::{Boxed, End, Session};
 use crate::{
     domain::{
         device::DeviceKind,
         id::ChatId,
+        rate::Verdict,
     },
     protocol::{Ack, ClientFrame, CloseCode, ErrorCode, FrameId, Problem, Read, Rejected, Send, ServerFrame},
     sync::{read, send},
 };
-
-/// A frame under way.
-pub(super) type Busy = Pin<Box<dyn Future<Output = Answer> + std::marker::Send>>;
 
 /// What a frame under way came to.
 #[derive(Debug)]
@@ -100,7 +93,7 @@ impl Session {
             return self.refuse(frame.id.as_ref(), Some("send"), &problem);
         };
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.busy = Some(Box::pin(async move {
+        self.busy = Some(Boxed::new(async move {
             let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
             let sent = send::send(&core, sender, chat, &frame).await;
             let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
@@ -151,7 +144,7 @@ impl Session {
     fn on_read(&mut self, frame: &Read) -> Result<(), End> {
         let (core, handle, chat, seq, id) =
             (self.core.clone(), self.handle.clone(), frame.chat, frame.seq.0, frame.id.clone());
-        self.busy = Some(Box::pin(async move {
+        self.busy = Some(Boxed::new(async move {
             let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
             let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
             Answer { id, frame: "read", result, history: None }

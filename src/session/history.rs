@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{End, Session, frames::Answer};
+use super::{Boxed, End, Session, frames::Answer, work::Done};
 use crate::{
     domain::{Seq, device::DeviceKind, id::ChatId},
     hub::{HistoryAnswer, HistoryAsk},
@@ -49,7 +49,7 @@ impl Session {
         // Noted before it is asked: the answer may be faster than the asking's own end.
         let until = Instant::now() + core.timing.history_timeout;
         self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
-        self.busy = Some(Box::pin(async move {
+        self.busy = Some(Boxed::new(async move {
             let asked = bootstrap::ask(&core, &handle.user, handle.device, &request, chat, before, limit).await;
             match asked {
                 // No reply yet: the main's page will be it.
@@ -148,9 +148,9 @@ impl Session {
     fn answer_question(&mut self, ask: &Arc<HistoryAsk>, result: Result<String, ErrorCode>) {
         let (core, user, ask) = (self.core.clone(), self.handle.user.clone(), ask.clone());
         // Not in the session's own time: the main may have other things to say.
-        self.work.push(Box::pin(async move {
+        self.work.push(Boxed::new(async move {
             bootstrap::answer(&core, &user, &ask, result).await;
-            super::work::Done::Nothing
+            Done::Nothing
         }));
     }
 
