@@ -30,8 +30,8 @@ pub(super) enum End {
 }
 
 /// The state of one connection, without the connection: frames are taken in while it is borrowed for reading.
-struct Intake<'a, T> {
-    task: &'a mut Task<T>,
+struct Intake<'a, T, E> {
+    task: &'a mut Task<T, E>,
     link: Arc<Link>,
     inflight: Inflight,
     credit: Credit,
@@ -50,17 +50,17 @@ struct Intake<'a, T> {
 }
 
 /// See the module.
-pub(super) struct Attached<'a, T> {
+pub(super) struct Attached<'a, T, E> {
     connection: Connection,
-    intake: Intake<'a, T>,
+    intake: Intake<'a, T, E>,
     /// Swapped with the link's queue: both keep their memory while there is traffic.
     commands: Vec<Command>,
     silence: Duration,
     connect_timeout: Duration,
 }
 
-impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
-    pub(super) fn new(task: &'a mut Task<T>, connection: Connection, identified: &Identified) -> Self {
+impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attached<'a, T, E> {
+    pub(super) fn new(task: &'a mut Task<T, E>, connection: Connection, identified: &Identified) -> Self {
         let options = &task.options;
         let max = options.max_in_flight.min(identified.max_rdy_count);
         let credit = Credit::new(max, options.buffer_bytes, options.delivery);
@@ -156,7 +156,7 @@ impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
         let now = Instant::now();
         if !self.intake.subscribed {
             return Err(ConnectionError::Timeout {
-                addr: self.intake.task.options.tcp_addr.clone(),
+                addr: self.intake.task.options.tcp_addr.to_string(),
                 timeout: self.connect_timeout,
             });
         }
@@ -260,7 +260,7 @@ fn apply(command: Command, inflight: &mut Inflight, out: &mut Vec<u8>) {
     }
 }
 
-impl<T: Copy> Intake<'_, T> {
+impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
     fn take(&mut self, frame: Frame) {
         match frame {
             Frame::Message(message) => self.take_message(message),
@@ -315,7 +315,7 @@ impl<T: Copy> Intake<'_, T> {
                     if let Event::Message(message) = &event {
                         self.buffered -= message.body.len();
                     }
-                    permit.send((task.tag, event));
+                    permit.send((task.tag, event).into());
                 }
                 Err(TrySendError::Full(())) => return true,
                 Err(TrySendError::Closed(())) => return false,
