@@ -1,6 +1,8 @@
 //! Keepstep keeps every device of a chat user in step.
 
+pub mod app;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod drain;

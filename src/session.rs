@@ -125,10 +125,7 @@ pub async fn serve(core: Arc<Core>, connection: Connection, claims: DeviceClaims
         doom: Arc::new(Doom::default()),
         lease: Arc::new(LeaseClock::new(core.timing.lease)),
     };
-    let gauge = core.metrics.connections.with_label_values(&[device.kind.as_str()]);
-    gauge.inc();
     run(&core, connection, &handle, &device, commands).await;
-    gauge.dec();
     connect::close(&core, &handle).await;
 }
 

@@ -625,6 +625,15 @@ impl Store {
         each!(self.signal(user, payload))
     }
 
+    /// How often notifications were found not to flow. Only Redis has them.
+    #[must_use]
+    pub fn notifications_missed(&self) -> u64 {
+        match self {
+            Store::Redis(store) => store.notifications_missed(),
+            Store::Embedded(_) => 0,
+        }
+    }
+
     /// Whether it answers.
     pub async fn ping(&self) -> Result<()> {
         each!(self.ping())

@@ -159,13 +159,8 @@ impl NsqBroker {
             work.push((node, names::topic(*chat)));
             touched.insert(node.id(), node);
         }
-        let creations = stream::iter(work).map(|(node, topic)| async move {
-            // The channel at once behind its topic: what is published to a topic without channels waits there, and
-            // goes to the first channel alone.
-            node.admin.create_topic(&topic).await.map_err(|error| node.fault(&error))?;
-            node.admin.create_channel(&topic, channel).await.map_err(|error| node.fault(&error))
-        });
-        creations.buffer_unordered(PARALLEL).try_collect::<()>().await?;
+        let creations: Vec<_> = work.into_iter().map(|(node, topic)| create(node, topic, channel)).collect();
+        stream::iter(creations).buffer_unordered(PARALLEL).try_collect::<()>().await?;
         let barriers = touched
             .into_values()
             .map(|node| async move { node.admin.barrier().await.map_err(|error| node.fault(&error)) });
@@ -209,6 +204,13 @@ impl NsqBroker {
             }
         })
     }
+}
+
+/// The channel at once behind its topic: what is published to a topic without channels waits there, and goes to the
+/// first channel alone.
+async fn create(node: &Node, topic: String, channel: &str) -> Result<()> {
+    node.admin.create_topic(&topic).await.map_err(|error| node.fault(&error))?;
+    node.admin.create_channel(&topic, channel).await.map_err(|error| node.fault(&error))
 }
 
 /// What comes from NSQ, in the broker's words.

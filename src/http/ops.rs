@@ -34,6 +34,13 @@ pub(super) async fn ready(context: Context) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(context: Context) -> Response {
-    let text = context.core.metrics.render();
+    let metrics = &context.core.metrics;
+    // The store counts these itself.
+    let missed = context.core.store.notifications_missed().saturating_sub(metrics.notifications_missed.get());
+    metrics.notifications_missed.inc_by(missed);
+    let (mains, subs) = context.core.hub.count();
+    metrics.connections.with_label_values(&["main"]).set(i64::try_from(mains).unwrap_or(i64::MAX));
+    metrics.connections.with_label_values(&["sub"]).set(i64::try_from(subs).unwrap_or(i64::MAX));
+    let text = metrics.render();
     warp::reply::with_header(text, header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8").into_response()
 }

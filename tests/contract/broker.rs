@@ -76,7 +76,11 @@ pub fn text(body: &Bytes) -> String {
 }
 
 /// Looks again and again until the device's queues are as wished.
-pub async fn until(broker: &Broker, device: DeviceId, wish: impl Fn(&[QueueState]) -> bool) -> Vec<QueueState> {
+pub async fn until(
+    broker: &Broker,
+    device: DeviceId,
+    wish: impl Fn(&[QueueState]) -> bool,
+) -> Vec<QueueState> {
     let end = Instant::now() + PATIENCE;
     loop {
         let (queues, unreachable) = broker.queues_of(device).await;
@@ -157,7 +161,9 @@ async fn one_inbox_serves_many_chats() {
     }
     let mut seen = Vec::new();
     while seen.len() < chats.len() {
-        let Notice { chat, event: Event::Delivery(delivery) } = inbox.next().await else { panic!("a delivery") };
+        let Notice { chat, event: Event::Delivery(delivery) } = inbox.next().await else {
+            panic!("a delivery")
+        };
         assert_eq!(text(&delivery.body), chat.to_string());
         delivery.receipt.finish();
         seen.push(chat);

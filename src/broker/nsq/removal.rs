@@ -119,10 +119,9 @@ async fn remove_at_node(node: &Node, device: DeviceId, chats: &[ChatId], only: b
     };
     // The chats named are deleted even where nothing was seen: a queue may have been made since.
     at_node.chats = before.iter().map(|queue| queue.chat).chain(chats.iter().copied()).collect();
-    let deletions = stream::iter(at_node.chats.iter().copied()).map(|chat| async move {
-        (chat, node.admin.delete_channel(&names::topic(chat), &names::channel(device)).await)
-    });
-    let deleted: Vec<_> = deletions.buffer_unordered(PARALLEL).collect().await;
+    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    let deletions: Vec<_> = at_node.chats.iter().map(|chat| delete_queue(node, *chat, device)).collect();
+    let deleted: Vec<_> = stream::iter(deletions).buffer_unordered(PARALLEL).collect().await;
     for (chat, deleted) in deleted {
         match deleted {
             Ok(true) => {
@@ -172,15 +171,21 @@ async fn forget_queues(
     chats: &BTreeSet<ChatId>,
 ) -> Result<(), AdminError> {
     let channel = &names::channel(device);
-    let forgotten = stream::iter(chats).map(|chat| async move {
-        let topic = names::topic(*chat);
-        if lookup.admin.channels(&topic).await?.contains(channel) {
-            lookup.admin.delete_channel(&topic, channel).await?;
-        }
-        Ok(())
-    });
-    let results: Vec<Result<(), AdminError>> = forgotten.buffer_unordered(PARALLEL).collect().await;
+    let forgotten: Vec<_> = chats.iter().map(|chat| forget_queue(lookup, *chat, channel)).collect();
+    let results: Vec<Result<(), AdminError>> = stream::iter(forgotten).buffer_unordered(PARALLEL).collect().await;
     results.into_iter().collect()
+}
+
+async fn forget_queue(lookup: &Lookup, chat: ChatId, channel: &str) -> Result<(), AdminError> {
+    let topic = names::topic(chat);
+    if lookup.admin.channels(&topic).await?.iter().any(|known| known == channel) {
+        lookup.admin.delete_channel(&topic, channel).await?;
+    }
+    Ok(())
+}
+
+async fn delete_queue(node: &Node, chat: ChatId, device: DeviceId) -> (ChatId, Result<bool, AdminError>) {
+    (chat, node.admin.delete_channel(&names::topic(chat), &names::channel(device)).await)
 }
 
 fn failed(lookups: &[Lookup], results: Vec<Result<(), AdminError>>) -> impl Iterator<Item = String> {
