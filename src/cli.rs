@@ -25,7 +25,8 @@ not set.";
 
 /// Keeps every device of a chat user in step.
 #[derive(Parser)]
-#[command(name = "keepstep", version, after_help = EXIT_CODES, propagate_version = true, max_term_width = 110)]
+#[command(name = "keepstep", version, propagate_version = true, max_term_width = 110)]
+#[command(override_usage = "keepstep [COMMAND] [OPTIONS]", after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do; `serve` when nothing is said.
     #[command(subcommand)]

@@ -41,7 +41,13 @@ pub struct TokenArgs {
 #[derive(Args)]
 pub(super) struct Signing {
     /// The shared secret of the server; at least 32 bytes. Better by environment: flags are seen by every process
-    #[arg(long = "secret", global = true, env = "KEEPSTEP_JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    #[arg(
+        long = "secret",
+        global = true,
+        env = "KEEPSTEP_JWT_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
     secret: Option<String>,
     /// The issuer that the server expects
     #[arg(long, global = true, env = "KEEPSTEP_JWT_ISSUER", value_name = "TEXT")]
