@@ -171,10 +171,10 @@ async fn check(store: &RedisStore, allow_volatile: bool) -> Result<bool, AppErro
             Ok(false)
         }
         Err(StartupError::Unreachable(reason)) => {
-            tracing::warn!(reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
+            tracing::warn!(%reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
             Ok(true)
         }
-        Err(StartupError::Refused(reason)) => Err(AppError::Refused(reason)),
+        Err(refusal) => Err(refused(refusal)),
     }
 }
 
