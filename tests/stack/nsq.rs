@@ -114,7 +114,7 @@ async fn a_killed_nsqd_is_told_at_once_and_found_again() {
     assert!(health.iter().any(|one| one.node == node && one.problem.is_some()), "{health:?}");
     // New chats go to the other; the old one's place is stored with it.
     assert_eq!(broker.place(chat), nsqd[1].http());
-    assert_eq!(broker.queues_of(device).await.1, [node.clone()]);
+    assert_eq!(broker.queues_of(device).await.1, std::slice::from_ref(&node));
 
     nsqd[0].restart().await;
     publish_until_taken(&broker, &node, chat, "2").await;
