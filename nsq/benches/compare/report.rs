@@ -19,17 +19,19 @@ pub enum Scenario {
     ConsumeMany,
     Closed,
     Held,
+    Fanout,
     Attach,
     Idle,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Publish,
         Self::ConsumeOne,
         Self::ConsumeMany,
         Self::Closed,
         Self::Held,
+        Self::Fanout,
         Self::Attach,
         Self::Idle,
     ];
@@ -41,6 +43,7 @@ impl Scenario {
             Self::ConsumeMany => "consume-100",
             Self::Closed => "latency-closed",
             Self::Held => "latency-held",
+            Self::Fanout => "fan-out",
             Self::Attach => "attach",
             Self::Idle => "idle",
         }

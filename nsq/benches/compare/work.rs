@@ -10,7 +10,7 @@ use keepstep_nsq::{ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilt
 use tokio::sync::mpsc;
 use tokio_nsq::{NSQEvent, NSQProducerConfig, NSQTopic};
 
-use crate::clients::Consumer;
+use crate::clients::{Consumer, their_fast_settings};
 use crate::procfs::{cpu_time, resident};
 use crate::report::{Metrics, Scenario};
 
@@ -21,6 +21,9 @@ const PIPELINE: usize = 1000;
 
 /// Messages on their way, or in the owner's hands, in the latency scenarios.
 const IN_FLIGHT: usize = 50;
+
+/// A publish on its way.
+type Call = Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send>>;
 
 struct Worker {
     client: String,
@@ -54,6 +57,7 @@ pub async fn run(args: &[String]) -> Metrics {
         Scenario::ConsumeMany => worker.consume(100).await,
         Scenario::Closed => worker.closed_loop().await,
         Scenario::Held => worker.held().await,
+        Scenario::Fanout => worker.fanout().await,
     }
 }
 
@@ -137,7 +141,7 @@ impl Worker {
         let began;
         if self.client == "tokio-nsq" {
             let topic = NSQTopic::new("t").expect("a valid name");
-            let mut producer = NSQProducerConfig::new(&*self.tcp).build();
+            let mut producer = NSQProducerConfig::new(&*self.tcp).set_shared(their_fast_settings()).build();
             assert!(matches!(producer.consume().await, Some(NSQEvent::Healthy())));
             began = Instant::now();
             for n in 0..self.messages + PIPELINE {
@@ -152,8 +156,7 @@ impl Worker {
             let publisher = self.publisher();
             publisher.publish("t", Bytes::from_static(b"first")).await.expect("published");
             began = Instant::now();
-            let mut waiting: VecDeque<Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send>>> =
-                VecDeque::new();
+            let mut waiting: VecDeque<Call> = VecDeque::new();
             for n in 0..self.messages + PIPELINE {
                 if n >= PIPELINE
                     && let Some(oldest) = waiting.pop_front()
@@ -162,7 +165,7 @@ impl Worker {
                 }
                 if n < self.messages {
                     let (publisher, body) = (publisher.clone(), Bytes::from(body.clone()));
-                    let mut call = Box::pin(async move { publisher.publish("t", body).await });
+                    let mut call: Call = Box::pin(async move { publisher.publish("t", body).await });
                     // The first poll puts it into the pipeline.
                     std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
                     waiting.push_back(call);
@@ -191,7 +194,7 @@ impl Worker {
         for n in 0..connections {
             let (client, tcp) = (self.client.clone(), self.tcp.clone());
             tasks.spawn(async move {
-                let mut consumer = Consumer::open(&client, &tcp, "t", &format!("c{n}"));
+                let mut consumer = Consumer::open_for(&client, &tcp, "t", &format!("c{n}"), true);
                 let mut began = None;
                 for _ in 0..each {
                     let message = consumer.next().await;
@@ -280,6 +283,55 @@ impl Worker {
         Metrics::from([
             (format!("{name}, p50 (ms)"), percentile(&mut times, 50.0)),
             (format!("{name}, p99 (ms)"), percentile(&mut times, 99.0)),
+        ])
+    }
+}
+
+impl Worker {
+    /// Each message goes to 100 connections, each with a channel of its own: the shape of a chat. Ten at a time.
+    async fn fanout(&self) -> Metrics {
+        const CONNECTIONS: usize = 100;
+        self.create("t", CONNECTIONS).await;
+        let (arrived, mut arrivals) = mpsc::channel::<Duration>(10_000);
+        let zero = Instant::now();
+        for n in 0..CONNECTIONS {
+            let mut consumer = Consumer::open(&self.client, &self.tcp, "t", &format!("c{n}"));
+            let arrived = arrived.clone();
+            tokio::spawn(async move {
+                loop {
+                    let message = consumer.next().await;
+                    let age = age(zero, message.body());
+                    message.finish().await;
+                    if arrived.send(age).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        while self.sum(|c| c.client_count).await < CONNECTIONS as u64 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let publisher = self.publisher();
+        let publish = || {
+            let (publisher, body) = (publisher.clone(), stamped(zero));
+            tokio::spawn(async move { publisher.publish("t", body).await.expect("published") });
+        };
+        let (began, nsqd) = (Instant::now(), cpu_time(self.nsqd));
+        (0..10).for_each(|_| publish());
+        let mut times = Vec::new();
+        while began.elapsed() < self.latency {
+            times.push(arrivals.recv().await.expect("consumers live"));
+            if times.len() % CONNECTIONS == 0 {
+                publish();
+            }
+        }
+        let rate = times.len() as f64 / began.elapsed().as_secs_f64();
+        let micros = (cpu_time(self.nsqd) - nsqd).as_secs_f64() * 1e6 / times.len() as f64;
+        Metrics::from([
+            ("fan-out to 100 (deliveries/s)".into(), rate),
+            ("fan-out to 100, p50 (ms)".into(), percentile(&mut times, 50.0)),
+            ("fan-out to 100, p99 (ms)".into(), percentile(&mut times, 99.0)),
+            ("fan-out to 100, nsqd's processor time per delivery (us)".into(), micros),
         ])
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
-use super::credit::{Credit, Load, QUIET};
+use super::credit::{Credit, Load, Quiet};
 use super::inflight::Inflight;
 use super::receipt::{Command, Link, Message, Op, Receipt};
 use super::task::Task;
@@ -27,6 +27,13 @@ const KEEP_EVENTS: usize = 8;
 pub(super) enum End {
     Stopped,
     Lost(ConnectionError),
+}
+
+/// What became of the messages for the owner.
+enum Handed {
+    Nothing,
+    Messages,
+    OwnerGone,
 }
 
 /// The state of one connection, without the connection: frames are taken in while it is borrowed for reading.
@@ -96,14 +103,23 @@ impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
         let mut timer_is_short = false;
         loop {
             self.settle();
-            if !self.intake.hand_over() {
-                self.leave().await;
-                return End::Stopped;
+            match self.intake.hand_over() {
+                Handed::Nothing => {}
+                Handed::Messages => {
+                    // The owner runs now, and often finishes at once: then FIN says all, and RDY needn't go up and down.
+                    tokio::task::yield_now().await;
+                    self.settle();
+                }
+                Handed::OwnerGone => {
+                    self.leave().await;
+                    return End::Stopped;
+                }
             }
             self.grant();
-            if self.intake.credit.wants_quiet() && !timer_is_short {
+            let quiet = self.intake.watched_quiet();
+            if quiet == Some(Quiet::Long) && !timer_is_short {
                 timer_is_short = true;
-                timer.as_mut().reset((Instant::now() + QUIET).into());
+                timer.as_mut().reset((Instant::now() + Quiet::Long.duration()).into());
             }
             let waiting = !self.intake.task.outbox.is_empty();
             tokio::select! {
@@ -127,7 +143,12 @@ impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
                             return End::Lost(error);
                         }
                     }
-                    timer_is_short = self.intake.credit.wants_quiet();
+                    timer_is_short = self.intake.watched_quiet() == Some(Quiet::Long);
+                }
+                () = tokio::task::yield_now(), if quiet == Some(Quiet::Short) => {
+                    if self.intake.heard.elapsed() >= Quiet::Short.duration() {
+                        self.intake.credit.on_quiet();
+                    }
                 }
             }
         }
@@ -151,7 +172,7 @@ impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
         self.intake.error.take().map_or(Ok(()), Err)
     }
 
-    /// One timer serves three purposes; it is set anew only when it fires, so traffic costs it nothing.
+    /// One timer serves SUB's answer, quiet and silence; it is set anew only when it fires, so traffic costs it nothing.
     fn on_timer(&mut self) -> Result<Instant, ConnectionError> {
         let now = Instant::now();
         if !self.intake.subscribed {
@@ -160,8 +181,8 @@ impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
                 timeout: self.connect_timeout,
             });
         }
-        if self.intake.credit.wants_quiet() {
-            let quiet_at = self.intake.heard + QUIET;
+        if self.intake.watched_quiet() == Some(Quiet::Long) {
+            let quiet_at = self.intake.heard + Quiet::Long.duration();
             if quiet_at > now {
                 return Ok(quiet_at);
             }
@@ -305,22 +326,28 @@ impl<T: Copy> Intake<'_, T> {
         self.task.outbox.push_back(Event::Message(message));
     }
 
-    /// Gives the owner what it has room for. False: the owner is gone.
-    fn hand_over(&mut self) -> bool {
+    fn watched_quiet(&self) -> Option<Quiet> {
+        self.credit.watched_quiet(self.inflight.live())
+    }
+
+    /// Gives the owner what it has room for.
+    fn hand_over(&mut self) -> Handed {
         let task = &mut *self.task;
+        let mut handed = Handed::Nothing;
         while !task.outbox.is_empty() {
             match task.events.try_reserve() {
                 Ok(permit) => {
                     let Some(event) = task.outbox.pop_front() else { break };
                     if let Event::Message(message) = &event {
                         self.buffered -= message.body.len();
+                        handed = Handed::Messages;
                     }
                     permit.send((task.tag, event));
                 }
-                Err(TrySendError::Full(())) => return true,
-                Err(TrySendError::Closed(())) => return false,
+                Err(TrySendError::Full(())) => break,
+                Err(TrySendError::Closed(())) => return Handed::OwnerGone,
             }
         }
-        true
+        handed
     }
 }
