@@ -1,0 +1,179 @@
+//! The real `keepstep` binary, serving.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::net::{free_port, http_get, wait_until};
+use super::nsq::{Lookupd, Nsqd};
+use super::process::{Process, START_LIMIT, temp_folder};
+use super::redis::Redis;
+
+/// The secret of every edge in tests, unless one is set: tests sign their users' tokens with it.
+pub const JWT_SECRET: &str = "a secret of tests alone, 32 bytes or more";
+
+/// The settings of an edge: environment variables, as in production.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    env: BTreeMap<String, String>,
+}
+
+impl EdgeConfig {
+    /// Embedded mode, in memory.
+    pub fn embedded() -> EdgeConfig {
+        EdgeConfig { env: BTreeMap::new() }.set("KEEPSTEP_JWT_SECRET", JWT_SECRET)
+    }
+
+    /// On Redis, nsqd and nsqlookupd.
+    pub fn on<'a>(
+        redis: &Redis,
+        nsqd: impl IntoIterator<Item = &'a Nsqd>,
+        lookupd: Option<&Lookupd>,
+    ) -> EdgeConfig {
+        let nsqd: Vec<String> = nsqd.into_iter().map(Nsqd::http).collect();
+        EdgeConfig::embedded()
+            .set("KEEPSTEP_REDIS_URL", redis.url())
+            .set("KEEPSTEP_NSQD", nsqd.join(","))
+            .set("KEEPSTEP_NSQLOOKUPD", lookupd.map(Lookupd::http).unwrap_or_default())
+    }
+
+    /// Sets any variable; `KEEPSTEP_LISTEN` and `KEEPSTEP_OPS_LISTEN` are the edge's own.
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> EdgeConfig {
+        self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Leaves a variable out.
+    pub fn unset(mut self, name: &str) -> EdgeConfig {
+        self.env.remove(name);
+        self
+    }
+}
+
+/// One edge.
+#[derive(Debug)]
+pub struct Edge {
+    process: Process,
+    listen: u16,
+    ops: u16,
+    _folder: TempDir,
+}
+
+impl Edge {
+    /// Starts one and waits until it is alive (`/healthz`). Whether it is ready is another question: `ready`.
+    pub async fn start(config: EdgeConfig) -> Edge {
+        let mut why = String::new();
+        for _ in 0..5 {
+            let mut edge = Edge::describe(&config);
+            match edge.run().await {
+                Ok(()) => return edge,
+                // Only a port taken in between is worth another try.
+                Err(reason) if reason.contains("in use") => why = reason,
+                Err(reason) => panic!("{reason}"),
+            }
+        }
+        panic!("{why}");
+    }
+
+    /// Starts one that is expected to refuse its settings: how it ended, and what it said.
+    pub async fn refused(config: EdgeConfig) -> (ExitStatus, String) {
+        let mut edge = Edge::describe(&config);
+        edge.process.spawn();
+        let status = edge.process.wait(START_LIMIT).await;
+        let Some(status) = status else { panic!("the edge runs; it should have refused to start") };
+        (status, edge.process.log())
+    }
+
+    /// `127.0.0.1:port` of clients.
+    pub fn listen(&self) -> String {
+        format!("127.0.0.1:{}", self.listen)
+    }
+
+    /// `127.0.0.1:port` of health and metrics.
+    pub fn ops(&self) -> String {
+        format!("127.0.0.1:{}", self.ops)
+    }
+
+    /// `http://127.0.0.1:port{path}` for clients.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listen())
+    }
+
+    /// `ws://127.0.0.1:port/v1/socket`
+    pub fn socket_url(&self) -> String {
+        format!("ws://{}/v1/socket", self.listen())
+    }
+
+    /// The process, for signals and its log.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits until it says that it is ready (`/readyz`).
+    pub async fn ready(&self) {
+        let ops = self.ops();
+        wait_until("the edge's /readyz to answer 200", START_LIMIT, || async {
+            matches!(http_get(&ops, "/readyz").await, Ok((200, _))).then_some(())
+        })
+        .await;
+    }
+
+    /// One number of `/metrics`: the sample whose name and labels are exactly these; 0 if there is none yet.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let (status, body) = http_get(&self.ops(), "/metrics").await.expect("ask the edge for its metrics");
+        assert_eq!(status, 200, "{body}");
+        let value = body.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.trim().parse().expect("a metric is a number"))
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// SIGSTOP: frozen.
+    pub fn sigstop(&self) {
+        self.process.sigstop();
+    }
+
+    /// SIGCONT.
+    pub fn sigcont(&self) {
+        self.process.sigcont();
+    }
+
+    /// SIGTERM, and waits for its end; the guarantee is 10 s.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate(Duration::from_secs(15)).await
+    }
+
+    /// Starts it on the same ports, killing it first if it still runs.
+    pub async fn restart(&mut self) {
+        self.process.kill9();
+        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn describe(config: &EdgeConfig) -> Edge {
+        // Cargo sets it for the integration tests of the server's own crate alone.
+        let Some(program) = option_env!("CARGO_BIN_EXE_keepstep") else {
+            panic!("an edge needs a test of the keepstep crate");
+        };
+        let (listen, ops, folder) = (free_port(), free_port(), temp_folder("edge"));
+        let mut env = config.env.clone();
+        env.insert("KEEPSTEP_LISTEN".to_owned(), format!("127.0.0.1:{listen}"));
+        env.insert("KEEPSTEP_OPS_LISTEN".to_owned(), format!("127.0.0.1:{ops}"));
+        let process =
+            Process::new(format!("edge {listen}"), PathBuf::from(program), folder.path().join("edge.log"))
+                .arg("serve")
+                .env(env);
+        Edge { process, listen, ops, _folder: folder }
+    }
+
+    async fn run(&mut self) -> Result<(), String> {
+        self.process.spawn();
+        let ops = self.ops();
+        self.process.ready(|| async { matches!(http_get(&ops, "/healthz").await, Ok((200, _))) }).await
+    }
+}

@@ -1,0 +1,25 @@
+//! Real processes for tests: Redis, nsqd, nsqlookupd and the `keepstep` binary, each on ports and in a folder of its
+//! own, to be killed, frozen and restarted at will. Only processes; what a chat is, the tests know.
+//!
+//! Each is a value: dropped, its process is killed (by pid) and its folder removed. A test that panics prints the end
+//! of each log on the way. Every wait has a deadline and waits for an answer of the process, never for a time.
+//!
+//! The daemons are found by `KEEPSTEP_REDIS_BIN`, `KEEPSTEP_NSQD_BIN`, `KEEPSTEP_NSQLOOKUPD_BIN`, else
+//! where `scripts/setup` puts them, else in `PATH`.
+
+// Each test binary has its own copy of this module and uses a part of it.
+#![allow(dead_code, unused_imports)]
+
+mod edge;
+mod net;
+mod nsq;
+mod process;
+mod redis;
+mod stack;
+
+pub use edge::{Edge, EdgeConfig, JWT_SECRET};
+pub use net::{free_port, http_get, wait_until};
+pub use nsq::{Lookupd, Nsqd, NsqdOptions};
+pub use process::Process;
+pub use redis::{Aof, Redis, RedisOptions};
+pub use stack::Stack;

@@ -1,0 +1,80 @@
+//! Ports, waiting, and an HTTP GET that needs no client and hides nothing.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A port nobody listens on, and that this test binary hasn't handed out before.
+///
+/// Below the kernel's range for outgoing connections: a client that tries again and again to reach a killed daemon
+/// would sooner or later get the daemon's own port as its source, connect to itself, and block the restart.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    for _ in 0..1000 {
+        let port = rand::random_range(12_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && GIVEN.lock().unwrap().get_or_insert_with(HashSet::new).insert(port)
+        {
+            return port;
+        }
+    }
+    panic!("found no free port between 12000 and 32000");
+}
+
+/// Asks every 20 ms until the answer is `Some`, which it returns; panics, saying what it waited for, when `limit` is
+/// over. One question that hangs counts against the limit too.
+pub async fn wait_until<T, F>(what: &str, limit: Duration, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match timeout(left.max(Duration::from_millis(1)), ask()).await {
+            Ok(Some(answer)) => return answer,
+            Ok(None) if !left.is_zero() => sleep(Duration::from_millis(20)).await,
+            _ => panic!("waited {limit:?} in vain for: {what}"),
+        }
+    }
+}
+
+/// `GET http://{addr}{path}`: status and body. Gives up after 2 s.
+pub async fn http_get(addr: &str, path: &str) -> io::Result<(u16, String)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(addr).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        parse_http(&answer).ok_or_else(|| io::Error::other("not an HTTP answer"))
+    };
+    timeout(Duration::from_secs(2), exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn parse_http(answer: &[u8]) -> Option<(u16, String)> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+    Some((status, if chunked { unchunk(body)? } else { body.to_owned() }))
+}
+
+fn unchunk(mut rest: &str) -> Option<String> {
+    let mut whole = String::new();
+    loop {
+        let (size, tail) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.push_str(tail.get(..size)?);
+        rest = tail.get(size..)?.strip_prefix("\r\n")?;
+    }
+}

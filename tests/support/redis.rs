@@ -1,0 +1,189 @@
+//! A Redis of a test's own.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::net::free_port;
+use super::process::{Process, daemon, temp_folder};
+
+/// What a `kill -9` leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aof {
+    /// Every acknowledged write.
+    #[default]
+    Always,
+    /// Those older than a second or so.
+    EverySecond,
+    /// Nothing: Keepstep refuses to start on it.
+    Off,
+}
+
+/// How to start a Redis.
+#[derive(Clone, Debug, Default)]
+pub struct RedisOptions {
+    /// Its durability.
+    pub aof: Aof,
+    /// Further arguments, e.g. `["--maxmemory-policy", "allkeys-lru"]`; they win.
+    pub args: Vec<String>,
+}
+
+/// A Redis on a port and in a folder of its own.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Redis {
+    /// Append-only file with an fsync at every write, nothing evicted, keyspace events off: as in production, before
+    /// Keepstep has touched it.
+    pub async fn start() -> Redis {
+        Self::start_with(RedisOptions::default()).await
+    }
+
+    /// With other options.
+    pub async fn start_with(options: RedisOptions) -> Redis {
+        let program = daemon("KEEPSTEP_REDIS_BIN", "redis-server");
+        let mut why = String::new();
+        for _ in 0..5 {
+            let (port, folder) = (free_port(), temp_folder("redis"));
+            let mut process = Process::new("redis", program.clone(), folder.path().join("redis.log"))
+                .arg("--port")
+                .arg(port.to_string())
+                .arg("--dir")
+                .arg(folder.path());
+            let aof = match options.aof {
+                Aof::Always => ["yes", "always"],
+                Aof::EverySecond => ["yes", "everysec"],
+                Aof::Off => ["no", "no"],
+            };
+            for arg in
+                ["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--maxmemory-policy", "noeviction"]
+                    .into_iter()
+                    .chain(["--appendonly", aof[0], "--appendfsync", aof[1]])
+                    .chain(options.args.iter().map(String::as_str))
+            {
+                process = process.arg(arg);
+            }
+            let mut redis = Redis { process, port, folder };
+            match redis.run().await {
+                Ok(()) => return redis,
+                Err(reason) => why = reason,
+            }
+        }
+        panic!("{why}");
+    }
+
+    /// `redis://127.0.0.1:port/`
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.addr())
+    }
+
+    /// `127.0.0.1:port`
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The process, for signals and its log.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// SIGSTOP: frozen.
+    pub fn sigstop(&self) {
+        self.process.sigstop();
+    }
+
+    /// SIGCONT.
+    pub fn sigcont(&self) {
+        self.process.sigcont();
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate(Duration::from_secs(20)).await
+    }
+
+    /// Starts it on the same port with the data it left, killing it first if it still runs.
+    pub async fn restart(&mut self) {
+        self.process.kill9();
+        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Starts it on the same port with nothing: killed, its files gone.
+    pub async fn restart_empty(&mut self) {
+        self.process.kill9();
+        let aof = self.folder.path().join("appendonlydir");
+        if aof.exists() {
+            std::fs::remove_dir_all(aof).expect("remove the append-only files");
+        }
+        let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
+        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list one item a line,
+    /// nil as an empty string, an error as `-ERR ...`. A connection per call: for tests' looks behind the scenes.
+    pub async fn command(&self, args: &[&str]) -> std::io::Result<String> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.addr()).await?;
+            let mut request = format!("*{}\r\n", args.len());
+            for arg in args {
+                request.push_str(&format!("${}\r\n{arg}\r\n", arg.len()));
+            }
+            stream.write_all(request.as_bytes()).await?;
+            reply(&mut BufReader::new(stream)).await
+        };
+        timeout(Duration::from_secs(5), exchange).await?
+    }
+
+    async fn run(&mut self) -> Result<(), String> {
+        self.process.spawn();
+        let addr = self.addr();
+        let pong = || async {
+            let Ok(mut stream) = TcpStream::connect(&addr).await else { return false };
+            let mut answer = [0; 5];
+            stream.write_all(b"PING\r\n").await.is_ok()
+                && matches!(timeout(Duration::from_secs(1), stream.read_exact(&mut answer)).await, Ok(Ok(_)))
+                && &answer == b"+PONG"
+        };
+        self.process.ready(pong).await
+    }
+}
+
+/// Reads one reply of the Redis protocol, version 2. A list is its items, read one after the other.
+async fn reply(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+    let mut items = Vec::new();
+    let mut left = 1usize;
+    while left > 0 {
+        left -= 1;
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let line = line.trim_end();
+        let (kind, rest) = line.split_at_checked(1).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        match (kind, rest.parse::<i64>().unwrap_or(-1)) {
+            ("*", length) => left += usize::try_from(length).unwrap_or(0),
+            ("$", length) => match usize::try_from(length) {
+                Ok(length) => {
+                    let mut bulk = vec![0; length + 2];
+                    stream.read_exact(&mut bulk).await?;
+                    items.push(String::from_utf8_lossy(&bulk[..length]).into_owned());
+                }
+                Err(_) => items.push(String::new()),
+            },
+            ("-", _) => items.push(line.to_owned()),
+            _ => items.push(rest.to_owned()),
+        }
+    }
+    Ok(items.join("\n"))
+}
