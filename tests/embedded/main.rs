@@ -1,0 +1,3 @@
+//! What needs nothing installed: the contracts over the embedded variants.
+
+mod store;
