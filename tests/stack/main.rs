@@ -4,4 +4,5 @@
 mod support;
 
 mod daemons;
+mod redis;
 mod store;
