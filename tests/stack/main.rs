@@ -5,4 +5,5 @@ mod support;
 
 mod daemons;
 mod redis;
+mod scripts;
 mod store;
