@@ -6,3 +6,6 @@ mod support;
 mod broker;
 mod daemons;
 mod nsq;
+mod redis;
+mod scripts;
+mod store;
