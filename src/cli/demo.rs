@@ -18,6 +18,7 @@ use super::{Failure, token::Signing};
 pub mod cast;
 pub mod day;
 pub mod device;
+pub mod marks;
 pub mod memory;
 pub mod screen;
 pub mod script;

@@ -5,4 +5,5 @@ mod support;
 
 mod broker;
 mod daemons;
+mod demo;
 mod nsq;

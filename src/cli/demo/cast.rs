@@ -41,7 +41,7 @@ impl Room {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Direct => "direct chat",
+            Self::Direct => "the direct chat",
             Self::Studio => "Studio Babel",
         }
     }
@@ -118,7 +118,7 @@ impl Role {
         match self {
             Self::AlicePhone => ("Alice's phone", "android"),
             Self::AliceLaptop => ("Alice's laptop", "web"),
-            Self::AliceCafe => ("Café PC, arrivals hall", "web"),
+            Self::AliceCafe => ("Café PC", "web"),
             Self::BobPhone => ("Bob's phone", "ios"),
             Self::BobWeb => ("Bob's browser", "web"),
         }

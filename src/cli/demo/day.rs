@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{
     cast::{Person, Role, Room},
     device::{Device, Opened},
+    marks::{Mark, Row},
     memory::{Memory, number, text},
-    screen::{Mark, Row, Screen},
+    screen::Screen,
     script::{Line, Script},
     socket::Clock,
     stage::Stage,
@@ -17,12 +18,14 @@ use super::{
 use crate::cli::Failure;
 
 mod afternoon;
+mod borrowing;
 mod morning;
+mod queues;
 
 /// Small enough that a bootstrap has several pages to show; the contract allows 100.
 const PAGE: u64 = 40;
 /// Between two messages, at the usual pace.
-const BEAT: u32 = 120;
+const BEAT: u32 = 105;
 
 /// One bootstrap.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +36,7 @@ pub struct Bootstrap {
     pub messages: u64,
     /// In so many pages.
     pub pages: u64,
-    /// From the first question to the last answer.
+    /// From each question to its answer, added up.
     pub took: Duration,
 }
 
@@ -239,7 +242,7 @@ impl<'a> Day<'a> {
         let chat = self.chat(line.room);
         let ok = self.device(from)?.request(line.frame(chat, &key)).await?;
         let seq = number(&ok, "seq").ok_or_else(|| Failure::run("`send` was answered without a seq"))?;
-        let what = format!("#{seq} of the {}", line.room.name());
+        let what = format!("#{seq} in {}", line.room.name());
         for device in self.devices.iter().flatten().filter(|device| device.online()) {
             self.wait(device.role, &what, |memory| memory.has(chat, seq).then_some(())).await?;
         }
@@ -260,12 +263,14 @@ impl<'a> Day<'a> {
             if show == Show::All || seen.insert(line.sort()) {
                 let marks = self.marks(line.room, seq, from);
                 let text = line.shown();
-                let row = Row { at: &line.at, from, room: line.room, seq, text: &text, marks };
+                // Of the days before it shows the day, as chat windows do.
+                let at = line.at.split(' ').next().unwrap_or_default();
+                let row = Row { at, from, room: line.room, seq, text: &text, marks };
                 self.screen.message(&row)?;
                 self.screen.pause(BEAT).await;
             } else {
                 let (done, all) = (i as u64 + 1, lines.len() as u64);
-                self.screen.progress(&line.at, from, done, all, "messages", false)?;
+                self.screen.progress("", from, done, all, "messages", false)?;
                 self.screen.pause(BEAT / 12).await;
             }
         }
@@ -274,7 +279,7 @@ impl<'a> Day<'a> {
                 lines.iter().filter_map(|line| line.lang.as_deref()).collect::<BTreeSet<_>>().len();
             let (all, more) = (lines.len(), lines.len() - seen.len());
             let said = format!(
-                "... and {more} more: {all} messages in {languages} languages; these were the first of each"
+                "and {more} more: {all} messages in {languages} languages; these were the first of each"
             );
             self.screen.note(
                 "part",
@@ -301,118 +306,6 @@ impl<'a> Day<'a> {
         let memory = self.device(role)?.memory();
         let copies = Room::ALL.iter().filter_map(|room| memory.chat(self.chat(*room)));
         Ok(copies.map(|copy| copy.highest().saturating_sub(copy.read)).sum())
-    }
-
-    /// What an admin sees of a device: its queues, and the messages in them.
-    async fn queues(&self, role: Role) -> Result<(u64, u64), Failure> {
-        let path = format!("/admin/v1/devices/{}/channels", self.device(role)?.id);
-        let edge = self.stage.edge(role);
-        match self.stage.ask(edge, Method::GET, &path, &self.admin, None).await? {
-            // Ended, and forgotten.
-            (404, _) => Ok((0, 0)),
-            (200, answer) => {
-                let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-                let waiting = |item: &Value| {
-                    number(item, "depth").unwrap_or(0) + number(item, "in_flight").unwrap_or(0)
-                };
-                Ok((items.len() as u64, items.iter().map(waiting).sum()))
-            }
-            (status, answer) => Err(Failure::run(format!("GET {path} was answered {status}: {answer}"))),
-        }
-    }
-
-    /// The same, until so many messages are there: they reach the queues a moment after they are durable.
-    async fn queues_with(&self, role: Role, messages: u64) -> Result<(u64, u64), Failure> {
-        let until = tokio::time::Instant::now() + super::PATIENCE;
-        loop {
-            let (queues, waiting) = self.queues(role).await?;
-            if waiting >= messages {
-                return Ok((queues, waiting));
-            }
-            if tokio::time::Instant::now() >= until {
-                let name = role.name();
-                let said = format!(
-                    "waited 10 s in vain for {messages} messages in the queues of {name}: {waiting} are there"
-                );
-                return Err(Failure::run(said));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// A web session borrows the past of all chats from its phone, page by page, and says that it is ready.
-    async fn bootstrap(&mut self, role: Role, at: &str, welcome: &Value) -> Result<(), Failure> {
-        let begun = std::time::Instant::now();
-        let device = self.device(role)?;
-        let entries = welcome.get("chats").and_then(Value::as_array).cloned().unwrap_or_default();
-        let due: u64 = entries.iter().filter_map(|entry| number(entry, "from")).sum();
-        let (mut messages, mut pages, mut asking) = (0, 0, Duration::ZERO);
-        for chat in entries.iter().filter_map(|entry| text(entry, "id")) {
-            let mut before = None;
-            loop {
-                let borrowing = device.borrow(&chat, before, PAGE);
-                let page = self.screen.during("the phone looks for a page of history", borrowing).await?;
-                messages += page.count;
-                pages += 1;
-                asking += page.took;
-                let name = if chat == self.chat(Room::Direct) { Room::Direct } else { Room::Studio };
-                let data = json!({"at": at, "device": role.key(), "page": pages, "chat": name.key(),
-                    "messages": page.count, "done": messages, "of": due, "ms": millis(page.took)});
-                self.screen.event("history_page", data)?;
-                let last = messages >= due;
-                self.screen.progress(
-                    at,
-                    role,
-                    messages,
-                    due,
-                    &format!("page {pages}, {}", name.name()),
-                    last,
-                )?;
-                self.screen.pause(BEAT * 3).await;
-                before = page.lowest;
-                if !page.more || before.is_none() {
-                    break;
-                }
-            }
-        }
-        device.request(json!({"type": "ready"})).await?;
-        if messages != due {
-            let fault =
-                format!("{} borrowed {messages} messages; below its boundaries there are {due}", role.name());
-            self.faults.push(fault);
-        }
-        let took = begun.elapsed();
-        let said = format!(
-            "has the past: {messages} messages in {pages} pages, the phone took {} ms",
-            millis(asking)
-        );
-        let data = json!({"messages": messages, "pages": pages, "ms": millis(asking)});
-        self.screen.seen("bootstrap", at, role, &said, data)?;
-        let _ = took;
-        self.bootstraps.push(Bootstrap { role, messages, pages, took: asking });
-        Ok(())
-    }
-
-    /// Removes what the demo has put on a server that goes on after it.
-    pub async fn tidy(&self) -> u64 {
-        let mut left = 0;
-        for device in self.devices.iter().flatten().filter(|device| !self.ended(device.role)) {
-            let path = format!("/v1/devices/{}", device.id);
-            let (edge, token) = (self.stage.edge(device.role), self.token(device.role.person()));
-            if self.stage.call(edge, Method::DELETE, &path, token, None).await.is_err() {
-                left += 1;
-                continue;
-            }
-            let until = tokio::time::Instant::now() + super::PATIENCE;
-            while self.queues(device.role).await.is_ok_and(|(queues, _)| queues > 0) {
-                if tokio::time::Instant::now() >= until {
-                    left += 1;
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-        left
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     cast::{Person, Role, Room},
+    marks::{Mark, Row},
     text::{cell, clip, isolated, width, wrap},
 };
 use crate::cli::{Failure, print};
@@ -22,62 +23,6 @@ const MARKS: usize = 3 * Role::ALL.len();
 /// A wait that takes longer is shown.
 const PATIENT: Duration = Duration::from_millis(300);
 const FRAME: Duration = Duration::from_millis(90);
-
-/// How one device stands to one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// It sent it.
-    Sent,
-    /// It has it.
-    Has,
-    /// It waits in the device's queue.
-    Waits,
-    /// The device isn't there (yet).
-    Absent,
-    /// The device was ended.
-    Ended,
-}
-
-impl Mark {
-    fn sign(self) -> &'static str {
-        match self {
-            Self::Sent => "▲",
-            Self::Has => "●",
-            Self::Waits => "○",
-            Self::Absent => "·",
-            Self::Ended => "×",
-        }
-    }
-
-    /// In the JSON events.
-    #[must_use]
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Sent => "sent",
-            Self::Has => "has",
-            Self::Waits => "waits",
-            Self::Absent => "absent",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-/// A message on the timeline.
-#[derive(Debug)]
-pub struct Row<'a> {
-    /// The story's clock.
-    pub at: &'a str,
-    /// Who sent it.
-    pub from: Role,
-    /// Where.
-    pub room: Room,
-    /// Its number.
-    pub seq: u64,
-    /// In one line.
-    pub text: &'a str,
-    /// How each device stands to it.
-    pub marks: [Mark; Role::ALL.len()],
-}
 
 /// Which colours, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -214,12 +159,26 @@ impl Screen {
     pub fn chapter(&self, at: &str, title: &str) -> Result<(), Failure> {
         self.event("chapter", json!({"at": at, "text": title}))?;
         let heads: Vec<String> = Role::ALL.iter().map(|role| self.in_colour(*role, role.head())).collect();
+        self.heading(at, title, &heads.join(" "))
+    }
+
+    /// A part of the telling that has no messages.
+    ///
+    /// # Errors
+    /// See [`Screen::plain`].
+    pub fn section(&self, title: &str) -> Result<(), Failure> {
+        self.event("chapter", json!({"at": "", "text": title}))?;
+        self.heading("", title, "")
+    }
+
+    fn heading(&self, at: &str, title: &str, heads: &str) -> Result<(), Failure> {
         let at = if at.is_empty() { String::new() } else { format!("{at}  ") };
-        let title = format!("{at}{title}");
-        let rule = self.width.saturating_sub(width(&title) + 5 + MARKS);
-        let rule = self.dim(&"─".repeat(rule));
+        let heads = if heads.is_empty() { String::new() } else { format!(" {heads}") };
+        let taken = 4 + if heads.is_empty() { 1 } else { 1 + MARKS };
+        let title = clip(&format!("{at}{title}"), self.width.saturating_sub(taken + 1));
+        let rule = self.dim(&"─".repeat(self.width.saturating_sub(width(&title) + taken)));
         self.plain("")?;
-        self.plain(&format!("{} {} {rule} {}", self.dim("──"), self.bold(&title), heads.join(" ")))
+        self.plain(&format!("{} {} {rule}{heads}", self.dim("──"), self.bold(&title)))
     }
 
     /// A message, and how each device stands to it.
@@ -283,18 +242,26 @@ impl Screen {
         Ok(())
     }
 
-    /// What the server says of itself, or what there is to say by the side.
+    /// What the server says of itself.
     ///
     /// # Errors
     /// See [`Screen::plain`].
-    pub fn note(&self, event: &str, said: &str, mut data: Value) -> Result<(), Failure> {
+    pub fn note(&self, event: &str, said: &str, data: Value) -> Result<(), Failure> {
+        self.aside("server", event, said, data)
+    }
+
+    /// What there is to say by the side, and who says it.
+    ///
+    /// # Errors
+    /// See [`Screen::plain`].
+    pub fn aside(&self, who: &str, event: &str, said: &str, mut data: Value) -> Result<(), Failure> {
         if let Value::Object(fields) = &mut data {
             fields.insert("text".to_owned(), json!(said));
         }
         self.event(event, data)?;
         for (i, line) in wrap(said, self.width.saturating_sub(MARGIN + 1)).into_iter().enumerate() {
-            let sign = if i == 0 { "server" } else { "" };
-            self.plain(&self.dim(&format!(" {sign:>18} {} {line}", if i == 0 { "│" } else { " " })))?;
+            let (who, sign) = if i == 0 { (who, "│") } else { ("", " ") };
+            self.plain(&self.dim(&format!("        {who:<11} {sign} {line}")))?;
         }
         Ok(())
     }

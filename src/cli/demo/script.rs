@@ -28,7 +28,7 @@ pub struct Script {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
-    /// The story's clock.
+    /// The story's clock: `09:02`, or `Wed 09:02` for the days before.
     pub at: String,
     /// Who says it.
     pub by: Person,
@@ -103,7 +103,7 @@ impl Line {
                 format!("💶 {} {}: {memo}", field(content, "amount"), field(content, "currency"))
             }
             "x.location" => format!("📍 {}", field(content, "label")),
-            _ => said.replace("```python", "⌨️").replace("```", ""),
+            _ => said.replace("```python\n", "⌨️ ").replace("```", ""),
         };
         text::one_line(&shown)
     }

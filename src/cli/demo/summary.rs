@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    cast::{Person, Role, Room},
+    cast::{Role, Room},
     day::{Day, millis},
     text::{cell, wrap},
 };
@@ -21,8 +21,8 @@ pub async fn tell(day: &Day<'_>, took: Duration) -> Result<bool, Failure> {
     let agree = differences.is_empty() && faults.is_empty();
     let figures = Figures::of(day).await;
 
-    screen.chapter("", "Do all devices agree?")?;
-    table(day)?;
+    screen.section("Do all devices agree?")?;
+    table(day, &differences)?;
     screen.plain("")?;
     let heads: Vec<String> =
         Room::ALL.iter().map(|room| format!("{} #{}", room.name(), day.head(*room))).collect();
@@ -32,7 +32,7 @@ pub async fn tell(day: &Day<'_>, took: Duration) -> Result<bool, Failure> {
         screen.plain(&format!("  {}", screen.good(&format!("✓ all {living} devices agree at {heads}"))))?;
     } else {
         screen.plain(&format!("  {}", screen.bad("✗ not as it should be:")))?;
-        for line in differences.iter().chain(&faults) {
+        for line in differences.iter().map(|difference| &difference.said).chain(&faults) {
             screen.plain(&format!("    {line}"))?;
         }
     }
@@ -45,42 +45,54 @@ pub async fn tell(day: &Day<'_>, took: Duration) -> Result<bool, Failure> {
     Ok(agree)
 }
 
+/// What one device has otherwise than it should.
+struct Difference {
+    role: Role,
+    said: String,
+}
+
 /// Each device against the longest copy, message by message; and the read offsets of each person's devices.
-fn differences(day: &Day<'_>) -> Vec<String> {
+fn differences(day: &Day<'_>) -> Vec<Difference> {
     let mut out = Vec::new();
     for room in Room::ALL {
-        let (head, chat) = (day.head(room), day.chat(room));
-        for seq in 1..=head {
-            let mut first: Option<(Role, [u8; 32])> = None;
-            for device in living(day) {
-                let hash = device.memory().chat(chat).and_then(|copy| copy.hash(seq));
-                match (hash, first) {
-                    (None, _) => {
-                        out.push(format!("{} lacks #{seq} of the {}", device.role.name(), room.name()))
+        let (head, chat, place) = (day.head(room), day.chat(room), room.name());
+        // What the phone of the one who keeps the longest history says is what the others are held against.
+        let first = living(day).find(|device| device.role.is_main());
+        for device in living(day) {
+            let (role, name, memory) = (device.role, device.role.name(), Held::of(device, chat, head));
+            let mut differs = |said: String| out.push(Difference { role, said: format!("{name} {said}") });
+            let expected = first.map(|first| Held::of(first, chat, head));
+            for (seq, hash) in (1..).zip(&memory.hashes) {
+                let expected = expected.as_ref().and_then(|held| held.hashes.get(seq - 1)).copied().flatten();
+                match hash {
+                    None => differs(format!("lacks #{seq} in {place}")),
+                    Some(hash) if expected.is_some_and(|expected| expected != *hash) => {
+                        differs(format!("has another #{seq} in {place} than the phone"));
                     }
-                    (Some(hash), Some((other, expected))) if hash != expected => {
-                        let (one, other) = (device.role.name(), other.name());
-                        out.push(format!("#{seq} of the {} differs between {one} and {other}", room.name()));
-                    }
-                    (Some(hash), None) => first = Some((device.role, hash)),
-                    _ => {}
+                    Some(_) => {}
                 }
             }
-        }
-        for person in [Person::Alice, Person::Bob] {
-            for device in living(day).filter(|device| device.role.person() == person) {
-                let read = device.memory().chat(chat).map_or(0, |copy| copy.read);
-                if read != head {
-                    let name = device.role.name();
-                    out.push(format!(
-                        "{name} holds the {} for read up to #{read}; it is #{head}",
-                        room.name()
-                    ));
-                }
+            if memory.read != head {
+                differs(format!("holds {place} for read up to #{}; it is #{head}", memory.read));
             }
         }
     }
     out
+}
+
+/// A device's copy of a chat, to be compared.
+struct Held {
+    hashes: Vec<Option<[u8; 32]>>,
+    read: u64,
+}
+
+impl Held {
+    fn of(device: &super::device::Device, chat: &str, head: u64) -> Self {
+        let memory = device.memory();
+        let copy = memory.chat(chat);
+        let hashes = (1..=head).map(|seq| copy.and_then(|copy| copy.hash(seq))).collect();
+        Self { hashes, read: copy.map_or(0, |copy| copy.read) }
+    }
 }
 
 fn living<'a>(day: &'a Day<'_>) -> impl Iterator<Item = &'a super::device::Device> {
@@ -95,27 +107,35 @@ fn faults(day: &Day<'_>) -> Vec<String> {
     day.faults.iter().cloned().chain(seen).collect()
 }
 
-fn table(day: &Day<'_>) -> Result<(), Failure> {
+fn table(day: &Day<'_>, differences: &[Difference]) -> Result<(), Failure> {
     let screen = day.screen;
     let head = format!(
-        "  {:<13}{:>7}{:>10}{:>7}{:>12}{:>10}   {}",
-        "device", "live", "borrowed", "again", "direct", "Studio", "read"
+        "  {:<13}{:>6}{:>10}{:>7}{:>11}{:>9}   {:<12}{}",
+        "device", "live", "borrowed", "again", "direct", "Studio", "read", "the same"
     );
     screen.plain(&screen.dim(&head))?;
     for device in Role::ALL.into_iter().filter_map(|role| day.cast(role)) {
         let memory = device.memory();
         let of = |room: Room| memory.chat(day.chat(room)).map_or((0, 0), |copy| (copy.highest(), copy.read));
-        let [(direct, read), (studio, also)] = [of(Room::Direct), of(Room::Studio)];
-        let state = if day.ended(device.role) { "  (ended)".to_owned() } else { String::new() };
+        let [(direct, read), (studio, also)] = Room::ALL.map(of);
+        let verdict = if day.ended(device.role) {
+            screen.dim("× ended")
+        } else if differences.iter().any(|difference| difference.role == device.role) {
+            screen.bad("✗ no")
+        } else {
+            screen.good("✓ yes")
+        };
         let line = format!(
-            "{:>7}{:>10}{:>7}{:>12}{:>10}   #{read}, #{also}{state}",
+            "{:>6}{:>10}{:>7}{:>11}{:>9}   {:<12}",
             memory.live,
             memory.borrowed,
             memory.repeated,
             format!("#1-#{direct}"),
             format!("#1-#{studio}"),
+            format!("#{read}, #{also}"),
         );
-        screen.plain(&format!("  {}{line}", screen.in_colour(device.role, &cell(device.role.name(), 13))))?;
+        let name = screen.in_colour(device.role, &cell(device.role.name(), 13));
+        screen.plain(&format!("  {name}{line}{verdict}"))?;
     }
     Ok(())
 }
@@ -151,22 +171,23 @@ impl Figures {
     }
 
     fn lines(&self, day: &Day<'_>) -> Vec<String> {
-        let mut out = vec![format!(
-            "{} messages; {} live arrivals, from sending to arriving half of them within {} ms, the slowest {} ms",
-            self.messages,
-            self.waits.len(),
+        let mut out = Vec::new();
+        if let Some((queue, log)) = self.deliveries {
+            let (sent, all) = (self.messages, queue + log);
+            out.push(format!("{sent} messages, {all} deliveries: {queue} from a queue, {log} from the log"));
+        }
+        out.push(format!(
+            "from sending to arriving: half within {} ms, the slowest {} ms ({} measured)",
             millis(self.median()),
             millis(self.slowest()),
-        )];
-        if let Some((queue, log)) = self.deliveries {
-            out.push(format!("deliveries: {queue} by queue, {log} from the log (where a queue was behind)"));
-        }
+            self.waits.len(),
+        ));
         let boots: Vec<String> = day
             .bootstraps
             .iter()
             .map(|boot| {
                 format!(
-                    "{} {} messages, {} pages, {} ms",
+                    "{}: {} messages, {} pages, {} ms",
                     boot.role.name(),
                     boot.messages,
                     boot.pages,
@@ -174,11 +195,11 @@ impl Figures {
                 )
             })
             .collect();
-        out.push(format!("bootstraps: {}", boots.join("; ")));
+        out.push(format!("bootstraps of {}", boots.join("; ")));
         if let Some(ending) = &day.ending {
             let (state, deleted, left) = (&ending.state, ending.deleted, ending.left);
             out.push(format!(
-                "termination: {state} in {} ms, {deleted} queues deleted, {left} left",
+                "the end of the café's session: {state} in {} ms, {deleted} queues deleted, {left} left",
                 millis(ending.took)
             ));
         }
@@ -189,7 +210,7 @@ impl Figures {
 fn json_summary(
     day: &Day<'_>,
     agree: bool,
-    differences: &[String],
+    differences: &[Difference],
     faults: &[String],
     figures: &Figures,
     took: Duration,
@@ -220,7 +241,7 @@ fn json_summary(
     });
     json!({
         "agree": agree,
-        "differences": differences,
+        "differences": differences.iter().map(|difference| &difference.said).collect::<Vec<_>>(),
         "faults": faults,
         "messages": figures.messages,
         "devices": devices.collect::<Vec<_>>(),

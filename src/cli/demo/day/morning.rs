@@ -27,7 +27,7 @@ pub(super) async fn play(day: &mut Day<'_>) -> Result<(), Failure> {
 }
 
 async fn stage(day: &mut Day<'_>) -> Result<(), Failure> {
-    day.screen.chapter("", "The stage")?;
+    day.screen.section("The stage")?;
     let (what, key) = match day.stage.ground {
         Ground::Embedded => {
             ("a server in this process, store and queues in memory; real sockets all the same", "embedded")
@@ -37,7 +37,8 @@ async fn stage(day: &mut Day<'_>) -> Result<(), Failure> {
         }
         Ground::Remote => ("a server that runs elsewhere; the demo is only its client", "remote"),
     };
-    let edges: Vec<&str> = day.stage.edges().iter().map(|edge| edge.base.as_str()).collect();
+    let edges: Vec<&str> =
+        day.stage.edges().iter().map(|edge| edge.base.as_str().trim_end_matches('/')).collect();
     day.screen.note(
         "stage",
         &format!("{what} ({})", edges.join(" ")),
@@ -78,7 +79,7 @@ async fn stage(day: &mut Day<'_>) -> Result<(), Failure> {
 
 async fn past(day: &mut Day<'_>) -> Result<(), Failure> {
     day.screen.pause(400).await;
-    day.screen.chapter("", "Last week, both phones on")?;
+    day.screen.chapter("", "The days before, both phones on")?;
     day.part("past", PHONES, Show::Examples).await?;
     for role in PHONES {
         day.catch_up(role).await?;
@@ -94,9 +95,8 @@ async fn phone_off(day: &mut Day<'_>) -> Result<(), Failure> {
     let sent = day.part("morning", PHONES, Show::All).await?;
     let due = sent.len() as u64;
     let (queues, waiting) = day.queues_with(Role::BobPhone, due).await?;
-    let said = format!(
-        "Bob's phone has {queues} queues with {waiting} messages waiting in them; nothing else keeps them for him"
-    );
+    let said =
+        format!("Bob's phone has {queues} queues with {waiting} messages waiting in them, until he is back");
     day.screen.note(
         "backlog",
         &said,
@@ -127,14 +127,14 @@ async fn phone_off(day: &mut Day<'_>) -> Result<(), Failure> {
 fn ranges(sent: &[(Room, u64)]) -> String {
     let of = |room: Room| {
         let seqs = sent.iter().filter(|(of, _)| *of == room).map(|(_, seq)| *seq);
-        seqs.clone().min().zip(seqs.max()).map(|(low, high)| format!("#{low}-#{high} of the {}", room.name()))
+        seqs.clone().min().zip(seqs.max()).map(|(low, high)| format!("#{low}-#{high} in {}", room.name()))
     };
     Room::ALL.into_iter().filter_map(of).collect::<Vec<_>>().join(" and ")
 }
 
 async fn web_opens(day: &mut Day<'_>) -> Result<(), Failure> {
     day.screen.pause(600).await;
-    day.screen.chapter("09:00", "Alice opens the web: it borrows its past from the phone")?;
+    day.screen.chapter("09:00", "The web borrows its past from the phone")?;
     let role = Role::AliceLaptop;
     let since = day.device(Role::AlicePhone)?.memory().events();
     day.register(role).await?;
@@ -209,7 +209,7 @@ async fn travels(day: &Day<'_>, at: &str, room: Room, from: Role, to: Role) -> R
     day.device(from)?.read(chat, head).await?;
     let data =
         |role: Role| Ok::<_, Failure>(json!({"chat": room.key(), "seq": head, "unread": day.unread(role)?}));
-    let said = format!("Alice reads the {} up to #{head} here", room.name());
+    let said = format!("Alice reads {} up to #{head} here", room.name());
     day.screen.seen("read", at, from, &said, data(from)?)?;
     let came = |memory: &Memory| memory.chat(chat).filter(|copy| copy.read >= head).map(|_| ());
     day.wait(to, "the read offset", came).await?;
