@@ -5,6 +5,7 @@ mod support;
 
 mod broker;
 mod daemons;
+mod demo;
 mod nsq;
 mod redis;
 mod scripts;
