@@ -20,8 +20,6 @@ Examples:
       --redis-url redis://127.0.0.1:6379 --nsqd 127.0.0.1:4151 --nsqlookupd 127.0.0.1:4161
       A deployment: every edge gets the same secret, Redis and list of nsqd.";
 
-/// For whom the embedded mode prints a token when it has made the secret itself.
-const READY_USER: &str = "demo";
 const READY_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Runs an edge until SIGTERM or SIGINT, then drains it.
@@ -32,7 +30,7 @@ const READY_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 pub async fn run(config: Config) -> Result<(), Failure> {
     let embedded = matches!(config.backend, Backend::Embedded);
     let edge = config.edge.clone();
-    let ready = if config.tokens.generated { Some(ready_token(&config)?) } else { None };
+    let ready = if config.tokens.generated { Some(ready_tokens(&config)?) } else { None };
     if embedded {
         tracing::info!("embedded mode: store and queues are in this process's memory, and end with it");
     }
@@ -76,15 +74,19 @@ async fn signalled() {
     }
 }
 
-/// With a secret that nobody else knows, nobody could come in. So one token is printed: to the standard output, which is
-/// not the log.
-fn ready_token(config: &Config) -> Result<String, Failure> {
+/// With a secret that nobody else knows, nobody could come in. So some tokens are printed: to the standard output, which
+/// is not the log. Two users, because one alone has nobody to talk to.
+fn ready_tokens(config: &Config) -> Result<String, Failure> {
     let tokens = Tokens::new(&config.tokens).map_err(Failure::run)?;
-    let user = READY_USER.parse().map_err(Failure::run)?;
-    let issued = tokens.issue_user(&user, false, READY_TTL).map_err(Failure::run)?;
+    let token = |user: &str, admin| {
+        let user = user.parse().map_err(Failure::run)?;
+        tokens.issue_user(&user, admin, READY_TTL).map(|issued| issued.token).map_err(Failure::run)
+    };
     Ok(format!(
-        "No KEEPSTEP_JWT_SECRET is set, so one was made for this run. A token of the user `{READY_USER}`, good until this \
-         process ends:\n{}",
-        issued.token
+        "No KEEPSTEP_JWT_SECRET is set, so one was made for this run. User tokens, good until this process ends:\n\
+         export TOKEN={}   # alice\nexport BOB={}   # bob\nexport KEEPSTEP_ADMIN_TOKEN={}   # an admin",
+        token("alice", false)?,
+        token("bob", false)?,
+        token("admin", true)?
     ))
 }
