@@ -19,7 +19,9 @@ let unsent = content && { type: "send", id: 1, chat, key, kind: "text", content 
     reply({ error }) { if (!error?.retry) unsent = undefined; if (error) console.error(error.message); },
   };
   socket.onmessage = ({ data }) => { const frame = JSON.parse(data); on[frame.type]?.(frame); };
-  socket.onclose = ({ code, reason }) => {
+  let over = false; // Node 20 tells a refused connection by `error` alone, others by `error` and `close`
+  socket.onerror = socket.onclose = ({ code = 1006, reason = "" }) => {
+    if (over) return; else over = true;
     console.error("closed:", code, reason);
     if (code >= 4400 && code < 4500) return; // 44xx: not by yourself. All else: again, ever more slowly
     setTimeout(connect, pause * (0.5 + Math.random())); pause = Math.min(pause * 2, 30_000);
