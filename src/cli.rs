@@ -1,1 +1,184 @@
-//! The command line.
+//! The command line: `serve`, `token`, `admin`. A further command is one more variant of [`Command`], its arguments in a
+//! file of its own, and one more arm in `main.rs`.
+
+use std::{ffi::OsString, fmt, io::Write};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
+
+use crate::config::{ConfigError, ServeArgs};
+
+pub mod admin;
+pub mod client;
+pub mod serve;
+pub mod table;
+pub mod token;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed while running
+  2  a flag or a setting that can't be used; nothing was started
+  3  the server can't be reached
+
+Every flag has an environment variable, shown beside it; a flag goes before its variable, and an empty variable counts as
+not set.";
+
+/// Keeps every device of a chat user in step.
+#[derive(Parser)]
+#[command(name = "keepstep", version, propagate_version = true, max_term_width = 110)]
+#[command(override_usage = "keepstep [COMMAND] [OPTIONS]", after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do; `serve` when nothing is said.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the server (this is what `keepstep` alone does)
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(Box<ServeArgs>),
+    /// Make a user token with the shared secret, to try things out
+    #[command(after_help = token::EXAMPLES)]
+    Token(token::TokenArgs),
+    /// Look into a running server and remove devices
+    #[command(after_help = admin::EXAMPLES)]
+    Admin(admin::AdminArgs),
+}
+
+/// Reads a command line, the name of the program first.
+///
+/// # Errors
+///
+/// clap's: a usage error (its exit code is 2), or the help or version that was asked for (exit code 0).
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // `keepstep --listen …` is `keepstep serve --listen …`.
+    let flag_first = |text: &OsString| {
+        let text = text.to_string_lossy();
+        text.starts_with('-') && !matches!(&*text, "-h" | "--help" | "-V" | "--version")
+    };
+    if arguments.get(1).is_none_or(flag_first) {
+        arguments.insert(1.min(arguments.len()), "serve".into());
+    }
+    Cli::from_arg_matches(&forget_empty_variables(Cli::command()).try_get_matches_from(arguments)?)
+}
+
+/// Empty counts as not set: compose files and unit files can't unset a variable.
+fn forget_empty_variables(command: clap::Command) -> clap::Command {
+    let empty = |name: &std::ffi::OsStr| {
+        std::env::var_os(name).is_some_and(|v| v.to_string_lossy().trim().is_empty())
+    };
+    command
+        .mut_args(|arg| {
+            if arg.get_env().is_some_and(empty) {
+                arg.env(Resettable::<clap::builder::OsStr>::Reset)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(forget_empty_variables)
+}
+
+/// Why a command ended badly: what to print behind `error: `, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Refused, or failed while running: exit code 1.
+    pub fn run(message: impl fmt::Display) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    /// A flag or setting that can't be used: exit code 2.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    /// The server can't be reached: exit code 3.
+    pub fn unreachable(message: impl fmt::Display) -> Self {
+        Self { code: 3, message: message.to_string() }
+    }
+
+    /// The exit code.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// Prints a result and a line end. `println!` would panic when the reader (`| head`) has gone; that is no fault here.
+///
+/// # Errors
+///
+/// When the standard output can't be written for another reason.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::run(format!("the standard output can't be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Backend, Limits, ServerConfig, Timing};
+
+    fn parsed(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        parse(std::iter::once("keepstep").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_meant_when_no_command_is_said() {
+        for arguments in [&[][..], &["--listen", "127.0.0.1:1"], &["serve", "--lease=3s"]] {
+            assert!(
+                matches!(parsed(arguments).map(|cli| cli.command), Ok(Command::Serve(_))),
+                "{arguments:?}"
+            );
+        }
+        assert!(parsed(&["srve"]).is_err());
+    }
+
+    #[test]
+    fn the_flags_default_to_what_the_structs_say() {
+        let Ok(Command::Serve(args)) = parsed(&[]).map(|cli| cli.command) else { panic!("not serve") };
+        let config = args.into_config().unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.timing, Timing::default());
+        let (server, same) = (config.server, ServerConfig::default());
+        assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(server.ops_listen.to_string(), "127.0.0.1:8081");
+        assert_eq!(server.allowed_origins, same.allowed_origins);
+        assert_eq!(server.max_connections, same.max_connections);
+        assert_eq!(server.max_connections_per_ip, same.max_connections_per_ip);
+        assert_eq!(server.header_timeout, same.header_timeout);
+        assert_eq!(server.max_header_bytes, same.max_header_bytes);
+        assert!(matches!(config.backend, Backend::Embedded));
+        assert!(config.tokens.generated);
+        assert!(config.edge.starts_with("e-") && config.edge.len() == 10, "{}", config.edge);
+    }
+}

@@ -7,6 +7,8 @@ use std::{net::SocketAddr, time::Duration};
 
 pub mod args;
 pub mod limits;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 pub use args::ServeArgs;

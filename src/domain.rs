@@ -5,6 +5,7 @@ pub mod device;
 pub mod id;
 pub mod message;
 pub mod names;
+pub mod rate;
 pub mod termination;
 
 /// The number of a message in its chat: 1, 2, 3, … without holes. 0 means "before the first message".

@@ -1,20 +1,17 @@
 //! Keepstep keeps every device of a chat user in step.
 
+pub mod app;
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod drain;
+pub mod http;
+pub mod hub;
+pub mod metrics;
 pub mod outbound;
+pub mod protocol;
+pub mod session;
+pub mod store;
+pub mod sync;
 pub mod tokens;
-
-/// Stands in for the real one until the branches meet.
-pub mod app {
-    /// Runs the server.
-    ///
-    /// # Errors
-    ///
-    /// Always: this is the stand-in.
-    #[allow(clippy::unused_async)]
-    pub async fn run(_config: crate::config::Config) -> Result<(), String> {
-        Err("this build has no server yet".to_owned())
-    }
-}

@@ -7,8 +7,9 @@
 
 use std::{
     collections::HashMap,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 
 use crate::{
     broker::Notice,
-    domain::{Seq, device::Device, device::DeviceKind, id::ChatId},
+    domain::{Seq, device::Device, device::DeviceKind, id::ChatId, rate::Rate},
     hub::{Command, Doom, LeaseClock, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
     store::CursorMoved,
@@ -32,7 +33,6 @@ mod connection;
 mod feed;
 mod frames;
 mod history;
-mod rate;
 mod window;
 mod work;
 
@@ -65,12 +65,12 @@ struct Session {
     chats: HashMap<ChatId, chats::ChatState>,
     window: window::Window,
     looks: chats::Looks,
-    rate: rate::Rate,
+    rate: Rate,
     // Where subscriptions send, and where the cursor writer answers.
     sink: mpsc::Sender<Notice>,
     moved: mpsc::Sender<(ChatId, Option<CursorMoved>)>,
-    busy: Option<DebugLess<frames::Busy>>,
-    work: DebugLess<FuturesUnordered<work::Work>>,
+    busy: Option<Boxed<frames::Answer>>,
+    work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
     acks: Vec<(ChatId, Seq, FrameId)>,
     asked: HashMap<String, history::Asked>,
@@ -87,25 +87,25 @@ struct Session {
     draining: bool,
 }
 
-/// A future has nothing to show.
-struct DebugLess<T>(T);
+/// A future under way. It has nothing to show but that.
+struct Boxed<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 
-impl<T> std::fmt::Debug for DebugLess<T> {
+impl<T> Boxed<T> {
+    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+}
+
+impl<T> Future for Boxed<T> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<T> std::fmt::Debug for Boxed<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("..")
-    }
-}
-
-impl<T> std::ops::Deref for DebugLess<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> std::ops::DerefMut for DebugLess<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        f.write_str("under way")
     }
 }
 
@@ -125,10 +125,7 @@ pub async fn serve(core: Arc<Core>, connection: Connection, claims: DeviceClaims
         doom: Arc::new(Doom::default()),
         lease: Arc::new(LeaseClock::new(core.timing.lease)),
     };
-    let gauge = core.metrics.connections.with_label_values(&[device.kind.as_str()]);
-    gauge.inc();
     run(&core, connection, &handle, &device, commands).await;
-    gauge.dec();
     connect::close(&core, &handle).await;
 }
 
@@ -171,11 +168,11 @@ async fn run(
         chats: HashMap::new(),
         window: window::Window::new(core.limits.unacked_window),
         looks: chats::Looks::new(),
-        rate: rate::Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
+        rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
         sink,
         moved,
         busy: None,
-        work: DebugLess(FuturesUnordered::new()),
+        work: FuturesUnordered::new(),
         acks: Vec::new(),
         asked: HashMap::new(),
         questions: HashMap::new(),
@@ -218,8 +215,11 @@ impl Session {
             chats: start.chats.iter().map(|(attached, read)| connect::entry(attached, *read)).collect(),
         };
         self.connection.send(ServerFrame::Welcome(Box::new(welcome)).text().into());
-        let progress: HashMap<ChatId, _> =
-            start.chats.iter().map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read))).collect();
+        let progress: HashMap<ChatId, _> = start
+            .chats
+            .iter()
+            .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read)))
+            .collect();
         if let Err(error) = connect::follow(&self.core, &self.handle, &progress).await {
             tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
         }
@@ -247,7 +247,7 @@ impl Session {
             let done = tokio::select! {
                 biased;
                 code = doom.sealed() => Err(End::Close(code)),
-                answer = async { match &mut self.busy { Some(busy) => busy.as_mut().await, None => std::future::pending().await } } => {
+                answer = async { match &mut self.busy { Some(busy) => busy.await, None => std::future::pending().await } } => {
                     self.busy = None;
                     self.on_answer(answer)
                 }
@@ -300,7 +300,7 @@ impl Session {
         self.draining = true;
         // What isn't acknowledged by then goes back to the queues.
         let (doom, wait) = (self.handle.doom.clone(), self.core.timing.drain_acks);
-        self.work.push(Box::pin(async move {
+        self.work.push(Boxed::new(async move {
             tokio::time::sleep(wait).await;
             doom.seal(CloseCode::ShuttingDown);
             work::Done::Nothing
@@ -313,10 +313,17 @@ impl Session {
         let look = self.looks.peek().map(|look| look.0.0);
         let stuck = self.connection.stuck_since().map(|since| since + timing.write_timeout);
         let main = (!self.ready).then_some(self.main_check + timing.lease_renewal);
-        [look, stuck, main, self.read_again, self.window.deadline(timing.ack_timeout), self.history_deadline()]
-            .into_iter()
-            .flatten()
-            .fold(self.ping_at, Instant::min)
+        [
+            look,
+            stuck,
+            main,
+            self.read_again,
+            self.window.deadline(timing.ack_timeout),
+            self.history_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.ping_at, Instant::min)
     }
 
     fn on_time(&mut self) -> Result<(), End> {
@@ -377,7 +384,9 @@ impl Session {
                 }
                 End::MainOffline(last_seen) => {
                     count(CloseCode::MainOffline.name());
-                    self.connection.close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen)).await;
+                    self.connection
+                        .close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen))
+                        .await;
                 }
                 End::Protocol(code) => {
                     count("protocol_error");

@@ -32,6 +32,7 @@ use crate::domain::{
 };
 
 pub mod embedded;
+mod events;
 pub mod redis;
 
 /// Why the store didn't do it.
@@ -46,6 +47,13 @@ pub enum StoreError {
     /// It holds something that this version can't read.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),
+}
+
+/// How large a signal may be; a larger one isn't sent (and is [`StoreError::Unavailable`]: surely nothing happened).
+pub const MAX_SIGNAL: usize = 1 << 20;
+
+fn too_large(bytes: usize) -> StoreError {
+    StoreError::Unavailable(format!("a signal of {bytes} bytes is over the limit of {MAX_SIGNAL}"))
 }
 
 /// What most methods give.
@@ -623,6 +631,15 @@ impl Store {
     /// Sends bytes to every edge (this one too) that watches the user. At most once; at most 1 MiB.
     pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
         each!(self.signal(user, payload))
+    }
+
+    /// How often notifications were found not to flow. Only Redis has them.
+    #[must_use]
+    pub fn notifications_missed(&self) -> u64 {
+        match self {
+            Store::Redis(store) => store.notifications_missed(),
+            Store::Embedded(_) => 0,
+        }
     }
 
     /// Whether it answers.

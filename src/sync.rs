@@ -2,15 +2,20 @@
 //! everything below (store, broker, hub) knows nothing of each other.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     broker::Broker,
     config::{Limits, Timing},
-    domain::id::{ChatId, UserId},
+    domain::{
+        id::{ChatId, UserId},
+        rate::{Rate, Verdict},
+    },
     drain::Drain,
     hub::Hub,
     metrics::Metrics,
@@ -54,6 +59,8 @@ pub struct Core {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
+    // How often users without a socket send here; those who pause are forgotten.
+    rates: Mutex<HashMap<UserId, Rate>>,
     // Chats that this edge has told the store it sends to; see `relay`.
     noted: Mutex<HashSet<ChatId>>,
 }
@@ -84,6 +91,7 @@ impl Core {
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
+            rates: Mutex::default(),
             noted: Mutex::default(),
         });
         core.drain.spawn_background(cursors::run(core.clone()));
@@ -110,11 +118,38 @@ impl Core {
     }
 }
 
+impl Core {
+    /// One message sent over HTTP: the limit of a socket, but refused at once, because there is no reading to slow down.
+    ///
+    /// # Errors
+    /// `too_many_requests`.
+    pub fn may_send(&self, user: &UserId) -> Result<(), Problem> {
+        const USERS: usize = 10_000;
+        let now = Instant::now();
+        let mut rates = lock(&self.rates);
+        if rates.len() >= USERS {
+            rates.retain(|_, rate| !rate.is_full(now));
+        }
+        let (per_second, burst) = (self.limits.frames_per_second, self.limits.frames_burst);
+        let rate = rates.entry(user.clone()).or_insert_with(|| Rate::new(per_second, burst, now));
+        match rate.frame(now, Duration::ZERO) {
+            Verdict::Take => Ok(()),
+            Verdict::Delay(_) | Verdict::Refuse => Err(Problem::new(
+                ErrorCode::TooManyRequests,
+                format!("at most {per_second} messages per second"),
+            )),
+        }
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         // Logged here because the client is told only that it may try again.
         tracing::warn!(%error, "the store failed a request");
-        Problem::new(ErrorCode::Unavailable, "the server can't reach its store now: try again, with the same ids and keys")
+        Problem::new(
+            ErrorCode::Unavailable,
+            "the server can't reach its store now: try again, with the same ids and keys",
+        )
     }
 }
 

@@ -136,6 +136,13 @@ struct RawDevice {
     iat: u64,
 }
 
+/// Keys are never shown.
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
 impl Tokens {
     /// Reads a JWKS file at once; a JWKS address is asked in the background, so that an identity provider that is away
     /// doesn't stop the start. With a JWKS it must be called inside a tokio runtime.

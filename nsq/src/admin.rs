@@ -27,13 +27,15 @@ const MAX_ANSWER_BYTES: usize = 512 << 20;
 /// Why an administrative call failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AdminError {
-    /// No connection, or no answer within the deadline: whether the call took effect isn't known.
+    /// No connection, or no answer within the deadline.
     #[error("{addr} can't be reached: {error}; check that it runs and is reachable")]
     Unreachable {
         /// The address called.
         addr: String,
         /// What went wrong.
         error: String,
+        /// False: nothing was sent, so surely nothing happened. True: whether the call took effect isn't known.
+        sent: bool,
     },
     /// The topic or channel the call is about doesn't exist.
     #[error("not found: {0}")]
@@ -112,11 +114,13 @@ impl Http {
         let unreachable = |error: reqwest::Error| AdminError::Unreachable {
             addr: self.base.clone(),
             error: root_cause(&error),
+            sent: !error.is_connect(),
         };
-        let client = self
-            .client
-            .as_ref()
-            .map_err(|error| AdminError::Unreachable { addr: self.base.clone(), error: error.clone() })?;
+        let client = self.client.as_ref().map_err(|error| AdminError::Unreachable {
+            addr: self.base.clone(),
+            error: error.clone(),
+            sent: false,
+        })?;
         let mut answer = client.request(method, url).timeout(deadline).send().await.map_err(unreachable)?;
         let status = answer.status();
         let mut body = Vec::new();
@@ -218,7 +222,11 @@ pub(crate) async fn channel_exists(http: &str, topic: &str, channel: &str) -> Re
     static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
     static PERMITS: Semaphore = Semaphore::const_new(32);
     let _permit = tokio::time::timeout(CHANGE_DEADLINE, PERMITS.acquire()).await.map_err(|_| {
-        AdminError::Unreachable { addr: http.to_owned(), error: "too many are asking at once".to_owned() }
+        AdminError::Unreachable {
+            addr: http.to_owned(),
+            error: "too many are asking at once".to_owned(),
+            sent: false,
+        }
     })?;
     let client = CLIENT.get_or_init(|| build_client(0)).clone();
     let nsqd = NsqdAdmin::over(Http { client, base: base_url(http) });

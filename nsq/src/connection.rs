@@ -29,6 +29,8 @@ thread_local! {
 /// Why there is no connection, or no longer one.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ConnectionError {
+    #[error("nsqd's TCP address isn't known yet; it is asked for at its HTTP address")]
+    NoAddress,
     #[error("can't connect to nsqd at {addr}: {error}; check that it runs and is reachable")]
     Connect { addr: String, error: String },
     #[error("nsqd at {addr} didn't finish the handshake within {timeout:?}; it may be frozen or overloaded")]

@@ -40,6 +40,7 @@
 //! and `publisher` each run one task over a connection; `subscription::credit` decides how many messages may be on the
 //! way, and is where the latency is won. `admin` is HTTP.
 
+mod address;
 mod admin;
 mod backoff;
 mod connection;
@@ -48,6 +49,7 @@ mod identify;
 mod publisher;
 mod subscription;
 
+pub use address::Address;
 pub use admin::{
     AdminError, ChannelStats, ClientStats, LookupdAdmin, LookupdInfo, LookupdNode, NodeInfo, NsqdAdmin,
     Producer, StatsFilter, TopicLookup, TopicStats, install_crypto_provider,

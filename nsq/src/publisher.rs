@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::address::Address;
 use crate::frame::{MAX_FRAME_BYTES, valid_name};
 use crate::identify::ConnectOptions;
 
@@ -80,7 +81,7 @@ pub struct Publisher {
 }
 
 struct Shared {
-    addr: String,
+    addr: Address,
     // Unbounded, as the bound is `room`: it counts bytes and is held until the answer.
     requests: mpsc::UnboundedSender<Request>,
     room: Arc<Semaphore>,
@@ -98,8 +99,8 @@ impl std::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// A publisher to the nsqd at `tcp_addr` (`host:port`). Nothing is connected yet.
-    pub fn new(tcp_addr: impl Into<String>, options: ConnectOptions) -> Self {
+    /// A publisher to the nsqd at `tcp_addr`. Nothing is connected yet.
+    pub fn new(tcp_addr: impl Into<Address>, options: ConnectOptions) -> Self {
         let addr = tcp_addr.into();
         let (requests, queue) = mpsc::unbounded_channel();
         let unstarted = Mutex::new(Some(task::Task::new(addr.clone(), options, queue)));
@@ -115,7 +116,7 @@ impl Publisher {
     }
 
     /// The address it publishes to.
-    pub fn tcp_addr(&self) -> &str {
+    pub fn tcp_addr(&self) -> &Address {
         &self.shared.addr
     }
 

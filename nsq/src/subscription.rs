@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 pub use self::credit::Delivery;
 pub use self::receipt::{Message, Receipt};
+use crate::address::Address;
 use crate::identify::ConnectOptions;
 
 /// How long leaving may take: RDY 0, requeue, CLS, nsqd's answer, close.
@@ -27,8 +28,8 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 /// What to subscribe to, and how. Start from [`SubscribeOptions::new`].
 #[derive(Debug, Clone)]
 pub struct SubscribeOptions {
-    /// nsqd's TCP address, `host:port`.
-    pub tcp_addr: String,
+    /// nsqd's TCP address.
+    pub tcp_addr: Address,
     /// nsqd's HTTP address, `host:port` or a URL: needed for [`Reattach::IfChannelExists`].
     pub nsqd_http: Option<String>,
     /// The topic; see [`crate::valid_name`].
@@ -53,7 +54,7 @@ pub struct SubscribeOptions {
 
 impl SubscribeOptions {
     /// Options for a channel of the nsqd at `tcp_addr`, all others at their defaults.
-    pub fn new(tcp_addr: impl Into<String>, topic: impl Into<String>, channel: impl Into<String>) -> Self {
+    pub fn new(tcp_addr: impl Into<Address>, topic: impl Into<String>, channel: impl Into<String>) -> Self {
         Self {
             tcp_addr: tcp_addr.into(),
             nsqd_http: None,
@@ -80,6 +81,9 @@ pub enum Reattach {
     /// so a channel deleted between the answer and the SUB still comes back. Without `nsqd_http` nothing can be asked,
     /// and the subscription ends at the first loss.
     IfChannelExists,
+    /// The same, but ask before the very first attempt too: such a subscription never creates a channel, but for the
+    /// instant named above.
+    ExistingOnly,
 }
 
 /// What a subscription tells its owner.
@@ -112,19 +116,19 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Starts subscribing in a task of its own, which tells `events` what happens, each event with `tag`. Many
-    /// subscriptions may share one `events` channel. Names that aren't valid are never sent to nsqd: the owner gets
-    /// [`Event::Detached`] with the reason, then [`Event::ChannelGone`].
+    /// Starts subscribing in a task of its own, which tells `events` what happens, each event with `tag`: as that pair,
+    /// or as what the owner makes of it. Many subscriptions may share one `events` channel. Names that aren't valid are
+    /// never sent to nsqd: the owner gets [`Event::Detached`] with the reason, then [`Event::ChannelGone`].
     ///
     /// When the receiver of `events` is dropped, the subscription ends as if it had been dropped itself.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn open<T: Copy + Send + 'static>(
-        options: SubscribeOptions,
-        tag: T,
-        events: mpsc::Sender<(T, Event)>,
-    ) -> Self {
+    pub fn open<T, E>(options: SubscribeOptions, tag: T, events: mpsc::Sender<E>) -> Self
+    where
+        T: Copy + Send + 'static,
+        E: From<(T, Event)> + Send + 'static,
+    {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(task::Task::new(options, tag, events).run(stopped));
         Self { stop: Some(stop), task }

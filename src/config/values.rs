@@ -210,7 +210,7 @@ impl AllowedOrigins {
 /// An origin in its one spelling: lower case, no default port. None for anything more than scheme, host and port.
 fn origin(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
-    if rest.is_empty() || rest.contains(['/', '?', '#', '@', '\\', ' ']) {
+    if rest.is_empty() || rest.contains(['/', '?', '#', '@', '\\', ' ', '*']) {
         return None;
     }
     // Application schemes (capacitor://localhost) are opaque to the URL standard, but exact text is enough for them.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{End, Session, work::Done};
+use super::{Boxed, End, Session, work::Done};
 use crate::{
     domain::{Seq, device::DeviceKind, id::ChatId},
     hub::Command,
@@ -37,7 +37,9 @@ impl Session {
             }
             Command::Joined(chat) => {
                 let (core, handle) = (self.core.clone(), self.handle.clone());
-                self.work.push(Box::pin(async move { Done::Joined(chat, connect::attach_one(&core, &handle, chat).await) }));
+                self.work.push(Boxed::new(async move {
+                    Done::Joined(chat, connect::attach_one(&core, &handle, chat).await)
+                }));
             }
             Command::Left(chat) => self.on_left(chat),
             Command::Member(event, chat, user) => {
@@ -77,16 +79,19 @@ impl Session {
     }
 
     fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) {
-        // Told twice, or known from `welcome`: only a new membership begins anew.
-        if self.chats.get(&chat).is_some_and(|state| state.from == attached.owed.from) {
-            return;
+        match self.chats.get(&chat) {
+            // Told twice, or known from `welcome`.
+            Some(state) if state.from == attached.owed.from => return,
+            // A new membership begins anew.
+            Some(_) => self.on_left(chat),
+            None => {}
         }
         let progress = HashMap::from([(chat, self.add_chat(attached, read))]);
         let entry = Some(connect::entry(attached, read));
         let frame = ServerFrame::Chat { event: ChatEvent::Joined, chat, user: None, entry };
         self.connection.send(frame.text().into());
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Box::pin(async move {
+        self.work.push(Boxed::new(async move {
             connect::unfollow(&core, &handle, &[chat]).await;
             if let Err(error) = connect::follow(&core, &handle, &progress).await {
                 tracing::warn!(%chat, %error, "doorbells can't be heard; the sweep will do");
@@ -105,7 +110,7 @@ impl Session {
         let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
         self.connection.send(frame.text().into());
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Box::pin(async move {
+        self.work.push(Boxed::new(async move {
             connect::unfollow(&core, &handle, &[chat]).await;
             Done::Nothing
         }));
@@ -114,6 +119,6 @@ impl Session {
     /// Asks whether the main is (still) there.
     pub(super) fn check_main(&mut self) {
         let (core, user) = (self.core.clone(), self.handle.user.clone());
-        self.work.push(Box::pin(async move { Done::Main(connect::require_main(&core, &user).await) }));
+        self.work.push(Boxed::new(async move { Done::Main(connect::require_main(&core, &user).await) }));
     }
 }

@@ -1,26 +1,15 @@
 //! What a client's frames do. Frames that need the store are answered one after the other, in their order: while one is
 //! under way no further frame is read, and everything else goes on.
 
-use std::pin::Pin;
-
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{
-    End, Session,
-    rate::Verdict,
-};
+use super::{Boxed, End, Session};
 use crate::{
-    domain::{
-        device::DeviceKind,
-        id::ChatId,
-    },
+    domain::{device::DeviceKind, id::ChatId, rate::Verdict},
     protocol::{Ack, ClientFrame, CloseCode, ErrorCode, FrameId, Problem, Read, Rejected, Send, ServerFrame},
     sync::{read, send},
 };
-
-/// A frame under way.
-pub(super) type Busy = Pin<Box<dyn Future<Output = Answer> + std::marker::Send>>;
 
 /// What a frame under way came to.
 #[derive(Debug)]
@@ -64,7 +53,8 @@ impl Session {
                 Verdict::Take => {}
                 Verdict::Delay(wait) => self.read_again = Some(now + wait),
                 Verdict::Refuse => {
-                    let problem = Problem::new(ErrorCode::TooManyRequests, "too many frames for too long: slow down");
+                    let problem =
+                        Problem::new(ErrorCode::TooManyRequests, "too many frames for too long: slow down");
                     // Not a bad frame: it doesn't count towards closing.
                     self.answer(id.as_ref(), name, Err(problem));
                     return Ok(());
@@ -100,7 +90,7 @@ impl Session {
             return self.refuse(frame.id.as_ref(), Some("send"), &problem);
         };
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.busy = Some(Box::pin(async move {
+        self.busy = Some(Boxed::new(async move {
             let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
             let sent = send::send(&core, sender, chat, &frame).await;
             let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
@@ -151,7 +141,7 @@ impl Session {
     fn on_read(&mut self, frame: &Read) -> Result<(), End> {
         let (core, handle, chat, seq, id) =
             (self.core.clone(), self.handle.clone(), frame.chat, frame.seq.0, frame.id.clone());
-        self.busy = Some(Box::pin(async move {
+        self.busy = Some(Boxed::new(async move {
             let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
             let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
             Answer { id, frame: "read", result, history: None }
@@ -182,7 +172,12 @@ impl Session {
     }
 
     /// A refused frame. Ten that can't be right in a row close the socket; a refusal that may pass later isn't counted.
-    pub(super) fn refuse(&mut self, id: Option<&FrameId>, frame: Option<&str>, problem: &Problem) -> Result<(), End> {
+    pub(super) fn refuse(
+        &mut self,
+        id: Option<&FrameId>,
+        frame: Option<&str>,
+        problem: &Problem,
+    ) -> Result<(), End> {
         match id {
             Some(id) => {
                 let reply = ServerFrame::Reply { id, ok: None, error: Some(problem) };
@@ -192,7 +187,11 @@ impl Session {
         }
         let bad = matches!(
             problem.code,
-            ErrorCode::BadJson | ErrorCode::BadFrame | ErrorCode::BadField | ErrorCode::BadRange | ErrorCode::TooLarge
+            ErrorCode::BadJson
+                | ErrorCode::BadFrame
+                | ErrorCode::BadField
+                | ErrorCode::BadRange
+                | ErrorCode::TooLarge
         );
         if bad {
             self.bad_frames += 1;
@@ -204,7 +203,12 @@ impl Session {
     }
 
     /// The one reply to a frame with an id; a frame without one hears only of errors.
-    pub(super) fn answer(&mut self, id: Option<&FrameId>, frame: &str, result: Result<serde_json::Value, Problem>) {
+    pub(super) fn answer(
+        &mut self,
+        id: Option<&FrameId>,
+        frame: &str,
+        result: Result<serde_json::Value, Problem>,
+    ) {
         let text = match (id, result) {
             (Some(id), Ok(ok)) => ServerFrame::Reply { id, ok: Some(ok), error: None }.text(),
             (Some(id), Err(problem)) => ServerFrame::Reply { id, ok: None, error: Some(&problem) }.text(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{End, Session, frames::Answer};
+use super::{Boxed, End, Session, frames::Answer, work::Done};
 use crate::{
     domain::{Seq, device::DeviceKind, id::ChatId},
     hub::{HistoryAnswer, HistoryAsk},
@@ -49,11 +49,14 @@ impl Session {
         // Noted before it is asked: the answer may be faster than the asking's own end.
         let until = Instant::now() + core.timing.history_timeout;
         self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
-        self.busy = Some(Box::pin(async move {
-            let asked = bootstrap::ask(&core, &handle.user, handle.device, &request, chat, before, limit).await;
+        self.busy = Some(Boxed::new(async move {
+            let asked =
+                bootstrap::ask(&core, &handle.user, handle.device, &request, chat, before, limit).await;
             match asked {
                 // No reply yet: the main's page will be it.
-                Ok(()) => Answer { id: None, frame: "history", result: Ok(serde_json::Value::Null), history: None },
+                Ok(()) => {
+                    Answer { id: None, frame: "history", result: Ok(serde_json::Value::Null), history: None }
+                }
                 Err(problem) => {
                     core.metrics.bootstraps.with_label_values(&[problem.code.as_str()]).inc();
                     Answer { id: Some(id), frame: "history", result: Err(problem), history: Some(request) }
@@ -65,7 +68,10 @@ impl Session {
 
     fn page_asked(&self, frame: &protocol::HistoryAsk) -> Result<(Seq, u64), Problem> {
         if self.handle.kind == DeviceKind::Main {
-            return Err(Problem::new(ErrorCode::BadFrame, "a main keeps its own history: only a sub asks for it"));
+            return Err(Problem::new(
+                ErrorCode::BadFrame,
+                "a main keeps its own history: only a sub asks for it",
+            ));
         }
         let Some(state) = self.chats.get(&frame.chat) else { return Err(Problem::no_such_chat()) };
         if self.asked.values().any(|asked| asked.chat == frame.chat) {
@@ -148,9 +154,9 @@ impl Session {
     fn answer_question(&mut self, ask: &Arc<HistoryAsk>, result: Result<String, ErrorCode>) {
         let (core, user, ask) = (self.core.clone(), self.handle.user.clone(), ask.clone());
         // Not in the session's own time: the main may have other things to say.
-        self.work.push(Box::pin(async move {
+        self.work.push(Boxed::new(async move {
             bootstrap::answer(&core, &user, &ask, result).await;
-            super::work::Done::Nothing
+            Done::Nothing
         }));
     }
 
@@ -159,7 +165,8 @@ impl Session {
         let Some(question) = self.question(&page.request) else {
             return self.refuse(page.id.as_ref(), Some("history_page"), &no_question());
         };
-        match bootstrap::check(&question.ask, &page.messages, page.more, self.core.limits.history_page_bytes) {
+        match bootstrap::check(&question.ask, &page.messages, page.more, self.core.limits.history_page_bytes)
+        {
             Ok(json) => {
                 self.answer_question(&question.ask, Ok(json));
                 self.accept(page.id.as_ref())
@@ -197,8 +204,12 @@ impl Session {
     /// What has waited too long, on either end.
     pub(super) fn expire_history(&mut self, now: Instant) -> Result<(), End> {
         self.questions.retain(|_, question| question.until > now);
-        let late: Vec<String> =
-            self.asked.iter().filter(|(_, asked)| asked.until <= now).map(|(request, _)| request.clone()).collect();
+        let late: Vec<String> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| asked.until <= now)
+            .map(|(request, _)| request.clone())
+            .collect();
         for request in late {
             if let Some(asked) = self.asked.remove(&request) {
                 let problem = Problem::new(ErrorCode::MainTimeout, sentence(ErrorCode::MainTimeout));

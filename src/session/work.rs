@@ -1,15 +1,11 @@
-//! What a session has under way in the store or the broker while it goes on with everything else.
-
-use std::pin::Pin;
+//! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
+//! page, one rejoin and one cursor retry per chat, one check of the main, one answer per question.
 
 use crate::{
     domain::{Seq, id::ChatId},
     store::{Attached, LogPage, Result as Stored},
     sync::connect::Refusal,
 };
-
-/// A piece of work. Bounded: one log page, one rejoin and one cursor retry per chat, one check of the main.
-pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// What came of it.
 #[derive(Debug)]

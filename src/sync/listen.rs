@@ -115,10 +115,11 @@ pub(super) async fn sweep(core: Arc<Core>) {
         tokio::select! {
             _ = heads.tick() => ring_heads(&core).await,
             _ = offsets.tick() => {
+                let core = &core;
                 stream::iter(core.hub.users())
-                    .for_each_concurrent(32, |user| async {
+                    .for_each_concurrent(32, |user| async move {
                         let offsets = core.store.reads(&user).await;
-                        told(&core, &user, offsets);
+                        told(core, &user, offsets);
                     })
                     .await;
             }

@@ -1,3 +1,4 @@
-//! What needs nothing installed: the contracts over the embedded variants.
+//! Tests that need nothing but this repository: the contracts over the embedded variants, and the command itself.
 
 mod broker;
+mod cli;

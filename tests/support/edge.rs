@@ -157,8 +157,9 @@ impl Edge {
 
     fn describe(config: &EdgeConfig) -> Edge {
         // Cargo sets it for the integration tests of the server's own crate alone.
-        let program =
-            option_env!("CARGO_BIN_EXE_keepstep").expect("an edge needs a test of the keepstep crate");
+        let Some(program) = option_env!("CARGO_BIN_EXE_keepstep") else {
+            panic!("an edge needs a test of the keepstep crate");
+        };
         let (listen, ops, folder) = (free_port(), free_port(), temp_folder("edge"));
         let mut env = config.env.clone();
         env.insert("KEEPSTEP_LISTEN".to_owned(), format!("127.0.0.1:{listen}"));

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use super::{Bodies, Caller, PublishError, Request};
+use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, ConnectionError};
 use crate::frame::{self, Frame};
@@ -53,7 +54,7 @@ enum End {
 }
 
 pub(super) struct Task {
-    addr: String,
+    addr: Address,
     options: ConnectOptions,
     queue: mpsc::UnboundedReceiver<Request>,
     /// Taken from the queue, not encoded yet.
@@ -63,7 +64,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(
-        addr: String,
+        addr: Address,
         options: ConnectOptions,
         queue: mpsc::UnboundedReceiver<Request>,
     ) -> Self {
@@ -92,7 +93,7 @@ impl Task {
                 Err(error) => error,
             };
             let wait = backoff.next();
-            tracing::debug!(addr = self.addr, %error, ?wait, "publisher is down");
+            tracing::debug!(addr = %self.addr, %error, ?wait, "publisher is down");
             if !self.refuse_for(wait, &error.to_string()).await {
                 return;
             }
@@ -101,7 +102,8 @@ impl Task {
 
     /// One attempt, while calls gather. `None`: no publisher is left.
     async fn connect(&mut self) -> Option<Result<Connection, ConnectionError>> {
-        let (addr, options) = (self.addr.clone(), self.options.clone());
+        let Some(addr) = self.addr.now() else { return Some(Err(ConnectionError::NoAddress)) };
+        let options = self.options.clone();
         let mut attempt = Box::pin(async move { Connection::open(&addr, &options, Wishes::default()).await });
         let timer = tokio::time::sleep(FAR);
         tokio::pin!(timer);

@@ -1,11 +1,12 @@
 //! Serving one connection: from SUB to its loss, or to leaving.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 
 use super::credit::{Credit, Load, QUIET};
@@ -30,8 +31,8 @@ pub(super) enum End {
 }
 
 /// The state of one connection, without the connection: frames are taken in while it is borrowed for reading.
-struct Intake<'a, T> {
-    task: &'a mut Task<T>,
+struct Intake<'a, T, E> {
+    task: &'a mut Task<T, E>,
     link: Arc<Link>,
     inflight: Inflight,
     credit: Credit,
@@ -50,17 +51,17 @@ struct Intake<'a, T> {
 }
 
 /// See the module.
-pub(super) struct Attached<'a, T> {
+pub(super) struct Attached<'a, T, E> {
     connection: Connection,
-    intake: Intake<'a, T>,
+    intake: Intake<'a, T, E>,
     /// Swapped with the link's queue: both keep their memory while there is traffic.
     commands: Vec<Command>,
     silence: Duration,
     connect_timeout: Duration,
 }
 
-impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
-    pub(super) fn new(task: &'a mut Task<T>, connection: Connection, identified: &Identified) -> Self {
+impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attached<'a, T, E> {
+    pub(super) fn new(task: &'a mut Task<T, E>, connection: Connection, identified: &Identified) -> Self {
         let options = &task.options;
         let max = options.max_in_flight.min(identified.max_rdy_count);
         let credit = Credit::new(max, options.buffer_bytes, options.delivery);
@@ -117,8 +118,12 @@ impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
                     return End::Lost(error);
                 },
                 () = link.wake.notified() => {}
-                // The room itself is used by the next round.
-                permit = events.reserve(), if waiting => drop(permit),
+                // The room is used here and not given back for the next round to take: with several subscriptions
+                // waiting for the same owner, each would only pass it on to the next, for ever.
+                room = events.reserve(), if waiting => if let Ok(room) = room {
+                    let Intake { task, buffered, .. } = &mut self.intake;
+                    hand_over_one(task.tag, &mut task.outbox, buffered, room);
+                },
                 () = &mut timer => {
                     match self.on_timer() {
                         Ok(next) => timer.as_mut().reset(next.into()),
@@ -156,7 +161,7 @@ impl<'a, T: Copy + Send + 'static> Attached<'a, T> {
         let now = Instant::now();
         if !self.intake.subscribed {
             return Err(ConnectionError::Timeout {
-                addr: self.intake.task.options.tcp_addr.clone(),
+                addr: self.intake.task.options.tcp_addr.to_string(),
                 timeout: self.connect_timeout,
             });
         }
@@ -260,7 +265,7 @@ fn apply(command: Command, inflight: &mut Inflight, out: &mut Vec<u8>) {
     }
 }
 
-impl<T: Copy> Intake<'_, T> {
+impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
     fn take(&mut self, frame: Frame) {
         match frame {
             Frame::Message(message) => self.take_message(message),
@@ -307,20 +312,27 @@ impl<T: Copy> Intake<'_, T> {
 
     /// Gives the owner what it has room for. False: the owner is gone.
     fn hand_over(&mut self) -> bool {
-        let task = &mut *self.task;
-        while !task.outbox.is_empty() {
+        while !self.task.outbox.is_empty() {
+            let task = &mut *self.task;
             match task.events.try_reserve() {
-                Ok(permit) => {
-                    let Some(event) = task.outbox.pop_front() else { break };
-                    if let Event::Message(message) = &event {
-                        self.buffered -= message.body.len();
-                    }
-                    permit.send((task.tag, event));
-                }
+                Ok(room) => hand_over_one(task.tag, &mut task.outbox, &mut self.buffered, room),
                 Err(TrySendError::Full(())) => return true,
                 Err(TrySendError::Closed(())) => return false,
             }
         }
         true
     }
+}
+
+fn hand_over_one<T, E: From<(T, Event)>>(
+    tag: T,
+    outbox: &mut VecDeque<Event>,
+    buffered: &mut usize,
+    room: mpsc::Permit<'_, E>,
+) {
+    let Some(event) = outbox.pop_front() else { return };
+    if let Event::Message(message) = &event {
+        *buffered -= message.body.len();
+    }
+    room.send((tag, event).into());
 }

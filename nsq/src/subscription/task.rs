@@ -33,16 +33,16 @@ impl From<ConnectionError> for NoAttach {
     }
 }
 
-pub(super) struct Task<T> {
+pub(super) struct Task<T, E> {
     pub(super) options: SubscribeOptions,
     pub(super) tag: T,
-    pub(super) events: mpsc::Sender<(T, Event)>,
+    pub(super) events: mpsc::Sender<E>,
     /// What the owner hasn't taken yet. While attached it is bounded by RDY and `buffer_bytes`, else it is one event.
     pub(super) outbox: VecDeque<Event>,
 }
 
-impl<T: Copy + Send + 'static> Task<T> {
-    pub(super) fn new(options: SubscribeOptions, tag: T, events: mpsc::Sender<(T, Event)>) -> Self {
+impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> {
+    pub(super) fn new(options: SubscribeOptions, tag: T, events: mpsc::Sender<E>) -> Self {
         Self { options, tag, events, outbox: VecDeque::new() }
     }
 
@@ -99,7 +99,7 @@ impl<T: Copy + Send + 'static> Task<T> {
         outbox.push_back(Event::ChannelGone);
         let told = async move {
             while let Some(event) = outbox.pop_front() {
-                if events.send((tag, event)).await.is_err() {
+                if events.send((tag, event).into()).await.is_err() {
                     return;
                 }
             }
@@ -113,14 +113,21 @@ impl<T: Copy + Send + 'static> Task<T> {
     async fn attach(options: SubscribeOptions, first: bool) -> Result<(Connection, Identified), NoAttach> {
         let wishes =
             Wishes { msg_timeout: options.msg_timeout, unbuffered: options.delivery == Delivery::Unbuffered };
-        if !first && options.reattach == Reattach::IfChannelExists && options.nsqd_http.is_none() {
+        let ask = match options.reattach {
+            Reattach::Always => false,
+            Reattach::IfChannelExists => !first,
+            Reattach::ExistingOnly => true,
+        };
+        if ask && options.nsqd_http.is_none() {
             tracing::warn!(options.topic, options.channel, "can't ask for the channel: set nsqd_http");
             return Err(NoAttach::Gone);
         }
-        let (connection, identified) = Connection::open(&options.tcp_addr, &options.connect, wishes).await?;
+        // An address that is told meanwhile is used at once; the deadline makes the owner hear why nothing happens.
+        let addr = tokio::time::timeout(options.connect.connect_timeout, options.tcp_addr.told()).await;
+        let addr = addr.ok().flatten().ok_or(ConnectionError::NoAddress)?;
+        let (connection, identified) = Connection::open(&addr, &options.connect, wishes).await?;
         // As late as possible: what is deleted after this question comes back with the SUB.
-        if let (false, Reattach::IfChannelExists, Some(http)) = (first, options.reattach, &options.nsqd_http)
-        {
+        if let (true, Some(http)) = (ask, &options.nsqd_http) {
             match channel_exists(http, &options.topic, &options.channel).await {
                 Ok(true) => {}
                 Ok(false) => return Err(NoAttach::Gone),
@@ -132,14 +139,18 @@ impl<T: Copy + Send + 'static> Task<T> {
 }
 
 /// Hands events over as the owner takes them. Ends only when the owner has dropped the receiver.
-async fn deliver<T: Copy>(events: &mpsc::Sender<(T, Event)>, tag: T, outbox: &mut VecDeque<Event>) {
+async fn deliver<T: Copy, E: From<(T, Event)>>(
+    events: &mpsc::Sender<E>,
+    tag: T,
+    outbox: &mut VecDeque<Event>,
+) {
     loop {
         if outbox.is_empty() {
             return events.closed().await;
         }
         let Ok(permit) = events.reserve().await else { return };
         if let Some(event) = outbox.pop_front() {
-            permit.send((tag, event));
+            permit.send((tag, event).into());
         }
     }
 }

@@ -34,6 +34,13 @@ impl Rate {
         Self { per_second: f64::from(per_second.max(1)), burst, tokens: burst, filled: now, over_since: None }
     }
 
+    /// Whether nothing was asked for so long that it is as new.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens + passed * self.per_second >= self.burst
+    }
+
     /// One frame. Held back for longer than `patience`, it is refused.
     pub fn frame(&mut self, now: Instant, patience: Duration) -> Verdict {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();

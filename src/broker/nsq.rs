@@ -1,0 +1,231 @@
+//! The broker over NSQ: a chat is a topic, a device a channel on it. See [`crate::broker`] for what is promised.
+//!
+//! - Each chat lives on one nsqd, which is stored with the chat; [`NsqBroker::place`] only chooses for a new one.
+//! - Each nsqd is watched by a task of its own: whether it is well, and where its TCP port is. The tasks end with the
+//!   last clone of the broker.
+//! - What NSQ doesn't have, this makes: creation and deletion that survive a crash (a barrier behind them), deletion
+//!   on all servers, and subscriptions that never create.
+
+#![allow(clippy::disallowed_types, reason = "this is the adapter: NSQ's types end here")]
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::{join_all, try_join_all},
+    stream,
+};
+use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, SubscribeOptions};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{
+    BrokerError, Delivery, Event, Notice, Receipt, ReceiptKind, Result, Sink, Subscription, SubscriptionKind,
+};
+use crate::domain::{
+    id::{ChatId, DeviceId},
+    names,
+};
+
+mod address;
+mod node;
+mod placement;
+mod removal;
+
+pub use address::{AddressError, NodeAddress};
+use node::Node;
+use removal::Lookup;
+
+/// Administrative calls under way at once, per server or operation: nsqd does them one by one anyway.
+const PARALLEL: usize = 8;
+
+/// Deliveries of one queue that a session may hold.
+const MAX_IN_FLIGHT: u32 = 256;
+
+/// How to reach NSQ.
+#[derive(Debug, Clone)]
+pub struct NsqOptions {
+    /// Every nsqd that carries chats or may carry them.
+    pub nsqd: Vec<NodeAddress>,
+    /// The HTTP address of every nsqlookupd that they register at: `host:port` or `http://host:port`.
+    pub nsqlookupd: Vec<String>,
+    /// Who we are: the edge, as nsqd's statistics show it.
+    pub client_id: String,
+    /// How often nsqd tells an idle connection that it lives. nsqd takes 1 s to `--max-heartbeat-interval` (60 s).
+    pub heartbeat: Duration,
+    /// When nsqd gives a delivery to somebody else that was neither finished nor given back. Longer than a session
+    /// waits for its device's ack (45 s): this is for an edge that died.
+    pub msg_timeout: Duration,
+}
+
+impl NsqOptions {
+    /// Options for these servers, all others at their defaults: heartbeat 30 s, message time-out 60 s.
+    #[must_use]
+    pub fn new(client_id: impl Into<String>, nsqd: Vec<NodeAddress>, nsqlookupd: Vec<String>) -> Self {
+        Self {
+            nsqd,
+            nsqlookupd,
+            client_id: client_id.into(),
+            heartbeat: Duration::from_secs(30),
+            msg_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// nsqd and nsqlookupd. Clones are handles to the same connections.
+#[derive(Clone)]
+pub struct NsqBroker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// At least one.
+    nodes: Vec<Arc<Node>>,
+    lookups: Vec<Lookup>,
+    connect: Arc<ConnectOptions>,
+    msg_timeout: Duration,
+    /// Never told: the address of an nsqd that isn't configured.
+    nowhere: watch::Sender<Option<String>>,
+    /// Owns the tasks that watch the nodes; they are aborted when it is dropped.
+    _watchers: JoinSet<()>,
+}
+
+impl fmt::Debug for NsqBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes = self.shared.nodes.iter().map(|node| node.id());
+        f.debug_list().entries(nodes).entries(self.shared.lookups.iter().map(|lookup| &lookup.id)).finish()
+    }
+}
+
+impl NsqBroker {
+    /// Looks at each nsqd once (3 s at most) and watches it from then on. Servers that are down are no error: they are
+    /// found when they come.
+    ///
+    /// # Errors
+    /// An address that is malformed or named twice, or no nsqd at all.
+    pub async fn connect(options: NsqOptions) -> std::result::Result<Self, AddressError> {
+        let connect = ConnectOptions {
+            client_id: options.client_id,
+            user_agent: concat!("keepstep/", env!("CARGO_PKG_VERSION")).to_owned(),
+            heartbeat: options.heartbeat,
+            ..ConnectOptions::default()
+        };
+        let mut nodes: Vec<Arc<Node>> = Vec::new();
+        for address in options.nsqd {
+            if nodes.iter().any(|node| node.id() == address.http) {
+                return Err(AddressError::new(&address.http, "another nsqd", "it is named twice"));
+            }
+            nodes.push(Arc::new(Node::new(address, connect.clone())));
+        }
+        if nodes.is_empty() {
+            return Err(AddressError::new("", "an nsqd", "at least one is needed"));
+        }
+        let mut lookups: Vec<Lookup> = Vec::new();
+        for text in options.nsqlookupd {
+            let id = address::lookupd_address(&text)?;
+            if lookups.iter().any(|lookup| lookup.id == id) {
+                return Err(AddressError::new(&text, "another nsqlookupd", "it is named twice"));
+            }
+            lookups.push(Lookup { admin: LookupdAdmin::new(&id), id });
+        }
+        join_all(nodes.iter().map(|node| node.look())).await;
+        let watchers = nodes.iter().map(|node| node.clone().watch()).collect();
+        let shared = Shared {
+            nodes,
+            lookups,
+            connect: Arc::new(connect),
+            msg_timeout: options.msg_timeout,
+            nowhere: watch::Sender::new(None),
+            _watchers: watchers,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// See [`super::Broker::place`].
+    #[must_use]
+    pub fn place(&self, chat: ChatId) -> String {
+        let well = self.shared.nodes.iter().filter(|node| node.is_well()).map(|node| node.id());
+        let all = self.shared.nodes.iter().map(|node| node.id());
+        placement::choose(well, chat).or_else(|| placement::choose(all, chat)).unwrap_or_default().to_owned()
+    }
+
+    /// See [`super::Broker::provision`]. After an error some may be made; asking again does the rest.
+    pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
+        let channel = &names::channel(device);
+        let mut work = Vec::with_capacity(chats.len());
+        let mut touched = BTreeMap::new();
+        for (chat, id) in chats {
+            let node = self.node(id)?;
+            work.push((node, names::topic(*chat)));
+            touched.insert(node.id(), node);
+        }
+        let creations: Vec<_> = work.into_iter().map(|(node, topic)| create(node, topic, channel)).collect();
+        stream::iter(creations).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+        let barriers = touched
+            .into_values()
+            .map(|node| async move { node.admin.barrier().await.map_err(|error| node.fault(&error)) });
+        try_join_all(barriers).await?;
+        Ok(())
+    }
+
+    /// See [`super::Broker::publish`].
+    pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
+        let node = self.node(node)?;
+        node.publisher.publish(&names::topic(chat), frame).await.map_err(|error| node.publish_fault(error))
+    }
+
+    /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
+    #[must_use]
+    pub fn subscribe(&self, node: &str, chat: ChatId, device: DeviceId, sink: Sink) -> Subscription {
+        let tcp = match self.node(node) {
+            Ok(node) => node.tcp(),
+            Err(error) => {
+                // As if it were down: that it was taken out of the configuration must not pass for "removed".
+                tracing::warn!(%chat, %error, "can't subscribe");
+                Address::Told(self.shared.nowhere.subscribe())
+            }
+        };
+        let options = SubscribeOptions {
+            nsqd_http: Some(node.to_owned()),
+            max_in_flight: MAX_IN_FLIGHT,
+            msg_timeout: Some(self.shared.msg_timeout),
+            connect: self.shared.connect.clone(),
+            reattach: Reattach::ExistingOnly,
+            ..SubscribeOptions::new(tcp, names::topic(chat), names::channel(device))
+        };
+        Subscription(SubscriptionKind::Nsq(keepstep_nsq::Subscription::open(options, chat, sink)))
+    }
+
+    fn node(&self, id: &str) -> Result<&Node> {
+        self.shared.nodes.iter().find(|node| node.id() == id).map(|node| &**node).ok_or_else(|| {
+            BrokerError::Unavailable {
+                node: id.to_owned(),
+                reason: "no nsqd of that address is configured".to_owned(),
+            }
+        })
+    }
+}
+
+/// The channel at once behind its topic: what is published to a topic without channels waits there, and goes to the
+/// first channel alone.
+async fn create(node: &Node, topic: String, channel: &str) -> Result<()> {
+    node.admin.create_topic(&topic).await.map_err(|error| node.fault(&error))?;
+    node.admin.create_channel(&topic, channel).await.map_err(|error| node.fault(&error))
+}
+
+/// What comes from NSQ, in the broker's words.
+impl From<(ChatId, keepstep_nsq::Event)> for Notice {
+    fn from((chat, event): (ChatId, keepstep_nsq::Event)) -> Self {
+        use keepstep_nsq::Event as Nsq;
+        let event = match event {
+            Nsq::Attached => Event::Attached,
+            Nsq::Message(message) => {
+                let (body, receipt) = message.into_parts();
+                Event::Delivery(Delivery { body, receipt: Receipt(ReceiptKind::Nsq(receipt)) })
+            }
+            Nsq::Detached { .. } => Event::Detached,
+            Nsq::ChannelGone => Event::Gone,
+        };
+        Self { chat, event }
+    }
+}

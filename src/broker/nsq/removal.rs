@@ -1,0 +1,198 @@
+//! Taking queues away, and looking at what is there: what has to be asked of every server.
+//!
+//! One pass over a device's queues: every nsqd is asked what it has of the device; that and the chats named are deleted
+//! there, and the barrier makes it durable. Only then come the nsqlookupd: an nsqd that makes a topic anew makes all
+//! channels that nsqlookupd remembers, so a registration left behind is a queue to come. (The other way round an nsqd
+//! might register in between.) Whatever doesn't answer is named; passes may be repeated until nobody is.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, future::join_all, stream};
+use keepstep_nsq::{AdminError, LookupdAdmin};
+
+use super::{
+    NsqBroker, PARALLEL,
+    node::{Node, in_words},
+};
+use crate::{
+    broker::{NodeHealth, QueueState, Removal},
+    domain::{
+        id::{ChatId, DeviceId},
+        names,
+    },
+};
+
+/// One configured nsqlookupd.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    /// Its HTTP address, as configured.
+    pub(super) id: String,
+    pub(super) admin: LookupdAdmin,
+}
+
+/// What a pass did at one nsqd.
+#[derive(Default)]
+struct AtNode {
+    removed: Vec<QueueState>,
+    /// Chats of which it had a queue, or may have had.
+    chats: BTreeSet<ChatId>,
+    error: Option<AdminError>,
+}
+
+impl NsqBroker {
+    /// See [`crate::broker::Broker::remove_queues`].
+    pub async fn remove_queues(&self, device: DeviceId, chats: &[ChatId], only: bool) -> Removal {
+        let mut all = Removal::default();
+        let mut of_interest: BTreeSet<ChatId> = chats.iter().copied().collect();
+        let nodes = &self.shared.nodes;
+        let at_nodes = join_all(nodes.iter().map(|node| remove_at_node(node, device, chats, only))).await;
+        for (node, at_node) in nodes.iter().zip(at_nodes) {
+            all.removed.extend(at_node.removed);
+            of_interest.extend(at_node.chats);
+            if let Some(error) = at_node.error {
+                tracing::warn!(nsqd = node.id(), %error, "queues may be left");
+                all.unreachable.push(node.id().to_owned());
+            }
+        }
+        let lookups = &self.shared.lookups;
+        let forgotten =
+            join_all(lookups.iter().map(|lookup| forget_queues(lookup, device, &of_interest))).await;
+        all.unreachable.extend(failed(lookups, forgotten));
+        all
+    }
+
+    /// See [`crate::broker::Broker::remove_chat`].
+    pub async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
+        let topic = &names::topic(chat);
+        let (nodes, lookups) = (&self.shared.nodes, &self.shared.lookups);
+        let deleted = nodes.iter().map(|node| async move {
+            node.admin.delete_topic(topic).await?;
+            node.admin.barrier().await
+        });
+        let mut unreachable = Vec::new();
+        for (node, deleted) in nodes.iter().zip(join_all(deleted).await) {
+            if let Err(error) = deleted {
+                tracing::warn!(nsqd = node.id(), %error, topic, "a topic may be left");
+                unreachable.push(node.id().to_owned());
+            }
+        }
+        let forgotten = join_all(lookups.iter().map(|lookup| lookup.admin.delete_topic(topic))).await;
+        unreachable.extend(failed(lookups, forgotten));
+        unreachable
+    }
+
+    /// See [`crate::broker::Broker::queues_of`].
+    pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
+        let nodes = &self.shared.nodes;
+        let answers = join_all(nodes.iter().map(|node| node.queues(device, None))).await;
+        let (mut queues, mut unreachable) = (Vec::new(), Vec::new());
+        for (node, answer) in nodes.iter().zip(answers) {
+            match answer {
+                Ok(found) => queues.extend(found),
+                Err(error) => {
+                    tracing::debug!(nsqd = node.id(), %error, "no statistics");
+                    unreachable.push(node.id().to_owned());
+                }
+            }
+        }
+        (queues, unreachable)
+    }
+
+    /// See [`crate::broker::Broker::health`].
+    pub async fn health(&self) -> Vec<NodeHealth> {
+        let nodes = join_all(self.shared.nodes.iter().map(|node| node.look()));
+        let lookups = join_all(self.shared.lookups.iter().map(|lookup| async {
+            let problem = lookup.admin.ping().await.err().map(|error| in_words(&error));
+            NodeHealth { node: lookup.id.clone(), role: "nsqlookupd", problem }
+        }));
+        let (mut all, lookups) = tokio::join!(nodes, lookups);
+        all.extend(lookups);
+        all
+    }
+}
+
+async fn remove_at_node(node: &Node, device: DeviceId, chats: &[ChatId], only: bool) -> AtNode {
+    let mut at_node = AtNode::default();
+    let before = match look_before(node, device, chats, only).await {
+        Ok(before) => before,
+        Err(error) => return AtNode { error: Some(error), ..at_node },
+    };
+    // The chats named are deleted even where nothing was seen: a queue may have been made since.
+    at_node.chats = before.iter().map(|queue| queue.chat).chain(chats.iter().copied()).collect();
+    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    let deletions: Vec<_> = at_node.chats.iter().map(|chat| delete_queue(node, *chat, device)).collect();
+    let deleted: Vec<_> = stream::iter(deletions).buffer_unordered(PARALLEL).collect().await;
+    for (chat, deleted) in deleted {
+        match deleted {
+            Ok(true) => {
+                let seen = before.iter().find(|queue| queue.chat == chat).cloned();
+                at_node.removed.push(seen.unwrap_or_else(|| unseen(node, chat, device)));
+            }
+            Ok(false) => {}
+            Err(error) => at_node.error = Some(error),
+        }
+    }
+    // Also when nothing was deleted: an earlier pass may have failed between its deletions and its barrier.
+    if let Err(error) = node.admin.barrier().await {
+        at_node.error = Some(error);
+    }
+    at_node
+}
+
+/// The queues as they are. Of a single chat only that topic is asked for: the whole statistics of an nsqd with
+/// thousands of topics aren't free, and people leave chats often.
+async fn look_before(
+    node: &Node,
+    device: DeviceId,
+    chats: &[ChatId],
+    only: bool,
+) -> Result<Vec<QueueState>, AdminError> {
+    match chats {
+        [chat] if only => node.queues(device, Some(*chat)).await,
+        _ => {
+            let mut all = node.queues(device, None).await?;
+            all.retain(|queue| !only || chats.contains(&queue.chat));
+            Ok(all)
+        }
+    }
+}
+
+/// A queue that came between the look and the deletion.
+fn unseen(node: &Node, chat: ChatId, device: DeviceId) -> QueueState {
+    let node = node.id().to_owned();
+    QueueState { node, chat, device, depth: 0, in_flight: 0, requeues: 0, consumers: 0, consumer: None }
+}
+
+/// Deletes the device's registrations where there are any. (Asked to delete what it doesn't know, nsqlookupd would
+/// answer 404; the look spares its log, and its lock.)
+async fn forget_queues(
+    lookup: &Lookup,
+    device: DeviceId,
+    chats: &BTreeSet<ChatId>,
+) -> Result<(), AdminError> {
+    let channel = &names::channel(device);
+    let forgotten: Vec<_> = chats.iter().map(|chat| forget_queue(lookup, *chat, channel)).collect();
+    let results: Vec<Result<(), AdminError>> =
+        stream::iter(forgotten).buffer_unordered(PARALLEL).collect().await;
+    results.into_iter().collect()
+}
+
+async fn forget_queue(lookup: &Lookup, chat: ChatId, channel: &str) -> Result<(), AdminError> {
+    let topic = names::topic(chat);
+    if lookup.admin.channels(&topic).await?.iter().any(|known| known == channel) {
+        lookup.admin.delete_channel(&topic, channel).await?;
+    }
+    Ok(())
+}
+
+async fn delete_queue(node: &Node, chat: ChatId, device: DeviceId) -> (ChatId, Result<bool, AdminError>) {
+    (chat, node.admin.delete_channel(&names::topic(chat), &names::channel(device)).await)
+}
+
+fn failed(lookups: &[Lookup], results: Vec<Result<(), AdminError>>) -> impl Iterator<Item = String> {
+    lookups.iter().zip(results).filter_map(|(lookup, result)| {
+        let error = result.err()?;
+        tracing::warn!(nsqlookupd = lookup.id, %error, "registrations may be left");
+        Some(lookup.id.clone())
+    })
+}

@@ -1,0 +1,103 @@
+//! `keepstep token`: a user token from the shared secret, for trying things out and for scripts.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, print};
+use crate::{
+    config::{TokenConfig, values},
+    domain::id::UserId,
+    tokens::{IssuedToken, Tokens},
+};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  export KEEPSTEP_JWT_SECRET=$(openssl rand -hex 32)
+  keepstep token --user alice
+  keepstep token --user root --admin --ttl 1h --json";
+
+/// The arguments of `keepstep token`.
+#[derive(Args)]
+pub struct TokenArgs {
+    /// Whose token: 1-64 characters of A-Z a-z 0-9 _ . @ -
+    #[arg(long, value_name = "USER")]
+    user: UserId,
+    /// A token that opens /admin
+    #[arg(long)]
+    admin: bool,
+    /// How long it is good
+    #[arg(long, default_value = "30d", value_parser = values::duration, value_name = "TIME")]
+    ttl: Duration,
+    /// Print `{token, user, admin, expires}` instead of the token alone; expires is in Unix milliseconds
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    signing: Signing,
+}
+
+/// What user tokens are signed with, by every command that makes some.
+#[derive(Args)]
+pub(super) struct Signing {
+    /// The shared secret of the server; at least 32 bytes. Better by environment: flags are seen by every process
+    #[arg(
+        long = "secret",
+        global = true,
+        env = "KEEPSTEP_JWT_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    secret: Option<String>,
+    /// The issuer that the server expects
+    #[arg(long, global = true, env = "KEEPSTEP_JWT_ISSUER", value_name = "TEXT")]
+    issuer: Option<String>,
+    /// The audience that the server expects
+    #[arg(long, global = true, env = "KEEPSTEP_JWT_AUDIENCE", value_name = "TEXT")]
+    audience: Option<String>,
+}
+
+impl Signing {
+    /// None when there is no secret.
+    pub(super) fn issue(
+        &self,
+        user: &UserId,
+        admin: bool,
+        ttl: Duration,
+    ) -> Result<Option<IssuedToken>, Failure> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        let Some(secret) = given(&self.secret) else { return Ok(None) };
+        let config = TokenConfig {
+            issuer: given(&self.issuer),
+            audience: given(&self.audience),
+            ..TokenConfig::from_secret(&secret)?
+        };
+        let tokens = Tokens::new(&config).map_err(Failure::run)?;
+        tokens.issue_user(user, admin, ttl).map(Some).map_err(Failure::run)
+    }
+}
+
+/// Prints a token.
+///
+/// # Errors
+///
+/// When there is no secret, or one that is too short.
+pub fn run(args: &TokenArgs) -> Result<(), Failure> {
+    if args.ttl.is_zero() {
+        return Err(Failure::usage(
+            "--ttl: a token that is good for no time is good for nothing: write 1h or 30d",
+        ));
+    }
+    let issued = args.signing.issue(&args.user, args.admin, args.ttl)?.ok_or_else(|| {
+        Failure::usage(
+            "there is no secret to sign with: set KEEPSTEP_JWT_SECRET to the one that the server has",
+        )
+    })?;
+    if args.json {
+        let json =
+            json!({"token": issued.token, "user": args.user, "admin": args.admin, "expires": issued.expires});
+        print(&json.to_string())
+    } else {
+        print(&issued.token)
+    }
+}

@@ -1,0 +1,181 @@
+//! HTTP: the whole route table in one function. A handler answers `Result<Response, Problem>`; what a problem looks
+//! like on the wire is decided once, in `respond`.
+
+use std::{convert::Infallible, sync::Arc};
+
+use hyper::upgrade::OnUpgrade;
+use warp::{
+    Filter, Rejection, Reply,
+    filters::BoxedFilter,
+    http::{HeaderMap, StatusCode},
+    reply::Response,
+};
+
+use crate::{
+    config::ServerConfig,
+    protocol::{ErrorCode, Problem},
+    sync::Core,
+    tokens::Tokens,
+};
+
+mod admin;
+mod auth;
+mod body;
+mod chats;
+mod devices;
+pub mod listener;
+mod ops;
+mod respond;
+mod socket;
+
+use body::{Body, Query};
+use respond::answer;
+
+/// What every handler works with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    core: Arc<Core>,
+    tokens: Tokens,
+    server: Arc<ServerConfig>,
+}
+
+impl Context {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(core: Arc<Core>, tokens: Tokens, server: ServerConfig) -> Self {
+        Self { core, tokens, server: Arc::new(server) }
+    }
+}
+
+/// One request as handlers see it: who asks (by the headers), for what (by the query), with what (by the body).
+#[derive(Debug)]
+struct Request {
+    context: Context,
+    headers: HeaderMap,
+    query: Query,
+}
+
+/// The public API.
+pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
+    let get = || warp::get().and(request(context));
+    let delete = || warp::delete().and(request(context));
+    let post = || warp::post().and(request(context)).and(body::read(context.core.limits.body_bytes));
+    let id = warp::path::param::<String>;
+    let end = warp::path::end;
+
+    let devices = warp::path!("v1" / "devices").and(post()).then(run2(devices::register)).boxed();
+    let devices =
+        devices.or(warp::path!("v1" / "devices").and(get()).then(run(devices::list))).unify().boxed();
+    let devices =
+        devices.or(warp::path!("v1" / "devices" / String).and(delete()).then(run1(devices::end))).unify();
+    let devices = devices
+        .or(warp::path!("v1" / "terminations" / String).and(get()).then(run1(devices::termination)))
+        .unify()
+        .boxed();
+
+    let chat = || warp::path("v1").and(warp::path("chats"));
+    let chats = chat().and(end()).and(post()).then(run2(chats::create)).boxed();
+    let chats = chats.or(chat().and(end()).and(get()).then(run(chats::list))).unify().boxed();
+    let by_name = chat().and(warp::path("join")).and(end()).and(post()).then(run2(chats::join_by_name));
+    let chats = chats.or(by_name).unify().boxed();
+    let chats = chats.or(chat().and(id()).and(end()).and(get()).then(run1(chats::one))).unify().boxed();
+    let of = |name: &'static str| chat().and(id()).and(warp::path(name)).and(end());
+    let chats = chats.or(of("join").and(post()).then(run3(chats::join))).unify().boxed();
+    let chats = chats.or(of("leave").and(post()).then(run3(chats::leave))).unify().boxed();
+    let chats = chats.or(of("members").and(post()).then(run3(chats::invite))).unify().boxed();
+    let remove = chat().and(id()).and(warp::path("members")).and(id()).and(end());
+    let remove = remove
+        .and(delete())
+        .then(|chat, user, request: Request| async move { answer(chats::remove(chat, user, request).await) });
+    let chats = chats.or(remove).unify().boxed();
+    let chats = chats.or(of("messages").and(get()).then(run1(chats::messages))).unify().boxed();
+    let chats = chats.or(of("messages").and(post()).then(run3(chats::send))).unify().boxed();
+    let chats = chats.or(warp::path!("v1" / "offsets").and(get()).then(run(chats::offsets))).unify().boxed();
+
+    let admin = warp::path!("admin" / "v1" / "overview").and(get()).then(run(admin::overview)).boxed();
+    let of_user = warp::path!("admin" / "v1" / "users" / String / "devices");
+    let admin = admin.or(of_user.and(get()).then(run1(admin::devices))).unify().boxed();
+    let kick = warp::path!("admin" / "v1" / "users" / String / "kick");
+    let admin = admin.or(kick.and(post()).then(run3(admin::kick))).unify().boxed();
+    let queues = warp::path!("admin" / "v1" / "devices" / String / "channels");
+    let admin = admin.or(queues.and(get()).then(run1(admin::channels))).unify().boxed();
+    let remove = warp::path!("admin" / "v1" / "devices" / String);
+    let admin = admin.or(remove.and(delete()).then(run1(admin::end))).unify().boxed();
+
+    let upgrade = warp::ext::optional::<OnUpgrade>().and(warp::ext::optional::<listener::Counted>());
+    let socket = warp::path!("v1" / "socket").and(warp::get()).and(request(context)).and(upgrade);
+    let socket = socket.then(|request, upgrade, counted| async move {
+        answer(socket::open(request, upgrade, counted).await)
+    });
+
+    socket.or(chats).unify().or(devices).unify().or(admin).unify().recover(unrouted).unify().boxed()
+}
+
+/// Health, readiness and metrics, on a listener of their own that isn't for the world.
+pub fn ops(context: &Context) -> BoxedFilter<(Response,)> {
+    let get = || warp::get().and(request(context));
+    let health = warp::path!("healthz").and(get()).then(|_| async { "ok\n".into_response() });
+    let ready = warp::path!("readyz").and(get()).then(|request: Request| ops::ready(request.context));
+    let metrics = warp::path!("metrics").and(get()).then(|request: Request| ops::metrics(request.context));
+    health.or(ready).unify().or(metrics).unify().recover(unrouted).unify().boxed()
+}
+
+fn request(
+    context: &Context,
+) -> impl Filter<Extract = (Request,), Error = Infallible> + Clone + Send + use<> {
+    let context = context.clone();
+    // Neither can fail: a request without a query has an empty one.
+    let query = warp::query::raw().or_else(|_| async { Ok::<_, Infallible>((String::new(),)) });
+    warp::header::headers_cloned().and(query).map(move |headers, query: String| Request {
+        context: context.clone(),
+        headers,
+        query: Query::parse(&query),
+    })
+}
+
+// The four shapes of handlers: with or without an id in the path, with or without a body.
+
+fn run<F>(handler: fn(Request) -> F) -> impl Fn(Request) -> BoxedAnswer + Clone
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    move |request| Box::pin(async move { answer(handler(request).await) })
+}
+
+fn run1<F>(handler: fn(String, Request) -> F) -> impl Fn(String, Request) -> BoxedAnswer + Clone
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    move |id, request| Box::pin(async move { answer(handler(id, request).await) })
+}
+
+fn run2<F>(handler: fn(Request, Body) -> F) -> impl Fn(Request, Body) -> BoxedAnswer + Clone
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    move |request, body| Box::pin(async move { answer(handler(request, body).await) })
+}
+
+fn run3<F>(handler: fn(String, Request, Body) -> F) -> impl Fn(String, Request, Body) -> BoxedAnswer + Clone
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    move |id, request, body| Box::pin(async move { answer(handler(id, request, body).await) })
+}
+
+type BoxedAnswer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// What no route took.
+async fn unrouted(rejection: Rejection) -> Result<Response, Infallible> {
+    let (code, detail) = if rejection.is_not_found() {
+        (ErrorCode::NotFound, "there is no such address: see docs/protocol.md")
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        let problem = Problem::new(ErrorCode::NotFound, "this address doesn't take this method");
+        let mut response = answer(Err(problem));
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        return Ok(response);
+    } else {
+        (ErrorCode::BadField, "the request can't be read")
+    };
+    Ok(answer(Err(Problem::new(code, detail))))
+}

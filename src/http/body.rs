@@ -1,0 +1,161 @@
+//! What comes with a request: a bounded body, strict JSON, the query, ids in paths.
+
+use std::{collections::HashMap, str::FromStr, time::Duration};
+
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use warp::Filter;
+
+use crate::protocol::{ErrorCode, Problem, problem_of};
+
+/// A client has so long to send its body.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A body, or why there is none.
+pub(super) type Body = Result<Bytes, Problem>;
+
+/// Reads at most `most` bytes, whatever the headers say.
+pub(super) fn read(most: usize) -> impl Filter<Extract = (Body,), Error = warp::Rejection> + Clone {
+    warp::body::stream().then(move |stream| async move {
+        match tokio::time::timeout(PATIENCE, collect(stream, most)).await {
+            Ok(body) => body,
+            Err(_) => Err(Problem::new(ErrorCode::BadJson, "the body didn't come in time")),
+        }
+    })
+}
+
+async fn collect<B: Buf>(stream: impl Stream<Item = Result<B, warp::Error>>, most: usize) -> Body {
+    let mut stream = std::pin::pin!(stream);
+    let mut all = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let mut chunk = chunk.map_err(|_| Problem::new(ErrorCode::BadJson, "the body broke off"))?;
+        if all.len() + chunk.remaining() > most {
+            return Err(Problem::new(ErrorCode::TooLarge, format!("a body has at most {most} bytes")));
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            all.extend_from_slice(part);
+            let read = part.len();
+            chunk.advance(read);
+        }
+    }
+    Ok(all.into())
+}
+
+/// Strict JSON: an unknown, doubled or missing field is refused by the type itself.
+pub(super) fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    serde_json::from_slice(&body?).map_err(|error| problem_of(&error))
+}
+
+/// The same where no body at all is as good as an empty object.
+pub(super) fn json_or_nothing<T: DeserializeOwned + Default>(body: Body) -> Result<T, Problem> {
+    let body = body?;
+    if body.is_empty() { Ok(T::default()) } else { json(Ok(body)) }
+}
+
+/// An id from a path: percent-encoding undone, then parsed. A wrong one is the field's fault.
+///
+/// # Errors
+/// `bad_field`.
+pub(super) fn id<T: FromStr<Err = crate::domain::id::IdError>>(text: &str) -> Result<T, Problem> {
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| Problem::new(ErrorCode::BadField, "an id in the path isn't UTF-8"))?
+        .parse()
+        .map_err(|error: crate::domain::id::IdError| Problem::new(ErrorCode::BadField, error.to_string()))
+}
+
+/// The query's parameters; of a doubled one the last counts.
+#[derive(Debug, Default)]
+pub(super) struct Query(HashMap<String, String>);
+
+impl Query {
+    pub(super) fn parse(query: &str) -> Self {
+        let decode =
+            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        });
+        Self(pairs.collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A whole number.
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match text.parse::<u64>() {
+            Ok(number) if number <= crate::domain::MAX_SAFE_INTEGER => Ok(Some(number)),
+            Ok(_) => Err(Problem::new(ErrorCode::BadRange, format!("{name} is at most 2^53 - 1"))),
+            Err(_) => Err(Problem::new(ErrorCode::BadField, format!("{name} is a whole number"))),
+        }
+    }
+
+    /// `true`, `1` or just the name.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(_) => Err(Problem::new(ErrorCode::BadField, format!("{name} is true or false"))),
+        }
+    }
+}
+
+/// One page of a list that is sorted by its key: `?limit=&after=`, answered `{items, next?}`.
+///
+/// # Errors
+/// `bad_field`, `bad_range`.
+pub(super) fn page<T>(
+    query: &Query,
+    most: usize,
+    items: Vec<T>,
+    key: impl Fn(&T) -> String,
+) -> Result<(Vec<T>, Option<String>), Problem> {
+    let limit = query.number("limit")?.unwrap_or(100);
+    if limit == 0 || limit > most as u64 {
+        return Err(Problem::new(ErrorCode::BadRange, format!("limit is from 1 to {most}")));
+    }
+    let limit = usize::try_from(limit).unwrap_or(most);
+    let start = match query.get("after") {
+        None => 0,
+        Some(after) => match items.iter().position(|item| key(item) == after) {
+            Some(at) => at + 1,
+            None => return Err(Problem::new(ErrorCode::BadField, "after is the `next` of the page before")),
+        },
+    };
+    let more = items.len() > start + limit;
+    let page: Vec<T> = items.into_iter().skip(start).take(limit).collect();
+    let next = more.then(|| page.last().map(&key)).flatten();
+    Ok((page, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded_and_its_numbers_checked() {
+        let query = Query::parse("limit=10&name=a%20b+c&bad=1.5&flag&big=9007199254740992");
+        assert_eq!(query.number("limit"), Ok(Some(10)));
+        assert_eq!(query.get("name"), Some("a b c"));
+        assert_eq!(query.number("bad").unwrap_err().code, ErrorCode::BadField);
+        assert_eq!(query.number("big").unwrap_err().code, ErrorCode::BadRange);
+        assert_eq!(query.flag("flag"), Ok(true));
+    }
+
+    #[test]
+    fn pages_follow_each_other_without_gap() {
+        let all: Vec<u32> = (0..7).collect();
+        let key = |n: &u32| n.to_string();
+        let (first, next) = page(&Query::parse("limit=3"), 10, all.clone(), key).unwrap();
+        assert_eq!((first, next.as_deref()), (vec![0, 1, 2], Some("2")));
+        let (second, next) = page(&Query::parse("limit=4&after=2"), 10, all.clone(), key).unwrap();
+        assert_eq!((second, next), (vec![3, 4, 5, 6], None));
+        assert_eq!(page(&Query::parse("limit=11"), 10, all, key).unwrap_err().code, ErrorCode::BadRange);
+    }
+}

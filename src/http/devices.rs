@@ -1,0 +1,171 @@
+//! Devices and their ends.
+
+use serde::{Deserialize, Serialize};
+use warp::{http::StatusCode, reply::Response};
+
+use super::{
+    Request,
+    auth::{self, Caller},
+    body::{self, Body},
+    respond::{json, ok},
+};
+use crate::{
+    domain::{
+        Millis,
+        device::{Device, DeviceKind, DeviceState},
+        id::{DeviceId, TerminationId},
+        termination::Termination,
+    },
+    protocol::{ErrorCode, Problem},
+    sync::{registration, termination},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewDevice {
+    kind: DeviceKind,
+    name: String,
+    platform: String,
+    id: Option<DeviceId>,
+    #[serde(default)]
+    replace: bool,
+}
+
+/// A device on the wire.
+#[derive(Serialize)]
+pub(super) struct DeviceView {
+    pub id: DeviceId,
+    kind: DeviceKind,
+    name: String,
+    platform: String,
+    created: Millis,
+    last_seen: Millis,
+    online: bool,
+    edge: Option<String>,
+    state: DeviceState,
+}
+
+impl From<Device> for DeviceView {
+    fn from(device: Device) -> Self {
+        Self {
+            id: device.id,
+            kind: device.kind,
+            online: device.online(),
+            name: device.name,
+            platform: device.platform,
+            created: device.created,
+            last_seen: device.last_seen,
+            edge: device.lease.map(|lease| lease.edge),
+            state: device.state,
+        }
+    }
+}
+
+/// A name that people gave.
+pub(super) fn name(field: &'static str, text: &str, most: usize) -> Result<(), Problem> {
+    if text.trim().is_empty() {
+        return Err(Problem::new(ErrorCode::BadField, format!("{field} is empty")));
+    }
+    if text.len() > most {
+        return Err(Problem::new(ErrorCode::TooLarge, format!("{field} has at most {most} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Problem::new(ErrorCode::BadField, format!("{field} has control characters")));
+    }
+    Ok(())
+}
+
+/// `POST /v1/devices`.
+pub(super) async fn register(request: Request, body: Body) -> Result<Response, Problem> {
+    let claims = auth::user(&request).await?;
+    let new: NewDevice = body::json(body)?;
+    let core = &request.context.core;
+    name("name", &new.name, core.limits.name_bytes)?;
+    name("platform", &new.platform, core.limits.name_bytes)?;
+    if new.replace && new.kind == DeviceKind::Sub {
+        return Err(Problem::new(ErrorCode::BadField, "replace is for a main: a user has one of them"));
+    }
+    let wish = registration::Wish {
+        id: new.id,
+        kind: new.kind,
+        name: new.name,
+        platform: new.platform,
+        replace: new.replace,
+    };
+    let (device, claims, created) = registration::register(core, &claims.user, wish).await?;
+    let token = request.context.tokens.issue_device(&claims).map_err(|error| {
+        tracing::error!(%error, "a device token can't be made");
+        Problem::new(ErrorCode::Unavailable, "the token can't be made now: try again with the same id")
+    })?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(json(status, &serde_json::json!({ "device": DeviceView::from(device), "token": token })))
+}
+
+/// A page of devices.
+pub(super) fn page(request: &Request, devices: Vec<Device>) -> Result<Response, Problem> {
+    let views: Vec<DeviceView> = devices.into_iter().map(DeviceView::from).collect();
+    let most = request.context.core.limits.page;
+    let (items, next) = body::page(&request.query, most, views, |device| device.id.to_string())?;
+    Ok(ok(&Page { items, next }))
+}
+
+/// A list on the wire.
+#[derive(Serialize)]
+pub(super) struct Page<T> {
+    pub items: Vec<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `GET /v1/devices`.
+pub(super) async fn list(request: Request) -> Result<Response, Problem> {
+    let caller = auth::caller(&request).await?;
+    let mut devices = request.context.core.store.devices(caller.user()).await?;
+    devices.retain(|device| device.state != DeviceState::Terminating);
+    page(&request, devices)
+}
+
+/// `DELETE /v1/devices/{id}`: the user, the main, or the device itself.
+pub(super) async fn end(id: String, request: Request) -> Result<Response, Problem> {
+    let caller = auth::caller(&request).await?;
+    let device: DeviceId = body::id(&id)?;
+    let by = match &caller {
+        Caller::User(_) => "user",
+        Caller::Device(own) if own.id == device => "self",
+        Caller::Device(own) if own.kind == DeviceKind::Main => "main",
+        Caller::Device(_) => {
+            return Err(Problem::new(
+                ErrorCode::Forbidden,
+                "a sub ends itself only: the main or the user ends others",
+            ));
+        }
+    };
+    let termination = termination::begin(&request.context.core, caller.user(), device, by).await?;
+    Ok(accepted(&termination))
+}
+
+/// `202` with what was begun (or was under way).
+pub(super) fn accepted(termination: &Termination) -> Response {
+    let body = serde_json::json!({ "termination": { "id": termination.id, "state": termination.state } });
+    json(StatusCode::ACCEPTED, &body)
+}
+
+/// `GET /v1/terminations/{id}`: the user, any device of the user, an admin.
+pub(super) async fn termination(id: String, request: Request) -> Result<Response, Problem> {
+    let caller = auth::caller(&request).await?;
+    let id: TerminationId = body::id(&id)?;
+    let admin = matches!(&caller, Caller::User(claims) if claims.admin);
+    match request.context.core.store.termination(id).await? {
+        Some(termination) if admin || termination.user == *caller.user() => Ok(ok(&serde_json::json!({
+            "id": termination.id,
+            "device": termination.device,
+            "by": termination.by,
+            "state": termination.state,
+            "accepted_at": termination.accepted_at,
+            "channels_deleted": termination.receipt.channels.len(),
+            "unreachable": termination.unreachable,
+            "receipt": termination.receipt,
+        }))),
+        _ => Err(Problem::new(ErrorCode::NotFound, "there is no such termination for you")),
+    }
+}

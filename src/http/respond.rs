@@ -1,0 +1,46 @@
+//! Answers: JSON, or a problem (RFC 9457).
+
+use serde::Serialize;
+use warp::{
+    Reply,
+    http::{HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use crate::protocol::Problem;
+
+/// A handler's result as a response.
+pub(super) fn answer(result: Result<Response, Problem>) -> Response {
+    result.unwrap_or_else(|problem| {
+        let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut body = serde_json::json!({
+            "type": "about:blank",
+            "title": problem.code.title(),
+            "status": status.as_u16(),
+            "detail": problem.detail,
+            "code": problem.code.as_str(),
+        });
+        if let Some(at) = problem.last_seen {
+            body["last_seen"] = at.into();
+        }
+        let mut response = json(status, &body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    })
+}
+
+/// A JSON response. It is nobody's to keep: what it says may change the next moment.
+pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    let mut response = warp::reply::with_status(warp::reply::json(body), status).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `200`.
+pub(super) fn ok<T: Serialize>(body: &T) -> Response {
+    json(StatusCode::OK, body)
+}

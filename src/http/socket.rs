@@ -1,0 +1,125 @@
+//! The upgrade to a socket. The handshake is done here, because warp's own can neither set the read buffer (128 KiB a
+//! connection) nor answer a subprotocol; the frames are tungstenite's.
+
+use hyper::{body::Bytes, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use warp::{
+    Reply,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use super::{Request, auth, listener::Counted};
+use crate::{
+    domain::device::DeviceKind,
+    protocol::{CloseCode, ErrorCode, Problem, SUBPROTOCOL},
+    session::{self, Connection},
+};
+
+/// `GET /v1/socket`.
+pub(super) async fn open(
+    request: Request,
+    upgrade: Option<OnUpgrade>,
+    counted: Option<Counted>,
+) -> Result<Response, Problem> {
+    let Request { context, headers, query } = &request;
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if !context.server.allowed_origins.allows(text(header::ORIGIN), text(header::HOST)) {
+        let detail = "this page's origin may not connect: add it to KEEPSTEP_ALLOWED_ORIGINS";
+        return Err(Problem::new(ErrorCode::Forbidden, detail));
+    }
+    let accept = handshake(headers)?;
+    let Some(upgrade) = upgrade else {
+        return Err(Problem::new(ErrorCode::BadField, "this connection can't be upgraded"));
+    };
+    if context.core.drain.has_begun() {
+        return Err(Problem::new(ErrorCode::Draining, "this edge is shutting down: connect again"));
+    }
+    let offered = offered(headers);
+    let token = auth::bearer(headers)
+        .or_else(|| offered.iter().find_map(|protocol| protocol.strip_prefix("bearer.")))
+        .or_else(|| query.get("token"));
+    let claims = token.and_then(|token| context.tokens.verify_device(token).ok());
+
+    let core = context.core.clone();
+    let limits = &core.limits;
+    let most = match claims.as_ref().map(|claims| claims.kind) {
+        Some(DeviceKind::Main) => limits.history_frame_bytes.max(limits.frame_bytes),
+        _ => limits.frame_bytes,
+    };
+    let tasks = core.drain.clone();
+    tasks.spawn(async move {
+        let _counted = counted;
+        let Some((stream, read)) = upgraded(upgrade).await else { return };
+        let connection = Connection::new(stream, read, most).await;
+        match claims {
+            Some(claims) => Box::pin(session::serve(core, connection, claims)).await,
+            // Browsers can't see an HTTP status here, but they see this.
+            None => session::refuse(&core, connection, CloseCode::Unauthorized.into()).await,
+        }
+    });
+
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let out = response.headers_mut();
+    out.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    out.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    out.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if offered.contains(&SUBPROTOCOL) {
+        out.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    Ok(response)
+}
+
+async fn upgraded(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    match upgrade.await {
+        Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
+            Err(_) => {
+                tracing::error!("an upgraded connection isn't a TCP stream");
+                None
+            }
+        },
+        Err(error) => {
+            tracing::debug!(%error, "a client went away during its upgrade");
+            None
+        }
+    }
+}
+
+/// RFC 6455, section 4.2.1: the client's half, checked; the answer to its key.
+fn handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
+    let bad = |detail: &'static str| Problem::new(ErrorCode::BadField, detail);
+    let has = |name: header::HeaderName, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
+        return Err(bad("this address is for WebSocket connections"));
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(bad("only version 13 of WebSocket is spoken here"));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
+    // 16 bytes in base64: 24 characters, the last two of them padding.
+    let good = key.len() == 24 && key.as_bytes().ends_with(b"==");
+    if !good {
+        return Err(bad("Sec-WebSocket-Key isn't 16 bytes of base64"));
+    }
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| bad("Sec-WebSocket-Key can't be answered"))
+}
+
+fn offered(headers: &HeaderMap) -> Vec<&str> {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect()
+}
