@@ -144,6 +144,11 @@ impl Device {
     /// Waits for the connection to end without a word, as when a server dies.
     pub async fn lost(&mut self) {
         self.until("the connection to end", |memory| memory.lost.then_some(())).await;
+        self.forgets_its_socket();
+    }
+
+    /// Knows that its connection is over.
+    pub fn forgets_its_socket(&mut self) {
         self.link = None;
     }
 

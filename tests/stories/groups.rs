@@ -21,7 +21,6 @@ pub async fn a_password_opens_a_group(on: Deployment) {
     let club = id(&club);
 
     joins(&bob, &club, Some("open  sesame")).await.problem(403, "wrong_password");
-    joins(&bob, &club, Some("")).await.problem(403, "wrong_password");
     joins(&bob, &club, None).await.problem(403, "wrong_password");
     assert!(bobs.memory().chat(&club).is_none());
     joins(&bob, &club, Some("open sesame")).await.ok();
@@ -83,13 +82,14 @@ pub async fn a_private_group_is_not_there_for_others(on: Deployment) {
     bob.api(0).post("/v1/chats/join", json!({ "name": "private" })).await.problem(404, "not_found");
     for (method, path) in [
         ("GET", format!("/v1/chats/{group}")),
-        ("GET", format!("/v1/chats/{group}/messages")),
         ("POST", format!("/v1/chats/{group}/leave")),
         ("DELETE", format!("/v1/chats/{group}/members/{}", alice.name)),
     ] {
         let body = (method == "POST").then(|| "{}".to_owned());
         bob.api(1).call(method, &path, body).await.problem(404, "not_found");
     }
+    let bobs = bob.registers("main").await;
+    bobs.api().get(&format!("/v1/chats/{group}/messages")).await.problem(404, "not_found");
     let invitation = json!({ "user": bob.name });
     bob.api(0).post(&format!("/v1/chats/{group}/members"), invitation).await.problem(404, "not_found");
     let message = json!({ "key": uuid::Uuid::new_v4(), "kind": "text", "content": "let me in" });

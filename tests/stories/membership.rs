@@ -98,7 +98,7 @@ pub async fn who_leaves_gets_nothing_more(on: Deployment) {
     bobs.is_refused(json!({ "type": "read", "chat": group, "seq": 5 }), "not_found").await;
     bobs_web.is_refused(json!({ "type": "history", "chat": group, "limit": 5 }), "not_found").await;
     bob.api(0).get(&format!("/v1/chats/{group}")).await.problem(404, "not_found");
-    bob.api(0).get(&format!("/v1/chats/{group}/messages")).await.problem(404, "not_found");
+    bobs.api().get(&format!("/v1/chats/{group}/messages")).await.problem(404, "not_found");
     bob.api(0).post(&format!("/v1/chats/{group}/leave"), json!({})).await.problem(404, "not_found");
     assert_eq!(bob.api(1).get("/v1/offsets").await.ok(), json!({}));
     for device in [&bobs.id, &bobs_web.id] {
@@ -144,7 +144,7 @@ pub async fn who_comes_back_sees_nothing_from_before(on: Deployment) {
     assert!(bobs_web.memory().chat(&group).unwrap().arrived.iter().copied().eq(13..=18));
 
     // Nor by asking for it.
-    for api in [bob.api(0), bobs.api()] {
+    for api in [bobs_web.api(), bobs.api()] {
         let page = api.get(&format!("/v1/chats/{group}/messages?before=15&limit=100")).await.ok();
         let seqs: Vec<u64> = page["items"].as_array().unwrap().iter().map(|one| one["seq"].as_u64().unwrap()).collect();
         assert_eq!((seqs, &page["more"]), (vec![13, 14], &json!(false)));
@@ -209,9 +209,11 @@ pub async fn messages_are_paged_newest_first(on: Deployment) {
     }
     assert_eq!(whole, messages.into_values().collect::<Vec<_>>());
     // Without a limit, something sensible; the newest is the last.
-    let page = alice.api(1).get(&format!("/v1/chats/{chat}/messages")).await.with(200);
+    let page = phone.api().get(&format!("/v1/chats/{chat}/messages")).await.with(200);
     let items = page["items"].as_array().unwrap();
     assert_eq!((&items.last().unwrap()["seq"], &page["more"]), (&json!(250), &json!(true)));
+    // A bot is no device, and keeps no copy.
+    alice.api(1).get(&format!("/v1/chats/{chat}/messages")).await.problem(403, "forbidden");
     // A web session sees here only what its link allows: what came after it.
     let web = alice.web(1).await;
     phone.says(&chat, "new").await;
