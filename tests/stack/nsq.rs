@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::{
     broker::{
         connect,
-        contract::{Inbox, numbers, provision, publish, until},
+        contract::inbox::{Inbox, numbers, provision, publish, until},
         start,
     },
     support::{Lookupd, Nsqd, free_port, http_get, wait_until},
