@@ -125,6 +125,7 @@ pub async fn who_is_removed_needs_an_invitation(on: Deployment) {
     joins(&bob, &club, Some("sesame")).await.ok();
     phone.says(&club, "hello").await;
     for device in [&bobs, &bobs_web] {
+        device.gets(json!({ "type": "chat", "event": "joined", "chat": club })).await;
         device.hears(&club, 1).await;
     }
     alice.removes(&club, &bob).await;

