@@ -14,8 +14,10 @@ pub struct Chat {
     pub from: u64,
     /// The cursor that `welcome` or `chat joined` told last.
     pub cursor: u64,
-    /// The read offset, as last told.
+    /// The read offset, as far as it is known.
     pub read: u64,
+    /// The read offset that a frame told last.
+    told: u64,
     /// The last seq on this socket; at its beginning the cursor.
     pub last: u64,
     /// The highest acknowledgement that the server has confirmed.
@@ -216,10 +218,11 @@ impl Memory {
             "read" => {
                 let (seq, own) = (frame["seq"].as_u64().ok_or("no seq")?, frame["device"] == self.id);
                 let chat = self.known(&frame)?;
-                if own || seq <= chat.read {
-                    return Err(format!("an offset that isn't news: {} was known, own: {own}", chat.read));
+                // It may say what a reply has said already, but nothing older.
+                if own || seq <= chat.told || seq < chat.read {
+                    return Err(format!("an offset that fell or is no news: {} was known, own: {own}", chat.read));
                 }
-                chat.read = seq;
+                (chat.read, chat.told) = (seq, seq);
                 self.inbox.push(frame);
             }
             "chat" => {
@@ -279,7 +282,7 @@ impl Memory {
         if chat.from == from && again && (cursor < chat.confirmed || read < chat.read) {
             return Err(format!("cursor {} or read {} went back", chat.confirmed, chat.read));
         }
-        (chat.from, chat.cursor, chat.last, chat.read) = (from, cursor, cursor, read);
+        (chat.from, chat.cursor, chat.last, chat.read, chat.told) = (from, cursor, cursor, read, read);
         chat.confirmed = cursor;
         chat.arrived.clear();
         Ok(())
