@@ -10,7 +10,6 @@ mod daemons;
 mod demo;
 mod faults;
 mod nsq;
-mod nsq;
 mod redis;
 mod scripts;
 mod store;
