@@ -1,4 +1,4 @@
-//! The command line: `serve`, `token`, `admin`. A further command is one more variant of [`Command`], its arguments in a
+//! The command line: `serve`, `token`, `admin`, `demo`. A further command is one more variant of [`Command`], its arguments in a
 //! file of its own, and one more arm in `main.rs`.
 
 use std::{ffi::OsString, fmt, io::Write};
@@ -9,6 +9,7 @@ use crate::config::{ConfigError, ServeArgs};
 
 pub mod admin;
 pub mod client;
+pub mod demo;
 pub mod serve;
 pub mod table;
 pub mod token;
@@ -45,6 +46,9 @@ pub enum Command {
     /// Look into a running server and remove devices
     #[command(after_help = admin::EXAMPLES)]
     Admin(admin::AdminArgs),
+    /// Play a day of two people with phones and web sessions, to see what Keepstep does
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(Box<demo::DemoArgs>),
 }
 
 /// Reads a command line, the name of the program first.

@@ -195,7 +195,7 @@ impl Store {
         each!(self.add_member(chat, user, by))
     }
 
-    /// Ends the membership; `ban`: until invited. Answers how many members stay; none when the user wasn't one.
+    /// Ends the membership; `ban`: until invited. An owner who goes hands the chat on to who has been in it longest. Answers how many members stay; none when the user wasn't one.
     pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
         each!(self.remove_member(chat, user, ban))
     }

@@ -8,6 +8,8 @@ mod support;
 
 mod broker;
 mod cli;
+mod demo;
+mod store;
 
 /// What both deployments promise, over one process.
 mod on_one_process {

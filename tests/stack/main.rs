@@ -7,8 +7,12 @@ mod support;
 
 mod broker;
 mod daemons;
+mod demo;
 mod faults;
 mod nsq;
+mod redis;
+mod scripts;
+mod store;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.
 mod on_the_stack {

@@ -1,5 +1,7 @@
 //! What only the broker over NSQ can get wrong: several nsqd, nsqlookupd, crashes.
 
+#![allow(clippy::disallowed_types, reason = "the test looks at NSQ itself")]
+
 use std::time::Duration;
 
 use keepstep::{

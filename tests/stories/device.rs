@@ -218,7 +218,7 @@ impl Device {
 
     /// Sends a frame with an id and returns that.
     pub fn asks(&self, mut frame: Value) -> u64 {
-        let id = self.memory().ask();
+        let id = self.memory().ask(&frame);
         frame["id"] = id.into();
         self.puts(frame);
         id
@@ -289,11 +289,7 @@ impl Device {
     /// Moves the user's read offset; returns where it stands.
     pub async fn reads(&self, chat: &str, seq: u64) -> u64 {
         let ok = self.requests(json!({ "type": "read", "chat": chat, "seq": seq })).await.expect("a read is taken");
-        let stands = ok["seq"].as_u64().unwrap_or_else(|| panic!("no seq in {ok}"));
-        let mut memory = self.memory();
-        let known = &mut memory.chat_mut(chat).read;
-        *known = stands.max(*known);
-        stands
+        ok["seq"].as_u64().unwrap_or_else(|| panic!("no seq in {ok}"))
     }
 
     /// Asks the phone for a page: its messages, and whether there are more.

@@ -75,6 +75,8 @@ pub struct Memory {
     chats: BTreeMap<String, Chat>,
     asked: u64,
     replies: HashMap<u64, Option<Value>>,
+    // The chats of `read` frames that aren't answered yet.
+    reads: HashMap<u64, String>,
 }
 
 /// The fields that each frame has at least, by its type.
@@ -123,6 +125,7 @@ impl Memory {
             chats: BTreeMap::new(),
             asked: 0,
             replies: HashMap::new(),
+            reads: HashMap::new(),
         }
     }
 
@@ -131,6 +134,7 @@ impl Memory {
         (self.welcome, self.closed, self.lost) = (Value::Null, None, false);
         self.inbox.clear();
         self.replies.clear();
+        self.reads.clear();
     }
 
     /// A chat that the device is in.
@@ -145,9 +149,12 @@ impl Memory {
     }
 
     /// A new id for a frame.
-    pub fn ask(&mut self) -> u64 {
+    pub fn ask(&mut self, frame: &Value) -> u64 {
         self.asked += 1;
         self.replies.insert(self.asked, None);
+        if let ("read", Some(chat)) = (frame["type"].as_str().unwrap_or_default(), frame["chat"].as_str()) {
+            self.reads.insert(self.asked, chat.to_owned());
+        }
         self.asked
     }
 
@@ -199,8 +206,11 @@ impl Memory {
             "welcome" => self.welcomed(frame)?,
             "message" => self.message(text, frame, answers)?,
             "reply" => {
-                let slot = frame["id"].as_u64().and_then(|id| self.replies.get_mut(&id));
-                match slot {
+                let id = frame["id"].as_u64();
+                if let Some(chat) = id.and_then(|id| self.reads.remove(&id)).and_then(|chat| self.chats.get_mut(&chat)) {
+                    chat.read = chat.read.max(frame["ok"]["seq"].as_u64().unwrap_or_default());
+                }
+                match id.and_then(|id| self.replies.get_mut(&id)) {
                     Some(slot @ None) => *slot = Some(frame),
                     None if self.deaf => {}
                     _ => return Err("a second reply, or one that nobody asked for".to_owned()),

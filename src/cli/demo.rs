@@ -1,0 +1,132 @@
+//! `keepstep demo`: a day of two people and their five devices, over real sockets, told as a timeline.
+//!
+//! The demo's devices are clients like any other: they know the public contract and nothing of the server's insides.
+//! `cast` and `script` say who and what, `stage` where, `device` (with `socket` and `memory`) is a client, `day` what
+//! happens, `screen` and `text` how it looks, `summary` how it ends.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use self::{
+    day::Day,
+    screen::{Colour, Screen},
+    stage::{Ground, Stage},
+};
+use super::{Failure, token::Signing};
+
+pub mod cast;
+pub mod day;
+pub mod device;
+pub mod marks;
+pub mod memory;
+pub mod screen;
+pub mod script;
+pub mod socket;
+pub mod stage;
+pub mod summary;
+pub mod text;
+
+/// Nothing is waited for longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  keepstep demo
+      A server in this process, everything in memory, about 25 s. Nothing is installed, nothing is left behind.
+  keepstep demo --redis redis://127.0.0.1:6379 --nsqd 127.0.0.1:4151,127.0.0.1:5151 --nsqlookupd 127.0.0.1:4161
+      The same on the real stack, with two edges in this process: phones on one, web sessions on the other. Its devices
+      are ended and their queues removed afterwards; a few small keys stay in Redis under --redis-prefix.
+  KEEPSTEP_JWT_SECRET=... keepstep demo --url http://127.0.0.1:8080
+      The same against a server that runs already.
+  keepstep demo --fast --json | jq 'select(.event == \"summary\")'
+      As fast as it goes, one JSON object per event, the summary last.
+
+It ends with 0 when all devices agree, with 1 when they don't or when something was waited for in vain.";
+
+/// The arguments of `keepstep demo`.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// Play on the real stack: this Redis (needs --nsqd too)
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    redis: Option<String>,
+    /// HTTP addresses of every nsqd, separated by commas
+    #[arg(long, value_name = "ADDRS", conflicts_with = "url")]
+    nsqd: Option<String>,
+    /// HTTP addresses of every nsqlookupd, separated by commas
+    #[arg(long, value_name = "ADDRS", conflicts_with = "url")]
+    nsqlookupd: Option<String>,
+    /// What every key of the demo in Redis starts with
+    #[arg(long, value_name = "TEXT", default_value = "ks-demo")]
+    redis_prefix: String,
+    /// Play against a running server (http; its secret in KEEPSTEP_JWT_SECRET)
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// How slowly it is told: 1 to read along, 2 takes twice as long, 0 as fast as it goes
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = pace)]
+    pace: f64,
+    /// As fast as it goes: --pace 0
+    #[arg(long)]
+    fast: bool,
+    /// One JSON object per event, and a summary at the end
+    #[arg(long)]
+    json: bool,
+    /// Colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    color: Colour,
+    #[command(flatten)]
+    signing: Signing,
+}
+
+fn pace(text: &str) -> Result<f64, String> {
+    let pace = text.parse::<f64>().ok().filter(|pace| (0.0..=100.0).contains(pace));
+    pace.ok_or_else(|| "write a number from 0 to 100".to_owned())
+}
+
+/// Plays the day.
+///
+/// # Errors
+/// When something doesn't come about, or the devices don't agree in the end.
+pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let screen = Screen::new(args.json, args.color, if args.fast { 0.0 } else { args.pace });
+    let mut stage = screen.during("the server starts", Stage::set(args)).await?;
+    let agree = play(&screen, &stage, begun).await;
+    let drained = stage.strike().await;
+    if agree? {
+        let drained = drained?;
+        let said = format!(
+            "  The servers were drained in {} ms. The day took {:.1} s.",
+            drained.as_millis(),
+            begun.elapsed().as_secs_f64()
+        );
+        return screen.plain(&screen.dim(&said));
+    }
+    Err(Failure::run(
+        "the devices don't agree, or something was seen that the contract doesn't allow: see above",
+    ))
+}
+
+async fn play(screen: &Screen, stage: &Stage, begun: Instant) -> Result<bool, Failure> {
+    let mut day = Day::new(screen, stage)?;
+    screen.plain("")?;
+    screen.plain(&format!("  {}", screen.bold(&format!("Keepstep: {}", day.title()))))?;
+    screen.legend()?;
+    let played = tokio::select! {
+        played = day.play() => played,
+        _ = tokio::signal::ctrl_c() => Err(Failure::run("interrupted")),
+    };
+    let agree = match played {
+        Ok(()) => summary::tell(&day, begun.elapsed()).await,
+        Err(failure) => Err(failure),
+    };
+    if stage.ground != Ground::Embedded {
+        let left = screen.during("the demo's devices are ended", day.tidy()).await;
+        if left > 0 {
+            let said =
+                format!("{left} of the demo's devices couldn't be ended: look at the channels of nsqd");
+            screen.note("left", &said, serde_json::json!({"devices": left}))?;
+        }
+    }
+    agree
+}

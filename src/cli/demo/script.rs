@@ -1,0 +1,154 @@
+//! The conversation: a file of the repository, part by part.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    cast::{Person, Room},
+    text,
+};
+use crate::cli::Failure;
+
+const FILE: &str = include_str!("conversation.json");
+
+/// What is said, by whom and when.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// Of the story.
+    pub title: String,
+    #[serde(rename = "about")]
+    _about: String,
+    parts: BTreeMap<String, Vec<Line>>,
+}
+
+/// One message.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// The story's clock: `09:02`, or `Wed 09:02` for the days before.
+    pub at: String,
+    /// Who says it.
+    pub by: Person,
+    /// Where.
+    #[serde(rename = "in")]
+    pub room: Room,
+    /// In which language, when it is in one.
+    pub lang: Option<String>,
+    /// `text`, `media` or the application's own.
+    pub kind: String,
+    content: Option<Value>,
+    media: Option<Value>,
+    memo: Option<String>,
+    meta: Option<Value>,
+}
+
+impl Script {
+    /// The file, read.
+    ///
+    /// # Errors
+    /// When the file in the repository is broken, which a test would have seen.
+    pub fn load() -> Result<Self, Failure> {
+        serde_json::from_str(FILE)
+            .map_err(|error| Failure::run(format!("src/cli/demo/conversation.json can't be read: {error}")))
+    }
+
+    /// The lines of one part; none when there is no such part.
+    #[must_use]
+    pub fn part(&self, name: &str) -> &[Line] {
+        self.parts.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Line {
+    /// The `send` frame, without its `id`.
+    #[must_use]
+    pub fn frame(&self, chat: &str, key: &str) -> Value {
+        let mut frame = json!({"type": "send", "chat": chat, "key": key, "kind": self.kind});
+        let given = [("content", &self.content), ("media", &self.media), ("meta", &self.meta)];
+        for (name, value) in given {
+            if let Some(value) = value {
+                frame[name] = value.clone();
+            }
+        }
+        if let Some(memo) = &self.memo {
+            frame["memo"] = json!(memo);
+        }
+        frame
+    }
+
+    /// As a chat window would show it in one line.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let content = self.content.as_ref();
+        let field = |value: Option<&Value>, name: &str| {
+            value.and_then(|value| value.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let said = content.and_then(Value::as_str).unwrap_or_default();
+        let shown = match self.kind.as_str() {
+            "media" => {
+                let media = self.media.as_ref();
+                let size = media.and_then(|media| media.get("size")).and_then(Value::as_u64).unwrap_or(0);
+                let sign = match field(media, "mime").split('/').next() {
+                    Some("image") => "🖼️",
+                    Some("audio") => "🎤",
+                    _ => "📎",
+                };
+                format!("{sign} {} ({}) {said}", field(media, "name"), bytes(size))
+            }
+            "x.payment" => {
+                let memo = self.memo.as_deref().unwrap_or_default();
+                format!("💶 {} {}: {memo}", field(content, "amount"), field(content, "currency"))
+            }
+            "x.location" => format!("📍 {}", field(content, "label")),
+            _ => said.replace("```python\n", "⌨️ ").replace("```", ""),
+        };
+        text::one_line(&shown)
+    }
+
+    /// What it is an example of: its language or its kind.
+    #[must_use]
+    pub fn sort(&self) -> &str {
+        self.lang.as_deref().unwrap_or(&self.kind)
+    }
+}
+
+fn bytes(size: u64) -> String {
+    if size >= 1_000_000 {
+        format!("{}.{} MB", size / 1_000_000, size / 100_000 % 10)
+    } else {
+        format!("{} KB", size / 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_conversation_is_what_the_day_needs() {
+        let script = Script::load().unwrap();
+        let direct = script.part("past").iter().filter(|line| line.room == Room::Direct).count();
+        assert!(direct > 100, "a bootstrap of more than one page of any size: {direct}");
+        let languages: BTreeSet<&str> =
+            script.part("past").iter().filter_map(|line| line.lang.as_deref()).collect();
+        assert!(languages.len() >= 12, "{languages:?}");
+        for part in [
+            "morning", "back", "live", "unread", "airplane", "landed", "unacked", "cut", "after", "evening",
+            "night",
+        ] {
+            let lines = script.part(part);
+            assert!(!lines.is_empty(), "{part}");
+            assert!(lines.is_sorted_by_key(|line| &line.at), "{part} goes back in time");
+        }
+        for line in script.parts.values().flatten() {
+            let frame = line.frame("c", "k");
+            assert_eq!(line.kind == "media", frame.get("media").is_some(), "{frame}");
+            assert!(!line.shown().is_empty() && !line.shown().contains('\n'));
+        }
+    }
+}
