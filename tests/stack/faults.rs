@@ -264,7 +264,8 @@ async fn a_termination_waits_for_an_nsqd_that_is_down() {
 async fn an_nsqd_that_is_down_at_the_start_heals() {
     let (redis, mut nsqd) = (Redis::start().await, Nsqd::start(None).await);
     let address = nsqd.http();
-    let config = EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_NSQD", format!("{address}?tcp={}", nsqd.tcp()));
+    let config =
+        EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_NSQD", format!("{address}?tcp={}", nsqd.tcp()));
     nsqd.kill9();
     // `start` waits for /healthz: it is alive.
     let edge = Edge::start(config).await;

@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::frame::{Frame, coding::{Data, OpCode}};
+use tokio_tungstenite::tungstenite::protocol::frame::{
+    Frame,
+    coding::{Data, OpCode},
+};
 
 use super::client::Socket;
-use super::{Deployment, World};
 use super::user::User;
 use super::world::Setup;
+use super::{Deployment, World};
 
 /// A phone on a bare socket, in a chat that has three messages, all acknowledged and none read.
 struct Target {
@@ -78,7 +81,8 @@ impl Target {
 pub async fn what_is_no_good_json_is_refused_and_changes_nothing(on: Deployment) {
     let mut target = Target::set_up(Target::patient(on)).await;
     let deep_array = "[".repeat(60_000) + &"]".repeat(60_000);
-    let deep_object = format!(r#"{{"type":"ping","x":{}1{}}}"#, r#"{"a":"#.repeat(20_000), "}".repeat(20_000));
+    let deep_object =
+        format!(r#"{{"type":"ping","x":{}1{}}}"#, r#"{"a":"#.repeat(20_000), "}".repeat(20_000));
     let deep_content = format!(
         r#"{{"type":"send","id":1,"chat":"CHAT","key":"KEY","kind":"x.deep","content":{}{}}}"#,
         "[".repeat(60_000),
@@ -99,15 +103,27 @@ pub async fn what_is_no_good_json_is_refused_and_changes_nothing(on: Deployment)
             ("a raw control character", "{\"type\":\"pi\u{1}ng\"}", "bad_json"),
             ("a BOM", "\u{feff}{\"type\":\"ping\"}", "bad_json"),
             ("a lone surrogate", r#"{"type":"typing","chat":"\ud800"}"#, "bad_json|bad_field"),
-            ("a lone surrogate in a content", r#"{"type":"send","id":1,"chat":"CHAT","key":"KEY","kind":"text","content":"\udc00"}"#, "bad_json|bad_field"),
-            ("a lone surrogate in an application's content", r#"{"type":"send","id":1,"chat":"CHAT","key":"KEY","kind":"x.a","content":"\udc00"}"#, "bad_json|bad_field"),
+            (
+                "a lone surrogate in a content",
+                r#"{"type":"send","id":1,"chat":"CHAT","key":"KEY","kind":"text","content":"\udc00"}"#,
+                "bad_json|bad_field",
+            ),
+            (
+                "a lone surrogate in an application's content",
+                r#"{"type":"send","id":1,"chat":"CHAT","key":"KEY","kind":"x.a","content":"\udc00"}"#,
+                "bad_json|bad_field",
+            ),
             ("deep arrays", &deep_array, "bad_json|bad_frame"),
             ("deep objects", &deep_object, "bad_json|bad_field"),
             ("deep content", &deep_content, "bad_json|bad_field"),
             ("an array", "[]", "bad_frame"),
             ("an array of frames", r#"[{"type":"ping"}]"#, "bad_frame"),
             ("an array of a frame's values", r#"["ping",1]"#, "bad_frame"),
-            ("an array of a send's values", r#"["send",1,"CHAT","KEY","text","x",null,null,null]"#, "bad_frame"),
+            (
+                "an array of a send's values",
+                r#"["send",1,"CHAT","KEY","text","x",null,null,null]"#,
+                "bad_frame",
+            ),
             ("a string", r#""ping""#, "bad_frame"),
             ("a number", "1", "bad_frame"),
             ("null", "null", "bad_frame"),
@@ -225,9 +241,7 @@ pub async fn content_has_64_kib_and_not_a_byte_more(on: Deployment) {
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
     let chat = alice.direct(&bob).await;
-    let send = |content: &str| {
-        json!({ "type": "send", "chat": chat, "key": uuid::Uuid::new_v4(), "kind": "text", "content": content })
-    };
+    let send = |content: &str| json!({ "type": "send", "chat": chat, "key": uuid::Uuid::new_v4(), "kind": "text", "content": content });
     let (most, wide) = ("x".repeat(65_536), "ä".repeat(32_768));
     phone.is_refused(send(&format!("{most}y")), "too_large").await;
     phone.is_refused(send(&format!("{wide}y")), "too_large").await;
@@ -295,7 +309,8 @@ pub async fn frames_that_are_no_frames_close_the_socket(on: Deployment) {
     let mut socket = open().await;
     socket.send_message(Message::binary(b"{\"type\":\"ping\"}".to_vec())).await.expect("a binary frame");
     assert_eq!(socket.frame().await["error"]["code"], "bad_frame");
-    let pieces = [(Data::Text, "{\"type\":", false), (Data::Continue, "", false), (Data::Continue, "\"ping\"}", true)];
+    let pieces =
+        [(Data::Text, "{\"type\":", false), (Data::Continue, "", false), (Data::Continue, "\"ping\"}", true)];
     for (data, text, last) in pieces {
         let piece = Frame::message(text.as_bytes().to_vec(), OpCode::Data(data), last);
         socket.send_message(Message::Frame(piece)).await.expect("a piece");

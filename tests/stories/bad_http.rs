@@ -26,12 +26,32 @@ pub async fn bad_bodies_are_refused_with_their_code(on: Deployment) {
         ("/v1/devices", r#"{"kind":"main","name":"n"}"#.to_owned(), "400 bad_field"),
         ("/v1/devices", r#"{"kind":"tablet","name":"n","platform":"p"}"#.to_owned(), "400 bad_field"),
         ("/v1/devices", r#"{"kind":"main","name":7,"platform":"p"}"#.to_owned(), "400 bad_field"),
-        ("/v1/devices", r#"{"kind":"main","name":"n","platform":"p","user":"bob"}"#.to_owned(), "400 bad_field"),
-        ("/v1/devices", r#"{"kind":"main","name":"n","name":"n","platform":"p"}"#.to_owned(), "400 bad_field"),
+        (
+            "/v1/devices",
+            r#"{"kind":"main","name":"n","platform":"p","user":"bob"}"#.to_owned(),
+            "400 bad_field",
+        ),
+        (
+            "/v1/devices",
+            r#"{"kind":"main","name":"n","name":"n","platform":"p"}"#.to_owned(),
+            "400 bad_field",
+        ),
         ("/v1/devices", r#"{"kind":"main","name":"n","platform":"p","id":"1"}"#.to_owned(), "400 bad_field"),
-        ("/v1/devices", r#"{"kind":"main","name":"n","platform":"p","id":"{a}*"}"#.to_owned(), "400 bad_field"),
-        ("/v1/devices", format!(r#"{{"kind":"main","name":"{}","platform":"p"}}"#, "n".repeat(5_000)), "413 too_large|400 bad_field"),
-        ("/v1/devices", format!(r#"{{"kind":"main","name":"{}","platform":"p"}}"#, "n".repeat(300_000)), "413 too_large"),
+        (
+            "/v1/devices",
+            r#"{"kind":"main","name":"n","platform":"p","id":"{a}*"}"#.to_owned(),
+            "400 bad_field",
+        ),
+        (
+            "/v1/devices",
+            format!(r#"{{"kind":"main","name":"{}","platform":"p"}}"#, "n".repeat(5_000)),
+            "413 too_large|400 bad_field",
+        ),
+        (
+            "/v1/devices",
+            format!(r#"{{"kind":"main","name":"{}","platform":"p"}}"#, "n".repeat(300_000)),
+            "413 too_large",
+        ),
         ("/v1/chats", r#"{"kind":"group","name":"n","secret":1}"#.to_owned(), "400 bad_field"),
         ("/v1/chats", r#"{"kind":"group","name":"n","id":"c.0#ephemeral"}"#.to_owned(), "400 bad_field"),
         ("/v1/chats/join", r#"{"password":"p"}"#.to_owned(), "400 bad_field"),
@@ -45,7 +65,11 @@ pub async fn bad_bodies_are_refused_with_their_code(on: Deployment) {
         let start: String = body.chars().take(100).collect();
         let answer = alice.api(0).call("POST", path, Some(body)).await;
         let got = format!("{} {}", answer.status, answer.body["code"].as_str().unwrap_or_default());
-        assert!(expected.split('|').any(|one| one == got), "{path} {start}: {expected}, but {got}: {}", answer.text);
+        assert!(
+            expected.split('|').any(|one| one == got),
+            "{path} {start}: {expected}, but {got}: {}",
+            answer.text
+        );
         assert!(answer.head.contains("application/problem+json"), "{path} {start}: {}", answer.head);
     }
     // Not UTF-8.
@@ -94,7 +118,9 @@ pub async fn bad_paths_are_not_found(on: Deployment) {
         assert!([400, 404, 405].contains(&answer.status), "{path}: {} {}", answer.status, answer.text);
         assert!(!answer.head.contains("x-evil"), "{path}: {}", answer.head);
     }
-    for (method, path) in [("PUT", "/v1/devices"), ("DELETE", "/v1/chats"), ("PATCH", "/v1/offsets"), ("TRACE", "/v1/chats")] {
+    for (method, path) in
+        [("PUT", "/v1/devices"), ("DELETE", "/v1/chats"), ("PATCH", "/v1/offsets"), ("TRACE", "/v1/chats")]
+    {
         let answer = alice.api(0).call(method, path, None).await;
         assert!([404, 405].contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.text);
     }
@@ -113,7 +139,10 @@ pub async fn requests_that_are_no_http_do_not_hurt(on: Deployment) {
     let alice = world.user("alice");
     let edge = world.addresses()[0].clone();
     let huge = format!("GET /v1/chats HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(200_000));
-    let token = format!("GET /v1/chats HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n", "x".repeat(9_000));
+    let token = format!(
+        "GET /v1/chats HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        "x".repeat(9_000)
+    );
     let rows: [(&str, &[u8], &[u16]); 7] = [
         ("no HTTP", b"hello\r\n\r\n", &[400]),
         ("zeroes", &[0; 64], &[400]),
@@ -126,8 +155,12 @@ pub async fn requests_that_are_no_http_do_not_hurt(on: Deployment) {
     for (what, bytes, expected) in rows {
         // A closed connection is an answer to what isn't HTTP; hanging isn't.
         match raw_http(&edge, bytes).await {
-            Ok(answer) => assert!(expected.contains(&answer.status), "{what}: {} {}", answer.status, answer.text),
-            Err(closed) => assert_ne!(closed.kind(), std::io::ErrorKind::ConnectionRefused, "{what}: {closed}"),
+            Ok(answer) => {
+                assert!(expected.contains(&answer.status), "{what}: {} {}", answer.status, answer.text)
+            }
+            Err(closed) => {
+                assert_ne!(closed.kind(), std::io::ErrorKind::ConnectionRefused, "{what}: {closed}")
+            }
         }
     }
     let healthy = alice.api(0).get("/v1/chats").await.with(200);

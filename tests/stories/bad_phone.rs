@@ -69,7 +69,8 @@ pub async fn a_phone_that_lies_is_found_out(on: Deployment) {
 
 fn honest(phone: &Device, request: &Value, chat: &str, seqs: std::ops::RangeInclusive<u64>) -> Value {
     let memory = phone.memory();
-    let messages: Vec<Value> = memory.chat(chat).unwrap().messages.range(seqs).map(|(_, one)| one.clone()).collect();
+    let messages: Vec<Value> =
+        memory.chat(chat).unwrap().messages.range(seqs).map(|(_, one)| one.clone()).collect();
     json!({ "type": "history_page", "request": request["request"], "messages": messages, "more": true })
 }
 

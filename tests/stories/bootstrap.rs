@@ -75,7 +75,8 @@ pub async fn items_are_relayed_as_they_are(on: Deployment) {
     let (page, more) = web.borrows(&chat, Some(4), 2).await.expect("a page");
     assert_eq!((seqs(&page), more), (vec![2, 3], true));
     for item in page {
-        let mut expected = phone.memory().chat(&chat).unwrap().messages[&item["seq"].as_u64().unwrap()].clone();
+        let mut expected =
+            phone.memory().chat(&chat).unwrap().messages[&item["seq"].as_u64().unwrap()].clone();
         expected["x_starred"] = json!({ "since": [1, 2.5, "\u{0}ä"] });
         assert_eq!(item, expected);
     }
@@ -103,7 +104,8 @@ pub async fn without_its_phone_a_web_session_is_turned_away(on: Deployment) {
         loop {
             let devices = alice.api(1).get("/v1/devices").await.ok();
             let items = devices["items"].as_array().expect("a list").clone();
-            let phones = items.into_iter().find(|device| device["id"] == phone.id).expect("the phone is listed");
+            let phones =
+                items.into_iter().find(|device| device["id"] == phone.id).expect("the phone is listed");
             if phones["online"] == false {
                 return phones;
             }

@@ -19,11 +19,15 @@ pub async fn everyone_gets_150_messages_in_the_same_order(on: Deployment) {
         device.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
     }
 
-    let (mut sent, theirs) = tokio::join!(phone.says_many(&chat, "alice", 75), bobs.says_many(&chat, "bob", 75));
+    let (mut sent, theirs) =
+        tokio::join!(phone.says_many(&chat, "alice", 75), bobs.says_many(&chat, "bob", 75));
     assert!(sent.is_sorted_by_key(|sent| sent.seq) && theirs.is_sorted_by_key(|sent| sent.seq));
     sent.extend(theirs);
     sent.sort_by_key(|sent| sent.seq);
-    assert!(sent.iter().map(|sent| sent.seq).eq(1..=150), "each message has its own number, and there is no hole");
+    assert!(
+        sent.iter().map(|sent| sent.seq).eq(1..=150),
+        "each message has its own number, and there is no hole"
+    );
 
     for device in [&phone, &web, &bobs] {
         device.hears(&chat, 150).await;

@@ -196,7 +196,10 @@ impl Device {
                         return found;
                     }
                     if let Some(closed) = &memory.closed {
-                        panic!("{} ({}) was closed with {closed:?} while it waited for: {what}", self.id, self.kind);
+                        panic!(
+                            "{} ({}) was closed with {closed:?} while it waited for: {what}",
+                            self.id, self.kind
+                        );
                     }
                 }
                 changed.await;
@@ -205,7 +208,12 @@ impl Device {
         match tokio::time::timeout(PATIENCE, wait).await {
             Ok(found) => found,
             Err(_) => {
-                panic!("{} ({}) waited in vain for: {what}\n{:#?}", self.id, self.kind, self.memory().summary())
+                panic!(
+                    "{} ({}) waited in vain for: {what}\n{:#?}",
+                    self.id,
+                    self.kind,
+                    self.memory().summary()
+                )
             }
         }
     }
@@ -262,7 +270,8 @@ impl Device {
         let mut asked = Vec::new();
         for n in 1..=count {
             let (key, content) = (uuid::Uuid::new_v4().to_string(), format!("{what} {n}"));
-            let frame = json!({ "type": "send", "chat": chat, "key": key, "kind": "text", "content": content });
+            let frame =
+                json!({ "type": "send", "chat": chat, "key": key, "kind": "text", "content": content });
             asked.push((self.asks(frame), key));
         }
         let mut all = Vec::new();
@@ -281,7 +290,8 @@ impl Device {
 
     /// Acknowledges up to this seq and waits until that is durable.
     pub async fn acks(&self, chat: &str, seq: u64) {
-        let ok = self.requests(json!({ "type": "ack", "chat": chat, "seq": seq })).await.expect("an ack is taken");
+        let ok =
+            self.requests(json!({ "type": "ack", "chat": chat, "seq": seq })).await.expect("an ack is taken");
         assert_eq!(ok, json!({ "seq": seq }));
         self.memory().chat_mut(chat).confirmed = seq;
     }
@@ -293,7 +303,12 @@ impl Device {
     }
 
     /// Asks the phone for a page: its messages, and whether there are more.
-    pub async fn borrows(&self, chat: &str, before: Option<u64>, limit: u64) -> Result<(Vec<Value>, bool), Value> {
+    pub async fn borrows(
+        &self,
+        chat: &str,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<(Vec<Value>, bool), Value> {
         let mut frame = json!({ "type": "history", "chat": chat, "limit": limit });
         if let Some(before) = before {
             frame["before"] = before.into();

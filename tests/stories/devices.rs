@@ -95,7 +95,8 @@ pub async fn another_phone_replaces_the_first(on: Deployment) {
     for edge in world.addresses().iter() {
         assert_eq!(Socket::open(edge, &old.token).await.refused().await.0, 4403);
     }
-    let mains: Vec<Value> = listed(&alice, 0).await.into_iter().filter(|device| device["kind"] == "main").collect();
+    let mains: Vec<Value> =
+        listed(&alice, 0).await.into_iter().filter(|device| device["kind"] == "main").collect();
     assert_eq!(mains.iter().map(id).collect::<Vec<_>>(), [phone.id.clone()]);
     // Its id is never used again.
     let again = json!({ "kind": "main", "name": "n", "platform": "p", "id": old.id, "replace": true });
@@ -113,7 +114,10 @@ pub async fn devices_are_listed_as_they_are(on: Deployment) {
         assert_eq!(items.len(), 2, "{devices}");
         let main = items.iter().find(|device| device["id"] == phone.id).unwrap();
         assert_eq!((&main["kind"], &main["online"], &main["edge"]), (&json!("main"), &json!(true), &edge));
-        assert_eq!((&main["name"], &main["platform"]), (&json!(format!("{}'s main", alice.name)), &json!("tests")));
+        assert_eq!(
+            (&main["name"], &main["platform"]),
+            (&json!(format!("{}'s main", alice.name)), &json!("tests"))
+        );
         let (created, seen) = (main["created"].as_u64().unwrap(), main["last_seen"].as_u64().unwrap());
         assert!(created > 1_700_000_000_000 && seen >= created, "{main}");
         let sub = items.iter().find(|device| device["id"] == web.id).unwrap();

@@ -31,7 +31,10 @@ pub async fn a_stop_is_orderly(on: Deployment) {
     bobs.acks(&chat, 8).await;
     // Nobody new is let in: not at all, or with a reason to go elsewhere.
     let address = world.addresses()[0].clone();
-    if let Ok(mut late) = Socket::handshake(&address, "/v1/socket", &[("Authorization", &format!("Bearer {}", alice.token))]).await {
+    if let Ok(mut late) =
+        Socket::handshake(&address, "/v1/socket", &[("Authorization", &format!("Bearer {}", alice.token))])
+            .await
+    {
         let (code, _) = late.closed().await;
         assert!([4300, 4401].contains(&code), "{code}");
     }

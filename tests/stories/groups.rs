@@ -59,7 +59,11 @@ pub async fn a_public_group_is_found_by_its_name(on: Deployment) {
     joins(&carol, &plaza, None).await.ok();
     assert_eq!(carol.api(0).get(&format!("/v1/chats/{plaza}")).await.ok()["id"], json!(plaza));
     carol.api(0).post("/v1/chats/join", json!({ "name": "no such name" })).await.problem(404, "not_found");
-    alice.api(0).post("/v1/chats", json!({ "kind": "group", "public": true })).await.problem(400, "bad_field");
+    alice
+        .api(0)
+        .post("/v1/chats", json!({ "kind": "group", "public": true }))
+        .await
+        .problem(400, "bad_field");
 }
 
 pub async fn a_private_group_is_not_there_for_others(on: Deployment) {
@@ -135,7 +139,10 @@ pub async fn who_is_removed_needs_an_invitation(on: Deployment) {
     phone.gets(json!({ "type": "chat", "event": "member_left", "chat": club, "user": bob.name })).await;
     // The password doesn't help any more.
     joins(&bob, &club, Some("sesame")).await.problem(404, "not_found");
-    bob.api(0).post("/v1/chats/join", json!({ "name": "club", "password": "sesame" })).await.problem(404, "not_found");
+    bob.api(0)
+        .post("/v1/chats/join", json!({ "name": "club", "password": "sesame" }))
+        .await
+        .problem(404, "not_found");
     phone.says(&club, "without Bob").await;
     alice.invites(&club, &bob).await;
     let joined = bobs.gets(json!({ "type": "chat", "event": "joined", "chat": club })).await;

@@ -54,7 +54,8 @@ pub async fn a_device_that_is_silent_is_closed(on: Deployment) {
 }
 
 pub async fn a_device_that_never_reads_is_closed(on: Deployment) {
-    let world = on.with("KEEPSTEP_WRITE_TIMEOUT", "500ms").with("KEEPSTEP_UNACKED_WINDOW", "1024").start().await;
+    let world =
+        on.with("KEEPSTEP_WRITE_TIMEOUT", "500ms").with("KEEPSTEP_UNACKED_WINDOW", "1024").start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
     let chat = alice.direct(&bob).await;
@@ -112,7 +113,10 @@ pub async fn too_many_frames_are_slowed_and_then_refused(on: Deployment) {
         phone.requests(json!({ "type": "ping" })).await.expect("a ping isn't counted");
     }
     for _ in 0..100 {
-        phone.requests(json!({ "type": "ack", "chat": chat, "seq": taken })).await.expect("an ack isn't counted");
+        phone
+            .requests(json!({ "type": "ack", "chat": chat, "seq": taken }))
+            .await
+            .expect("an ack isn't counted");
     }
     // After a while it may again.
     let again = || async { phone.requests(frame(0)).await.is_ok().then_some(()) };
@@ -143,7 +147,6 @@ pub async fn the_window_holds_back_and_loses_nothing(on: Deployment) {
     bobs.acks(&chat, 55).await;
 }
 
-
 /// A client that never says a word after its handshake: no pong, no close. Nor does it read before it is asked to.
 struct Mute(TcpStream);
 
@@ -167,7 +170,8 @@ impl Mute {
     /// Reads everything, up to the close frame; its code.
     async fn close_code(mut self) -> u16 {
         loop {
-            let (first, length) = soon("a frame", async { (self.0.read_u8().await, self.0.read_u8().await) }).await;
+            let (first, length) =
+                soon("a frame", async { (self.0.read_u8().await, self.0.read_u8().await) }).await;
             let length = match length.expect("a close frame before the end") {
                 126 => u64::from(self.0.read_u16().await.expect("a length")),
                 127 => self.0.read_u64().await.expect("a length"),

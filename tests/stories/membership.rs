@@ -58,7 +58,9 @@ pub async fn a_chat_that_begins_now_works_on_the_open_socket(on: Deployment) {
     let joined = bobs.gets(json!({ "type": "chat", "event": "joined", "chat": group })).await;
     assert_eq!((&joined["entry"]["from"], &joined["entry"]["cursor"]), (&json!(4), &json!(4)));
     for device in [&phone, &web] {
-        device.gets(json!({ "type": "chat", "event": "member_joined", "chat": group, "user": bob.name })).await;
+        device
+            .gets(json!({ "type": "chat", "event": "member_joined", "chat": group, "user": bob.name }))
+            .await;
     }
     bobs.says(&group, "here I am").await;
     phone.says(&group, "welcome").await;
@@ -92,7 +94,8 @@ pub async fn who_leaves_gets_nothing_more(on: Deployment) {
     }
     phone.gets(json!({ "type": "chat", "event": "member_left", "chat": group, "user": bob.name })).await;
     // It isn't there any more, in any way.
-    let send = json!({ "type": "send", "chat": group, "key": uuid::Uuid::new_v4(), "kind": "text", "content": "?" });
+    let send =
+        json!({ "type": "send", "chat": group, "key": uuid::Uuid::new_v4(), "kind": "text", "content": "?" });
     bobs.is_refused(send, "not_found").await;
     bobs.is_refused(json!({ "type": "ack", "chat": group, "seq": 5 }), "not_found").await;
     bobs.is_refused(json!({ "type": "read", "chat": group, "seq": 5 }), "not_found").await;
@@ -102,7 +105,8 @@ pub async fn who_leaves_gets_nothing_more(on: Deployment) {
     bob.api(0).post(&format!("/v1/chats/{group}/leave"), json!({})).await.problem(404, "not_found");
     assert_eq!(bob.api(1).get("/v1/offsets").await.ok(), json!({}));
     for device in [&bobs.id, &bobs_web.id] {
-        wait_until("no queue", PATIENCE, || async { world.traces(device).await.is_empty().then_some(()) }).await;
+        wait_until("no queue", PATIENCE, || async { world.traces(device).await.is_empty().then_some(()) })
+            .await;
     }
     // Alice's go on.
     phone.hears(&group, 105).await;
@@ -147,7 +151,8 @@ pub async fn who_comes_back_sees_nothing_from_before(on: Deployment) {
     // Nor by asking for it.
     for api in [bobs_web.api(), bobs.api()] {
         let page = api.get(&format!("/v1/chats/{group}/messages?before=15&limit=100")).await.ok();
-        let seqs: Vec<u64> = page["items"].as_array().unwrap().iter().map(|one| one["seq"].as_u64().unwrap()).collect();
+        let seqs: Vec<u64> =
+            page["items"].as_array().unwrap().iter().map(|one| one["seq"].as_u64().unwrap()).collect();
         assert_eq!((seqs, &page["more"]), (vec![13, 14], &json!(false)));
         let page = api.get(&format!("/v1/chats/{group}/messages?before=13")).await.ok();
         assert_eq!((&page["items"], &page["more"]), (&json!([]), &json!(false)));
@@ -164,7 +169,9 @@ pub async fn chats_are_listed_as_they_are(on: Deployment) {
     phone.reads(&group, 2).await;
     for api in [alice.api(0), alice.api(1), phone.api()] {
         let chat = soon("the chat", api.get(&format!("/v1/chats/{group}"))).await.with(200);
-        for (name, value) in json!({ "id": group, "kind": "group", "name": "us", "head": 3, "read": 2 }).as_object().unwrap() {
+        for (name, value) in
+            json!({ "id": group, "kind": "group", "name": "us", "head": 3, "read": 2 }).as_object().unwrap()
+        {
             assert_eq!(chat[name], *value, "{name} of {chat}");
         }
         assert!(chat.get("members").is_some(), "{chat}");
@@ -174,9 +181,12 @@ pub async fn chats_are_listed_as_they_are(on: Deployment) {
         let mut expected = vec![direct.clone(), group.clone()];
         (ids.sort(), expected.sort());
         assert_eq!(ids, expected);
-        assert!(!chats.to_string().contains("argon") && items.iter().all(|chat| !chat["password"].is_string()));
+        assert!(
+            !chats.to_string().contains("argon") && items.iter().all(|chat| !chat["password"].is_string())
+        );
         let first = api.get("/v1/chats?limit=1").await.with(200);
-        let rest = api.get(&format!("/v1/chats?limit=1&after={}", first["next"].as_str().unwrap())).await.with(200);
+        let rest =
+            api.get(&format!("/v1/chats?limit=1&after={}", first["next"].as_str().unwrap())).await.with(200);
         assert_ne!(id(&first["items"][0]), id(&rest["items"][0]));
     }
     assert_eq!(bob.api(0).get(&format!("/v1/chats/{direct}")).await.ok()["id"], json!(direct));
@@ -185,7 +195,10 @@ pub async fn chats_are_listed_as_they_are(on: Deployment) {
     for chat in [group.clone(), none.to_string()] {
         bob.api(0).get(&format!("/v1/chats/{chat}")).await.problem(404, "not_found");
     }
-    assert_eq!(alice.api(0).get(&format!("/v1/chats/{}", group.to_uppercase())).await.ok()["id"], json!(group));
+    assert_eq!(
+        alice.api(0).get(&format!("/v1/chats/{}", group.to_uppercase())).await.ok()["id"],
+        json!(group)
+    );
 }
 
 pub async fn messages_are_paged_newest_first(on: Deployment) {
@@ -224,6 +237,10 @@ pub async fn messages_are_paged_newest_first(on: Deployment) {
     for bad in ["limit=0", "limit=1000000000", "before=-1", "before=x", "limit=", "before=9007199254740992"] {
         let answer = phone.api().get(&format!("/v1/chats/{chat}/messages?{bad}")).await;
         assert_eq!(answer.status, 400, "{bad}: {}", answer.text);
-        assert!(matches!(answer.body["code"].as_str(), Some("bad_range" | "bad_field")), "{bad}: {}", answer.text);
+        assert!(
+            matches!(answer.body["code"].as_str(), Some("bad_range" | "bad_field")),
+            "{bad}: {}",
+            answer.text
+        );
     }
 }

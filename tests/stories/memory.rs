@@ -31,7 +31,10 @@ pub struct Chat {
 impl Chat {
     /// The contents of a stretch of messages.
     pub fn contents(&self, seqs: std::ops::RangeInclusive<u64>) -> Vec<&str> {
-        self.messages.range(seqs).map(|(_, message)| message["content"].as_str().unwrap_or_default()).collect()
+        self.messages
+            .range(seqs)
+            .map(|(_, message)| message["content"].as_str().unwrap_or_default())
+            .collect()
     }
 }
 
@@ -83,18 +86,7 @@ pub struct Memory {
 const FIELDS: [(&str, &[&str]); 12] = [
     (
         "welcome",
-        &[
-            "protocol",
-            "user",
-            "device",
-            "kind",
-            "session",
-            "edge",
-            "heartbeat_s",
-            "limits",
-            "main",
-            "chats",
-        ],
+        &["protocol", "user", "device", "kind", "session", "edge", "heartbeat_s", "limits", "main", "chats"],
     ),
     ("message", &["chat", "seq", "key", "from", "device", "at", "kind"]),
     ("reply", &["id"]),
@@ -172,7 +164,8 @@ impl Memory {
     /// Takes the first frame with these fields out of the inbox.
     pub fn take(&mut self, fields: &Value) -> Option<Value> {
         let wanted = fields.as_object().expect("fields are an object");
-        let at = self.inbox.iter().position(|frame| wanted.iter().all(|(name, value)| frame[name] == *value))?;
+        let at =
+            self.inbox.iter().position(|frame| wanted.iter().all(|(name, value)| frame[name] == *value))?;
         Some(self.inbox.remove(at))
     }
 
@@ -230,7 +223,10 @@ impl Memory {
                 let chat = self.known(&frame)?;
                 // It may say what a reply has said already, but nothing older.
                 if own || seq <= chat.told || seq < chat.read {
-                    return Err(format!("an offset that fell or is no news: {} was known, own: {own}", chat.read));
+                    return Err(format!(
+                        "an offset that fell or is no news: {} was known, own: {own}",
+                        chat.read
+                    ));
                 }
                 (chat.read, chat.told) = (seq, seq);
                 self.inbox.push(frame);
@@ -280,7 +276,8 @@ impl Memory {
 
     fn entry(&mut self, entry: &Value, again: bool) -> Result<(), String> {
         let number = |name: &str| entry[name].as_u64().ok_or_else(|| format!("no {name} in an entry"));
-        let (from, cursor, head, read) = (number("from")?, number("cursor")?, number("head")?, number("read")?);
+        let (from, cursor, head, read) =
+            (number("from")?, number("cursor")?, number("head")?, number("read")?);
         let id = entry["id"].as_str().ok_or("no id in an entry")?;
         if entry.get("name").is_none() || !matches!(entry["kind"].as_str(), Some("direct" | "group")) {
             return Err("an entry has a kind and a name".to_owned());
@@ -326,8 +323,10 @@ impl Memory {
     /// The honest answer to a `history_request`.
     fn page(&self, request: &Value) -> Value {
         let before = request["before"].as_u64().unwrap_or_default();
-        let limit = request["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok()).unwrap_or_default();
-        let messages = self.chats.get(request["chat"].as_str().unwrap_or_default()).map(|chat| &chat.messages);
+        let limit =
+            request["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok()).unwrap_or_default();
+        let messages =
+            self.chats.get(request["chat"].as_str().unwrap_or_default()).map(|chat| &chat.messages);
         let below: Vec<&Value> =
             messages.map(|all| all.range(..before).map(|(_, one)| one).collect()).unwrap_or_default();
         let page = &below[below.len().saturating_sub(limit)..];
@@ -347,7 +346,9 @@ impl Memory {
         let chats: Vec<Value> = self
             .chats
             .iter()
-            .map(|(id, chat)| json!({ "id": id, "from": chat.from, "cursor": chat.cursor, "last": chat.last }))
+            .map(
+                |(id, chat)| json!({ "id": id, "from": chat.from, "cursor": chat.cursor, "last": chat.last }),
+            )
             .collect();
         json!({ "inbox": self.inbox, "closed": self.closed, "lost": self.lost, "chats": chats, "faults": self.faults })
     }

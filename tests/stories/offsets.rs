@@ -44,7 +44,9 @@ pub async fn offsets_of_two_devices_are_one_maximum(on: Deployment) {
     phone.hears(&chat, 200).await;
 
     // Both jump about; each call is noted with its beginning and its end.
-    let jumps = |device: &'static str, start: u64, step: u64| (0..60).map(move |n| (device, (start + n * step) % 199 + 1));
+    let jumps = |device: &'static str, start: u64, step: u64| {
+        (0..60).map(move |n| (device, (start + n * step) % 199 + 1))
+    };
     let run = async |jumps: Vec<(&'static str, u64)>| {
         let mut calls = Vec::new();
         for (name, asked) in jumps {
@@ -67,7 +69,9 @@ pub async fn offsets_of_two_devices_are_one_maximum(on: Deployment) {
     // Both ends stand at the maximum; on the way nothing fell (that would be a fault of a device).
     assert_eq!((phone.reads(&chat, 1).await, web.reads(&chat, 1).await), (highest, highest));
     for device in [&phone, &web] {
-        device.until("the highest offset", |memory| (memory.chat(&chat)?.read == highest).then_some(())).await;
+        device
+            .until("the highest offset", |memory| (memory.chat(&chat)?.read == highest).then_some(()))
+            .await;
     }
 }
 

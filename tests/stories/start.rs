@@ -31,11 +31,17 @@ pub async fn a_short_secret_is_refused() {
 }
 
 pub async fn bad_addresses_and_numbers_are_refused() {
-    let both = |redis: &str, nsqd: &str| EdgeConfig::embedded().set("KEEPSTEP_REDIS_URL", redis).set("KEEPSTEP_NSQD", nsqd);
+    let both = |redis: &str, nsqd: &str| {
+        EdgeConfig::embedded().set("KEEPSTEP_REDIS_URL", redis).set("KEEPSTEP_NSQD", nsqd)
+    };
     refused(both("127.0.0.1:6379", "127.0.0.1:4151"), &["KEEPSTEP_REDIS_URL"]).await;
     refused(both("redis://127.0.0.1:6379", "127.0.0.1"), &["KEEPSTEP_NSQD"]).await;
     refused(both("redis://127.0.0.1:6379", "tcp://127.0.0.1:4150/x"), &["KEEPSTEP_NSQD"]).await;
     refused(EdgeConfig::embedded().set("KEEPSTEP_HEARTBEAT", "soon"), &["heartbeat"]).await;
     refused(EdgeConfig::embedded().set("KEEPSTEP_LEASE", "1s"), &["KEEPSTEP_LEASE"]).await;
-    refused(EdgeConfig::embedded().set("KEEPSTEP_ALLOWED_ORIGINS", "chat.example"), &["KEEPSTEP_ALLOWED_ORIGINS"]).await;
+    refused(
+        EdgeConfig::embedded().set("KEEPSTEP_ALLOWED_ORIGINS", "chat.example"),
+        &["KEEPSTEP_ALLOWED_ORIGINS"],
+    )
+    .await;
 }

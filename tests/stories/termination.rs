@@ -21,7 +21,8 @@ pub async fn whoever_may_ends_a_device_and_nothing_is_left(on: Deployment) {
 
 /// The whole of one termination, with the device connected and behind.
 async fn ended(world: &World, who: &str, by: impl Fn(&User, &Device, &Device) -> Api) {
-    let (alice, bob) = (world.user(&who.replace(' ', "-")), world.user(&format!("bob-{}", who.replace(' ', "-"))));
+    let (alice, bob) =
+        (world.user(&who.replace(' ', "-")), world.user(&format!("bob-{}", who.replace(' ', "-"))));
     let (phone, mut web, bobs) = (alice.phone(0).await, alice.web(1).await, bob.phone(1).await);
     let (chat, group) = (alice.direct(&bob).await, alice.group("us").await);
     alice.invites(&group, &bob).await;
@@ -40,7 +41,8 @@ async fn ended(world: &World, who: &str, by: impl Fn(&User, &Device, &Device) ->
     let api = by(&alice, &phone, &web);
     let path = if who == "by an admin" { "/admin/v1/devices" } else { "/v1/devices" };
     let answer = api.delete(&format!("{path}/{}", web.id)).await.with(202);
-    let termination = answer["termination"]["id"].as_str().unwrap_or_else(|| panic!("{who}: {answer}")).to_owned();
+    let termination =
+        answer["termination"]["id"].as_str().unwrap_or_else(|| panic!("{who}: {answer}")).to_owned();
     assert_eq!(web.closed().await.0, 4403, "{who}");
     phone.gets(json!({ "type": "device", "event": "terminated", "device": web.id })).await;
     // From the answer on its token is refused by every edge.
@@ -58,7 +60,10 @@ async fn ended(world: &World, who: &str, by: impl Fn(&User, &Device, &Device) ->
     }
     world.stays_without_traces(&web.id, Duration::from_secs(5)).await;
     let devices = alice.api(1).get("/v1/devices").await.ok();
-    assert!(!devices["items"].as_array().unwrap().iter().any(|device| device["id"] == web.id), "{who}: {devices}");
+    assert!(
+        !devices["items"].as_array().unwrap().iter().any(|device| device["id"] == web.id),
+        "{who}: {devices}"
+    );
     // Nobody else has lost anything, and a new device begins anew.
     bobs.says(&chat, "still there?").await;
     phone.hears(&chat, 11).await;

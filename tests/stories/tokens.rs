@@ -18,10 +18,15 @@ pub async fn a_token_may_come_in_three_ways(on: Deployment) {
         ("/v1/socket", vec![("Sec-WebSocket-Protocol", &pair)], Some("keepstep.v1")),
         (&query, vec![], None),
         (&query, vec![("Sec-WebSocket-Protocol", "keepstep.v1")], Some("keepstep.v1")),
-        ("/v1/socket", vec![("Authorization", &bearer), ("Sec-WebSocket-Protocol", "keepstep.v1")], Some("keepstep.v1")),
+        (
+            "/v1/socket",
+            vec![("Authorization", &bearer), ("Sec-WebSocket-Protocol", "keepstep.v1")],
+            Some("keepstep.v1"),
+        ),
     ];
     for (path, headers, protocol) in ways {
-        let mut socket = Socket::handshake(edge, path, &headers).await.unwrap_or_else(|why| panic!("{headers:?}: {why}"));
+        let mut socket =
+            Socket::handshake(edge, path, &headers).await.unwrap_or_else(|why| panic!("{headers:?}: {why}"));
         // The subprotocol, never the part with the token.
         assert_eq!(socket.protocol.as_deref(), protocol);
         assert_eq!(socket.frame().await["type"], "welcome");
@@ -49,7 +54,10 @@ pub async fn a_bad_token_closes_the_socket_with_4401(on: Deployment) {
             alice.token.clone(),
             admin_token(),
             // Made with the secret of user tokens, which isn't that of device tokens.
-            sign(&json!({ "sub": alice.name, "dev": phone.id, "kind": "main", "gen": 1, "exp": in_seconds(60) }), JWT_SECRET),
+            sign(
+                &json!({ "sub": alice.name, "dev": phone.id, "kind": "main", "gen": 1, "exp": in_seconds(60) }),
+                JWT_SECRET,
+            ),
         ];
         for token in bad {
             let (code, _) = Socket::open(edge, &token).await.refused().await;
@@ -70,13 +78,18 @@ pub async fn each_kind_of_token_opens_its_own_doors(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, web) = (alice.phone(0).await, alice.web(1).await);
-    let register = |kind: &str, replace: bool| json!({ "kind": kind, "name": "n", "platform": "p", "replace": replace });
+    let register =
+        |kind: &str, replace: bool| json!({ "kind": kind, "name": "n", "platform": "p", "replace": replace });
     // A stolen web session makes no device, and replaces no phone; nor does the phone's own token.
     for device in [&web, &phone] {
         for body in [register("main", false), register("main", true), register("sub", false)] {
             let answer = device.api().post("/v1/devices", body).await;
             assert!([401, 403].contains(&answer.status), "{}", answer.text);
-            assert!(matches!(answer.body["code"].as_str(), Some("unauthorized" | "forbidden")), "{}", answer.text);
+            assert!(
+                matches!(answer.body["code"].as_str(), Some("unauthorized" | "forbidden")),
+                "{}",
+                answer.text
+            );
         }
     }
     assert_eq!(alice.api(0).get("/v1/devices").await.ok()["items"].as_array().unwrap().len(), 2);
@@ -96,7 +109,11 @@ pub async fn each_kind_of_token_opens_its_own_doors(on: Deployment) {
 }
 
 pub async fn user_tokens_are_checked_to_the_letter(on: Deployment) {
-    let world = on.with("KEEPSTEP_JWT_ISSUER", "https://id.example").with("KEEPSTEP_JWT_AUDIENCE", "chat").start().await;
+    let world = on
+        .with("KEEPSTEP_JWT_ISSUER", "https://id.example")
+        .with("KEEPSTEP_JWT_AUDIENCE", "chat")
+        .start()
+        .await;
     let (name, other) = (world.user("alice").name, "another secret, 32 bytes or more, too");
     let good = json!({ "sub": name, "exp": in_seconds(60), "iss": "https://id.example", "aud": "chat" });
     let but = |field: &str, value: serde_json::Value| {
@@ -139,7 +156,8 @@ pub async fn user_tokens_are_checked_to_the_letter(on: Deployment) {
     world.stranger().get("/v1/chats").await.problem(401, "unauthorized");
     // A device's token says which user it is; it isn't a user's.
     let api = world.api(0, &sign(&good, JWT_SECRET));
-    let device = api.post("/v1/devices", json!({ "kind": "main", "name": "n", "platform": "p" })).await.with(201);
+    let device =
+        api.post("/v1/devices", json!({ "kind": "main", "name": "n", "platform": "p" })).await.with(201);
     let device = Api { token: device["token"].as_str().map(str::to_owned), ..api };
     device.get("/v1/chats").await.with(200);
     let again = device.post("/v1/devices", json!({ "kind": "sub", "name": "n", "platform": "p" })).await;
@@ -153,7 +171,10 @@ fn unsigned(claims: &serde_json::Value) -> String {
         const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut out = String::new();
         for chunk in text.as_bytes().chunks(3) {
-            let bits = chunk.iter().enumerate().fold(0u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+            let bits = chunk
+                .iter()
+                .enumerate()
+                .fold(0u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
             for at in 0..=chunk.len() {
                 out.push(char::from(LETTERS[(bits >> (18 - 6 * at)) as usize & 63]));
             }
@@ -164,17 +185,25 @@ fn unsigned(claims: &serde_json::Value) -> String {
 }
 
 pub async fn a_strange_origin_is_refused(on: Deployment) {
-    let world = on.with("KEEPSTEP_ALLOWED_ORIGINS", "https://chat.example, http://localhost:5173").start().await;
+    let world =
+        on.with("KEEPSTEP_ALLOWED_ORIGINS", "https://chat.example, http://localhost:5173").start().await;
     let phone = world.user("alice").registers("main").await;
     let (edge, bearer) = (&world.addresses()[0], format!("Bearer {}", phone.token));
     for origin in ["https://chat.example", "http://localhost:5173", "https://CHAT.example:443"] {
         let headers = [("Authorization", bearer.as_str()), ("Origin", origin)];
-        let mut socket = Socket::handshake(edge, "/v1/socket", &headers).await.unwrap_or_else(|why| panic!("{origin}: {why}"));
+        let mut socket = Socket::handshake(edge, "/v1/socket", &headers)
+            .await
+            .unwrap_or_else(|why| panic!("{origin}: {why}"));
         assert_eq!(socket.frame().await["type"], "welcome");
     }
-    for origin in
-        ["https://evil.example", "https://chat.example.evil.example", "http://chat.example", "null", "", "https://chat.example:8443"]
-    {
+    for origin in [
+        "https://evil.example",
+        "https://chat.example.evil.example",
+        "http://chat.example",
+        "null",
+        "",
+        "https://chat.example:8443",
+    ] {
         let headers = [("Authorization", bearer.as_str()), ("Origin", origin)];
         let refused = Socket::handshake(edge, "/v1/socket", &headers).await;
         assert_eq!(refused.err().as_deref(), Some("403"), "{origin}");

@@ -150,7 +150,9 @@ impl World {
                 let name = one["topic_name"].as_str().unwrap_or_default();
                 if name.starts_with(topic) {
                     let channels = one["channels"].as_array().into_iter().flatten();
-                    found.extend(channels.map(|each| queue(name, each)).filter(|q| q.channel.starts_with(channel)));
+                    found.extend(
+                        channels.map(|each| queue(name, each)).filter(|q| q.channel.starts_with(channel)),
+                    );
                 }
             }
         }
@@ -168,7 +170,8 @@ impl World {
     pub async fn traces(&self, device: &str) -> Vec<String> {
         let channel = channel(device);
         let queues = self.queues("", &channel).await;
-        let mut traces: Vec<String> = queues.into_iter().map(|q| format!("nsqd {}/{}", q.topic, q.channel)).collect();
+        let mut traces: Vec<String> =
+            queues.into_iter().map(|q| format!("nsqd {}/{}", q.topic, q.channel)).collect();
         let Some(stack) = &self.stack else { return traces };
         let lookupd = stack.lookupd.http();
         for topic in names(&lookupd, "/topics", "topics").await {

@@ -83,10 +83,26 @@ impl Answer {
     /// A refusal in the form of RFC 9457, with this status and code.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) {
-        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}: {}", self.asked, self.text);
-        assert!(self.head.contains("content-type: application/problem+json"), "{}: {}", self.asked, self.head);
+        assert_eq!(
+            (self.status, self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}: {}",
+            self.asked,
+            self.text
+        );
+        assert!(
+            self.head.contains("content-type: application/problem+json"),
+            "{}: {}",
+            self.asked,
+            self.head
+        );
         assert_eq!(self.body["status"], status, "{}: {}", self.asked, self.text);
-        assert!(self.body["title"].is_string() && self.body["detail"].is_string(), "{}: {}", self.asked, self.text);
+        assert!(
+            self.body["title"].is_string() && self.body["detail"].is_string(),
+            "{}: {}",
+            self.asked,
+            self.text
+        );
     }
 }
 
