@@ -84,7 +84,11 @@ pub async fn an_admin_ends_a_device_after_a_dry_run(on: Deployment) {
     let id = answer["termination"]["id"].as_str().unwrap_or_else(|| panic!("{answer}"));
     world.terminated(&world.admin(), id).await;
     assert_eq!(world.traces(&bobs.id).await, Vec::<String>::new());
-    world.admin().delete(&format!("/admin/v1/devices/{}", uuid::Uuid::new_v4())).await.problem(404, "not_found");
+    world
+        .admin()
+        .delete(&format!("/admin/v1/devices/{}", uuid::Uuid::new_v4()))
+        .await
+        .problem(404, "not_found");
 }
 
 pub async fn an_admin_closes_all_sockets_of_a_user(on: Deployment) {

@@ -13,7 +13,8 @@ pub async fn a_token_may_come_in_three_ways(on: Deployment) {
     let edge = &world.addresses()[0];
     let (bearer, pair) = (format!("Bearer {}", phone.token), format!("keepstep.v1, bearer.{}", phone.token));
     let query = format!("/v1/socket?token={}", phone.token);
-    let ways: [(&str, Vec<(&str, &str)>, Option<&str>); 5] = [
+    type Way<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<&'a str>);
+    let ways: [Way; 5] = [
         ("/v1/socket", vec![("Authorization", &bearer)], None),
         ("/v1/socket", vec![("Sec-WebSocket-Protocol", &pair)], Some("keepstep.v1")),
         (&query, vec![], None),
@@ -105,7 +106,11 @@ pub async fn each_kind_of_token_opens_its_own_doors(on: Deployment) {
     let devices = world.admin().get(&format!("/admin/v1/users/{}/devices", alice.name)).await.with(200);
     assert_eq!(devices["items"].as_array().map(Vec::len), Some(2), "{devices}");
     alice.api(0).get(&format!("/admin/v1/users/{}/devices", alice.name)).await.problem(403, "forbidden");
-    alice.api(0).post(&format!("/admin/v1/users/{}/kick", bob.name), json!({})).await.problem(403, "forbidden");
+    alice
+        .api(0)
+        .post(&format!("/admin/v1/users/{}/kick", bob.name), json!({}))
+        .await
+        .problem(403, "forbidden");
 }
 
 pub async fn user_tokens_are_checked_to_the_letter(on: Deployment) {
