@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::stories::client::{Api, PATIENCE};
+use crate::stories::client::{Api, PATIENCE, Socket};
 use crate::stories::device::{Device, Sent};
 use crate::stories::start::refused;
 use crate::stories::user::accepted;
@@ -112,6 +112,43 @@ async fn an_nsqd_loses_its_disk() {
         (world.queues(&topic(&chat), "d.").await.len() == 2).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_nobody_holds_any_more_is_told_as_a_gap() {
+    let mut world = Deployment::Stack.with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let chat = alice.direct(&bob).await;
+    let sent = phone.says_many(&chat, "said", 200).await;
+    phone.hears(&chat, 200).await;
+    let carrier = carrier(&world, &chat).await;
+    // The queue's disk is lost, and the log is only the recent past.
+    world.stack.as_mut().unwrap().nsqd[carrier].restart_empty().await;
+    let mut socket = Socket::open(&world.addresses()[1], &bobs.token).await;
+    assert_eq!(socket.frame().await["type"], "welcome");
+    let (mut next, mut seen) = (1, Vec::new());
+    while next <= 200 {
+        let frame = socket.frame().await;
+        match frame["type"].as_str() {
+            Some("message") => {
+                assert_eq!(frame["seq"], next);
+                assert_eq!(frame["key"], json!(sent[usize::try_from(next).unwrap() - 1].key));
+                seen.push(next);
+                next += 1;
+            }
+            Some("gap") => {
+                assert_eq!((&frame["chat"], &frame["from"]), (&json!(chat), &json!(next)));
+                next = frame["to"].as_u64().unwrap() + 1;
+            }
+            _ => {}
+        }
+        socket.send(&json!({ "type": "ack", "chat": chat, "seq": next - 1 })).await;
+    }
+    // The rest is there, and not more than the log was told to keep was lost of it.
+    assert!(seen.len() >= 50 && seen.len() < 200 && seen.ends_with(&[198, 199, 200]), "{seen:?}");
+    phone.says(&chat, "on").await;
+    assert_eq!(socket.frame_of("message").await["seq"], 201);
 }
 
 #[tokio::test]

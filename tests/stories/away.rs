@@ -49,6 +49,26 @@ pub async fn a_device_that_was_away_for_300_messages_gets_them_once_and_in_order
     assert_eq!(bobs.memory().chat(&chat).unwrap().arrived, [311]);
 }
 
+pub async fn what_the_log_no_longer_holds_comes_from_the_queue(on: Deployment) {
+    let world = on.with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    phone.says(&chat, "before").await;
+    bobs.hears(&chat, 1).await;
+    bobs.acks(&chat, 1).await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "while away", 300).await;
+    phone.hears(&chat, 301).await;
+    // The log is only the recent past.
+    let page = phone.api().get(&format!("/v1/chats/{chat}/messages?before=100")).await.ok();
+    assert_eq!(page["items"], json!([]), "the log holds more than it was told to");
+    // A gap would be a fault.
+    bobs.connects(1).await;
+    bobs.hears(&chat, 301).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().messages, phone.memory().chat(&chat).unwrap().messages);
+}
+
 pub async fn what_was_not_acknowledged_comes_again(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));

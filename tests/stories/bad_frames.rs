@@ -65,16 +65,17 @@ impl Target {
     }
 
     /// Nothing has changed, neither here nor for a device that connects anew.
-    async fn is_unchanged(mut self) {
-        self.socket.send(&json!({ "type": "ack", "id": "last", "chat": self.chat, "seq": 3 })).await;
-        assert_eq!(self.socket.frame().await, json!({ "type": "reply", "id": "last", "ok": { "seq": 3 } }));
-        let mut again = Socket::open(&self.world.addresses()[0], &self.token).await;
+    async fn finds_nothing_changed(self) {
+        let Target { world, user, token, chat, mut socket } = self;
+        socket.send(&json!({ "type": "ack", "id": "last", "chat": chat, "seq": 3 })).await;
+        assert_eq!(socket.frame().await, json!({ "type": "reply", "id": "last", "ok": { "seq": 3 } }));
+        let mut again = Socket::open(&world.addresses()[0], &token).await;
         let welcome = again.frame().await;
         let entry = &welcome["chats"][0];
         let numbers = ["head", "cursor", "read", "from"].map(|name| entry[name].as_u64());
         assert_eq!(numbers, [Some(3), Some(3), Some(0), Some(0)], "{entry}");
-        let offsets = self.user.api(0).get("/v1/offsets").await.ok();
-        assert_eq!(offsets[&self.chat].as_u64().unwrap_or(0), 0);
+        let offsets = user.api(0).get("/v1/offsets").await.ok();
+        assert_eq!(offsets[&chat].as_u64().unwrap_or(0), 0);
     }
 }
 
@@ -143,7 +144,7 @@ pub async fn what_is_no_good_json_is_refused_and_changes_nothing(on: Deployment)
     assert_eq!((&answer["type"], &answer["id"]), (&json!("reply"), &json!("my own")));
     let answer = target.refusal("without an id", r#"{"type":"ack","chat":"CHAT","seq":-1}"#).await;
     assert_eq!((&answer["type"], &answer["frame"]), (&json!("error"), &json!("ack")));
-    target.is_unchanged().await;
+    target.finds_nothing_changed().await;
 }
 
 pub async fn fields_that_cannot_be_right_are_refused(on: Deployment) {
@@ -188,7 +189,7 @@ pub async fn fields_that_cannot_be_right_are_refused(on: Deployment) {
         .await;
     let long = format!(r#"{{"type":"ping","id":"{}"}}"#, "i".repeat(100_000));
     target.refuses(&[("an endless id", &long, "bad_field")]).await;
-    target.is_unchanged().await;
+    target.finds_nothing_changed().await;
 }
 
 pub async fn ids_are_uuids_and_nothing_else(on: Deployment) {
@@ -233,7 +234,7 @@ pub async fn ids_are_uuids_and_nothing_else(on: Deployment) {
     let ack = json!({ "type": "ack", "id": 1, "chat": target.chat.to_uppercase(), "seq": 3 });
     target.socket.send(&ack).await;
     assert_eq!(target.socket.frame().await["ok"], json!({ "seq": 3 }));
-    target.is_unchanged().await;
+    target.finds_nothing_changed().await;
 }
 
 pub async fn content_has_64_kib_and_not_a_byte_more(on: Deployment) {
@@ -344,5 +345,5 @@ pub async fn chats_of_others_are_not_there(on: Deployment) {
         }
     }
     assert_eq!(bob.api(0).get(&format!("/v1/chats/{theirs}")).await.ok()["head"], 0);
-    target.is_unchanged().await;
+    target.finds_nothing_changed().await;
 }

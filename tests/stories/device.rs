@@ -226,7 +226,7 @@ impl Device {
 
     /// Sends a frame with an id and returns that.
     pub fn asks(&self, mut frame: Value) -> u64 {
-        let id = self.memory().ask();
+        let id = self.memory().ask(&frame);
         frame["id"] = id.into();
         self.puts(frame);
         id
@@ -245,8 +245,7 @@ impl Device {
     /// Sends a frame that must be refused with this code.
     pub async fn is_refused(&self, frame: Value, code: &str) {
         let refusal = self.requests(frame.clone()).await;
-        let text = frame.to_string();
-        let text: String = text.chars().take(200).collect();
+        let text: String = frame.to_string().chars().take(200).collect();
         match refusal {
             Err(error) => assert_eq!(error["code"], code, "{text}: {error}"),
             Ok(ok) => panic!("{text} should have been refused with {code}, but: {ok}"),
@@ -261,8 +260,7 @@ impl Device {
     /// Sends a text with a key of the story's own.
     pub async fn says_with(&self, chat: &str, key: &str, content: &str) -> Sent {
         let frame = json!({ "type": "send", "chat": chat, "key": key, "kind": "text", "content": content });
-        let ok = self.requests(frame).await.unwrap_or_else(|error| panic!("a send is refused: {error}"));
-        sent(key, &ok)
+        sent(key, self.requests(frame).await)
     }
 
     /// Sends many texts without waiting for each, `"{what} 1"` and so on; then waits for all.
@@ -276,8 +274,7 @@ impl Device {
         }
         let mut all = Vec::new();
         for (id, key) in asked {
-            let ok = self.reply(id).await.unwrap_or_else(|error| panic!("a send is refused: {error}"));
-            all.push(sent(&key, &ok));
+            all.push(sent(&key, self.reply(id).await));
         }
         all
     }
@@ -302,11 +299,7 @@ impl Device {
             .requests(json!({ "type": "read", "chat": chat, "seq": seq }))
             .await
             .expect("a read is taken");
-        let stands = ok["seq"].as_u64().unwrap_or_else(|| panic!("no seq in {ok}"));
-        let mut memory = self.memory();
-        let known = &mut memory.chat_mut(chat).read;
-        *known = stands.max(*known);
-        stands
+        ok["seq"].as_u64().unwrap_or_else(|| panic!("no seq in {ok}"))
     }
 
     /// Asks the phone for a page: its messages, and whether there are more.
@@ -331,7 +324,8 @@ impl Device {
     }
 }
 
-fn sent(key: &str, ok: &Value) -> Sent {
+fn sent(key: &str, reply: Result<Value, Value>) -> Sent {
+    let ok = reply.unwrap_or_else(|error| panic!("a send is refused: {error}"));
     let number = |name: &str| ok[name].as_u64().unwrap_or_else(|| panic!("no {name} in {ok}"));
     Sent { seq: number("seq"), at: number("at"), key: key.to_owned() }
 }

@@ -73,7 +73,8 @@ pub async fn a_user_has_one_phone_and_five_web_sessions(on: Deployment) {
         }
     }
     let mut all: Vec<String> = listed(&alice, 0).await.iter().map(id).collect();
-    (seen.sort(), all.sort());
+    seen.sort();
+    all.sort();
     assert_eq!(seen, all);
 }
 

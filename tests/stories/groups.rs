@@ -155,3 +155,30 @@ pub async fn who_is_removed_needs_an_invitation(on: Deployment) {
     bob.leaves(&club).await;
     joins(&bob, &club, Some("sesame")).await.ok();
 }
+
+pub async fn how_many_of_everything_is_limited(on: Deployment) {
+    let world = on
+        .with("KEEPSTEP_MEMBERS_PER_GROUP", "2")
+        .with("KEEPSTEP_CHATS_PER_USER", "3")
+        .with("KEEPSTEP_CREATES_PER_MINUTE", "6")
+        .start()
+        .await;
+    let (alice, bob, carol) = (world.user("alice"), world.user("bob"), world.user("carol"));
+    let group = alice.group("us").await;
+    alice.invites(&group, &bob).await;
+    let carols = json!({ "user": carol.name });
+    alice.api(1).post(&format!("/v1/chats/{group}/members"), carols).await.problem(409, "limit_reached");
+    alice.direct(&bob).await;
+    alice.group("another").await;
+    let one_more = json!({ "kind": "group", "name": "one more" });
+    alice.api(1).post("/v1/chats", one_more.clone()).await.problem(409, "limit_reached");
+    // Six a minute: the seventh waits, wherever it is asked for.
+    for edge in 0..2 {
+        let answer = alice.api(edge).post("/v1/chats", one_more.clone()).await;
+        assert!([409, 429].contains(&answer.status), "{}", answer.text);
+    }
+    alice.api(0).post("/v1/chats", one_more).await.problem(429, "too_many_requests");
+    assert_eq!(alice.api(1).get("/v1/chats").await.ok()["items"].as_array().map(Vec::len), Some(3));
+    // Nobody else is held up by it.
+    carol.group("mine").await;
+}

@@ -179,7 +179,8 @@ pub async fn chats_are_listed_as_they_are(on: Deployment) {
         let items = chats["items"].as_array().unwrap();
         let mut ids: Vec<String> = items.iter().map(id).collect();
         let mut expected = vec![direct.clone(), group.clone()];
-        (ids.sort(), expected.sort());
+        ids.sort();
+        expected.sort();
         assert_eq!(ids, expected);
         assert!(
             !chats.to_string().contains("argon") && items.iter().all(|chat| !chat["password"].is_string())

@@ -39,7 +39,7 @@ impl Chat {
 }
 
 /// How a phone answers a `history_request`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Phone {
     /// With what it has.
     Honestly,
@@ -47,12 +47,6 @@ pub enum Phone {
     Never,
     /// With the frames that this makes of the request and the honest answer.
     With(fn(&Value, Value) -> Vec<Value>),
-}
-
-impl std::fmt::Debug for Phone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Phone")
-    }
 }
 
 /// See the module.
@@ -78,25 +72,24 @@ pub struct Memory {
     chats: BTreeMap<String, Chat>,
     asked: u64,
     replies: HashMap<u64, Option<Value>>,
+    // The chats of `read` frames that aren't answered yet.
+    reads: HashMap<u64, String>,
 }
 
 /// The fields that each frame has at least, by its type.
-const FIELDS: [(&str, &[&str]); 12] = [
-    (
-        "welcome",
-        &["protocol", "user", "device", "kind", "session", "edge", "heartbeat_s", "limits", "main", "chats"],
-    ),
-    ("message", &["chat", "seq", "key", "from", "device", "at", "kind"]),
-    ("reply", &["id"]),
-    ("error", &["frame", "error"]),
-    ("read", &["chat", "seq", "device"]),
-    ("gap", &["chat", "from", "to"]),
-    ("history_request", &["request", "chat", "before", "limit", "device"]),
-    ("device", &["event", "device"]),
-    ("chat", &["event", "chat"]),
-    ("presence", &["user", "online", "last_seen"]),
-    ("typing", &["chat", "user"]),
-    ("pong", &[]),
+const FIELDS: [(&str, &str); 12] = [
+    ("welcome", "protocol user device kind session edge heartbeat_s limits main chats"),
+    ("message", "chat seq key from device at kind"),
+    ("reply", "id"),
+    ("error", "frame error"),
+    ("read", "chat seq device"),
+    ("gap", "chat from to"),
+    ("history_request", "request chat before limit device"),
+    ("device", "event device"),
+    ("chat", "event chat"),
+    ("presence", "user online last_seen"),
+    ("typing", "chat user"),
+    ("pong", ""),
 ];
 
 impl Memory {
@@ -115,6 +108,7 @@ impl Memory {
             chats: BTreeMap::new(),
             asked: 0,
             replies: HashMap::new(),
+            reads: HashMap::new(),
         }
     }
 
@@ -123,6 +117,7 @@ impl Memory {
         (self.welcome, self.closed, self.lost) = (Value::Null, None, false);
         self.inbox.clear();
         self.replies.clear();
+        self.reads.clear();
     }
 
     /// A chat that the device is in.
@@ -137,9 +132,12 @@ impl Memory {
     }
 
     /// A new id for a frame.
-    pub fn ask(&mut self) -> u64 {
+    pub fn ask(&mut self, frame: &Value) -> u64 {
         self.asked += 1;
         self.replies.insert(self.asked, None);
+        if let ("read", Some(chat)) = (frame["type"].as_str().unwrap_or_default(), frame["chat"].as_str()) {
+            self.reads.insert(self.asked, chat.to_owned());
+        }
         self.asked
     }
 
@@ -182,7 +180,7 @@ impl Memory {
         let frame: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let kind = frame["type"].as_str().ok_or("a frame without a type")?;
         let fields = FIELDS.iter().find(|(name, _)| *name == kind).ok_or("a frame of an unknown type")?.1;
-        if let Some(missing) = fields.iter().find(|field| frame.get(**field).is_none()) {
+        if let Some(missing) = fields.split_whitespace().find(|field| frame.get(*field).is_none()) {
             return Err(format!("no {missing}"));
         }
         if self.welcome.is_null() != (kind == "welcome") {
@@ -192,8 +190,13 @@ impl Memory {
             "welcome" => self.welcomed(frame)?,
             "message" => self.message(text, frame, answers)?,
             "reply" => {
-                let slot = frame["id"].as_u64().and_then(|id| self.replies.get_mut(&id));
-                match slot {
+                let id = frame["id"].as_u64();
+                if let Some(chat) =
+                    id.and_then(|id| self.reads.remove(&id)).and_then(|chat| self.chats.get_mut(&chat))
+                {
+                    chat.read = chat.read.max(frame["ok"]["seq"].as_u64().unwrap_or_default());
+                }
+                match id.and_then(|id| self.replies.get_mut(&id)) {
                     Some(slot @ None) => *slot = Some(frame),
                     None if self.deaf => {}
                     _ => return Err("a second reply, or one that nobody asked for".to_owned()),
@@ -324,7 +327,7 @@ impl Memory {
         json!({ "type": "history_page", "request": request["request"], "messages": page, "more": more })
     }
 
-    /// Acknowledges everything that came, and from now on what comes.
+    /// The acknowledgements of everything that came; from now on it acknowledges by itself.
     pub fn resume_acks(&mut self) -> Vec<Value> {
         self.acking = true;
         let behind = self.chats.iter().filter(|(_, chat)| chat.last > chat.cursor);

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod user;
 pub mod world;
 
+pub mod admin;
 pub mod away;
 pub mod bad_frames;
 pub mod bad_http;
@@ -36,8 +37,14 @@ pub use world::{Deployment, World};
 macro_rules! stories {
     ($deployment:expr) => {
         $crate::stories!($deployment;
+            admin: [
+                an_admin_sees_what_waits,
+                an_admin_ends_a_device_after_a_dry_run,
+                an_admin_closes_all_sockets_of_a_user,
+            ]
             away: [
                 a_device_that_was_away_for_300_messages_gets_them_once_and_in_order,
+                what_the_log_no_longer_holds_comes_from_the_queue,
                 what_was_not_acknowledged_comes_again,
                 the_older_connection_of_a_device_is_closed_as_replaced,
                 a_device_that_reconnects_all_the_time_misses_nothing,
@@ -94,6 +101,7 @@ macro_rules! stories {
                 a_private_group_is_not_there_for_others,
                 only_the_owner_invites_and_removes,
                 who_is_removed_needs_an_invitation,
+                how_many_of_everything_is_limited,
             ]
             limits: [
                 a_device_that_never_acknowledges_is_closed,
