@@ -12,6 +12,7 @@ mod faults;
 mod nsq;
 mod redis;
 mod scripts;
+mod starts;
 mod store;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.
