@@ -123,7 +123,7 @@ impl App {
             "draining: no new connections; open sockets are closed when their acknowledgements are in"
         );
         drain.begin();
-        if !drain.finish(core.timing.drain_deadline).await {
+        if !drain.finish(core.timing.drain_deadline, core.flushed()).await {
             tracing::warn!("the drain's time is over: what is left is cut off, and heals elsewhere");
         }
         end
@@ -195,40 +195,6 @@ async fn check_late(store: &RedisStore, allow_volatile: bool) -> AppError {
                 return std::future::pending().await;
             }
             Err(error) => return error,
-        }
-    }
-}
-
-/// What `keepstep serve` does: an edge until SIGTERM or SIGINT.
-///
-/// # Errors
-/// See [`AppError`].
-pub async fn run(config: Config) -> Result<(), AppError> {
-    let embedded = matches!(config.backend, Backend::Embedded);
-    let edge = config.edge.clone();
-    let app = App::build(config).await?;
-    let address = app.address().map_err(refused)?;
-    let ops = app.ops_address().map_err(refused)?;
-    if embedded {
-        tracing::info!("embedded mode: store and queues are in this process's memory, and end with it");
-    }
-    tracing::info!(%edge, "serving on http://{address}, health and metrics on http://{ops}");
-    app.run(signalled()).await
-}
-
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Without a handler the process would end at once at a signal, so go on without waiting for it only if it can't be had.
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        _ => {
-            tracing::warn!("signals can't be heard: this process ends without a drain");
-            std::future::pending().await
         }
     }
 }

@@ -56,10 +56,15 @@ impl Drain {
         });
     }
 
-    /// Waits for the tasks, at most so long; then ends the background. False: some task was still at work.
-    pub async fn finish(&self, deadline: Duration) -> bool {
+    /// Waits for the tasks, then for the last of the background's work, together at most so long; then ends the
+    /// background. False: something was still at work.
+    pub async fn finish(&self, deadline: Duration, last: impl Future<Output = ()>) -> bool {
         self.tasks.close();
-        let done = tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok();
+        let all = async {
+            self.tasks.wait().await;
+            last.await;
+        };
+        let done = tokio::time::timeout(deadline, all).await.is_ok();
         self.over.cancel();
         done
     }

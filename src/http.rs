@@ -29,7 +29,7 @@ mod respond;
 mod socket;
 
 use body::{Body, Query};
-use respond::answer;
+use respond::{answer, refuse};
 
 /// What every handler works with.
 #[derive(Debug, Clone)]
@@ -171,9 +171,7 @@ async fn unrouted(rejection: Rejection) -> Result<Response, Infallible> {
         (ErrorCode::NotFound, "there is no such address: see docs/protocol.md")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         let problem = Problem::new(ErrorCode::NotFound, "this address doesn't take this method");
-        let mut response = answer(Err(problem));
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        return Ok(response);
+        return Ok(refuse(StatusCode::METHOD_NOT_ALLOWED, &problem));
     } else {
         (ErrorCode::BadField, "the request can't be read")
     };

@@ -85,6 +85,8 @@ struct Session {
     read_again: Option<Instant>,
     // The edge stops: only acknowledgements are taken any more.
     draining: bool,
+    // Not before this, so that not everyone comes to the next edge in the same moment.
+    leave_at: Option<Instant>,
 }
 
 /// A future under way. It has nothing to show but that.
@@ -183,6 +185,7 @@ async fn run(
         ping_at: now + core.timing.heartbeat,
         read_again: None,
         draining: false,
+        leave_at: None,
     };
     let end = match session.begin(start).await {
         Ok(()) => session.turn(commands, events, outcomes).await,
@@ -272,7 +275,8 @@ impl Session {
             if let Err(end) = done {
                 return end;
             }
-            if self.draining && self.window.is_empty() && self.settled() {
+            let leaving = self.leave_at.is_some_and(|at| at <= Instant::now());
+            if leaving && self.window.is_empty() && self.settled() {
                 return End::Close(CloseCode::ShuttingDown);
             }
             // Its device may be somebody else's by now: not one more frame.
@@ -298,8 +302,10 @@ impl Session {
 
     fn begin_drain(&mut self) -> Result<(), End> {
         self.draining = true;
+        let wait = self.core.timing.drain_acks;
+        self.leave_at = Some(Instant::now() + wait.mul_f64(rand::random::<f64>() / 2.0));
         // What isn't acknowledged by then goes back to the queues.
-        let (doom, wait) = (self.handle.doom.clone(), self.core.timing.drain_acks);
+        let doom = self.handle.doom.clone();
         self.work.push(Boxed::new(async move {
             tokio::time::sleep(wait).await;
             doom.seal(CloseCode::ShuttingDown);

@@ -71,7 +71,13 @@ struct Identify<'a> {
     msg_timeout: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_buffer_size: Option<i32>,
+    output_buffer_timeout: u64,
 }
+
+/// How often nsqd writes out what it has buffered for a connection, even if it is nothing: its default, every 250 ms,
+/// takes 4 % of a core for 5,000 idle connections. The RDY policy gets messages out at once; this is only the last
+/// resort, for when nsqd counts fewer messages in flight than we do (some have just timed out).
+const OUTPUT_BUFFER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// nsqd's answer, as far as this client uses it.
 #[derive(Debug, Clone, Deserialize)]
@@ -110,6 +116,7 @@ pub(crate) fn identify_json(options: &ConnectOptions, wishes: Wishes) -> Result<
         tls_v1: options.tls.is_some(),
         msg_timeout: wishes.msg_timeout.map(millis),
         output_buffer_size: wishes.unbuffered.then_some(-1),
+        output_buffer_timeout: millis(OUTPUT_BUFFER_TIMEOUT),
     })
 }
 

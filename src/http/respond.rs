@@ -13,24 +13,29 @@ use crate::protocol::Problem;
 pub(super) fn answer(result: Result<Response, Problem>) -> Response {
     result.unwrap_or_else(|problem| {
         let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut body = serde_json::json!({
-            "type": "about:blank",
-            "title": problem.code.title(),
-            "status": status.as_u16(),
-            "detail": problem.detail,
-            "code": problem.code.as_str(),
-        });
-        if let Some(at) = problem.last_seen {
-            body["last_seen"] = at.into();
-        }
-        let mut response = json(status, &body);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        refuse(status, &problem)
     })
+}
+
+/// A problem under another status than its code's own.
+pub(super) fn refuse(status: StatusCode, problem: &Problem) -> Response {
+    let mut body = serde_json::json!({
+        "type": "about:blank",
+        "title": problem.code.title(),
+        "status": status.as_u16(),
+        "detail": problem.detail,
+        "code": problem.code.as_str(),
+    });
+    if let Some(at) = problem.last_seen {
+        body["last_seen"] = at.into();
+    }
+    let mut response = json(status, &body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 /// A JSON response. It is nobody's to keep: what it says may change the next moment.

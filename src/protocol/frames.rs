@@ -167,7 +167,7 @@ struct Typing {
 #[derive(Debug)]
 pub enum ClientFrame {
     /// A message.
-    Send(Send),
+    Send(Box<Send>),
     /// Stored on the device.
     Ack(Ack),
     /// Read by the user.
@@ -249,7 +249,7 @@ impl ClientFrame {
             return Err(reject(None, id, problem));
         };
         let parsed = match kind.as_str() {
-            "send" => serde_json::from_str(text).map(Self::Send),
+            "send" => serde_json::from_str(text).map(|send| Self::Send(Box::new(send))),
             "ack" => serde_json::from_str(text).map(Self::Ack),
             "read" => serde_json::from_str(text).map(Self::Read),
             "history" => serde_json::from_str(text).map(Self::History),

@@ -57,6 +57,13 @@ pub(super) struct ChatState {
     held: usize,
 }
 
+/// Where a message came from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Queue,
+    Log,
+}
+
 /// Chats to be looked at, by time.
 pub(super) type Looks = BinaryHeap<Reverse<(Instant, ChatId)>>;
 
@@ -138,7 +145,7 @@ impl Session {
         state.tail = state.tail.max(seq);
         match state.feed.offer(seq, body, receipt) {
             Offered::Send(body) => {
-                self.deliver(chat, seq, body, "nsq");
+                self.deliver(chat, seq, body, Source::Queue);
                 self.deliver_early(chat);
             }
             Offered::Finish(receipt) => receipt.finish(),
@@ -156,11 +163,11 @@ impl Session {
             let Some(body) = state.feed.next_early() else { break };
             state.held = state.held.saturating_sub(1);
             let seq = state.feed.next() - 1;
-            self.deliver(chat, seq, body, "nsq");
+            self.deliver(chat, seq, body, Source::Queue);
         }
     }
 
-    fn deliver(&mut self, chat: ChatId, seq: Seq, body: Bytes, source: &str) {
+    fn deliver(&mut self, chat: ChatId, seq: Seq, body: Bytes, source: Source) {
         match Utf8Bytes::try_from(body) {
             Ok(text) => self.connection.send(text),
             // Only a foreign writer could do that; a text frame can't carry it.
@@ -170,7 +177,10 @@ impl Session {
             state.progress.store(seq, Ordering::Relaxed);
         }
         self.window.sent(chat, seq, Instant::now());
-        self.core.metrics.deliveries.with_label_values(&[source]).inc();
+        match source {
+            Source::Queue => self.core.metrics.deliveries_nsq.inc(),
+            Source::Log => self.core.metrics.deliveries_log.inc(),
+        }
     }
 
     /// The chat has messages up to `seq`; the queue has had its time.
@@ -238,7 +248,7 @@ impl Session {
             let Some(state) = self.chats.get_mut(&chat) else { return };
             if state.feed.fill(seq) {
                 filled += 1;
-                self.deliver(chat, seq, body, "log");
+                self.deliver(chat, seq, body, Source::Log);
             }
         }
         if filled > 0 {

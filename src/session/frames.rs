@@ -84,7 +84,7 @@ impl Session {
         }
     }
 
-    fn on_send(&mut self, frame: Send) -> Result<(), End> {
+    fn on_send(&mut self, frame: Box<Send>) -> Result<(), End> {
         let Some(chat) = frame.chat else {
             let problem = Problem::new(ErrorCode::BadField, "missing field `chat`");
             return self.refuse(frame.id.as_ref(), Some("send"), &problem);

@@ -100,7 +100,7 @@ mod tests {
                     window.acked(count, |chat, seq| seq <= heads[&chat].1);
                 }
                 let open: u64 = heads.values().map(|(sent, acked)| sent - acked).sum();
-                prop_assert_eq!(window.room() as u64 , if open < 16 { 16 - open } else { 0 });
+                prop_assert_eq!(window.room() as u64, 16u64.saturating_sub(open));
                 prop_assert_eq!(window.is_empty(), open == 0);
                 prop_assert_eq!(window.deadline(Duration::ZERO).is_some(), open > 0);
             }

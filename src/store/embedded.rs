@@ -162,7 +162,7 @@ impl EmbeddedStore {
     /// See [`super::Store::signal`].
     pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
         if payload.len() > super::MAX_SIGNAL {
-            return Err(super::too_large(payload.len()));
+            return Err(super::types::too_large(payload.len()));
         }
         let state = self.state();
         if state.watched_users.contains(user) {

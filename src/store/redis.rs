@@ -155,7 +155,7 @@ impl RedisStore {
     /// See [`super::Store::signal`].
     pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
         if payload.len() > super::MAX_SIGNAL {
-            return Err(super::too_large(payload.len()));
+            return Err(super::types::too_large(payload.len()));
         }
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(self.keys().signal(user)).arg(&payload[..]);

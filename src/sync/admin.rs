@@ -179,8 +179,8 @@ pub async fn overview(core: &Core) -> Overview {
         subs,
         chats: core.hub.chats().len(),
         sends: core.metrics.sends.get(),
-        deliveries_nsq: core.metrics.deliveries.with_label_values(&["nsq"]).get(),
-        deliveries_log: core.metrics.deliveries.with_label_values(&["log"]).get(),
+        deliveries_nsq: core.metrics.deliveries_nsq.get(),
+        deliveries_log: core.metrics.deliveries_log.get(),
         store: store.is_ok(),
         broker: broker
             .into_iter()

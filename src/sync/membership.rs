@@ -41,7 +41,7 @@ pub struct Wish {
 ///
 /// # Errors
 /// `bad_field`, `conflict`, `limit_reached`, `too_many_requests`, `unavailable`.
-pub async fn create(core: &Core, user: &UserId, wish: Wish) -> Result<(Chat, bool), Problem> {
+pub async fn create(core: &Arc<Core>, user: &UserId, wish: Wish) -> Result<(Chat, bool), Problem> {
     let bad = |detail: &'static str| Err(Problem::new(ErrorCode::BadField, detail));
     match (wish.kind, &wish.with) {
         (ChatKind::Direct, None) => return bad("a direct chat needs \"with\": the other user"),
@@ -86,6 +86,11 @@ pub async fn create(core: &Core, user: &UserId, wish: Wish) -> Result<(Chat, boo
         }
         Created::LimitReached => return Err(limit(core)),
     };
+    // Who left a direct chat comes back by opening it again.
+    if !created && chat.kind == ChatKind::Direct && core.store.chat_of_member(chat.id, user).await?.is_none()
+    {
+        admit(core, &chat, user, JoinBy::Invitation).await?;
+    }
     // For a chat that was there, too: a first try may have ended between.
     for member in [Some(user), wish.with.as_ref()].into_iter().flatten() {
         if core.store.chat_of_member(chat.id, member).await?.is_some() {
@@ -219,10 +224,10 @@ fn tell_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent) 
     });
 }
 
-/// The user leaves.
+/// The user leaves. (A direct chat, too: the other one stays in it alone, until this one opens it again.)
 ///
 /// # Errors
-/// `not_found`, `forbidden` for a direct chat, `unavailable`.
+/// `not_found`, `unavailable`.
 pub async fn leave(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<(), Problem> {
     let Some((found, _)) = core.store.chat_of_member(chat, user).await? else {
         return Err(Problem::no_such_chat());

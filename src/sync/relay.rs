@@ -4,14 +4,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -44,27 +47,42 @@ pub(super) struct Relay {
     jobs: mpsc::Sender<Job>,
     // Chats whose outbox must be looked at. Bounded by the chats this edge sends to.
     behind: Mutex<HashSet<ChatId>>,
-    wake: Notify,
+    // Handed over and not yet noted as confirmed (or left to the outbox).
+    open: AtomicUsize,
 }
 
 impl Relay {
     pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
         let (jobs, taken) = mpsc::channel(WAITING);
-        (Self { jobs, behind: Mutex::default(), wake: Notify::new() }, taken)
+        (Self { jobs, behind: Mutex::default(), open: AtomicUsize::new(0) }, taken)
     }
 
     /// Never waits: a send must not hang because NSQ does.
     pub(super) fn hand_over(&self, job: Job) {
         let chat = job.chat;
+        self.open.fetch_add(1, Ordering::Relaxed);
         if self.jobs.try_send(job).is_err() {
             self.behind(chat);
+            self.closed(1);
         }
+    }
+
+    fn closed(&self, count: usize) {
+        self.open.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Something in this chat's outbox isn't being published.
     pub(super) fn behind(&self, chat: ChatId) {
-        if lock(&self.behind).insert(chat) {
-            self.wake.notify_one();
+        lock(&self.behind).insert(chat);
+    }
+}
+
+impl Core {
+    /// Waits until everything that was sent here is with NSQ, and noted so: before this edge ends, because what stays in
+    /// an outbox waits until another edge has noticed that this one has gone.
+    pub async fn flushed(&self) {
+        while self.relay.open.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
@@ -80,8 +98,7 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             // One write under way at a time: what gathers meanwhile goes out as one.
             noting = true;
             let (core, batch, noted) = (core.clone(), std::mem::take(&mut confirmed), noted.clone());
-            let tasks = core.drain.clone();
-            tasks.spawn(async move {
+            tokio::spawn(async move {
                 note_confirmed(&core, batch).await;
                 let _ = noted.send(()).await;
             });
@@ -94,6 +111,7 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
                 Err(error) => {
                     tracing::debug!(%chat, seq, %error, "not confirmed: stays in the outbox");
                     core.relay.behind(chat);
+                    core.relay.closed(1);
                 }
             },
             job = jobs.recv(), if under_way.len() < UNDER_WAY => {
@@ -108,7 +126,9 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
 async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
     futures_util::stream::iter(batch)
         .for_each_concurrent(32, |(chat, seqs)| async move {
-            if let Err(error) = core.store.published(chat, &seqs).await {
+            let noted = core.store.published(chat, &seqs).await;
+            core.relay.closed(seqs.len());
+            if let Err(error) = noted {
                 // They'd be published a second time; seq removes that.
                 tracing::debug!(%chat, %error, "confirmed messages stay in the outbox for now");
                 core.relay.behind(chat);

@@ -3,115 +3,18 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use keepstep::{
-    broker::{Broker, Delivery, Event, Notice, QueueState, Receipt, Sink, Subscription},
+    broker::{Event, Notice, Receipt},
     domain::id::{ChatId, DeviceId},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{SETTLE, start};
 
-/// Long enough for a busy machine; a story that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+#[path = "inbox.rs"]
+pub mod inbox;
 
-/// A session's end of its sink.
-pub struct Inbox {
-    pub sink: Sink,
-    notices: mpsc::Receiver<Notice>,
-}
-
-impl Inbox {
-    pub fn new(room: usize) -> Self {
-        let (sink, notices) = mpsc::channel(room);
-        Self { sink, notices }
-    }
-
-    /// Subscribes and waits until it is attached.
-    pub async fn attach(&mut self, broker: &Broker, chat: ChatId, device: DeviceId) -> Subscription {
-        let subscription = broker.subscribe(&broker.place(chat), chat, device, self.sink.clone());
-        match self.next().await {
-            Notice { chat: of, event: Event::Attached } => assert_eq!(of, chat),
-            other => panic!("the first is Attached, not {other:?}"),
-        }
-        subscription
-    }
-
-    pub async fn next(&mut self) -> Notice {
-        let next = timeout(PATIENCE, self.notices.recv()).await.expect("a notice comes in time");
-        next.expect("the inbox has a sink of its own, so it stays open")
-    }
-
-    pub async fn delivery(&mut self) -> (String, Receipt) {
-        match self.next().await.event {
-            Event::Delivery(Delivery { body, receipt }) => (text(&body), receipt),
-            other => panic!("a delivery, not {other:?}"),
-        }
-    }
-
-    /// Takes and finishes this many.
-    pub async fn take(&mut self, count: usize) -> Vec<String> {
-        let mut all = Vec::with_capacity(count);
-        for _ in 0..count {
-            let (body, receipt) = self.delivery().await;
-            receipt.finish();
-            all.push(body);
-        }
-        all
-    }
-
-    pub async fn gone(&mut self) {
-        loop {
-            match self.next().await.event {
-                Event::Gone => return,
-                // A server that drops its consumers is first seen as a lost connection.
-                Event::Detached => {}
-                other => panic!("the queue was removed, so Gone, not {other:?}"),
-            }
-        }
-    }
-}
-
-pub fn text(body: &Bytes) -> String {
-    String::from_utf8_lossy(body).into_owned()
-}
-
-/// Looks again and again until the device's queues are as wished.
-pub async fn until(
-    broker: &Broker,
-    device: DeviceId,
-    wish: impl Fn(&[QueueState]) -> bool,
-) -> Vec<QueueState> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let (queues, unreachable) = broker.queues_of(device).await;
-        assert!(unreachable.is_empty(), "{unreachable:?}");
-        if wish(&queues) {
-            return queues;
-        }
-        assert!(Instant::now() < end, "the queues never became as wished: {queues:?}");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-pub async fn provision(broker: &Broker, device: DeviceId, chats: &[ChatId]) {
-    let placed: Vec<_> = chats.iter().map(|chat| (*chat, broker.place(*chat))).collect();
-    broker.provision(device, &placed).await.expect("provisioned");
-}
-
-pub async fn publish(broker: &Broker, chat: ChatId, frames: impl IntoIterator<Item = String>) {
-    let node = broker.place(chat);
-    for frame in frames {
-        broker.publish(&node, chat, frame.into()).await.expect("published");
-    }
-}
-
-pub fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
-    range.map(|number| number.to_string()).collect()
-}
+use inbox::{Inbox, PATIENCE, numbers, provision, publish, text, until};
 
 #[tokio::test]
 async fn what_is_provisioned_gets_what_is_published_in_order() {

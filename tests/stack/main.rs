@@ -7,3 +7,6 @@ mod broker;
 mod daemons;
 mod demo;
 mod nsq;
+mod redis;
+mod scripts;
+mod store;

@@ -1,5 +1,7 @@
 //! What only the broker over NSQ can get wrong: several nsqd, nsqlookupd, crashes.
 
+#![allow(clippy::disallowed_types, reason = "the test looks at NSQ itself")]
+
 use std::time::Duration;
 
 use keepstep::{
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 use crate::{
     broker::{
         connect,
-        contract::{Inbox, numbers, provision, publish, until},
+        contract::inbox::{Inbox, numbers, provision, publish, until},
         start,
     },
     support::{Lookupd, Nsqd, free_port, http_get, wait_until},

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 
-use super::credit::{Credit, Load, QUIET};
+use super::credit::{Credit, Load, Quiet};
 use super::inflight::Inflight;
 use super::receipt::{Command, Link, Message, Op, Receipt};
 use super::task::Task;
@@ -28,6 +28,13 @@ const KEEP_EVENTS: usize = 8;
 pub(super) enum End {
     Stopped,
     Lost(ConnectionError),
+}
+
+/// What became of the messages for the owner.
+enum Handed {
+    Nothing,
+    Messages,
+    OwnerGone,
 }
 
 /// The state of one connection, without the connection: frames are taken in while it is borrowed for reading.
@@ -97,14 +104,23 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         let mut timer_is_short = false;
         loop {
             self.settle();
-            if !self.intake.hand_over() {
-                self.leave().await;
-                return End::Stopped;
+            match self.intake.hand_over() {
+                Handed::Nothing => {}
+                Handed::Messages => {
+                    // The owner runs now, and often finishes at once: then FIN says all, and RDY needn't go up and down.
+                    tokio::task::yield_now().await;
+                    self.settle();
+                }
+                Handed::OwnerGone => {
+                    self.leave().await;
+                    return End::Stopped;
+                }
             }
             self.grant();
-            if self.intake.credit.wants_quiet() && !timer_is_short {
+            let quiet = self.intake.watched_quiet();
+            if quiet == Some(Quiet::Long) && !timer_is_short {
                 timer_is_short = true;
-                timer.as_mut().reset((Instant::now() + QUIET).into());
+                timer.as_mut().reset((Instant::now() + Quiet::Long.duration()).into());
             }
             let waiting = !self.intake.task.outbox.is_empty();
             tokio::select! {
@@ -132,7 +148,12 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                             return End::Lost(error);
                         }
                     }
-                    timer_is_short = self.intake.credit.wants_quiet();
+                    timer_is_short = self.intake.watched_quiet() == Some(Quiet::Long);
+                }
+                () = tokio::task::yield_now(), if quiet == Some(Quiet::Short) => {
+                    if self.intake.heard.elapsed() >= Quiet::Short.duration() {
+                        self.intake.credit.on_quiet();
+                    }
                 }
             }
         }
@@ -156,7 +177,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         self.intake.error.take().map_or(Ok(()), Err)
     }
 
-    /// One timer serves three purposes; it is set anew only when it fires, so traffic costs it nothing.
+    /// One timer serves SUB's answer, quiet and silence; it is set anew only when it fires, so traffic costs it nothing.
     fn on_timer(&mut self) -> Result<Instant, ConnectionError> {
         let now = Instant::now();
         if !self.intake.subscribed {
@@ -165,8 +186,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                 timeout: self.connect_timeout,
             });
         }
-        if self.intake.credit.wants_quiet() {
-            let quiet_at = self.intake.heard + QUIET;
+        if self.intake.watched_quiet() == Some(Quiet::Long) {
+            let quiet_at = self.intake.heard + Quiet::Long.duration();
             if quiet_at > now {
                 return Ok(quiet_at);
             }
@@ -310,17 +331,27 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         self.task.outbox.push_back(Event::Message(message));
     }
 
-    /// Gives the owner what it has room for. False: the owner is gone.
-    fn hand_over(&mut self) -> bool {
-        while !self.task.outbox.is_empty() {
-            let task = &mut *self.task;
+    fn watched_quiet(&self) -> Option<Quiet> {
+        self.credit.watched_quiet(self.inflight.live())
+    }
+
+    /// Gives the owner what it has room for.
+    fn hand_over(&mut self) -> Handed {
+        let task = &mut *self.task;
+        let mut handed = Handed::Nothing;
+        while !task.outbox.is_empty() {
             match task.events.try_reserve() {
-                Ok(room) => hand_over_one(task.tag, &mut task.outbox, &mut self.buffered, room),
-                Err(TrySendError::Full(())) => return true,
-                Err(TrySendError::Closed(())) => return false,
+                Ok(room) => {
+                    if matches!(task.outbox.front(), Some(Event::Message(_))) {
+                        handed = Handed::Messages;
+                    }
+                    hand_over_one(task.tag, &mut task.outbox, &mut self.buffered, room);
+                }
+                Err(TrySendError::Full(())) => break,
+                Err(TrySendError::Closed(())) => return Handed::OwnerGone,
             }
         }
-        true
+        handed
     }
 }
 

@@ -5,41 +5,61 @@
 //! message gets each at once, in one write; one that is ready for many may wait for the timer. On the other hand one at
 //! a time costs a round trip per message.
 //!
-//! Hence two modes. *Steady*: RDY stays at in flight + 1. *Draining*, while the messages that come are old, so that
-//! there is a backlog: RDY is [`WINDOW`] ahead; and when the socket falls quiet, back to steady, which makes nsqd write
-//! out what it still has in the buffer.
+//! Hence two modes. *Steady*: RDY stays at in flight + 1. *Draining*, while the messages that come have waited: RDY is
+//! [`WINDOW`] ahead; and when the socket falls quiet, back to steady, which makes nsqd write out what it still has in
+//! the buffer. How long "quiet" is depends on how old the messages are: it delays the last ones of a backlog, and must be
+//! little beside the time they have waited anyway.
 
 use std::time::Duration;
 
 /// How far RDY is ahead of what is in flight while a backlog drains.
 const WINDOW: u32 = 100;
 
-/// A message older than this says that there is a backlog. Far above the time a message needs, and so large that
-/// [`QUIET`] more don't count. Clocks that disagree by more cost the window or a little traffic, never a message.
-const OLD: Duration = Duration::from_millis(20);
+/// A message older than this says that more are waiting: well above the time a message needs. Clocks that disagree by
+/// more cost the window or a little traffic, never a message.
+const OLD: Duration = Duration::from_millis(1);
 
-/// A message younger than this says that the backlog is gone.
-const FRESH: Duration = Duration::from_millis(5);
+/// A message older than this says that there is a real backlog.
+const VERY_OLD: Duration = Duration::from_millis(20);
+
+/// A message younger than this says that nothing is waiting.
+const FRESH: Duration = Duration::from_micros(300);
 
 /// So long without a byte while draining means that the rest is in nsqd's buffer, or that there is none.
-pub(crate) const QUIET: Duration = Duration::from_millis(1);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quiet {
+    /// After messages that are merely old. Timers count in milliseconds, so this is waited for by letting others run.
+    Short,
+    /// After messages that are very old: by the timer, which costs nothing.
+    Long,
+}
+
+impl Quiet {
+    pub(crate) fn duration(self) -> Duration {
+        match self {
+            Self::Short => Duration::from_micros(150),
+            Self::Long => Duration::from_millis(1),
+        }
+    }
+}
 
 /// How messages are got out of nsqd's buffer at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// RDY is kept at in flight + 1, and further ahead only while a backlog drains. nsqd writes each message at once
-    /// and with one system call. The default, and the faster one in every measurement.
+    /// RDY is kept at in flight + 1, and further ahead only while a backlog drains. nsqd writes each message at once,
+    /// with one system call, and a backlog in large pieces. The default.
     #[default]
     Window,
     /// nsqd is told to have no buffer (`output_buffer_size: -1`) and RDY stays at `max_in_flight`. Three system calls
-    /// per message at nsqd, but no round trip: worth a try when nsqd is far away.
+    /// per message at nsqd and a backlog drains slowly, but no message waits for a round trip: worth a try when nsqd is
+    /// far away.
     Unbuffered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Steady,
-    Draining,
+    Draining(Quiet),
     Fixed,
 }
 
@@ -81,21 +101,29 @@ impl Credit {
     /// A message came: `age` since it was published, and its body's size in bytes.
     pub(crate) fn on_message(&mut self, age: Duration, bytes: usize) {
         self.large = bytes.max(self.large - self.large / 8);
-        match self.mode {
-            Mode::Steady if age > OLD => self.mode = Mode::Draining,
-            Mode::Draining if age < FRESH => self.mode = Mode::Steady,
-            _ => {}
+        if self.mode == Mode::Fixed {
+            return;
         }
+        self.mode = match self.mode {
+            _ if age > VERY_OLD => Mode::Draining(Quiet::Long),
+            _ if age > OLD => Mode::Draining(Quiet::Short),
+            Mode::Draining(_) if age >= FRESH => Mode::Draining(Quiet::Short),
+            _ => Mode::Steady,
+        };
     }
 
-    /// Whether [`Credit::on_quiet`] is to be called once nothing has come for [`QUIET`].
-    pub(crate) fn wants_quiet(&self) -> bool {
-        self.mode == Mode::Draining
+    /// For which quiet to watch, if any: [`Credit::on_quiet`] is to be called then. When nsqd has used up all it may
+    /// send, `live` messages, nothing can be in its buffer.
+    pub(crate) fn watched_quiet(&self, live: u32) -> Option<Quiet> {
+        match self.mode {
+            Mode::Draining(quiet) if self.told > live => Some(quiet),
+            _ => None,
+        }
     }
 
     /// The socket has been quiet while draining.
     pub(crate) fn on_quiet(&mut self) {
-        if self.mode == Mode::Draining {
+        if matches!(self.mode, Mode::Draining(_)) {
             self.mode = Mode::Steady;
         }
     }
@@ -126,7 +154,7 @@ impl Credit {
         }
         let window = match self.mode {
             Mode::Steady => 1,
-            Mode::Draining => WINDOW,
+            Mode::Draining(_) => WINDOW,
             Mode::Fixed => self.max,
         };
         let fitting = (self.buffer_bytes - load.buffered.min(self.buffer_bytes)) / self.large.max(1);
@@ -153,7 +181,7 @@ mod tests {
     }
 
     fn old() -> Duration {
-        OLD + Duration::from_millis(1)
+        VERY_OLD + Duration::from_millis(1)
     }
 
     #[test]
@@ -176,13 +204,21 @@ mod tests {
         assert_eq!(credit.update(load(1)), Some(1 + WINDOW));
         assert_eq!(credit.update(load(20)), None, "within the window nothing is said");
         assert_eq!(credit.update(load(60)), Some(60 + WINDOW));
-        assert!(credit.wants_quiet());
+        assert_eq!(credit.watched_quiet(60), Some(Quiet::Long));
+        assert_eq!(
+            credit.watched_quiet(60 + WINDOW),
+            None,
+            "nsqd holds nothing back when it may send no more"
+        );
         credit.on_quiet();
         assert_eq!(credit.update(load(60)), Some(61));
         credit.on_message(old(), 100);
         assert_eq!(credit.update(load(61)), Some(61 + WINDOW));
-        credit.on_message(Duration::from_millis(1), 100);
+        credit.on_message(Duration::from_micros(100), 100);
         assert_eq!(credit.update(load(62)), Some(63), "a fresh message closes it too");
+        credit.on_message(OLD * 2, 100);
+        credit.update(load(63));
+        assert_eq!(credit.watched_quiet(63), Some(Quiet::Short));
     }
 
     #[test]
@@ -202,7 +238,7 @@ mod tests {
         fn rdy_keeps_its_bounds(
             max in 1_u32..500,
             unbuffered in any::<bool>(),
-            steps in prop::collection::vec((0_u64..60, 0_usize..MIB, 0_u32..600, 0_u32..600, 0_usize..3 * MIB, any::<bool>()), 1..60),
+            steps in prop::collection::vec((0_u64..40, 0_usize..MIB, 0_u32..600, 0_u32..600, 0_usize..3 * MIB, any::<bool>()), 1..60),
         ) {
             let delivery = if unbuffered { Delivery::Unbuffered } else { Delivery::Window };
             let mut credit = Credit::new(max, MIB, delivery);

@@ -106,7 +106,8 @@ async fn never_more_in_flight_than_allowed() {
             let stats = nsqd.channel("t", "c").await.unwrap();
             assert_eq!(stats.in_flight, 3);
             assert!(inbox.is_empty(), "a fourth message at once");
-            held.pop_front().map(keepstep_nsq::Message::finish);
+            let oldest: Option<keepstep_nsq::Message> = held.pop_front();
+            oldest.into_iter().for_each(keepstep_nsq::Message::finish);
         }
         let message = inbox.message().await;
         assert_eq!(message.body, body(n));

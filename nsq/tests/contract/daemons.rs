@@ -128,6 +128,11 @@ impl Nsqd {
         eventually("nsqd answers", async || self.admin.ping().await.is_ok()).await;
     }
 
+    #[allow(dead_code, reason = "for the benchmark, which shares this file")]
+    pub fn pid(&self) -> u32 {
+        self.daemon.child.id()
+    }
+
     /// `kill -9`, and nothing listens any more.
     pub fn kill(&mut self) {
         self.daemon.kill();

@@ -162,6 +162,12 @@ impl EmbeddedStore {
         if ban {
             room.banned.insert(user.clone());
         }
+        if room.chat.owner == *user
+            && let Some((heir, _)) =
+                room.members.iter().min_by_key(|(name, boundary)| (**boundary, name.as_str()))
+        {
+            room.chat.owner = heir.clone();
+        }
         let stay = room.members.len() as u64;
         state.user(user).chats.remove(&chat);
         Ok(Some(stay))

@@ -145,8 +145,8 @@ impl Link {
         values.into_iter().map(|value| value.extract_error().map_err(|err| failure(&err))).collect()
     }
 
-    // The inner error is the server's answer; the outer one says that there was none.
-    async fn raw(&self, command: &Cmd) -> Result<std::result::Result<Value, RedisError>> {
+    /// One command, with the server's own words: the inner error is its answer, the outer one says that there was none.
+    pub(super) async fn raw(&self, command: &Cmd) -> Result<std::result::Result<Value, RedisError>> {
         let mut connection = self.connection()?;
         match connection.req_packed_command(command).await {
             Ok(value) => Ok(value.extract_error()),

@@ -97,7 +97,8 @@ impl RedisStore {
             let token = value::some(self.commands().run(&read).await?).map(value::text).transpose()?;
             let (members, banned) = (self.keys().members(chat), self.keys().banned(chat));
             let ban = if ban { "ban" } else { "" };
-            let call = script::LEAVE.call().arg(members).arg(banned).arg(user.as_str()).arg(ban);
+            let call = script::LEAVE.call().arg(members).arg(banned).arg(self.keys().meta(chat));
+            let call = call.arg(user.as_str()).arg(ban);
             let stay = value::some(self.commands().eval(&call).await?).map(value::number).transpose()?;
             if let Some(token) = token {
                 self.unlist(user, chat, &token).await.map_err(later)?;

@@ -48,7 +48,7 @@ scripts! {
     FORGET_NOTE = "forget_note", 2;
     INDEX_CHAT = "index_chat", 1;
     JOIN = "join", 3;
-    LEAVE = "leave", 2;
+    LEAVE = "leave", 3;
     LOG = "log", 2;
     MOVE_CURSORS = "move_cursors", 4;
     MOVE_READ = "move_read", 1;

@@ -1,8 +1,8 @@
 //! Whether this Redis may be trusted with messages. The answers are sentences for whoever starts the server.
 
-use redis::{RedisError, Value, aio::ConnectionLike};
+use redis::{Cmd, RedisError, Value, aio::ConnectionLike};
 
-use super::{RedisStore, value};
+use super::{RedisStore, error::failure, value};
 use crate::store::{Result, StoreError};
 
 /// Why a Redis isn't fit to be the store.
@@ -93,28 +93,28 @@ impl RedisStore {
         let wanted = union(&self.setting("notify-keyspace-events").await?);
         let mut set = redis::cmd("CONFIG");
         set.arg("SET").arg("notify-keyspace-events").arg(wanted);
-        match self.commands().run(&set).await {
-            Ok(_) => Ok(warnings),
-            Err(err) => Err(self.refused(err, |address, reason| StartupError::NoEvents { address, reason })),
-        }
+        self.ask(&set, |address, reason| StartupError::NoEvents { address, reason }).await?;
+        Ok(warnings)
     }
 
     async fn setting(&self, name: &str) -> std::result::Result<String, StartupError> {
         let mut get = redis::cmd("CONFIG");
         get.arg("GET").arg(name);
-        let read = self.commands().run(&get).await.and_then(setting_from);
-        read.map_err(|err| self.refused(err, |address, reason| StartupError::Hidden { address, reason }))
+        let answer = self.ask(&get, |address, reason| StartupError::Hidden { address, reason }).await?;
+        setting_from(answer).map_err(StartupError::Unreachable)
     }
 
-    // "Unavailable" may be the server's no to this command, while it answers others.
-    fn refused(&self, err: StoreError, no: impl FnOnce(String, String) -> StartupError) -> StartupError {
-        match err {
-            StoreError::Corrupt(reason) => no(self.inner.address.clone(), reason),
-            StoreError::Unavailable(reason) if reason.contains("NOPERM") => {
-                no(self.inner.address.clone(), reason)
-            }
-            err => StartupError::Unreachable(err),
-        }
+    // A no to this very command is a refusal; a server that answers nothing, or just now can't, isn't.
+    async fn ask(
+        &self,
+        command: &Cmd,
+        no: impl FnOnce(String, String) -> StartupError,
+    ) -> std::result::Result<Value, StartupError> {
+        let answer = self.commands().raw(command).await.map_err(StartupError::Unreachable)?;
+        answer.map_err(|err| match err.code() {
+            Some("ERR" | "NOPERM") => no(self.inner.address.clone(), err.to_string()),
+            _ => StartupError::Unreachable(failure(&err)),
+        })
     }
 }
 

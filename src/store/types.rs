@@ -1,0 +1,299 @@
+//! What the store's methods take and give.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::domain::{
+    Millis, Seq,
+    chat::{Chat, ChatKind, Owed},
+    device::{Device, DeviceKind, Lease},
+    id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+    message::Unnumbered,
+};
+
+/// Why the store didn't do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be reached; surely nothing happened.
+    #[error("the store can't be reached: {0}")]
+    Unavailable(String),
+    /// No answer in time: it may have happened.
+    #[error("the store didn't answer in time, so the outcome is unknown: {0}")]
+    Unknown(String),
+    /// It holds something that this version can't read.
+    #[error("the store holds something unreadable: {0}")]
+    Corrupt(String),
+}
+
+/// How large a signal may be; a larger one isn't sent (and is [`StoreError::Unavailable`]: surely nothing happened).
+pub const MAX_SIGNAL: usize = 1 << 20;
+
+pub(super) fn too_large(bytes: usize) -> StoreError {
+    StoreError::Unavailable(format!("a signal of {bytes} bytes is over the limit of {MAX_SIGNAL}"))
+}
+
+/// What most methods give.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A device to be registered.
+#[derive(Debug, Clone)]
+pub struct NewDevice {
+    /// Its id, chosen by the client or by the server.
+    pub id: DeviceId,
+    /// Whose it is.
+    pub user: UserId,
+    /// Main or sub.
+    pub kind: DeviceKind,
+    /// What people call it.
+    pub name: String,
+    /// What it runs on.
+    pub platform: String,
+    /// Now.
+    pub created: Millis,
+}
+
+/// What [`Store::register_device`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registered {
+    /// Written as `registering`.
+    Created(Device),
+    /// This user has this device already, of the same kind; nothing changed.
+    Existing(Device),
+    /// The user has another main.
+    MainExists(DeviceId),
+    /// The user has as many subs as allowed.
+    LimitReached,
+    /// The id belongs to another user, to a device of the other kind, or to one that was terminated.
+    Conflict,
+}
+
+/// What [`Store::open_session`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// The device is this session's.
+    Session {
+        /// The new fencing number.
+        session: u64,
+        /// Who held it until now; it must be told.
+        previous: Option<Lease>,
+        /// The device as it is now.
+        device: Device,
+    },
+    /// It was terminated, or the token's generation is an older one.
+    Terminated,
+    /// No such device, or it isn't active yet.
+    Unknown,
+}
+
+/// What [`Store::renew_session`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// Still this session's.
+    Held,
+    /// A newer session owns the device.
+    Replaced,
+    /// The device was terminated.
+    Terminated,
+}
+
+/// Whom [`Store::owner`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Whose device it is or was.
+    pub user: UserId,
+    /// Its termination, if it had one: the tombstone.
+    pub terminated: Option<TerminationId>,
+}
+
+/// A chat to be created.
+#[derive(Debug, Clone)]
+pub struct NewChat {
+    /// Its id, chosen by the client or by the server.
+    pub id: ChatId,
+    /// Direct or group.
+    pub kind: ChatKind,
+    /// A group's name.
+    pub name: Option<String>,
+    /// Anyone may join, and the name is unique among such groups.
+    pub public: bool,
+    /// The hash of the password that lets people join.
+    pub password_hash: Option<String>,
+    /// Who makes it.
+    pub owner: UserId,
+    /// The other one of a direct chat.
+    pub with: Option<UserId>,
+    /// The nsqd that shall carry it.
+    pub node: String,
+    /// Now.
+    pub created: Millis,
+}
+
+/// What [`Store::create_chat`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// Made; the owner (and the other of a direct chat) are members with boundary 0.
+    New(Chat),
+    /// It was there: the same id made by the same owner with the same kind, or the direct chat of this pair.
+    Existing(Chat),
+    /// Another public group has the name.
+    NameTaken,
+    /// The id belongs to another chat.
+    Conflict,
+    /// One of its users is in as many chats as allowed.
+    LimitReached,
+}
+
+/// By what right somebody joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinBy {
+    /// By themselves: a removed user is refused.
+    Themselves,
+    /// By the owner's invitation: lifts an earlier removal.
+    Invitation,
+}
+
+/// What [`Store::add_member`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// A member now, owed everything above this boundary (the head at this moment).
+    New(Seq),
+    /// Was a member already.
+    Already(Seq),
+    /// No such chat, or a removed user without invitation.
+    Refused,
+    /// The chat has as many members, or the user as many chats, as allowed.
+    LimitReached,
+}
+
+/// A message to be appended.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Where to.
+    pub chat: ChatId,
+    /// Who sends: must be a member.
+    pub user: UserId,
+    /// Its idempotency key.
+    pub key: MessageKey,
+    /// A hash of what the sender wrote (without times), to tell a retry from another message under the same key.
+    pub fingerprint: u64,
+    /// The sender's edge's time.
+    pub at: Millis,
+    /// The frame, still without its seq.
+    pub frame: Unnumbered,
+}
+
+/// What [`Store::append`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// In the log and in the outbox; the doorbell was rung.
+    New {
+        /// Its number.
+        seq: Seq,
+        /// The nsqd that carries the chat.
+        node: String,
+    },
+    /// The key was used for the same content before; nothing changed.
+    Again {
+        /// The number it got then.
+        seq: Seq,
+        /// The time it got then.
+        at: Millis,
+    },
+    /// The key was used for other content.
+    KeyConflict,
+    /// The sender isn't a member, or there is no such chat.
+    NotMember,
+}
+
+/// A stretch of a chat's log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogPage {
+    /// Ascending, without holes.
+    pub messages: Vec<(Seq, Bytes)>,
+    /// The lowest seq that the log still holds (head + 1 when it holds none).
+    pub floor: Seq,
+    /// The chat's head.
+    pub head: Seq,
+}
+
+/// What a session learns of one chat when it attaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The chat.
+    pub chat: Chat,
+    /// What the device is owed.
+    pub owed: Owed,
+}
+
+/// One cursor to be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CursorMove {
+    /// Whose.
+    pub device: DeviceId,
+    /// The session that says so.
+    pub session: u64,
+    /// Up to where.
+    pub seq: Seq,
+}
+
+/// What became of a [`CursorMove`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorMoved {
+    /// The cursor stands here now (where it was, if that was further).
+    At(Seq),
+    /// Another session or a termination owns the device; nothing changed.
+    Fenced,
+}
+
+/// A user's read offset in one chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadOffset {
+    /// The highest seq read.
+    pub seq: Seq,
+    /// On which device; none when it came by joining, or from a user token.
+    pub device: Option<DeviceId>,
+}
+
+/// How many events a window has; see [`Store::count`].
+pub type Count = u64;
+
+/// "Read again." See the contract: hints only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// The read offsets of a watched user may have moved (in Redis: a keyspace notification).
+    ReadsChanged(UserId),
+    /// A watched chat has a message with this number.
+    Doorbell(ChatId, Seq),
+    /// Somebody called [`Store::signal`] for a watched user.
+    Signal(UserId, Bytes),
+    /// Events may have been missed: read everything watched again.
+    Resubscribed,
+}
+
+/// Sizes that scripts check. All inclusive maxima.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreLimits {
+    /// Sub devices per user.
+    pub subs_per_user: u32,
+    /// Chats per user.
+    pub chats_per_user: u32,
+    /// Members per group.
+    pub members_per_group: u32,
+    /// Messages that a chat's log keeps.
+    pub log_messages: u64,
+    /// How long the log and the idempotency keys are kept; at least 24 hours.
+    pub log_age: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            subs_per_user: 5,
+            chats_per_user: 1_000,
+            members_per_group: 500,
+            log_messages: 10_000,
+            log_age: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}

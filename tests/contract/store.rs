@@ -1,0 +1,152 @@
+//! The store's contract as stories, each run over both variants. The including module gives `start(limits)`: a fresh
+//! store, with whatever has to live as long as it.
+
+use std::time::Duration;
+
+use keepstep::{
+    domain::{
+        Seq,
+        chat::{Chat, ChatKind},
+        device::{Device, DeviceKind},
+        id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+        message::Unnumbered,
+        termination::{Receipt, Termination, TerminationState},
+    },
+    store::{Append, Appended, Created, NewChat, NewDevice, Opened, Registered, Store, StoreEvent},
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::start;
+
+#[path = "store/chats.rs"]
+mod chats;
+#[path = "store/devices.rs"]
+mod devices;
+#[path = "store/events.rs"]
+mod events;
+#[path = "store/members.rs"]
+mod members;
+#[path = "store/messages.rs"]
+mod messages;
+#[path = "store/model.rs"]
+mod model;
+#[path = "store/owed.rs"]
+mod owed;
+#[path = "store/terminations.rs"]
+mod terminations;
+
+/// Long enough for a busy machine; a story that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A lease that doesn't run out within a story.
+const LONG: Duration = Duration::from_secs(60);
+
+pub fn user(name: &str) -> UserId {
+    name.parse().unwrap()
+}
+
+pub fn new_device(owner: &UserId, kind: DeviceKind) -> NewDevice {
+    NewDevice {
+        id: DeviceId::random(),
+        user: owner.clone(),
+        kind,
+        name: "a \"device\" {1}\u{e9}".into(),
+        platform: "web".into(),
+        created: 1_700_000_000_123,
+    }
+}
+
+/// A device that may connect.
+pub async fn active(store: &Store, owner: &UserId, kind: DeviceKind) -> Device {
+    let new = new_device(owner, kind);
+    let registered = store.register_device(&new).await.unwrap();
+    assert!(matches!(registered, Registered::Created(_)), "{registered:?}");
+    assert!(store.activate_device(owner, new.id).await.unwrap());
+    store.device(owner, new.id).await.unwrap().unwrap()
+}
+
+/// The number of a new session.
+pub async fn connect(store: &Store, device: &Device, edge: &str) -> u64 {
+    match store.open_session(&device.user, device.id, device.generation, edge, LONG).await.unwrap() {
+        Opened::Session { session, .. } => session,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn new_group(owner: &UserId) -> NewChat {
+    NewChat {
+        id: ChatId::random(),
+        kind: ChatKind::Group,
+        name: None,
+        public: false,
+        password_hash: None,
+        owner: owner.clone(),
+        with: None,
+        node: "nsqd-1:4150".into(),
+        created: 1_700_000_000_456,
+    }
+}
+
+pub fn new_direct(owner: &UserId, with: &UserId) -> NewChat {
+    NewChat { kind: ChatKind::Direct, with: Some(with.clone()), ..new_group(owner) }
+}
+
+pub async fn create(store: &Store, new: &NewChat) -> Chat {
+    match store.create_chat(new).await.unwrap() {
+        Created::New(chat) => chat,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A group with one member.
+pub async fn group(store: &Store, owner: &UserId) -> ChatId {
+    create(store, &new_group(owner)).await.id
+}
+
+pub fn message(chat: ChatId, from: &UserId, text: &str) -> Append {
+    Append {
+        chat,
+        user: from.clone(),
+        key: MessageKey::random(),
+        fingerprint: text.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31) ^ u64::from(byte)),
+        at: 1_700_000_000_789,
+        frame: Unnumbered::new(chat, &format!("\"content\":\"{text}\"")),
+    }
+}
+
+/// Sends and gives the number.
+pub async fn send(store: &Store, chat: ChatId, from: &UserId, text: &str) -> Seq {
+    match store.append(&message(chat, from, text)).await.unwrap() {
+        Appended::New { seq, .. } => seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn termination(device: &Device) -> Termination {
+    Termination {
+        id: TerminationId::random(),
+        user: device.user.clone(),
+        device: device.id,
+        by: "main".into(),
+        state: TerminationState::Accepted,
+        accepted_at: 1_700_000_001_000,
+        unreachable: Vec::new(),
+        receipt: Receipt::default(),
+    }
+}
+
+pub async fn next(events: &mut mpsc::Receiver<StoreEvent>) -> StoreEvent {
+    let next = timeout(PATIENCE, events.recv()).await.expect("an event comes in time");
+    next.expect("the store lives, so its events stay open")
+}
+
+/// The next event of which `wanted` makes something; others are passed over (hints may come twice).
+pub async fn until<T>(
+    events: &mut mpsc::Receiver<StoreEvent>,
+    wanted: impl Fn(&StoreEvent) -> Option<T>,
+) -> T {
+    loop {
+        if let Some(found) = wanted(&next(events).await) {
+            return found;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Chats are made once, found by name, and gone when their last member is.
+
+use keepstep::{
+    domain::chat::Member,
+    store::{JoinBy, Joined, StoreLimits},
+};
+
+use super::*;
+
+#[tokio::test]
+async fn a_chat_is_made_once_and_seen_by_its_members() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let new = NewChat {
+        name: Some("Tea {time} \u{2615}".into()),
+        password_hash: Some("$argon$".into()),
+        ..new_group(&alice)
+    };
+    assert_eq!(store.chat(new.id).await.unwrap(), None);
+    let chat = create(&store, &new).await;
+    assert_eq!(
+        chat,
+        Chat {
+            id: new.id,
+            kind: ChatKind::Group,
+            name: new.name.clone(),
+            public: false,
+            password_hash: new.password_hash.clone(),
+            owner: alice.clone(),
+            node: new.node.clone(),
+            created: new.created,
+            head: 0,
+        }
+    );
+    assert_eq!(store.create_chat(&new).await.unwrap(), Created::Existing(chat.clone()));
+    assert_eq!(store.chat(new.id).await.unwrap(), Some(chat.clone()));
+    let member = Member { user: alice.clone(), boundary: 0 };
+    assert_eq!(store.chat_of_member(new.id, &alice).await.unwrap(), Some((chat.clone(), member.clone())));
+    assert_eq!(store.chat_of_member(new.id, &bob).await.unwrap(), None);
+    assert_eq!(store.chat_of_member(ChatId::random(), &alice).await.unwrap(), None);
+    assert_eq!(store.members(new.id).await.unwrap(), vec![member]);
+    assert_eq!(store.chats_of(&alice).await.unwrap(), vec![new.id]);
+    assert_eq!(store.chats_of(&bob).await.unwrap(), vec![]);
+
+    let stolen = NewChat { owner: bob.clone(), ..new.clone() };
+    assert_eq!(store.create_chat(&stolen).await.unwrap(), Created::Conflict);
+    let stolen = NewChat { id: new.id, ..new_direct(&bob, &alice) };
+    assert_eq!(store.create_chat(&stolen).await.unwrap(), Created::Conflict);
+    assert_eq!(store.chats_of(&bob).await.unwrap(), vec![]);
+    send(&store, new.id, &alice, "hi").await;
+    assert_eq!(store.chat(new.id).await.unwrap().unwrap().head, 1);
+}
+
+#[tokio::test]
+async fn two_users_have_one_direct_chat_whoever_begins() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob, carol) = (user("alice"), user("bob"), user("carol"));
+    let first = create(&store, &new_direct(&alice, &bob)).await;
+    assert_eq!(store.members(first.id).await.unwrap().len(), 2);
+    for (one, other) in [(&alice, &bob), (&bob, &alice)] {
+        let found = store.create_chat(&new_direct(one, other)).await.unwrap();
+        assert_eq!(found, Created::Existing(first.clone()));
+    }
+    let guessed = NewChat { id: first.id, ..new_direct(&carol, &alice) };
+    assert_eq!(store.create_chat(&guessed).await.unwrap(), Created::Conflict);
+    let others = create(&store, &new_direct(&carol, &alice)).await;
+    assert_ne!(others.id, first.id);
+    assert_eq!(store.add_member(first.id, &carol, JoinBy::Invitation).await.unwrap(), Joined::LimitReached);
+    let mut both = vec![first.id, others.id];
+    both.sort_unstable();
+    assert_eq!(store.chats_of(&alice).await.unwrap(), both, "ascending by id");
+}
+
+#[tokio::test]
+async fn direct_chats_begun_at_once_are_one() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    for round in 0..10 {
+        let (one, other) = (user(&format!("one-{round}")), user(&format!("other-{round}")));
+        let making = (0..8).map(|i| {
+            let new = if i % 2 == 0 { new_direct(&one, &other) } else { new_direct(&other, &one) };
+            let store = store.clone();
+            tokio::spawn(async move { store.create_chat(&new).await.unwrap() })
+        });
+        let mut ids = Vec::new();
+        for one in making.collect::<Vec<_>>() {
+            match one.await.unwrap() {
+                Created::New(chat) | Created::Existing(chat) => ids.push(chat.id),
+                other => panic!("{other:?}"),
+            }
+        }
+        ids.dedup();
+        assert_eq!(ids.len(), 1);
+        assert_eq!(store.chats_of(&one).await.unwrap(), ids);
+        assert_eq!(store.chats_of(&other).await.unwrap(), ids);
+    }
+}
+
+#[tokio::test]
+async fn a_public_name_is_unique_and_groups_with_a_password_share_theirs() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let named = |owner: &UserId, created| NewChat {
+        name: Some("tea".into()),
+        password_hash: Some("hash".into()),
+        created,
+        ..new_group(owner)
+    };
+    let second = create(&store, &named(&alice, 20)).await.id;
+    let first = create(&store, &named(&bob, 10)).await.id;
+    let public = NewChat { public: true, password_hash: None, ..named(&bob, 30) };
+    let public_id = create(&store, &public).await.id;
+    assert!(matches!(store.create_chat(&public).await.unwrap(), Created::Existing(_)));
+    let taken = NewChat { id: ChatId::random(), owner: alice.clone(), ..public.clone() };
+    assert_eq!(store.create_chat(&taken).await.unwrap(), Created::NameTaken);
+    assert_eq!(store.chat(taken.id).await.unwrap(), None);
+    // A private group's name is nobody else's business.
+    create(&store, &NewChat { password_hash: None, ..named(&alice, 1) }).await;
+    assert_eq!(store.chats_named("tea").await.unwrap(), vec![public_id, first, second]);
+    assert_eq!(store.chats_named("Tea").await.unwrap(), vec![]);
+
+    store.remove_member(public_id, &bob, false).await.unwrap();
+    assert!(store.delete_chat(public_id).await.unwrap());
+    store.remove_member(first, &bob, false).await.unwrap();
+    assert!(store.delete_chat(first).await.unwrap());
+    assert_eq!(store.chats_named("tea").await.unwrap(), vec![second]);
+    assert!(matches!(store.create_chat(&taken).await.unwrap(), Created::New(_)), "the name is free again");
+    for created in 0..20 {
+        create(&store, &named(&alice, created)).await;
+    }
+    assert_eq!(store.chats_named("tea").await.unwrap().len(), 16);
+}
+
+#[tokio::test]
+async fn public_names_asked_for_at_once_go_to_one() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    for round in 0..10 {
+        let making = (0..8).map(|i| {
+            let owner = user(&format!("user-{i}"));
+            let new = NewChat { name: Some(format!("name {round}")), public: true, ..new_group(&owner) };
+            let store = store.clone();
+            tokio::spawn(async move { store.create_chat(&new).await.unwrap() })
+        });
+        let (mut made, mut taken) = (0, 0);
+        for one in making.collect::<Vec<_>>() {
+            match one.await.unwrap() {
+                Created::New(_) => made += 1,
+                Created::NameTaken => taken += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((made, taken), (1, 7));
+    }
+}
+
+#[tokio::test]
+async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let direct = create(&store, &new_direct(&alice, &bob)).await.id;
+    let device = active(&store, &alice, DeviceKind::Main).await;
+    let append = message(direct, &alice, "one");
+    store.append(&append).await.unwrap();
+    store.owe(direct, &alice, device.id).await.unwrap();
+    assert!(!store.delete_chat(direct).await.unwrap(), "it has members");
+    assert_eq!(store.remove_member(direct, &alice, false).await.unwrap(), Some(1));
+    assert!(!store.delete_chat(direct).await.unwrap());
+    assert_eq!(store.remove_member(direct, &bob, false).await.unwrap(), Some(0));
+    assert!(store.delete_chat(direct).await.unwrap());
+    assert!(store.delete_chat(direct).await.unwrap());
+    assert!(store.delete_chat(ChatId::random()).await.unwrap(), "nothing is left of what never was");
+
+    assert_eq!(store.chat(direct).await.unwrap(), None);
+    assert_eq!(store.heads(&[direct]).await.unwrap(), vec![0]);
+    assert_eq!(store.outbox(direct, 10).await.unwrap(), (String::new(), vec![]));
+    assert_eq!(store.owed(direct, device.id).await.unwrap(), None);
+    assert_eq!(store.append(&append).await.unwrap(), Appended::NotMember);
+    assert_eq!(store.add_member(direct, &alice, JoinBy::Invitation).await.unwrap(), Joined::Refused);
+    assert_eq!(store.chats_of(&alice).await.unwrap(), vec![]);
+    let again = NewChat { id: direct, ..new_direct(&alice, &bob) };
+    assert_eq!(store.create_chat(&again).await.unwrap(), Created::Conflict);
+    assert_eq!(create(&store, &new_direct(&bob, &alice)).await.head, 0, "the pair may begin anew");
+}
+
+#[tokio::test]
+async fn a_user_is_in_so_many_chats_and_no_more() {
+    let (store, _guard) = start(StoreLimits { chats_per_user: 3, ..StoreLimits::default() }).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let mut chats = Vec::new();
+    for _ in 0..3 {
+        chats.push(group(&store, &alice).await);
+    }
+    assert_eq!(store.create_chat(&new_group(&alice)).await.unwrap(), Created::LimitReached);
+    assert_eq!(store.create_chat(&new_direct(&bob, &alice)).await.unwrap(), Created::LimitReached);
+    assert_eq!(store.chats_of(&bob).await.unwrap(), vec![], "a refusal changes nothing");
+    let bobs = group(&store, &bob).await;
+    assert_eq!(store.add_member(bobs, &alice, JoinBy::Invitation).await.unwrap(), Joined::LimitReached);
+    assert_eq!(store.members(bobs).await.unwrap().len(), 1);
+    assert_eq!(
+        store.add_member(chats[0], &alice, JoinBy::Themselves).await.unwrap(),
+        Joined::Already(0),
+        "what one is in already doesn't count again"
+    );
+    store.remove_member(chats[0], &alice, false).await.unwrap();
+    assert_eq!(store.add_member(bobs, &alice, JoinBy::Invitation).await.unwrap(), Joined::New(0));
+}

@@ -1,0 +1,223 @@
+//! Messages get dense numbers, once; the log gives them back in pages; the outbox holds what NSQ hasn't.
+
+use bytes::Bytes;
+use keepstep::{domain::message::chat_and_seq, store::StoreLimits};
+
+use super::*;
+
+fn seqs(page: &[(Seq, Bytes)]) -> Vec<Seq> {
+    page.iter().map(|(seq, _)| *seq).collect()
+}
+
+#[tokio::test]
+async fn messages_are_numbered_one_by_one() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let (chat, other) = (group(&store, &alice).await, group(&store, &alice).await);
+    for seq in 1..=5 {
+        let append = message(chat, &alice, "h\u{e9}");
+        let appended = store.append(&append).await.unwrap();
+        assert_eq!(appended, Appended::New { seq, node: "nsqd-1:4150".into() });
+        let page = store.log(chat, seq, 10, 1 << 20).await.unwrap();
+        assert_eq!(page.messages, vec![(seq, append.frame.number(seq))], "the bytes are the frame's");
+        assert_eq!(chat_and_seq(&page.messages[0].1), Some((chat, seq)));
+    }
+    send(&store, other, &alice, "x").await;
+    let heads = store.heads(&[other, ChatId::random(), chat]).await.unwrap();
+    assert_eq!(heads, vec![1, 0, 5]);
+    assert!(store.heads(&[]).await.unwrap().is_empty());
+    let lost = store.append(&message(ChatId::random(), &alice, "x")).await.unwrap();
+    assert_eq!(lost, Appended::NotMember);
+}
+
+#[tokio::test]
+async fn a_key_is_one_message() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = create(&store, &new_direct(&alice, &bob)).await.id;
+    let first = message(chat, &alice, "one");
+    assert!(matches!(store.append(&first).await.unwrap(), Appended::New { seq: 1, .. }));
+    send(&store, chat, &alice, "two").await;
+    let again = Append { at: first.at + 5_000, ..first.clone() };
+    assert_eq!(store.append(&again).await.unwrap(), Appended::Again { seq: 1, at: first.at });
+    let other = Append { fingerprint: u64::MAX, ..first.clone() };
+    assert_eq!(store.append(&other).await.unwrap(), Appended::KeyConflict);
+    assert_eq!(store.heads(&[chat]).await.unwrap(), vec![2], "nothing was added");
+    // A key is its sender's, and its chat's.
+    let bobs = Append { user: bob.clone(), ..first.clone() };
+    assert!(matches!(store.append(&bobs).await.unwrap(), Appended::New { seq: 3, .. }));
+    let elsewhere = Append { chat: group(&store, &alice).await, ..first.clone() };
+    assert!(matches!(store.append(&elsewhere).await.unwrap(), Appended::New { seq: 1, .. }));
+    let big = Append { fingerprint: u64::MAX, ..message(chat, &bob, "big") };
+    assert!(matches!(store.append(&big).await.unwrap(), Appended::New { seq: 4, .. }));
+    assert_eq!(store.append(&big).await.unwrap(), Appended::Again { seq: 4, at: big.at });
+}
+
+#[tokio::test]
+async fn messages_sent_at_once_are_all_there_and_in_real_time_order() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    let sending = (0..8).map(|task| {
+        let (store, alice) = (store.clone(), alice.clone());
+        tokio::spawn(async move {
+            let (mut numbers, mut last) = (Vec::new(), 0);
+            for i in 0..25 {
+                let append = message(chat, &alice, &format!("{task}-{i}"));
+                // Each is sent twice at once, as a client does that lost its socket.
+                let (one, other) = tokio::join!(store.append(&append), store.append(&append));
+                let seq = |appended| match appended {
+                    Appended::New { seq, .. } | Appended::Again { seq, .. } => seq,
+                    other => panic!("{other:?}"),
+                };
+                let (one, other) = (seq(one.unwrap()), seq(other.unwrap()));
+                assert_eq!(one, other);
+                assert!(one > last, "what is sent after an answer comes behind it");
+                last = one;
+                numbers.push(one);
+            }
+            numbers
+        })
+    });
+    let mut numbers = Vec::new();
+    for one in sending.collect::<Vec<_>>() {
+        numbers.extend(one.await.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+    let page = store.log(chat, 1, 1000, 1 << 24).await.unwrap();
+    assert_eq!((seqs(&page.messages), page.floor, page.head), (numbers, 1, 200));
+}
+
+#[tokio::test]
+async fn the_log_comes_in_pages_by_count_and_by_size() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    let empty = store.log(chat, 1, 10, 1000).await.unwrap();
+    assert_eq!((seqs(&empty.messages), empty.floor, empty.head), (vec![], 1, 0));
+    let none = store.log(ChatId::random(), 0, 10, 1000).await.unwrap();
+    assert_eq!((seqs(&none.messages), none.floor, none.head), (vec![], 1, 0));
+
+    for _ in 0..100 {
+        send(&store, chat, &alice, &"x".repeat(100)).await;
+    }
+    let size = store.log(chat, 1, 1, 0).await.unwrap().messages[0].1.len();
+    let page = |from, count, bytes| {
+        let store = store.clone();
+        async move { store.log(chat, from, count, bytes).await.unwrap() }
+    };
+    assert_eq!(seqs(&page(1, 3, 1 << 20).await.messages), [1, 2, 3]);
+    assert_eq!(seqs(&page(0, 2, 1 << 20).await.messages), [1, 2]);
+    assert_eq!(seqs(&page(99, 10, 1 << 20).await.messages), [99, 100]);
+    let beyond = page(101, 10, 1 << 20).await;
+    assert_eq!((seqs(&beyond.messages), beyond.floor, beyond.head), (vec![], 1, 100));
+    assert!(page(u64::MAX >> 12, 10, 1 << 20).await.messages.is_empty());
+    assert!(page(1, 0, 1 << 20).await.messages.is_empty());
+    // Numbers of two digits make a frame longer than those of one, so begin where all are as long.
+    let size = size + 1;
+    assert_eq!(seqs(&page(10, 50, 3 * size).await.messages), [10, 11, 12]);
+    assert_eq!(seqs(&page(10, 50, 3 * size - 1).await.messages), [10, 11]);
+    assert_eq!(seqs(&page(10, 50, 1).await.messages), [10], "one comes in any case");
+    assert_eq!(seqs(&page(1, 80, 1 << 20).await.messages), (1..=80).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_log_keeps_what_it_must_and_lets_go_of_the_rest() {
+    let limits = StoreLimits { log_messages: 100, ..StoreLimits::default() };
+    let (store, _guard) = start(limits).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    for _ in 0..1000 {
+        let seq = send(&store, chat, &alice, &"y".repeat(500)).await;
+        store.published(chat, &[seq]).await.unwrap();
+    }
+    let page = store.log(chat, 1, 1000, 1 << 24).await.unwrap();
+    assert_eq!(page.head, 1000);
+    assert!(page.floor <= 901, "it keeps at least 100: {}", page.floor);
+    assert!(page.floor > 700, "it keeps little more: {}", page.floor);
+    assert_eq!(seqs(&page.messages), (page.floor..=1000).collect::<Vec<_>>());
+    assert_eq!(store.log(chat, 1, 1, 1).await.unwrap().messages[0].0, page.floor);
+}
+
+#[tokio::test]
+async fn what_nsq_lacks_stays_longer_but_not_for_ever() {
+    let limits = StoreLimits { log_messages: 100, ..StoreLimits::default() };
+    let (store, _guard) = start(limits).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    for _ in 0..320 {
+        send(&store, chat, &alice, &"z".repeat(500)).await;
+    }
+    let page = store.log(chat, 1, 1000, 1 << 24).await.unwrap();
+    assert_eq!((page.floor, page.messages.len()), (1, 320));
+    for _ in 0..680 {
+        send(&store, chat, &alice, &"z".repeat(500)).await;
+    }
+    let floor = store.log(chat, 1, 1, 1).await.unwrap().floor;
+    assert!((400..=601).contains(&floor), "{floor}");
+    let (_, waiting) = store.outbox(chat, 5).await.unwrap();
+    assert_eq!(seqs(&waiting), (floor..floor + 5).collect::<Vec<_>>(), "nothing that isn't there any more");
+}
+
+#[tokio::test]
+async fn the_outbox_holds_what_nsq_has_not_confirmed() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    assert_eq!(store.outbox(chat, 10).await.unwrap(), ("nsqd-1:4150".into(), vec![]));
+    let mut frames = Vec::new();
+    for seq in 1..=12 {
+        let append = message(chat, &alice, "x");
+        store.append(&append).await.unwrap();
+        frames.push((seq, append.frame.number(seq)));
+    }
+    let (node, waiting) = store.outbox(chat, 3).await.unwrap();
+    assert_eq!((node.as_str(), &waiting[..]), ("nsqd-1:4150", &frames[..3]));
+    store.published(chat, &[2, 1, 11]).await.unwrap();
+    store.published(chat, &[2, 99]).await.unwrap();
+    store.published(chat, &[]).await.unwrap();
+    assert_eq!(seqs(&store.outbox(chat, 100).await.unwrap().1), [3, 4, 5, 6, 7, 8, 9, 10, 12]);
+    store.published(chat, &(1..=12).collect::<Vec<_>>()).await.unwrap();
+    assert!(store.outbox(chat, 100).await.unwrap().1.is_empty());
+    assert_eq!(store.log(chat, 1, 100, 1 << 20).await.unwrap().messages, frames, "the log keeps them");
+}
+
+#[tokio::test]
+async fn the_notes_of_a_dead_edge_are_found() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (one, two) = (ChatId::random().min(ChatId::random()), ChatId::random());
+    let quick = Duration::from_millis(1);
+    for chat in [one, two, one] {
+        store.note_sender("edge-1", chat).await.unwrap();
+    }
+    let mut noted = vec![one, two];
+    noted.sort_unstable();
+    assert_eq!(store.noted_chats("edge-1").await.unwrap(), noted);
+    assert_eq!(store.noted_chats("edge-9").await.unwrap(), vec![]);
+    store.edge_alive("edge-1", LONG).await.unwrap();
+    store.edge_alive("edge-without-notes", LONG).await.unwrap();
+    assert_eq!(store.edge_alive("edge-2", LONG).await.unwrap(), Vec::<String>::new(), "all said so lately");
+    let dead = timeout(PATIENCE, async {
+        loop {
+            let dead = store.edge_alive("edge-2", quick).await.unwrap();
+            if !dead.is_empty() {
+                return dead;
+            }
+        }
+    });
+    assert_eq!(dead.await.unwrap(), vec!["edge-1".to_owned()], "and never itself, nor one without notes");
+    store.forget_edge("edge-1").await.unwrap();
+    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), vec!["edge-1"], "it has notes");
+    store.forget_note("edge-1", one).await.unwrap();
+    store.forget_note("edge-1", one).await.unwrap();
+    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), vec!["edge-1"]);
+    store.forget_note("edge-1", two).await.unwrap();
+    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), Vec::<String>::new());
+    store.forget_edge("edge-1").await.unwrap();
+    store.forget_edge("edge-1").await.unwrap();
+    assert_eq!(store.noted_chats("edge-1").await.unwrap(), vec![]);
+    // It comes back to life.
+    store.note_sender("edge-1", two).await.unwrap();
+    assert_eq!(store.noted_chats("edge-1").await.unwrap(), vec![two]);
+}

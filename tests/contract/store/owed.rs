@@ -1,0 +1,169 @@
+//! What a device is owed: fixed once, acknowledged forward only, by the newest session only. And read offsets.
+
+use keepstep::{
+    domain::chat::Owed,
+    store::{Attached, CursorMove, CursorMoved, JoinBy, ReadOffset, StoreLimits},
+};
+
+use super::*;
+
+fn ack(device: DeviceId, session: u64, seq: Seq) -> CursorMove {
+    CursorMove { device, session, seq }
+}
+
+#[tokio::test]
+async fn what_is_owed_begins_at_the_head_and_stays() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = group(&store, &alice).await;
+    let device = DeviceId::random();
+    assert_eq!(store.owe(chat, &bob, device).await.unwrap(), None);
+    assert_eq!(store.owe(ChatId::random(), &alice, device).await.unwrap(), None);
+    assert_eq!(store.owed(chat, device).await.unwrap(), None);
+    send(&store, chat, &alice, "one").await;
+    let owed = Owed { from: 1, cursor: 1 };
+    assert_eq!(store.owe(chat, &alice, device).await.unwrap(), Some(owed));
+    send(&store, chat, &alice, "two").await;
+    assert_eq!(store.owe(chat, &alice, device).await.unwrap(), Some(owed), "fixed before");
+    assert_eq!(store.owed(chat, device).await.unwrap(), Some(owed));
+    store.disown(chat, device).await.unwrap();
+    store.disown(chat, device).await.unwrap();
+    assert_eq!(store.owed(chat, device).await.unwrap(), None);
+    assert_eq!(store.owe(chat, &alice, device).await.unwrap(), Some(Owed { from: 2, cursor: 2 }));
+}
+
+#[tokio::test]
+async fn a_cursor_moves_forward_and_never_beyond_the_head() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    let (one, two, stranger) = (DeviceId::random(), DeviceId::random(), DeviceId::random());
+    for device in [one, two] {
+        store.owe(chat, &alice, device).await.unwrap();
+    }
+    for _ in 0..10 {
+        send(&store, chat, &alice, "x").await;
+    }
+    let moves = [ack(one, 1, 4), ack(stranger, 1, 4), ack(two, 1, 99), ack(one, 1, 3), ack(one, 1, 6)];
+    let moved = store.move_cursors(chat, &moves).await.unwrap();
+    use CursorMoved::{At, Fenced};
+    assert_eq!(moved, [At(4), Fenced, At(10), At(4), At(6)]);
+    assert_eq!(store.move_cursors(chat, &moves).await.unwrap(), [At(6), Fenced, At(10), At(6), At(6)]);
+    assert_eq!(store.owed(chat, one).await.unwrap(), Some(Owed { from: 0, cursor: 6 }));
+    assert_eq!(store.owed(chat, stranger).await.unwrap(), None);
+    assert_eq!(store.move_cursors(chat, &[]).await.unwrap(), []);
+    let huge = ack(one, 1, u64::MAX >> 11);
+    assert_eq!(store.move_cursors(chat, &[huge]).await.unwrap(), [At(10)]);
+    assert_eq!(store.move_cursors(ChatId::random(), &moves[..1]).await.unwrap(), [Fenced]);
+
+    // More devices than one script takes.
+    let many: Vec<_> = (0..600).map(|_| DeviceId::random()).collect();
+    for device in &many {
+        store.owe(chat, &alice, *device).await.unwrap();
+    }
+    send(&store, chat, &alice, "x").await;
+    let moves: Vec<_> = many.iter().map(|device| ack(*device, 1, 11)).collect();
+    assert_eq!(store.move_cursors(chat, &moves).await.unwrap(), vec![At(11); 600]);
+}
+
+#[tokio::test]
+async fn an_older_session_is_fenced_once_a_newer_one_attached() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let (chat, other) = (group(&store, &alice).await, group(&store, &alice).await);
+    let device = active(&store, &alice, DeviceKind::Main).await;
+    store.owe(chat, &alice, device.id).await.unwrap();
+    for _ in 0..3 {
+        send(&store, chat, &alice, "x").await;
+    }
+    let first = connect(&store, &device, "edge-1").await;
+    let all = [other, chat, ChatId::random()];
+    let attached = store.attach(&all, &alice, device.id, first).await.unwrap();
+    let record = store.chat(chat).await.unwrap().unwrap();
+    let expected = Attached { chat: record, owed: Owed { from: 0, cursor: 0 } };
+    assert_eq!(attached, [None, Some(expected), None], "in the order given; nothing is owed in the others");
+    assert_eq!(store.attach(&all, &bob, device.id, first).await.unwrap(), [None, None, None]);
+    assert_eq!(store.attach(&[], &alice, device.id, first).await.unwrap(), []);
+    let moved = store.move_cursors(chat, &[ack(device.id, first, 1)]).await.unwrap();
+    assert_eq!(moved, [CursorMoved::At(1)]);
+
+    let second = connect(&store, &device, "edge-2").await;
+    let attached = store.attach(&[chat], &alice, device.id, second).await.unwrap();
+    assert_eq!(attached[0].as_ref().unwrap().owed, Owed { from: 0, cursor: 1 });
+    let moves = [ack(device.id, first, 3), ack(device.id, second, 2)];
+    let moved = store.move_cursors(chat, &moves).await.unwrap();
+    assert_eq!(moved, [CursorMoved::Fenced, CursorMoved::At(2)]);
+    assert_eq!(store.owed(chat, device.id).await.unwrap(), Some(Owed { from: 0, cursor: 2 }));
+    assert_eq!(store.attach(&[chat], &alice, device.id, first).await.unwrap(), [None], "too late");
+    assert!(store.attach(&[chat], &alice, device.id, second).await.unwrap()[0].is_some(), "once more");
+}
+
+#[tokio::test]
+async fn a_thousand_chats_are_attached_in_order() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let device = DeviceId::random();
+    let mut chats = Vec::new();
+    for _ in 0..300 {
+        let chat = group(&store, &alice).await;
+        store.owe(chat, &alice, device).await.unwrap();
+        chats.push(chat);
+    }
+    let attached = store.attach(&chats, &alice, device, 1).await.unwrap();
+    let ids: Vec<_> = attached.into_iter().map(|attached| attached.unwrap().chat.id).collect();
+    assert_eq!(ids, chats);
+}
+
+#[tokio::test]
+async fn a_new_membership_owes_anew() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = group(&store, &alice).await;
+    let device = DeviceId::random();
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    store.owe(chat, &bob, device).await.unwrap();
+    store.remove_member(chat, &bob, false).await.unwrap();
+    assert_eq!(store.attach(&[chat], &bob, device, 1).await.unwrap(), [None]);
+    send(&store, chat, &alice, "not for bob").await;
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    // Nobody took the device out of the chat in between: what was owed then isn't now.
+    assert_eq!(store.attach(&[chat], &bob, device, 1).await.unwrap(), [None]);
+    assert_eq!(store.owe(chat, &bob, device).await.unwrap(), Some(Owed { from: 1, cursor: 1 }));
+    assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn read_offsets_never_fall() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let (chat, other) = (ChatId::random(), ChatId::random());
+    let device = DeviceId::random();
+    assert!(store.reads(&alice).await.unwrap().is_empty());
+    assert_eq!(store.move_read(&alice, chat, 0, None).await.unwrap(), 0);
+    assert!(store.reads(&alice).await.unwrap().is_empty());
+    assert_eq!(store.move_read(&alice, chat, 10, Some(device)).await.unwrap(), 10);
+    assert_eq!(store.move_read(&alice, chat, 9, None).await.unwrap(), 10);
+    assert_eq!(store.move_read(&alice, chat, 10, None).await.unwrap(), 10, "the first to read it stays");
+    let huge = (1 << 53) - 1;
+    assert_eq!(store.move_read(&alice, other, huge, None).await.unwrap(), huge);
+    assert_eq!(store.move_read(&alice, other, huge - 1, None).await.unwrap(), huge);
+    let reads = store.reads(&alice).await.unwrap();
+    assert_eq!(reads.len(), 2);
+    assert_eq!(reads[&chat], ReadOffset { seq: 10, device: Some(device) });
+    assert_eq!(reads[&other], ReadOffset { seq: huge, device: None });
+
+    let moving = (0..50u64).map(|i| {
+        let (store, alice) = (store.clone(), alice.clone());
+        let seq = 11 + (i * 37) % 50;
+        tokio::spawn(async move {
+            let stands = store.move_read(&alice, chat, seq, None).await.unwrap();
+            assert!(stands >= seq);
+            let read = store.reads(&alice).await.unwrap()[&chat].seq;
+            assert!(read >= stands);
+        })
+    });
+    for one in moving.collect::<Vec<_>>() {
+        one.await.unwrap();
+    }
+    assert_eq!(store.reads(&alice).await.unwrap()[&chat].seq, 60);
+}

@@ -1,0 +1,156 @@
+//! A termination fences a device for ever; leased work and rate windows.
+
+use keepstep::{
+    domain::{device::DeviceState, termination::ReceiptLine},
+    store::{CursorMove, CursorMoved, Owner, Renewed, StoreLimits},
+};
+use tokio::time::sleep;
+
+use super::*;
+
+#[tokio::test]
+async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    let device = active(&store, &alice, DeviceKind::Sub).await;
+    store.owe(chat, &alice, device.id).await.unwrap().unwrap();
+    let session = connect(&store, &device, "edge").await;
+    store.attach(&[chat], &alice, device.id, session).await.unwrap()[0].as_ref().unwrap();
+    send(&store, chat, &alice, "one").await;
+
+    let new = termination(&device);
+    assert_eq!(store.begin_termination(&new).await.unwrap(), Some(new.clone()));
+    assert_eq!(store.begin_termination(&new).await.unwrap(), Some(new.clone()));
+    let later = termination(&device);
+    assert_eq!(store.begin_termination(&later).await.unwrap(), Some(new.clone()), "the earlier one counts");
+    assert_eq!(store.termination(later.id).await.unwrap(), None);
+    assert_eq!(store.unfinished_terminations().await.unwrap(), vec![new.id]);
+    let tombstone = Owner { user: alice.clone(), terminated: Some(new.id) };
+    assert_eq!(store.owner(device.id).await.unwrap(), Some(tombstone.clone()));
+
+    let fenced = store.device(&alice, device.id).await.unwrap().unwrap();
+    assert_eq!((fenced.state, fenced.generation), (DeviceState::Terminating, 2), "raised once");
+    let moved = CursorMove { device: device.id, session, seq: 1 };
+    assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
+    assert_eq!(store.attach(&[chat], &alice, device.id, session + 1).await.unwrap(), vec![None]);
+    assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Terminated);
+    for generation in [1, 2] {
+        let opened = store.open_session(&alice, device.id, generation, "edge", LONG).await.unwrap();
+        assert_eq!(opened, Opened::Terminated);
+    }
+    assert!(!store.activate_device(&alice, device.id).await.unwrap());
+    assert!(store.close_session(&alice, device.id, session).await.unwrap(), "its edge lets go");
+
+    store.forget_device(&alice, device.id, &[chat]).await.unwrap();
+    store.forget_device(&alice, device.id, &[chat, ChatId::random()]).await.unwrap();
+    assert_eq!(store.device(&alice, device.id).await.unwrap(), None);
+    assert_eq!(store.owed(chat, device.id).await.unwrap(), None);
+    assert_eq!(store.owner(device.id).await.unwrap(), Some(tombstone));
+    assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
+    assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Terminated);
+    let opened = store.open_session(&alice, device.id, 1, "edge", LONG).await.unwrap();
+    assert_eq!(opened, Opened::Terminated, "also when only the tombstone is left");
+    for owner in [&alice, &user("bob")] {
+        let again = NewDevice { id: device.id, ..new_device(owner, DeviceKind::Sub) };
+        assert_eq!(store.register_device(&again).await.unwrap(), Registered::Conflict, "never used again");
+    }
+    assert_eq!(store.begin_termination(&later).await.unwrap(), Some(new));
+}
+
+#[tokio::test]
+async fn a_termination_is_unfinished_until_it_is_done() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let device = active(&store, &user("alice"), DeviceKind::Main).await;
+    let mut record = termination(&device);
+    store.begin_termination(&record).await.unwrap();
+    record.state = TerminationState::Pending;
+    record.unreachable = vec!["nsqd-2:4151".into()];
+    store.save_termination(&record).await.unwrap();
+    assert_eq!(store.termination(record.id).await.unwrap(), Some(record.clone()));
+    assert_eq!(store.unfinished_terminations().await.unwrap(), vec![record.id]);
+
+    record.state = TerminationState::Done;
+    record.unreachable.clear();
+    let line = ReceiptLine { node: "n".into(), topic: "c.1".into(), channel: "d.1".into(), depth: u64::MAX };
+    record.receipt = Receipt { channels: vec![line], verified_at: Some(5), remaining: 0 };
+    store.save_termination(&record).await.unwrap();
+    store.save_termination(&record).await.unwrap();
+    assert_eq!(store.unfinished_terminations().await.unwrap(), vec![]);
+    assert_eq!(store.termination(record.id).await.unwrap(), Some(record.clone()), "the receipt stays");
+    assert_eq!(store.begin_termination(&termination(&device)).await.unwrap(), Some(record));
+    assert_eq!(store.termination(TerminationId::random()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_ones_own_device_can_be_terminated() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let device = active(&store, &user("alice"), DeviceKind::Main).await;
+    let foreign = Termination { user: user("bob"), ..termination(&device) };
+    let unknown = Termination { device: DeviceId::random(), ..termination(&device) };
+    for refused in [foreign, unknown] {
+        assert_eq!(store.begin_termination(&refused).await.unwrap(), None);
+        assert_eq!(store.termination(refused.id).await.unwrap(), None, "a refusal changes nothing");
+    }
+    assert_eq!(store.unfinished_terminations().await.unwrap(), vec![]);
+    assert_eq!(store.device(&device.user, device.id).await.unwrap().unwrap().state, DeviceState::Active);
+}
+
+#[tokio::test]
+async fn terminations_asked_for_at_once_are_one() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    for _ in 0..10 {
+        let device = active(&store, &user("alice"), DeviceKind::Sub).await;
+        let asking = (0..8).map(|_| {
+            let (store, new) = (store.clone(), termination(&device));
+            tokio::spawn(async move { store.begin_termination(&new).await.unwrap().unwrap() })
+        });
+        let mut answers = Vec::new();
+        for one in asking.collect::<Vec<_>>() {
+            answers.push(one.await.unwrap());
+        }
+        answers.dedup();
+        assert_eq!(answers.len(), 1);
+        assert_eq!(store.unfinished_terminations().await.unwrap(), vec![answers[0].id]);
+        assert_eq!(store.device(&device.user, device.id).await.unwrap().unwrap().generation, 2);
+        let done = Termination { state: TerminationState::Done, ..answers.remove(0) };
+        store.save_termination(&done).await.unwrap();
+        store.forget_device(&device.user, device.id, &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn work_is_one_holders_until_given_back_or_run_out() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    assert!(store.take_work("reconcile", "edge-1", LONG).await.unwrap());
+    assert!(store.take_work("reconcile", "edge-1", LONG).await.unwrap(), "renewed");
+    assert!(!store.take_work("reconcile", "edge-2", LONG).await.unwrap());
+    assert!(store.take_work("relay {a}", "edge-2", LONG).await.unwrap(), "other work");
+    store.release_work("reconcile", "edge-2").await.unwrap();
+    assert!(!store.take_work("reconcile", "edge-2", LONG).await.unwrap(), "it wasn't edge-2's to give");
+    store.release_work("reconcile", "edge-1").await.unwrap();
+    assert!(store.take_work("reconcile", "edge-2", Duration::from_millis(200)).await.unwrap());
+    timeout(PATIENCE, async {
+        while !store.take_work("reconcile", "edge-1", LONG).await.unwrap() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it runs out");
+}
+
+#[tokio::test]
+async fn a_window_counts_from_its_first_event() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    for expected in 1..=5 {
+        assert_eq!(store.count("logins alice", LONG).await.unwrap(), expected);
+    }
+    assert_eq!(store.count("logins bob", Duration::from_millis(300)).await.unwrap(), 1);
+    timeout(PATIENCE, async {
+        while store.count("logins bob", Duration::from_millis(300)).await.unwrap() != 1 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("a new window begins");
+}

@@ -1,0 +1,10 @@
+//! The store's contract over the store in memory.
+
+use keepstep::store::{Store, StoreLimits, embedded::EmbeddedStore};
+
+#[path = "../contract/store.rs"]
+mod contract;
+
+async fn start(limits: StoreLimits) -> (Store, ()) {
+    (Store::Embedded(EmbeddedStore::new(limits)), ())
+}

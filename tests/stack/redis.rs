@@ -1,0 +1,433 @@
+//! What only a real Redis can do to its store: die, freeze, forget its settings and scripts, drop a connection; and be
+//! one that mustn't be trusted.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use keepstep::{
+    domain::{
+        chat::{ChatKind, Owed},
+        device::DeviceKind,
+        id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+        message::Unnumbered,
+        termination::{Receipt, Termination, TerminationState},
+    },
+    store::{
+        Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, StoreError,
+        StoreEvent,
+        redis::{RedisOptions, RedisStore, StartupError},
+    },
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::support::{Aof, Redis, RedisOptions as Server, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn connect(redis: &Redis) -> RedisStore {
+    RedisStore::connect(&redis.url(), RedisOptions::default()).await.unwrap()
+}
+
+fn user(name: &str) -> UserId {
+    name.parse().unwrap()
+}
+
+async fn group(store: &RedisStore, owner: &UserId) -> ChatId {
+    let new = NewChat {
+        id: ChatId::random(),
+        kind: ChatKind::Group,
+        name: Some("{braces} and {c.x}".into()),
+        public: true,
+        password_hash: None,
+        owner: owner.clone(),
+        with: None,
+        node: "nsqd-1:4150".into(),
+        created: 1,
+    };
+    assert!(matches!(store.create_chat(&new).await.unwrap(), Created::New(_)));
+    new.id
+}
+
+async fn device(store: &RedisStore, owner: &UserId) -> DeviceId {
+    let id = DeviceId::random();
+    let new = NewDevice {
+        id,
+        user: owner.clone(),
+        kind: DeviceKind::Sub,
+        name: "n".into(),
+        platform: "p".into(),
+        created: 1,
+    };
+    store.register_device(&new).await.unwrap();
+    assert!(store.activate_device(owner, id).await.unwrap());
+    id
+}
+
+fn message(chat: ChatId, from: &UserId) -> Append {
+    Append {
+        chat,
+        user: from.clone(),
+        key: MessageKey::random(),
+        fingerprint: 1,
+        at: 2,
+        frame: Unnumbered::new(chat, "\"content\":\"hi\""),
+    }
+}
+
+async fn healed(store: &RedisStore) {
+    wait_until("the store to answer again", PATIENCE, || async { store.ping().await.ok() }).await;
+}
+
+async fn until(events: &mut mpsc::Receiver<StoreEvent>, wanted: StoreEvent) {
+    timeout(PATIENCE, async { while events.recv().await.expect("the store lives") != wanted {} })
+        .await
+        .unwrap_or_else(|_| panic!("no {wanted:?} in time"));
+}
+
+/// Until the read offsets of a user are heard: a few moves may fall into the time before the subscription.
+async fn reads_are_heard(store: &RedisStore, events: &mut mpsc::Receiver<StoreEvent>, who: &UserId) {
+    let chat = ChatId::random();
+    let (mut seq, wanted) = (0, StoreEvent::ReadsChanged(who.clone()));
+    timeout(PATIENCE, async {
+        loop {
+            seq += 1;
+            let _ = store.move_read(who, chat, seq, None).await;
+            let heard = async { while events.recv().await.expect("the store lives") != wanted {} };
+            if timeout(Duration::from_millis(200), heard).await.is_ok() {
+                return;
+            }
+        }
+    })
+    .await
+    .expect("read offsets are heard again");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    let mut redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let alice = user("alice");
+    let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
+    store.owe(chat, &alice, id).await.unwrap();
+    let sent: Vec<_> = (0..50).map(|_| message(chat, &alice)).collect();
+    for append in &sent {
+        store.append(append).await.unwrap();
+    }
+    let moved = CursorMove { device: id, session: 1, seq: 30 };
+    assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), [CursorMoved::At(30)]);
+    store.move_read(&alice, chat, 20, Some(id)).await.unwrap();
+    store.published(chat, &(1..=48).collect::<Vec<_>>()).await.unwrap();
+    redis.restart().await;
+    healed(&store).await;
+
+    let page = store.log(chat, 1, 100, 1 << 20).await.unwrap();
+    let frames: Vec<_> = (1..).zip(&sent).map(|(seq, append)| (seq, append.frame.number(seq))).collect();
+    assert_eq!((page.messages, page.head), (frames, 50));
+    assert_eq!(store.append(&sent[6]).await.unwrap(), Appended::Again { seq: 7, at: 2 });
+    let next = store.append(&message(chat, &alice)).await.unwrap();
+    assert!(matches!(next, Appended::New { seq: 51, .. }));
+    assert_eq!(store.owed(chat, id).await.unwrap(), Some(Owed { from: 0, cursor: 30 }));
+    assert_eq!(store.reads(&alice).await.unwrap()[&chat].seq, 20);
+    assert_eq!(store.outbox(chat, 9).await.unwrap().1.len(), 3);
+    assert_eq!(store.devices(&alice).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn while_it_is_down_calls_fail_at_once_and_heal_by_themselves() {
+    let mut redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    redis.kill9();
+    let down = || async { matches!(store.ping().await, Err(StoreError::Unavailable(_))).then_some(()) };
+    wait_until("it to be seen", Duration::from_secs(2), down).await;
+    let since = Instant::now();
+    for _ in 0..10 {
+        let refused = store.append(&message(chat, &alice)).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert!(matches!(store.log(chat, 1, 1, 1).await, Err(StoreError::Unavailable(_))));
+    }
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    let check = store.startup_check(false).await;
+    assert!(matches!(check, Err(StartupError::Unreachable(_))), "{check:?}");
+
+    // A store that begins now is as good, once there is something to connect to.
+    let late = connect(&redis).await;
+    assert!(matches!(late.ping().await, Err(StoreError::Unavailable(_))));
+    redis.restart().await;
+    healed(&store).await;
+    healed(&late).await;
+    let sent = store.append(&message(chat, &alice)).await.unwrap();
+    assert_eq!(sent, Appended::New { seq: 1, node: "nsqd-1:4150".into() }, "what was refused didn't happen");
+}
+
+#[tokio::test]
+async fn a_frozen_redis_gives_unknown_then_unavailable_and_comes_back() {
+    let redis = Redis::start().await;
+    let options = RedisOptions { timeout: Duration::from_millis(500), ..RedisOptions::default() };
+    let store = RedisStore::connect(&redis.url(), options).await.unwrap();
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    let append = message(chat, &alice);
+    redis.sigstop();
+    let since = Instant::now();
+    let lost = store.append(&append).await;
+    assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
+    assert!(since.elapsed() < Duration::from_millis(1500), "{:?}", since.elapsed());
+    let given_up = || async { matches!(store.ping().await, Err(StoreError::Unavailable(_))).then_some(()) };
+    wait_until("the connection to be given up", Duration::from_secs(5), given_up).await;
+    redis.sigcont();
+    healed(&store).await;
+    // Whether or not it happened, asking again makes one message of it.
+    store.append(&append).await.unwrap();
+    assert_eq!(store.heads(&[chat]).await.unwrap(), [1]);
+}
+
+#[tokio::test]
+async fn events_heal_after_a_restart_which_also_forgets_the_setting() {
+    let mut redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let mut events = store.take_events().unwrap();
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = group(&store, &bob).await;
+    store.watch_user(&alice).await.unwrap();
+    store.watch_chats(&[chat]).await.unwrap();
+    reads_are_heard(&store, &mut events, &alice).await;
+    redis.kill9();
+    let down =
+        || async { matches!(store.watch_user(&bob).await, Err(StoreError::Unavailable(_))).then_some(()) };
+    wait_until("the subscriber to see it", Duration::from_secs(5), down).await;
+    redis.restart().await;
+    until(&mut events, StoreEvent::Resubscribed).await;
+    reads_are_heard(&store, &mut events, &alice).await;
+    reads_are_heard(&store, &mut events, &bob).await; // asked for while it was down
+    store.append(&message(chat, &bob)).await.unwrap();
+    until(&mut events, StoreEvent::Doorbell(chat, 1)).await;
+    store.signal(&alice, Bytes::from_static(b"s")).await.unwrap();
+    until(&mut events, StoreEvent::Signal(alice, Bytes::from_static(b"s"))).await;
+}
+
+#[tokio::test]
+async fn events_switched_off_by_somebody_are_noticed_and_switched_on() {
+    let redis = Redis::start().await;
+    redis.command(&["CONFIG", "SET", "notify-keyspace-events", "Ex"]).await.unwrap();
+    let store = connect(&redis).await;
+    let setting = || async {
+        let answer = redis.command(&["CONFIG", "GET", "notify-keyspace-events"]).await.unwrap();
+        answer.lines().last().unwrap_or_default().chars().collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(setting().await, "EKhx".chars().collect(), "what others need stays");
+    let mut events = store.take_events().unwrap();
+    let alice = user("alice");
+    store.watch_user(&alice).await.unwrap();
+    reads_are_heard(&store, &mut events, &alice).await;
+    assert_eq!(store.notifications_missed(), 0);
+    redis.command(&["CONFIG", "SET", "notify-keyspace-events", ""]).await.unwrap();
+    let since = Instant::now();
+    until(&mut events, StoreEvent::Resubscribed).await;
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    assert_eq!(store.notifications_missed(), 1);
+    reads_are_heard(&store, &mut events, &alice).await;
+}
+
+#[tokio::test]
+async fn a_dropped_subscription_is_made_again() {
+    let redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let mut events = store.take_events().unwrap();
+    let alice = user("alice");
+    store.watch_user(&alice).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap(), "1");
+        until(&mut events, StoreEvent::Resubscribed).await;
+        reads_are_heard(&store, &mut events, &alice).await;
+    }
+    assert_eq!(store.notifications_missed(), 0, "nothing was missed silently");
+    redis.command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+    healed(&store).await;
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_taught_again() {
+    let redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let alice = user("alice");
+    let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
+    store.owe(chat, &alice, id).await.unwrap();
+    for seq in 1..=3 {
+        redis.command(&["SCRIPT", "FLUSH"]).await.unwrap();
+        let sent = store.append(&message(chat, &alice)).await.unwrap();
+        assert!(matches!(sent, Appended::New { seq: is, .. } if is == seq));
+        redis.command(&["SCRIPT", "FLUSH"]).await.unwrap();
+        assert!(store.attach(&[chat, chat], &alice, id, seq).await.unwrap().iter().all(Option::is_some));
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_would_forget_is_refused_with_what_to_do() {
+    let check = |server: Server, volatile: bool| async move {
+        let redis = Redis::start_with(server).await;
+        connect(&redis).await.startup_check(volatile).await
+    };
+    assert_eq!(check(Server::default(), false).await.unwrap(), Vec::<String>::new());
+    let off = Server { aof: Aof::Off, ..Server::default() };
+    let refused = check(off.clone(), false).await.unwrap_err();
+    assert!(matches!(refused, StartupError::Volatile(_)));
+    for part in ["127.0.0.1:", "appendonly yes", "--allow-volatile-store"] {
+        assert!(refused.to_string().contains(part), "{refused}");
+    }
+    assert_eq!(check(off, true).await.unwrap().len(), 1);
+    let second = check(Server { aof: Aof::EverySecond, ..Server::default() }, false).await.unwrap();
+    assert!(second[0].contains("two seconds"), "{second:?}");
+    let evicts = ["--maxmemory-policy", "allkeys-lru"].map(str::to_owned).to_vec();
+    let refused = check(Server { args: evicts, ..Server::default() }, false).await.unwrap_err();
+    assert!(refused.to_string().contains("noeviction"), "{refused}");
+    let hidden = ["--rename-command", "CONFIG", ""].map(str::to_owned).to_vec();
+    let refused = check(Server { args: hidden, ..Server::default() }, false).await.unwrap_err();
+    assert!(matches!(refused, StartupError::Hidden { .. }), "{refused}");
+
+    let redis = Redis::start().await;
+    redis.command(&["ACL", "SETUSER", "default", "-config|set"]).await.unwrap();
+    let refused = connect(&redis).await.startup_check(false).await.unwrap_err();
+    assert!(matches!(refused, StartupError::NoEvents { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_an_error_and_tls_is_spoken() {
+    for bad in
+        ["", "redis", "redis://", "redis:///", "http://localhost", "redis://:x@:99999", "redis://h:port"]
+    {
+        let connected = RedisStore::connect(bad, RedisOptions::default()).await;
+        assert!(connected.is_err(), "{bad:?}");
+    }
+    let redis = Redis::start().await;
+    let options = RedisOptions { timeout: Duration::from_millis(500), ..RedisOptions::default() };
+    let tls = RedisStore::connect(&format!("rediss://{}/", redis.addr()), options).await.unwrap();
+    assert!(matches!(tls.ping().await, Err(StoreError::Unavailable(_))), "this server speaks no TLS");
+}
+
+#[tokio::test]
+async fn of_a_forgotten_device_only_the_tombstone_is_left() {
+    let redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let alice = user("alice");
+    let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
+    store.owe(chat, &alice, id).await.unwrap();
+    let opened = store.open_session(&alice, id, 1, "edge", Duration::from_secs(9)).await.unwrap();
+    let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
+    store.attach(&[chat], &alice, id, session).await.unwrap();
+    let record = Termination {
+        id: TerminationId::random(),
+        user: alice.clone(),
+        device: id,
+        by: "user".into(),
+        state: TerminationState::Accepted,
+        accepted_at: 1,
+        unreachable: Vec::new(),
+        receipt: Receipt::default(),
+    };
+    store.begin_termination(&record).await.unwrap();
+    store.forget_device(&alice, id, &[chat]).await.unwrap();
+    store.save_termination(&Termination { state: TerminationState::Done, ..record.clone() }).await.unwrap();
+
+    let mut about_it = Vec::new();
+    for key in keys(&redis).await {
+        let dump = content(&redis, &key).await;
+        if key.contains(&id.hex()) || dump.contains(&id.hex()) {
+            about_it.push(key);
+        }
+    }
+    assert_eq!(about_it, vec![format!("ks:{{d.{}}}", id.hex())]);
+    let receipt = format!("ks:{{t.{}}}", record.id.hex());
+    let ttl: i64 = redis.command(&["TTL", &receipt]).await.unwrap().parse().unwrap();
+    assert!((29 * 86_400..=30 * 86_400).contains(&ttl), "{ttl}");
+}
+
+#[tokio::test]
+async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
+    let redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    store.owe(chat, &alice, id).await.unwrap();
+    for _ in 0..64 {
+        store.append(&message(chat, &alice)).await.unwrap();
+    }
+    store.remove_member(chat, &bob, true).await.unwrap();
+    store.note_sender("edge-1", chat).await.unwrap();
+    store.edge_alive("edge-1", Duration::from_secs(9)).await.unwrap();
+    store.take_work("w", "edge-1", Duration::from_secs(9)).await.unwrap();
+    store.count("c", Duration::from_secs(9)).await.unwrap();
+    store.move_read(&alice, chat, 1, None).await.unwrap();
+    let all = keys(&redis).await;
+    for key in &all {
+        let tag = key.strip_prefix("ks:{").and_then(|rest| rest.split_once('}'));
+        assert!(tag.is_some_and(|(tag, _)| !tag.is_empty()), "{key}");
+    }
+    for what in ["meta", "members", "banned", "log", "outbox", "ages", "from", "cursor"] {
+        assert!(all.contains(&format!("ks:{{c.{}}}:{what}", chat.hex())), "{what}");
+    }
+    store.remove_member(chat, &alice, false).await.unwrap();
+    assert!(store.delete_chat(chat).await.unwrap());
+    let left: Vec<_> = keys(&redis).await.into_iter().filter(|key| key.contains(&chat.hex())).collect();
+    let left: Vec<_> = left.into_iter().filter(|key| !key.contains(":k:")).collect();
+    assert_eq!(left, vec![format!("ks:{{c.{}}}:meta", chat.hex())]);
+    assert!(content(&redis, &left[0]).await.starts_with("deleted\n"));
+    assert!(!keys(&redis).await.iter().any(|key| key.contains("{n.")), "its name is free");
+}
+
+#[tokio::test]
+async fn a_log_ahead_of_its_head_is_never_numbered_over() {
+    let redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    for _ in 0..3 {
+        store.append(&message(chat, &alice)).await.unwrap();
+    }
+    redis.command(&["HSET", &format!("ks:{{c.{}}}:meta", chat.hex()), "head", "1"]).await.unwrap();
+    let append = message(chat, &alice);
+    for _ in 0..2 {
+        let refused = store.append(&append).await;
+        assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+    }
+    assert_eq!(store.heads(&[chat]).await.unwrap(), [1], "and nothing has happened");
+    assert_eq!(store.outbox(chat, 9).await.unwrap().1.len(), 3);
+}
+
+#[tokio::test]
+async fn the_last_clone_takes_its_connections_along() {
+    let redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let connections = || async {
+        let list = redis.command(&["CLIENT", "LIST"]).await.unwrap();
+        list.lines().filter(|line| !line.is_empty()).count() - 1 // without the one that asks
+    };
+    assert_eq!(connections().await, 3);
+    let clone = store.clone();
+    drop(store);
+    clone.ping().await.unwrap();
+    drop(clone);
+    let none = || async { (connections().await == 0).then_some(()) };
+    wait_until("the connections to close", PATIENCE, none).await;
+}
+
+async fn keys(redis: &Redis) -> Vec<String> {
+    let keys = redis.command(&["KEYS", "*"]).await.unwrap();
+    keys.lines().filter(|key| !key.contains("{probe.")).map(str::to_owned).collect()
+}
+
+async fn content(redis: &Redis, key: &str) -> String {
+    let kind = redis.command(&["TYPE", key]).await.unwrap();
+    let read: &[&str] = match kind.as_str() {
+        "hash" => &["HGETALL", key],
+        "set" => &["SMEMBERS", key],
+        "zset" => &["ZRANGE", key, "0", "-1"],
+        "stream" => &["XRANGE", key, "-", "+"],
+        "list" => &["LRANGE", key, "0", "-1"],
+        _ => &["GET", key],
+    };
+    // A receipt says which device it was; that is what it is for.
+    if key.starts_with("ks:{t.") { String::new() } else { redis.command(read).await.unwrap() }
+}

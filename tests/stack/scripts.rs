@@ -1,0 +1,273 @@
+//! Each Lua script alone, by EVAL, on keys of the test's own: what it answers and what it leaves.
+
+use std::collections::BTreeSet;
+
+use crate::support::Redis;
+
+macro_rules! script {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../src/store/lua/", $name, ".lua")))
+    };
+}
+
+/// Runs a script. Keys and arguments are given as text, parted by spaces; `_` is an empty one.
+async fn eval(redis: &Redis, (name, source): (&str, &str), keys: &str, args: &str) -> String {
+    let keys: Vec<_> = keys.split(' ').collect();
+    let count = keys.len().to_string();
+    let args = args.split(' ').map(|arg| if arg == "_" { "" } else { arg });
+    let command: Vec<_> = ["EVAL", source, &count].into_iter().chain(keys).chain(args).collect();
+    let answer = redis.command(&command).await.unwrap();
+    let error =
+        answer.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()));
+    assert!(!error, "{name}: {answer}");
+    answer.replace('\n', " ")
+}
+
+async fn run(redis: &Redis, command: &str) -> String {
+    redis.command(&command.split(' ').collect::<Vec<_>>()).await.unwrap().replace('\n', " ")
+}
+
+const DEVICE: &str = "0b1c2d3e00004000800000000000000a";
+
+#[tokio::test]
+async fn scripts_of_devices() {
+    let redis = &Redis::start().await;
+    let register = script!("register_device");
+    let args = |step: &str, kind: &str, most: u32| format!("{step} {DEVICE} {kind} {most} name web 5");
+    assert_eq!(eval(redis, register, "d i", &args("write", "sub", 5)).await, "lost", "no mark");
+    assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 0)).await, "full");
+    assert_eq!(run(redis, "EXISTS d i").await, "0", "a refusal changes nothing");
+    assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 5)).await, "ok");
+    assert_eq!(run(redis, "EXISTS d i").await, "1");
+    assert_eq!(eval(redis, register, "d i", &args("write", "sub", 5)).await, "ok");
+    assert_eq!(run(redis, "EXISTS d i").await, "1", "the mark is used up");
+    let again = eval(redis, register, "d i", &args("intend", "sub", 0)).await;
+    assert!(
+        again.starts_with("existing ") && again.contains(" sub name web 5 5 registering 1 0 "),
+        "{again}"
+    );
+    assert_eq!(eval(redis, register, "d i", &args("intend", "main", 5)).await, "other_kind");
+
+    assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "1");
+    assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "1");
+    assert_eq!(eval(redis, script!("claim_device"), "o", "bob").await, "0");
+
+    let open = |generation: u32| format!("{DEVICE} {generation} edge-1 5000");
+    assert_eq!(eval(redis, script!("open_session"), "nobody", &open(1)).await, "");
+    assert_eq!(eval(redis, script!("open_session"), "d", &open(1)).await, "inactive");
+    assert_eq!(eval(redis, script!("activate_device"), "d", DEVICE).await, "1");
+    assert_eq!(eval(redis, script!("activate_device"), "nobody", DEVICE).await, "0");
+    assert_eq!(eval(redis, script!("open_session"), "d", &open(0)).await, "terminated");
+    assert!(eval(redis, script!("open_session"), "d", &open(1)).await.starts_with("1  0 "));
+    assert!(eval(redis, script!("open_session"), "d", &open(1)).await.starts_with("2 edge-1 1 "));
+    let renew = |session: u64| format!("{DEVICE} {session} 5000");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1)).await, "replaced");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2)).await, "held");
+    assert_eq!(eval(redis, script!("renew_session"), "nobody", &renew(2)).await, "");
+    assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 1")).await, "0");
+    assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "1");
+    assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "0");
+
+    assert_eq!(eval(redis, script!("entomb_device"), "o", "bob t1").await, "");
+    assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t1").await, "t1");
+    assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t2").await, "t1");
+    assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "0");
+    for _ in 0..2 {
+        eval(redis, script!("end_device"), "d", DEVICE).await;
+        eval(redis, script!("end_device"), "nobody", DEVICE).await;
+    }
+    assert_eq!(run(redis, &format!("HMGET d {DEVICE}.state {DEVICE}.generation")).await, "terminating 2");
+    assert_eq!(run(redis, "EXISTS nobody").await, "0");
+    assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 5)).await, "ending");
+    eval(redis, script!("bar_device"), "from fence", DEVICE).await;
+    assert_eq!(run(redis, "EXISTS fence").await, "0", "nothing is owed there");
+    run(redis, &format!("HSET from {DEVICE} 3")).await;
+    eval(redis, script!("bar_device"), "from fence", DEVICE).await;
+    assert_eq!(run(redis, &format!("HGET fence {DEVICE}")).await, (1u64 << 53).to_string());
+}
+
+#[tokio::test]
+async fn scripts_of_single_keys() {
+    let redis = &Redis::start().await;
+    assert_eq!(eval(redis, script!("swap"), "k", "_ one").await, "one");
+    assert_eq!(eval(redis, script!("swap"), "k", "_ two").await, "one");
+    assert_eq!(eval(redis, script!("swap"), "k", "one two").await, "two");
+    assert_eq!(eval(redis, script!("release"), "k", "one").await, "0");
+    assert_eq!(eval(redis, script!("release"), "k", "two").await, "1");
+    assert_eq!(eval(redis, script!("take_work"), "w", "a 5000").await, "1");
+    assert_eq!(eval(redis, script!("take_work"), "w", "b 5000").await, "0");
+    assert_eq!(eval(redis, script!("count"), "c", "5000").await, "1");
+    run(redis, "PEXPIRE c 4000").await;
+    assert_eq!(eval(redis, script!("count"), "c", "900000").await, "2");
+    for key in ["w", "c"] {
+        let left: i64 = run(redis, &format!("PTTL {key}")).await.parse().unwrap();
+        assert!((1..=5000).contains(&left), "the window isn't prolonged: {left}");
+    }
+    assert_eq!(eval(redis, script!("move_read"), "r", "chat 5 -").await, "5");
+    assert_eq!(eval(redis, script!("move_read"), "r", "chat 4 dev").await, "5");
+    assert_eq!(eval(redis, script!("move_read"), "r", "chat 9007199254740991 dev").await, "9007199254740991");
+    assert_eq!(run(redis, "HGET r chat").await, "9007199254740991 dev");
+}
+
+#[tokio::test]
+async fn scripts_of_edges() {
+    let redis = &Redis::start().await;
+    for chat in ["x", "x", "y"] {
+        eval(redis, script!("note_sender"), "e c n1", &format!("edge-1 {chat}")).await;
+    }
+    assert_eq!(run(redis, "HGET c edge-1").await, "2");
+    run(redis, "ZADD e 5 edge-1 5 edge-3").await;
+    assert_eq!(eval(redis, script!("edge_alive"), "e c", "edge-2 1000").await, "edge-1");
+    let listed = run(redis, "ZRANGE e 0 -1").await;
+    assert_eq!(listed, "edge-1 edge-2", "edge-3 had no notes");
+    for _ in 0..2 {
+        eval(redis, script!("forget_note"), "c n1", "edge-1 x").await;
+        eval(redis, script!("forget_edge"), "e c", "edge-1").await;
+    }
+    assert_eq!(run(redis, "HGET c edge-1").await, "1");
+    eval(redis, script!("forget_note"), "c n1", "edge-1 y").await;
+    eval(redis, script!("forget_edge"), "e c", "edge-1").await;
+    assert_eq!(run(redis, "EXISTS c n1").await, "0");
+    assert_eq!(run(redis, "ZRANGE e 0 -1").await, "edge-2");
+}
+
+#[tokio::test]
+async fn scripts_of_chats_and_members() {
+    let redis = &Redis::start().await;
+    let made = eval(redis, script!("create_chat"), "meta members", "2 a b kind group head 0 node n").await;
+    assert!(made.starts_with("new kind group"), "{made}");
+    let there = eval(redis, script!("create_chat"), "meta members", "1 z kind direct head 9 node n").await;
+    assert!(there.starts_with("there kind group"), "{there}");
+    assert_eq!(run(redis, "HLEN members").await, "2");
+    assert_eq!(eval(redis, script!("chat_of_member"), "meta members", "z").await, "");
+    assert!(eval(redis, script!("chat_of_member"), "meta members", "a").await.ends_with(" 0"));
+
+    run(redis, "HSET meta head 7").await;
+    let (join, keys) = (script!("join"), "meta members banned");
+    assert_eq!(eval(redis, join, "none members banned", "z themselves 9").await, "refused");
+    assert_eq!(eval(redis, join, keys, "a themselves 2").await, "already 0");
+    assert_eq!(eval(redis, join, keys, "c themselves 2").await, "full");
+    assert_eq!(eval(redis, join, keys, "c themselves 3").await, "new 7");
+    assert_eq!(eval(redis, script!("leave"), "members banned meta", "c ban").await, "2");
+    assert_eq!(eval(redis, script!("leave"), "members banned meta", "c ban").await, "");
+    assert_eq!(eval(redis, join, keys, "c themselves 3").await, "refused");
+    assert_eq!(eval(redis, join, keys, "c invitation 3").await, "new 7");
+
+    assert_eq!(eval(redis, script!("index_chat"), "list", "x t1 1").await, "1");
+    assert_eq!(eval(redis, script!("index_chat"), "list", "y t2 1").await, "0");
+    assert_eq!(eval(redis, script!("index_chat"), "list", "x t3 1").await, "1");
+    assert_eq!(eval(redis, script!("unindex_chat"), "list", "x t1").await, "0");
+    assert_eq!(eval(redis, script!("unindex_chat"), "list", "x t3").await, "1");
+
+    let all = "meta members banned log outbox ages from cursor fence";
+    assert_eq!(eval(redis, script!("delete_chat"), all, "5").await, "");
+    assert_eq!(run(redis, "HLEN members").await, "3", "it has members");
+    run(redis, "DEL members").await;
+    run(redis, "SET log 1").await;
+    assert!(eval(redis, script!("delete_chat"), all, "5").await.contains("kind group"));
+    assert_eq!(eval(redis, script!("delete_chat"), all, "6").await, "deleted 5");
+    assert_eq!(run(redis, "KEYS *").await, "meta");
+    let gone = eval(redis, script!("create_chat"), "meta members", "1 z kind direct head 9 node n").await;
+    assert_eq!(gone, "there deleted 6");
+    assert_eq!(eval(redis, script!("bury_chat"), "meta", "7").await, "1");
+    assert_eq!(eval(redis, script!("bury_chat"), "fresh", "7").await, "1");
+    run(redis, "HSET living kind group").await;
+    assert_eq!(eval(redis, script!("bury_chat"), "living", "7").await, "0");
+}
+
+#[tokio::test]
+async fn scripts_of_messages() {
+    let redis = &Redis::start().await;
+    let keys = |key: &str| format!("meta members {key} log outbox ages");
+    let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 10 3600 bell";
+    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no chat");
+    run(redis, "HSET meta head 0 node n1").await;
+    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no member");
+    run(redis, "HSET members alice 0").await;
+    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 n1");
+    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 5 77");
+    assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1}");
+    let ttl: i64 = run(redis, "PTTL k").await.parse().unwrap();
+    assert!((50_000..=60_000).contains(&ttl));
+    assert_eq!(eval(redis, script!("log"), "meta log", "0 9 1").await, "1 1 1 {\"seq\":1,\"x\":1}");
+    assert_eq!(eval(redis, script!("log"), "none none", "0 9 1").await, "0 ");
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9").await, "n1 1 {\"seq\":1,\"x\":1}");
+
+    // Numbers stay exact where Lua would write 1e+15, and up to the last that JSON readers keep.
+    for head in [(1u64 << 31) - 1, 1 << 32, 999_999_999_999_999, (1 << 53) - 2] {
+        run(redis, &format!("HSET meta head {head}")).await;
+        let sent = eval(redis, script!("append"), &keys(&format!("k{head}")), args).await;
+        assert_eq!(sent, format!("{} n1", head + 1));
+        let page = eval(redis, script!("log"), "meta log", &format!("{} 9 99", head + 1)).await;
+        let next = head + 1;
+        assert_eq!(page, format!("{next} 1 {next} {{\"seq\":{next},\"x\":1}}"));
+    }
+    assert_eq!(run(redis, "HGET meta head").await, ((1u64 << 53) - 1).to_string());
+    run(redis, "DEL log").await;
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9").await, "n1");
+    assert_eq!(run(redis, "EXISTS outbox").await, "0", "what the log lost can't be published any more");
+}
+
+#[tokio::test]
+async fn old_messages_leave_the_log_by_age() {
+    let redis = &Redis::start().await;
+    run(redis, "HSET meta head 0 node n1").await;
+    run(redis, "HSET members alice 0").await;
+    let filler = "y".repeat(3000); // one message a node, so that the trimming is exact
+    let append = async |seq: u64, seconds: u64| {
+        let args = format!("alice 77 5 {filler} {filler} 60000 100000 {seconds} bell");
+        let keys = format!("meta members k{seq} log outbox ages");
+        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1"));
+        run(redis, "DEL outbox").await;
+    };
+    for seq in 1..=128 {
+        append(seq, 3600).await;
+    }
+    assert_eq!(run(redis, "XLEN log").await, "128");
+    // The clock of the first mark is turned back by two hours: what came before it is that old.
+    let mark = run(redis, "LINDEX ages 0").await;
+    let (seq, time) = mark.split_once(' ').unwrap();
+    assert_eq!(seq, "64");
+    let earlier = format!("64 {}", time.parse::<u64>().unwrap() - 7200);
+    redis.command(&["LSET", "ages", "0", &earlier]).await.unwrap();
+    for seq in 129..=192 {
+        append(seq, 3600).await;
+    }
+    assert!(run(redis, "XRANGE log - + COUNT 1").await.starts_with("65-0"));
+    assert_eq!(run(redis, "XLEN log").await, "128");
+    assert_eq!(run(redis, "LLEN ages").await, "2");
+}
+
+#[tokio::test]
+async fn scripts_of_what_is_owed() {
+    let redis = &Redis::start().await;
+    run(redis, "HSET meta head 5 node n kind group").await;
+    run(redis, "HSET members alice 3").await;
+    let keys = "meta members from cursor";
+    assert_eq!(eval(redis, script!("owe"), keys, "bob d").await, "");
+    assert_eq!(eval(redis, script!("owe"), keys, "alice d").await, "5 5");
+    run(redis, "HSET meta head 9").await;
+    assert_eq!(eval(redis, script!("owe"), keys, "alice d").await, "5 5");
+    run(redis, "HSET members alice 6").await;
+    assert_eq!(eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 1").await, "");
+    assert_eq!(eval(redis, script!("owe"), keys, "alice d").await, "9 9", "an earlier membership's");
+    let attached = eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 10").await;
+    assert!(attached.ends_with(" 9 9"), "{attached}");
+    assert_eq!(eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 9").await, "", "10 > 9");
+    run(redis, "HSET meta head 1000000000000000").await;
+    let moves = "d 9 11 d 10 12 stranger 10 12 d 10 11 d 11 9007199254740991";
+    let moved = eval(redis, script!("move_cursors"), "meta from cursor fence", moves).await;
+    assert_eq!(moved, "-1 12 -1 12 1000000000000000");
+    assert_eq!(run(redis, "HGETALL cursor").await, "d 1000000000000000");
+}
+
+#[test]
+fn every_script_has_its_test() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/lua");
+    let files = std::fs::read_dir(folder).unwrap();
+    let names: BTreeSet<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    for name in names {
+        let here = format!("script!(\"{}\")", name.strip_suffix(".lua").expect("a folder of scripts"));
+        assert!(include_str!("scripts.rs").contains(&here), "{name}");
+    }
+}
