@@ -281,7 +281,8 @@ impl<'a> Day<'a> {
             let said = format!(
                 "and {more} more: {all} messages in {languages} languages; these were the first of each"
             );
-            self.screen.note(
+            self.screen.aside(
+                "...",
                 "part",
                 &said,
                 json!({"part": name, "messages": all, "languages": languages}),
