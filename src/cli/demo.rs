@@ -36,7 +36,8 @@ Examples:
       A server in this process, everything in memory, about 25 s. Nothing is installed, nothing is left behind.
   keepstep demo --redis redis://127.0.0.1:6379 --nsqd 127.0.0.1:4151,127.0.0.1:5151 --nsqlookupd 127.0.0.1:4161
       The same on the real stack, with two edges in this process: phones on one, web sessions on the other. Its devices
-      are ended and their queues removed afterwards; a few small keys stay in Redis under --redis-prefix.
+      are ended and their queues removed afterwards; two empty topics stay in nsqd, and in Redis the keys of two chats
+      (all of them begin with --redis-prefix).
   KEEPSTEP_JWT_SECRET=... keepstep demo --url http://127.0.0.1:8080
       The same against a server that runs already.
   keepstep demo --fast --json | jq 'select(.event == \"summary\")'
@@ -94,12 +95,13 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let agree = play(&screen, &stage, begun).await;
     let drained = stage.strike().await;
     if agree? {
-        let drained = drained?;
-        let said = format!(
-            "  The servers were drained in {} ms. The day took {:.1} s.",
-            drained.as_millis(),
-            begun.elapsed().as_secs_f64()
-        );
+        let (drained, took) = (drained?, begun.elapsed().as_secs_f64());
+        let servers = if stage.ground == Ground::Remote {
+            String::new()
+        } else {
+            format!("The servers were drained in {} ms. ", drained.as_millis())
+        };
+        let said = format!("  {servers}The day took {took:.1} s.");
         return screen.plain(&screen.dim(&said));
     }
     Err(Failure::run(

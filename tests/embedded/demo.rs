@@ -82,7 +82,7 @@ fn what_can_not_be_played_is_refused() {
         (&["--nsqd", "127.0.0.1:4151"], "--redis"),
         (&["--url", "https://127.0.0.1:1"], "http://host:port"),
         (&["--url", "http://127.0.0.1:1"], "KEEPSTEP_JWT_SECRET"),
-        (&["--pace", "-1"], "pace"),
+        (&["--pace=-1"], "from 0 to 100"),
         (&["--url", "http://127.0.0.1:1", "--nsqd", "a:1"], "cannot be used with"),
     ] {
         let output = demo(arguments, &[]);

@@ -25,7 +25,7 @@ mod queues;
 /// Small enough that a bootstrap has several pages to show; the contract allows 100.
 const PAGE: u64 = 40;
 /// Between two messages, at the usual pace.
-const BEAT: u32 = 105;
+const BEAT: u32 = 100;
 
 /// One bootstrap.
 #[derive(Debug, Clone, Copy)]
@@ -281,7 +281,8 @@ impl<'a> Day<'a> {
             let said = format!(
                 "and {more} more: {all} messages in {languages} languages; these were the first of each"
             );
-            self.screen.note(
+            self.screen.aside(
+                "...",
                 "part",
                 &said,
                 json!({"part": name, "messages": all, "languages": languages}),

@@ -111,7 +111,7 @@ fn table(day: &Day<'_>, differences: &[Difference]) -> Result<(), Failure> {
     let screen = day.screen;
     let head = format!(
         "  {:<13}{:>6}{:>10}{:>7}{:>11}{:>9}   {:<12}{}",
-        "device", "live", "borrowed", "again", "direct", "Studio", "read", "the same"
+        "device", "live", "borrowed", "again", "direct", "Studio", "read", "agrees"
     );
     screen.plain(&screen.dim(&head))?;
     for device in Role::ALL.into_iter().filter_map(|role| day.cast(role)) {

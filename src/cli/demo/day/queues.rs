@@ -50,18 +50,20 @@ impl Day<'_> {
         }
     }
 
-    /// Removes what the demo has put on a server that goes on after it.
+    /// Removes what the demo has put on a server that goes on after it; how many devices couldn't be ended.
     pub async fn tidy(&self) -> u64 {
-        let mut left = 0;
+        let (mut left, mut ending) = (0, Vec::new());
         for device in self.devices.iter().flatten().filter(|device| !self.ended(device.role)) {
             let path = format!("/v1/devices/{}", device.id);
             let (edge, token) = (self.stage.edge(device.role), self.token(device.role.person()));
-            if self.stage.call(edge, Method::DELETE, &path, token, None).await.is_err() {
-                left += 1;
-                continue;
+            match self.stage.call(edge, Method::DELETE, &path, token, None).await {
+                Ok(_) => ending.push(device.role),
+                Err(_) => left += 1,
             }
-            let until = Instant::now() + PATIENCE;
-            while self.queues(device.role).await.is_ok_and(|(queues, _)| queues > 0) {
+        }
+        let until = Instant::now() + PATIENCE;
+        for role in ending {
+            while self.queues(role).await.is_ok_and(|(queues, _)| queues > 0) {
                 if Instant::now() >= until {
                     left += 1;
                     break;
