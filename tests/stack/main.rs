@@ -4,6 +4,7 @@
 mod support;
 
 mod daemons;
+mod races;
 mod redis;
 mod scripts;
 mod store;
