@@ -10,6 +10,7 @@ mod daemons;
 mod demo;
 mod faults;
 mod nsq;
+mod races;
 mod redis;
 mod scripts;
 mod starts;
