@@ -113,7 +113,9 @@ pub fn problem_of(error: &serde_json::Error) -> Problem {
 /// # Errors
 /// `bad_json`.
 pub fn check_syntax(text: &[u8]) -> Result<(), Problem> {
-    match serde_json::from_slice::<IgnoredAny>(text) {
+    // Strings that are ignored aren't looked into by the reader.
+    let text = std::str::from_utf8(text).map_err(|_| Problem::new(ErrorCode::BadJson, "this isn't UTF-8"))?;
+    match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(()),
         Err(error) => Err(Problem::new(ErrorCode::BadJson, error.to_string())),
     }
