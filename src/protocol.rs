@@ -10,7 +10,7 @@ pub use frames::{
     Ack, ChatEntry, ChatEvent, ClientFrame, DeviceEvent, FrameId, HistoryAsk, HistoryError, HistoryPage,
     LimitsInfo, MainInfo, Media, Read, Rejected, Send, ServerFrame, Welcome, raw_reply,
 };
-pub use number::{SafeInt, problem_of};
+pub use number::{SafeInt, is_object, parse_object, problem_of};
 
 /// The WebSocket subprotocol that this server speaks.
 pub const SUBPROTOCOL: &str = "keepstep.v1";

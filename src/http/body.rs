@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use warp::Filter;
 
-use crate::protocol::{ErrorCode, Problem, problem_of};
+use crate::protocol::{ErrorCode, Problem, parse_object};
 
 /// A client has so long to send its body.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ async fn collect<B: Buf>(stream: impl Stream<Item = Result<B, warp::Error>>, mos
 
 /// Strict JSON: an unknown, doubled or missing field is refused by the type itself.
 pub(super) fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    serde_json::from_slice(&body?).map_err(|error| problem_of(&error))
+    parse_object(&body?)
 }
 
 /// The same where no body at all is as good as an empty object.

@@ -267,7 +267,7 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
     Ok(ok(&Messages { items, more }))
 }
 
-/// `GET /v1/offsets`: the bare map.
+/// `GET /v1/offsets`: the bare map of all the user's chats; 0 where nothing was read.
 pub(super) async fn offsets(request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
     let reads = request.context.core.store.reads(caller.user()).await?;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, Problem, SafeInt, problem_of};
+use super::{ErrorCode, Problem, SafeInt, is_object, number::only_object, problem_of};
 use crate::domain::{
     Millis, Seq,
     chat::ChatKind,
@@ -65,6 +65,7 @@ pub struct Send {
     /// The text; any JSON for `x.…`.
     pub content: Option<Box<RawValue>>,
     /// With kind `media`.
+    #[serde(default, deserialize_with = "only_object")]
     pub media: Option<Media>,
     /// A line of text.
     pub memo: Option<String>,
@@ -217,16 +218,12 @@ impl ClientFrame {
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
             return Err(reject(None, None, problem_of(&error)));
         }
-        let envelope: Envelope<'_> = match serde_json::from_str(text) {
-            Ok(envelope) => envelope,
-            Err(error) if text.trim_start().starts_with('{') => {
-                return Err(reject(None, None, problem_of(&error)));
-            }
-            Err(_) => {
-                let problem = Problem::new(ErrorCode::BadFrame, "a frame is one JSON object with a \"type\"");
-                return Err(reject(None, None, problem));
-            }
-        };
+        if !is_object(text.as_bytes()) {
+            let problem = Problem::new(ErrorCode::BadFrame, "a frame is one JSON object with a \"type\"");
+            return Err(reject(None, None, problem));
+        }
+        let envelope: Envelope<'_> =
+            serde_json::from_str(text).map_err(|error| reject(None, None, problem_of(&error)))?;
         let kind = envelope.kind.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
         let id = envelope.id.map(|raw| serde_json::from_str::<FrameId>(raw.get()));
         let id = match id {

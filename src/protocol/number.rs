@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, IgnoredAny},
+};
+use serde_json::value::RawValue;
 
 use super::{ErrorCode, Problem};
 use crate::domain::MAX_SAFE_INTEGER;
@@ -49,6 +53,42 @@ impl Serialize for SafeInt {
 
 fn out_of_range<E: de::Error>(n: impl fmt::Display) -> E {
     E::custom(format!("{RANGE}{n} isn't from 0 to 2^53 - 1"))
+}
+
+/// Parses one JSON object: what isn't JSON to its last byte is `bad_json`, whatever its beginning looks like; a list
+/// isn't taken for an object (serde would read a struct's fields from it in their order).
+///
+/// # Errors
+/// `bad_json`, `bad_field`, `bad_range`.
+pub fn parse_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Problem> {
+    // The ignoring reader needs no recursion, so depth costs nothing.
+    serde_json::from_slice::<IgnoredAny>(text).map_err(|error| problem_of(&error))?;
+    if !is_object(text) {
+        return Err(Problem::new(ErrorCode::BadField, "this is one JSON object"));
+    }
+    serde_json::from_slice(text).map_err(|error| problem_of(&error))
+}
+
+/// Whether JSON text is an object.
+#[must_use]
+pub fn is_object(text: &[u8]) -> bool {
+    text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// Takes a JSON object only; for fields whose struct serde would read from a list, too.
+///
+/// # Errors
+/// The reader's.
+pub fn only_object<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+where
+    T: serde::de::DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let Some(raw) = Option::<Box<RawValue>>::deserialize(from)? else { return Ok(None) };
+    if !is_object(raw.get().as_bytes()) {
+        return Err(de::Error::custom("this is an object"));
+    }
+    serde_json::from_str(raw.get()).map(Some).map_err(de::Error::custom)
 }
 
 /// The problem that a failed parse is: `bad_json` when it isn't JSON at all, `bad_range` for a number too large,

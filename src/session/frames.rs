@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Boxed, End, Session};
 use crate::{
-    domain::{device::DeviceKind, id::ChatId, rate::Verdict},
+    domain::{Seq, device::DeviceKind, id::ChatId, rate::Verdict},
     protocol::{Ack, ClientFrame, CloseCode, ErrorCode, FrameId, Problem, Read, Rejected, Send, ServerFrame},
     sync::{read, send},
 };
@@ -19,6 +19,8 @@ pub(super) struct Answer {
     pub result: Result<serde_json::Value, Problem>,
     /// A history request that came to nothing.
     pub history: Option<String>,
+    /// Where the user's read offset stands now.
+    pub read: Option<(ChatId, Seq)>,
 }
 
 impl Session {
@@ -75,6 +77,9 @@ impl Session {
             }
             ClientFrame::HistoryPage(page) => self.on_history_page(&page),
             ClientFrame::HistoryError(error) => self.on_history_error(&error),
+            ClientFrame::Typing(id, chat) if !self.chats.contains_key(&chat) => {
+                self.refuse(id.as_ref(), Some("typing"), &Problem::no_such_chat())
+            }
             ClientFrame::Typing(id, _) => self.accept(id.as_ref()),
             ClientFrame::Ping(id) => {
                 self.accept(id.as_ref())?;
@@ -94,7 +99,7 @@ impl Session {
             let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
             let sent = send::send(&core, sender, chat, &frame).await;
             let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
-            Answer { id: frame.id, frame: "send", result, history: None }
+            Answer { id: frame.id, frame: "send", result, history: None, read: None }
         }));
         Ok(())
     }
@@ -143,8 +148,9 @@ impl Session {
             (self.core.clone(), self.handle.clone(), frame.chat, frame.seq.0, frame.id.clone());
         self.busy = Some(Boxed::new(async move {
             let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
+            let read = marked.as_ref().ok().map(|seq| (chat, *seq));
             let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
-            Answer { id, frame: "read", result, history: None }
+            Answer { id, frame: "read", result, history: None, read }
         }));
         Ok(())
     }
@@ -153,6 +159,12 @@ impl Session {
     pub(super) fn on_answer(&mut self, answer: Answer) -> Result<(), End> {
         if let Some(request) = answer.history {
             self.asked.remove(&request);
+        }
+        // A push of an older offset may be waiting in the mailbox; after this reply it would be a step back.
+        if let Some((chat, seq)) = answer.read
+            && let Some(state) = self.chats.get_mut(&chat)
+        {
+            state.read = state.read.max(seq);
         }
         match answer.result {
             Ok(ok) => {

@@ -54,12 +54,22 @@ impl Session {
                 bootstrap::ask(&core, &handle.user, handle.device, &request, chat, before, limit).await;
             match asked {
                 // No reply yet: the main's page will be it.
-                Ok(()) => {
-                    Answer { id: None, frame: "history", result: Ok(serde_json::Value::Null), history: None }
-                }
+                Ok(()) => Answer {
+                    id: None,
+                    frame: "history",
+                    result: Ok(serde_json::Value::Null),
+                    history: None,
+                    read: None,
+                },
                 Err(problem) => {
                     core.metrics.bootstraps.with_label_values(&[problem.code.as_str()]).inc();
-                    Answer { id: Some(id), frame: "history", result: Err(problem), history: Some(request) }
+                    Answer {
+                        id: Some(id),
+                        frame: "history",
+                        result: Err(problem),
+                        history: Some(request),
+                        read: None,
+                    }
                 }
             }
         }));

@@ -14,7 +14,7 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
     },
     hub::{HistoryAnswer, HistoryAsk},
-    protocol::{ErrorCode, Problem},
+    protocol::{ErrorCode, Problem, parse_object},
 };
 
 /// Asks the main. The answer comes as a command to the asking session, which knows it by `request` and keeps the
@@ -88,8 +88,8 @@ pub fn check(
     }
     let mut last = 0;
     for item in messages {
-        let item: Item<'_> = serde_json::from_str(item.get()).map_err(|error| {
-            Problem::new(ErrorCode::BadField, format!("an item isn't a message frame: {error}"))
+        let item: Item<'_> = parse_object(item.get().as_bytes()).map_err(|problem| {
+            Problem::new(ErrorCode::BadField, format!("an item isn't a message frame: {}", problem.detail))
         })?;
         if item.kind != "message" || item.chat != ask.chat {
             return Err(Problem::new(

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::FuturesOrdered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, timeout},
@@ -89,7 +89,9 @@ impl Core {
 
 /// Publishes what senders hand over, in their order, and notes what NSQ has confirmed, as many as there are at a time.
 pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
-    let mut under_way = FuturesOrdered::new();
+    // Unordered, so that one nsqd that hangs doesn't hold back what the others confirm. Each is first polled, and with it
+    // given to its nsqd's connection, in the order it was put in.
+    let mut under_way = FuturesUnordered::new();
     let mut confirmed: HashMap<ChatId, Vec<Seq>> = HashMap::new();
     let mut noting = false;
     let (noted, mut done) = mpsc::channel::<()>(1);
@@ -117,7 +119,7 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             job = jobs.recv(), if under_way.len() < UNDER_WAY => {
                 let Some(Job { chat, node, seq, frame }) = job else { return };
                 let core = core.clone();
-                under_way.push_back(async move { (chat, seq, core.broker.publish(&node, chat, frame).await) });
+                under_way.push(async move { (chat, seq, core.broker.publish(&node, chat, frame).await) });
             }
         }
     }

@@ -128,8 +128,8 @@ fn check<'a>(core: &Core, message: &'a Send) -> Result<Body<'a>, Problem> {
             if content.as_ref().is_some_and(|raw| raw.get().len() > core.limits.content_bytes) {
                 return Err(too_large(core));
             }
-            if content.as_ref().is_some_and(|raw| depth(raw.get()) > DEPTH) {
-                return bad("content is nested more than 32 deep");
+            if let Some(content) = &content {
+                readable("content", content)?;
             }
             content
         }
@@ -159,9 +159,7 @@ fn finish<'a>(core: &Core, message: &'a Send, content: Option<Box<RawValue>>) ->
                 format!("meta has at most {} bytes", core.limits.meta_bytes),
             ));
         }
-        if depth(meta.get()) > DEPTH {
-            return bad("meta is nested more than 32 deep");
-        }
+        readable("meta", meta)?;
     }
     Ok(Body {
         kind: &message.kind,
@@ -170,6 +168,18 @@ fn finish<'a>(core: &Core, message: &'a Send, content: Option<Box<RawValue>>) ->
         memo: message.memo.as_deref(),
         meta: message.meta.as_deref(),
     })
+}
+
+/// An application's own JSON is relayed as it stands, so every client's reader must be able to read it: not nested too
+/// deep, and no escapes that are no characters (which the reading of the frame doesn't look into).
+fn readable(field: &str, json: &RawValue) -> Result<(), Problem> {
+    if depth(json.get()) > DEPTH {
+        return Err(Problem::new(ErrorCode::BadField, format!("{field} is nested more than {DEPTH} deep")));
+    }
+    match serde_json::from_str::<serde_json::Value>(json.get()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Problem::new(ErrorCode::BadJson, format!("{field}: {error}"))),
+    }
 }
 
 fn too_large(core: &Core) -> Problem {

@@ -62,7 +62,7 @@ pub async fn begin(
     }
     if termination.state != TerminationState::Done {
         signal::tell(core, user, &Signal::Ended(device)).await;
-        spawn(core, termination.id);
+        spawn(core, termination.id, false);
     }
     Ok(termination)
 }
@@ -74,18 +74,21 @@ pub(super) async fn resume(core: Arc<Core>) {
     loop {
         ticks.tick().await;
         match core.store.unfinished_terminations().await {
-            Ok(unfinished) => unfinished.into_iter().for_each(|id| spawn(&core, id)),
+            Ok(unfinished) => unfinished.into_iter().for_each(|id| spawn(&core, id, true)),
             Err(error) => tracing::debug!(%error, "unfinished terminations can't be looked for now"),
         }
     }
 }
 
-fn spawn(core: &Arc<Core>, id: TerminationId) {
+fn spawn(core: &Arc<Core>, id: TerminationId, resumed: bool) {
     let core = core.clone();
     core.drain.clone().spawn_background(async move {
         let work = format!("termination.{}", id.hex());
         let holder = format!("{}.{}", core.edge, uuid::Uuid::new_v4().simple());
         match core.store.take_work(&work, &holder, WORK).await {
+            Ok(true) if resumed => {
+                core.metrics.reconciler_actions.with_label_values(&["termination_resumed"]).inc();
+            }
             Ok(true) => {}
             // Another edge, or another task of this one, is at it.
             Ok(false) => return,

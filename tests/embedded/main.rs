@@ -1,6 +1,34 @@
-//! Tests that need nothing but this repository: the contracts over the embedded variants, and the command itself.
+//! Tests that need nothing but this repository: the contracts over the embedded variants, the command itself, and the
+//! stories over the embedded server.
+
+#[path = "../stories/mod.rs"]
+mod stories;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod broker;
 mod cli;
 mod demo;
 mod store;
+
+/// What both deployments promise, over one process.
+mod on_one_process {
+    crate::stories!(crate::stories::Deployment::Embedded);
+
+    mod start {
+        #[tokio::test]
+        async fn half_a_deployment_is_refused() {
+            crate::stories::start::half_a_deployment_is_refused().await;
+        }
+
+        #[tokio::test]
+        async fn a_short_secret_is_refused() {
+            crate::stories::start::a_short_secret_is_refused().await;
+        }
+
+        #[tokio::test]
+        async fn bad_addresses_and_numbers_are_refused() {
+            crate::stories::start::bad_addresses_and_numbers_are_refused().await;
+        }
+    }
+}

@@ -1,12 +1,20 @@
 //! Stories that need the real Redis, nsqd and nsqlookupd. Run them with `scripts/test`, which gets the daemons.
 
+#[path = "../stories/mod.rs"]
+mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod broker;
 mod daemons;
 mod demo;
+mod faults;
 mod nsq;
 mod redis;
 mod scripts;
 mod store;
+
+/// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.
+mod on_the_stack {
+    crate::stories!(crate::stories::Deployment::Stack);
+}

@@ -1,0 +1,305 @@
+//! What a deployment of several processes must survive: one of them dies, or isn't there yet. Stories of the real stack
+//! alone; what both deployments promise is told in `tests/stories`.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::stories::client::{Api, PATIENCE, Socket};
+use crate::stories::device::{Device, Sent};
+use crate::stories::start::refused;
+use crate::stories::user::accepted;
+use crate::stories::world::topic;
+use crate::stories::{Deployment, World};
+use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions, http_get, wait_until};
+
+/// Sends until it is acknowledged, on whatever edge lives, with the same key each time.
+async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent {
+    let key = uuid::Uuid::new_v4().to_string();
+    let body = json!({ "key": key, "kind": "text", "content": content });
+    let path = format!("/v1/chats/{chat}/messages");
+    wait_until("a send to be acknowledged", PATIENCE, || async {
+        for edge in &world.edges {
+            if http_get(&edge.ops(), "/healthz").await.is_err() {
+                continue;
+            }
+            let answer = Api::new(&edge.listen(), token).post(&path, body.clone()).await;
+            if answer.status == 200 || answer.status == 201 {
+                let number = |name: &str| answer.body[name].as_u64().expect("a number");
+                return Some(Sent { seq: number("seq"), at: number("at"), key: key.clone() });
+            }
+            assert_eq!(answer.status, 503, "{}", answer.text);
+        }
+        None
+    })
+    .await
+}
+
+/// Which nsqd carries the chat.
+async fn carrier(world: &World, chat: &str) -> usize {
+    for (n, nsqd) in world.stack.as_ref().unwrap().nsqd.iter().enumerate() {
+        let stats = nsqd.stats(Some(&topic(chat))).await;
+        if stats["topics"].as_array().is_some_and(|topics| !topics.is_empty()) {
+            return n;
+        }
+    }
+    panic!("no nsqd has {chat}");
+}
+
+/// Both have the whole of what was acknowledged, and the same.
+async fn agree(devices: &[&Device], chat: &str, sent: &[Sent]) {
+    let last = sent.iter().map(|sent| sent.seq).max().expect("something was sent");
+    for device in devices {
+        device.hears(chat, last).await;
+        let memory = device.memory();
+        let messages = &memory.chat(chat).unwrap().messages;
+        for one in sent {
+            assert_eq!(messages[&one.seq]["key"], json!(one.key), "message {}", one.seq);
+        }
+    }
+    let first = devices[0].memory().chat(chat).unwrap().messages.clone();
+    for device in devices {
+        assert_eq!(device.memory().chat(chat).unwrap().messages, first);
+    }
+}
+
+#[tokio::test]
+async fn an_nsqd_is_killed_in_mid_conversation() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let mut sent = phone.says_many(&chat, "before", 50).await;
+    bobs.hears(&chat, 20).await;
+    let carrier = carrier(&world, &chat).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].kill9();
+    // A send is acknowledged all the same: the log is the durable point. Live delivery goes on by the log.
+    sent.extend(phone.says_many(&chat, "while it is dead", 50).await);
+    agree(&[&phone, &bobs], &chat, &sent).await;
+    bobs.leaves().await;
+    sent.extend(phone.says_many(&chat, "and Bob away", 50).await);
+    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
+    sent.extend(phone.says_many(&chat, "after", 50).await);
+    bobs.connects(0).await;
+    agree(&[&phone, &bobs], &chat, &sent).await;
+    // The queues are there again, each with its device, and drain.
+    for device in [&phone, &bobs] {
+        device.acks(&chat, 200).await;
+        wait_until("a drained queue", PATIENCE, || async {
+            let queues = world.queues(&topic(&chat), "d.").await;
+            (queues.len() == 2 && queues.iter().all(|queue| queue.depth + queue.in_flight == 0)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_nsqd_loses_its_disk() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let mut sent = phone.says_many(&chat, "before", 10).await;
+    bobs.hears(&chat, 10).await;
+    bobs.leaves().await;
+    sent.extend(phone.says_many(&chat, "while away", 100).await);
+    let carrier = carrier(&world, &chat).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].restart_empty().await;
+    sent.extend(phone.says_many(&chat, "after", 20).await);
+    bobs.connects(0).await;
+    agree(&[&phone, &bobs], &chat, &sent).await;
+    wait_until("both queues", PATIENCE, || async {
+        (world.queues(&topic(&chat), "d.").await.len() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_holds_any_more_is_told_as_a_gap() {
+    let mut world = Deployment::Stack.with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let chat = alice.direct(&bob).await;
+    let sent = phone.says_many(&chat, "said", 200).await;
+    phone.hears(&chat, 200).await;
+    let carrier = carrier(&world, &chat).await;
+    // The queue's disk is lost, and the log is only the recent past.
+    world.stack.as_mut().unwrap().nsqd[carrier].restart_empty().await;
+    let mut socket = Socket::open(&world.addresses()[1], &bobs.token).await;
+    assert_eq!(socket.frame().await["type"], "welcome");
+    let (mut next, mut seen) = (1, Vec::new());
+    while next <= 200 {
+        let frame = socket.frame().await;
+        match frame["type"].as_str() {
+            Some("message") => {
+                assert_eq!(frame["seq"], next);
+                assert_eq!(frame["key"], json!(sent[usize::try_from(next).unwrap() - 1].key));
+                seen.push(next);
+                next += 1;
+            }
+            Some("gap") => {
+                assert_eq!((&frame["chat"], &frame["from"]), (&json!(chat), &json!(next)));
+                next = frame["to"].as_u64().unwrap() + 1;
+            }
+            _ => {}
+        }
+        socket.send(&json!({ "type": "ack", "chat": chat, "seq": next - 1 })).await;
+    }
+    // The rest is there, and not more than the log was told to keep was lost of it.
+    assert!(seen.len() >= 50 && seen.len() < 200 && seen.ends_with(&[198, 199, 200]), "{seen:?}");
+    phone.says(&chat, "on").await;
+    assert_eq!(socket.frame_of("message").await["seq"], 201);
+}
+
+#[tokio::test]
+async fn an_edge_is_killed_in_mid_conversation() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
+    bobs.stops_acking();
+    let mut sent = phone.says_many(&chat, "before", 40).await;
+    bobs.hears(&chat, 40).await;
+    bobs.acks(&chat, 15).await;
+
+    // The sender's edge dies between a send and its acknowledgement, perhaps.
+    for n in 0..20 {
+        phone.puts(json!({ "type": "send", "id": 1_000_000 + n, "chat": chat, "key": uuid::Uuid::new_v4(),
+            "kind": "text", "content": "perhaps" }));
+    }
+    phone.memory().deaf = true;
+    world.edges[0].kill9();
+    phone.lost().await;
+    phone.memory().deaf = false;
+    sent.push(insists(&world, &alice.token, &chat, "on the other edge").await);
+    phone.connects(1).await;
+    sent.extend(phone.says_many(&chat, "there", 20).await);
+    bobs.hears(&chat, sent.last().unwrap().seq).await;
+
+    // And the receiver's, with what it held unacknowledged.
+    world.edges[0].restart().await;
+    world.edges[0].ready().await;
+    world.edges[1].kill9();
+    bobs.lost().await;
+    phone.lost().await;
+    bobs.memory().acking = true;
+    bobs.connects(0).await;
+    assert!(bobs.memory().chat(&chat).unwrap().cursor >= 15);
+    phone.connects(0).await;
+    sent.extend(phone.says_many(&chat, "and back", 20).await);
+    agree(&[&phone, &bobs], &chat, &sent).await;
+    world.edges[1].restart().await;
+    world.edges[1].ready().await;
+    bobs.reconnects(1).await;
+    sent.push(phone.says(&chat, "the end").await);
+    agree(&[&phone, &bobs], &chat, &sent).await;
+}
+
+#[tokio::test]
+async fn redis_is_killed_in_mid_conversation() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let mut sent = phone.says_many(&chat, "before", 30).await;
+    bobs.hears(&chat, 30).await;
+    bobs.acks(&chat, 30).await;
+    assert_eq!(bobs.reads(&chat, 25).await, 25);
+    world.stack.as_mut().unwrap().redis.kill9();
+    world.stack.as_mut().unwrap().redis.restart().await;
+    for n in 0..10 {
+        sent.push(insists(&world, &alice.token, &chat, &format!("after {n}")).await);
+    }
+    assert!(sent.iter().map(|sent| sent.seq).eq(1..=40), "{sent:?}");
+    // The sockets may have lived through it or not; the devices do what devices do.
+    for device in [&mut phone, &mut bobs] {
+        if device.memory().closed.is_some() || device.memory().lost {
+            device.forgets_its_socket();
+            device.connects(0).await;
+        }
+    }
+    agree(&[&phone, &bobs], &chat, &sent).await;
+    assert_eq!(bob.api(1).get("/v1/offsets").await.ok(), json!({ (chat.as_str()): 25 }));
+    // And events flow again.
+    let bobs_web = bob.web(0).await;
+    bobs.reads(&chat, 40).await;
+    bobs_web.gets(json!({ "type": "read", "chat": chat, "seq": 40 })).await;
+}
+
+#[tokio::test]
+async fn a_termination_waits_for_an_nsqd_that_is_down() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut web) = (alice.phone(0).await, alice.web(1).await);
+    let chat = alice.direct(&bob).await;
+    web.gets(json!({ "type": "chat", "event": "joined" })).await;
+    phone.says_many(&chat, "said", 10).await;
+    web.hears(&chat, 10).await;
+    let carrier = carrier(&world, &chat).await;
+    let dead = world.stack.as_ref().unwrap().nsqd[carrier].http();
+    world.stack.as_mut().unwrap().nsqd[carrier].kill9();
+
+    let termination = accepted(&phone.api(), &web.id).await;
+    assert_eq!(web.closed().await.0, 4403);
+    let path = format!("/v1/terminations/{termination}");
+    let pending = wait_until("a termination that waits", PATIENCE, || async {
+        let termination = alice.api(0).get(&path).await.ok();
+        (termination["state"] == "pending").then_some(termination)
+    })
+    .await;
+    assert!(pending["unreachable"].to_string().contains(&dead), "{dead} isn't named: {pending}");
+    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
+    world.terminated(&alice.api(1), &termination).await;
+    world.stays_without_traces(&web.id, Duration::from_secs(2)).await;
+    // Nor does a restart bring anything back, of whichever daemon.
+    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
+    world.stack.as_mut().unwrap().lookupd.restart().await;
+    world.stays_without_traces(&web.id, Duration::from_secs(3)).await;
+    phone.says(&chat, "on").await;
+    phone.hears(&chat, 11).await;
+}
+
+#[tokio::test]
+async fn an_nsqd_that_is_down_at_the_start_heals() {
+    let (redis, mut nsqd) = (Redis::start().await, Nsqd::start(None).await);
+    let address = nsqd.http();
+    let config =
+        EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_NSQD", format!("{address}?tcp={}", nsqd.tcp()));
+    nsqd.kill9();
+    // `start` waits for /healthz: it is alive.
+    let edge = Edge::start(config).await;
+    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
+    assert_eq!(status, 503, "{said}");
+    assert!(said.contains(&address), "{address} isn't named: {said}");
+    nsqd.restart().await;
+    edge.ready().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_down_at_the_start_heals() {
+    let (mut redis, nsqd) = (Redis::start().await, Nsqd::start(None).await);
+    let config = EdgeConfig::on(&redis, [&nsqd], None);
+    redis.kill9();
+    let edge = Edge::start(config).await;
+    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
+    assert_eq!(status, 503, "{said}");
+    redis.restart().await;
+    edge.ready().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_may_forget_is_refused() {
+    let nsqd = Nsqd::start(None).await;
+    let forgetful = Redis::start_with(RedisOptions { aof: Aof::Off, ..RedisOptions::default() }).await;
+    let config = EdgeConfig::on(&forgetful, [&nsqd], None);
+    refused(config.clone(), &["appendonly"]).await;
+    // Unless somebody says that it is all right.
+    Edge::start(config.set("KEEPSTEP_ALLOW_VOLATILE_STORE", "true")).await.ready().await;
+    let evicting = RedisOptions {
+        args: ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"].map(str::to_owned).into(),
+        ..RedisOptions::default()
+    };
+    let evicting = Redis::start_with(evicting).await;
+    refused(EdgeConfig::on(&evicting, [&nsqd], None), &["noeviction"]).await;
+}

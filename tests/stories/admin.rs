@@ -1,0 +1,104 @@
+//! What an admin sees and does.
+
+use serde_json::{Value, json};
+
+use super::Deployment;
+use super::client::PATIENCE;
+use super::world::{channel, topic};
+use crate::support::wait_until;
+
+/// The one queue of a device, as an admin sees it.
+async fn view(world: &super::World, device: &str) -> Value {
+    let channels = world.admin().get(&format!("/admin/v1/devices/{device}/channels")).await.with(200);
+    let items = channels["items"].as_array().unwrap_or_else(|| panic!("no list in {channels}"));
+    assert_eq!(items.len(), 1, "{channels}");
+    items[0].clone()
+}
+
+pub async fn an_admin_sees_what_waits(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "read at once", 3).await;
+    bobs.hears(&chat, 3).await;
+    bobs.acks(&chat, 3).await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "waiting", 7).await;
+    let item = wait_until("7 messages to wait", PATIENCE, || async {
+        let item = view(&world, &bobs.id).await;
+        (item["depth"] == 7).then_some(item)
+    })
+    .await;
+    assert_eq!((&item["chat"], &item["in_flight"]), (&json!(chat), &json!(0)));
+    assert_eq!((&item["cursor"], &item["head"], &item["from"]), (&json!(3), &json!(10), &json!(0)));
+    assert_eq!((&item["topic"], &item["channel"]), (&json!(topic(&chat)), &json!(channel(&bobs.id))));
+    assert!(item["requeues"].is_u64() && item["oldest_ms"].is_u64(), "{item}");
+
+    // Connected and silent, it holds them in flight, on a known edge.
+    bobs.stops_acking();
+    bobs.connects(0).await;
+    bobs.hears(&chat, 10).await;
+    let edge = bobs.memory().welcome["edge"].clone();
+    wait_until("7 messages in flight", PATIENCE, || async {
+        let item = view(&world, &bobs.id).await;
+        let waits = item["depth"].as_u64()? + item["in_flight"].as_u64()?;
+        // The embedded broker calls its one node by another name than the edge.
+        let known = item["consumer"] == edge || (world.stack.is_none() && item["consumer"].is_string());
+        (waits == 7 && known).then_some(())
+    })
+    .await;
+    bobs.acks(&chat, 10).await;
+    wait_until("nothing to wait", PATIENCE, || async {
+        let item = view(&world, &bobs.id).await;
+        (item["depth"] == 0 && item["in_flight"] == 0 && item["oldest_ms"] == Value::Null).then_some(())
+    })
+    .await;
+    let overview = world.admin().get("/admin/v1/overview").await.with(200);
+    assert!(overview["edge"].is_string(), "{overview}");
+    let nobodys = uuid::Uuid::new_v4();
+    world.admin().get(&format!("/admin/v1/devices/{nobodys}/channels")).await.problem(404, "not_found");
+}
+
+pub async fn an_admin_ends_a_device_after_a_dry_run(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "waiting", 9).await;
+    let path = format!("/admin/v1/devices/{}", bobs.id);
+    // What it would do, and what would be lost by it.
+    let dry = wait_until("9 messages to wait", PATIENCE, || async {
+        let dry = world.admin().delete(&format!("{path}?dry_run=true")).await.with(200);
+        (dry["undelivered"] == 9).then_some(dry)
+    })
+    .await;
+    assert!(dry.to_string().contains(&channel(&bobs.id)), "{dry}");
+    // It did nothing.
+    bobs.connects(0).await;
+    bobs.hears(&chat, 9).await;
+    let answer = world.admin().delete(&path).await.with(202);
+    assert_eq!(bobs.closed().await.0, 4403);
+    let id = answer["termination"]["id"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    world.terminated(&world.admin(), id).await;
+    assert_eq!(world.traces(&bobs.id).await, Vec::<String>::new());
+    world
+        .admin()
+        .delete(&format!("/admin/v1/devices/{}", uuid::Uuid::new_v4()))
+        .await
+        .problem(404, "not_found");
+}
+
+pub async fn an_admin_closes_all_sockets_of_a_user(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, mut web, bobs) = (alice.phone(0).await, alice.web(1).await, bob.phone(0).await);
+    world.admin().post(&format!("/admin/v1/users/{}/kick", alice.name), json!({})).await.ok();
+    assert_eq!((phone.closed().await.0, web.closed().await.0), (4410, 4410));
+    // The devices stay, and nobody else was touched.
+    phone.connects(1).await;
+    web.connects(0).await;
+    bobs.requests(json!({ "type": "ping" })).await.expect("Bob is still there");
+}

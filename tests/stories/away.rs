@@ -1,0 +1,150 @@
+//! A device is away, and comes back.
+
+use serde_json::json;
+
+use super::Deployment;
+use crate::support::wait_until;
+
+use super::client::{PATIENCE, Socket};
+
+pub async fn a_device_that_was_away_for_300_messages_gets_them_once_and_in_order(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "before", 10).await;
+    bobs.hears(&chat, 10).await;
+    bobs.acks(&chat, 10).await;
+    bobs.leaves().await;
+
+    phone.says_many(&chat, "while away", 300).await;
+    if world.stack.is_some() {
+        // NSQ keeps them, not the log alone.
+        wait_until("300 messages in the queue", PATIENCE, || async {
+            let queue = world.queue(&chat, &bobs.id).await;
+            (queue.depth == 300 && queue.in_flight == 0 && queue.consumers == 0).then_some(())
+        })
+        .await;
+    }
+
+    // `Memory` sees to it that they come once, in order, and none at or below the cursor.
+    bobs.connects(1).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().cursor, 10);
+    bobs.hears(&chat, 310).await;
+    let expected: Vec<String> = (1..=300).map(|n| format!("while away {n}")).collect();
+    assert_eq!(bobs.memory().chat(&chat).unwrap().contents(11..=310), expected);
+    bobs.acks(&chat, 310).await;
+    if world.stack.is_some() {
+        wait_until("an empty queue", PATIENCE, || async {
+            let queue = world.queue(&chat, &bobs.id).await;
+            (queue.depth == 0 && queue.in_flight == 0).then_some(())
+        })
+        .await;
+        let nsq = world.metric("keepstep_deliveries_total{source=\"nsq\"}").await;
+        assert!(nsq >= 0.99 * 620.0, "{nsq} of 620 deliveries came through NSQ");
+    }
+    bobs.reconnects(0).await;
+    phone.says(&chat, "and on").await;
+    bobs.hears(&chat, 311).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().arrived, [311]);
+}
+
+pub async fn what_the_log_no_longer_holds_comes_from_the_queue(on: Deployment) {
+    let world = on.with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    phone.says(&chat, "before").await;
+    bobs.hears(&chat, 1).await;
+    bobs.acks(&chat, 1).await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "while away", 300).await;
+    phone.hears(&chat, 301).await;
+    // The log is only the recent past.
+    let page = phone.api().get(&format!("/v1/chats/{chat}/messages?before=100")).await.ok();
+    assert_eq!(page["items"], json!([]), "the log holds more than it was told to");
+    // A gap would be a fault.
+    bobs.connects(1).await;
+    bobs.hears(&chat, 301).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().messages, phone.memory().chat(&chat).unwrap().messages);
+}
+
+pub async fn what_was_not_acknowledged_comes_again(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
+    bobs.stops_acking();
+    phone.says_many(&chat, "hear me", 20).await;
+    bobs.hears(&chat, 20).await;
+    bobs.acks(&chat, 7).await;
+
+    bobs.vanishes().await;
+    bobs.connects(0).await;
+    bobs.hears(&chat, 20).await;
+    assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(8..=20));
+
+    // An acknowledgement that goes back says nothing new, and takes nothing back.
+    bobs.acks(&chat, 20).await;
+    bobs.requests(json!({ "type": "ack", "chat": chat, "seq": 3 })).await.expect("it is no news");
+    bobs.reconnects(1).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().cursor, 20);
+    phone.says(&chat, "on").await;
+    bobs.hears(&chat, 21).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().arrived, [21]);
+}
+
+pub async fn the_older_connection_of_a_device_is_closed_as_replaced(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "one", 5).await;
+    bobs.hears(&chat, 5).await;
+    bobs.acks(&chat, 5).await;
+    let session = bobs.memory().welcome["session"].as_u64().unwrap();
+
+    // On another edge, then on the same edge as the second.
+    for n in [1, 1] {
+        let mut newer = Socket::open(&world.edges[n % world.edges.len()].listen(), &bobs.token).await;
+        let welcome = newer.frame_of("welcome").await;
+        assert!(welcome["session"].as_u64().unwrap() > session);
+        assert_eq!(bobs.closed().await.0, 4409);
+        bobs.opens(n).await;
+        assert_eq!(newer.closed().await.0, 4409);
+        bobs.until("welcome", |memory| memory.welcome.is_object().then_some(())).await;
+    }
+    phone.says_many(&chat, "two", 5).await;
+    bobs.hears(&chat, 10).await;
+    assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(6..=10));
+}
+
+pub async fn a_device_that_reconnects_all_the_time_misses_nothing(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    let talk = async {
+        for n in 1..=20 {
+            phone.says_many(&chat, &format!("part {n}"), 10).await;
+            phone.hears(&chat, n * 10).await;
+        }
+    };
+    let churn = async {
+        for n in 0..12 {
+            if n % 3 == 2 {
+                bobs.vanishes().await;
+                bobs.connects(n).await;
+            } else {
+                bobs.reconnects(n).await;
+            }
+        }
+        bobs
+    };
+    let ((), bobs) = tokio::join!(talk, churn);
+    bobs.hears(&chat, 200).await;
+    let (phones, bobs) = (phone.memory(), bobs.memory());
+    assert_eq!(phones.chat(&chat).unwrap().messages, bobs.chat(&chat).unwrap().messages);
+    assert_eq!(bobs.chat(&chat).unwrap().messages.len(), 200);
+}

@@ -1,0 +1,203 @@
+//! Devices come.
+
+use serde_json::{Value, json};
+
+use super::Deployment;
+use super::client::{Socket, soon};
+use super::user::{User, id};
+
+fn new(kind: &str) -> Value {
+    json!({ "kind": kind, "name": "My device", "platform": "tests" })
+}
+
+async fn listed(user: &User, edge: usize) -> Vec<Value> {
+    let devices = user.api(edge).get("/v1/devices").await.with(200);
+    devices["items"].as_array().unwrap_or_else(|| panic!("no list in {devices}")).clone()
+}
+
+pub async fn registering_again_is_the_same_device(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let chosen = uuid::Uuid::new_v4().to_string();
+    let mut body = new("main");
+    body["id"] = chosen.clone().into();
+    let first = alice.api(0).post("/v1/devices", body.clone()).await.with(201);
+    let device = &first["device"];
+    assert_eq!((&device["id"], &device["kind"]), (&json!(chosen), &json!("main")));
+    assert_eq!((&device["name"], &device["platform"]), (&json!("My device"), &json!("tests")));
+    // The client doesn't know whether its first try arrived: it asks again, on any edge, and may connect either way.
+    let second = alice.api(1).post("/v1/devices", body.clone()).await.with(200);
+    assert_eq!(second["device"]["id"], device["id"]);
+    for registered in [&first, &second] {
+        alice.device(registered).connects(0).await;
+    }
+    body["id"] = chosen.to_uppercase().into();
+    assert_eq!(alice.api(0).post("/v1/devices", body.clone()).await.with(200)["device"]["id"], json!(chosen));
+    assert_eq!(listed(&alice, 0).await.len(), 1);
+
+    // The id of another kind of device, or of somebody else's, is taken.
+    body["kind"] = "sub".into();
+    alice.api(0).post("/v1/devices", body.clone()).await.problem(409, "conflict");
+    bob.api(1).post("/v1/devices", body).await.problem(409, "conflict");
+    assert!(listed(&bob, 0).await.is_empty());
+}
+
+pub async fn a_user_has_one_phone_and_five_web_sessions(on: Deployment) {
+    let world = on.start().await;
+    let alice = world.user("alice");
+    let _phone = alice.phone(0).await;
+    alice.api(1).post("/v1/devices", new("main")).await.problem(409, "main_exists");
+    let mut webs = Vec::new();
+    for _ in 0..5 {
+        webs.push(alice.registers("sub").await);
+    }
+    alice.api(1).post("/v1/devices", new("sub")).await.problem(409, "limit_reached");
+    assert_eq!(listed(&alice, 1).await.len(), 6);
+    // One that was ended makes room.
+    let end = alice.ends(&webs[2].id).await;
+    world.terminated(&alice.api(1), &end).await;
+    alice.registers("sub").await;
+
+    // Lists come in pages.
+    let mut seen = Vec::new();
+    let mut next = None;
+    loop {
+        let after = next.map(|next: String| format!("&after={next}")).unwrap_or_default();
+        let page = alice.api(0).get(&format!("/v1/devices?limit=2{after}")).await.with(200);
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 2, "{page}");
+        seen.extend(items.iter().map(id));
+        next = page["next"].as_str().map(str::to_owned);
+        if next.is_none() {
+            break;
+        }
+    }
+    let mut all: Vec<String> = listed(&alice, 0).await.iter().map(id).collect();
+    seen.sort();
+    all.sort();
+    assert_eq!(seen, all);
+}
+
+pub async fn another_phone_replaces_the_first(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let mut old = alice.phone(0).await;
+    let chat = alice.direct(&bob).await;
+    old.says_many(&chat, "with the old phone", 3).await;
+    old.hears(&chat, 3).await;
+    let mut body = new("main");
+    body["replace"] = true.into();
+    let mut phone = alice.device(&alice.api(1).post("/v1/devices", body).await.with(201));
+    assert_eq!(old.closed().await.0, 4403);
+    phone.connects(1).await;
+    assert_eq!(phone.memory().chat(&chat).unwrap().from, 3);
+    phone.says(&chat, "with the new one").await;
+    phone.hears(&chat, 4).await;
+    for edge in world.addresses().iter() {
+        assert_eq!(Socket::open(edge, &old.token).await.refused().await.0, 4403);
+    }
+    let mains: Vec<Value> =
+        listed(&alice, 0).await.into_iter().filter(|device| device["kind"] == "main").collect();
+    assert_eq!(mains.iter().map(id).collect::<Vec<_>>(), [phone.id.clone()]);
+    // Its id is never used again.
+    let again = json!({ "kind": "main", "name": "n", "platform": "p", "id": old.id, "replace": true });
+    alice.api(0).post("/v1/devices", again).await.problem(409, "conflict");
+}
+
+pub async fn devices_are_listed_as_they_are(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, web) = (alice.phone(0).await, alice.web(1).await);
+    let edge = phone.memory().welcome["edge"].clone();
+    for api in [alice.api(0), alice.api(1), phone.api(), web.api()] {
+        let devices = api.get("/v1/devices").await.with(200);
+        let items = devices["items"].as_array().unwrap();
+        assert_eq!(items.len(), 2, "{devices}");
+        let main = items.iter().find(|device| device["id"] == phone.id).unwrap();
+        assert_eq!((&main["kind"], &main["online"], &main["edge"]), (&json!("main"), &json!(true), &edge));
+        assert_eq!(
+            (&main["name"], &main["platform"]),
+            (&json!(format!("{}'s main", alice.name)), &json!("tests"))
+        );
+        let (created, seen) = (main["created"].as_u64().unwrap(), main["last_seen"].as_u64().unwrap());
+        assert!(created > 1_700_000_000_000 && seen >= created, "{main}");
+        let sub = items.iter().find(|device| device["id"] == web.id).unwrap();
+        assert_eq!((&sub["kind"], &sub["online"]), (&json!("sub"), &json!(true)));
+    }
+    assert!(listed(&bob, 0).await.is_empty(), "Alice's devices are hers");
+    phone.leaves().await;
+    let offline = soon("the phone to be offline", async {
+        loop {
+            let main = listed(&alice, 1).await.into_iter().find(|device| device["id"] == phone.id).unwrap();
+            if main["online"] == false {
+                return main;
+            }
+        }
+    })
+    .await;
+    assert_eq!(offline["edge"], Value::Null);
+    drop(web);
+}
+
+pub async fn devices_hear_of_each_other(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let mut web = alice.registers("sub").await;
+    phone.gets(json!({ "type": "device", "event": "linked", "device": web.id })).await;
+    web.connects(1).await;
+    phone.gets(json!({ "type": "device", "event": "online", "device": web.id })).await;
+    web.leaves().await;
+    phone.gets(json!({ "type": "device", "event": "offline", "device": web.id })).await;
+    web.connects(0).await;
+    phone.gets(json!({ "type": "device", "event": "online", "device": web.id })).await;
+    alice.ends(&web.id).await;
+    let ended = phone.gets(json!({ "type": "device", "event": "terminated", "device": web.id })).await;
+    assert!(ended["at"].is_u64(), "{ended}");
+    assert_eq!(web.closed().await.0, 4403);
+    // None of it is Bob's business, nor the device's own.
+    assert_eq!(bobs.memory().inbox, Vec::<Value>::new());
+    let own = |frame: &Value| frame["type"] == "device" && frame["device"] == web.id;
+    assert!(!web.memory().inbox.iter().any(|frame| own(frame) && frame["event"] != "terminated"));
+}
+
+pub async fn a_device_registered_in_the_middle_of_a_conversation_has_no_hole(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let talk = async {
+        for n in 1..=30 {
+            bobs.says_many(&chat, &format!("part {n}"), 10).await;
+        }
+    };
+    let come = async {
+        let mut webs = Vec::new();
+        for n in 0..5 {
+            // Each at another point of the conversation.
+            phone.hears(&chat, 40 * n + 5).await;
+            let index = usize::try_from(n).unwrap();
+            let web = alice.web(index).await;
+            let from = web.memory().chat(&chat).unwrap().from;
+            let mut past = Vec::new();
+            let mut before = from + 1;
+            while before > 1 {
+                let (page, more) = web.borrows(&chat, Some(before), 100).await.expect("a page");
+                before = page[0]["seq"].as_u64().unwrap();
+                past.splice(0..0, page);
+                assert_eq!(more, before > 1);
+            }
+            webs.push((web, past));
+        }
+        webs
+    };
+    let ((), webs) = tokio::join!(talk, come);
+    phone.hears(&chat, 300).await;
+    let kept: Vec<Value> = phone.memory().chat(&chat).unwrap().messages.values().cloned().collect();
+    assert_eq!(kept.len(), 300);
+    for (web, past) in webs {
+        web.hears(&chat, 300).await;
+        let live: Vec<Value> = web.memory().chat(&chat).unwrap().messages.values().cloned().collect();
+        assert_eq!([past, live].concat(), kept);
+    }
+}

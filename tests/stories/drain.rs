@@ -1,0 +1,67 @@
+//! A server stops, in order.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::Deployment;
+use super::client::{PATIENCE, Socket};
+use crate::support::wait_until;
+
+pub async fn a_stop_is_orderly(on: Deployment) {
+    let mut world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, mut bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
+    bobs.stops_acking();
+    phone.says_many(&chat, "before the stop", 20).await;
+    bobs.hears(&chat, 20).await;
+    bobs.acks(&chat, 5).await;
+
+    let begun = Instant::now();
+    world.edges[0].process().signal(Signal::SIGTERM);
+    wait_until("/readyz to say no", Duration::from_secs(2), || async {
+        let answer = world.readiness(0).await?;
+        (answer.0 == 503).then_some(())
+    })
+    .await;
+    // A device that still acknowledges is heard.
+    bobs.acks(&chat, 8).await;
+    // Nobody new is let in: not at all, or with a reason to go elsewhere.
+    let address = world.addresses()[0].clone();
+    if let Ok(mut late) =
+        Socket::handshake(&address, "/v1/socket", &[("Authorization", &format!("Bearer {}", alice.token))])
+            .await
+    {
+        let (code, _) = late.closed().await;
+        assert!([4300, 4401].contains(&code), "{code}");
+    }
+    for device in [&mut phone, &mut bobs] {
+        assert_eq!(device.closed().await.0, 4300);
+    }
+    let edge = &mut world.edges[0];
+    let status = edge.process().wait(Duration::from_secs(10)).await.expect("it ends within 10 s");
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+    if world.stack.is_none() {
+        return;
+    }
+    // Elsewhere it goes on: what wasn't acknowledged comes again, in order and at once, not after a timeout of NSQ's.
+    bobs.memory().acking = true;
+    bobs.connects(1).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().cursor, 8);
+    bobs.hears(&chat, 20).await;
+    assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(9..=20));
+    phone.connects(1).await;
+    phone.says(&chat, "after it").await;
+    bobs.hears(&chat, 21).await;
+    bobs.acks(&chat, 21).await;
+    wait_until("an empty queue", PATIENCE, || async {
+        let queue = world.queue(&chat, &bobs.id).await;
+        (queue.depth == 0 && queue.in_flight == 0).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,187 @@
+//! What a device may not do for ever: keep silent, acknowledge nothing, read nothing, ask too much.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Deployment;
+use super::client::{PATIENCE, soon};
+use crate::support::wait_until;
+
+pub async fn a_device_that_never_acknowledges_is_closed(on: Deployment) {
+    let world = on.with("KEEPSTEP_ACK_TIMEOUT", "1s").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    bobs.stops_acking();
+    phone.says_many(&chat, "hear me", 5).await;
+    bobs.hears(&chat, 5).await;
+    let begun = Instant::now();
+    bobs.acks(&chat, 2).await;
+    assert_eq!(bobs.closed().await.0, 4305);
+    assert!(begun.elapsed() > Duration::from_millis(500), "closed after {:?}", begun.elapsed());
+    // What it didn't acknowledge comes again, and a device that does its duty stays.
+    bobs.connects(0).await;
+    bobs.hears(&chat, 5).await;
+    assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(3..=5));
+    bobs.resumes_acking();
+    bobs.acks(&chat, 5).await;
+    let end = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < end {
+        bobs.requests(json!({ "type": "ping" })).await.expect("it stays");
+    }
+    phone.says(&chat, "well done").await;
+    bobs.hears(&chat, 6).await;
+}
+
+pub async fn a_device_that_is_silent_is_closed(on: Deployment) {
+    let world = on.with("KEEPSTEP_HEARTBEAT", "300ms").start().await;
+    let alice = world.user("alice");
+    let phone = alice.phone(0).await;
+    let web = alice.registers("sub").await;
+    // It reads, but it answers no ping.
+    let silent = Mute::open(&world.addresses()[0], &web.token).await;
+    phone.gets(json!({ "type": "device", "event": "online", "device": web.id })).await;
+    phone.gets(json!({ "type": "device", "event": "offline", "device": web.id })).await;
+    assert_eq!(silent.close_code().await, 4302);
+    // The phone, which answers pings and says nothing, is there all the time.
+    assert_eq!(phone.memory().welcome["heartbeat_s"], 0.3);
+    phone.requests(json!({ "type": "ping" })).await.expect("it is there");
+    phone.gets(json!({ "type": "pong" })).await;
+}
+
+pub async fn a_device_that_never_reads_is_closed(on: Deployment) {
+    let world =
+        on.with("KEEPSTEP_WRITE_TIMEOUT", "500ms").with("KEEPSTEP_UNACKED_WINDOW", "1024").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let chat = alice.direct(&bob).await;
+    let frozen = Mute::open(&world.addresses()[0], &bobs.token).await;
+    // More than all buffers on the way hold.
+    let big = "x".repeat(60_000);
+    let slow = "keepstep_closes_total{code=\"slow_consumer\"}";
+    for n in 1.. {
+        assert!(n < 500, "30 MB, and it isn't closed");
+        phone.says(&chat, &big).await;
+        if world.metric(slow).await > 0.0 {
+            break;
+        }
+    }
+    // What was on its way still comes, and then the reason.
+    assert_eq!(frozen.close_code().await, 4301);
+    let mut bobs = bobs;
+    bobs.connects(1).await;
+    let head = phone.says(&chat, "the end").await.seq;
+    bobs.hears(&chat, head).await;
+    phone.hears(&chat, head).await;
+}
+
+pub async fn too_many_frames_are_slowed_and_then_refused(on: Deployment) {
+    let world = on
+        .with("KEEPSTEP_FRAMES_PER_SECOND", "20")
+        .with("KEEPSTEP_FRAMES_BURST", "20")
+        .with("KEEPSTEP_RATE_PATIENCE", "1s")
+        .start()
+        .await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, web) = (alice.phone(0).await, alice.web(0).await);
+    let chat = alice.direct(&bob).await;
+    phone.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
+    let begun = Instant::now();
+    let frame = |n: u64| json!({ "type": "send", "chat": chat, "key": uuid::Uuid::new_v4(), "kind": "text", "content": n.to_string() });
+    let asked: Vec<u64> = (0..120).map(|n| phone.asks(frame(n))).collect();
+    let (mut taken, mut refused) = (0, 0);
+    for id in asked {
+        match phone.reply(id).await {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert_eq!((&error["code"], &error["retry"]), (&json!("too_many_requests"), &json!(true)));
+                refused += 1;
+            }
+        }
+    }
+    // The burst, then what a second of patience lets through slowly, and the rest is refused.
+    assert!((30..=80).contains(&taken) && refused >= 40, "{taken} taken, {refused} refused");
+    assert!(begun.elapsed() > Duration::from_millis(700), "nothing was slowed: {:?}", begun.elapsed());
+    // What was refused changed nothing; other devices aren't concerned; acknowledgements and pings aren't counted.
+    phone.hears(&chat, taken).await;
+    assert_eq!(web.says(&chat, "me too").await.seq, taken + 1);
+    for _ in 0..100 {
+        phone.requests(json!({ "type": "ping" })).await.expect("a ping isn't counted");
+    }
+    for _ in 0..100 {
+        phone
+            .requests(json!({ "type": "ack", "chat": chat, "seq": taken }))
+            .await
+            .expect("an ack isn't counted");
+    }
+    // After a while it may again.
+    let again = || async { phone.requests(frame(0)).await.is_ok().then_some(()) };
+    wait_until("a send to be taken again", PATIENCE, again).await;
+}
+
+pub async fn the_window_holds_back_and_loses_nothing(on: Deployment) {
+    let world = on.with("KEEPSTEP_UNACKED_WINDOW", "10").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
+    assert_eq!(bobs.memory().welcome["limits"]["unacked"], 10);
+    bobs.stops_acking();
+    phone.says_many(&chat, "hear me", 55).await;
+    phone.hears(&chat, 55).await;
+    for part in 1..=5 {
+        bobs.hears(&chat, part * 10).await;
+        // Not one more, however long.
+        let end = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < end {
+            bobs.requests(json!({ "type": "ping" })).await.expect("a ping");
+            assert_eq!(bobs.memory().chat(&chat).unwrap().last, part * 10);
+        }
+        bobs.acks(&chat, part * 10).await;
+    }
+    bobs.hears(&chat, 55).await;
+    bobs.acks(&chat, 55).await;
+}
+
+/// A client that never says a word after its handshake: no pong, no close. Nor does it read before it is asked to.
+struct Mute(TcpStream);
+
+impl Mute {
+    async fn open(edge: &str, token: &str) -> Mute {
+        let mut stream = TcpStream::connect(edge).await.expect("connect");
+        let request = format!(
+            "GET /v1/socket HTTP/1.1\r\nHost: {edge}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("ask for the upgrade");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(soon("the upgrade", stream.read_u8()).await.expect("an answer"));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        Mute(stream)
+    }
+
+    /// Reads everything, up to the close frame; its code.
+    async fn close_code(mut self) -> u16 {
+        loop {
+            let (first, length) =
+                soon("a frame", async { (self.0.read_u8().await, self.0.read_u8().await) }).await;
+            let length = match length.expect("a close frame before the end") {
+                126 => u64::from(self.0.read_u16().await.expect("a length")),
+                127 => self.0.read_u64().await.expect("a length"),
+                short => u64::from(short),
+            };
+            let mut body = vec![0; usize::try_from(length).expect("a frame that fits into memory")];
+            soon("the rest of a frame", self.0.read_exact(&mut body)).await.expect("a whole frame");
+            if first.expect("a frame") == 0x88 {
+                return u16::from_be_bytes([body[0], body[1]]);
+            }
+        }
+    }
+}

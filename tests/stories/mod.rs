@@ -1,0 +1,148 @@
+//! Stories: what Keepstep promises, told through its public API alone (HTTP and WebSocket), the same for every way to
+//! run it. Each story is an async function over a [`Deployment`]; the macro [`stories`] makes tests of them.
+//!
+//! `world` starts a deployment, `user` and `device` are the people in it, `memory` checks what every frame must hold to.
+
+// Each test binary has its own copy of this module and uses a part of it.
+#![allow(dead_code)]
+
+#[path = "../support/client.rs"]
+pub mod client;
+pub mod device;
+pub mod memory;
+pub mod user;
+pub mod world;
+
+pub mod admin;
+pub mod away;
+pub mod bad_frames;
+pub mod bad_http;
+pub mod bad_phone;
+pub mod bootstrap;
+pub mod conversation;
+pub mod devices;
+pub mod drain;
+pub mod groups;
+pub mod limits;
+pub mod membership;
+pub mod offsets;
+pub mod start;
+pub mod termination;
+pub mod tokens;
+
+pub use world::{Deployment, World};
+
+/// One test per story on a deployment. The list is here, so that no deployment forgets one.
+#[macro_export]
+macro_rules! stories {
+    ($deployment:expr) => {
+        $crate::stories!($deployment;
+            admin: [
+                an_admin_sees_what_waits,
+                an_admin_ends_a_device_after_a_dry_run,
+                an_admin_closes_all_sockets_of_a_user,
+            ]
+            away: [
+                a_device_that_was_away_for_300_messages_gets_them_once_and_in_order,
+                what_the_log_no_longer_holds_comes_from_the_queue,
+                what_was_not_acknowledged_comes_again,
+                the_older_connection_of_a_device_is_closed_as_replaced,
+                a_device_that_reconnects_all_the_time_misses_nothing,
+            ]
+            bad_frames: [
+                what_is_no_good_json_is_refused_and_changes_nothing,
+                fields_that_cannot_be_right_are_refused,
+                ids_are_uuids_and_nothing_else,
+                content_has_64_kib_and_not_a_byte_more,
+                ten_bad_frames_in_a_row_close_the_socket,
+                frames_that_are_no_frames_close_the_socket,
+                chats_of_others_are_not_there,
+            ]
+            bad_http: [
+                bad_bodies_are_refused_with_their_code,
+                bad_paths_are_not_found,
+                requests_that_are_no_http_do_not_hurt,
+            ]
+            bad_phone: [
+                a_phone_that_lies_is_found_out,
+                a_phone_that_answers_twice_is_told_so,
+                a_phone_that_is_silent_times_out,
+                a_phone_that_goes_midway_ends_the_request,
+                a_sub_that_asks_too_much_is_refused,
+            ]
+            bootstrap: [
+                a_new_web_session_borrows_its_past_and_misses_nothing,
+                items_are_relayed_as_they_are,
+                without_its_phone_a_web_session_is_turned_away,
+                until_it_is_ready_a_web_session_needs_its_phone,
+            ]
+            conversation: [
+                everyone_gets_150_messages_in_the_same_order,
+                the_same_key_is_the_same_message,
+                the_same_key_at_the_same_time_is_still_one_message,
+                a_bot_sends_without_a_socket,
+                typing_is_seen_by_the_others,
+                media_memo_and_meta_arrive_as_they_were_sent,
+            ]
+            devices: [
+                registering_again_is_the_same_device,
+                a_user_has_one_phone_and_five_web_sessions,
+                another_phone_replaces_the_first,
+                devices_are_listed_as_they_are,
+                devices_hear_of_each_other,
+                a_device_registered_in_the_middle_of_a_conversation_has_no_hole,
+            ]
+            drain: [
+                a_stop_is_orderly,
+            ]
+            groups: [
+                a_password_opens_a_group,
+                a_public_group_is_found_by_its_name,
+                a_private_group_is_not_there_for_others,
+                only_the_owner_invites_and_removes,
+                who_is_removed_needs_an_invitation,
+                how_many_of_everything_is_limited,
+            ]
+            limits: [
+                a_device_that_never_acknowledges_is_closed,
+                a_device_that_is_silent_is_closed,
+                a_device_that_never_reads_is_closed,
+                too_many_frames_are_slowed_and_then_refused,
+                the_window_holds_back_and_loses_nothing,
+            ]
+            membership: [
+                a_direct_chat_is_one_per_pair,
+                a_chat_that_begins_now_works_on_the_open_socket,
+                who_leaves_gets_nothing_more,
+                who_comes_back_sees_nothing_from_before,
+                chats_are_listed_as_they_are,
+                messages_are_paged_newest_first,
+            ]
+            offsets: [
+                what_is_read_on_the_phone_is_read_on_the_web,
+                offsets_of_two_devices_are_one_maximum,
+                offsets_are_one_map,
+            ]
+            termination: [
+                whoever_may_ends_a_device_and_nothing_is_left,
+                nobody_else_ends_a_device,
+                an_ended_device_gets_no_further_frame,
+            ]
+            tokens: [
+                a_token_may_come_in_three_ways,
+                a_bad_token_closes_the_socket_with_4401,
+                each_kind_of_token_opens_its_own_doors,
+                user_tokens_are_checked_to_the_letter,
+                a_strange_origin_is_refused,
+            ]
+        );
+    };
+    ($deployment:expr; $($module:ident: [$($story:ident,)*])*) => {
+        $(mod $module {
+            $(#[tokio::test]
+            async fn $story() {
+                $crate::stories::$module::$story($deployment).await;
+            })*
+        })*
+    };
+}

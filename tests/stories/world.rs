@@ -1,0 +1,222 @@
+//! A deployment that runs, and what can be seen behind its scenes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::client::{Api, PATIENCE, admin_token};
+use super::user::User;
+use crate::support::{Edge, EdgeConfig, Stack, http_get, wait_until};
+
+/// How Keepstep is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deployment {
+    /// One process, nothing installed.
+    Embedded,
+    /// Two edges on one Redis, two nsqd and an nsqlookupd.
+    Stack,
+}
+
+/// A deployment with settings of a story's own.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    deployment: Deployment,
+    settings: Vec<(String, String)>,
+}
+
+impl Deployment {
+    /// As it comes.
+    pub async fn start(self) -> World {
+        Setup { deployment: self, settings: Vec::new() }.start().await
+    }
+
+    /// With a setting, which all edges get.
+    pub fn with(self, name: &str, value: &str) -> Setup {
+        Setup { deployment: self, settings: Vec::new() }.with(name, value)
+    }
+}
+
+impl Setup {
+    /// With one more.
+    pub fn with(mut self, name: &str, value: &str) -> Setup {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it, and waits until every edge is ready.
+    pub async fn start(self) -> World {
+        static WORLDS: Semaphore = Semaphore::const_new(4);
+        let turn = WORLDS.acquire().await.expect("never closed");
+        let (count, stack) = match self.deployment {
+            Deployment::Embedded => (1, None),
+            Deployment::Stack => (2, Some(Stack::start().await)),
+        };
+        let mut edges = Vec::new();
+        for _ in 0..count {
+            let config = stack.as_ref().map_or_else(EdgeConfig::embedded, Stack::edge);
+            let config = self.settings.iter().fold(config, |config, (name, value)| config.set(name, value));
+            let edge = Edge::start(config).await;
+            edge.ready().await;
+            edges.push(edge);
+        }
+        World { edges, stack, run: uuid::Uuid::new_v4().simple().to_string(), _turn: turn }
+    }
+}
+
+/// A deployment that runs. Dropped, all of it is gone.
+#[derive(Debug)]
+pub struct World {
+    /// The edges: one, or two.
+    pub edges: Vec<Edge>,
+    /// What they stand on; none for the embedded server.
+    pub stack: Option<Stack>,
+    run: String,
+    _turn: SemaphorePermit<'static>,
+}
+
+/// A queue as nsqd shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// NSQ topic.
+    pub topic: String,
+    /// NSQ channel.
+    pub channel: String,
+    /// Waiting messages.
+    pub depth: u64,
+    /// Delivered, not finished.
+    pub in_flight: u64,
+    /// Attached consumers.
+    pub consumers: usize,
+}
+
+impl World {
+    /// Somebody whom no other story knows.
+    pub fn user(&self, name: &str) -> User {
+        User::new(&format!("{name}.{}", &self.run[..12]), self.addresses())
+    }
+
+    /// Where clients connect, edge by edge. A story may name more edges than there are: they are counted around.
+    pub fn addresses(&self) -> Arc<[String]> {
+        self.edges.iter().map(Edge::listen).collect()
+    }
+
+    /// The API of an edge, with a token.
+    pub fn api(&self, edge: usize, token: &str) -> Api {
+        Api::new(&self.edges[edge % self.edges.len()].listen(), token)
+    }
+
+    /// The API of the first edge without a token.
+    pub fn stranger(&self) -> Api {
+        Api { token: None, ..self.api(0, "") }
+    }
+
+    /// The API of the first edge with an admin's token.
+    pub fn admin(&self) -> Api {
+        self.api(0, &admin_token())
+    }
+
+    /// The status of `/readyz` of an edge, and what it says; nothing when nobody answers.
+    pub async fn readiness(&self, edge: usize) -> Option<(u16, String)> {
+        http_get(&self.edges[edge].ops(), "/readyz").await.ok()
+    }
+
+    /// A metric, over all edges.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let mut sum = 0.0;
+        for edge in &self.edges {
+            sum += edge.metric(sample).await;
+        }
+        sum
+    }
+
+    /// Waits until a termination is done; returns how it is then.
+    pub async fn terminated(&self, api: &Api, id: &str) -> Value {
+        let path = format!("/v1/terminations/{id}");
+        wait_until("a termination to be done", PATIENCE, || async {
+            let termination = api.get(&path).await.ok();
+            (termination["state"] == "done").then_some(termination)
+        })
+        .await
+    }
+
+    /// All queues of every nsqd whose topic and channel begin like this; none for the embedded server.
+    pub async fn queues(&self, topic: &str, channel: &str) -> Vec<Queue> {
+        let mut found = Vec::new();
+        for nsqd in self.stack.iter().flat_map(|stack| &stack.nsqd) {
+            let stats = nsqd.stats(None).await;
+            for one in stats["topics"].as_array().into_iter().flatten() {
+                let name = one["topic_name"].as_str().unwrap_or_default();
+                if name.starts_with(topic) {
+                    let channels = one["channels"].as_array().into_iter().flatten();
+                    found.extend(
+                        channels.map(|each| queue(name, each)).filter(|q| q.channel.starts_with(channel)),
+                    );
+                }
+            }
+        }
+        found
+    }
+
+    /// The queue of a device in a chat, which must be there, and once.
+    pub async fn queue(&self, chat: &str, device: &str) -> Queue {
+        let queues = self.queues(&topic(chat), &channel(device)).await;
+        assert_eq!(queues.len(), 1, "{queues:?}");
+        queues[0].clone()
+    }
+
+    /// Channels of a device that any nsqd or nsqlookupd still knows.
+    pub async fn traces(&self, device: &str) -> Vec<String> {
+        let channel = channel(device);
+        let queues = self.queues("", &channel).await;
+        let mut traces: Vec<String> =
+            queues.into_iter().map(|q| format!("nsqd {}/{}", q.topic, q.channel)).collect();
+        let Some(stack) = &self.stack else { return traces };
+        let lookupd = stack.lookupd.http();
+        for topic in names(&lookupd, "/topics", "topics").await {
+            if names(&lookupd, &format!("/channels?topic={topic}"), "channels").await.contains(&channel) {
+                traces.push(format!("nsqlookupd {topic}/{channel}"));
+            }
+        }
+        traces
+    }
+
+    /// Looks again and again for so long: the traces of a device stay away.
+    pub async fn stays_without_traces(&self, device: &str, long: Duration) {
+        let end = tokio::time::Instant::now() + long;
+        while tokio::time::Instant::now() < end {
+            assert_eq!(self.traces(device).await, Vec::<String>::new());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// The NSQ topic of a chat.
+pub fn topic(chat: &str) -> String {
+    format!("c.{}", chat.replace('-', ""))
+}
+
+/// The NSQ channel of a device.
+pub fn channel(device: &str) -> String {
+    format!("d.{}", device.replace('-', ""))
+}
+
+fn queue(topic: &str, channel: &Value) -> Queue {
+    let number = |name: &str| channel[name].as_u64().unwrap_or_default();
+    Queue {
+        topic: topic.to_owned(),
+        channel: channel["channel_name"].as_str().unwrap_or_default().to_owned(),
+        depth: number("depth"),
+        in_flight: number("in_flight_count"),
+        consumers: channel["clients"].as_array().map_or(0, Vec::len),
+    }
+}
+
+async fn names(lookupd: &str, path: &str, list: &str) -> Vec<String> {
+    let (status, body) = http_get(lookupd, path).await.expect("ask nsqlookupd");
+    assert_eq!(status, 200, "{path}: {body}");
+    let body: Value = serde_json::from_str(&body).expect("nsqlookupd answers JSON");
+    let names = body[list].as_array().into_iter().flatten();
+    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}

@@ -1,0 +1,304 @@
+//! A client as strange applications have one: user tokens, HTTP and WebSocket, each small enough to hide nothing.
+//!
+//! What comes is checked for its form here (a problem is a problem, a close frame has a code); what it means, the
+//! stories know.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::support::JWT_SECRET;
+
+/// How long anything may take before a story gives up. Generous: machines of CI are slow and shared.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A token of the application's identity provider, good for an hour.
+pub fn user_token(user: &str) -> String {
+    sign(&json!({ "sub": user, "exp": in_seconds(3600) }), JWT_SECRET)
+}
+
+/// One that opens `/admin`.
+pub fn admin_token() -> String {
+    sign(&json!({ "sub": "root", "exp": in_seconds(3600), "admin": true }), JWT_SECRET)
+}
+
+/// A token of any claims, signed with any secret.
+pub fn sign(claims: &Value, secret: &str) -> String {
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).expect("sign a token")
+}
+
+/// A Unix time in seconds, so far from now.
+pub fn in_seconds(seconds: i64) -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    i64::try_from(now.as_secs()).expect("a clock before the year 292 billion") + seconds
+}
+
+/// Waits for one thing, with the deadline of all things.
+pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("waited {PATIENCE:?} in vain for: {what}"),
+    }
+}
+
+/// An answer of HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    /// What was asked, for whoever reads a failed test.
+    pub asked: String,
+    /// Its status.
+    pub status: u16,
+    /// Its head in lower case.
+    pub head: String,
+    /// Its body, if that is JSON; else null.
+    pub body: Value,
+    /// Its body as it came.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body of a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!((200..300).contains(&self.status), "{}: {} {}", self.asked, self.status, self.text);
+        self.body
+    }
+
+    /// The body of exactly this status.
+    #[track_caller]
+    pub fn with(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}: {}", self.asked, self.text);
+        self.body
+    }
+
+    /// A refusal in the form of RFC 9457, with this status and code.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) {
+        assert_eq!(
+            (self.status, self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}: {}",
+            self.asked,
+            self.text
+        );
+        assert!(
+            self.head.contains("content-type: application/problem+json"),
+            "{}: {}",
+            self.asked,
+            self.head
+        );
+        assert_eq!(self.body["status"], status, "{}: {}", self.asked, self.text);
+        assert!(
+            self.body["title"].is_string() && self.body["detail"].is_string(),
+            "{}: {}",
+            self.asked,
+            self.text
+        );
+    }
+}
+
+/// The HTTP API of one edge, with a token or without.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// `127.0.0.1:port`
+    pub edge: String,
+    /// What goes behind `Authorization: Bearer `, if anything does.
+    pub token: Option<String>,
+}
+
+impl Api {
+    /// With a token.
+    pub fn new(edge: &str, token: &str) -> Api {
+        Api { edge: edge.to_owned(), token: Some(token.to_owned()) }
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, None).await
+    }
+
+    /// POST.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call("POST", path, Some(body.to_string())).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, None).await
+    }
+
+    /// Any method, any body.
+    pub async fn call(&self, method: &str, path: &str, body: Option<String>) -> Answer {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.edge);
+        if let Some(token) = &self.token {
+            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
+        if let Some(body) = &body {
+            let length = body.len();
+            request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(&body.unwrap_or_default());
+        raw_http(&self.edge, request.as_bytes()).await.unwrap_or_else(|why| panic!("{method} {path}: {why}"))
+    }
+}
+
+/// Sends bytes, reads until the server closes, and takes it for an answer of HTTP.
+pub async fn raw_http(edge: &str, request: &[u8]) -> std::io::Result<Answer> {
+    let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let asked = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
+    let exchange = async {
+        let mut stream = TcpStream::connect(edge).await?;
+        // A server may answer and close before it has read everything: then what it said counts.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let end = stream.read_to_end(&mut answer).await;
+        if answer.is_empty() { end.map(|_| answer) } else { Ok(answer) }
+    };
+    let answer = soon(&asked, exchange).await?;
+    parse(asked, &answer).ok_or_else(|| {
+        std::io::Error::other(format!("not an answer of HTTP: {:?}", String::from_utf8_lossy(&answer)))
+    })
+}
+
+fn parse(asked: String, answer: &[u8]) -> Option<Answer> {
+    let all = String::from_utf8_lossy(answer);
+    let (head, body) = all.split_once("\r\n\r\n")?;
+    let head = head.to_ascii_lowercase();
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    assert!(!head.contains("transfer-encoding: chunked"), "{asked}: this client knows no chunks");
+    let json = serde_json::from_str(body).unwrap_or(Value::Null);
+    Some(Answer { asked, status, head, body: json, text: body.to_owned() })
+}
+
+/// What came on a socket.
+#[derive(Debug, PartialEq)]
+pub enum Came {
+    /// A text frame.
+    Frame(String),
+    /// A close frame: code and reason.
+    Closed(u16, String),
+    /// The connection ended without a close frame.
+    Lost,
+}
+
+/// A WebSocket.
+#[derive(Debug)]
+pub struct Socket {
+    stream: WebSocketStream<TcpStream>,
+    /// The subprotocol that the server chose.
+    pub protocol: Option<String>,
+}
+
+impl Socket {
+    /// Opens `/v1/socket` with a token, as a phone does.
+    pub async fn open(edge: &str, token: &str) -> Socket {
+        let authorization = format!("Bearer {token}");
+        let opened = Socket::handshake(edge, "/v1/socket", &[("Authorization", &authorization)]).await;
+        opened.unwrap_or_else(|why| panic!("the socket isn't upgraded: {why}"))
+    }
+
+    /// Opens a path with further headers; or tells the status of the refusal, or what else was wrong.
+    pub async fn handshake(edge: &str, path: &str, headers: &[(&str, &str)]) -> Result<Socket, String> {
+        let mut request = format!("ws://{edge}{path}").into_client_request().expect("a good address");
+        for (name, value) in headers {
+            let name = HeaderName::try_from(*name).expect("a good header name");
+            request.headers_mut().append(name, HeaderValue::try_from(*value).expect("a good header value"));
+        }
+        let connect = async {
+            let stream = TcpStream::connect(edge).await.map_err(|error| error.to_string())?;
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            match tokio_tungstenite::client_async(request, stream).await {
+                Ok((stream, answer)) => {
+                    let protocol = answer.headers().get("sec-websocket-protocol");
+                    let protocol = protocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                    Ok(Socket { stream, protocol })
+                }
+                Err(Error::Http(answer)) => Err(answer.status().as_u16().to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        soon("the upgrade", connect).await
+    }
+
+    /// Sends a frame.
+    pub async fn send(&mut self, frame: &Value) {
+        self.send_message(Message::text(frame.to_string())).await.expect("send a frame");
+    }
+
+    /// Sends anything.
+    pub async fn send_message(&mut self, message: Message) -> Result<(), String> {
+        soon("the socket to take a frame", self.stream.send(message)).await.map_err(|error| error.to_string())
+    }
+
+    /// What comes next, whenever that is. Safe to drop and call again.
+    pub async fn come(&mut self) -> Came {
+        loop {
+            return match self.stream.next().await {
+                None | Some(Err(_)) => Came::Lost,
+                Some(Ok(Message::Text(text))) => Came::Frame(text.as_str().to_owned()),
+                Some(Ok(Message::Close(frame))) => match frame {
+                    Some(frame) => Came::Closed(frame.code.into(), frame.reason.as_str().to_owned()),
+                    None => Came::Lost,
+                },
+                Some(Ok(Message::Binary(bytes))) => panic!("a binary frame of {} bytes", bytes.len()),
+                Some(Ok(_)) => continue,
+            };
+        }
+    }
+
+    /// The next frame.
+    pub async fn frame(&mut self) -> Value {
+        match soon("a frame", self.come()).await {
+            Came::Frame(text) => serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}")),
+            other => panic!("expected a frame, but: {other:?}"),
+        }
+    }
+
+    /// The next frame of this type; frames of other types before it are let go.
+    pub async fn frame_of(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.frame().await;
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// The close frame, whatever comes before it.
+    pub async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match soon("the close frame", self.come()).await {
+                Came::Frame(_) => {}
+                Came::Closed(code, reason) => return (code, reason),
+                Came::Lost => panic!("the connection ended without a close frame"),
+            }
+        }
+    }
+
+    /// The close frame, and no other frame before it.
+    pub async fn refused(&mut self) -> (u16, String) {
+        match soon("the close frame", self.come()).await {
+            Came::Closed(code, reason) => (code, reason),
+            other => panic!("expected to be closed at once, but: {other:?}"),
+        }
+    }
+
+    /// Closes it in good manners.
+    pub async fn close(mut self) {
+        let goodbye = async {
+            let _ = self.stream.close(None).await;
+            while !matches!(self.come().await, Came::Closed(..) | Came::Lost) {}
+        };
+        soon("the server to answer a close frame", goodbye).await;
+    }
+}
