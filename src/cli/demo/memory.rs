@@ -256,3 +256,53 @@ pub(super) fn text(value: &Value, name: &str) -> Option<String> {
 pub(super) fn number(value: &Value, name: &str) -> Option<u64> {
     value.get(name).and_then(Value::as_u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn message(seq: u64, said: &str) -> Value {
+        json!({"type": "message", "chat": "c", "seq": seq, "content": said})
+    }
+
+    #[test]
+    fn the_same_message_twice_is_counted_and_another_one_is_a_fault() {
+        let mut memory = Memory::default();
+        memory.arrived(1, "c", 1, message(1, "a"), None);
+        memory.arrived(1, "c", 1, message(1, "a"), None);
+        assert_eq!((memory.live, memory.repeated, memory.faults.len()), (1, 1, 0));
+        memory.arrived(1, "c", 1, message(1, "b"), None);
+        assert_eq!(memory.faults.len(), 1);
+    }
+
+    #[test]
+    fn a_page_is_the_newest_below_and_ascends() {
+        let mut memory = Memory::default();
+        (1..=5).for_each(|seq| memory.arrived(1, "c", seq, message(seq, "a"), None));
+        let seqs = |page: &[&Value]| page.iter().filter_map(|item| number(item, "seq")).collect::<Vec<_>>();
+        let copy = memory.chat("c").unwrap();
+        let (page, more) = copy.page(5, 3);
+        assert_eq!((seqs(&page), more), (vec![2, 3, 4], true));
+        let (page, more) = copy.page(2, 3);
+        assert_eq!((seqs(&page), more), (vec![1], false));
+    }
+
+    #[test]
+    fn a_page_that_does_not_fit_its_question_is_refused() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.borrowed("c", Some(3), vec![message(1, "a"), message(2, "b")]), Ok(Some(1)));
+        assert!(memory.borrowed("c", Some(2), vec![message(2, "b")]).is_err());
+        assert!(memory.borrowed("c", None, vec![message(2, "b"), message(1, "a")]).is_err());
+        assert!(memory.borrowed("d", None, vec![message(1, "a")]).is_err());
+    }
+
+    #[test]
+    fn the_read_offset_never_goes_back() {
+        let mut memory = Memory::default();
+        memory.read_moved("c", 7);
+        memory.read_moved("c", 3);
+        assert_eq!(memory.chat("c").map(|copy| copy.read), Some(7));
+    }
+}

@@ -222,3 +222,25 @@ impl Hearing {
         self.shared.change(|memory| memory.faults.push(text));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seq_that_is_not_the_next_one_is_seen() {
+        let shared = Arc::new(Shared::default());
+        let clock = Clock::default();
+        let mut hearing =
+            Hearing { shared: shared.clone(), role: Role::BobPhone, line: 1, clock, next: HashMap::new() };
+        let welcome = json!({"type": "welcome", "chats": [{"id": "c", "cursor": 4, "read": 0}]});
+        assert!(hearing.hear(&welcome.to_string()).is_empty());
+        let mut come =
+            |seq: u64| hearing.hear(&json!({"type": "message", "chat": "c", "seq": seq}).to_string());
+        assert_eq!(come(5), [r#"{"chat":"c","seq":5,"type":"ack"}"#]);
+        assert!(shared.memory().faults.is_empty());
+        come(7);
+        come(7);
+        assert_eq!(shared.memory().faults, ["#7 came where #6 was due", "#7 came where #8 was due"]);
+    }
+}
