@@ -22,6 +22,7 @@ mod admin;
 mod auth;
 mod body;
 mod chats;
+mod cors;
 mod devices;
 pub mod listener;
 mod ops;
@@ -108,7 +109,16 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         answer(socket::open(request, upgrade, counted).await)
     });
 
-    socket.or(chats).unify().or(devices).unify().or(admin).unify().recover(unrouted).unify().boxed()
+    let all =
+        socket.or(chats).unify().or(devices).unify().or(admin).unify().recover(unrouted).unify().boxed();
+    let (server, headers) = (context.server.clone(), warp::header::headers_cloned);
+    let asked =
+        warp::options().and(headers()).map(move |headers| cors::preflight(&server.allowed_origins, &headers));
+    let server = context.server.clone();
+    let all = headers()
+        .and(all)
+        .map(move |headers, response| cors::allow(&server.allowed_origins, &headers, response));
+    asked.or(all).unify().boxed()
 }
 
 /// Health, readiness and metrics, on a listener of their own that isn't for the world.

@@ -1,0 +1,69 @@
+//! Pages of other origins: those that may open sockets (`KEEPSTEP_ALLOWED_ORIGINS`) may call the API, too, because a web
+//! session registers itself before it connects. Tokens are in a header, never in a cookie, so no credentials are allowed.
+
+use warp::{
+    Reply,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use super::respond::answer;
+use crate::{
+    config::AllowedOrigins,
+    protocol::{ErrorCode, Problem},
+};
+
+/// Lets the page read the answer, if it may.
+pub(super) fn allow(origins: &AllowedOrigins, headers: &HeaderMap, mut response: Response) -> Response {
+    if let Some(origin) = allowed(origins, headers) {
+        let out = response.headers_mut();
+        out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        out.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    response
+}
+
+/// What a browser asks before a call with a token.
+pub(super) fn preflight(origins: &AllowedOrigins, headers: &HeaderMap) -> Response {
+    if allowed(origins, headers).is_none() {
+        let detail = "this page's origin may not call: add it to KEEPSTEP_ALLOWED_ORIGINS";
+        return answer(Err(Problem::new(ErrorCode::Forbidden, detail)));
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let out = response.headers_mut();
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    let names = HeaderValue::from_static("authorization, content-type, x-link-secret");
+    out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    allow(origins, headers, response)
+}
+
+// A page of the same origin needs no permission.
+fn allowed<'a>(origins: &AllowedOrigins, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    (*origins != AllowedOrigins::SameOrigin && origins.allows(origin.to_str().ok(), None)).then_some(origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(origin: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))])
+    }
+
+    #[test]
+    fn a_listed_page_may_call_and_another_may_not() {
+        let list = AllowedOrigins::new("https://app.example.org").unwrap();
+        let good = preflight(&list, &from("https://app.example.org"));
+        assert_eq!(good.status(), StatusCode::NO_CONTENT);
+        assert_eq!(good.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://app.example.org");
+        for (origins, page) in
+            [(&list, "https://evil.example.org"), (&AllowedOrigins::SameOrigin, "https://app.example.org")]
+        {
+            let refused = preflight(origins, &from(page));
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+            assert!(!refused.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        }
+    }
+}
