@@ -270,8 +270,9 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
 /// `GET /v1/offsets`: the bare map of all the user's chats; 0 where nothing was read.
 pub(super) async fn offsets(request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
-    let reads = request.context.core.store.reads(caller.user()).await?;
-    let map: BTreeMap<String, Seq> =
-        reads.into_iter().map(|(chat, offset)| (chat.to_string(), offset.seq)).collect();
+    let store = &request.context.core.store;
+    let (chats, reads) = (store.chats_of(caller.user()).await?, store.reads(caller.user()).await?);
+    let offset = |chat: ChatId| (chat.to_string(), reads.get(&chat).map_or(0, |offset| offset.seq));
+    let map: BTreeMap<String, Seq> = chats.into_iter().map(offset).collect();
     Ok(ok(&map))
 }

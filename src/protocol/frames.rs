@@ -4,7 +4,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, Problem, SafeInt, is_object, number::only_object, problem_of};
+use super::{
+    ErrorCode, Problem, SafeInt, is_object,
+    number::{check_syntax, only_object},
+    problem_of,
+};
 use crate::domain::{
     Millis, Seq,
     chat::ChatKind,
@@ -213,11 +217,8 @@ impl ClientFrame {
     /// [`Rejected`] with `bad_json`, `bad_frame`, `bad_field` or `bad_range`.
     pub fn parse(text: &str) -> Result<Self, Rejected> {
         let reject = |frame: Option<String>, id, problem| Rejected { frame, id, problem };
-        // Syntax first, over the whole text: what isn't JSON is `bad_json` whatever its beginning looks like. The
-        // ignoring reader needs no recursion, so depth costs nothing.
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
-            return Err(reject(None, None, problem_of(&error)));
-        }
+        // Syntax first, over the whole text: what isn't JSON is `bad_json` whatever its beginning looks like.
+        check_syntax(text.as_bytes()).map_err(|problem| reject(None, None, problem))?;
         if !is_object(text.as_bytes()) {
             let problem = Problem::new(ErrorCode::BadFrame, "a frame is one JSON object with a \"type\"");
             return Err(reject(None, None, problem));

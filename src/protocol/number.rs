@@ -61,8 +61,7 @@ fn out_of_range<E: de::Error>(n: impl fmt::Display) -> E {
 /// # Errors
 /// `bad_json`, `bad_field`, `bad_range`.
 pub fn parse_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Problem> {
-    // The ignoring reader needs no recursion, so depth costs nothing.
-    serde_json::from_slice::<IgnoredAny>(text).map_err(|error| problem_of(&error))?;
+    check_syntax(text)?;
     if !is_object(text) {
         return Err(Problem::new(ErrorCode::BadField, "this is one JSON object"));
     }
@@ -91,15 +90,33 @@ where
     serde_json::from_str(raw.get()).map(Some).map_err(de::Error::custom)
 }
 
-/// The problem that a failed parse is: `bad_json` when it isn't JSON at all, `bad_range` for a number too large,
-/// `bad_field` otherwise (missing, unknown, doubled, of the wrong type).
+/// The problem that a failed parse of *good* JSON is: `bad_range` for a number too large, `bad_json` for an escape that is
+/// no character, `bad_field` otherwise (missing, unknown, doubled, of the wrong type).
 #[must_use]
 pub fn problem_of(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
-    let code = match error.classify() {
-        serde_json::error::Category::Data if text.starts_with(RANGE) => ErrorCode::BadRange,
-        serde_json::error::Category::Data => ErrorCode::BadField,
-        _ => ErrorCode::BadJson,
+    let code = if text.starts_with(RANGE) || text.starts_with("number out of range") {
+        ErrorCode::BadRange
+    } else if !error.is_data()
+        && ["surrogate", "unicode", "hex escape"].iter().any(|word| text.contains(word))
+    {
+        ErrorCode::BadJson
+    } else {
+        // The library calls a list where a word of a few belongs a syntax error, too.
+        ErrorCode::BadField
     };
     Problem::new(code, text)
+}
+
+/// Whether a text is JSON to its last byte. Needs no recursion, so depth costs nothing.
+///
+/// # Errors
+/// `bad_json`.
+pub fn check_syntax(text: &[u8]) -> Result<(), Problem> {
+    // Strings that are ignored aren't looked into by the reader.
+    let text = std::str::from_utf8(text).map_err(|_| Problem::new(ErrorCode::BadJson, "this isn't UTF-8"))?;
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Problem::new(ErrorCode::BadJson, error.to_string())),
+    }
 }

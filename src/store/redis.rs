@@ -109,8 +109,8 @@ impl RedisStore {
 
         let keys = Keys::new(&options.prefix);
         let events = Arc::new(Events::new());
-        let commands = Link::start(client.clone(), options.timeout);
-        let bulk = Link::start(client.clone(), options.timeout);
+        let commands = Link::start("commands", client.clone(), options.timeout);
+        let bulk = Link::start("bulk", client.clone(), options.timeout);
         let listener = Listener::start(client, keys.clone(), database, Arc::clone(&events), &options);
         let tried = async { tokio::join!(commands.tried(), bulk.tried(), listener.tried()) };
         let _ = tokio::time::timeout(options.timeout, tried).await;

@@ -125,11 +125,11 @@ fn check<'a>(core: &Core, message: &'a Send) -> Result<Body<'a>, Problem> {
         }
         kind if application_kind(kind) => {
             let content = content.map(ToOwned::to_owned);
-            if content.as_ref().is_some_and(|raw| raw.get().len() > core.limits.content_bytes) {
-                return Err(too_large(core));
-            }
             if let Some(content) = &content {
                 readable("content", content)?;
+            }
+            if content.as_ref().is_some_and(|raw| raw.get().len() > core.limits.content_bytes) {
+                return Err(too_large(core));
             }
             content
         }

@@ -1,17 +1,16 @@
 //! What a deployment of several processes must survive: one of them dies, or isn't there yet. Stories of the real stack
 //! alone; what both deployments promise is told in `tests/stories`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::stories::client::{Api, PATIENCE, Socket};
+use crate::stories::client::{Api, Came, PATIENCE, Socket, soon};
 use crate::stories::device::{Device, Sent};
-use crate::stories::start::refused;
 use crate::stories::user::accepted;
 use crate::stories::world::topic;
 use crate::stories::{Deployment, World};
-use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions, http_get, wait_until};
+use crate::support::{http_get, wait_until};
 
 /// Sends until it is acknowledged, on whatever edge lives, with the same key each time.
 async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent {
@@ -80,6 +79,11 @@ async fn an_nsqd_is_killed_in_mid_conversation() {
     sent.extend(phone.says_many(&chat, "and Bob away", 50).await);
     world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
     sent.extend(phone.says_many(&chat, "after", 50).await);
+    // What was acknowledged while it was dead reaches the queue all the same: nothing is left to the log alone.
+    wait_until("what Bob missed in his queue", PATIENCE, || async {
+        (world.queue(&chat, &bobs.id).await.depth >= 100).then_some(())
+    })
+    .await;
     bobs.connects(0).await;
     agree(&[&phone, &bobs], &chat, &sent).await;
     // The queues are there again, each with its device, and drain.
@@ -197,6 +201,50 @@ async fn an_edge_is_killed_in_mid_conversation() {
 }
 
 #[tokio::test]
+async fn an_edge_that_was_frozen_is_fenced() {
+    let fast = Deployment::Stack.with("KEEPSTEP_LEASE", "1s").with("KEEPSTEP_LEASE_RENEWAL", "300ms");
+    let world = fast.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(1).await, bob.registers("main").await);
+    let chat = alice.direct(&bob).await;
+    let mut old = Socket::open(&world.addresses()[0], &bobs.token).await;
+    assert_eq!(old.frame().await["type"], "welcome");
+    phone.says_many(&chat, "before", 5).await;
+    for seq in 1..=5 {
+        assert_eq!(old.frame_of("message").await["seq"], seq);
+    }
+    // It holds five that nobody acknowledged, and sleeps over its lease.
+    world.edges[0].sigstop();
+    bobs.connects(1).await;
+    let mut sent = phone.says_many(&chat, "on the other edge", 20).await;
+    bobs.hears(&chat, 25).await;
+    bobs.acks(&chat, 25).await;
+    let still = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < still {
+        sent.push(phone.says(&chat, "meanwhile").await);
+    }
+    // The old connection's last words come too late; the server's, too.
+    old.send(&json!({ "type": "ack", "chat": chat, "seq": 1 })).await;
+    old.send(&json!({ "type": "read", "chat": chat, "seq": 1 })).await;
+    world.edges[0].sigcont();
+    loop {
+        match soon("the end of the old connection", old.come()).await {
+            Came::Frame(text) => {
+                assert!(!text.contains(r#""type":"message""#), "a frozen edge spoke: {text}")
+            }
+            Came::Closed(code, _) => break assert!([4304, 4409].contains(&code), "{code}"),
+            Came::Lost => break,
+        }
+    }
+    let head = sent.last().unwrap().seq;
+    bobs.hears(&chat, head).await;
+    assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(1..=head));
+    bobs.acks(&chat, head).await;
+    bobs.reconnects(0).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().cursor, head);
+}
+
+#[tokio::test]
 async fn redis_is_killed_in_mid_conversation() {
     let mut world = Deployment::Stack.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
@@ -258,48 +306,4 @@ async fn a_termination_waits_for_an_nsqd_that_is_down() {
     world.stays_without_traces(&web.id, Duration::from_secs(3)).await;
     phone.says(&chat, "on").await;
     phone.hears(&chat, 11).await;
-}
-
-#[tokio::test]
-async fn an_nsqd_that_is_down_at_the_start_heals() {
-    let (redis, mut nsqd) = (Redis::start().await, Nsqd::start(None).await);
-    let address = nsqd.http();
-    let config =
-        EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_NSQD", format!("{address}?tcp={}", nsqd.tcp()));
-    nsqd.kill9();
-    // `start` waits for /healthz: it is alive.
-    let edge = Edge::start(config).await;
-    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
-    assert_eq!(status, 503, "{said}");
-    assert!(said.contains(&address), "{address} isn't named: {said}");
-    nsqd.restart().await;
-    edge.ready().await;
-}
-
-#[tokio::test]
-async fn a_redis_that_is_down_at_the_start_heals() {
-    let (mut redis, nsqd) = (Redis::start().await, Nsqd::start(None).await);
-    let config = EdgeConfig::on(&redis, [&nsqd], None);
-    redis.kill9();
-    let edge = Edge::start(config).await;
-    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
-    assert_eq!(status, 503, "{said}");
-    redis.restart().await;
-    edge.ready().await;
-}
-
-#[tokio::test]
-async fn a_redis_that_may_forget_is_refused() {
-    let nsqd = Nsqd::start(None).await;
-    let forgetful = Redis::start_with(RedisOptions { aof: Aof::Off, ..RedisOptions::default() }).await;
-    let config = EdgeConfig::on(&forgetful, [&nsqd], None);
-    refused(config.clone(), &["appendonly"]).await;
-    // Unless somebody says that it is all right.
-    Edge::start(config.set("KEEPSTEP_ALLOW_VOLATILE_STORE", "true")).await.ready().await;
-    let evicting = RedisOptions {
-        args: ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"].map(str::to_owned).into(),
-        ..RedisOptions::default()
-    };
-    let evicting = Redis::start_with(evicting).await;
-    refused(EdgeConfig::on(&evicting, [&nsqd], None), &["noeviction"]).await;
 }

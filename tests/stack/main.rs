@@ -10,8 +10,10 @@ mod daemons;
 mod demo;
 mod faults;
 mod nsq;
+mod races;
 mod redis;
 mod scripts;
+mod starts;
 mod store;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.

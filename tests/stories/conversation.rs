@@ -148,21 +148,6 @@ pub async fn a_bot_sends_without_a_socket(on: Deployment) {
     assert_eq!(phone.memory().chat(&chat).unwrap().messages[&2]["device"], phone.id);
 }
 
-pub async fn typing_is_seen_by_the_others(on: Deployment) {
-    let world = on.start().await;
-    let (alice, bob, carol) = (world.user("alice"), world.user("bob"), world.user("carol"));
-    let (phone, bobs, carols) = (alice.phone(0).await, bob.phone(1).await, carol.phone(1).await);
-    let chat = alice.direct(&bob).await;
-    bobs.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
-    phone.requests(json!({ "type": "typing", "chat": chat })).await.expect("typing");
-    bobs.gets(json!({ "type": "typing", "chat": chat, "user": alice.name })).await;
-    // It is no message: nothing is kept of it, and nobody else sees it.
-    assert_eq!(phone.says(&chat, "hello").await.seq, 1);
-    bobs.hears(&chat, 1).await;
-    assert!(carols.memory().inbox.is_empty());
-    assert!(phone.memory().inbox.iter().all(|frame| frame["type"] != "typing"));
-}
-
 pub async fn media_memo_and_meta_arrive_as_they_were_sent(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));

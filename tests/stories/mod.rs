@@ -81,7 +81,6 @@ macro_rules! stories {
                 the_same_key_is_the_same_message,
                 the_same_key_at_the_same_time_is_still_one_message,
                 a_bot_sends_without_a_socket,
-                typing_is_seen_by_the_others,
                 media_memo_and_meta_arrive_as_they_were_sent,
             ]
             devices: [

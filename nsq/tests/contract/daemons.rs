@@ -13,6 +13,9 @@ use keepstep_nsq::{LookupdAdmin, NsqdAdmin};
 pub const PROJECT_FLAGS: &[&str] =
     &["--mem-queue-size=0", "--sync-every=100000", "--sync-timeout=30s", "--queue-scan-selection-count=5000"];
 
+/// How many pairs of ports are tried: other programs on the machine take ports, too.
+const PORT_TRIES: usize = 5;
+
 /// A port that is free and that no other test is given. Below the ports that the system gives to outgoing connections,
 /// so that it is still free after a restart of its daemon.
 fn free_port() -> u16 {
@@ -74,6 +77,22 @@ impl Daemon {
         command.spawn()
     }
 
+    /// Waits until it answers. False: it has ended, most likely because somebody took its port in between.
+    async fn ready(&mut self, answers: impl AsyncFn() -> bool) -> bool {
+        let began = Instant::now();
+        loop {
+            let answered = answers().await;
+            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                return false;
+            }
+            if answered {
+                return true;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{} doesn't answer within 20 s", self.binary);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -106,26 +125,22 @@ impl Nsqd {
 
     /// With other flags; the addresses are added.
     pub async fn start_with(flags: &[&str]) -> Self {
-        let (tcp, http) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-        let mut args: Vec<String> = flags.iter().map(ToString::to_string).collect();
-        args.extend([
-            format!("--tcp-address={tcp}"),
-            format!("--http-address={http}"),
-            "--broadcast-address=127.0.0.1".to_owned(),
-            "--log-level=warn".to_owned(),
-        ]);
-        let nsqd = Self {
-            daemon: Daemon::start("KEEPSTEP_NSQD_BIN", "nsqd", args),
-            admin: NsqdAdmin::new(&http),
-            tcp,
-            http,
-        };
-        nsqd.ready().await;
-        nsqd
-    }
-
-    async fn ready(&self) {
-        eventually("nsqd answers", async || self.admin.ping().await.is_ok()).await;
+        for _ in 0..PORT_TRIES {
+            let (tcp, http) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+            let mut args: Vec<String> = flags.iter().map(ToString::to_string).collect();
+            args.extend([
+                format!("--tcp-address={tcp}"),
+                format!("--http-address={http}"),
+                "--broadcast-address=127.0.0.1".to_owned(),
+                "--log-level=warn".to_owned(),
+            ]);
+            let mut daemon = Daemon::start("KEEPSTEP_NSQD_BIN", "nsqd", args);
+            let admin = NsqdAdmin::new(&http);
+            if daemon.ready(async || admin.ping().await.is_ok()).await {
+                return Self { daemon, tcp, http, admin };
+            }
+        }
+        panic!("nsqd doesn't start; see its log in the temporary folder");
     }
 
     #[allow(dead_code, reason = "for the benchmark, which shares this file")]
@@ -140,9 +155,13 @@ impl Nsqd {
 
     /// Starts it again where it was, on the same ports.
     pub async fn start_again(&mut self) {
-        let child = Daemon::spawn(&self.daemon.binary, &self.daemon.args, &self.daemon.folder);
-        self.daemon.child = child.expect("it could be started before");
-        self.ready().await;
+        let Self { daemon, admin, .. } = self;
+        let child = Daemon::spawn(&daemon.binary, &daemon.args, &daemon.folder);
+        daemon.child = child.expect("it could be started before");
+        assert!(
+            daemon.ready(async || admin.ping().await.is_ok()).await,
+            "nsqd doesn't start again; see its log"
+        );
     }
 
     /// Frozen: connections stay, nothing answers.
@@ -179,16 +198,20 @@ pub struct Lookupd {
 
 impl Lookupd {
     pub async fn start() -> Self {
-        let (tcp, http) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-        let args = vec![
-            format!("--tcp-address={tcp}"),
-            format!("--http-address={http}"),
-            "--broadcast-address=127.0.0.1".to_owned(),
-        ];
-        let daemon = Daemon::start("KEEPSTEP_NSQLOOKUPD_BIN", "nsqlookupd", args);
-        let lookupd = Self { _daemon: daemon, tcp, admin: LookupdAdmin::new(&http) };
-        eventually("nsqlookupd answers", async || lookupd.admin.ping().await.is_ok()).await;
-        lookupd
+        for _ in 0..PORT_TRIES {
+            let (tcp, http) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+            let args = vec![
+                format!("--tcp-address={tcp}"),
+                format!("--http-address={http}"),
+                "--broadcast-address=127.0.0.1".to_owned(),
+            ];
+            let mut daemon = Daemon::start("KEEPSTEP_NSQLOOKUPD_BIN", "nsqlookupd", args);
+            let admin = LookupdAdmin::new(&http);
+            if daemon.ready(async || admin.ping().await.is_ok()).await {
+                return Self { _daemon: daemon, tcp, admin };
+            }
+        }
+        panic!("nsqlookupd doesn't start; see its log in the temporary folder");
     }
 }
 

@@ -76,7 +76,8 @@ impl RedisStore {
         let pair = self.keys().pair(&new.owner, with);
         let mut expected = String::new();
         loop {
-            let holds = self.swap(&pair, &expected, &new.id.hex()).await?;
+            let holds = self.swap(&pair, &expected, &new.id.hex()).await;
+            let holds = holds.map_err(|err| if expected.is_empty() { err } else { later(err) })?;
             let id = value::chat(&holds)?;
             match self.standing(id).await.map_err(later)? {
                 Standing::Chat(chat, _) => return Ok(Created::Existing(chat)),
@@ -97,7 +98,8 @@ impl RedisStore {
         let mine = format!("{} {}", new.id.hex(), now_millis());
         let mut expected = String::new();
         loop {
-            let holds = self.swap(&key, &expected, &mine).await?;
+            let holds = self.swap(&key, &expected, &mine).await;
+            let holds = holds.map_err(|err| if expected.is_empty() { err } else { later(err) })?;
             let (id, since) =
                 holds.split_once(' ').ok_or_else(|| corrupt("a name's entry of another shape"))?;
             let (id, since) = (value::chat(id)?, value::parse::<u64>(since)?);
@@ -211,6 +213,10 @@ impl RedisStore {
 
     /// See [`crate::store::Store::chats_named`].
     pub async fn chats_named(&self, name: &str) -> Result<Vec<ChatId>> {
+        self.in_time(self.named(name)).await
+    }
+
+    async fn named(&self, name: &str) -> Result<Vec<ChatId>> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg(self.keys().public_name(name));
         pipeline.cmd("ZRANGE").arg(self.keys().named(name)).arg(0).arg(NAMED_READ - 1);

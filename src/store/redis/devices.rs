@@ -7,7 +7,9 @@ use redis::Value;
 use super::{
     RedisStore,
     error::{corrupt, later},
-    millis, script, value,
+    millis,
+    script::{self, Call},
+    value,
 };
 use crate::{
     domain::{
@@ -145,6 +147,10 @@ impl RedisStore {
             .arg(generation)
             .arg(edge)
             .arg(millis(ttl));
+        self.in_time(self.opened(user, id, call)).await
+    }
+
+    async fn opened(&self, user: &UserId, id: DeviceId, call: Call) -> Result<Opened> {
         let answer = match value::some(self.commands().eval(&call).await?) {
             Some(Value::Array(answer)) => answer,
             Some(word) => {
@@ -178,6 +184,10 @@ impl RedisStore {
             .arg(device.hex())
             .arg(session)
             .arg(millis(ttl));
+        self.in_time(self.renewed(user, device, call)).await
+    }
+
+    async fn renewed(&self, user: &UserId, device: DeviceId, call: Call) -> Result<Renewed> {
         match value::some(self.commands().eval(&call).await?).map(value::text).transpose()?.as_deref() {
             Some("held") => Ok(Renewed::Held),
             Some("terminated") => Ok(Renewed::Terminated),

@@ -75,6 +75,7 @@ enum State {
 pub(super) struct Link {
     state: watch::Receiver<State>,
     suspect: Arc<Notify>,
+    deadline: Duration,
     _task: Arc<AbortOnDrop>,
 }
 
@@ -89,12 +90,12 @@ impl Drop for AbortOnDrop {
 }
 
 impl Link {
-    /// Starts to connect, in the background.
-    pub(super) fn start(client: Client, deadline: Duration) -> Self {
+    /// Starts to connect, in the background. `name` is for the log.
+    pub(super) fn start(name: &'static str, client: Client, deadline: Duration) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let suspect = Arc::new(Notify::new());
-        let task = tokio::spawn(keep(client, deadline, sender, Arc::clone(&suspect)));
-        Self { state, suspect, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
+        let task = tokio::spawn(keep(name, client, deadline, sender, Arc::clone(&suspect)));
+        Self { state, suspect, deadline, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
     /// Waits until the first attempt to connect has succeeded or failed.
@@ -120,8 +121,11 @@ impl Link {
     pub(super) async fn eval(&self, call: &Call) -> Result<Value> {
         match self.raw(call.command()).await? {
             Err(err) if missing(&err) => {
-                self.run_all(&script::load_all()).await?;
-                self.run(call.command()).await
+                self.again(async {
+                    self.run_all(&script::load_all()).await?;
+                    self.run(call.command()).await
+                })
+                .await
             }
             other => other.map_err(|err| failure(&err)),
         }
@@ -139,8 +143,11 @@ impl Link {
         let values = self.raw_all(&pipeline).await?;
         let forgotten = |value: &Value| matches!(value, Value::ServerError(err) if err.code() == "NOSCRIPT");
         if values.iter().any(forgotten) {
-            self.run_all(&script::load_all()).await?;
-            return self.run_all(&pipeline).await;
+            let again = async {
+                self.run_all(&script::load_all()).await?;
+                self.run_all(&pipeline).await
+            };
+            return self.again(again).await;
         }
         values.into_iter().map(|value| value.extract_error().map_err(|err| failure(&err))).collect()
     }
@@ -172,6 +179,11 @@ impl Link {
         }
     }
 
+    // What a forgotten script costs has one deadline in all.
+    async fn again<T>(&self, steps: impl Future<Output = Result<T>>) -> Result<T> {
+        timeout(self.deadline, steps).await.unwrap_or_else(|_| Err(failure(&timed_out())))
+    }
+
     fn connection(&self) -> Result<MultiplexedConnection> {
         match &*self.state.borrow() {
             State::Up(connection) => Ok(connection.clone()),
@@ -193,7 +205,13 @@ fn missing(err: &RedisError) -> bool {
 /// Connects, loads the scripts, shows the connection to the callers; then asks it every second, and at once when a
 /// caller got no answer or the connection said goodbye, whether it lives. When not: takes it away (so that callers fail
 /// fast instead of waiting) and begins again.
-async fn keep(client: Client, deadline: Duration, state: watch::Sender<State>, suspect: Arc<Notify>) {
+async fn keep(
+    name: &'static str,
+    client: Client,
+    deadline: Duration,
+    state: watch::Sender<State>,
+    suspect: Arc<Notify>,
+) {
     let mut backoff = Backoff::default();
     loop {
         let gone = Arc::clone(&suspect);
@@ -205,15 +223,16 @@ async fn keep(client: Client, deadline: Duration, state: watch::Sender<State>, s
         match prepared(open(&client, deadline, push)).await {
             Ok(connection) => {
                 backoff.reset();
+                tracing::info!(link = name, "connected to Redis");
                 state.send_replace(State::Up(connection.clone()));
                 let reason = watch_over(connection, &suspect).await;
-                tracing::warn!(%reason, "lost the connection to Redis");
+                tracing::warn!(link = name, %reason, "lost the connection to Redis; trying again");
                 state.send_replace(State::Down(reason));
             }
             Err(err) => {
                 let first = matches!(&*state.borrow(), State::Starting);
                 if first {
-                    tracing::warn!(%err, "can't reach Redis; trying on");
+                    tracing::warn!(link = name, %err, "can't reach Redis; trying again");
                 }
                 state.send_replace(State::Down(err.to_string()));
             }

@@ -232,7 +232,7 @@ impl Task {
                 }
                 Err(err) => {
                     self.tried.send_replace(true);
-                    tracing::debug!(%err, "can't subscribe to Redis; trying on");
+                    tracing::debug!(%err, "can't subscribe to Redis; trying again");
                     err.to_string()
                 }
             };

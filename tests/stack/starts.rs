@@ -1,0 +1,48 @@
+//! An edge starts beside what isn't there yet, and beside what it must not trust.
+
+use crate::stories::start::refused;
+use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions, http_get};
+
+#[tokio::test]
+async fn an_nsqd_that_is_down_at_the_start_heals() {
+    let (redis, mut nsqd) = (Redis::start().await, Nsqd::start(None).await);
+    let address = nsqd.http();
+    let config =
+        EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_NSQD", format!("{address}?tcp={}", nsqd.tcp()));
+    nsqd.kill9();
+    // `start` waits for /healthz: it is alive.
+    let edge = Edge::start(config).await;
+    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
+    assert_eq!(status, 503, "{said}");
+    assert!(said.contains(&address), "{address} isn't named: {said}");
+    nsqd.restart().await;
+    edge.ready().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_down_at_the_start_heals() {
+    let (mut redis, nsqd) = (Redis::start().await, Nsqd::start(None).await);
+    let config = EdgeConfig::on(&redis, [&nsqd], None);
+    redis.kill9();
+    let edge = Edge::start(config).await;
+    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
+    assert_eq!(status, 503, "{said}");
+    redis.restart().await;
+    edge.ready().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_may_forget_is_refused() {
+    let nsqd = Nsqd::start(None).await;
+    let forgetful = Redis::start_with(RedisOptions { aof: Aof::Off, ..RedisOptions::default() }).await;
+    let config = EdgeConfig::on(&forgetful, [&nsqd], None);
+    refused(config.clone(), &["appendonly"]).await;
+    // Unless somebody says that it is all right.
+    Edge::start(config.set("KEEPSTEP_ALLOW_VOLATILE_STORE", "true")).await.ready().await;
+    let evicting = RedisOptions {
+        args: ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"].map(str::to_owned).into(),
+        ..RedisOptions::default()
+    };
+    let evicting = Redis::start_with(evicting).await;
+    refused(EdgeConfig::on(&evicting, [&nsqd], None), &["noeviction"]).await;
+}
