@@ -10,7 +10,7 @@ use clap::Args;
 
 use self::{
     day::Day,
-    screen::{Colour, Screen},
+    screen::Screen,
     stage::{Ground, Stage},
 };
 use super::{Failure, token::Signing};
@@ -77,6 +77,17 @@ pub struct DemoArgs {
     color: Colour,
     #[command(flatten)]
     signing: Signing,
+}
+
+/// Which colours, if any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Also into a file or a pipe.
+    Always,
+    /// None.
+    Never,
 }
 
 fn pace(text: &str) -> Result<f64, String> {

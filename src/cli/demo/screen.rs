@@ -9,6 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
+    Colour,
     cast::{Person, Role, Room},
     marks::{Mark, Row},
     text::{cell, clip, isolated, width, wrap},
@@ -23,17 +24,6 @@ const MARKS: usize = 3 * Role::ALL.len();
 /// A wait that takes longer is shown.
 const PATIENT: Duration = Duration::from_millis(300);
 const FRAME: Duration = Duration::from_millis(90);
-
-/// Which colours, if any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Colour {
-    /// On a terminal, unless NO_COLOR is set.
-    Auto,
-    /// Also into a file or a pipe.
-    Always,
-    /// None.
-    Never,
-}
 
 /// Where it all goes.
 #[derive(Debug)]
