@@ -22,7 +22,7 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
     },
     protocol::{ChatEvent, CloseCode, DeviceEvent, ErrorCode},
-    store::ReadOffset,
+    store::{CursorMoved, ReadOffset},
 };
 
 /// What a session is told by others. Everything here can be read again or asked for again, so that a session whose
@@ -41,6 +41,8 @@ pub enum Command {
     Member(ChatEvent, ChatId, UserId),
     /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.
     Tail(ChatId, Seq),
+    /// A cursor that the session handed in stands here now; none: the store failed, and it is asked again.
+    Moved(ChatId, Option<CursorMoved>),
     /// To a main: a sub asks for a page.
     HistoryAsk(Arc<HistoryAsk>),
     /// To a sub: the answer.
@@ -145,6 +147,30 @@ impl LeaseClock {
     }
 }
 
+/// What a session is told by, and how it is ended.
+#[derive(Debug, Clone)]
+pub struct Mailbox {
+    commands: mpsc::Sender<Command>,
+    /// Its end.
+    pub doom: Arc<Doom>,
+}
+
+impl Mailbox {
+    /// A mailbox with room for so many commands, and where they come out.
+    #[must_use]
+    pub fn new(room: usize) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, out) = mpsc::channel(room);
+        (Self { commands, doom: Arc::default() }, out)
+    }
+
+    /// Puts a command in; a session that doesn't empty its mailbox is closed.
+    pub fn tell(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(command) {
+            self.doom.seal(CloseCode::SlowConsumer);
+        }
+    }
+}
+
 /// One connected device, as others reach it.
 #[derive(Debug, Clone)]
 pub struct SessionHandle {
@@ -156,22 +182,13 @@ pub struct SessionHandle {
     pub kind: DeviceKind,
     /// The fencing number: tells this connection from an earlier or later one of the device.
     pub session: u64,
-    /// Its mailbox.
-    pub mailbox: mpsc::Sender<Command>,
-    /// Its end.
-    pub doom: Arc<Doom>,
+    /// How to tell it something.
+    pub mailbox: Mailbox,
     /// Its right to act.
     pub lease: Arc<LeaseClock>,
 }
 
 impl SessionHandle {
-    /// Puts a command into the mailbox; a session that doesn't empty it is closed.
-    pub fn tell(&self, command: Command) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.mailbox.try_send(command) {
-            self.doom.seal(CloseCode::SlowConsumer);
-        }
-    }
-
     fn same(&self, other: &Self) -> bool {
         self.device == other.device && self.session == other.session
     }
@@ -223,7 +240,7 @@ impl Hub {
         let entry = maps.users.entry(handle.user.clone()).or_default();
         for other in entry.sessions.iter().filter(|other| other.device == handle.device) {
             if other.session < handle.session {
-                other.doom.seal(CloseCode::Replaced);
+                other.mailbox.doom.seal(CloseCode::Replaced);
             }
         }
         entry.sessions.push(handle);
@@ -306,7 +323,7 @@ impl Hub {
             if offset.seq > *told {
                 *told = offset.seq;
                 for session in &entry.sessions {
-                    session.tell(Command::Read(*chat, *offset));
+                    session.mailbox.tell(Command::Read(*chat, *offset));
                 }
             }
         }
@@ -337,7 +354,7 @@ impl Hub {
         let Some(due) = entry.armed.take() else { return false };
         for follower in &entry.followers {
             if follower.progress.load(Ordering::Relaxed) < due {
-                follower.session.tell(Command::Tail(chat, due));
+                follower.session.mailbox.tell(Command::Tail(chat, due));
             }
         }
         let more = entry.head > due && entry.behind(entry.head);

@@ -20,9 +20,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 use crate::{
     broker::Notice,
     domain::{Seq, device::Device, device::DeviceKind, id::ChatId, rate::Rate},
-    hub::{Command, Doom, LeaseClock, SessionHandle},
+    hub::{Command, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
-    store::CursorMoved,
     sync::{Core, connect, connect::Refusal},
     tokens::DeviceClaims,
 };
@@ -66,9 +65,8 @@ struct Session {
     window: window::Window,
     looks: chats::Looks,
     rate: Rate,
-    // Where subscriptions send, and where the cursor writer answers.
+    // Where subscriptions send.
     sink: mpsc::Sender<Notice>,
-    moved: mpsc::Sender<(ChatId, Option<CursorMoved>)>,
     busy: Option<Boxed<frames::Answer>>,
     work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
@@ -111,24 +109,24 @@ impl<T> std::fmt::Debug for Boxed<T> {
     }
 }
 
-/// Serves one socket from its upgrade to its end.
+/// Serves one socket from its upgrade to its end. What is done once, at either end, is boxed: otherwise every idle device
+/// would keep the room for it.
 pub async fn serve(core: Arc<Core>, connection: Connection, claims: DeviceClaims) {
-    let (device, session) = match connect::open(&core, &claims).await {
+    let (device, session) = match Box::pin(connect::open(&core, &claims)).await {
         Ok(opened) => opened,
-        Err(refusal) => return refuse(&core, connection, refusal).await,
+        Err(refusal) => return Box::pin(refuse(&core, connection, refusal)).await,
     };
-    let (mailbox, commands) = mpsc::channel(MAILBOX);
+    let (mailbox, commands) = Mailbox::new(MAILBOX);
     let handle = SessionHandle {
         user: device.user.clone(),
         device: device.id,
         kind: device.kind,
         session,
         mailbox,
-        doom: Arc::new(Doom::default()),
         lease: Arc::new(LeaseClock::new(core.timing.lease)),
     };
     run(&core, connection, &handle, &device, commands).await;
-    connect::close(&core, &handle).await;
+    Box::pin(connect::close(&core, &handle)).await;
 }
 
 /// Closes a socket that isn't let in.
@@ -152,16 +150,14 @@ async fn run(
     device: &Device,
     commands: mpsc::Receiver<Command>,
 ) {
-    let start = match connect::attach(core, handle).await {
+    let start = match Box::pin(connect::attach(core, handle)).await {
         Ok(start) => start,
         Err(error) => {
             tracing::warn!(device = %handle.device, %error, "a device can't be attached");
-            return refuse(core, connection, CloseCode::BackendUnavailable.into()).await;
+            return Box::pin(refuse(core, connection, CloseCode::BackendUnavailable.into())).await;
         }
     };
     let (sink, events) = mpsc::channel(EVENTS);
-    // One outcome per chat at most is under way; see `Core::submit_cursor`.
-    let (moved, outcomes) = mpsc::channel(core.limits.chats_per_user as usize + 16);
     let now = Instant::now();
     let mut session = Session {
         core: core.clone(),
@@ -172,7 +168,6 @@ async fn run(
         looks: chats::Looks::new(),
         rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
         sink,
-        moved,
         busy: None,
         work: FuturesUnordered::new(),
         acks: Vec::new(),
@@ -187,11 +182,11 @@ async fn run(
         draining: false,
         leave_at: None,
     };
-    let end = match session.begin(start).await {
-        Ok(()) => session.turn(commands, events, outcomes).await,
+    let end = match Box::pin(session.begin(start)).await {
+        Ok(()) => session.turn(commands, events).await,
         Err(end) => end,
     };
-    session.end(end).await;
+    Box::pin(session.end(end)).await;
 }
 
 impl Session {
@@ -235,10 +230,9 @@ impl Session {
         &mut self,
         mut commands: mpsc::Receiver<Command>,
         mut events: mpsc::Receiver<Notice>,
-        mut outcomes: mpsc::Receiver<(ChatId, Option<CursorMoved>)>,
     ) -> End {
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
-        let (core, doom) = (self.core.clone(), self.handle.doom.clone());
+        let (core, doom) = (self.core.clone(), self.handle.mailbox.doom.clone());
         let drain = core.drain.clone();
         loop {
             let deadline = self.next_deadline();
@@ -253,10 +247,6 @@ impl Session {
                 answer = async { match &mut self.busy { Some(busy) => busy.await, None => std::future::pending().await } } => {
                     self.busy = None;
                     self.on_answer(answer)
-                }
-                Some((chat, moved)) = outcomes.recv() => {
-                    self.on_moved(chat, moved);
-                    Ok(())
                 }
                 Some(command) = commands.recv() => self.on_command(command),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
@@ -303,9 +293,15 @@ impl Session {
     fn begin_drain(&mut self) -> Result<(), End> {
         self.draining = true;
         let wait = self.core.timing.drain_acks;
-        self.leave_at = Some(Instant::now() + wait.mul_f64(rand::random::<f64>() / 2.0));
+        let leave_at = Instant::now() + wait.mul_f64(rand::random::<f64>() / 2.0);
+        self.leave_at = Some(leave_at);
+        // Only to look again then, whether everything is settled.
+        self.work.push(Boxed::new(async move {
+            tokio::time::sleep_until(leave_at).await;
+            work::Done::Nothing
+        }));
         // What isn't acknowledged by then goes back to the queues.
-        let doom = self.handle.doom.clone();
+        let doom = self.handle.mailbox.doom.clone();
         self.work.push(Boxed::new(async move {
             tokio::time::sleep(wait).await;
             doom.seal(CloseCode::ShuttingDown);

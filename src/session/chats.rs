@@ -308,7 +308,7 @@ impl Session {
         state.moving = true;
         let cursor =
             CursorMove { device: self.handle.device, session: self.handle.session, seq: state.feed.acked() };
-        self.core.submit_cursor(chat, cursor, self.moved.clone());
+        self.core.submit_cursor(chat, cursor, self.handle.mailbox.clone());
     }
 
     /// The store has answered.
@@ -334,7 +334,7 @@ impl Session {
                 self.move_cursor(chat);
             }
             None => {
-                let (moved, cursor) = (self.moved.clone(), state.feed.acked());
+                let (moved, cursor) = (self.handle.mailbox.clone(), state.feed.acked());
                 let (core, device, session) = (self.core.clone(), self.handle.device, self.handle.session);
                 state.moving = true;
                 self.work.push(Boxed::new(async move {

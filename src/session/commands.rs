@@ -47,6 +47,7 @@ impl Session {
                 self.connection.send(frame.text().into());
             }
             Command::Tail(chat, seq) => self.on_tail(chat, seq),
+            Command::Moved(chat, moved) => self.on_moved(chat, moved),
             Command::HistoryAsk(ask) => self.on_question(ask),
             Command::HistoryAnswer(answer) => return self.on_history_answer(&answer),
         }

@@ -4,21 +4,19 @@
 use std::{collections::HashMap, sync::Arc, sync::Mutex};
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::{Core, lock};
 use crate::{
     domain::id::ChatId,
-    store::{CursorMove, CursorMoved},
+    hub::{Command, Mailbox},
+    store::CursorMove,
 };
-
-/// What became of one move; none: the store failed, ask again.
-pub type Outcome = (ChatId, Option<CursorMoved>);
 
 #[derive(Debug)]
 struct Pending {
     cursor: CursorMove,
-    done: mpsc::Sender<Outcome>,
+    done: Mailbox,
 }
 
 /// The gathering place. Its bound: a session has at most one move per chat in it.
@@ -29,8 +27,8 @@ pub struct CursorWriter {
 }
 
 impl Core {
-    /// Hands in a move; the outcome comes through `done`, which must have room for one outcome per chat handed in.
-    pub fn submit_cursor(&self, chat: ChatId, cursor: CursorMove, done: mpsc::Sender<Outcome>) {
+    /// Hands in a move; the outcome comes as [`Command::Moved`].
+    pub fn submit_cursor(&self, chat: ChatId, cursor: CursorMove, done: Mailbox) {
         lock(&self.cursors.pending).entry(chat).or_default().push(Pending { cursor, done });
         self.cursors.wake.notify_one();
     }
@@ -60,7 +58,6 @@ async fn write(core: &Core, chat: ChatId, pending: Vec<Pending>) {
         }
     };
     for (waiting, moved) in pending.into_iter().zip(moved) {
-        // A session that has gone needs no outcome; one without room breaks its promise above and would only be told late.
-        let _ = waiting.done.try_send((chat, moved));
+        waiting.done.tell(Command::Moved(chat, moved));
     }
 }

@@ -24,11 +24,11 @@ pub async fn renew(core: &Core, session: SessionHandle) {
     let asked = Instant::now();
     match core.store.renew_session(&session.user, session.device, session.session, core.timing.lease).await {
         Ok(Renewed::Held) => session.lease.renewed(asked, core.timing.lease),
-        Ok(Renewed::Replaced) => session.doom.seal(CloseCode::Replaced),
-        Ok(Renewed::Terminated) => session.doom.seal(CloseCode::Terminated),
+        Ok(Renewed::Replaced) => session.mailbox.doom.seal(CloseCode::Replaced),
+        Ok(Renewed::Terminated) => session.mailbox.doom.seal(CloseCode::Terminated),
         Err(error) if session.lease.expired() => {
             tracing::warn!(device = %session.device, %error, "a lease ran out: closing its socket");
-            session.doom.seal(CloseCode::BackendUnavailable);
+            session.mailbox.doom.seal(CloseCode::BackendUnavailable);
         }
         // There is time for another try.
         Err(_) => {}

@@ -60,25 +60,27 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
     let one = |device: DeviceId| sessions.iter().filter(move |session| session.device == device);
     match signal {
         Signal::Replaced(device, session) => {
-            one(device).filter(|s| s.session < session).for_each(|s| s.doom.seal(CloseCode::Replaced));
+            one(device)
+                .filter(|s| s.session < session)
+                .for_each(|s| s.mailbox.doom.seal(CloseCode::Replaced));
         }
-        Signal::Ended(device) => one(device).for_each(|s| s.doom.seal(CloseCode::Terminated)),
-        Signal::Kicked => sessions.iter().for_each(|s| s.doom.seal(CloseCode::Kicked)),
+        Signal::Ended(device) => one(device).for_each(|s| s.mailbox.doom.seal(CloseCode::Terminated)),
+        Signal::Kicked => sessions.iter().for_each(|s| s.mailbox.doom.seal(CloseCode::Kicked)),
         Signal::Device(event, device, at) => {
-            others(device).for_each(|s| s.tell(Command::Device(event, device, at)))
+            others(device).for_each(|s| s.mailbox.tell(Command::Device(event, device, at)))
         }
-        Signal::Joined(chat) => sessions.iter().for_each(|s| s.tell(Command::Joined(chat))),
-        Signal::Left(chat) => sessions.iter().for_each(|s| s.tell(Command::Left(chat))),
+        Signal::Joined(chat) => sessions.iter().for_each(|s| s.mailbox.tell(Command::Joined(chat))),
+        Signal::Left(chat) => sessions.iter().for_each(|s| s.mailbox.tell(Command::Left(chat))),
         Signal::Member(event, chat, who) => {
-            sessions.iter().for_each(|s| s.tell(Command::Member(event, chat, who.clone())));
+            sessions.iter().for_each(|s| s.mailbox.tell(Command::Member(event, chat, who.clone())));
         }
         Signal::HistoryAsk(ask) => {
             let ask = std::sync::Arc::new(ask);
-            one(ask.to).for_each(|s| s.tell(Command::HistoryAsk(ask.clone())));
+            one(ask.to).for_each(|s| s.mailbox.tell(Command::HistoryAsk(ask.clone())));
         }
         Signal::HistoryAnswer(answer) => {
             let answer = std::sync::Arc::new(answer);
-            one(answer.to).for_each(|s| s.tell(Command::HistoryAnswer(answer.clone())));
+            one(answer.to).for_each(|s| s.mailbox.tell(Command::HistoryAnswer(answer.clone())));
         }
     }
 }
