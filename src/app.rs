@@ -67,14 +67,16 @@ impl App {
             }
             Backend::Real { redis, nsq } => {
                 let store = connect_redis(redis, &config.limits).await?;
-                unchecked = check(&store, redis.allow_volatile).await?.then(|| (store.clone(), redis.allow_volatile));
+                unchecked =
+                    check(&store, redis.allow_volatile).await?.then(|| (store.clone(), redis.allow_volatile));
                 (Store::Redis(store), Broker::Nsq(connect_nsq(nsq, &config.edge).await?))
             }
         };
         let api = listen(config.server.listen).await?;
         let ops = listen(config.server.ops_listen).await?;
         let drain = Drain::default();
-        let core = Core::start(store, broker, Metrics::new(), drain, config.limits, config.timing, config.edge);
+        let core =
+            Core::start(store, broker, Metrics::new(), drain, config.limits, config.timing, config.edge);
         let rules = Rules::from(&config.server);
         let context = Context::new(core.clone(), tokens, config.server);
         Ok(Self { core, context, rules, api, ops, unchecked })
@@ -117,7 +119,9 @@ impl App {
             () = stop => Ok(()),
             error = late => Err(error),
         };
-        tracing::info!("draining: no new connections; open sockets are closed when their acknowledgements are in");
+        tracing::info!(
+            "draining: no new connections; open sockets are closed when their acknowledgements are in"
+        );
         drain.begin();
         if !drain.finish(core.timing.drain_deadline).await {
             tracing::warn!("the drain's time is over: what is left is cut off, and heals elsewhere");
@@ -152,8 +156,11 @@ fn store_limits(limits: &Limits) -> StoreLimits {
 }
 
 async fn connect_redis(config: &RedisConfig, limits: &Limits) -> Result<RedisStore, AppError> {
-    let options =
-        RedisOptions { prefix: config.prefix.clone(), limits: store_limits(limits), ..RedisOptions::default() };
+    let options = RedisOptions {
+        prefix: config.prefix.clone(),
+        limits: store_limits(limits),
+        ..RedisOptions::default()
+    };
     RedisStore::connect(config.url.as_str(), options).await.map_err(refused)
 }
 
@@ -171,10 +178,10 @@ async fn check(store: &RedisStore, allow_volatile: bool) -> Result<bool, AppErro
             Ok(false)
         }
         Err(StartupError::Unreachable(reason)) => {
-            tracing::warn!(reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
+            tracing::warn!(%reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
             Ok(true)
         }
-        Err(StartupError::Refused(reason)) => Err(AppError::Refused(reason)),
+        Err(refusal) => Err(refused(refusal)),
     }
 }
 

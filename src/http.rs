@@ -64,8 +64,10 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let end = warp::path::end;
 
     let devices = warp::path!("v1" / "devices").and(post()).then(run2(devices::register)).boxed();
-    let devices = devices.or(warp::path!("v1" / "devices").and(get()).then(run(devices::list))).unify().boxed();
-    let devices = devices.or(warp::path!("v1" / "devices" / String).and(delete()).then(run1(devices::end))).unify();
+    let devices =
+        devices.or(warp::path!("v1" / "devices").and(get()).then(run(devices::list))).unify().boxed();
+    let devices =
+        devices.or(warp::path!("v1" / "devices" / String).and(delete()).then(run1(devices::end))).unify();
     let devices = devices
         .or(warp::path!("v1" / "terminations" / String).and(get()).then(run1(devices::termination)))
         .unify()
@@ -82,9 +84,9 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let chats = chats.or(of("leave").and(post()).then(run3(chats::leave))).unify().boxed();
     let chats = chats.or(of("members").and(post()).then(run3(chats::invite))).unify().boxed();
     let remove = chat().and(id()).and(warp::path("members")).and(id()).and(end());
-    let remove = remove.and(delete()).then(|chat, user, request: Request| async move {
-        answer(chats::remove(chat, user, request).await)
-    });
+    let remove = remove
+        .and(delete())
+        .then(|chat, user, request: Request| async move { answer(chats::remove(chat, user, request).await) });
     let chats = chats.or(remove).unify().boxed();
     let chats = chats.or(of("messages").and(get()).then(run1(chats::messages))).unify().boxed();
     let chats = chats.or(of("messages").and(post()).then(run3(chats::send))).unify().boxed();
@@ -102,8 +104,9 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
 
     let upgrade = warp::ext::optional::<OnUpgrade>().and(warp::ext::optional::<listener::Counted>());
     let socket = warp::path!("v1" / "socket").and(warp::get()).and(request(context)).and(upgrade);
-    let socket =
-        socket.then(|request, upgrade, counted| async move { answer(socket::open(request, upgrade, counted).await) });
+    let socket = socket.then(|request, upgrade, counted| async move {
+        answer(socket::open(request, upgrade, counted).await)
+    });
 
     socket.or(chats).unify().or(devices).unify().or(admin).unify().recover(unrouted).unify().boxed()
 }
@@ -117,7 +120,9 @@ pub fn ops(context: &Context) -> BoxedFilter<(Response,)> {
     health.or(ready).unify().or(metrics).unify().recover(unrouted).unify().boxed()
 }
 
-fn request(context: &Context) -> impl Filter<Extract = (Request,), Error = Infallible> + Clone + Send + use<> {
+fn request(
+    context: &Context,
+) -> impl Filter<Extract = (Request,), Error = Infallible> + Clone + Send + use<> {
     let context = context.clone();
     // Neither can fail: a request without a query has an empty one.
     let query = warp::query::raw().or_else(|_| async { Ok::<_, Infallible>((String::new(),)) });

@@ -53,17 +53,25 @@ impl Metrics {
             }
             counters
         };
-        let connections =
-            IntGaugeVec::new(Opts::new("keepstep_connections", "Connected devices"), &["kind"]).expect("a constant name");
+        let connections = IntGaugeVec::new(Opts::new("keepstep_connections", "Connected devices"), &["kind"])
+            .expect("a constant name");
         registry.register(Box::new(connections.clone())).expect("a name used once");
         for kind in ["main", "sub"] {
             connections.with_label_values(&[kind]);
         }
         Self {
-            deliveries: counters("keepstep_deliveries_total", "Messages sent to devices", "source", &["nsq", "log"]),
+            deliveries: counters(
+                "keepstep_deliveries_total",
+                "Messages sent to devices",
+                "source",
+                &["nsq", "log"],
+            ),
             sends: counter("keepstep_sends_total", "Messages accepted"),
             connections,
-            refills: counter("keepstep_refills_total", "Stretches fetched from the log that the queue didn't bring"),
+            refills: counter(
+                "keepstep_refills_total",
+                "Stretches fetched from the log that the queue didn't bring",
+            ),
             gaps: counter("keepstep_gaps_total", "Seqs told to devices as gone from the server"),
             notifications_missed: counter(
                 "keepstep_notifications_missed_total",
@@ -78,7 +86,12 @@ impl Metrics {
             closes: counters("keepstep_closes_total", "Sockets closed by the server", "code", &[]),
             relayed: counter("keepstep_relayed_total", "Messages published again from an outbox"),
             bootstraps: counters("keepstep_bootstraps_total", "History pages asked for", "result", &["ok"]),
-            terminations: counters("keepstep_terminations_total", "Terminations", "state", &["accepted", "done"]),
+            terminations: counters(
+                "keepstep_terminations_total",
+                "Terminations",
+                "state",
+                &["accepted", "done"],
+            ),
             registry,
         }
     }
@@ -105,7 +118,11 @@ mod tests {
     #[test]
     fn every_series_is_there_from_the_start() {
         let text = super::Metrics::new().render();
-        for series in ["keepstep_deliveries_total{source=\"nsq\"} 0", "keepstep_sends_total 0", "keepstep_connections{kind=\"sub\"} 0"] {
+        for series in [
+            "keepstep_deliveries_total{source=\"nsq\"} 0",
+            "keepstep_sends_total 0",
+            "keepstep_connections{kind=\"sub\"} 0",
+        ] {
             assert!(text.contains(series), "{series} isn't in\n{text}");
         }
     }

@@ -7,8 +7,8 @@ mod number;
 
 pub use code::{CloseCode, ErrorCode, Problem};
 pub use frames::{
-    Ack, ChatEntry, ChatEvent, ClientFrame, DeviceEvent, FrameId, HistoryAsk, HistoryError, HistoryPage, LimitsInfo,
-    MainInfo, Media, Read, Rejected, Send, ServerFrame, Welcome, raw_reply,
+    Ack, ChatEntry, ChatEvent, ClientFrame, DeviceEvent, FrameId, HistoryAsk, HistoryError, HistoryPage,
+    LimitsInfo, MainInfo, Media, Read, Rejected, Send, ServerFrame, Welcome, raw_reply,
 };
 pub use number::{SafeInt, problem_of};
 

@@ -215,8 +215,11 @@ impl Session {
             chats: start.chats.iter().map(|(attached, read)| connect::entry(attached, *read)).collect(),
         };
         self.connection.send(ServerFrame::Welcome(Box::new(welcome)).text().into());
-        let progress: HashMap<ChatId, _> =
-            start.chats.iter().map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read))).collect();
+        let progress: HashMap<ChatId, _> = start
+            .chats
+            .iter()
+            .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read)))
+            .collect();
         if let Err(error) = connect::follow(&self.core, &self.handle, &progress).await {
             tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
         }
@@ -310,10 +313,17 @@ impl Session {
         let look = self.looks.peek().map(|look| look.0.0);
         let stuck = self.connection.stuck_since().map(|since| since + timing.write_timeout);
         let main = (!self.ready).then_some(self.main_check + timing.lease_renewal);
-        [look, stuck, main, self.read_again, self.window.deadline(timing.ack_timeout), self.history_deadline()]
-            .into_iter()
-            .flatten()
-            .fold(self.ping_at, Instant::min)
+        [
+            look,
+            stuck,
+            main,
+            self.read_again,
+            self.window.deadline(timing.ack_timeout),
+            self.history_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.ping_at, Instant::min)
     }
 
     fn on_time(&mut self) -> Result<(), End> {
@@ -374,7 +384,9 @@ impl Session {
                 }
                 End::MainOffline(last_seen) => {
                     count(CloseCode::MainOffline.name());
-                    self.connection.close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen)).await;
+                    self.connection
+                        .close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen))
+                        .await;
                 }
                 End::Protocol(code) => {
                     count("protocol_error");

@@ -32,6 +32,7 @@ use crate::domain::{
 };
 
 pub mod embedded;
+mod events;
 pub mod redis;
 
 /// Why the store didn't do it.
@@ -46,6 +47,13 @@ pub enum StoreError {
     /// It holds something that this version can't read.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),
+}
+
+/// How large a signal may be; a larger one isn't sent (and is [`StoreError::Unavailable`]: surely nothing happened).
+pub const MAX_SIGNAL: usize = 1 << 20;
+
+fn too_large(bytes: usize) -> StoreError {
+    StoreError::Unavailable(format!("a signal of {bytes} bytes is over the limit of {MAX_SIGNAL}"))
 }
 
 /// What most methods give.

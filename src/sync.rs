@@ -134,9 +134,10 @@ impl Core {
         let rate = rates.entry(user.clone()).or_insert_with(|| Rate::new(per_second, burst, now));
         match rate.frame(now, Duration::ZERO) {
             Verdict::Take => Ok(()),
-            Verdict::Delay(_) | Verdict::Refuse => {
-                Err(Problem::new(ErrorCode::TooManyRequests, format!("at most {per_second} messages per second")))
-            }
+            Verdict::Delay(_) | Verdict::Refuse => Err(Problem::new(
+                ErrorCode::TooManyRequests,
+                format!("at most {per_second} messages per second"),
+            )),
         }
     }
 }
@@ -145,7 +146,10 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         // Logged here because the client is told only that it may try again.
         tracing::warn!(%error, "the store failed a request");
-        Problem::new(ErrorCode::Unavailable, "the server can't reach its store now: try again, with the same ids and keys")
+        Problem::new(
+            ErrorCode::Unavailable,
+            "the server can't reach its store now: try again, with the same ids and keys",
+        )
     }
 }
 

@@ -38,6 +38,12 @@ impl From<&str> for Address {
     }
 }
 
+impl From<&String> for Address {
+    fn from(addr: &String) -> Self {
+        Self::Fixed(addr.clone())
+    }
+}
+
 impl From<String> for Address {
     fn from(addr: String) -> Self {
         Self::Fixed(addr)

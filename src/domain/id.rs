@@ -173,7 +173,9 @@ mod tests {
         let id: ChatId = "0B1C2D3E-0000-4000-8000-00000000000A".parse().unwrap();
         assert_eq!(id.to_string(), "0b1c2d3e-0000-4000-8000-00000000000a");
         assert_eq!(ChatId::from_hex(&id.hex()), Some(id));
-        for bad in ["{0b1c2d3e-0000-4000-8000-00000000000a}", "0b1c2d3e000040008000000000000000", "urn:uuid:x", ""] {
+        for bad in
+            ["{0b1c2d3e-0000-4000-8000-00000000000a}", "0b1c2d3e000040008000000000000000", "urn:uuid:x", ""]
+        {
             assert_eq!(bad.parse::<ChatId>(), Err(IdError::Uuid), "{bad}");
         }
     }

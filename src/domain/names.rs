@@ -41,7 +41,9 @@ mod tests {
         assert_eq!(chat_of(&topic(chat)), Some(chat));
         assert_eq!(device_of(&channel(device)), Some(device));
         assert_eq!(topic(chat).len(), 34);
-        for strange in ["c.", "orders", "c.0B1C2D3E000040008000000000000000", &format!("{}#ephemeral", topic(chat))] {
+        for strange in
+            ["c.", "orders", "c.0B1C2D3E000040008000000000000000", &format!("{}#ephemeral", topic(chat))]
+        {
             assert_eq!(chat_of(strange), None, "{strange}");
         }
     }

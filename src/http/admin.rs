@@ -55,7 +55,8 @@ pub(super) async fn channels(id: String, request: Request) -> Result<Response, P
     auth::admin(&request).await?;
     let core = &request.context.core;
     let channels = admin::channels(core, body::id(&id)?).await?;
-    let (items, next) = body::page(&request.query, core.limits.page, channels.items, |item| item.chat.to_string())?;
+    let (items, next) =
+        body::page(&request.query, core.limits.page, channels.items, |item| item.chat.to_string())?;
     Ok(ok(&ChannelPage { items, next, unreachable: channels.unreachable }))
 }
 

@@ -88,6 +88,8 @@ pub(super) async fn user(request: &Request) -> Result<UserClaims, Problem> {
 pub(super) async fn admin(request: &Request) -> Result<UserClaims, Problem> {
     match caller(request).await? {
         Caller::User(claims) if claims.admin => Ok(claims),
-        _ => Err(Problem::new(ErrorCode::Forbidden, "this needs a user token with the claim \"admin\": true")),
+        _ => {
+            Err(Problem::new(ErrorCode::Forbidden, "this needs a user token with the claim \"admin\": true"))
+        }
     }
 }

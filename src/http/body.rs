@@ -73,7 +73,8 @@ pub(super) struct Query(HashMap<String, String>);
 
 impl Query {
     pub(super) fn parse(query: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode =
+            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(name), decode(value))
@@ -132,7 +133,6 @@ pub(super) fn page<T>(
     let next = more.then(|| page.last().map(&key)).flatten();
     Ok((page, next))
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -99,7 +99,9 @@ async fn view_with(request: &Request, chat: Chat, read: Seq) -> Result<ChatView,
 fn password(text: Option<&String>) -> Result<(), Problem> {
     match text {
         Some(text) if text.is_empty() => Err(Problem::new(ErrorCode::BadField, "the password is empty")),
-        Some(text) if text.len() > 256 => Err(Problem::new(ErrorCode::TooLarge, "a password has at most 256 bytes")),
+        Some(text) if text.len() > 256 => {
+            Err(Problem::new(ErrorCode::TooLarge, "a password has at most 256 bytes"))
+        }
         _ => Ok(()),
     }
 }
@@ -269,6 +271,7 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
 pub(super) async fn offsets(request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
     let reads = request.context.core.store.reads(caller.user()).await?;
-    let map: BTreeMap<String, Seq> = reads.into_iter().map(|(chat, offset)| (chat.to_string(), offset.seq)).collect();
+    let map: BTreeMap<String, Seq> =
+        reads.into_iter().map(|(chat, offset)| (chat.to_string(), offset.seq)).collect();
     Ok(ok(&map))
 }

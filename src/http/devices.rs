@@ -134,7 +134,10 @@ pub(super) async fn end(id: String, request: Request) -> Result<Response, Proble
         Caller::Device(own) if own.id == device => "self",
         Caller::Device(own) if own.kind == DeviceKind::Main => "main",
         Caller::Device(_) => {
-            return Err(Problem::new(ErrorCode::Forbidden, "a sub ends itself only: the main or the user ends others"));
+            return Err(Problem::new(
+                ErrorCode::Forbidden,
+                "a sub ends itself only: the main or the user ends others",
+            ));
         }
     };
     let termination = termination::begin(&request.context.core, caller.user(), device, by).await?;

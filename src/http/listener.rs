@@ -93,10 +93,18 @@ impl Drop for Entry {
 }
 
 /// Serves until the drain begins; connections that are open then finish what they have under way.
-pub async fn serve(listener: TcpListener, routes: BoxedFilter<(Response,)>, rules: Rules, drain: Drain, stop_on_drain: bool) {
+pub async fn serve(
+    listener: TcpListener,
+    routes: BoxedFilter<(Response,)>,
+    rules: Rules,
+    drain: Drain,
+    stop_on_drain: bool,
+) {
     let census = Census::default();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(rules.header_timeout).max_buf_size(rules.header_bytes.max(8192));
+    http.timer(TokioTimer::new())
+        .header_read_timeout(rules.header_timeout)
+        .max_buf_size(rules.header_bytes.max(8192));
     loop {
         let accepted = tokio::select! {
             () = drain.begun(), if stop_on_drain => return,

@@ -42,5 +42,6 @@ pub(super) async fn metrics(context: Context) -> Response {
     metrics.connections.with_label_values(&["main"]).set(i64::try_from(mains).unwrap_or(i64::MAX));
     metrics.connections.with_label_values(&["sub"]).set(i64::try_from(subs).unwrap_or(i64::MAX));
     let text = metrics.render();
-    warp::reply::with_header(text, header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8").into_response()
+    warp::reply::with_header(text, header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
+        .into_response()
 }

@@ -92,9 +92,11 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
 fn handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     let bad = |detail: &'static str| Problem::new(ErrorCode::BadField, detail);
     let has = |name: header::HeaderName, token: &str| {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
-        })
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
     if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
         return Err(bad("this address is for WebSocket connections"));
@@ -108,7 +110,8 @@ fn handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     if !good {
         return Err(bad("Sec-WebSocket-Key isn't 16 bytes of base64"));
     }
-    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key can't be answered"))
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| bad("Sec-WebSocket-Key can't be answered"))
 }
 
 fn offered(headers: &HeaderMap) -> Vec<&str> {

@@ -232,7 +232,11 @@ impl ClientFrame {
         let id = match id {
             None => None,
             Some(Ok(FrameId::Text(text))) if text.len() > 128 => {
-                return Err(reject(kind, None, Problem::new(ErrorCode::BadField, "an id has at most 128 bytes")));
+                return Err(reject(
+                    kind,
+                    None,
+                    Problem::new(ErrorCode::BadField, "an id has at most 128 bytes"),
+                ));
             }
             Some(Ok(id)) => Some(id),
             Some(Err(_)) => {
@@ -262,7 +266,8 @@ impl ClientFrame {
         let needs_id = matches!(kind.as_str(), "send" | "history") && id.is_none();
         let parsed = parsed.map_err(|error| reject(Some(kind.clone()), id, problem_of(&error)))?;
         if needs_id {
-            let problem = Problem::new(ErrorCode::BadField, "this frame needs an \"id\", so that it can be answered");
+            let problem =
+                Problem::new(ErrorCode::BadField, "this frame needs an \"id\", so that it can be answered");
             return Err(reject(Some(kind), None, problem));
         }
         Ok(parsed)

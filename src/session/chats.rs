@@ -17,12 +17,12 @@ use super::{
     work::Done,
 };
 use crate::{
-    sync::leases,
     broker::{Delivery, Event, Receipt, Subscription},
     domain::{Seq, id::ChatId, message::chat_and_seq},
     hub::Progress,
     protocol::ServerFrame,
     store::{Attached, CursorMove, CursorMoved, LogPage, Renewed, Result as Stored},
+    sync::leases,
 };
 
 /// A hole is left to the queue while it still brings messages; this long after its last one, the log fills it.
@@ -209,9 +209,12 @@ impl Session {
             return self.look_at(chat, now + Duration::from_millis(200));
         }
         state.filling = true;
-        let missing = hole.map_or(usize::MAX, |last| usize::try_from(last + 1 - state.feed.next()).unwrap_or(usize::MAX));
+        let missing = hole
+            .map_or(usize::MAX, |last| usize::try_from(last + 1 - state.feed.next()).unwrap_or(usize::MAX));
         let (from, count, core) = (state.feed.next(), missing.min(room), self.core.clone());
-        self.work.push(Boxed::new(async move { Done::Log(chat, core.store.log(chat, from, count, PAGE_BYTES).await) }));
+        self.work.push(Boxed::new(async move {
+            Done::Log(chat, core.store.log(chat, from, count, PAGE_BYTES).await)
+        }));
     }
 
     /// A stretch of the log.
@@ -244,7 +247,11 @@ impl Session {
         self.deliver_early(chat);
         // There may be more, and room for it. With nothing new in the log there is nothing to hurry for.
         let at = if filled > 0 { now } else { now + Duration::from_millis(200) };
-        if self.chats.get(&chat).is_some_and(|state| state.tail >= state.feed.next() || state.feed.hole().is_some()) {
+        if self
+            .chats
+            .get(&chat)
+            .is_some_and(|state| state.tail >= state.feed.next() || state.feed.hole().is_some())
+        {
             // The queue has had its chance for this stretch; what follows is judged anew.
             self.look_at(chat, at);
         }
@@ -356,7 +363,8 @@ impl Session {
     pub(super) fn resubscribe(&mut self, chat: ChatId, owed: bool) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if owed && state.subscription.is_none() {
-            let subscription = self.core.broker.subscribe(&state.node, chat, self.handle.device, self.sink.clone());
+            let subscription =
+                self.core.broker.subscribe(&state.node, chat, self.handle.device, self.sink.clone());
             state.subscription = Some(subscription);
             self.look_at(chat, Instant::now() + self.core.timing.tail_check);
         }

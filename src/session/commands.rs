@@ -37,7 +37,9 @@ impl Session {
             }
             Command::Joined(chat) => {
                 let (core, handle) = (self.core.clone(), self.handle.clone());
-                self.work.push(Boxed::new(async move { Done::Joined(chat, connect::attach_one(&core, &handle, chat).await) }));
+                self.work.push(Boxed::new(async move {
+                    Done::Joined(chat, connect::attach_one(&core, &handle, chat).await)
+                }));
             }
             Command::Left(chat) => self.on_left(chat),
             Command::Member(event, chat, user) => {

@@ -61,7 +61,8 @@ impl Connection {
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(most_bytes))
             .max_frame_size(Some(most_bytes));
-        let stream = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
+        let stream =
+            WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
         Self { stream, out: VecDeque::new(), out_bytes: 0, unflushed: false, stuck_since: None }
     }
 

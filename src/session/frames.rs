@@ -6,11 +6,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Boxed, End, Session};
 use crate::{
-    domain::{
-        device::DeviceKind,
-        id::ChatId,
-        rate::Verdict,
-    },
+    domain::{device::DeviceKind, id::ChatId, rate::Verdict},
     protocol::{Ack, ClientFrame, CloseCode, ErrorCode, FrameId, Problem, Read, Rejected, Send, ServerFrame},
     sync::{read, send},
 };
@@ -57,7 +53,8 @@ impl Session {
                 Verdict::Take => {}
                 Verdict::Delay(wait) => self.read_again = Some(now + wait),
                 Verdict::Refuse => {
-                    let problem = Problem::new(ErrorCode::TooManyRequests, "too many frames for too long: slow down");
+                    let problem =
+                        Problem::new(ErrorCode::TooManyRequests, "too many frames for too long: slow down");
                     // Not a bad frame: it doesn't count towards closing.
                     self.answer(id.as_ref(), name, Err(problem));
                     return Ok(());
@@ -175,7 +172,12 @@ impl Session {
     }
 
     /// A refused frame. Ten that can't be right in a row close the socket; a refusal that may pass later isn't counted.
-    pub(super) fn refuse(&mut self, id: Option<&FrameId>, frame: Option<&str>, problem: &Problem) -> Result<(), End> {
+    pub(super) fn refuse(
+        &mut self,
+        id: Option<&FrameId>,
+        frame: Option<&str>,
+        problem: &Problem,
+    ) -> Result<(), End> {
         match id {
             Some(id) => {
                 let reply = ServerFrame::Reply { id, ok: None, error: Some(problem) };
@@ -185,7 +187,11 @@ impl Session {
         }
         let bad = matches!(
             problem.code,
-            ErrorCode::BadJson | ErrorCode::BadFrame | ErrorCode::BadField | ErrorCode::BadRange | ErrorCode::TooLarge
+            ErrorCode::BadJson
+                | ErrorCode::BadFrame
+                | ErrorCode::BadField
+                | ErrorCode::BadRange
+                | ErrorCode::TooLarge
         );
         if bad {
             self.bad_frames += 1;
@@ -197,7 +203,12 @@ impl Session {
     }
 
     /// The one reply to a frame with an id; a frame without one hears only of errors.
-    pub(super) fn answer(&mut self, id: Option<&FrameId>, frame: &str, result: Result<serde_json::Value, Problem>) {
+    pub(super) fn answer(
+        &mut self,
+        id: Option<&FrameId>,
+        frame: &str,
+        result: Result<serde_json::Value, Problem>,
+    ) {
         let text = match (id, result) {
             (Some(id), Ok(ok)) => ServerFrame::Reply { id, ok: Some(ok), error: None }.text(),
             (Some(id), Err(problem)) => ServerFrame::Reply { id, ok: None, error: Some(&problem) }.text(),

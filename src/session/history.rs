@@ -50,10 +50,13 @@ impl Session {
         let until = Instant::now() + core.timing.history_timeout;
         self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
         self.busy = Some(Boxed::new(async move {
-            let asked = bootstrap::ask(&core, &handle.user, handle.device, &request, chat, before, limit).await;
+            let asked =
+                bootstrap::ask(&core, &handle.user, handle.device, &request, chat, before, limit).await;
             match asked {
                 // No reply yet: the main's page will be it.
-                Ok(()) => Answer { id: None, frame: "history", result: Ok(serde_json::Value::Null), history: None },
+                Ok(()) => {
+                    Answer { id: None, frame: "history", result: Ok(serde_json::Value::Null), history: None }
+                }
                 Err(problem) => {
                     core.metrics.bootstraps.with_label_values(&[problem.code.as_str()]).inc();
                     Answer { id: Some(id), frame: "history", result: Err(problem), history: Some(request) }
@@ -65,7 +68,10 @@ impl Session {
 
     fn page_asked(&self, frame: &protocol::HistoryAsk) -> Result<(Seq, u64), Problem> {
         if self.handle.kind == DeviceKind::Main {
-            return Err(Problem::new(ErrorCode::BadFrame, "a main keeps its own history: only a sub asks for it"));
+            return Err(Problem::new(
+                ErrorCode::BadFrame,
+                "a main keeps its own history: only a sub asks for it",
+            ));
         }
         let Some(state) = self.chats.get(&frame.chat) else { return Err(Problem::no_such_chat()) };
         if self.asked.values().any(|asked| asked.chat == frame.chat) {
@@ -159,7 +165,8 @@ impl Session {
         let Some(question) = self.question(&page.request) else {
             return self.refuse(page.id.as_ref(), Some("history_page"), &no_question());
         };
-        match bootstrap::check(&question.ask, &page.messages, page.more, self.core.limits.history_page_bytes) {
+        match bootstrap::check(&question.ask, &page.messages, page.more, self.core.limits.history_page_bytes)
+        {
             Ok(json) => {
                 self.answer_question(&question.ask, Ok(json));
                 self.accept(page.id.as_ref())
@@ -197,8 +204,12 @@ impl Session {
     /// What has waited too long, on either end.
     pub(super) fn expire_history(&mut self, now: Instant) -> Result<(), End> {
         self.questions.retain(|_, question| question.until > now);
-        let late: Vec<String> =
-            self.asked.iter().filter(|(_, asked)| asked.until <= now).map(|(request, _)| request.clone()).collect();
+        let late: Vec<String> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| asked.until <= now)
+            .map(|(request, _)| request.clone())
+            .collect();
         for request in late {
             if let Some(asked) = self.asked.remove(&request) {
                 let problem = Problem::new(ErrorCode::MainTimeout, sentence(ErrorCode::MainTimeout));

@@ -76,7 +76,8 @@ pub async fn find(core: &Core, device: DeviceId) -> Result<Device, Problem> {
 pub async fn channels(core: &Core, device: DeviceId) -> Result<Channels, Problem> {
     let found = find(core, device).await?;
     let (queues, unreachable) = core.broker.queues_of(device).await;
-    let mut by_chat: HashMap<ChatId, QueueState> = queues.into_iter().map(|queue| (queue.chat, queue)).collect();
+    let mut by_chat: HashMap<ChatId, QueueState> =
+        queues.into_iter().map(|queue| (queue.chat, queue)).collect();
     let mut chats = core.store.chats_of(&found.user).await?;
     chats.extend(by_chat.keys().copied());
     chats.sort_unstable();
@@ -90,7 +91,9 @@ pub async fn channels(core: &Core, device: DeviceId) -> Result<Channels, Problem
         }
         let head = core.store.heads(&[chat]).await?.first().copied();
         let oldest_ms = match owed {
-            Some(owed) if head.is_some_and(|head| head > owed.cursor) => oldest(core, chat, owed.cursor + 1).await?,
+            Some(owed) if head.is_some_and(|head| head > owed.cursor) => {
+                oldest(core, chat, owed.cursor + 1).await?
+            }
             _ => None,
         };
         let queue = queue.as_ref();

@@ -33,7 +33,8 @@ pub async fn ask(
 ) -> Result<(), Problem> {
     match connect::main_of(core, user).await? {
         Some(main) if main.online => {
-            let ask = HistoryAsk { to: main.device, device, request: request.to_owned(), chat, before, limit };
+            let ask =
+                HistoryAsk { to: main.device, device, request: request.to_owned(), chat, before, limit };
             signal::tell(core, user, &Signal::HistoryAsk(ask)).await;
             Ok(())
         }
@@ -67,7 +68,12 @@ struct Item<'a> {
 ///
 /// # Errors
 /// `bad_field`, `bad_range` or `too_large`, for the main to see; the sub is told `bad_main`.
-pub fn check(ask: &HistoryAsk, messages: &[Box<RawValue>], more: bool, most_bytes: usize) -> Result<String, Problem> {
+pub fn check(
+    ask: &HistoryAsk,
+    messages: &[Box<RawValue>],
+    more: bool,
+    most_bytes: usize,
+) -> Result<String, Problem> {
     let range = |detail: String| Err(Problem::new(ErrorCode::BadRange, detail));
     if messages.len() as u64 > ask.limit {
         return range(format!("{} messages, but {} were asked for", messages.len(), ask.limit));
@@ -75,14 +81,21 @@ pub fn check(ask: &HistoryAsk, messages: &[Box<RawValue>], more: bool, most_byte
     let bytes: usize = messages.iter().map(|item| item.get().len()).sum();
     // A single message may be larger than a page; it comes alone then.
     if bytes > most_bytes && messages.len() > 1 {
-        return Err(Problem::new(ErrorCode::TooLarge, format!("a page has at most {most_bytes} bytes of messages")));
+        return Err(Problem::new(
+            ErrorCode::TooLarge,
+            format!("a page has at most {most_bytes} bytes of messages"),
+        ));
     }
     let mut last = 0;
     for item in messages {
-        let item: Item<'_> = serde_json::from_str(item.get())
-            .map_err(|error| Problem::new(ErrorCode::BadField, format!("an item isn't a message frame: {error}")))?;
+        let item: Item<'_> = serde_json::from_str(item.get()).map_err(|error| {
+            Problem::new(ErrorCode::BadField, format!("an item isn't a message frame: {error}"))
+        })?;
         if item.kind != "message" || item.chat != ask.chat {
-            return Err(Problem::new(ErrorCode::BadField, "an item isn't a message of the chat that was asked for"));
+            return Err(Problem::new(
+                ErrorCode::BadField,
+                "an item isn't a message of the chat that was asked for",
+            ));
         }
         if item.seq <= last || item.seq >= ask.before {
             return range(format!("seq {} is out of order, or not below {}", item.seq, ask.before));

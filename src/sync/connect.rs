@@ -41,7 +41,9 @@ impl From<CloseCode> for Refusal {
 pub async fn authorize(core: &Core, claims: &DeviceClaims) -> std::result::Result<Device, CloseCode> {
     let found = core.store.device(&claims.user, claims.device).await.map_err(unavailable)?;
     match found {
-        Some(device) if device.state == DeviceState::Terminating || device.generation != claims.generation => {
+        Some(device)
+            if device.state == DeviceState::Terminating || device.generation != claims.generation =>
+        {
             Err(CloseCode::Terminated)
         }
         Some(device) if device.state == DeviceState::Active && device.kind == claims.kind => Ok(device),
@@ -136,7 +138,11 @@ pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
 ///
 /// # Errors
 /// When the store fails.
-pub async fn attach_one(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Option<(Attached, Seq)>> {
+pub async fn attach_one(
+    core: &Core,
+    handle: &SessionHandle,
+    chat: ChatId,
+) -> Result<Option<(Attached, Seq)>> {
     let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
     let Some(attached) = attached.into_iter().flatten().next() else { return Ok(None) };
     let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
@@ -182,7 +188,9 @@ pub async fn close(core: &Core, handle: &SessionHandle) {
         Ok(true) => told(core, &handle.user, handle.device, DeviceEvent::Offline).await,
         // A newer session or a termination has it.
         Ok(false) => {}
-        Err(error) => tracing::warn!(device = %handle.device, %error, "a lease isn't given back; it runs out by itself"),
+        Err(error) => {
+            tracing::warn!(device = %handle.device, %error, "a lease isn't given back; it runs out by itself")
+        }
     }
 }
 
@@ -209,8 +217,12 @@ impl From<CloseCode> for Problem {
     fn from(code: CloseCode) -> Self {
         use crate::protocol::ErrorCode;
         match code {
-            CloseCode::Terminated => Problem::new(ErrorCode::Forbidden, "this device was ended: register a new one"),
-            CloseCode::Unauthorized => Problem::new(ErrorCode::Unauthorized, "this token isn't that of a registered device"),
+            CloseCode::Terminated => {
+                Problem::new(ErrorCode::Forbidden, "this device was ended: register a new one")
+            }
+            CloseCode::Unauthorized => {
+                Problem::new(ErrorCode::Unauthorized, "this token isn't that of a registered device")
+            }
             _ => Problem::new(ErrorCode::Unavailable, "the server can't reach its store now: try again"),
         }
     }

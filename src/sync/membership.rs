@@ -50,7 +50,9 @@ pub async fn create(core: &Core, user: &UserId, wish: Wish) -> Result<(Chat, boo
             return bad("a direct chat has no name, no password, and isn't public");
         }
         (ChatKind::Group, Some(_)) => return bad("\"with\" is for direct chats: invite members to a group"),
-        (ChatKind::Group, None) if wish.public && wish.name.is_none() => return bad("a public group needs a name"),
+        (ChatKind::Group, None) if wish.public && wish.name.is_none() => {
+            return bad("a public group needs a name");
+        }
         _ => {}
     }
     core.limit("creates", user, core.limits.creates_per_minute).await?;
@@ -74,9 +76,14 @@ pub async fn create(core: &Core, user: &UserId, wish: Wish) -> Result<(Chat, boo
         Created::New(chat) => (chat, true),
         Created::Existing(chat) => (chat, false),
         Created::NameTaken => {
-            return Err(Problem::new(ErrorCode::Conflict, "another public group has this name: choose another"));
+            return Err(Problem::new(
+                ErrorCode::Conflict,
+                "another public group has this name: choose another",
+            ));
         }
-        Created::Conflict => return Err(Problem::new(ErrorCode::Conflict, "this chat id is taken: make a new one")),
+        Created::Conflict => {
+            return Err(Problem::new(ErrorCode::Conflict, "this chat id is taken: make a new one"));
+        }
         Created::LimitReached => return Err(limit(core)),
     };
     // For a chat that was there, too: a first try may have ended between.
@@ -117,7 +124,12 @@ pub enum Which {
 ///
 /// # Errors
 /// `not_found` for anything that can't be joined, `wrong_password`, `too_many_requests`, `limit_reached`, `unavailable`.
-pub async fn join(core: &Arc<Core>, user: &UserId, which: Which, password: Option<String>) -> Result<Chat, Problem> {
+pub async fn join(
+    core: &Arc<Core>,
+    user: &UserId,
+    which: Which,
+    password: Option<String>,
+) -> Result<Chat, Problem> {
     core.limit("creates", user, core.limits.creates_per_minute).await?;
     let candidates = match which {
         Which::Id(chat) => vec![chat],

@@ -13,7 +13,13 @@ use crate::{
 ///
 /// # Errors
 /// `not_found` when the user isn't a member, `bad_range` above the head, `unavailable`.
-pub async fn mark(core: &Core, user: &UserId, device: Option<DeviceId>, chat: ChatId, seq: Seq) -> Result<Seq, Problem> {
+pub async fn mark(
+    core: &Core,
+    user: &UserId,
+    device: Option<DeviceId>,
+    chat: ChatId,
+    seq: Seq,
+) -> Result<Seq, Problem> {
     let Some((found, _)) = core.store.chat_of_member(chat, user).await? else {
         return Err(Problem::no_such_chat());
     };

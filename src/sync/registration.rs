@@ -36,7 +36,11 @@ pub struct Wish {
 /// # Errors
 /// `main_exists`, `limit_reached`, `conflict` (the id is somebody else's, of the other kind, or was ended),
 /// `unavailable` (try again with the same id).
-pub async fn register(core: &std::sync::Arc<Core>, user: &UserId, wish: Wish) -> Result<(Device, DeviceClaims, bool), Problem> {
+pub async fn register(
+    core: &std::sync::Arc<Core>,
+    user: &UserId,
+    wish: Wish,
+) -> Result<(Device, DeviceClaims, bool), Problem> {
     let new = NewDevice {
         id: wish.id.unwrap_or_else(DeviceId::random),
         user: user.clone(),
@@ -56,7 +60,8 @@ pub async fn register(core: &std::sync::Arc<Core>, user: &UserId, wish: Wish) ->
                 continue;
             }
             Registered::MainExists(_) => {
-                let detail = "the user has a main device already: end it first, or register with \"replace\": true";
+                let detail =
+                    "the user has a main device already: end it first, or register with \"replace\": true";
                 return Err(Problem::new(ErrorCode::MainExists, detail));
             }
             Registered::LimitReached => {
@@ -84,7 +89,8 @@ pub async fn register(core: &std::sync::Arc<Core>, user: &UserId, wish: Wish) ->
 }
 
 fn ended() -> Problem {
-    let detail = "this device id is taken or was ended, and ids are never used again: register with a new one";
+    let detail =
+        "this device id is taken or was ended, and ids are never used again: register with a new one";
     Problem::new(ErrorCode::Conflict, detail)
 }
 
@@ -115,7 +121,8 @@ pub async fn provision_member(core: &Core, chat: ChatId, node: &str, user: &User
 
 async fn provision_devices(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
     for device in core.store.devices(user).await? {
-        if device.state != DeviceState::Terminating && core.store.owe(chat, user, device.id).await?.is_some() {
+        if device.state != DeviceState::Terminating && core.store.owe(chat, user, device.id).await?.is_some()
+        {
             core.broker.provision(device.id, &[(chat, node.to_owned())]).await.map_err(no_queue)?;
         }
     }
@@ -143,7 +150,10 @@ impl Turn {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(Problem::new(ErrorCode::Unavailable, "this membership is being changed by somebody else: try again"))
+        Err(Problem::new(
+            ErrorCode::Unavailable,
+            "this membership is being changed by somebody else: try again",
+        ))
     }
 
     /// If this fails, it runs out by itself.
@@ -154,5 +164,8 @@ impl Turn {
 
 fn no_queue(error: crate::broker::BrokerError) -> Problem {
     tracing::warn!(%error, "queues can't be made");
-    Problem::new(ErrorCode::Unavailable, "the device's queues can't be made now: try again, with the same ids")
+    Problem::new(
+        ErrorCode::Unavailable,
+        "the device's queues can't be made now: try again, with the same ids",
+    )
 }

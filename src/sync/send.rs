@@ -58,13 +58,19 @@ struct Body<'a> {
 /// # Errors
 /// `bad_field`, `too_large`, `not_found` (not a member), `conflict` (the key was used for another message),
 /// `unavailable` (the outcome may be unknown: send again with the same key).
-pub async fn send(core: &Core, sender: Sender<'_>, chat: ChatId, message: &Send) -> Result<(Seq, Millis), Problem> {
+pub async fn send(
+    core: &Core,
+    sender: Sender<'_>,
+    chat: ChatId,
+    message: &Send,
+) -> Result<(Seq, Millis), Problem> {
     let body = check(core, message)?;
     let written = json(&body)?;
     let fingerprint = Sha256::digest(written.as_bytes());
     let fingerprint = fingerprint.iter().take(8).fold(0u64, |hash, byte| hash << 8 | u64::from(*byte));
     let at = now_millis();
-    let fields = json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
+    let fields =
+        json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
     let fields = fields.trim_start_matches('{').trim_end().strip_suffix('}').unwrap_or_default();
     let frame = Unnumbered::new(chat, fields);
     note(core, sender.user, chat).await?;
@@ -76,9 +82,10 @@ pub async fn send(core: &Core, sender: Sender<'_>, chat: ChatId, message: &Send)
             Ok((seq, at))
         }
         Ok(Appended::Again { seq, at }) => Ok((seq, at)),
-        Ok(Appended::KeyConflict) => {
-            Err(Problem::new(ErrorCode::Conflict, "this key was used for another message: make a new one per message"))
-        }
+        Ok(Appended::KeyConflict) => Err(Problem::new(
+            ErrorCode::Conflict,
+            "this key was used for another message: make a new one per message",
+        )),
         Ok(Appended::NotMember) => Err(Problem::no_such_chat()),
         Err(error) => {
             // It may be in the log and in the outbox without anyone publishing it.
@@ -96,12 +103,15 @@ fn check<'a>(core: &Core, message: &'a Send) -> Result<Body<'a>, Problem> {
     }
     let content = match message.kind.as_str() {
         "text" | "media" => {
-            let Some(text) = content.map(|raw| serde_json::from_str::<String>(raw.get())).transpose().map_err(|error| {
-                match error.classify() {
-                    serde_json::error::Category::Data => Problem::new(ErrorCode::BadField, "content is a string"),
+            let Some(text) = content
+                .map(|raw| serde_json::from_str::<String>(raw.get()))
+                .transpose()
+                .map_err(|error| match error.classify() {
+                    serde_json::error::Category::Data => {
+                        Problem::new(ErrorCode::BadField, "content is a string")
+                    }
                     _ => Problem::new(ErrorCode::BadJson, error.to_string()),
-                }
-            })?
+                })?
             else {
                 if message.kind == "text" {
                     return bad("a text message needs its content");
@@ -134,14 +144,20 @@ fn finish<'a>(core: &Core, message: &'a Send, content: Option<Box<RawValue>>) ->
         return bad("media goes with kind media, and only there");
     }
     if message.memo.as_ref().is_some_and(|memo| memo.len() > core.limits.memo_bytes) {
-        return Err(Problem::new(ErrorCode::TooLarge, format!("memo has at most {} bytes", core.limits.memo_bytes)));
+        return Err(Problem::new(
+            ErrorCode::TooLarge,
+            format!("memo has at most {} bytes", core.limits.memo_bytes),
+        ));
     }
     if let Some(meta) = &message.meta {
         if !meta.get().starts_with('{') {
             return bad("meta is an object");
         }
         if meta.get().len() > core.limits.meta_bytes {
-            return Err(Problem::new(ErrorCode::TooLarge, format!("meta has at most {} bytes", core.limits.meta_bytes)));
+            return Err(Problem::new(
+                ErrorCode::TooLarge,
+                format!("meta has at most {} bytes", core.limits.meta_bytes),
+            ));
         }
         if depth(meta.get()) > DEPTH {
             return bad("meta is nested more than 32 deep");

@@ -64,7 +64,9 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         }
         Signal::Ended(device) => one(device).for_each(|s| s.doom.seal(CloseCode::Terminated)),
         Signal::Kicked => sessions.iter().for_each(|s| s.doom.seal(CloseCode::Kicked)),
-        Signal::Device(event, device, at) => others(device).for_each(|s| s.tell(Command::Device(event, device, at))),
+        Signal::Device(event, device, at) => {
+            others(device).for_each(|s| s.tell(Command::Device(event, device, at)))
+        }
         Signal::Joined(chat) => sessions.iter().for_each(|s| s.tell(Command::Joined(chat))),
         Signal::Left(chat) => sessions.iter().for_each(|s| s.tell(Command::Left(chat))),
         Signal::Member(event, chat, who) => {

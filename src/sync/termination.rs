@@ -37,7 +37,12 @@ const RETRY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// `not_found` when the user has no such device, `unavailable`.
-pub async fn begin(core: &Arc<Core>, user: &UserId, device: DeviceId, by: &str) -> Result<Termination, Problem> {
+pub async fn begin(
+    core: &Arc<Core>,
+    user: &UserId,
+    device: DeviceId,
+    by: &str,
+) -> Result<Termination, Problem> {
     let new = Termination {
         id: TerminationId::random(),
         user: user.clone(),

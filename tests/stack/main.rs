@@ -3,4 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broker;
 mod daemons;
+mod nsq;

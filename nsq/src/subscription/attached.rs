@@ -1,11 +1,12 @@
 //! Serving one connection: from SUB to its loss, or to leaving.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 
 use super::credit::{Credit, Load, QUIET};
@@ -117,8 +118,12 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                     return End::Lost(error);
                 },
                 () = link.wake.notified() => {}
-                // The room itself is used by the next round.
-                permit = events.reserve(), if waiting => drop(permit),
+                // The room is used here and not given back for the next round to take: with several subscriptions
+                // waiting for the same owner, each would only pass it on to the next, for ever.
+                room = events.reserve(), if waiting => if let Ok(room) = room {
+                    let Intake { task, buffered, .. } = &mut self.intake;
+                    hand_over_one(task.tag, &mut task.outbox, buffered, room);
+                },
                 () = &mut timer => {
                     match self.on_timer() {
                         Ok(next) => timer.as_mut().reset(next.into()),
@@ -307,20 +312,27 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
 
     /// Gives the owner what it has room for. False: the owner is gone.
     fn hand_over(&mut self) -> bool {
-        let task = &mut *self.task;
-        while !task.outbox.is_empty() {
+        while !self.task.outbox.is_empty() {
+            let task = &mut *self.task;
             match task.events.try_reserve() {
-                Ok(permit) => {
-                    let Some(event) = task.outbox.pop_front() else { break };
-                    if let Event::Message(message) = &event {
-                        self.buffered -= message.body.len();
-                    }
-                    permit.send((task.tag, event).into());
-                }
+                Ok(room) => hand_over_one(task.tag, &mut task.outbox, &mut self.buffered, room),
                 Err(TrySendError::Full(())) => return true,
                 Err(TrySendError::Closed(())) => return false,
             }
         }
         true
     }
+}
+
+fn hand_over_one<T, E: From<(T, Event)>>(
+    tag: T,
+    outbox: &mut VecDeque<Event>,
+    buffered: &mut usize,
+    room: mpsc::Permit<'_, E>,
+) {
+    let Some(event) = outbox.pop_front() else { return };
+    if let Event::Message(message) = &event {
+        *buffered -= message.body.len();
+    }
+    room.send((tag, event).into());
 }

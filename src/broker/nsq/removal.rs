@@ -172,7 +172,8 @@ async fn forget_queues(
 ) -> Result<(), AdminError> {
     let channel = &names::channel(device);
     let forgotten: Vec<_> = chats.iter().map(|chat| forget_queue(lookup, *chat, channel)).collect();
-    let results: Vec<Result<(), AdminError>> = stream::iter(forgotten).buffer_unordered(PARALLEL).collect().await;
+    let results: Vec<Result<(), AdminError>> =
+        stream::iter(forgotten).buffer_unordered(PARALLEL).collect().await;
     results.into_iter().collect()
 }
 

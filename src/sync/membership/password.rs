@@ -2,10 +2,7 @@
 
 use std::sync::LazyLock;
 
-use argon2::{
-    Argon2, PasswordHasher, PasswordVerifier,
-    password_hash::phc::PasswordHash,
-};
+use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
 use tokio::sync::Semaphore;
 
 use crate::protocol::{ErrorCode, Problem};
@@ -14,7 +11,9 @@ use crate::protocol::{ErrorCode, Problem};
 static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
 
 pub(super) async fn hash(password: String) -> Result<String, Problem> {
-    run(move || Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok()).await?.ok_or_else(failed)
+    run(move || Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
+        .await?
+        .ok_or_else(failed)
 }
 
 pub(super) async fn matches(password: String, hash: String) -> Result<bool, Problem> {

@@ -1,0 +1,221 @@
+//! The store in this process's memory: the same contract with nothing installed. What it holds ends with the process.
+//!
+//! One mutex around plain maps: every method takes it once, does its step, and lets go; none awaits anything. Time is
+//! tokio's, so a test may stop it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Count, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
+use crate::domain::{
+    Millis, Seq,
+    chat::Chat,
+    device::Device,
+    id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+    termination::Termination,
+};
+
+mod chats;
+mod devices;
+mod messages;
+mod owed;
+mod terminations;
+
+/// The store in memory. Cheap to clone; the clones are one store.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    events: Events,
+    limits: StoreLimits,
+}
+
+#[derive(Default)]
+struct State {
+    users: HashMap<UserId, User>,
+    owners: HashMap<DeviceId, Owner>,
+    terminations: HashMap<TerminationId, Ending>,
+    work: HashMap<String, (String, Instant)>,
+    counts: HashMap<String, (Count, Instant)>,
+    /// How many `work` and `counts` there may be before those that have run out are swept.
+    sweep_at: usize,
+    chats: HashMap<ChatId, Room>,
+    /// Ids of deleted chats; never used again.
+    deleted: HashSet<ChatId>,
+    pairs: HashMap<(UserId, UserId), ChatId>,
+    public: HashMap<String, ChatId>,
+    named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
+    edges: HashMap<String, Edge>,
+    watched_users: HashSet<UserId>,
+    watched_chats: HashSet<ChatId>,
+}
+
+#[derive(Default)]
+struct User {
+    devices: HashMap<DeviceId, Row>,
+    chats: BTreeSet<ChatId>,
+    reads: HashMap<ChatId, ReadOffset>,
+}
+
+/// A device, whose `lease` counts only until it runs out.
+struct Row {
+    device: Device,
+    /// The number of the newest session; stays when its lease is given back.
+    session: u64,
+    until: Instant,
+}
+
+struct Ending {
+    record: Termination,
+    /// Set once it is done.
+    kept_until: Option<Instant>,
+}
+
+struct Room {
+    chat: Chat,
+    with: Option<UserId>,
+    members: BTreeMap<UserId, Seq>,
+    banned: HashSet<UserId>,
+    /// The newest messages, up to the head; the first has number `head + 1 - log.len()`.
+    log: VecDeque<(Bytes, Instant)>,
+    outbox: BTreeSet<Seq>,
+    keys: HashMap<(UserId, MessageKey), Key>,
+    /// The keys by age, oldest first.
+    key_ages: VecDeque<(Instant, UserId, MessageKey)>,
+    owed: HashMap<DeviceId, Debt>,
+}
+
+#[derive(Clone, Copy)]
+struct Key {
+    seq: Seq,
+    at: Millis,
+    fingerprint: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Debt {
+    from: Seq,
+    cursor: Seq,
+    fence: u64,
+}
+
+struct Edge {
+    alive: Instant,
+    notes: BTreeSet<ChatId>,
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedStore").finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedStore {
+    /// An empty one.
+    #[must_use]
+    pub fn new(limits: StoreLimits) -> Self {
+        let inner = Inner { state: Mutex::default(), events: Events::new(), limits };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// See [`super::Store::take_events`].
+    #[must_use]
+    pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
+        self.inner.events.take()
+    }
+
+    /// See [`super::Store::watch_user`].
+    pub async fn watch_user(&self, user: &UserId) -> Result<()> {
+        self.state().watched_users.insert(user.clone());
+        Ok(())
+    }
+
+    /// See [`super::Store::unwatch_user`].
+    pub async fn unwatch_user(&self, user: &UserId) -> Result<()> {
+        self.state().watched_users.remove(user);
+        Ok(())
+    }
+
+    /// See [`super::Store::watch_chats`].
+    pub async fn watch_chats(&self, chats: &[ChatId]) -> Result<()> {
+        self.state().watched_chats.extend(chats);
+        Ok(())
+    }
+
+    /// See [`super::Store::unwatch_chats`].
+    pub async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
+        let mut state = self.state();
+        for chat in chats {
+            state.watched_chats.remove(chat);
+        }
+        Ok(())
+    }
+
+    /// See [`super::Store::signal`].
+    pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
+        if payload.len() > super::MAX_SIGNAL {
+            return Err(super::too_large(payload.len()));
+        }
+        let state = self.state();
+        if state.watched_users.contains(user) {
+            self.inner.events.emit(StoreEvent::Signal(user.clone(), payload));
+        }
+        Ok(())
+    }
+
+    /// See [`super::Store::ping`].
+    pub async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock would be a bug, but the maps are whole between any two statements.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> &StoreLimits {
+        &self.inner.limits
+    }
+}
+
+impl State {
+    fn user(&mut self, user: &UserId) -> &mut User {
+        self.users.entry(user.clone()).or_default()
+    }
+
+    fn row(&mut self, user: &UserId, device: DeviceId) -> Option<&mut Row> {
+        self.users.get_mut(user)?.devices.get_mut(&device)
+    }
+
+    fn terminated(&self, user: &UserId, device: DeviceId) -> bool {
+        self.owners.get(&device).is_some_and(|owner| owner.user == *user && owner.terminated.is_some())
+    }
+
+    /// Moves a read offset forward, and tells.
+    fn read(
+        &mut self,
+        events: &Events,
+        user: &UserId,
+        chat: ChatId,
+        seq: Seq,
+        device: Option<DeviceId>,
+    ) -> Seq {
+        let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
+        if seq <= stands {
+            return stands;
+        }
+        self.user(user).reads.insert(chat, ReadOffset { seq, device });
+        if self.watched_users.contains(user) {
+            events.emit(StoreEvent::ReadsChanged(user.clone()));
+        }
+        seq
+    }
+}

@@ -1,0 +1,206 @@
+//! Chats and membership.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{EmbeddedStore, Room};
+use crate::{
+    domain::{
+        chat::{Chat, ChatKind, Member},
+        id::{ChatId, UserId},
+    },
+    store::{Created, JoinBy, Joined, NewChat, Result},
+};
+
+/// How many groups are found by one name.
+const NAMED: usize = 16;
+
+impl EmbeddedStore {
+    /// See [`crate::store::Store::create_chat`].
+    pub async fn create_chat(&self, new: &NewChat) -> Result<Created> {
+        let mut state = self.state();
+        if state.deleted.contains(&new.id) {
+            return Ok(Created::Conflict);
+        }
+        let pair = new.with.as_ref().map(|with| pair(&new.owner, with));
+        if let Some(room) = state.chats.get(&new.id) {
+            let same = room.chat.kind == new.kind
+                && match &pair {
+                    None => room.chat.owner == new.owner,
+                    Some(wanted) => room.pair().as_ref() == Some(wanted),
+                };
+            return Ok(if same { Created::Existing(room.chat.clone()) } else { Created::Conflict });
+        }
+        let direct = pair.as_ref().and_then(|pair| state.pairs.get(pair));
+        if let Some(room) = direct.and_then(|id| state.chats.get(id)) {
+            return Ok(Created::Existing(room.chat.clone()));
+        }
+        let mut users = vec![new.owner.clone()];
+        users.extend(new.with.clone().filter(|with| *with != new.owner));
+        let most = self.limits().chats_per_user as usize;
+        if users.iter().any(|user| state.users.get(user).is_some_and(|user| user.chats.len() >= most)) {
+            return Ok(Created::LimitReached);
+        }
+        match &new.name {
+            Some(name) if pair.is_none() && new.public => {
+                if state.public.contains_key(name) {
+                    return Ok(Created::NameTaken);
+                }
+                state.public.insert(name.clone(), new.id);
+            }
+            Some(name) if pair.is_none() && new.password_hash.is_some() => {
+                state.named.entry(name.clone()).or_default().insert((new.created, new.id));
+            }
+            _ => {}
+        }
+        if let Some(pair) = pair {
+            state.pairs.insert(pair, new.id);
+        }
+        for user in &users {
+            state.user(user).chats.insert(new.id);
+        }
+        let chat = Chat {
+            id: new.id,
+            kind: new.kind,
+            name: new.name.clone(),
+            public: new.public,
+            password_hash: new.password_hash.clone(),
+            owner: new.owner.clone(),
+            node: new.node.clone(),
+            created: new.created,
+            head: 0,
+        };
+        let room = Room {
+            chat: chat.clone(),
+            with: new.with.clone(),
+            members: users.into_iter().map(|user| (user, 0)).collect::<BTreeMap<_, _>>(),
+            banned: HashSet::new(),
+            log: Default::default(),
+            outbox: Default::default(),
+            keys: HashMap::new(),
+            key_ages: Default::default(),
+            owed: HashMap::new(),
+        };
+        state.chats.insert(new.id, room);
+        Ok(Created::New(chat))
+    }
+
+    /// See [`crate::store::Store::chat`].
+    pub async fn chat(&self, chat: ChatId) -> Result<Option<Chat>> {
+        Ok(self.state().chats.get(&chat).map(|room| room.chat.clone()))
+    }
+
+    /// See [`crate::store::Store::chat_of_member`].
+    pub async fn chat_of_member(&self, chat: ChatId, user: &UserId) -> Result<Option<(Chat, Member)>> {
+        let state = self.state();
+        let Some(room) = state.chats.get(&chat) else { return Ok(None) };
+        let member =
+            room.members.get(user).map(|boundary| Member { user: user.clone(), boundary: *boundary });
+        Ok(member.map(|member| (room.chat.clone(), member)))
+    }
+
+    /// See [`crate::store::Store::members`].
+    pub async fn members(&self, chat: ChatId) -> Result<Vec<Member>> {
+        let state = self.state();
+        let members = state.chats.get(&chat).into_iter().flat_map(|room| &room.members);
+        Ok(members.map(|(user, boundary)| Member { user: user.clone(), boundary: *boundary }).collect())
+    }
+
+    /// See [`crate::store::Store::chats_of`].
+    pub async fn chats_of(&self, user: &UserId) -> Result<Vec<ChatId>> {
+        let state = self.state();
+        Ok(state.users.get(user).map(|user| user.chats.iter().copied().collect()).unwrap_or_default())
+    }
+
+    /// See [`crate::store::Store::chats_named`].
+    pub async fn chats_named(&self, name: &str) -> Result<Vec<ChatId>> {
+        let state = self.state();
+        let public = state.public.get(name).copied();
+        let others = state.named.get(name).into_iter().flatten().map(|(_, id)| *id);
+        Ok(public.into_iter().chain(others).take(NAMED).collect())
+    }
+
+    /// See [`crate::store::Store::add_member`].
+    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy) -> Result<Joined> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let most = self.limits().chats_per_user as usize;
+        let list = state.users.get(user).map(|user| &user.chats);
+        if list.is_some_and(|list| !list.contains(&chat) && list.len() >= most) {
+            return Ok(Joined::LimitReached);
+        }
+        let Some(room) = state.chats.get_mut(&chat) else { return Ok(Joined::Refused) };
+        let (boundary, joined) = if let Some(boundary) = room.members.get(user) {
+            (*boundary, Joined::Already(*boundary))
+        } else {
+            if by == JoinBy::Themselves && room.banned.contains(user) {
+                return Ok(Joined::Refused);
+            }
+            let most = match room.chat.kind {
+                ChatKind::Direct => 2,
+                ChatKind::Group => self.limits().members_per_group,
+            };
+            if room.members.len() >= most as usize {
+                return Ok(Joined::LimitReached);
+            }
+            room.banned.remove(user);
+            room.members.insert(user.clone(), room.chat.head);
+            (room.chat.head, Joined::New(room.chat.head))
+        };
+        state.user(user).chats.insert(chat);
+        state.read(&self.inner.events, user, chat, boundary, None);
+        Ok(joined)
+    }
+
+    /// See [`crate::store::Store::remove_member`].
+    pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(room) = state.chats.get_mut(&chat) else { return Ok(None) };
+        if room.members.remove(user).is_none() {
+            return Ok(None);
+        }
+        if ban {
+            room.banned.insert(user.clone());
+        }
+        let stay = room.members.len() as u64;
+        state.user(user).chats.remove(&chat);
+        Ok(Some(stay))
+    }
+
+    /// See [`crate::store::Store::delete_chat`].
+    pub async fn delete_chat(&self, chat: ChatId) -> Result<bool> {
+        let mut state = self.state();
+        match state.chats.get(&chat) {
+            None => return Ok(true),
+            Some(room) if !room.members.is_empty() => return Ok(false),
+            Some(_) => {}
+        }
+        let Some(room) = state.chats.remove(&chat) else { return Ok(true) };
+        state.deleted.insert(chat);
+        if let Some(pair) = room.pair() {
+            state.pairs.remove(&pair);
+        }
+        if let Some(name) = &room.chat.name {
+            if state.public.get(name) == Some(&chat) {
+                state.public.remove(name);
+            }
+            if let Some(named) = state.named.get_mut(name) {
+                named.remove(&(room.chat.created, chat));
+                if named.is_empty() {
+                    state.named.remove(name);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Room {
+    fn pair(&self) -> Option<(UserId, UserId)> {
+        self.with.as_ref().map(|with| pair(&self.chat.owner, with))
+    }
+}
+
+fn pair(one: &UserId, other: &UserId) -> (UserId, UserId) {
+    if one <= other { (one.clone(), other.clone()) } else { (other.clone(), one.clone()) }
+}

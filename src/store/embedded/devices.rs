@@ -1,0 +1,169 @@
+//! Devices and sessions.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{EmbeddedStore, Row};
+use crate::{
+    domain::{
+        device::{Device, DeviceKind, DeviceState, Lease},
+        id::{DeviceId, UserId},
+        now_millis,
+    },
+    store::{NewDevice, Opened, Owner, Registered, Renewed, Result, StoreError},
+};
+
+impl EmbeddedStore {
+    /// See [`crate::store::Store::register_device`].
+    pub async fn register_device(&self, new: &NewDevice) -> Result<Registered> {
+        let mut state = self.state();
+        if let Some(owner) = state.owners.get(&new.id)
+            && (owner.user != new.user || owner.terminated.is_some())
+        {
+            return Ok(Registered::Conflict);
+        }
+        let user = state.user(&new.user);
+        if let Some(row) = user.devices.get(&new.id) {
+            return Ok(if row.device.kind == new.kind {
+                Registered::Existing(row.seen())
+            } else {
+                Registered::Conflict
+            });
+        }
+        let living = || user.devices.values().filter(|row| row.device.state != DeviceState::Terminating);
+        match new.kind {
+            DeviceKind::Main => {
+                if let Some(main) = living().find(|row| row.device.kind == DeviceKind::Main) {
+                    return Ok(Registered::MainExists(main.device.id));
+                }
+            }
+            DeviceKind::Sub => {
+                let subs = living().filter(|row| row.device.kind == DeviceKind::Sub).count();
+                if subs >= self.limits().subs_per_user as usize {
+                    return Ok(Registered::LimitReached);
+                }
+            }
+        }
+        let device = Device {
+            id: new.id,
+            user: new.user.clone(),
+            kind: new.kind,
+            name: new.name.clone(),
+            platform: new.platform.clone(),
+            created: new.created,
+            last_seen: new.created,
+            state: DeviceState::Registering,
+            generation: 1,
+            lease: None,
+        };
+        user.devices.insert(new.id, Row { device: device.clone(), session: 0, until: Instant::now() });
+        state.owners.insert(new.id, Owner { user: new.user.clone(), terminated: None });
+        Ok(Registered::Created(device))
+    }
+
+    /// See [`crate::store::Store::activate_device`].
+    pub async fn activate_device(&self, user: &UserId, device: DeviceId) -> Result<bool> {
+        let mut state = self.state();
+        let Some(row) = state.row(user, device) else { return Ok(false) };
+        if row.device.state == DeviceState::Registering {
+            row.device.state = DeviceState::Active;
+        }
+        Ok(row.device.state == DeviceState::Active)
+    }
+
+    /// See [`crate::store::Store::device`].
+    pub async fn device(&self, user: &UserId, device: DeviceId) -> Result<Option<Device>> {
+        Ok(self.state().row(user, device).map(|row| row.seen()))
+    }
+
+    /// See [`crate::store::Store::devices`].
+    pub async fn devices(&self, user: &UserId) -> Result<Vec<Device>> {
+        let state = self.state();
+        let rows = state.users.get(user).into_iter().flat_map(|user| user.devices.values());
+        let mut devices: Vec<_> = rows.map(Row::seen).collect();
+        devices.sort_by_key(|device| (device.created, device.id));
+        Ok(devices)
+    }
+
+    /// See [`crate::store::Store::owner`].
+    pub async fn owner(&self, device: DeviceId) -> Result<Option<Owner>> {
+        Ok(self.state().owners.get(&device).cloned())
+    }
+
+    /// See [`crate::store::Store::open_session`].
+    pub async fn open_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        generation: u32,
+        edge: &str,
+        ttl: Duration,
+    ) -> Result<Opened> {
+        let mut state = self.state();
+        let terminated = state.terminated(user, device);
+        let Some(row) = state.row(user, device) else {
+            return Ok(if terminated { Opened::Terminated } else { Opened::Unknown });
+        };
+        if row.device.state == DeviceState::Terminating || generation < row.device.generation {
+            return Ok(Opened::Terminated);
+        }
+        if row.device.state != DeviceState::Active || generation > row.device.generation {
+            return Ok(Opened::Unknown);
+        }
+        let previous = row.seen().lease;
+        row.session += 1;
+        row.device.lease = Some(Lease { edge: edge.to_owned(), session: row.session });
+        row.until = Instant::now() + ttl;
+        row.device.last_seen = now_millis();
+        Ok(Opened::Session { session: row.session, previous, device: row.seen() })
+    }
+
+    /// See [`crate::store::Store::renew_session`].
+    pub async fn renew_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        ttl: Duration,
+    ) -> Result<Renewed> {
+        let mut state = self.state();
+        let terminated = state.terminated(user, device);
+        match state.row(user, device) {
+            None if terminated => Ok(Renewed::Terminated),
+            None => Err(StoreError::Corrupt(format!("device {device} is gone without a tombstone"))),
+            Some(row) if row.device.state == DeviceState::Terminating => Ok(Renewed::Terminated),
+            Some(row) if row.session == session && row.device.lease.is_some() => {
+                row.until = Instant::now() + ttl;
+                row.device.last_seen = now_millis();
+                Ok(Renewed::Held)
+            }
+            Some(_) => Ok(Renewed::Replaced),
+        }
+    }
+
+    /// See [`crate::store::Store::close_session`].
+    pub async fn close_session(&self, user: &UserId, device: DeviceId, session: u64) -> Result<bool> {
+        let mut state = self.state();
+        let Some(row) = state.row(user, device).filter(|row| row.session == session) else {
+            return Ok(false);
+        };
+        if row.device.lease.take().is_none() {
+            return Ok(false);
+        }
+        row.device.last_seen = now_millis();
+        Ok(true)
+    }
+}
+
+impl Row {
+    /// The device as others see it now.
+    fn seen(&self) -> Device {
+        let mut device = self.device.clone();
+        device.lease = device.lease.filter(|_| Instant::now() < self.until);
+        if device.lease.is_some() {
+            device.last_seen = now_millis();
+        }
+        device
+    }
+}

@@ -1,0 +1,80 @@
+//! The way of events to whoever watches: a bounded channel that never blocks and never loses silently.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::StoreEvent;
+
+/// How many events may wait for the reader.
+pub(super) const CAPACITY: usize = 4096;
+
+/// The sending end, and the receiving one until it is taken.
+///
+/// When the channel is full but for one place, that place is given to [`StoreEvent::Resubscribed`] and everything
+/// behind it is dropped until the reader has taken half of what waits. Whatever was dropped was dropped while the
+/// `Resubscribed` still lay ahead of the reader, so reading again then makes up for it.
+#[derive(Debug)]
+pub(super) struct Events {
+    sender: Mutex<Sender>,
+    receiver: Mutex<Option<mpsc::Receiver<StoreEvent>>>,
+}
+
+#[derive(Debug)]
+struct Sender {
+    channel: mpsc::Sender<StoreEvent>,
+    overflowed: bool,
+}
+
+impl Events {
+    pub(super) fn new() -> Self {
+        let (channel, receiver) = mpsc::channel(CAPACITY);
+        Self {
+            sender: Mutex::new(Sender { channel, overflowed: false }),
+            receiver: Mutex::new(Some(receiver)),
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<mpsc::Receiver<StoreEvent>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn emit(&self, event: StoreEvent) {
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = sender.channel.capacity();
+        if sender.overflowed && room < CAPACITY / 2 {
+            return;
+        }
+        sender.overflowed = room <= 1;
+        let event = if sender.overflowed { StoreEvent::Resubscribed } else { event };
+        // It fails when nobody reads any more (or, never, when it is full: only this lock's holder fills it).
+        let _ = sender.channel.try_send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::ChatId;
+
+    #[test]
+    fn what_does_not_fit_is_told_once_and_behind_everything() {
+        let events = Events::new();
+        let mut reader = events.take().unwrap();
+        assert!(events.take().is_none());
+        let chat = ChatId::random();
+        for seq in 0..2 * CAPACITY as u64 {
+            events.emit(StoreEvent::Doorbell(chat, seq));
+        }
+        for seq in 0..CAPACITY as u64 - 1 {
+            assert_eq!(reader.try_recv().unwrap(), StoreEvent::Doorbell(chat, seq));
+            if seq == 5 {
+                events.emit(StoreEvent::Doorbell(chat, 0)); // still covered by the one that waits
+            }
+        }
+        assert_eq!(reader.try_recv().unwrap(), StoreEvent::Resubscribed);
+        assert!(reader.try_recv().is_err());
+        events.emit(StoreEvent::Doorbell(chat, 9));
+        assert_eq!(reader.try_recv().unwrap(), StoreEvent::Doorbell(chat, 9));
+    }
+}

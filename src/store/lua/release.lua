@@ -1,0 +1,5 @@
+-- Deletes a key if it holds this value.
+-- KEYS key
+-- ARGV value
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])

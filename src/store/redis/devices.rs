@@ -1,0 +1,253 @@
+//! Devices and sessions. All devices of a user are one hash, `<device>.<field>`, so that a list of them is one read.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::{
+    RedisStore,
+    error::{corrupt, later},
+    millis, script, value,
+};
+use crate::{
+    domain::{
+        Millis,
+        device::{Device, DeviceKind, DeviceState, Lease},
+        id::{DeviceId, UserId},
+    },
+    store::{NewDevice, Opened, Owner, Registered, Renewed, Result, StoreError},
+};
+
+/// The fields of a device, in the order in which scripts give them too.
+const FIELDS: [&str; 10] =
+    ["kind", "name", "platform", "created", "seen", "state", "generation", "session", "edge", "until"];
+
+impl RedisStore {
+    /// See [`crate::store::Store::register_device`].
+    ///
+    /// The user's devices and the id's owner live in different slots, so: look and leave a mark (a minute), claim the id,
+    /// look again and write. A termination in between takes the mark away and the write starts over.
+    pub async fn register_device(&self, new: &NewDevice) -> Result<Registered> {
+        self.in_time(async {
+            loop {
+                if let Some(found) = self.register_step(new, "intend").await? {
+                    return Ok(found);
+                }
+                let claim = script::CLAIM_DEVICE.call().arg(self.keys().owner(new.id)).arg(new.user.as_str());
+                if value::number(self.commands().eval(&claim).await.map_err(later)?)? == 0 {
+                    return Ok(Registered::Conflict);
+                }
+                if let Some(found) = self.register_step(new, "write").await.map_err(later)? {
+                    return Ok(found);
+                }
+            }
+        })
+        .await
+    }
+
+    // None: go on (after `intend`), or begin again (after `write`).
+    async fn register_step(&self, new: &NewDevice, step: &str) -> Result<Option<Registered>> {
+        let call = script::REGISTER_DEVICE
+            .call()
+            .arg(self.keys().devices(&new.user))
+            .arg(self.keys().intent(&new.user, new.id))
+            .arg(step)
+            .arg(new.id.hex())
+            .arg(new.kind.as_str())
+            .arg(self.limits().subs_per_user)
+            .arg(&new.name)
+            .arg(&new.platform)
+            .arg(new.created);
+        let mut answer = value::list(self.commands().eval(&call).await?)?.into_iter();
+        let found = match value::text(value::next(&mut answer)?)?.as_str() {
+            "ok" if step == "intend" => return Ok(None),
+            "lost" => return Ok(None),
+            "ok" => Registered::Created(fresh(new)),
+            "existing" => {
+                let now = value::number(value::next(&mut answer)?)?;
+                Registered::Existing(device(&new.user, new.id, now, answer.collect())?)
+            }
+            "main" => Registered::MainExists(value::device(&value::text(value::next(&mut answer)?)?)?),
+            "full" => Registered::LimitReached,
+            _ => Registered::Conflict,
+        };
+        Ok(Some(found))
+    }
+
+    /// See [`crate::store::Store::activate_device`].
+    pub async fn activate_device(&self, user: &UserId, device: DeviceId) -> Result<bool> {
+        let call = script::ACTIVATE_DEVICE.call().arg(self.keys().devices(user)).arg(device.hex());
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
+    /// See [`crate::store::Store::device`].
+    pub async fn device(&self, user: &UserId, id: DeviceId) -> Result<Option<Device>> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        pipeline.cmd("HMGET").arg(self.keys().devices(user)).arg(fields(id));
+        let mut answers = self.commands().run_all(&pipeline).await?.into_iter();
+        let now = server_time(value::next(&mut answers)?)?;
+        let values = value::list(value::next(&mut answers)?)?;
+        if values.first().is_none_or(|kind| *kind == Value::Nil) {
+            return Ok(None);
+        }
+        device(user, id, now, values).map(Some)
+    }
+
+    /// See [`crate::store::Store::devices`].
+    pub async fn devices(&self, user: &UserId) -> Result<Vec<Device>> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        pipeline.cmd("HGETALL").arg(self.keys().devices(user));
+        let mut answers = self.commands().run_all(&pipeline).await?.into_iter();
+        let now = server_time(value::next(&mut answers)?)?;
+        let mut found: Vec<(DeviceId, Vec<Value>)> = Vec::new();
+        for (key, value) in value::pairs(value::next(&mut answers)?)? {
+            let (id, field) = key.split_once('.').ok_or_else(|| corrupt("a device's field without a dot"))?;
+            let id = value::device(id)?;
+            let Some(place) = FIELDS.iter().position(|name| *name == field) else { continue };
+            let at = found.iter().position(|(other, _)| *other == id).unwrap_or_else(|| {
+                found.push((id, vec![Value::Nil; FIELDS.len()]));
+                found.len() - 1
+            });
+            found[at].1[place] = value;
+        }
+        let devices = found.into_iter().map(|(id, values)| device(user, id, now, values));
+        let mut devices = devices.collect::<Result<Vec<_>>>()?;
+        devices.sort_by_key(|device| (device.created, device.id));
+        Ok(devices)
+    }
+
+    /// See [`crate::store::Store::owner`].
+    pub async fn owner(&self, device: DeviceId) -> Result<Option<Owner>> {
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.keys().owner(device)).arg("user").arg("terminated");
+        let mut answer = value::list(self.commands().run(&read).await?)?.into_iter();
+        let Some(user) = value::some(value::next(&mut answer)?) else { return Ok(None) };
+        let terminated = value::some(value::next(&mut answer)?);
+        let terminated = terminated.map(|id| value::termination(&value::text(id)?)).transpose()?;
+        Ok(Some(Owner { user: value::user(&value::text(user)?)?, terminated }))
+    }
+
+    /// See [`crate::store::Store::open_session`].
+    pub async fn open_session(
+        &self,
+        user: &UserId,
+        id: DeviceId,
+        generation: u32,
+        edge: &str,
+        ttl: Duration,
+    ) -> Result<Opened> {
+        let call = script::OPEN_SESSION
+            .call()
+            .arg(self.keys().devices(user))
+            .arg(id.hex())
+            .arg(generation)
+            .arg(edge)
+            .arg(millis(ttl));
+        let answer = match value::some(self.commands().eval(&call).await?) {
+            Some(Value::Array(answer)) => answer,
+            Some(word) => {
+                let terminated = value::text(word)? == "terminated";
+                return Ok(if terminated { Opened::Terminated } else { Opened::Unknown });
+            }
+            // Forgotten after its termination, or never there.
+            None if self.terminated(user, id).await? => return Ok(Opened::Terminated),
+            None => return Ok(Opened::Unknown),
+        };
+        let mut answer = answer.into_iter();
+        let session = value::number(value::next(&mut answer)?)?;
+        let before = value::text(value::next(&mut answer)?)?;
+        let its_session = value::number(value::next(&mut answer)?)?;
+        let previous = (!before.is_empty()).then_some(Lease { edge: before, session: its_session });
+        let now = value::number(value::next(&mut answer)?)?;
+        Ok(Opened::Session { session, previous, device: device(user, id, now, answer.collect())? })
+    }
+
+    /// See [`crate::store::Store::renew_session`].
+    pub async fn renew_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        ttl: Duration,
+    ) -> Result<Renewed> {
+        let call = script::RENEW_SESSION
+            .call()
+            .arg(self.keys().devices(user))
+            .arg(device.hex())
+            .arg(session)
+            .arg(millis(ttl));
+        match value::some(self.commands().eval(&call).await?).map(value::text).transpose()?.as_deref() {
+            Some("held") => Ok(Renewed::Held),
+            Some("terminated") => Ok(Renewed::Terminated),
+            Some(_) => Ok(Renewed::Replaced),
+            None if self.terminated(user, device).await? => Ok(Renewed::Terminated),
+            // An older or an empty Redis. "Terminated" would make the client throw its messages away.
+            None => Err(StoreError::Corrupt(format!("device {device} is gone without a tombstone"))),
+        }
+    }
+
+    /// See [`crate::store::Store::close_session`].
+    pub async fn close_session(&self, user: &UserId, device: DeviceId, session: u64) -> Result<bool> {
+        let call = script::CLOSE_SESSION.call().arg(self.keys().devices(user)).arg(device.hex()).arg(session);
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
+    async fn terminated(&self, user: &UserId, device: DeviceId) -> Result<bool> {
+        Ok(self.owner(device).await?.is_some_and(|owner| owner.user == *user && owner.terminated.is_some()))
+    }
+}
+
+/// The names of a device's fields in its user's hash.
+pub(super) fn fields(device: DeviceId) -> Vec<String> {
+    let device = device.hex();
+    FIELDS.iter().map(|field| format!("{device}.{field}")).collect()
+}
+
+fn fresh(new: &NewDevice) -> Device {
+    Device {
+        id: new.id,
+        user: new.user.clone(),
+        kind: new.kind,
+        name: new.name.clone(),
+        platform: new.platform.clone(),
+        created: new.created,
+        last_seen: new.created,
+        state: DeviceState::Registering,
+        generation: 1,
+        lease: None,
+    }
+}
+
+fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Result<Device> {
+    let mut values = values.into_iter();
+    let mut text = || value::text(value::next(&mut values)?);
+    let kind = match text()?.as_str() {
+        "main" => DeviceKind::Main,
+        "sub" => DeviceKind::Sub,
+        other => return Err(corrupt(format!("a device of kind {other:?}"))),
+    };
+    let (name, platform, created, seen) =
+        (text()?, text()?, value::parse(&text()?)?, value::parse(&text()?)?);
+    let state = match text()?.as_str() {
+        "registering" => DeviceState::Registering,
+        "active" => DeviceState::Active,
+        "terminating" => DeviceState::Terminating,
+        other => return Err(corrupt(format!("a device in state {other:?}"))),
+    };
+    let (generation, session) = (value::parse(&text()?)?, value::parse(&text()?)?);
+    let edge = values.next().and_then(value::some).map(value::text).transpose()?;
+    let until = values.next().and_then(value::some).map(value::number).transpose()?;
+    let lease = edge.filter(|_| until.is_some_and(|until| until > now)).map(|edge| Lease { edge, session });
+    let last_seen = if lease.is_some() { now.max(seen) } else { seen };
+    Ok(Device { id, user: user.clone(), kind, name, platform, created, last_seen, state, generation, lease })
+}
+
+// Seconds and microseconds.
+fn server_time(value: Value) -> Result<Millis> {
+    let mut parts = value::list(value)?.into_iter();
+    let (seconds, micros) =
+        (value::number(value::next(&mut parts)?)?, value::number(value::next(&mut parts)?)?);
+    Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+}

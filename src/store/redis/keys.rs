@@ -1,0 +1,232 @@
+//! The only maker of Redis key and channel names. What a script touches together has the same hash tag, `{…}`, and so
+//! the same slot of a cluster.
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::id::{ChatId, DeviceId, MessageKey, TerminationId, UserId};
+
+/// Names that begin with one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// Hash: kind, name, public, password, owner, node, created, head; only `deleted` once the chat is gone.
+    pub(super) fn meta(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "meta")
+    }
+
+    /// Hash: user -> the head when they joined.
+    pub(super) fn members(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "members")
+    }
+
+    /// Set of the users who were removed and not invited since.
+    pub(super) fn banned(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "banned")
+    }
+
+    /// Stream: `<seq>-0` -> the frame, in field `m`.
+    pub(super) fn log(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "log")
+    }
+
+    /// Sorted set of the seqs that NSQ hasn't confirmed, by seq.
+    pub(super) fn outbox(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "outbox")
+    }
+
+    /// Sorted set: every 64th seq, by the second it was appended. The log is trimmed by age with it.
+    pub(super) fn ages(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "ages")
+    }
+
+    /// Hash: device -> where what it is owed begins.
+    pub(super) fn from(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "from")
+    }
+
+    /// Hash: device -> the highest seq it acknowledged.
+    pub(super) fn cursor(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "cursor")
+    }
+
+    /// Hash: device -> the newest session that attached.
+    pub(super) fn fence(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "fence")
+    }
+
+    /// String: what an idempotency key of one sender stands for. Runs out by itself.
+    pub(super) fn message_key(&self, chat: ChatId, user: &UserId, key: MessageKey) -> String {
+        format!("{}:{{c.{}}}:k:{user}:{}", self.prefix, chat.hex(), key.hex())
+    }
+
+    /// Channel on which a chat's new seqs are told.
+    pub(super) fn doorbell(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "bell")
+    }
+
+    /// Hash: `<device>.<field>` of each device of the user.
+    pub(super) fn devices(&self, user: &UserId) -> String {
+        self.of_user(user, "devices")
+    }
+
+    /// String, gone after a minute: this device is just being registered.
+    pub(super) fn intent(&self, user: &UserId, device: DeviceId) -> String {
+        format!("{}:{{u.{user}}}:intent:{}", self.prefix, device.hex())
+    }
+
+    /// Hash: chat -> a token that is new with each joining.
+    pub(super) fn chats(&self, user: &UserId) -> String {
+        self.of_user(user, "chats")
+    }
+
+    /// Hash: chat -> `<seq> <device or ->`.
+    pub(super) fn read(&self, user: &UserId) -> String {
+        self.of_user(user, "read")
+    }
+
+    /// Channel of the signals to a user.
+    pub(super) fn signal(&self, user: &UserId) -> String {
+        self.of_user(user, "signal")
+    }
+
+    /// Hash: user, and `terminated` once it is: the tombstone.
+    pub(super) fn owner(&self, device: DeviceId) -> String {
+        format!("{}:{{d.{}}}", self.prefix, device.hex())
+    }
+
+    /// String: a termination as JSON.
+    pub(super) fn termination(&self, id: TerminationId) -> String {
+        format!("{}:{{t.{}}}", self.prefix, id.hex())
+    }
+
+    /// Set of the terminations that aren't done.
+    pub(super) fn unfinished(&self) -> String {
+        format!("{}:{{unfinished}}", self.prefix)
+    }
+
+    /// String: `<chat> <milliseconds>`, the public group that has this name.
+    pub(super) fn public_name(&self, name: &str) -> String {
+        format!("{}:{{n.{}}}:public", self.prefix, digest(name))
+    }
+
+    /// Sorted set of the groups with a password and this name, by creation.
+    pub(super) fn named(&self, name: &str) -> String {
+        format!("{}:{{n.{}}}:groups", self.prefix, digest(name))
+    }
+
+    /// String: the direct chat of two users. No user id has a `|`.
+    pub(super) fn pair(&self, one: &UserId, other: &UserId) -> String {
+        let (low, high) = if one <= other { (one, other) } else { (other, one) };
+        format!("{}:{{p.{low}|{high}}}", self.prefix)
+    }
+
+    /// String: who has the right to do some work.
+    pub(super) fn work(&self, name: &str) -> String {
+        format!("{}:{{w.{}}}", self.prefix, name)
+    }
+
+    /// String: a counter that ends with its window.
+    pub(super) fn count(&self, name: &str) -> String {
+        format!("{}:{{r.{}}}", self.prefix, name)
+    }
+
+    /// Sorted set: edge -> when it last said that it lives.
+    pub(super) fn edges(&self) -> String {
+        format!("{}:{{edges}}:alive", self.prefix)
+    }
+
+    /// Hash: edge -> how many chats are noted for it.
+    pub(super) fn note_counts(&self) -> String {
+        format!("{}:{{edges}}:counts", self.prefix)
+    }
+
+    /// Set of the chats noted for an edge.
+    pub(super) fn notes(&self, edge: &str) -> String {
+        format!("{}:{{edges}}:notes:{edge}", self.prefix)
+    }
+
+    /// Hash that a store writes to hear whether keyspace events flow.
+    pub(super) fn probe(&self, id: &str) -> String {
+        format!("{}:{{probe.{id}}}", self.prefix)
+    }
+
+    /// What a message on this channel is about; none when it isn't ours.
+    pub(super) fn heard(&self, database: i64, channel: &str, probe_key: &str) -> Option<Heard> {
+        let (name, event) = match channel.strip_prefix(&format!("__keyspace@{database}__:")) {
+            Some(key) if key == probe_key => return Some(Heard::Probe),
+            Some(key) => (key, true),
+            None => (channel, false),
+        };
+        let name = name.strip_prefix(&self.prefix)?.strip_prefix(":{")?;
+        let (tag, what) = name.split_once("}:")?;
+        match (tag.split_once('.')?, what, event) {
+            (("u", user), "read", true) => user.parse().ok().map(Heard::Read),
+            (("u", user), "signal", false) => user.parse().ok().map(Heard::Signal),
+            (("c", chat), "bell", false) => ChatId::from_hex(chat).map(Heard::Doorbell),
+            _ => None,
+        }
+    }
+
+    fn of_chat(&self, chat: ChatId, what: &str) -> String {
+        format!("{}:{{c.{}}}:{what}", self.prefix, chat.hex())
+    }
+
+    fn of_user(&self, user: &UserId, what: &str) -> String {
+        format!("{}:{{u.{user}}}:{what}", self.prefix)
+    }
+}
+
+/// What a channel tells of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Read(UserId),
+    Signal(UserId),
+    Doorbell(ChatId),
+    Probe,
+}
+
+/// The channel of a key's keyspace events in one database.
+pub(super) fn keyspace(db: i64, key: &str) -> String {
+    format!("__keyspace@{db}__:{key}")
+}
+
+// A group's name may hold anything, braces too, and be long: so a digest stands in the key.
+fn digest(name: &str) -> String {
+    Sha256::digest(name.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_read_back() {
+        let keys = Keys::new("ks");
+        let (user, chat): (UserId, _) = ("a.b@c-d_E".parse().unwrap(), ChatId::random());
+        let heard = |channel: &str| keys.heard(3, channel, "ks:{probe.1}");
+        assert_eq!(heard(&keyspace(3, &keys.read(&user))), Some(Heard::Read(user.clone())));
+        assert_eq!(heard(&keys.signal(&user)), Some(Heard::Signal(user.clone())));
+        assert_eq!(heard(&keys.doorbell(chat)), Some(Heard::Doorbell(chat)));
+        assert_eq!(heard("__keyspace@3__:ks:{probe.1}"), Some(Heard::Probe));
+        for strange in
+            ["", "ks", "ks:{u.a}:read", &keyspace(4, &keys.read(&user)), &keyspace(3, &keys.signal(&user))]
+        {
+            assert_eq!(heard(strange), None, "{strange}");
+        }
+    }
+
+    #[test]
+    fn a_pair_has_one_name() {
+        let keys = Keys::new("ks");
+        let (one, other): (UserId, UserId) = ("a".parse().unwrap(), "b".parse().unwrap());
+        assert_eq!(keys.pair(&one, &other), keys.pair(&other, &one));
+        assert_eq!(keys.pair(&one, &other), "ks:{p.a|b}");
+    }
+}

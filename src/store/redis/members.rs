@@ -1,0 +1,164 @@
+//! Membership. The chat's slot holds the truth; the user's list of chats is an index that never lacks a chat whose join
+//! has been answered, and may hold one too many.
+//!
+//! Joining puts the chat on the list, then the user into the chat, then the chat on the list again. Leaving notes the
+//! entry's token, takes the user out of the chat, and the entry off the list if it still has that token. So whoever
+//! leaves can't undo the list entry of a joining that came between: its second writing has another token, or comes after.
+
+use std::collections::HashMap;
+
+use redis::Value;
+
+use super::{RedisStore, error::later, script, value};
+use crate::{
+    domain::{
+        chat::Member,
+        id::{ChatId, UserId},
+    },
+    store::{JoinBy, Joined, Result},
+};
+
+/// How many commands go out together.
+const BATCH: usize = 256;
+
+impl RedisStore {
+    /// See [`crate::store::Store::members`].
+    pub async fn members(&self, chat: ChatId) -> Result<Vec<Member>> {
+        let mut read = redis::cmd("HGETALL");
+        read.arg(self.keys().members(chat));
+        let members = value::pairs(self.bulk().run(&read).await?)?.into_iter();
+        let members = members.map(|(user, boundary)| {
+            Ok(Member { user: value::user(&user)?, boundary: value::number(boundary)? })
+        });
+        let mut members = members.collect::<Result<Vec<_>>>()?;
+        members.sort_by(|one, other| one.user.cmp(&other.user));
+        Ok(members)
+    }
+
+    /// See [`crate::store::Store::chats_of`].
+    pub async fn chats_of(&self, user: &UserId) -> Result<Vec<ChatId>> {
+        let mut read = redis::cmd("HKEYS");
+        read.arg(self.keys().chats(user));
+        let chats = value::list(self.bulk().run(&read).await?)?.into_iter();
+        let mut chats = chats.map(|chat| value::chat(&value::text(chat)?)).collect::<Result<Vec<_>>>()?;
+        chats.sort_unstable();
+        Ok(chats)
+    }
+
+    /// See [`crate::store::Store::add_member`].
+    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy) -> Result<Joined> {
+        self.in_time(async {
+            let token = token();
+            if !self.list_with(user, chat, &token, self.limits().chats_per_user).await? {
+                self.tidy(user).await?;
+                if !self.list_with(user, chat, &token, self.limits().chats_per_user).await? {
+                    return Ok(Joined::LimitReached);
+                }
+            }
+            let by = match by {
+                JoinBy::Themselves => "themselves",
+                JoinBy::Invitation => "invitation",
+            };
+            let keys = self.keys();
+            let call = script::JOIN
+                .call()
+                .arg(keys.meta(chat))
+                .arg(keys.members(chat))
+                .arg(keys.banned(chat))
+                .arg(user.as_str())
+                .arg(by)
+                .arg(self.limits().members_per_group);
+            let mut answer = value::list(self.commands().eval(&call).await.map_err(later)?)?.into_iter();
+            let joined = match value::text(value::next(&mut answer)?)?.as_str() {
+                "new" => Joined::New(value::number(value::next(&mut answer)?)?),
+                "already" => Joined::Already(value::number(value::next(&mut answer)?)?),
+                "full" => Joined::LimitReached,
+                _ => Joined::Refused,
+            };
+            match joined {
+                Joined::New(boundary) | Joined::Already(boundary) => {
+                    self.list_chat(user, chat, u32::MAX).await.map_err(later)?;
+                    self.move_read(user, chat, boundary, None).await.map_err(later)?;
+                }
+                Joined::Refused | Joined::LimitReached => {
+                    self.unlist(user, chat, &token).await.map_err(later)?;
+                }
+            }
+            Ok(joined)
+        })
+        .await
+    }
+
+    /// See [`crate::store::Store::remove_member`].
+    pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
+        self.in_time(async {
+            let mut read = redis::cmd("HGET");
+            read.arg(self.keys().chats(user)).arg(chat.hex());
+            let token = value::some(self.commands().run(&read).await?).map(value::text).transpose()?;
+            let (members, banned) = (self.keys().members(chat), self.keys().banned(chat));
+            let ban = if ban { "ban" } else { "" };
+            let call = script::LEAVE.call().arg(members).arg(banned).arg(user.as_str()).arg(ban);
+            let stay = value::some(self.commands().eval(&call).await?).map(value::number).transpose()?;
+            if let Some(token) = token {
+                self.unlist(user, chat, &token).await.map_err(later)?;
+            }
+            Ok(stay)
+        })
+        .await
+    }
+
+    /// Puts a chat on a user's list; false when the list is full.
+    pub(super) async fn list_chat(&self, user: &UserId, chat: ChatId, most: u32) -> Result<bool> {
+        self.list_with(user, chat, &token(), most).await
+    }
+
+    /// Whether one more chat doesn't fit on a user's list, even after a tidy-up.
+    pub(super) async fn list_is_full(&self, user: &UserId) -> Result<bool> {
+        let mut length = redis::cmd("HLEN");
+        length.arg(self.keys().chats(user));
+        let most = u64::from(self.limits().chats_per_user);
+        if value::number(self.commands().run(&length).await?)? < most {
+            return Ok(false);
+        }
+        self.tidy(user).await?;
+        Ok(value::number(self.commands().run(&length).await?)? >= most)
+    }
+
+    async fn list_with(&self, user: &UserId, chat: ChatId, token: &str, most: u32) -> Result<bool> {
+        let call =
+            script::INDEX_CHAT.call().arg(self.keys().chats(user)).arg(chat.hex()).arg(token).arg(most);
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
+    async fn unlist(&self, user: &UserId, chat: ChatId, token: &str) -> Result<()> {
+        let call = script::UNINDEX_CHAT.call().arg(self.keys().chats(user)).arg(chat.hex()).arg(token);
+        self.commands().eval(&call).await.map(drop)
+    }
+
+    // Takes the chats off the list that the user isn't a member of: what a crash, or a race, left there. Only done
+    // when the list is full.
+    async fn tidy(&self, user: &UserId) -> Result<()> {
+        let mut read = redis::cmd("HGETALL");
+        read.arg(self.keys().chats(user));
+        let tokens: HashMap<String, Value> =
+            value::pairs(self.bulk().run(&read).await?)?.into_iter().collect();
+        let chats: Vec<_> = tokens.into_iter().collect();
+        for chats in chats.chunks(BATCH) {
+            let mut pipeline = redis::Pipeline::with_capacity(chats.len());
+            for (chat, _) in chats {
+                pipeline.cmd("HEXISTS").arg(self.keys().members(value::chat(chat)?)).arg(user.as_str());
+            }
+            for ((chat, token), member) in chats.iter().zip(self.bulk().run_all(&pipeline).await?) {
+                if value::number(member)? == 0 {
+                    self.unlist(user, value::chat(chat)?, &value::text(token.clone())?).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+// New with each writing, so that "unchanged since I looked" can be asked.
+fn token() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

@@ -1,0 +1,111 @@
+//! Messages: the log, its pages, and what NSQ hasn't confirmed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{RedisStore, error::corrupt, millis, script, value};
+use crate::{
+    domain::{Seq, id::ChatId},
+    store::{Append, Appended, LogPage, Result},
+};
+
+/// How long an idempotency key is kept at least.
+const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+impl RedisStore {
+    /// See [`crate::store::Store::append`].
+    pub async fn append(&self, append: &Append) -> Result<Appended> {
+        let (keys, limits, chat) = (self.keys(), self.limits(), append.chat);
+        let call = script::APPEND
+            .call()
+            .arg(keys.meta(chat))
+            .arg(keys.members(chat))
+            .arg(keys.message_key(chat, &append.user, append.key))
+            .arg(keys.log(chat))
+            .arg(keys.outbox(chat))
+            .arg(keys.ages(chat))
+            .arg(append.user.as_str())
+            .arg(append.fingerprint)
+            .arg(append.at)
+            .arg(&append.frame.before)
+            .arg(&append.frame.after)
+            .arg(millis(limits.log_age.max(KEYS_KEPT)))
+            .arg(limits.log_messages)
+            .arg(limits.log_age.as_secs())
+            .arg(keys.doorbell(chat));
+        match self.commands().eval(&call).await? {
+            Value::Nil => Ok(Appended::NotMember),
+            Value::Array(answer) => {
+                let mut answer = answer.into_iter();
+                let seq = value::number(value::next(&mut answer)?)?;
+                Ok(Appended::New { seq, node: value::text(value::next(&mut answer)?)? })
+            }
+            seen => {
+                let seen = value::text(seen)?;
+                let mut parts = seen.split(' ').map(value::parse::<u64>);
+                let mut part =
+                    || parts.next().ok_or_else(|| corrupt("an idempotency key of another shape"))?;
+                let (seq, at, fingerprint) = (part()?, part()?, part()?);
+                if fingerprint == append.fingerprint {
+                    Ok(Appended::Again { seq, at })
+                } else {
+                    Ok(Appended::KeyConflict)
+                }
+            }
+        }
+    }
+
+    /// See [`crate::store::Store::log`].
+    pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
+        let (meta, log) = (self.keys().meta(chat), self.keys().log(chat));
+        let call = script::LOG.call().arg(meta).arg(log).arg(from).arg(count).arg(bytes);
+        let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
+        let head = value::number(value::next(&mut answer)?)?;
+        let floor = match value::text(value::next(&mut answer)?)?.as_str() {
+            "" => head + 1,
+            floor => value::parse(floor)?,
+        };
+        Ok(LogPage { messages: frames(answer)?, floor, head })
+    }
+
+    /// See [`crate::store::Store::heads`].
+    pub async fn heads(&self, chats: &[ChatId]) -> Result<Vec<Seq>> {
+        let mut pipeline = redis::Pipeline::with_capacity(chats.len());
+        for chat in chats {
+            pipeline.cmd("HGET").arg(self.keys().meta(*chat)).arg("head");
+        }
+        let heads = self.bulk().run_all(&pipeline).await?.into_iter();
+        heads.map(|head| value::some(head).map_or(Ok(0), value::number)).collect()
+    }
+
+    /// See [`crate::store::Store::outbox`].
+    pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {
+        let keys = self.keys();
+        let call =
+            script::OUTBOX.call().arg(keys.meta(chat)).arg(keys.log(chat)).arg(keys.outbox(chat)).arg(count);
+        let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
+        let node = value::text(value::next(&mut answer)?)?;
+        Ok((node, frames(answer)?))
+    }
+
+    /// See [`crate::store::Store::published`].
+    pub async fn published(&self, chat: ChatId, seqs: &[Seq]) -> Result<()> {
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        let mut remove = redis::cmd("ZREM");
+        remove.arg(self.keys().outbox(chat)).arg(seqs);
+        self.commands().run(&remove).await.map(drop)
+    }
+}
+
+// Seq, frame, seq, frame, …
+fn frames(mut values: impl Iterator<Item = Value>) -> Result<Vec<(Seq, Bytes)>> {
+    let mut frames = Vec::new();
+    while let Some(seq) = values.next() {
+        frames.push((value::number(seq)?, value::bytes(value::next(&mut values)?)?));
+    }
+    Ok(frames)
+}

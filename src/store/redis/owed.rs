@@ -1,0 +1,171 @@
+//! What a device is owed in a chat, and what a user has read.
+
+use std::collections::HashMap;
+
+use super::{
+    RedisStore,
+    chats::chat_from,
+    error::{corrupt, later},
+    script, value,
+};
+use crate::{
+    domain::{
+        Seq,
+        chat::Owed,
+        id::{ChatId, DeviceId, UserId},
+    },
+    store::{Attached, CursorMove, CursorMoved, ReadOffset, Result},
+};
+
+/// How many chats' scripts go out together.
+const BATCH: usize = 128;
+/// How many cursors one script moves: it must not hold Redis long.
+const CURSORS: usize = 256;
+
+impl RedisStore {
+    /// See [`crate::store::Store::owe`].
+    pub async fn owe(&self, chat: ChatId, user: &UserId, device: DeviceId) -> Result<Option<Owed>> {
+        let keys = self.keys();
+        let call = script::OWE
+            .call()
+            .arg(keys.meta(chat))
+            .arg(keys.members(chat))
+            .arg(keys.from(chat))
+            .arg(keys.cursor(chat))
+            .arg(user.as_str())
+            .arg(device.hex());
+        let Some(answer) = value::some(self.commands().eval(&call).await?) else { return Ok(None) };
+        let mut answer = value::list(answer)?.into_iter();
+        let from = value::number(value::next(&mut answer)?)?;
+        Ok(Some(Owed { from, cursor: value::number(value::next(&mut answer)?)? }))
+    }
+
+    /// See [`crate::store::Store::owed`].
+    pub async fn owed(&self, chat: ChatId, device: DeviceId) -> Result<Option<Owed>> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        pipeline.cmd("HGET").arg(self.keys().from(chat)).arg(device.hex());
+        pipeline.cmd("HGET").arg(self.keys().cursor(chat)).arg(device.hex());
+        let mut answers = self.commands().run_all(&pipeline).await?.into_iter();
+        let Some(from) = value::some(value::next(&mut answers)?) else { return Ok(None) };
+        let from = value::number(from)?;
+        let cursor = value::some(value::next(&mut answers)?).map_or(Ok(from), value::number)?;
+        Ok(Some(Owed { from, cursor }))
+    }
+
+    /// See [`crate::store::Store::attach`]. Atomic per chat.
+    pub async fn attach(
+        &self,
+        chats: &[ChatId],
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+    ) -> Result<Vec<Option<Attached>>> {
+        self.in_time(async {
+            let keys = self.keys();
+            let mut attached = Vec::with_capacity(chats.len());
+            for chats in chats.chunks(BATCH) {
+                let calls = chats.iter().map(|chat| {
+                    script::ATTACH
+                        .call()
+                        .arg(keys.meta(*chat))
+                        .arg(keys.members(*chat))
+                        .arg(keys.from(*chat))
+                        .arg(keys.cursor(*chat))
+                        .arg(keys.fence(*chat))
+                        .arg(user.as_str())
+                        .arg(device.hex())
+                        .arg(session)
+                });
+                let answers = self.bulk().eval_all(&calls.collect::<Vec<_>>()).await;
+                let answers = answers.map_err(|err| if attached.is_empty() { err } else { later(err) })?;
+                for (chat, answer) in chats.iter().zip(answers) {
+                    attached
+                        .push(value::some(answer).map(|answer| attached_from(*chat, answer)).transpose()?);
+                }
+            }
+            Ok(attached)
+        })
+        .await
+    }
+
+    /// See [`crate::store::Store::move_cursors`]. Atomic for as many as one script moves (256).
+    pub async fn move_cursors(&self, chat: ChatId, moves: &[CursorMove]) -> Result<Vec<CursorMoved>> {
+        self.in_time(async {
+            let mut moved = Vec::with_capacity(moves.len());
+            for moves in moves.chunks(CURSORS) {
+                let keys = self.keys();
+                let call = script::MOVE_CURSORS
+                    .call()
+                    .arg(keys.meta(chat))
+                    .arg(keys.from(chat))
+                    .arg(keys.cursor(chat))
+                    .arg(keys.fence(chat));
+                let call = moves
+                    .iter()
+                    .fold(call, |call, one| call.arg(one.device.hex()).arg(one.session).arg(one.seq));
+                let answers = self.commands().eval(&call).await;
+                let answers = answers.map_err(|err| if moved.is_empty() { err } else { later(err) })?;
+                for answer in value::list(answers)? {
+                    moved.push(match value::text(answer)?.as_str() {
+                        "-1" => CursorMoved::Fenced,
+                        at => CursorMoved::At(value::parse(at)?),
+                    });
+                }
+            }
+            Ok(moved)
+        })
+        .await
+    }
+
+    /// See [`crate::store::Store::disown`].
+    pub async fn disown(&self, chat: ChatId, device: DeviceId) -> Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        self.disown_in(&mut pipeline, chat, device);
+        self.commands().run_all(&pipeline).await.map(drop)
+    }
+
+    /// The commands that take a device out of a chat. `from` goes first: without it nothing is owed and no cursor moves.
+    pub(super) fn disown_in(&self, pipeline: &mut redis::Pipeline, chat: ChatId, device: DeviceId) {
+        for key in [self.keys().from(chat), self.keys().cursor(chat), self.keys().fence(chat)] {
+            pipeline.cmd("HDEL").arg(key).arg(device.hex());
+        }
+    }
+
+    /// See [`crate::store::Store::move_read`].
+    pub async fn move_read(
+        &self,
+        user: &UserId,
+        chat: ChatId,
+        seq: Seq,
+        device: Option<DeviceId>,
+    ) -> Result<Seq> {
+        let device = device.map_or_else(|| "-".to_owned(), DeviceId::hex);
+        let call = script::MOVE_READ.call().arg(self.keys().read(user)).arg(chat.hex()).arg(seq).arg(device);
+        value::number(self.commands().eval(&call).await?)
+    }
+
+    /// See [`crate::store::Store::reads`].
+    pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
+        let mut read = redis::cmd("HGETALL");
+        read.arg(self.keys().read(user));
+        let mut offsets = HashMap::new();
+        for (chat, offset) in value::pairs(self.commands().run(&read).await?)? {
+            let offset = value::text(offset)?;
+            let (seq, device) =
+                offset.split_once(' ').ok_or_else(|| corrupt("an offset of another shape"))?;
+            let device = if device == "-" { None } else { Some(value::device(device)?) };
+            offsets.insert(value::chat(&chat)?, ReadOffset { seq: value::parse(seq)?, device });
+        }
+        Ok(offsets)
+    }
+}
+
+fn attached_from(id: ChatId, answer: redis::Value) -> Result<Attached> {
+    let mut answer = value::list(answer)?.into_iter();
+    let chat = chat_from(id, value::pairs(value::next(&mut answer)?)?)?;
+    let chat = chat.ok_or_else(|| corrupt("a chat that has members and no record"))?;
+    let from = value::number(value::next(&mut answer)?)?;
+    Ok(Attached { chat, owed: Owed { from, cursor: value::number(value::next(&mut answer)?)? } })
+}

@@ -1,0 +1,101 @@
+//! The Lua scripts: one a file, one hash slot each, run by their digest.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Pipeline, ToRedisArgs};
+
+/// A script and how many keys it is given.
+#[derive(Debug)]
+pub(super) struct Script {
+    source: &'static str,
+    keys: usize,
+    digest: LazyLock<String>,
+}
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal, $keys:literal;)*) => {
+        $(
+            #[doc = concat!("`lua/", $file, ".lua`")]
+            pub(super) static $name: Script = {
+                const SOURCE: &str = include_str!(concat!("../lua/", $file, ".lua"));
+                Script {
+                    source: SOURCE,
+                    keys: $keys,
+                    digest: LazyLock::new(|| redis::Script::new(SOURCE).get_hash().to_owned()),
+                }
+            };
+        )*
+        static ALL: &[&Script] = &[$(&$name),*];
+    };
+}
+
+scripts! {
+    ACTIVATE_DEVICE = "activate_device", 1;
+    APPEND = "append", 6;
+    ATTACH = "attach", 5;
+    BAR_DEVICE = "bar_device", 2;
+    BURY_CHAT = "bury_chat", 1;
+    CHAT_OF_MEMBER = "chat_of_member", 2;
+    CLAIM_DEVICE = "claim_device", 1;
+    CLOSE_SESSION = "close_session", 1;
+    COUNT = "count", 1;
+    CREATE_CHAT = "create_chat", 2;
+    DELETE_CHAT = "delete_chat", 9;
+    EDGE_ALIVE = "edge_alive", 2;
+    END_DEVICE = "end_device", 1;
+    ENTOMB_DEVICE = "entomb_device", 1;
+    FORGET_EDGE = "forget_edge", 2;
+    FORGET_NOTE = "forget_note", 2;
+    INDEX_CHAT = "index_chat", 1;
+    JOIN = "join", 3;
+    LEAVE = "leave", 2;
+    LOG = "log", 2;
+    MOVE_CURSORS = "move_cursors", 4;
+    MOVE_READ = "move_read", 1;
+    NOTE_SENDER = "note_sender", 3;
+    OPEN_SESSION = "open_session", 1;
+    OUTBOX = "outbox", 3;
+    OWE = "owe", 4;
+    REGISTER_DEVICE = "register_device", 2;
+    RELEASE = "release", 1;
+    RENEW_SESSION = "renew_session", 1;
+    SWAP = "swap", 1;
+    TAKE_WORK = "take_work", 1;
+    UNINDEX_CHAT = "unindex_chat", 1;
+}
+
+/// Teaches Redis all of them.
+pub(super) fn load_all() -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(ALL.len());
+    for script in ALL {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source);
+    }
+    pipeline
+}
+
+impl Script {
+    /// A call: first the keys, in the order of the script's head comment, then its arguments.
+    pub(super) fn call(&'static self) -> Call {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.digest.as_str()).arg(self.keys);
+        Call { command }
+    }
+}
+
+/// One call of a script.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    command: Cmd,
+}
+
+impl Call {
+    /// The next key or argument.
+    pub(super) fn arg(mut self, value: impl ToRedisArgs) -> Self {
+        self.command.arg(value);
+        self
+    }
+
+    pub(super) fn command(&self) -> &Cmd {
+        &self.command
+    }
+}

@@ -1,0 +1,158 @@
+//! Ending a device, and work that one edge does for all: its lease, its rate limits.
+
+use std::time::Duration;
+
+use super::{
+    RedisStore,
+    devices::fields,
+    error::{corrupt, later},
+    millis, script, value,
+};
+use crate::{
+    domain::{
+        id::{ChatId, DeviceId, TerminationId, UserId},
+        termination::{Receipt, Termination, TerminationState},
+    },
+    store::{Count, Result},
+};
+
+/// How long the receipt of a finished termination is kept.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How many chats' scripts go out together.
+const BATCH: usize = 128;
+
+impl RedisStore {
+    /// See [`crate::store::Store::begin_termination`].
+    ///
+    /// Each slot is one step: record and list, tombstone, state, then the fence of the device in each of its chats (so
+    /// that its acks are refused too). Asked again, it does all of them again, with the record that counts.
+    pub async fn begin_termination(&self, new: &Termination) -> Result<Option<Termination>> {
+        self.in_time(async {
+            let Some(owner) = self.owner(new.device).await?.filter(|owner| owner.user == new.user) else {
+                return Ok(None);
+            };
+            let id = if let Some(earlier) = owner.terminated {
+                earlier
+            } else {
+                if self.device(&new.user, new.device).await?.is_none() {
+                    return Ok(None);
+                }
+                self.save_termination(new).await?;
+                let entomb = script::ENTOMB_DEVICE
+                    .call()
+                    .arg(self.keys().owner(new.device))
+                    .arg(new.user.as_str())
+                    .arg(new.id.hex());
+                let stands = self.commands().eval(&entomb).await.map_err(later)?;
+                let stands = value::termination(&value::text(stands)?)?;
+                if stands != new.id {
+                    self.drop_termination(new.id).await.map_err(later)?;
+                }
+                stands
+            };
+            self.fence_off(&new.user, new.device).await.map_err(later)?;
+            let record = self.termination(id).await.map_err(later)?;
+            // The receipt has run out, so it was done long ago.
+            Ok(Some(record.unwrap_or_else(|| Termination {
+                id,
+                state: TerminationState::Done,
+                receipt: Receipt::default(),
+                ..new.clone()
+            })))
+        })
+        .await
+    }
+
+    async fn fence_off(&self, user: &UserId, device: DeviceId) -> Result<()> {
+        let end = script::END_DEVICE.call().arg(self.keys().devices(user)).arg(device.hex());
+        self.commands().eval(&end).await?;
+        for chats in self.chats_of(user).await?.chunks(BATCH) {
+            let bar = |chat: &ChatId| {
+                let (from, fence) = (self.keys().from(*chat), self.keys().fence(*chat));
+                script::BAR_DEVICE.call().arg(from).arg(fence).arg(device.hex())
+            };
+            self.bulk().eval_all(&chats.iter().map(bar).collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_termination(&self, id: TerminationId) -> Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SREM").arg(self.keys().unfinished()).arg(id.hex());
+        pipeline.cmd("DEL").arg(self.keys().termination(id));
+        self.commands().run_all(&pipeline).await.map(drop)
+    }
+
+    /// See [`crate::store::Store::termination`].
+    pub async fn termination(&self, id: TerminationId) -> Result<Option<Termination>> {
+        let mut read = redis::cmd("GET");
+        read.arg(self.keys().termination(id));
+        let Some(json) = value::some(self.commands().run(&read).await?) else { return Ok(None) };
+        serde_json::from_slice(&value::bytes(json)?).map(Some).map_err(|err| corrupt(err.to_string()))
+    }
+
+    /// See [`crate::store::Store::save_termination`].
+    ///
+    /// A termination that isn't done enters the list before its record is written, and leaves it after: whatever stands
+    /// in between can be done again.
+    pub async fn save_termination(&self, termination: &Termination) -> Result<()> {
+        let json = serde_json::to_vec(termination).map_err(|err| corrupt(err.to_string()))?;
+        let (key, list) = (self.keys().termination(termination.id), self.keys().unfinished());
+        let mut pipeline = redis::pipe();
+        if termination.state == TerminationState::Done {
+            pipeline.cmd("SET").arg(key).arg(json).arg("PX").arg(millis(KEPT));
+            pipeline.cmd("SREM").arg(list).arg(termination.id.hex());
+        } else {
+            pipeline.cmd("SADD").arg(list).arg(termination.id.hex());
+            pipeline.cmd("SET").arg(key).arg(json);
+        }
+        self.commands().run_all(&pipeline).await.map(drop)
+    }
+
+    /// See [`crate::store::Store::unfinished_terminations`].
+    pub async fn unfinished_terminations(&self) -> Result<Vec<TerminationId>> {
+        let mut read = redis::cmd("SMEMBERS");
+        read.arg(self.keys().unfinished());
+        let ids = value::list(self.bulk().run(&read).await?)?.into_iter();
+        let mut ids = ids.map(|id| value::termination(&value::text(id)?)).collect::<Result<Vec<_>>>()?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// See [`crate::store::Store::forget_device`].
+    pub async fn forget_device(&self, user: &UserId, device: DeviceId, chats: &[ChatId]) -> Result<()> {
+        self.in_time(async {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("HDEL").arg(self.keys().devices(user)).arg(fields(device));
+            pipeline.cmd("DEL").arg(self.keys().intent(user, device));
+            self.commands().run_all(&pipeline).await?;
+            for chats in chats.chunks(BATCH) {
+                let mut pipeline = redis::pipe();
+                for chat in chats {
+                    self.disown_in(&mut pipeline, *chat, device);
+                }
+                self.bulk().run_all(&pipeline).await.map_err(later)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// See [`crate::store::Store::take_work`].
+    pub async fn take_work(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
+        let call = script::TAKE_WORK.call().arg(self.keys().work(name)).arg(holder).arg(millis(ttl));
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
+    /// See [`crate::store::Store::release_work`].
+    pub async fn release_work(&self, name: &str, holder: &str) -> Result<()> {
+        let call = script::RELEASE.call().arg(self.keys().work(name)).arg(holder);
+        self.commands().eval(&call).await.map(drop)
+    }
+
+    /// See [`crate::store::Store::count`].
+    pub async fn count(&self, name: &str, window: Duration) -> Result<Count> {
+        let call = script::COUNT.call().arg(self.keys().count(name)).arg(millis(window));
+        value::number(self.commands().eval(&call).await?)
+    }
+}

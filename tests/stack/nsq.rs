@@ -1,0 +1,316 @@
+//! What only the broker over NSQ can get wrong: several nsqd, nsqlookupd, crashes.
+
+use std::time::Duration;
+
+use keepstep::{
+    broker::{
+        Broker, BrokerError, Event,
+        nsq::{NodeAddress, NsqBroker, NsqOptions},
+    },
+    domain::{
+        id::{ChatId, DeviceId},
+        names,
+    },
+};
+use tokio::time::Instant;
+
+use crate::{
+    broker::{
+        connect,
+        contract::{Inbox, numbers, provision, publish, until},
+        start,
+    },
+    support::{Lookupd, Nsqd, free_port, http_get, wait_until},
+};
+
+/// Within what the guarantees call "after the last fault heals".
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// A chat of the nsqd at this address.
+fn chat_at(broker: &Broker, node: &str) -> ChatId {
+    std::iter::repeat_with(ChatId::random)
+        .find(|chat| broker.place(*chat) == node)
+        .expect("an endless search")
+}
+
+/// Publishes until it is taken: the relay's part.
+async fn publish_until_taken(broker: &Broker, node: &str, chat: ChatId, frame: &str) {
+    wait_until("the nsqd to take a message", RECOVERY, || async {
+        broker.publish(node, chat, frame.to_owned().into()).await.ok()
+    })
+    .await;
+}
+
+async fn channels_at(lookupd: &Lookupd, chat: ChatId) -> String {
+    let path = format!("/channels?topic={}", names::topic(chat));
+    http_get(&lookupd.http(), &path).await.expect("nsqlookupd answers").1
+}
+
+async fn topics_at(nsqd: &Nsqd) -> String {
+    http_get(&nsqd.http(), "/stats?format=json&include_mem=false").await.expect("nsqd answers").1
+}
+
+#[tokio::test]
+async fn chats_are_spread_over_the_nsqd_and_served_from_each() {
+    let (broker, (_lookupd, nsqd)) = start().await;
+    let device = DeviceId::random();
+    let chats: Vec<_> = nsqd.iter().map(|nsqd| chat_at(&broker, &nsqd.http())).collect();
+    provision(&broker, device, &chats).await;
+    let queues = until(&broker, device, |queues| queues.len() == 2).await;
+    for (nsqd, chat) in nsqd.iter().zip(&chats) {
+        assert!(queues.iter().any(|queue| queue.node == nsqd.http() && queue.chat == *chat), "{queues:?}");
+        publish(&broker, *chat, [chat.to_string()]).await;
+    }
+    for chat in &chats {
+        let mut inbox = Inbox::new(4);
+        let _subscription = inbox.attach(&broker, *chat, device).await;
+        assert_eq!(inbox.take(1).await, [chat.to_string()]);
+        until(&broker, device, |queues| {
+            queues.iter().any(|queue| queue.consumer.as_deref() == Some("edge-1"))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_or_removed_stays_so_after_a_crash_right_after() {
+    let mut nsqd = Nsqd::start(None).await;
+    let broker = connect(std::slice::from_ref(&nsqd), None).await;
+    let device = DeviceId::random();
+    // One at a time: of many, all but the last few would be saved by nsqd in the meantime without our doing.
+    for _ in 0..8 {
+        let chat = ChatId::random();
+        provision(&broker, device, &[chat]).await;
+        nsqd.kill9();
+        nsqd.restart().await;
+        until(&broker, device, |queues| queues.len() == 1).await;
+
+        let removal = broker.remove_queues(device, &[chat], false).await;
+        nsqd.kill9();
+        assert_eq!((removal.removed.len(), removal.unreachable), (1, vec![]));
+        nsqd.restart().await;
+        until(&broker, device, <[_]>::is_empty).await;
+
+        provision(&broker, device, &[chat]).await;
+        let left = broker.remove_chat(chat).await;
+        nsqd.kill9();
+        assert_eq!(left, Vec::<String>::new());
+        nsqd.restart().await;
+        let topics = topics_at(&nsqd).await;
+        assert!(!topics.contains(&names::topic(chat)), "{topics}");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_nsqd_is_told_at_once_and_found_again() {
+    let (broker, (_lookupd, mut nsqd)) = start().await;
+    let (node, device) = (nsqd[0].http(), DeviceId::random());
+    let chat = chat_at(&broker, &node);
+    provision(&broker, device, &[chat]).await;
+    let mut inbox = Inbox::new(16);
+    let _subscription = inbox.attach(&broker, chat, device).await;
+    publish(&broker, chat, numbers(0..1)).await;
+    assert_eq!(inbox.take(1).await, ["0"]);
+
+    nsqd[0].kill9();
+    assert!(matches!(inbox.next().await.event, Event::Detached));
+    let since = Instant::now();
+    let refused = broker.publish(&node, chat, "1".into()).await;
+    assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    let health = broker.health().await;
+    assert!(health.iter().any(|one| one.node == node && one.problem.is_some()), "{health:?}");
+    // New chats go to the other; the old one's place is stored with it.
+    assert_eq!(broker.place(chat), nsqd[1].http());
+    assert_eq!(broker.queues_of(device).await.1, std::slice::from_ref(&node));
+
+    nsqd[0].restart().await;
+    publish_until_taken(&broker, &node, chat, "2").await;
+    let attached = async {
+        while !matches!(inbox.next().await.event, Event::Attached) {}
+        inbox.take(1).await
+    };
+    assert_eq!(tokio::time::timeout(RECOVERY, attached).await.expect("back in time"), ["2"]);
+    wait_until("the node to be well", RECOVERY, || async { (broker.place(chat) == node).then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn everything_waits_for_an_nsqd_that_is_down_at_the_start() {
+    let (_, (_lookupd, mut nsqd)) = start().await;
+    let device = DeviceId::random();
+    nsqd[0].kill9();
+    let broker = connect(&nsqd[..1], None).await;
+    let (node, chat) = (nsqd[0].http(), ChatId::random());
+    assert_eq!(broker.place(chat), node, "when none is well, all are");
+    let since = Instant::now();
+    let refused = broker.provision(device, &[(chat, node.clone())]).await;
+    assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
+    let refused = broker.publish(&node, chat, "0".into()).await;
+    assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+
+    // A queue that is there already, from before: the subscription begins as soon as the address is known.
+    nsqd[0].restart().await;
+    broker.provision(device, &[(chat, node.clone())]).await.expect("provisioned");
+    nsqd[0].kill9();
+    let broker = connect(&nsqd[..1], None).await;
+    let mut inbox = Inbox::new(4);
+    let _subscription = broker.subscribe(&node, chat, device, inbox.sink.clone());
+    nsqd[0].restart().await;
+    publish_until_taken(&broker, &node, chat, "1").await;
+    loop {
+        match inbox.next().await.event {
+            Event::Attached => break,
+            Event::Detached => {}
+            other => panic!("attached, not {other:?}"),
+        }
+    }
+    assert_eq!(inbox.take(1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_removal_names_the_servers_that_did_not_answer() {
+    let (broker, (mut lookupd, mut nsqd)) = start().await;
+    let device = DeviceId::random();
+    let chats: Vec<_> = nsqd.iter().map(|nsqd| chat_at(&broker, &nsqd.http())).collect();
+    provision(&broker, device, &chats).await;
+    nsqd[1].kill9();
+    let removal = broker.remove_queues(device, &chats, false).await;
+    assert_eq!(removal.removed.iter().map(|queue| queue.chat).collect::<Vec<_>>(), chats[..1]);
+    assert_eq!(removal.unreachable, [nsqd[1].http()]);
+    assert_eq!(broker.remove_chat(chats[0]).await, [nsqd[1].http()]);
+
+    // It comes back with the queue, and the next pass finds it though nobody names the chat.
+    nsqd[1].restart().await;
+    let queues = until(&broker, device, |queues| queues.len() == 1).await;
+    assert_eq!(queues[0].node, nsqd[1].http());
+    lookupd.kill9();
+    let removal = broker.remove_queues(device, &[], false).await;
+    assert_eq!(removal.removed.iter().map(|queue| queue.chat).collect::<Vec<_>>(), chats[1..]);
+    assert_eq!(removal.unreachable, [lookupd.http()]);
+}
+
+#[tokio::test]
+async fn nsqlookupd_forgets_what_is_removed() {
+    let (broker, (lookupd, mut nsqd)) = start().await;
+    let (phone, laptop) = (DeviceId::random(), DeviceId::random());
+    let chat = chat_at(&broker, &nsqd[0].http());
+    for device in [phone, laptop] {
+        provision(&broker, device, &[chat]).await;
+        wait_until("nsqlookupd to hear of the queue", RECOVERY, || async {
+            channels_at(&lookupd, chat).await.contains(&names::channel(device)).then_some(())
+        })
+        .await;
+    }
+    broker.remove_queues(phone, &[chat], false).await;
+    let channels = channels_at(&lookupd, chat).await;
+    assert!(
+        !channels.contains(&names::channel(phone)) && channels.contains(&names::channel(laptop)),
+        "{channels}"
+    );
+
+    // An nsqd that has left can't tell nsqlookupd; its registration goes with the removal all the same.
+    nsqd[0].kill9();
+    let removal = broker.remove_queues(laptop, &[chat], false).await;
+    assert_eq!(removal.unreachable, [nsqd[0].http()]);
+    let channels = channels_at(&lookupd, chat).await;
+    assert!(!channels.contains("d."), "{channels}");
+}
+
+#[tokio::test]
+async fn removing_makes_nothing_and_touches_nothing_of_others() {
+    let (broker, (_lookupd, nsqd)) = start().await;
+    let device = DeviceId::random();
+    let nsqd = &nsqd[0];
+    // A stranger's topic with a channel named like a device's: an operator's archive, say.
+    let admin = keepstep_nsq::NsqdAdmin::new(nsqd.http());
+    admin.create_topic("orders").await.expect("created");
+    admin.create_channel("orders", &names::channel(device)).await.expect("created");
+    let chat = ChatId::random();
+    let removal = broker.remove_queues(device, &[chat], false).await;
+    assert_eq!((removal.removed, removal.unreachable), (vec![], vec![]));
+    assert_eq!(broker.queues_of(device).await, (vec![], vec![]));
+    assert_eq!(broker.remove_chat(chat).await, Vec::<String>::new());
+    let topics = topics_at(nsqd).await;
+    assert!(topics.contains("orders") && topics.contains(&names::channel(device)), "{topics}");
+    assert!(!topics.contains(&names::topic(chat)), "{topics}");
+}
+
+#[tokio::test]
+async fn the_tcp_port_is_asked_for_unless_it_is_given() {
+    let nsqd = Nsqd::start(None).await;
+    let connect = |text: String| async move {
+        let node = NodeAddress::parse(&text).expect("an address");
+        let options = NsqOptions::new("edge-1", vec![node], vec![]);
+        Broker::Nsq(NsqBroker::connect(options).await.expect("good addresses"))
+    };
+    let (chat, device, node) = (ChatId::random(), DeviceId::random(), nsqd.http());
+    let wrong = connect(format!("http://{node}?tcp={}", format_args!("127.0.0.1:{}", free_port()))).await;
+    provision(&wrong, device, &[chat]).await;
+    let refused = wrong.publish(&node, chat, "0".into()).await;
+    assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "the one given counts: {refused:?}");
+    for text in [format!("http://{node}"), format!("{node}?tcp={}", nsqd.tcp())] {
+        let broker = connect(text).await;
+        publish(&broker, chat, numbers(0..1)).await;
+        let mut inbox = Inbox::new(1);
+        let subscription = inbox.attach(&broker, chat, device).await;
+        assert_eq!(inbox.take(1).await, ["0"]);
+        subscription.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_nsqd_is_an_answer_and_not_a_wait() {
+    let (broker, (_lookupd, nsqd)) = start().await;
+    let (node, device) = (nsqd[0].http(), DeviceId::random());
+    let chat = chat_at(&broker, &node);
+    nsqd[0].sigstop();
+    // The signal takes a moment to reach every thread.
+    let ping = || async { http_get(&node, "/ping").await.err().map(drop) };
+    wait_until("the nsqd to be frozen", RECOVERY, ping).await;
+    let (since, chats) = (Instant::now(), [chat]);
+    let (health, queues, removal) =
+        tokio::join!(broker.health(), broker.queues_of(device), broker.remove_queues(device, &chats, false));
+    assert!(since.elapsed() < Duration::from_secs(6), "{:?}", since.elapsed());
+    assert!(health.iter().any(|one| one.node == node && one.problem.is_some()), "{health:?}");
+    assert_eq!((queues.1, removal.unreachable), (vec![node.clone()], vec![node.clone()]));
+    let since = Instant::now();
+    let refused = broker.publish(&node, chat, "0".into()).await;
+    assert!(
+        refused.is_err() && since.elapsed() < Duration::from_secs(6),
+        "{refused:?} {:?}",
+        since.elapsed()
+    );
+    nsqd[0].sigcont();
+    publish_until_taken(&broker, &node, chat, "1").await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_address_is_refused() {
+    let good = || NodeAddress::parse("nsqd-1:4151").expect("an address");
+    for (nsqd, lookupd, why) in [
+        (vec![], vec![], "at least one"),
+        (vec![good(), good()], vec![], "named twice"),
+        (vec![good()], vec!["https://l:4161"], "begin with http://"),
+        (vec![good()], vec!["l"], "needs a host and a port"),
+        (vec![good()], vec!["l:4161", "http://l:4161"], "named twice"),
+    ] {
+        let options = NsqOptions::new("edge-1", nsqd, lookupd.into_iter().map(str::to_owned).collect());
+        let error = NsqBroker::connect(options).await.expect_err("refused").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_nsqd_out_of_the_configuration_is_not_a_removed_queue() {
+    let (broker, _world) = start().await;
+    let (chat, device) = (ChatId::random(), DeviceId::random());
+    let refused = broker.publish("nsqd-9:4151", chat, "0".into()).await;
+    assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
+    let refused = broker.provision(device, &[(chat, "nsqd-9:4151".to_owned())]).await;
+    assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
+    let mut inbox = Inbox::new(1);
+    let _subscription = broker.subscribe("nsqd-9:4151", chat, device, inbox.sink.clone());
+    assert!(matches!(inbox.next().await.event, Event::Detached));
+}
