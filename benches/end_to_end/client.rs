@@ -24,12 +24,8 @@ use crate::tally::{Tally, stamp};
 /// A registered device.
 #[derive(Debug, Clone)]
 pub struct Device {
-    /// Whose.
-    pub user: String,
     /// Main or sub.
     pub main: bool,
-    /// Its id.
-    pub id: String,
     /// Opens its socket.
     pub token: String,
 }
@@ -78,9 +74,7 @@ impl Api {
         let kind = if main { "main" } else { "sub" };
         let wish = json!({ "kind": kind, "name": "bench", "platform": "bench" });
         let answer = self.post(user, "/v1/devices", &wish).await?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (id, token) = (text(&answer["device"]["id"]), text(&answer["token"]));
-        Ok(Device { user: user.to_owned(), main, id, token })
+        Ok(Device { main, token: answer["token"].as_str().unwrap_or_default().to_owned() })
     }
 
     /// The direct chat of two users.
