@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use super::Deployment;
-use super::client::{PATIENCE, soon};
+use super::client::PATIENCE;
+use super::wire::Wire;
 use crate::support::wait_until;
 
 pub async fn a_device_that_never_acknowledges_is_closed(on: Deployment) {
@@ -43,10 +41,10 @@ pub async fn a_device_that_is_silent_is_closed(on: Deployment) {
     let phone = alice.phone(0).await;
     let web = alice.registers("sub").await;
     // It reads, but it answers no ping.
-    let silent = Mute::open(&world.addresses()[0], &web.token).await;
+    let silent = Wire::open(&world.addresses()[0], &web.token).await;
     phone.gets(json!({ "type": "device", "event": "online", "device": web.id })).await;
     phone.gets(json!({ "type": "device", "event": "offline", "device": web.id })).await;
-    assert_eq!(silent.close_code().await, 4302);
+    assert_eq!(silent.close_code().await, Some(4302));
     // The phone, which answers pings and says nothing, is there all the time.
     assert_eq!(phone.memory().welcome["heartbeat_s"], 0.3);
     phone.requests(json!({ "type": "ping" })).await.expect("it is there");
@@ -59,7 +57,7 @@ pub async fn a_device_that_never_reads_is_closed(on: Deployment) {
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
     let chat = alice.direct(&bob).await;
-    let frozen = Mute::open(&world.addresses()[0], &bobs.token).await;
+    let frozen = Wire::open(&world.addresses()[0], &bobs.token).await;
     // More than all buffers on the way hold.
     let big = "x".repeat(60_000);
     let slow = "keepstep_closes_total{code=\"slow_consumer\"}";
@@ -71,7 +69,7 @@ pub async fn a_device_that_never_reads_is_closed(on: Deployment) {
         }
     }
     // What was on its way still comes, and then the reason.
-    assert_eq!(frozen.close_code().await, 4301);
+    assert_eq!(frozen.close_code().await, Some(4301));
     let mut bobs = bobs;
     bobs.connects(1).await;
     let head = phone.says(&chat, "the end").await.seq;
@@ -145,43 +143,4 @@ pub async fn the_window_holds_back_and_loses_nothing(on: Deployment) {
     }
     bobs.hears(&chat, 55).await;
     bobs.acks(&chat, 55).await;
-}
-
-/// A client that never says a word after its handshake: no pong, no close. Nor does it read before it is asked to.
-struct Mute(TcpStream);
-
-impl Mute {
-    async fn open(edge: &str, token: &str) -> Mute {
-        let mut stream = TcpStream::connect(edge).await.expect("connect");
-        let request = format!(
-            "GET /v1/socket HTTP/1.1\r\nHost: {edge}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Authorization: Bearer {token}\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.expect("ask for the upgrade");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(soon("the upgrade", stream.read_u8()).await.expect("an answer"));
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-        Mute(stream)
-    }
-
-    /// Reads everything, up to the close frame; its code.
-    async fn close_code(mut self) -> u16 {
-        loop {
-            let (first, length) =
-                soon("a frame", async { (self.0.read_u8().await, self.0.read_u8().await) }).await;
-            let length = match length.expect("a close frame before the end") {
-                126 => u64::from(self.0.read_u16().await.expect("a length")),
-                127 => self.0.read_u64().await.expect("a length"),
-                short => u64::from(short),
-            };
-            let mut body = vec![0; usize::try_from(length).expect("a frame that fits into memory")];
-            soon("the rest of a frame", self.0.read_exact(&mut body)).await.expect("a whole frame");
-            if first.expect("a frame") == 0x88 {
-                return u16::from_be_bytes([body[0], body[1]]);
-            }
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! Stories: what Keepstep promises, told through its public API alone (HTTP and WebSocket), the same for every way to
 //! run it. Each story is an async function over a [`Deployment`]; the macro [`stories`] makes tests of them.
 //!
-//! `world` starts a deployment, `user` and `device` are the people in it, `memory` checks what every frame must hold to.
+//! `world` starts a deployment, `user` and `device` are the people in it, `memory` checks what every frame must hold to,
+//! and `wire` is for those who keep to nothing.
 
 // Each test binary has its own copy of this module and uses a part of it.
 #![allow(dead_code)]
@@ -11,6 +12,7 @@ pub mod client;
 pub mod device;
 pub mod memory;
 pub mod user;
+pub mod wire;
 pub mod world;
 
 pub mod admin;
@@ -18,6 +20,7 @@ pub mod away;
 pub mod bad_frames;
 pub mod bad_http;
 pub mod bad_phone;
+pub mod bad_wire;
 pub mod bootstrap;
 pub mod conversation;
 pub mod devices;
@@ -69,6 +72,13 @@ macro_rules! stories {
                 a_phone_that_is_silent_times_out,
                 a_phone_that_goes_midway_ends_the_request,
                 a_sub_that_asks_too_much_is_refused,
+            ]
+            bad_wire: [
+                handshakes_that_are_none_are_refused,
+                bits_that_websocket_does_not_allow_close_the_socket,
+                a_frame_may_come_in_any_pieces,
+                a_flood_of_pings_hurts_nobody,
+                a_goodbye_is_answered,
             ]
             bootstrap: [
                 a_new_web_session_borrows_its_past_and_misses_nothing,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Deployment;
-use super::client::{Api, Socket, admin_token, in_seconds, sign};
+use super::client::{Api, Socket, admin_token, in_seconds, raw_http, sign};
 use crate::support::JWT_SECRET;
 
 pub async fn a_token_may_come_in_three_ways(on: Deployment) {
@@ -212,6 +212,17 @@ pub async fn a_strange_origin_is_refused(on: Deployment) {
         let headers = [("Authorization", bearer.as_str()), ("Origin", origin)];
         let refused = Socket::handshake(edge, "/v1/socket", &headers).await;
         assert_eq!(refused.err().as_deref(), Some("403"), "{origin}");
+    }
+    // The same pages may call, because a web session registers itself first.
+    for (origin, may) in [("https://chat.example", true), ("https://evil.example", false)] {
+        let asked = format!(
+            "OPTIONS /v1/devices HTTP/1.1\r\nHost: {edge}\r\nConnection: close\r\nOrigin: {origin}\r\n\
+             Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n\r\n"
+        );
+        let answer = raw_http(edge, asked.as_bytes()).await.expect("an answer");
+        let allowed = answer.head.contains(&format!("access-control-allow-origin: {origin}"));
+        assert_eq!((allowed, answer.status < 300), (may, may), "{origin}: {}", answer.head);
+        assert!(!answer.head.contains("allow-credentials"), "{}", answer.head);
     }
     // No browser, no origin.
     let headers = [("Authorization", bearer.as_str())];
