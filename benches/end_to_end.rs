@@ -79,13 +79,33 @@ struct Sizes {
 
 impl Sizes {
     fn of(args: &Args) -> Self {
-        let full = Size { chats: 100, devices: 8, senders: 32, warm_up: 3.0, seconds: args.seconds.unwrap_or(10.0) };
-        let few = Size { chats: 10, devices: 8, senders: 8, warm_up: 0.5, seconds: args.seconds.unwrap_or(2.0) };
+        let full =
+            Size { chats: 100, devices: 8, senders: 32, warm_up: 3.0, seconds: args.seconds.unwrap_or(10.0) };
+        let few =
+            Size { chats: 10, devices: 8, senders: 8, warm_up: 0.5, seconds: args.seconds.unwrap_or(2.0) };
         if args.quick {
-            Self { fan: few, trickle: few, per_second: 50.0, idle_devices: 80, queued: 1_000, pages: 5, reads: 20, refusals: 5 }
+            Self {
+                fan: few,
+                trickle: few,
+                per_second: 50.0,
+                idle_devices: 80,
+                queued: 1_000,
+                pages: 5,
+                reads: 20,
+                refusals: 5,
+            }
         } else {
             let trickle = Size { seconds: args.seconds.unwrap_or(20.0), ..full };
-            Self { fan: full, trickle, per_second: 200.0, idle_devices: 5_000, queued: 20_000, pages: 50, reads: 200, refusals: 50 }
+            Self {
+                fan: full,
+                trickle,
+                per_second: 200.0,
+                idle_devices: 5_000,
+                queued: 20_000,
+                pages: 50,
+                reads: 200,
+                refusals: 50,
+            }
         }
     }
 }
@@ -125,7 +145,8 @@ fn short(system: System) -> &'static str {
 
 async fn all(args: &Args, sizes: Sizes) -> Vec<Run> {
     let mut runs = Vec::new();
-    let wanted = |scenario: &str| args.scenario.is_empty() || args.scenario.iter().any(|name| name == scenario);
+    let wanted =
+        |scenario: &str| args.scenario.is_empty() || args.scenario.iter().any(|name| name == scenario);
     let rounds = if args.quick { 1 } else { args.rounds };
     for scenario in SCENARIOS.into_iter().filter(|scenario| wanted(scenario)) {
         for round in 1..=rounds {
@@ -149,7 +170,9 @@ async fn all(args: &Args, sizes: Sizes) -> Vec<Run> {
 
 fn in_words(outcome: &Result<Figures, String>) -> String {
     match outcome {
-        Ok(figures) => figures.iter().map(|(name, value)| format!("{name} {value:.2}")).collect::<Vec<_>>().join(", "),
+        Ok(figures) => {
+            figures.iter().map(|(name, value)| format!("{name} {value:.2}")).collect::<Vec<_>>().join(", ")
+        }
         Err(why) => format!("FAILED: {why}"),
     }
 }
@@ -160,7 +183,11 @@ fn heading(pinned: bool, args: &Args) -> String {
     } else {
         "NOT PINNED: servers and load generator share all cores, so these figures mean little"
     };
-    let rounds = if args.quick { "1 round, --quick: small sizes, not for quoting".to_owned() } else { format!("median of {} rounds", args.rounds) };
+    let rounds = if args.quick {
+        "1 round, --quick: small sizes, not for quoting".to_owned()
+    } else {
+        format!("median of {} rounds", args.rounds)
+    };
     format!("{}; {how}; {rounds}.\n", machine::name())
 }
 

@@ -394,7 +394,7 @@ impl Session {
                     count("protocol_error");
                     self.connection.close_protocol(code).await;
                 }
-                End::Gone => drop(self.connection),
+                End::Gone => self.connection.goodbye().await,
             }
         };
         tokio::join!(returned, closed);

@@ -51,7 +51,8 @@ async fn answer(phone: &mut Socket, items: &[Value]) -> Result<Infallible, Strin
     loop {
         let text = next_of(phone, "history_request").await?;
         let asked: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
-        let page = json!({ "type": "history_page", "request": asked["request"], "messages": items, "more": false });
+        let page =
+            json!({ "type": "history_page", "request": asked["request"], "messages": items, "more": false });
         say(phone, page.to_string()).await?;
     }
 }
@@ -79,7 +80,8 @@ pub async fn history(rounds: usize) -> Result<Figures, String> {
             let mut web = client::open(&addr, &sub.token).await?;
             in_time("a sub's welcome", next_of(&mut web, "welcome")).await?;
             let asked = Instant::now();
-            say(&mut web, json!({ "type": "history", "id": 1, "chat": chat, "limit": PAGE }).to_string()).await?;
+            say(&mut web, json!({ "type": "history", "id": 1, "chat": chat, "limit": PAGE }).to_string())
+                .await?;
             let text = in_time("a page", next_of(&mut web, "reply")).await?;
             pages.push(millis(asked));
             connects.push(millis(began));
@@ -125,7 +127,11 @@ pub async fn offsets(rounds: usize) -> Result<Figures, String> {
     let (mut times, mut replies) = (Vec::new(), Vec::new());
     for seq in 1..=rounds {
         let began = Instant::now();
-        say(&mut phone, json!({ "type": "read", "id": format!("r{seq}"), "chat": chat, "seq": seq }).to_string()).await?;
+        say(
+            &mut phone,
+            json!({ "type": "read", "id": format!("r{seq}"), "chat": chat, "seq": seq }).to_string(),
+        )
+        .await?;
         let reply = async {
             in_time("the phone's reply", next_of(&mut phone, "reply")).await?;
             Ok::<_, String>(millis(began))

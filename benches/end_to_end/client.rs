@@ -54,7 +54,8 @@ impl Api {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let key = jsonwebtoken::EncodingKey::from_secret(self.secret.as_bytes());
         let claims = Claims { sub: user, exp: now + 24 * 3600 };
-        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).map_err(|error| error.to_string())
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key)
+            .map_err(|error| error.to_string())
     }
 
     async fn post(&self, user: &str, path: &str, body: &Value) -> Result<Value, String> {
@@ -266,7 +267,10 @@ impl Task {
     }
 
     /// False: the server has closed the socket in the ordinary way.
-    fn take(&mut self, frame: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> Result<bool, String> {
+    fn take(
+        &mut self,
+        frame: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
+    ) -> Result<bool, String> {
         let text = match frame {
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(Message::Close(Some(frame)))) => return Err(format!("closed by the server: {frame}")),

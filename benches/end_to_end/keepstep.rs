@@ -20,8 +20,12 @@ use crate::{
 
 const SECRET: &str = "a secret of the benchmark alone, 32 bytes or more";
 /// The load comes from few users at a great rate: what limits one user must not be what is measured.
-const LIMITS: [&str; 4] =
-    ["KEEPSTEP_FRAMES_PER_SECOND", "KEEPSTEP_FRAMES_BURST", "KEEPSTEP_CREATES_PER_MINUTE", "KEEPSTEP_PASSWORDS_PER_MINUTE"];
+const LIMITS: [&str; 4] = [
+    "KEEPSTEP_FRAMES_PER_SECOND",
+    "KEEPSTEP_FRAMES_BURST",
+    "KEEPSTEP_CREATES_PER_MINUTE",
+    "KEEPSTEP_PASSWORDS_PER_MINUTE",
+];
 /// HTTP calls at once while a scene is set.
 const AT_ONCE: usize = 16;
 /// Devices that connect at once.
@@ -51,21 +55,20 @@ impl World {
         let nsqd = Nsqd::start(Some(&lookupd)).await;
         let (listen, ops) = (free_port(), free_port());
         let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
-        let env = BTreeMap::from(
-            [
-                ("KEEPSTEP_LISTEN", format!("127.0.0.1:{listen}")),
-                ("KEEPSTEP_OPS_LISTEN", format!("127.0.0.1:{ops}")),
-                ("KEEPSTEP_JWT_SECRET", SECRET.to_owned()),
-                ("KEEPSTEP_REDIS_URL", redis.url()),
-                ("KEEPSTEP_NSQD", nsqd.http()),
-                ("KEEPSTEP_NSQLOOKUPD", lookupd.http()),
-            ]
-            .into_iter()
-            .chain(LIMITS.map(|name| (name, "1000000".to_owned())))
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect::<BTreeMap<_, _>>(),
-        );
-        let keepstep = Process::new("keepstep", binary(), folder.path().join("keepstep.log")).arg("serve").env(env);
+        let env = [
+            ("KEEPSTEP_LISTEN", format!("127.0.0.1:{listen}")),
+            ("KEEPSTEP_OPS_LISTEN", format!("127.0.0.1:{ops}")),
+            ("KEEPSTEP_JWT_SECRET", SECRET.to_owned()),
+            ("KEEPSTEP_REDIS_URL", redis.url()),
+            ("KEEPSTEP_NSQD", nsqd.http()),
+            ("KEEPSTEP_NSQLOOKUPD", lookupd.http()),
+        ]
+        .into_iter()
+        .chain(LIMITS.map(|name| (name, "1000000".to_owned())))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect::<BTreeMap<_, _>>();
+        let keepstep =
+            Process::new("keepstep", binary(), folder.path().join("keepstep.log")).arg("serve").env(env);
         let api = Api::new(format!("127.0.0.1:{listen}"), SECRET)?;
         let mut world = Self { keepstep, listen, ops, redis, nsqd, _lookupd: lookupd, _folder: folder, api };
         world.run().await?;
@@ -93,7 +96,11 @@ impl World {
 
     /// The processes that do the work.
     pub fn servers(&mut self) -> Vec<(&'static str, u32)> {
-        vec![("keepstep", self.keepstep.pid()), ("redis", self.redis.process().pid()), ("nsqd", self.nsqd.process().pid())]
+        vec![
+            ("keepstep", self.keepstep.pid()),
+            ("redis", self.redis.process().pid()),
+            ("nsqd", self.nsqd.process().pid()),
+        ]
     }
 
     /// The share of deliveries that came through NSQ, of those since its start.
@@ -111,7 +118,8 @@ impl World {
 
 /// The program under test: another one than ours, to compare the two.
 pub fn binary() -> PathBuf {
-    std::env::var_os("KEEPSTEP_BENCH_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_keepstep")), PathBuf::from)
+    std::env::var_os("KEEPSTEP_BENCH_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_keepstep")), PathBuf::from)
 }
 
 /// A direct chat and the devices of its two users.
@@ -138,10 +146,15 @@ pub async fn rooms(api: &Api, chats: usize, devices: usize) -> Result<Vec<Room>,
 
 /// Connects every device of a scene: first the mains, without which no sub is let in.
 pub async fn connect(addr: &str, rooms: &[Room], tally: &Arc<Tally>) -> Result<Vec<Vec<Member>>, String> {
-    let mut members: Vec<Vec<Option<Member>>> = rooms.iter().map(|room| room.devices.iter().map(|_| None).collect()).collect();
+    let mut members: Vec<Vec<Option<Member>>> =
+        rooms.iter().map(|room| room.devices.iter().map(|_| None).collect()).collect();
     for main in [true, false] {
         let wanted = rooms.iter().enumerate().flat_map(|(n, room)| {
-            room.devices.iter().enumerate().filter(|(_, device)| device.main == main).map(move |(of, device)| (n, of, room, device))
+            room.devices
+                .iter()
+                .enumerate()
+                .filter(|(_, device)| device.main == main)
+                .map(move |(of, device)| (n, of, room, device))
         });
         let opening = wanted.map(|(n, of, room, device)| async move {
             let socket = client::open(addr, &device.token).await?;

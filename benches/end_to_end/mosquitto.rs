@@ -36,7 +36,8 @@ pub fn program() -> Option<PathBuf> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian puts it where only root looks.
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    let folders =
+        std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
     folders.map(|folder| folder.join("mosquitto")).find(|file| file.is_file())
 }
 
@@ -59,7 +60,8 @@ impl Broker {
         );
         let file = folder.path().join("mosquitto.conf");
         std::fs::write(&file, config).map_err(|error| format!("{}: {error}", file.display()))?;
-        let mut process = Process::new("mosquitto", program, folder.path().join("mosquitto.log")).arg("-c").arg(file);
+        let mut process =
+            Process::new("mosquitto", program, folder.path().join("mosquitto.log")).arg("-c").arg(file);
         machine::pin(machine::SERVERS);
         process.spawn();
         machine::pin(machine::LOAD);
@@ -243,7 +245,10 @@ impl Sender {
     }
 }
 
-async fn publish(mut mqtt: Mqtt, mut asked: mpsc::UnboundedReceiver<(usize, Accepted)>) -> Result<(), String> {
+async fn publish(
+    mut mqtt: Mqtt,
+    mut asked: mpsc::UnboundedReceiver<(usize, Accepted)>,
+) -> Result<(), String> {
     let mut waiting: VecDeque<Accepted> = VecDeque::new();
     let mut id = 0u16;
     let mut topic = String::new();

@@ -44,7 +44,7 @@ fn channel(device: usize) -> String {
 }
 
 async fn create(nsqd: &Nsqd, chats: usize, devices: usize) -> Result<(), String> {
-    let admin = &NsqdAdmin::new(&nsqd.http());
+    let admin = &NsqdAdmin::new(nsqd.http());
     let create = |chat: usize| async move {
         admin.create_topic(&topic(chat)).await?;
         for device in 0..devices {
@@ -56,7 +56,13 @@ async fn create(nsqd: &Nsqd, chats: usize, devices: usize) -> Result<(), String>
     all.await.map_err(|error| error.to_string())
 }
 
-fn subscribe(nsqd: &Nsqd, chat: usize, device: usize, events: &mpsc::Sender<Notice>, connect: &Arc<ConnectOptions>) -> Subscription {
+fn subscribe(
+    nsqd: &Nsqd,
+    chat: usize,
+    device: usize,
+    events: &mpsc::Sender<Notice>,
+    connect: &Arc<ConnectOptions>,
+) -> Subscription {
     let options = SubscribeOptions {
         reattach: Reattach::Always,
         connect: connect.clone(),
@@ -105,7 +111,11 @@ impl Rig for Fan {
     }
 }
 
-async fn consumers(nsqd: &Nsqd, chats: usize, devices: usize) -> Result<(Vec<Subscription>, Arc<Tally>), String> {
+async fn consumers(
+    nsqd: &Nsqd,
+    chats: usize,
+    devices: usize,
+) -> Result<(Vec<Subscription>, Arc<Tally>), String> {
     let tally = Tally::new();
     let connect = Arc::new(ConnectOptions::default());
     let (events, taken) = mpsc::channel(4096);

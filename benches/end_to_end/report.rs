@@ -54,19 +54,85 @@ struct Row {
 }
 
 const ROWS: [Row; 13] = [
-    Row { scenario: "throughput", figure: "deliveries_per_s", words: "acknowledged deliveries/s, 100 chats x 8 devices, 32 waiting senders", aim: "20,000", digits: 0 },
-    Row { scenario: "throughput", figure: "deliveries_per_core_s", words: "the same per second of processor time", aim: "", digits: 0 },
-    Row { scenario: "latency", figure: "receive_p50_ms", words: "send to receive at 200 sends/s to 8 devices each, p50, ms", aim: "", digits: 2 },
+    Row {
+        scenario: "throughput",
+        figure: "deliveries_per_s",
+        words: "acknowledged deliveries/s, 100 chats x 8 devices, 32 waiting senders",
+        aim: "20,000",
+        digits: 0,
+    },
+    Row {
+        scenario: "throughput",
+        figure: "deliveries_per_core_s",
+        words: "the same per second of processor time",
+        aim: "",
+        digits: 0,
+    },
+    Row {
+        scenario: "latency",
+        figure: "receive_p50_ms",
+        words: "send to receive at 200 sends/s to 8 devices each, p50, ms",
+        aim: "",
+        digits: 2,
+    },
     Row { scenario: "latency", figure: "receive_p99_ms", words: "the same, p99, ms", aim: "1.2", digits: 2 },
     Row { scenario: "latency", figure: "receive_max_ms", words: "the same, slowest, ms", aim: "", digits: 1 },
-    Row { scenario: "idle", figure: "kib_per_device", words: "memory per idle device at 5,000, KiB", aim: "16", digits: 1 },
-    Row { scenario: "idle", figure: "kib_per_device_nsqd", words: "the same in nsqd, KiB", aim: "", digits: 1 },
-    Row { scenario: "drain", figure: "seconds", words: "20,000 queued messages, from connecting to the last ack, s", aim: "0.35", digits: 2 },
-    Row { scenario: "history", figure: "page_p50_ms", words: "first page of 100 from the main, p50, ms", aim: "100", digits: 1 },
-    Row { scenario: "history", figure: "connect_to_page_p50_ms", words: "the same from connecting on, p50, ms", aim: "", digits: 1 },
-    Row { scenario: "offsets", figure: "phone_to_web_p50_ms", words: "read on the phone to told on the web, p50, ms", aim: "", digits: 1 },
-    Row { scenario: "offsets", figure: "phone_to_web_p99_ms", words: "the same, p99, ms", aim: "100", digits: 1 },
-    Row { scenario: "refusal", figure: "refused_p50_ms", words: "a sub refused because its main is offline (4303), p50, ms", aim: "200", digits: 1 },
+    Row {
+        scenario: "idle",
+        figure: "kib_per_device",
+        words: "memory per idle device at 5,000, KiB",
+        aim: "16",
+        digits: 1,
+    },
+    Row {
+        scenario: "idle",
+        figure: "kib_per_device_nsqd",
+        words: "the same in nsqd, KiB",
+        aim: "",
+        digits: 1,
+    },
+    Row {
+        scenario: "drain",
+        figure: "seconds",
+        words: "20,000 queued messages, from connecting to the last ack, s",
+        aim: "0.35",
+        digits: 2,
+    },
+    Row {
+        scenario: "history",
+        figure: "page_p50_ms",
+        words: "first page of 100 from the main, p50, ms",
+        aim: "100",
+        digits: 1,
+    },
+    Row {
+        scenario: "history",
+        figure: "connect_to_page_p50_ms",
+        words: "the same from connecting on, p50, ms",
+        aim: "",
+        digits: 1,
+    },
+    Row {
+        scenario: "offsets",
+        figure: "phone_to_web_p50_ms",
+        words: "read on the phone to told on the web, p50, ms",
+        aim: "",
+        digits: 1,
+    },
+    Row {
+        scenario: "offsets",
+        figure: "phone_to_web_p99_ms",
+        words: "the same, p99, ms",
+        aim: "100",
+        digits: 1,
+    },
+    Row {
+        scenario: "refusal",
+        figure: "refused_p50_ms",
+        words: "a sub refused because its main is offline (4303), p50, ms",
+        aim: "200",
+        digits: 1,
+    },
 ];
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -95,7 +161,8 @@ fn rounds(runs: &[Run], scenario: &str, system: System, figure: &str) -> BTreeMa
 
 fn number(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
-    let (whole, rest) = text.split_once('.').map_or((text.as_str(), String::new()), |(a, b)| (a, format!(".{b}")));
+    let (whole, rest) =
+        text.split_once('.').map_or((text.as_str(), String::new()), |(a, b)| (a, format!(".{b}")));
     let mut grouped = String::new();
     for (n, digit) in whole.chars().enumerate() {
         if n > 0 && (whole.len() - n) % 3 == 0 && digit != '-' {

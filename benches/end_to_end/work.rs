@@ -91,7 +91,8 @@ pub async fn latency<R: Rig>(rig: &R, size: Size, per_second: f64) -> Result<Fig
     let tally = rig.tally();
     let mut ticks = interval(Duration::from_secs_f64(1.0 / per_second));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (warm_up, total) = ((size.warm_up * per_second) as u64, ((size.warm_up + size.seconds) * per_second) as u64);
+    let (warm_up, total) =
+        ((size.warm_up * per_second) as u64, ((size.warm_up + size.seconds) * per_second) as u64);
     let mut under_way = FuturesUnordered::new();
     let mut costs_before = costs(rig);
     let mut began = Instant::now();
@@ -137,7 +138,9 @@ async fn all_acked(tally: &Tally, owed: u64) -> Result<(), String> {
             return Err(format!("{acked} messages were acknowledged, but only {owed} are owed"));
         }
         if began.elapsed() > Duration::from_secs(60) {
-            return Err(format!("only {acked} of {owed} messages have come, a minute after the last was sent"));
+            return Err(format!(
+                "only {acked} of {owed} messages have come, a minute after the last was sent"
+            ));
         }
         sleep(Duration::from_millis(10)).await;
     }

@@ -159,6 +159,18 @@ impl Connection {
         self.close_with(code, "", false).await;
     }
 
+    /// The client has ended it: what the library has to answer to a close frame goes out, so that an orderly goodbye doesn't
+    /// look like a broken line.
+    pub async fn goodbye(mut self) {
+        self.flush_answer().await;
+    }
+
+    async fn flush_answer(&mut self) {
+        // An error is the end as well.
+        let flushed = poll_fn(|cx| self.stream.poll_flush_unpin(cx));
+        let _ = tokio::time::timeout(GOODBYE, flushed).await;
+    }
+
     async fn close_with(&mut self, code: Code, reason: &str, drop_queue: bool) {
         if drop_queue {
             self.out.clear();
@@ -177,8 +189,9 @@ impl Connection {
                 }
             }
         };
-        // A client that doesn't answer in time has closed as well.
+        // A client that doesn't answer in time has closed as well. One that was closing at the same moment wants an answer.
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        self.flush_answer().await;
     }
 }
 
