@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Deployment;
-use super::client::{Socket, soon};
+use super::client::{PATIENCE, Socket, soon};
 use super::user::{User, id};
+use super::world::topic;
+use crate::support::wait_until;
 
 fn new(kind: &str) -> Value {
     json!({ "kind": kind, "name": "My device", "platform": "tests" })
@@ -159,6 +161,54 @@ pub async fn devices_hear_of_each_other(on: Deployment) {
     assert_eq!(bobs.memory().inbox, Vec::<Value>::new());
     let own = |frame: &Value| frame["type"] == "device" && frame["device"] == web.id;
     assert!(!web.memory().inbox.iter().any(|frame| own(frame) && frame["event"] != "terminated"));
+}
+
+pub async fn when_all_have_gone_nothing_is_held(on: Deployment) {
+    let mut world = on.start().await;
+    let pids: Vec<u32> = world.edges.iter_mut().map(|edge| edge.process().pid()).collect();
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (chat, mut phone) = (alice.direct(&bob).await, alice.phone(0).await);
+    let mut webs = Vec::new();
+    for _ in 0..3 {
+        webs.push(alice.registers("sub").await);
+    }
+    let open = || {
+        pids.iter().map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()).sum::<usize>()
+    };
+    let mut settled = 0;
+    for round in 1..=6 {
+        for (n, web) in webs.iter_mut().enumerate() {
+            web.connects(n).await;
+        }
+        phone.says_many(&chat, "hello", 5).await;
+        for web in &mut webs {
+            web.hears(&chat, round * 5).await;
+            web.acks(&chat, round * 5).await;
+            if round % 2 == 0 { web.leaves().await } else { web.vanishes().await }
+        }
+        phone.acks(&chat, round * 5).await;
+        phone.reconnects(usize::try_from(round).unwrap()).await;
+        // Only the phone is left, with its one socket and its one consumer, round after round.
+        wait_until("only the phone to be connected", PATIENCE, || async {
+            let mains = world.metric("keepstep_connections{kind=\"main\"}").await;
+            let subs = world.metric("keepstep_connections{kind=\"sub\"}").await;
+            (mains == 1.0 && subs == 0.0).then_some(())
+        })
+        .await;
+        if world.stack.is_some() {
+            wait_until("only the phone to consume", PATIENCE, || async {
+                let queues = world.queues(&topic(&chat), "").await;
+                (queues.iter().map(|queue| queue.consumers).sum::<usize>() == 1).then_some(())
+            })
+            .await;
+        }
+        if round == 2 {
+            settled = open();
+        }
+    }
+    // Connections to the store and the queues come and go a little; sockets that leak would be twelve by now.
+    wait_until("the files to be closed again", PATIENCE, || async { (open() <= settled + 4).then_some(()) })
+        .await;
 }
 
 pub async fn a_device_registered_in_the_middle_of_a_conversation_has_no_hole(on: Deployment) {

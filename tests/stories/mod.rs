@@ -48,6 +48,7 @@ macro_rules! stories {
             away: [
                 a_device_that_was_away_for_300_messages_gets_them_once_and_in_order,
                 what_the_log_no_longer_holds_comes_from_the_queue,
+                a_device_with_many_chats_gets_all_of_them,
                 what_was_not_acknowledged_comes_again,
                 the_older_connection_of_a_device_is_closed_as_replaced,
                 a_device_that_reconnects_all_the_time_misses_nothing,
@@ -88,6 +89,7 @@ macro_rules! stories {
             ]
             conversation: [
                 everyone_gets_150_messages_in_the_same_order,
+                who_speaks_later_stands_later,
                 the_same_key_is_the_same_message,
                 the_same_key_at_the_same_time_is_still_one_message,
                 a_bot_sends_without_a_socket,
@@ -99,6 +101,7 @@ macro_rules! stories {
                 another_phone_replaces_the_first,
                 devices_are_listed_as_they_are,
                 devices_hear_of_each_other,
+                when_all_have_gone_nothing_is_held,
                 a_device_registered_in_the_middle_of_a_conversation_has_no_hole,
             ]
             drain: [
@@ -143,6 +146,7 @@ macro_rules! stories {
                 each_kind_of_token_opens_its_own_doors,
                 user_tokens_are_checked_to_the_letter,
                 a_strange_origin_is_refused,
+                no_token_is_ever_logged,
             ]
         );
     };
