@@ -1,5 +1,6 @@
 //! Devices come.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::Deployment;
@@ -78,6 +79,56 @@ pub async fn a_user_has_one_phone_and_five_web_sessions(on: Deployment) {
     seen.sort();
     all.sort();
     assert_eq!(seen, all);
+}
+
+pub async fn registrations_at_the_same_time_keep_to_the_limits(on: Deployment) {
+    let world = on.start().await;
+    let alice = world.user("alice");
+    let chat = alice.direct(&world.user("bob")).await;
+    let all = async |bodies: Vec<Value>| {
+        let asked = bodies.into_iter().enumerate().map(|(n, body)| {
+            let api = alice.api(n);
+            async move { api.post("/v1/devices", body).await }
+        });
+        join_all(asked).await
+    };
+    // Eight phones at once: one is the phone.
+    let phones = all(vec![new("main"); 8]).await;
+    assert_eq!(phones.iter().filter(|answer| answer.status == 201).count(), 1, "{phones:#?}");
+    assert!(
+        phones.iter().all(|answer| answer.status == 201 || answer.body["code"] == "main_exists"),
+        "{phones:#?}"
+    );
+    // One web session, asked for eight times with one id: it is one.
+    let mut same = new("sub");
+    same["id"] = uuid::Uuid::new_v4().to_string().into();
+    let sames = all(vec![same.clone(); 8]).await;
+    assert_eq!(sames.iter().filter(|answer| answer.status == 201).count(), 1, "{sames:#?}");
+    assert!(
+        sames.iter().all(|answer| answer.status < 300 && answer.body["device"]["id"] == same["id"]),
+        "{sames:#?}"
+    );
+    // Twelve others: four are let in, and each of all the devices has its place in the chat.
+    let webs = all(vec![new("sub"); 12]).await;
+    assert_eq!(webs.iter().filter(|answer| answer.status == 201).count(), 4, "{webs:#?}");
+    assert!(
+        webs.iter().all(|answer| answer.status == 201 || answer.body["code"] == "limit_reached"),
+        "{webs:#?}"
+    );
+    assert_eq!(listed(&alice, 0).await.len(), 6);
+    if world.stack.is_some() {
+        assert_eq!(world.queues(&topic(&chat), "").await.len(), 6);
+    }
+    let phone = phones.iter().find(|answer| answer.status == 201).map(|answer| alice.device(&answer.body));
+    let mut phone = phone.expect("one of them");
+    phone.connects(0).await;
+    let said = phone.says_many(&chat, "hello", 3).await.len();
+    assert_eq!(said, 3);
+    for (n, answer) in webs.iter().filter(|answer| answer.status == 201).chain(&sames[..1]).enumerate() {
+        let mut web = alice.device(&answer.body);
+        web.connects(n).await;
+        web.hears(&chat, 3).await;
+    }
 }
 
 pub async fn another_phone_replaces_the_first(on: Deployment) {

@@ -98,6 +98,7 @@ macro_rules! stories {
             devices: [
                 registering_again_is_the_same_device,
                 a_user_has_one_phone_and_five_web_sessions,
+                registrations_at_the_same_time_keep_to_the_limits,
                 another_phone_replaces_the_first,
                 devices_are_listed_as_they_are,
                 devices_hear_of_each_other,
@@ -127,6 +128,7 @@ macro_rules! stories {
                 a_chat_that_begins_now_works_on_the_open_socket,
                 who_leaves_gets_nothing_more,
                 who_comes_back_sees_nothing_from_before,
+                who_comes_and_goes_all_the_time_is_in_step,
                 chats_are_listed_as_they_are,
                 messages_are_paged_newest_first,
             ]
