@@ -9,6 +9,7 @@ mod broker;
 mod daemons;
 mod demo;
 mod faults;
+mod hiccups;
 mod nsq;
 mod races;
 mod redis;

@@ -69,6 +69,43 @@ pub async fn what_the_log_no_longer_holds_comes_from_the_queue(on: Deployment) {
     assert_eq!(bobs.memory().chat(&chat).unwrap().messages, phone.memory().chat(&chat).unwrap().messages);
 }
 
+pub async fn a_device_with_many_chats_gets_all_of_them(on: Deployment) {
+    const CHATS: u64 = 40;
+    let world =
+        on.with("KEEPSTEP_CREATES_PER_MINUTE", "1000").with("KEEPSTEP_UNACKED_WINDOW", "16").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let mut bobs = bob.phone(1).await;
+    let mut chats = Vec::new();
+    for n in 0..CHATS {
+        let chat = alice.group(&format!("chat {n}")).await;
+        alice.invites(&chat, &bob).await;
+        bobs.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
+        chats.push(chat);
+    }
+    let say = async |what: &str| {
+        for chat in &chats {
+            for n in 1..=3 {
+                let body =
+                    json!({ "key": uuid::Uuid::new_v4(), "kind": "text", "content": format!("{what} {n}") });
+                alice.api(n).post(&format!("/v1/chats/{chat}/messages"), body).await.ok();
+            }
+        }
+    };
+    // Connected, then away: far more than may be unacknowledged at a time, so no chat may starve another.
+    say("live").await;
+    for chat in &chats {
+        bobs.hears(chat, 3).await;
+    }
+    bobs.leaves().await;
+    say("away").await;
+    bobs.connects(0).await;
+    for chat in &chats {
+        bobs.hears(chat, 6).await;
+        let expected = ["live 1", "live 2", "live 3", "away 1", "away 2", "away 3"];
+        assert_eq!(bobs.memory().chat(chat).unwrap().contents(1..=6), expected);
+    }
+}
+
 pub async fn what_was_not_acknowledged_comes_again(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));

@@ -67,6 +67,29 @@ async fn nsq_carried_it(world: &World, chat: &str, devices: &[&Device]) {
     assert!(nsq >= 0.99 * 450.0, "{nsq} of 450 deliveries came through NSQ");
 }
 
+pub async fn who_speaks_later_stands_later(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, web, bobs) = (alice.phone(0).await, alice.web(1).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let path = format!("/v1/chats/{chat}/messages");
+    // Each speaks when the one before has been answered, on whatever edge, by whatever way.
+    for round in 0..20 {
+        assert_eq!(phone.says(&chat, "the phone").await.seq, round * 4 + 1);
+        assert_eq!(bobs.says(&chat, "Bob").await.seq, round * 4 + 2);
+        assert_eq!(web.says(&chat, "the web").await.seq, round * 4 + 3);
+        let body = json!({ "key": uuid::Uuid::new_v4(), "kind": "text", "content": "by HTTP" });
+        let edge = usize::try_from(round).expect("few rounds");
+        assert_eq!(bob.api(edge).post(&path, body).await.ok()["seq"], round * 4 + 4);
+    }
+    for device in [&phone, &web, &bobs] {
+        device.hears(&chat, 80).await;
+        let memory = device.memory();
+        let at = memory.chat(&chat).unwrap().messages.values().map(|message| message["at"].as_u64().unwrap());
+        assert!(at.is_sorted(), "the edges of this test share one clock");
+    }
+}
+
 pub async fn the_same_key_is_the_same_message(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));

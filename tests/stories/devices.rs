@@ -1,10 +1,13 @@
 //! Devices come.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::Deployment;
-use super::client::{Socket, soon};
+use super::client::{PATIENCE, Socket, soon};
 use super::user::{User, id};
+use super::world::topic;
+use crate::support::wait_until;
 
 fn new(kind: &str) -> Value {
     json!({ "kind": kind, "name": "My device", "platform": "tests" })
@@ -76,6 +79,56 @@ pub async fn a_user_has_one_phone_and_five_web_sessions(on: Deployment) {
     seen.sort();
     all.sort();
     assert_eq!(seen, all);
+}
+
+pub async fn registrations_at_the_same_time_keep_to_the_limits(on: Deployment) {
+    let world = on.start().await;
+    let alice = world.user("alice");
+    let chat = alice.direct(&world.user("bob")).await;
+    let all = async |bodies: Vec<Value>| {
+        let asked = bodies.into_iter().enumerate().map(|(n, body)| {
+            let api = alice.api(n);
+            async move { api.post("/v1/devices", body).await }
+        });
+        join_all(asked).await
+    };
+    // Eight phones at once: one is the phone.
+    let phones = all(vec![new("main"); 8]).await;
+    assert_eq!(phones.iter().filter(|answer| answer.status == 201).count(), 1, "{phones:#?}");
+    assert!(
+        phones.iter().all(|answer| answer.status == 201 || answer.body["code"] == "main_exists"),
+        "{phones:#?}"
+    );
+    // One web session, asked for eight times with one id: it is one.
+    let mut same = new("sub");
+    same["id"] = uuid::Uuid::new_v4().to_string().into();
+    let sames = all(vec![same.clone(); 8]).await;
+    assert_eq!(sames.iter().filter(|answer| answer.status == 201).count(), 1, "{sames:#?}");
+    assert!(
+        sames.iter().all(|answer| answer.status < 300 && answer.body["device"]["id"] == same["id"]),
+        "{sames:#?}"
+    );
+    // Twelve others: four are let in, and each of all the devices has its place in the chat.
+    let webs = all(vec![new("sub"); 12]).await;
+    assert_eq!(webs.iter().filter(|answer| answer.status == 201).count(), 4, "{webs:#?}");
+    assert!(
+        webs.iter().all(|answer| answer.status == 201 || answer.body["code"] == "limit_reached"),
+        "{webs:#?}"
+    );
+    assert_eq!(listed(&alice, 0).await.len(), 6);
+    if world.stack.is_some() {
+        assert_eq!(world.queues(&topic(&chat), "").await.len(), 6);
+    }
+    let phone = phones.iter().find(|answer| answer.status == 201).map(|answer| alice.device(&answer.body));
+    let mut phone = phone.expect("one of them");
+    phone.connects(0).await;
+    let said = phone.says_many(&chat, "hello", 3).await.len();
+    assert_eq!(said, 3);
+    for (n, answer) in webs.iter().filter(|answer| answer.status == 201).chain(&sames[..1]).enumerate() {
+        let mut web = alice.device(&answer.body);
+        web.connects(n).await;
+        web.hears(&chat, 3).await;
+    }
 }
 
 pub async fn another_phone_replaces_the_first(on: Deployment) {
@@ -159,6 +212,54 @@ pub async fn devices_hear_of_each_other(on: Deployment) {
     assert_eq!(bobs.memory().inbox, Vec::<Value>::new());
     let own = |frame: &Value| frame["type"] == "device" && frame["device"] == web.id;
     assert!(!web.memory().inbox.iter().any(|frame| own(frame) && frame["event"] != "terminated"));
+}
+
+pub async fn when_all_have_gone_nothing_is_held(on: Deployment) {
+    let mut world = on.start().await;
+    let pids: Vec<u32> = world.edges.iter_mut().map(|edge| edge.process().pid()).collect();
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (chat, mut phone) = (alice.direct(&bob).await, alice.phone(0).await);
+    let mut webs = Vec::new();
+    for _ in 0..3 {
+        webs.push(alice.registers("sub").await);
+    }
+    let open = || {
+        pids.iter().map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()).sum::<usize>()
+    };
+    let mut settled = 0;
+    for round in 1..=6 {
+        for (n, web) in webs.iter_mut().enumerate() {
+            web.connects(n).await;
+        }
+        phone.says_many(&chat, "hello", 5).await;
+        for web in &mut webs {
+            web.hears(&chat, round * 5).await;
+            web.acks(&chat, round * 5).await;
+            if round % 2 == 0 { web.leaves().await } else { web.vanishes().await }
+        }
+        phone.acks(&chat, round * 5).await;
+        phone.reconnects(usize::try_from(round).unwrap()).await;
+        // Only the phone is left, with its one socket and its one consumer, round after round.
+        wait_until("only the phone to be connected", PATIENCE, || async {
+            let mains = world.metric("keepstep_connections{kind=\"main\"}").await;
+            let subs = world.metric("keepstep_connections{kind=\"sub\"}").await;
+            (mains == 1.0 && subs == 0.0).then_some(())
+        })
+        .await;
+        if world.stack.is_some() {
+            wait_until("only the phone to consume", PATIENCE, || async {
+                let queues = world.queues(&topic(&chat), "").await;
+                (queues.iter().map(|queue| queue.consumers).sum::<usize>() == 1).then_some(())
+            })
+            .await;
+        }
+        if round == 2 {
+            settled = open();
+        }
+    }
+    // Connections to the store and the queues come and go a little; sockets that leak would be twelve by now.
+    wait_until("the files to be closed again", PATIENCE, || async { (open() <= settled + 4).then_some(()) })
+        .await;
 }
 
 pub async fn a_device_registered_in_the_middle_of_a_conversation_has_no_hole(on: Deployment) {

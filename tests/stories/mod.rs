@@ -48,6 +48,7 @@ macro_rules! stories {
             away: [
                 a_device_that_was_away_for_300_messages_gets_them_once_and_in_order,
                 what_the_log_no_longer_holds_comes_from_the_queue,
+                a_device_with_many_chats_gets_all_of_them,
                 what_was_not_acknowledged_comes_again,
                 the_older_connection_of_a_device_is_closed_as_replaced,
                 a_device_that_reconnects_all_the_time_misses_nothing,
@@ -88,6 +89,7 @@ macro_rules! stories {
             ]
             conversation: [
                 everyone_gets_150_messages_in_the_same_order,
+                who_speaks_later_stands_later,
                 the_same_key_is_the_same_message,
                 the_same_key_at_the_same_time_is_still_one_message,
                 a_bot_sends_without_a_socket,
@@ -96,9 +98,11 @@ macro_rules! stories {
             devices: [
                 registering_again_is_the_same_device,
                 a_user_has_one_phone_and_five_web_sessions,
+                registrations_at_the_same_time_keep_to_the_limits,
                 another_phone_replaces_the_first,
                 devices_are_listed_as_they_are,
                 devices_hear_of_each_other,
+                when_all_have_gone_nothing_is_held,
                 a_device_registered_in_the_middle_of_a_conversation_has_no_hole,
             ]
             drain: [
@@ -124,6 +128,7 @@ macro_rules! stories {
                 a_chat_that_begins_now_works_on_the_open_socket,
                 who_leaves_gets_nothing_more,
                 who_comes_back_sees_nothing_from_before,
+                who_comes_and_goes_all_the_time_is_in_step,
                 chats_are_listed_as_they_are,
                 messages_are_paged_newest_first,
             ]
@@ -143,6 +148,7 @@ macro_rules! stories {
                 each_kind_of_token_opens_its_own_doors,
                 user_tokens_are_checked_to_the_letter,
                 a_strange_origin_is_refused,
+                no_token_is_ever_logged,
             ]
         );
     };

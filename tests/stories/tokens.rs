@@ -169,6 +169,40 @@ pub async fn user_tokens_are_checked_to_the_letter(on: Deployment) {
     assert!([401, 403].contains(&again.status), "{}", again.text);
 }
 
+pub async fn no_token_is_ever_logged(on: Deployment) {
+    let mut world = on.with("KEEPSTEP_LOG", "trace").start().await;
+    let alice = world.user("alice");
+    let (phone, mut web) = (alice.phone(0).await, alice.web(1).await);
+    let edge = world.addresses()[0].clone();
+    let pair = format!("keepstep.v1, bearer.{}", web.token);
+    let query = format!("/v1/socket?token={}", web.token);
+    for (path, headers) in
+        [("/v1/socket", vec![("Sec-WebSocket-Protocol", pair.as_str())]), (query.as_str(), vec![])]
+    {
+        Socket::handshake(&edge, path, &headers).await.expect("it is upgraded").close().await;
+    }
+    web.closed().await;
+    // Bad ones neither: they may be good elsewhere.
+    let bad = format!("{}x", alice.token);
+    world.api(0, &bad).get("/v1/chats").await.problem(401, "unauthorized");
+    Socket::open(&edge, &bad).await.refused().await;
+    let end = alice.ends(&web.id).await;
+    world.terminated(&phone.api(), &end).await;
+    for edge in &mut world.edges {
+        let log = edge.process().log();
+        for (what, secret) in [
+            ("a user token", alice.token.as_str()),
+            ("a device token", phone.token.as_str()),
+            ("another device token", web.token.as_str()),
+            ("the secret", JWT_SECRET),
+        ] {
+            // The signature is what makes it a token.
+            let secret = secret.rsplit('.').next().unwrap_or_default();
+            assert!(!log.contains(secret), "{what} is in the log");
+        }
+    }
+}
+
 /// `alg: none`.
 fn unsigned(claims: &serde_json::Value) -> String {
     // base64url, without padding, of these few ASCII bytes.
