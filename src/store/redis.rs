@@ -162,9 +162,10 @@ impl RedisStore {
         self.commands().run(&publish).await.map(drop)
     }
 
-    /// See [`super::Store::ping`].
+    /// See [`super::Store::ping`]. Asks on both connections: a method needs either.
     pub async fn ping(&self) -> Result<()> {
-        self.commands().run(&redis::cmd("PING")).await.map(drop)
+        let ping = redis::cmd("PING");
+        tokio::try_join!(self.commands().run(&ping), self.bulk().run(&ping)).map(drop)
     }
 
     fn keys(&self) -> &Keys {

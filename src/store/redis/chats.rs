@@ -78,6 +78,10 @@ impl RedisStore {
         loop {
             let holds = self.swap(&pair, &expected, &new.id.hex()).await;
             let holds = holds.map_err(|err| if expected.is_empty() { err } else { later(err) })?;
+            if holds.is_empty() {
+                expected = holds; // its chat was deleted meanwhile, and the entry with it
+                continue;
+            }
             let id = value::chat(&holds)?;
             match self.standing(id).await.map_err(later)? {
                 Standing::Chat(chat, _) => return Ok(Created::Existing(chat)),
@@ -100,6 +104,10 @@ impl RedisStore {
         loop {
             let holds = self.swap(&key, &expected, &mine).await;
             let holds = holds.map_err(|err| if expected.is_empty() { err } else { later(err) })?;
+            if holds.is_empty() {
+                expected = holds; // its chat was deleted meanwhile, and the entry with it
+                continue;
+            }
             let (id, since) =
                 holds.split_once(' ').ok_or_else(|| corrupt("a name's entry of another shape"))?;
             let (id, since) = (value::chat(id)?, value::parse::<u64>(since)?);
