@@ -107,7 +107,7 @@ settings! {
         "After the doorbell of a message until it is fetched from the log, should NSQ not bring it";
     tail_sweep: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_TAIL_SWEEP",
         "Between two looks for messages whose doorbell was lost";
-    reads_sweep: Duration = 30 * SECOND, "30s", duration, "KEEPSTEP_READS_SWEEP",
+    reads_sweep: Duration = 8 * SECOND, "8s", duration, "KEEPSTEP_READS_SWEEP",
         "Between two looks for read offsets whose event was lost";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",
         "At a stop: for devices to acknowledge what they were sent";

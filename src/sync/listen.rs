@@ -105,7 +105,8 @@ fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>
     }
 }
 
-/// The last resort: heads every few seconds (a lost doorbell), offsets every half minute (lost notifications).
+/// The last resort: heads every few seconds (a lost doorbell), offsets every few seconds (lost notifications: another edge may have
+/// switched them on again before this one noticed that they were off).
 pub(super) async fn sweep(core: Arc<Core>) {
     let mut heads = interval(core.timing.tail_sweep);
     heads.set_missed_tick_behavior(MissedTickBehavior::Delay);
