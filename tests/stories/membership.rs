@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::Deployment;
 use super::client::{PATIENCE, soon};
 use super::user::id;
-use super::world::topic;
 use crate::support::wait_until;
 
 pub async fn a_direct_chat_is_one_per_pair(on: Deployment) {
