@@ -262,9 +262,16 @@ impl Store {
 
 // What a device is owed, and read offsets
 impl Store {
-    /// Fixes what a device is owed: `from` = `cursor` = the head now, unless it was fixed before. None: not a member.
-    pub async fn owe(&self, chat: ChatId, user: &UserId, device: DeviceId) -> Result<Option<Owed>> {
-        each!(self.owe(chat, user, device))
+    /// Fixes what a device is owed, unless it was fixed before in this membership: `from` = `cursor` = `since`. None:
+    /// not a member.
+    pub async fn owe(
+        &self,
+        chat: ChatId,
+        user: &UserId,
+        device: DeviceId,
+        since: OwedSince,
+    ) -> Result<Option<Owed>> {
+        each!(self.owe(chat, user, device, since))
     }
 
     /// What a device is owed; none when nothing was fixed.

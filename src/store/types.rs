@@ -97,6 +97,15 @@ pub enum Renewed {
     Terminated,
 }
 
+/// Where what a device is owed begins, in [`Store::owe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwedSince {
+    /// At the head now: the device is new, and its main has what was before.
+    Now,
+    /// At the head when its user joined: all their devices are owed the same, however long each one's turn takes.
+    Joined,
+}
+
 /// Whom [`Store::owner`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {

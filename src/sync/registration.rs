@@ -12,7 +12,7 @@ use crate::{
         now_millis,
     },
     protocol::{DeviceEvent, ErrorCode, Problem},
-    store::{NewDevice, Registered},
+    store::{NewDevice, OwedSince, Registered},
     tokens::DeviceClaims,
 };
 
@@ -98,7 +98,7 @@ fn ended() -> Problem {
 async fn provision_all(core: &Core, user: &UserId, device: DeviceId) -> Result<(), Problem> {
     let mut queues = Vec::new();
     for chat in core.store.chats_of(user).await? {
-        if core.store.owe(chat, user, device).await?.is_some()
+        if core.store.owe(chat, user, device, OwedSince::Now).await?.is_some()
             && let Some(found) = core.store.chat(chat).await?
         {
             queues.push((chat, found.node));
@@ -121,7 +121,8 @@ pub async fn provision_member(core: &Core, chat: ChatId, node: &str, user: &User
 
 async fn provision_devices(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
     for device in core.store.devices(user).await? {
-        if device.state != DeviceState::Terminating && core.store.owe(chat, user, device.id).await?.is_some()
+        if device.state != DeviceState::Terminating
+            && core.store.owe(chat, user, device.id, OwedSince::Joined).await?.is_some()
         {
             core.broker.provision(device.id, &[(chat, node.to_owned())]).await.map_err(no_queue)?;
         }

@@ -13,8 +13,8 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, StoreError,
-        StoreEvent,
+        Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, OwedSince,
+        StoreError, StoreEvent,
         redis::{RedisOptions, RedisStore, StartupError},
     },
 };
@@ -108,7 +108,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
     let sent: Vec<_> = (0..50).map(|_| message(chat, &alice)).collect();
     for append in &sent {
         store.append(append).await.unwrap();
@@ -231,6 +231,26 @@ async fn events_switched_off_by_somebody_are_noticed_and_switched_on() {
 }
 
 #[tokio::test]
+async fn whoever_switches_events_on_again_tells_the_others() {
+    let redis = Redis::start().await;
+    // Its own probes come too late to notice: what they found would be the events the other one repaired.
+    let options = RedisOptions { probe_every: Duration::from_secs(3600), ..RedisOptions::default() };
+    let store = RedisStore::connect(&redis.url(), options).await.unwrap();
+    let mut events = store.take_events().unwrap();
+    let alice = user("alice");
+    store.watch_user(&alice).await.unwrap();
+    reads_are_heard(&store, &mut events, &alice).await;
+    redis.command(&["CONFIG", "SET", "notify-keyspace-events", ""]).await.unwrap();
+    let other = connect(&redis).await;
+    until(&mut events, StoreEvent::Resubscribed).await;
+    assert_eq!(store.notifications_missed(), 1);
+    // And by the check at the start.
+    redis.command(&["CONFIG", "SET", "notify-keyspace-events", "Ex"]).await.unwrap();
+    other.startup_check(false).await.unwrap();
+    until(&mut events, StoreEvent::Resubscribed).await;
+}
+
+#[tokio::test]
 async fn a_dropped_subscription_is_made_again() {
     let redis = Redis::start().await;
     let store = connect(&redis).await;
@@ -253,7 +273,7 @@ async fn scripts_that_redis_forgot_are_taught_again() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
     for seq in 1..=3 {
         redis.command(&["SCRIPT", "FLUSH"]).await.unwrap();
         let sent = store.append(&message(chat, &alice)).await.unwrap();
@@ -312,7 +332,7 @@ async fn of_a_forgotten_device_only_the_tombstone_is_left() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
     let opened = store.open_session(&alice, id, 1, "edge", Duration::from_secs(9)).await.unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     store.attach(&[chat], &alice, id, session).await.unwrap();
@@ -350,7 +370,7 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
     let (alice, bob) = (user("alice"), user("bob"));
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
     store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
-    store.owe(chat, &alice, id).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
     for _ in 0..64 {
         store.append(&message(chat, &alice)).await.unwrap();
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Deployment;
 use super::client::{PATIENCE, soon};
 use super::user::id;
+use super::world::topic;
 use crate::support::wait_until;
 
 pub async fn a_direct_chat_is_one_per_pair(on: Deployment) {
@@ -156,6 +157,54 @@ pub async fn who_comes_back_sees_nothing_from_before(on: Deployment) {
         assert_eq!((seqs, &page["more"]), (vec![13, 14], &json!(false)));
         let page = api.get(&format!("/v1/chats/{group}/messages?before=13")).await.ok();
         assert_eq!((&page["items"], &page["more"]), (&json!([]), &json!(false)));
+    }
+}
+
+pub async fn who_comes_and_goes_all_the_time_is_in_step(on: Deployment) {
+    let world = on.with("KEEPSTEP_CREATES_PER_MINUTE", "1000").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs, bobs_web) = (alice.phone(0).await, bob.phone(1).await, bob.web(0).await);
+    let group = alice.group("us").await;
+    let talk = async {
+        for n in 0..60 {
+            phone.says_many(&group, &format!("part {n}"), 5).await;
+        }
+    };
+    // `Memory` sees to it: nothing before `joined` or after `left`, and from each `from` on without a hole.
+    let come_and_go = async {
+        for n in 1..=6 {
+            alice.invites(&group, &bob).await;
+            for device in [&bobs, &bobs_web] {
+                device.gets(json!({ "type": "chat", "event": "joined", "chat": group })).await;
+            }
+            bobs.says(&group, &format!("visit {n}")).await;
+            if n < 6 {
+                bob.leaves(&group).await;
+                for device in [&bobs, &bobs_web] {
+                    device.gets(json!({ "type": "chat", "event": "left", "chat": group })).await;
+                }
+            }
+        }
+    };
+    tokio::join!(talk, come_and_go);
+    for device in [&phone, &bobs, &bobs_web] {
+        device.hears(&group, 306).await;
+    }
+    let from = bobs.memory().chat(&group).unwrap().from;
+    assert_eq!(bobs_web.memory().chat(&group).unwrap().from, from);
+    assert!(bobs.memory().chat(&group).unwrap().arrived.iter().copied().eq(from + 1..=306));
+    if world.stack.is_some() {
+        let queues = async || world.queues(&topic(&group), "").await.len();
+        wait_until("three queues", PATIENCE, || async { (queues().await == 3).then_some(()) }).await;
+        // Whatever is still being cleared from an earlier leave must not hit them.
+        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(2);
+        while tokio::time::Instant::now() < end {
+            assert_eq!(queues().await, 3);
+        }
+    }
+    phone.says(&group, "the end").await;
+    for device in [&phone, &bobs, &bobs_web] {
+        device.hears(&group, 307).await;
     }
 }
 

@@ -9,19 +9,28 @@ use crate::{
         chat::Owed,
         id::{ChatId, DeviceId, UserId},
     },
-    store::{Attached, CursorMove, CursorMoved, ReadOffset, Result},
+    store::{Attached, CursorMove, CursorMoved, OwedSince, ReadOffset, Result},
 };
 
 impl EmbeddedStore {
     /// See [`crate::store::Store::owe`].
-    pub async fn owe(&self, chat: ChatId, user: &UserId, device: DeviceId) -> Result<Option<Owed>> {
+    pub async fn owe(
+        &self,
+        chat: ChatId,
+        user: &UserId,
+        device: DeviceId,
+        since: OwedSince,
+    ) -> Result<Option<Owed>> {
         let mut state = self.state();
         let Some(room) = state.chats.get_mut(&chat) else { return Ok(None) };
         let Some(boundary) = room.members.get(user) else { return Ok(None) };
-        let head = room.chat.head;
-        let debt = room.owed.entry(device).or_insert(Debt { from: head, cursor: head, fence: 0 });
+        let from = match since {
+            OwedSince::Now => room.chat.head,
+            OwedSince::Joined => *boundary,
+        };
+        let debt = room.owed.entry(device).or_insert(Debt { from, cursor: from, fence: 0 });
         if debt.from < *boundary {
-            (debt.from, debt.cursor) = (head, head);
+            (debt.from, debt.cursor) = (from, from);
         }
         Ok(Some(Owed { from: debt.from, cursor: debt.cursor }))
     }

@@ -1,7 +1,7 @@
 -- Fixes what a device is owed, once in each membership of its user (what was fixed below the boundary is an earlier
 -- one's).
 -- KEYS meta, members, from, cursor
--- ARGV user, device
+-- ARGV user, device, "head" (a device that registers) or "boundary" (of a user who joins)
 -- Gives nil (not a member) or {from, cursor}
 local boundary = redis.call('HGET', KEYS[2], ARGV[1])
 if not boundary then return false end
@@ -9,7 +9,7 @@ local from = redis.call('HGET', KEYS[3], ARGV[2])
 if from and tonumber(from) >= tonumber(boundary) then
   return {from, redis.call('HGET', KEYS[4], ARGV[2]) or from}
 end
-local head = redis.call('HGET', KEYS[1], 'head')
-redis.call('HSET', KEYS[3], ARGV[2], head)
-redis.call('HSET', KEYS[4], ARGV[2], head)
-return {head, head}
+from = ARGV[3] == 'head' and redis.call('HGET', KEYS[1], 'head') or boundary
+redis.call('HSET', KEYS[3], ARGV[2], from)
+redis.call('HSET', KEYS[4], ARGV[2], from)
+return {from, from}

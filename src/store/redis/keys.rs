@@ -157,6 +157,11 @@ impl Keys {
         format!("{}:{{probe.{id}}}", self.prefix)
     }
 
+    /// Channel on which a store says that it found keyspace events switched off and switched them on again.
+    pub(super) fn repaired(&self) -> String {
+        format!("{}:{{events}}:repaired", self.prefix)
+    }
+
     /// What a message on this channel is about; none when it isn't ours.
     pub(super) fn heard(&self, database: i64, channel: &str, probe_key: &str) -> Option<Heard> {
         let (name, event) = match channel.strip_prefix(&format!("__keyspace@{database}__:")) {
@@ -166,6 +171,9 @@ impl Keys {
         };
         let name = name.strip_prefix(&self.prefix)?.strip_prefix(":{")?;
         let (tag, what) = name.split_once("}:")?;
+        if (tag, what, event) == ("events", "repaired", false) {
+            return Some(Heard::Repaired);
+        }
         match (tag.split_once('.')?, what, event) {
             (("u", user), "read", true) => user.parse().ok().map(Heard::Read),
             (("u", user), "signal", false) => user.parse().ok().map(Heard::Signal),
@@ -190,6 +198,7 @@ pub(super) enum Heard {
     Signal(UserId),
     Doorbell(ChatId),
     Probe,
+    Repaired,
 }
 
 /// The channel of a key's keyspace events in one database.
@@ -215,6 +224,7 @@ mod tests {
         assert_eq!(heard(&keys.signal(&user)), Some(Heard::Signal(user.clone())));
         assert_eq!(heard(&keys.doorbell(chat)), Some(Heard::Doorbell(chat)));
         assert_eq!(heard("__keyspace@3__:ks:{probe.1}"), Some(Heard::Probe));
+        assert_eq!(heard(&keys.repaired()), Some(Heard::Repaired));
         for strange in
             ["", "ks", "ks:{u.a}:read", &keyspace(4, &keys.read(&user)), &keyspace(3, &keys.signal(&user))]
         {

@@ -4,6 +4,7 @@
 //! Nothing that comes here is trusted to be complete: every two seconds a probe key is written on this connection, and its
 //! keyspace event has to come back on it. When it doesn't (the server's setting is gone, the link is half open) the
 //! connection is thrown away: the next one sets the setting, subscribes to everything watched, and says `Resubscribed`.
+//! Whoever sets it tells the listeners of all edges: their next probes would come through, and hide what they missed.
 
 use std::{
     collections::HashSet,
@@ -194,6 +195,10 @@ impl Shared {
                 self.probes_heard.fetch_add(1, Ordering::Relaxed);
                 self.probe_heard.notify_one();
             }
+            Some(Heard::Repaired) => {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+                self.events.emit(StoreEvent::Resubscribed);
+            }
             None => {}
         }
     }
@@ -258,11 +263,11 @@ impl Task {
             _ => {}
         };
         let mut connection = open(&self.client, self.timeout, push).await?;
-        if let Err(err) = switch_on_events(&mut connection).await {
+        if let Err(err) = switch_on_events(&mut connection, &self.shared.keys.repaired()).await {
             // The probe will tell whether they flow all the same.
             tracing::warn!(%err, "can't switch on Redis's keyspace events");
         }
-        let mut channels = vec![keyspace(self.shared.database, &self.probe_key)];
+        let mut channels = vec![keyspace(self.shared.database, &self.probe_key), self.shared.keys.repaired()];
         {
             let watched = self.shared.watched();
             channels.extend(watched.users.iter().flat_map(|user| self.shared.user_channels(user)));

@@ -14,7 +14,7 @@ use crate::{
         chat::Owed,
         id::{ChatId, DeviceId, UserId},
     },
-    store::{Attached, CursorMove, CursorMoved, ReadOffset, Result},
+    store::{Attached, CursorMove, CursorMoved, OwedSince, ReadOffset, Result},
 };
 
 /// How many chats' scripts go out together.
@@ -24,7 +24,13 @@ const CURSORS: usize = 256;
 
 impl RedisStore {
     /// See [`crate::store::Store::owe`].
-    pub async fn owe(&self, chat: ChatId, user: &UserId, device: DeviceId) -> Result<Option<Owed>> {
+    pub async fn owe(
+        &self,
+        chat: ChatId,
+        user: &UserId,
+        device: DeviceId,
+        since: OwedSince,
+    ) -> Result<Option<Owed>> {
         let keys = self.keys();
         let call = script::OWE
             .call()
@@ -33,7 +39,11 @@ impl RedisStore {
             .arg(keys.from(chat))
             .arg(keys.cursor(chat))
             .arg(user.as_str())
-            .arg(device.hex());
+            .arg(device.hex())
+            .arg(match since {
+                OwedSince::Now => "head",
+                OwedSince::Joined => "boundary",
+            });
         let Some(answer) = value::some(self.commands().eval(&call).await?) else { return Ok(None) };
         let mut answer = value::list(answer)?.into_iter();
         let from = value::number(value::next(&mut answer)?)?;

@@ -90,10 +90,16 @@ impl RedisStore {
         if policy != "noeviction" {
             return Err(StartupError::Evicts { address: address(), policy });
         }
-        let wanted = union(&self.setting("notify-keyspace-events").await?);
+        let is = self.setting("notify-keyspace-events").await?;
+        let wanted = union(&is);
         let mut set = redis::cmd("CONFIG");
-        set.arg("SET").arg("notify-keyspace-events").arg(wanted);
+        set.arg("SET").arg("notify-keyspace-events").arg(&wanted);
         self.ask(&set, |address, reason| StartupError::NoEvents { address, reason }).await?;
+        if wanted != is {
+            let mut tell = redis::cmd("PUBLISH");
+            tell.arg(self.keys().repaired()).arg("");
+            self.commands().run(&tell).await.map_err(StartupError::Unreachable)?;
+        }
         Ok(warnings)
     }
 
@@ -118,9 +124,11 @@ impl RedisStore {
     }
 }
 
-/// Adds what this store needs to what is switched on, and takes nothing away from others.
+/// Adds what this store needs to what is switched on, and takes nothing away from others. If something was missing,
+/// every listener is told on the channel `repaired` that it may have missed events.
 pub(super) async fn switch_on_events(
     connection: &mut impl ConnectionLike,
+    repaired: &str,
 ) -> std::result::Result<(), RedisError> {
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
@@ -128,9 +136,12 @@ pub(super) async fn switch_on_events(
     let is = setting_from(is).unwrap_or_default();
     let wanted = union(&is);
     if wanted != is {
-        let mut set = redis::cmd("CONFIG");
-        set.arg("SET").arg("notify-keyspace-events").arg(wanted);
-        connection.req_packed_command(&set).await?.extract_error()?;
+        let mut set = redis::pipe();
+        set.cmd("CONFIG").arg("SET").arg("notify-keyspace-events").arg(wanted);
+        set.cmd("PUBLISH").arg(repaired).arg("");
+        for answer in connection.req_packed_commands(&set, 0, 2).await? {
+            answer.extract_error()?;
+        }
     }
     Ok(())
 }

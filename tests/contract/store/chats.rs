@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::Member,
-    store::{JoinBy, Joined, StoreLimits},
+    store::{JoinBy, Joined, OwedSince, StoreLimits},
 };
 
 use super::*;
@@ -160,7 +160,7 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
     let device = active(&store, &alice, DeviceKind::Main).await;
     let append = message(direct, &alice, "one");
     store.append(&append).await.unwrap();
-    store.owe(direct, &alice, device.id).await.unwrap();
+    store.owe(direct, &alice, device.id, OwedSince::Now).await.unwrap();
     assert!(!store.delete_chat(direct).await.unwrap(), "it has members");
     assert_eq!(store.remove_member(direct, &alice, false).await.unwrap(), Some(1));
     assert!(!store.delete_chat(direct).await.unwrap());

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::Owed,
-    store::{Attached, CursorMove, CursorMoved, JoinBy, ReadOffset, StoreLimits},
+    store::{Attached, CursorMove, CursorMoved, JoinBy, OwedSince, ReadOffset, StoreLimits},
 };
 
 use super::*;
@@ -17,19 +17,22 @@ async fn what_is_owed_begins_at_the_head_and_stays() {
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
     let device = DeviceId::random();
-    assert_eq!(store.owe(chat, &bob, device).await.unwrap(), None);
-    assert_eq!(store.owe(ChatId::random(), &alice, device).await.unwrap(), None);
+    assert_eq!(store.owe(chat, &bob, device, OwedSince::Now).await.unwrap(), None);
+    assert_eq!(store.owe(ChatId::random(), &alice, device, OwedSince::Now).await.unwrap(), None);
     assert_eq!(store.owed(chat, device).await.unwrap(), None);
     send(&store, chat, &alice, "one").await;
     let owed = Owed { from: 1, cursor: 1 };
-    assert_eq!(store.owe(chat, &alice, device).await.unwrap(), Some(owed));
+    assert_eq!(store.owe(chat, &alice, device, OwedSince::Now).await.unwrap(), Some(owed));
     send(&store, chat, &alice, "two").await;
-    assert_eq!(store.owe(chat, &alice, device).await.unwrap(), Some(owed), "fixed before");
+    assert_eq!(store.owe(chat, &alice, device, OwedSince::Now).await.unwrap(), Some(owed), "fixed before");
     assert_eq!(store.owed(chat, device).await.unwrap(), Some(owed));
     store.disown(chat, device).await.unwrap();
     store.disown(chat, device).await.unwrap();
     assert_eq!(store.owed(chat, device).await.unwrap(), None);
-    assert_eq!(store.owe(chat, &alice, device).await.unwrap(), Some(Owed { from: 2, cursor: 2 }));
+    assert_eq!(
+        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap(),
+        Some(Owed { from: 2, cursor: 2 })
+    );
 }
 
 #[tokio::test]
@@ -39,7 +42,7 @@ async fn a_cursor_moves_forward_and_never_beyond_the_head() {
     let chat = group(&store, &alice).await;
     let (one, two, stranger) = (DeviceId::random(), DeviceId::random(), DeviceId::random());
     for device in [one, two] {
-        store.owe(chat, &alice, device).await.unwrap();
+        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap();
     }
     for _ in 0..10 {
         send(&store, chat, &alice, "x").await;
@@ -59,7 +62,7 @@ async fn a_cursor_moves_forward_and_never_beyond_the_head() {
     // More devices than one script takes.
     let many: Vec<_> = (0..600).map(|_| DeviceId::random()).collect();
     for device in &many {
-        store.owe(chat, &alice, *device).await.unwrap();
+        store.owe(chat, &alice, *device, OwedSince::Now).await.unwrap();
     }
     send(&store, chat, &alice, "x").await;
     let moves: Vec<_> = many.iter().map(|device| ack(*device, 1, 11)).collect();
@@ -72,7 +75,7 @@ async fn an_older_session_is_fenced_once_a_newer_one_attached() {
     let (alice, bob) = (user("alice"), user("bob"));
     let (chat, other) = (group(&store, &alice).await, group(&store, &alice).await);
     let device = active(&store, &alice, DeviceKind::Main).await;
-    store.owe(chat, &alice, device.id).await.unwrap();
+    store.owe(chat, &alice, device.id, OwedSince::Now).await.unwrap();
     for _ in 0..3 {
         send(&store, chat, &alice, "x").await;
     }
@@ -106,7 +109,7 @@ async fn a_thousand_chats_are_attached_in_order() {
     let mut chats = Vec::new();
     for _ in 0..300 {
         let chat = group(&store, &alice).await;
-        store.owe(chat, &alice, device).await.unwrap();
+        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap();
         chats.push(chat);
     }
     let attached = store.attach(&chats, &alice, device, 1).await.unwrap();
@@ -121,15 +124,35 @@ async fn a_new_membership_owes_anew() {
     let chat = group(&store, &alice).await;
     let device = DeviceId::random();
     store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
-    store.owe(chat, &bob, device).await.unwrap();
+    store.owe(chat, &bob, device, OwedSince::Now).await.unwrap();
     store.remove_member(chat, &bob, false).await.unwrap();
     assert_eq!(store.attach(&[chat], &bob, device, 1).await.unwrap(), [None]);
     send(&store, chat, &alice, "not for bob").await;
     store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
     // Nobody took the device out of the chat in between: what was owed then isn't now.
     assert_eq!(store.attach(&[chat], &bob, device, 1).await.unwrap(), [None]);
-    assert_eq!(store.owe(chat, &bob, device).await.unwrap(), Some(Owed { from: 1, cursor: 1 }));
+    assert_eq!(
+        store.owe(chat, &bob, device, OwedSince::Now).await.unwrap(),
+        Some(Owed { from: 1, cursor: 1 })
+    );
     assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn all_devices_of_a_user_who_joins_are_owed_the_same() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = group(&store, &alice).await;
+    send(&store, chat, &alice, "before").await;
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    let (phone, web, new) = (DeviceId::random(), DeviceId::random(), DeviceId::random());
+    let owed = Some(Owed { from: 1, cursor: 1 });
+    assert_eq!(store.owe(chat, &bob, phone, OwedSince::Joined).await.unwrap(), owed);
+    send(&store, chat, &alice, "while the next one waits for its turn").await;
+    assert_eq!(store.owe(chat, &bob, web, OwedSince::Joined).await.unwrap(), owed);
+    let owed = Some(Owed { from: 2, cursor: 2 });
+    assert_eq!(store.owe(chat, &bob, new, OwedSince::Now).await.unwrap(), owed);
+    assert_eq!(store.owe(chat, &bob, new, OwedSince::Joined).await.unwrap(), owed, "fixed before");
 }
 
 #[tokio::test]
