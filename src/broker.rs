@@ -128,8 +128,17 @@ pub struct Notice {
     pub event: Event,
 }
 
-/// Where a session's subscriptions send what they have: one channel for all its chats, bounded by the session.
-pub type Sink = mpsc::Sender<Notice>;
+impl Notice {
+    /// Ready for a [`Sink`].
+    #[must_use]
+    pub fn new(chat: ChatId, event: Event) -> Box<Self> {
+        Box::new(Self { chat, event })
+    }
+}
+
+/// Where a session's subscriptions send what they have: one channel for all its chats, bounded by the session. Boxed,
+/// because a channel keeps room for 32 of them, for each idle device.
+pub type Sink = mpsc::Sender<Box<Notice>>;
 
 /// One queue as the broker's servers show it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -150,7 +150,8 @@ impl LeaseClock {
 /// What a session is told by, and how it is ended.
 #[derive(Debug, Clone)]
 pub struct Mailbox {
-    commands: mpsc::Sender<Command>,
+    // Boxed: a channel keeps room for 32 of them, for each idle device.
+    commands: mpsc::Sender<Box<Command>>,
     /// Its end.
     pub doom: Arc<Doom>,
 }
@@ -158,14 +159,14 @@ pub struct Mailbox {
 impl Mailbox {
     /// A mailbox with room for so many commands, and where they come out.
     #[must_use]
-    pub fn new(room: usize) -> (Self, mpsc::Receiver<Command>) {
+    pub fn new(room: usize) -> (Self, mpsc::Receiver<Box<Command>>) {
         let (commands, out) = mpsc::channel(room);
         (Self { commands, doom: Arc::default() }, out)
     }
 
     /// Puts a command in; a session that doesn't empty its mailbox is closed.
     pub fn tell(&self, command: Command) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(command) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(Box::new(command)) {
             self.doom.seal(CloseCode::SlowConsumer);
         }
     }

@@ -18,8 +18,8 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 
 use crate::{
-    broker::Notice,
-    domain::{Seq, device::Device, device::DeviceKind, id::ChatId, rate::Rate},
+    broker::{Notice, Sink},
+    domain::{Seq, device::DeviceKind, id::ChatId, rate::Rate},
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect, connect::Refusal},
@@ -61,12 +61,13 @@ struct Session {
     core: Arc<Core>,
     handle: SessionHandle,
     connection: Connection,
-    chats: HashMap<ChatId, chats::ChatState>,
+    // Boxed: most devices have few chats, and a table keeps room for more.
+    chats: HashMap<ChatId, Box<chats::ChatState>>,
     window: window::Window,
     looks: chats::Looks,
     rate: Rate,
     // Where subscriptions send.
-    sink: mpsc::Sender<Notice>,
+    sink: Sink,
     busy: Option<Boxed<frames::Answer>>,
     work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
@@ -109,12 +110,32 @@ impl<T> std::fmt::Debug for Boxed<T> {
     }
 }
 
-/// Serves one socket from its upgrade to its end. What is done once, at either end, is boxed: otherwise every idle device
-/// would keep the room for it.
-pub async fn serve(core: Arc<Core>, connection: Connection, claims: DeviceClaims) {
-    let (device, session) = match Box::pin(connect::open(&core, &claims)).await {
+/// A session that is open and not served yet.
+#[derive(Debug)]
+pub struct Open {
+    session: Box<Session>,
+    commands: mpsc::Receiver<Box<Command>>,
+    events: mpsc::Receiver<Box<Notice>>,
+}
+
+impl Open {
+    /// Serves it to its end. This future is what an idle device costs, so what is done once, at either end, isn't part of
+    /// it: opening is a future of its own, and ending is boxed.
+    pub async fn serve(self) {
+        let Self { mut session, mut commands, mut events } = self;
+        let end = session.turn(&mut commands, &mut events).await;
+        Box::pin(session.end(end)).await;
+    }
+}
+
+/// Takes the device's lease and begins its session. None: it was refused, and the socket is closed.
+pub async fn open(core: Arc<Core>, connection: Connection, claims: DeviceClaims) -> Option<Open> {
+    let (device, session) = match connect::open(&core, &claims).await {
         Ok(opened) => opened,
-        Err(refusal) => return Box::pin(refuse(&core, connection, refusal)).await,
+        Err(refusal) => {
+            refuse(&core, connection, refusal).await;
+            return None;
+        }
     };
     let (mailbox, commands) = Mailbox::new(MAILBOX);
     let handle = SessionHandle {
@@ -125,8 +146,19 @@ pub async fn serve(core: Arc<Core>, connection: Connection, claims: DeviceClaims
         mailbox,
         lease: Arc::new(LeaseClock::new(core.timing.lease)),
     };
-    run(&core, connection, &handle, &device, commands).await;
-    Box::pin(connect::close(&core, &handle)).await;
+    let start = match connect::attach(&core, &handle).await {
+        Ok(start) => start,
+        Err(error) => {
+            tracing::warn!(device = %handle.device, %error, "a device can't be attached");
+            refuse(&core, connection, CloseCode::BackendUnavailable.into()).await;
+            connect::close(&core, &handle).await;
+            return None;
+        }
+    };
+    let (sink, events) = mpsc::channel(EVENTS);
+    let mut session = Box::new(Session::new(core, handle, connection, device.kind, sink));
+    session.begin(start).await;
+    Some(Open { session, commands, events })
 }
 
 /// Closes a socket that isn't let in.
@@ -143,55 +175,42 @@ fn reason(code: CloseCode, last_seen: Option<u64>) -> String {
     }
 }
 
-async fn run(
-    core: &Arc<Core>,
-    connection: Connection,
-    handle: &SessionHandle,
-    device: &Device,
-    commands: mpsc::Receiver<Command>,
-) {
-    let start = match Box::pin(connect::attach(core, handle)).await {
-        Ok(start) => start,
-        Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "a device can't be attached");
-            return Box::pin(refuse(core, connection, CloseCode::BackendUnavailable.into())).await;
-        }
-    };
-    let (sink, events) = mpsc::channel(EVENTS);
-    let now = Instant::now();
-    let mut session = Session {
-        core: core.clone(),
-        handle: handle.clone(),
-        connection,
-        chats: HashMap::new(),
-        window: window::Window::new(core.limits.unacked_window),
-        looks: chats::Looks::new(),
-        rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
-        sink,
-        busy: None,
-        work: FuturesUnordered::new(),
-        acks: Vec::new(),
-        asked: HashMap::new(),
-        questions: HashMap::new(),
-        bad_frames: 0,
-        ready: device.kind == DeviceKind::Main,
-        main_check: now,
-        heard: now,
-        ping_at: now + core.timing.heartbeat,
-        read_again: None,
-        draining: false,
-        leave_at: None,
-    };
-    let end = match Box::pin(session.begin(start)).await {
-        Ok(()) => session.turn(commands, events).await,
-        Err(end) => end,
-    };
-    Box::pin(session.end(end)).await;
-}
-
 impl Session {
+    fn new(
+        core: Arc<Core>,
+        handle: SessionHandle,
+        connection: Connection,
+        kind: DeviceKind,
+        sink: Sink,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            handle,
+            connection,
+            chats: HashMap::new(),
+            window: window::Window::new(core.limits.unacked_window),
+            looks: chats::Looks::new(),
+            rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
+            sink,
+            busy: None,
+            work: FuturesUnordered::new(),
+            acks: Vec::new(),
+            asked: HashMap::new(),
+            questions: HashMap::new(),
+            bad_frames: 0,
+            ready: kind == DeviceKind::Main,
+            main_check: now,
+            heard: now,
+            ping_at: now + core.timing.heartbeat,
+            read_again: None,
+            draining: false,
+            leave_at: None,
+            core,
+        }
+    }
+
     /// `welcome`, then the subscriptions.
-    async fn begin(&mut self, start: connect::Start) -> Result<(), End> {
+    async fn begin(&mut self, start: connect::Start) {
         let limits = &self.core.limits;
         let welcome = Welcome {
             protocol: protocol::VERSION,
@@ -223,13 +242,12 @@ impl Session {
         }
         // Written only now: whoever sees this device online may count on its being attached.
         connect::told(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
-        Ok(())
     }
 
     async fn turn(
         &mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut events: mpsc::Receiver<Notice>,
+        commands: &mut mpsc::Receiver<Box<Command>>,
+        events: &mut mpsc::Receiver<Box<Notice>>,
     ) -> End {
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
         let (core, doom) = (self.core.clone(), self.handle.mailbox.doom.clone());
@@ -248,7 +266,7 @@ impl Session {
                     self.busy = None;
                     self.on_answer(answer)
                 }
-                Some(command) = commands.recv() => self.on_command(command),
+                Some(command) = commands.recv() => self.on_command(*command),
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
                 inbound = self.connection.drive(read) => self.on_inbound(inbound),
                 Some(notice) = events.recv(), if room => {
@@ -361,12 +379,13 @@ impl Session {
         Ok(())
     }
 
-    /// Gives everything back, in the order that makes a hand-over safe: consumers first, then (in `serve`) the lease.
-    async fn end(mut self, end: End) {
-        let chats: Vec<ChatId> = self.chats.keys().copied().collect();
-        connect::unfollow(&self.core, &self.handle, &chats).await;
+    /// Gives everything back, in the order that makes a hand-over safe: consumers first, then the lease.
+    async fn end(self: Box<Self>, end: End) {
+        let mut this = *self;
+        let chats: Vec<ChatId> = this.chats.keys().copied().collect();
+        connect::unfollow(&this.core, &this.handle, &chats).await;
         let closing = FuturesUnordered::new();
-        for (_, mut state) in self.chats.drain() {
+        for (_, mut state) in this.chats.drain() {
             if let Some(subscription) = state.subscription.take() {
                 closing.push(async move {
                     subscription.close().await;
@@ -376,27 +395,28 @@ impl Session {
             }
         }
         let returned = closing.collect::<()>();
-        let core = self.core.clone();
+        let core = this.core.clone();
         let count = |name: &str| core.metrics.closes.with_label_values(&[name]).inc();
         let closed = async {
             match end {
                 End::Close(code) => {
                     count(code.name());
-                    self.connection.close(code, &reason(code, None)).await;
+                    this.connection.close(code, &reason(code, None)).await;
                 }
                 End::MainOffline(last_seen) => {
                     count(CloseCode::MainOffline.name());
-                    self.connection
+                    this.connection
                         .close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen))
                         .await;
                 }
                 End::Protocol(code) => {
                     count("protocol_error");
-                    self.connection.close_protocol(code).await;
+                    this.connection.close_protocol(code).await;
                 }
-                End::Gone => self.connection.goodbye().await,
+                End::Gone => this.connection.goodbye().await,
             }
         };
         tokio::join!(returned, closed);
+        connect::close(&core, &this.handle).await;
     }
 }

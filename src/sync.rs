@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
@@ -151,6 +152,19 @@ impl From<StoreError> for Problem {
             "the server can't reach its store now: try again, with the same ids and keys",
         )
     }
+}
+
+/// Works through a list that comes up once a `period`, evenly over three quarters of it: all at once would hold up for
+/// milliseconds whoever sends meanwhile. At most 256 at a time; none waits for another.
+async fn paced<T, F: Future<Output = ()>>(items: Vec<T>, period: Duration, work: impl FnMut(T) -> F) {
+    let (begun, count) = (Instant::now(), items.len().max(1) as f64);
+    stream::iter(items.into_iter().enumerate())
+        .then(|(n, item)| async move {
+            tokio::time::sleep_until(begun + period.mul_f64(0.75 * n as f64 / count)).await;
+            item
+        })
+        .for_each_concurrent(256, work)
+        .await;
 }
 
 // What is kept under these locks is changed in one step each, so a poisoned lock is still good.

@@ -194,10 +194,10 @@ impl Drop for Subscription {
 async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
     let Some(Hold { queue, consumer }) = held else {
         // The session may be gone already, and then nobody has to know.
-        let _ = sink.send(Notice { chat, event: Event::Gone }).await;
+        let _ = sink.send(Notice::new(chat, Event::Gone)).await;
         return;
     };
-    if sink.send(Notice { chat, event: Event::Attached }).await.is_err() {
+    if sink.send(Notice::new(chat, Event::Attached)).await.is_err() {
         return queue.detach(consumer);
     }
     loop {
@@ -206,13 +206,13 @@ async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
             return queue.detach(consumer);
         };
         if gone {
-            return room.send(Notice { chat, event: Event::Gone });
+            return room.send(Notice::new(chat, Event::Gone));
         }
         match queue.take(consumer) {
             Next::Message { body, delivery } => {
                 let receipt =
                     super::Receipt(ReceiptKind::Embedded(Receipt { queue: queue.clone(), delivery }));
-                room.send(Notice { chat, event: Event::Delivery(Delivery { body, receipt }) });
+                room.send(Notice::new(chat, Event::Delivery(Delivery { body, receipt })));
             }
             // Another consumer was faster, or the queue was removed while we waited for room: look again.
             Next::Nothing => {}

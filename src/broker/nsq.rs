@@ -214,7 +214,7 @@ async fn create(node: &Node, topic: String, channel: &str) -> Result<()> {
 }
 
 /// What comes from NSQ, in the broker's words.
-impl From<(ChatId, keepstep_nsq::Event)> for Notice {
+impl From<(ChatId, keepstep_nsq::Event)> for Box<Notice> {
     fn from((chat, event): (ChatId, keepstep_nsq::Event)) -> Self {
         use keepstep_nsq::Event as Nsq;
         let event = match event {
@@ -226,6 +226,6 @@ impl From<(ChatId, keepstep_nsq::Event)> for Notice {
             Nsq::Detached { .. } => Event::Detached,
             Nsq::ChannelGone => Event::Gone,
         };
-        Self { chat, event }
+        Notice::new(chat, event)
     }
 }

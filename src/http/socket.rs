@@ -50,14 +50,20 @@ pub(super) async fn open(
         _ => limits.frame_bytes,
     };
     let tasks = core.drain.clone();
+    let opening = Box::pin(async move {
+        let (stream, read) = upgraded(upgrade).await?;
+        let connection = Connection::new(stream, read, most).await;
+        let Some(claims) = claims else {
+            // Browsers can't see an HTTP status here, but they see this.
+            session::refuse(&core, connection, CloseCode::Unauthorized.into()).await;
+            return None;
+        };
+        session::open(core, connection, claims).await
+    });
     tasks.spawn(async move {
         let _counted = counted;
-        let Some((stream, read)) = upgraded(upgrade).await else { return };
-        let connection = Connection::new(stream, read, most).await;
-        match claims {
-            Some(claims) => Box::pin(session::serve(core, connection, claims)).await,
-            // Browsers can't see an HTTP status here, but they see this.
-            None => session::refuse(&core, connection, CloseCode::Unauthorized.into()).await,
+        if let Some(session) = opening.await {
+            session.serve().await;
         }
     });
 

@@ -89,7 +89,7 @@ impl Session {
             held: 0,
         };
         // A chat that was left and joined again: the old subscription ends here.
-        self.chats.insert(chat, state);
+        self.chats.insert(chat, Box::new(state));
         if attached.chat.head > owed.cursor {
             self.look_at(chat, now + self.core.timing.tail_check);
         }

@@ -56,7 +56,7 @@ impl Connection {
     /// it. The read buffer is small, because most devices are idle.
     pub async fn new(stream: TcpStream, read: Bytes, most_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
-            .read_buffer_size(2 << 10)
+            .read_buffer_size(1 << 10)
             .write_buffer_size(16 << 10)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(most_bytes))

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Core;
+use super::{Core, paced};
 use crate::{hub::SessionHandle, protocol::CloseCode, store::Renewed};
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -14,7 +13,7 @@ pub(super) async fn run(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        stream::iter(core.hub.sessions()).for_each_concurrent(64, |session| renew(&core, session)).await;
+        paced(core.hub.sessions(), core.timing.lease_renewal, |session| renew(&core, session)).await;
     }
 }
 

@@ -8,13 +8,13 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{StreamExt, stream, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Core, signal};
+use super::{Core, paced, signal};
 use crate::{
     domain::{
         Seq,
@@ -108,24 +108,30 @@ fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>
 /// The last resort: heads every few seconds (a lost doorbell), offsets every few seconds (lost notifications: another edge may have
 /// switched them on again before this one noticed that they were off).
 pub(super) async fn sweep(core: Arc<Core>) {
-    let mut heads = interval(core.timing.tail_sweep);
-    heads.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut offsets = interval(core.timing.reads_sweep);
-    offsets.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = heads.tick() => ring_heads(&core).await,
-            _ = offsets.tick() => {
-                let core = &core;
-                stream::iter(core.hub.users())
-                    .for_each_concurrent(32, |user| async move {
-                        let offsets = core.store.reads(&user).await;
-                        told(core, &user, offsets);
-                    })
-                    .await;
-            }
+    let ticks = |period| {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let heads = async {
+        let mut ticks = ticks(core.timing.tail_sweep);
+        loop {
+            ticks.tick().await;
+            ring_heads(&core).await;
         }
-    }
+    };
+    let offsets = async {
+        let (core, mut ticks) = (&core, ticks(core.timing.reads_sweep));
+        loop {
+            ticks.tick().await;
+            let read = |user| async move {
+                let offsets = core.store.reads(&user).await;
+                told(core, &user, offsets);
+            };
+            paced(core.hub.users(), core.timing.reads_sweep, read).await;
+        }
+    };
+    tokio::join!(heads, offsets);
 }
 
 async fn ring_heads(core: &Core) {

@@ -18,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A session's end of its sink.
 pub struct Inbox {
     pub sink: Sink,
-    notices: mpsc::Receiver<Notice>,
+    notices: mpsc::Receiver<Box<Notice>>,
 }
 
 impl Inbox {
@@ -39,7 +39,7 @@ impl Inbox {
 
     pub async fn next(&mut self) -> Notice {
         let next = timeout(PATIENCE, self.notices.recv()).await.expect("a notice comes in time");
-        next.expect("the inbox has a sink of its own, so it stays open")
+        *next.expect("the inbox has a sink of its own, so it stays open")
     }
 
     pub async fn delivery(&mut self) -> (String, Receipt) {

@@ -93,7 +93,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     }
 
     /// Subscribes and serves. The order in each round matters: first what frees messages, then RDY, which counts
-    /// them, then one write for all of it.
+    /// them, then one write for all of it. Leaving is boxed: an idle subscription doesn't keep the room for it.
     pub(super) async fn serve(mut self, stop: &mut oneshot::Receiver<()>) -> End {
         let options = &self.intake.task.options;
         frame::put_sub(&mut self.connection.out, &options.topic, &options.channel);
@@ -112,7 +112,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                     self.settle();
                 }
                 Handed::OwnerGone => {
-                    self.leave().await;
+                    Box::pin(self.leave()).await;
                     return End::Stopped;
                 }
             }
@@ -126,7 +126,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             tokio::select! {
                 biased;
                 _ = &mut *stop => {
-                    self.leave().await;
+                    Box::pin(self.leave()).await;
                     return End::Stopped;
                 }
                 result = self.turn() => if let Err(error) = result {
