@@ -33,7 +33,8 @@ use support::Aof;
 use tally::Figures;
 use work::Size;
 
-const SCENARIOS: [&str; 7] = ["throughput", "latency", "idle", "drain", "history", "offsets", "refusal"];
+const SCENARIOS: [&str; 8] =
+    ["throughput", "steady", "latency", "idle", "drain", "history", "offsets", "refusal"];
 
 /// What the command line says; `scripts/bench --help` tells it to people.
 #[derive(Debug, Parser)]
@@ -70,6 +71,7 @@ struct Sizes {
     fan: Size,
     trickle: Size,
     per_second: f64,
+    steady: f64,
     idle_devices: usize,
     queued: usize,
     pages: usize,
@@ -88,6 +90,7 @@ impl Sizes {
                 fan: few,
                 trickle: few,
                 per_second: 50.0,
+                steady: 250.0,
                 idle_devices: 80,
                 queued: 1_000,
                 pages: 5,
@@ -100,6 +103,7 @@ impl Sizes {
                 fan: full,
                 trickle,
                 per_second: 200.0,
+                steady: 2_500.0,
                 idle_devices: 5_000,
                 queued: 20_000,
                 pages: 50,
@@ -111,12 +115,14 @@ impl Sizes {
 }
 
 async fn measure(scenario: &str, system: System, sizes: Sizes) -> Option<Result<Figures, String>> {
-    let Sizes { fan, trickle, per_second, idle_devices, queued, pages, reads, refusals } = sizes;
+    let Sizes { fan, trickle, per_second, steady, idle_devices, queued, pages, reads, refusals } = sizes;
     Some(match (scenario, system) {
         ("throughput", System::Keepstep) => keepstep::throughput(Aof::Always, fan).await,
         ("throughput", System::Everysec) => keepstep::throughput(Aof::EverySecond, fan).await,
         ("throughput", System::Nsqd) => plain_nsqd::throughput(fan).await,
         ("throughput", System::Mosquitto) => mosquitto::throughput(fan).await,
+        ("steady", System::Keepstep) => keepstep::latency(Aof::Always, fan, steady).await,
+        ("steady", System::Nsqd) => plain_nsqd::latency(fan, steady).await,
         ("latency", System::Keepstep) => keepstep::latency(Aof::Always, trickle, per_second).await,
         ("latency", System::Everysec) => keepstep::latency(Aof::EverySecond, trickle, per_second).await,
         ("latency", System::Nsqd) => plain_nsqd::latency(trickle, per_second).await,

@@ -32,6 +32,9 @@ const OUT_BYTES: usize = 256 << 10;
 /// Calls taken from the queue in one round.
 const BATCH: usize = 256;
 
+/// With more calls than this under way, writes are gathered.
+const BUSY: usize = 64;
+
 /// How far away "no deadline" is.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -194,9 +197,13 @@ impl Task {
         end
     }
 
-    /// Encodes what waits, as far as the socket keeps up.
+    /// Encodes what waits, as far as the socket keeps up. Behind many calls without an answer, calls wait until they are
+    /// an eighth as many (which soon they are: each answer makes it fewer): one write here, and one read at nsqd, is then
+    /// many messages.
     fn encode(&mut self, connection: &mut Connection, sent: &mut VecDeque<Sent>, mut timer: Pin<&mut Sleep>) {
-        while connection.out.len() < OUT_BYTES
+        let gather = sent.len() > BUSY && self.unsent.len() < sent.len() / 8;
+        while !gather
+            && connection.out.len() < OUT_BYTES
             && let Some(Request { topic, bodies, caller }) = self.unsent.pop_front()
         {
             if caller.reply.is_closed() {
