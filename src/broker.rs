@@ -235,6 +235,11 @@ impl Broker {
         each!(self.remove_queues(device, chats, only))
     }
 
+    /// Removes a device's queue of a chat from one server alone, where it has no business; true: it was there.
+    pub async fn remove_stray(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
+        each!(self.remove_stray(node, chat, device))
+    }
+
     /// Removes a chat's topic everywhere; answers the servers that didn't answer.
     pub async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
         each!(self.remove_chat(chat))
@@ -243,6 +248,11 @@ impl Broker {
     /// All queues of a device on every server, and the servers that didn't answer.
     pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
         each!(self.queues_of(device))
+    }
+
+    /// All queues on every server (without their consumers), and the servers that didn't answer.
+    pub async fn queues(&self) -> (Vec<QueueState>, Vec<String>) {
+        each!(self.queues())
     }
 
     /// Each server's health, asked now.

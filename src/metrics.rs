@@ -82,7 +82,7 @@ impl Metrics {
                 "keepstep_reconciler_actions_total",
                 "What reconciling did",
                 "action",
-                &["termination_resumed", "outbox_adopted"],
+                &["termination_resumed", "outbox_adopted", "orphan_removed", "queue_restored"],
             ),
             closes: counters("keepstep_closes_total", "Sockets closed by the server", "code", &[]),
             relayed: counter("keepstep_relayed_total", "Messages published again from an outbox"),

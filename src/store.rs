@@ -297,6 +297,12 @@ impl Store {
         each!(self.move_cursors(chat, moves))
     }
 
+    /// All chats and what is owed in them, page by page, the first with 0. A chat that is there all the time is on one of
+    /// the pages.
+    pub async fn owing(&self, page: u64) -> Result<OwingPage> {
+        each!(self.owing(page))
+    }
+
     /// Takes a device out of a chat: nothing is owed any more.
     pub async fn disown(&self, chat: ChatId, device: DeviceId) -> Result<()> {
         each!(self.disown(chat, device))

@@ -32,6 +32,7 @@ pub mod leases;
 pub mod listen;
 pub mod membership;
 pub mod read;
+pub mod reconcile;
 pub mod registration;
 pub mod relay;
 pub mod send;
@@ -103,6 +104,7 @@ impl Core {
         core.drain.spawn_background(listen::sweep(core.clone()));
         core.drain.spawn_background(leases::run(core.clone()));
         core.drain.spawn_background(termination::resume(core.clone()));
+        core.drain.spawn_background(reconcile::run(core.clone()));
         core
     }
 

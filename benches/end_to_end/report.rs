@@ -82,13 +82,7 @@ const ROWS: [Row; 16] = [
         aim: "",
         digits: 1,
     },
-    Row {
-        scenario: "steady",
-        figure: "receive_max_ms",
-        words: "the same, slowest, ms",
-        aim: "",
-        digits: 0,
-    },
+    Row { scenario: "steady", figure: "receive_max_ms", words: "the same, slowest, ms", aim: "", digits: 0 },
     Row {
         scenario: "latency",
         figure: "receive_p50_ms",

@@ -116,6 +116,11 @@ impl EmbeddedBroker {
         Removal { removed, unreachable: Vec::new() }
     }
 
+    /// See [`super::Broker::remove_stray`]. There is one server, on which no queue is astray.
+    pub async fn remove_stray(&self, _node: &str, _chat: ChatId, _device: DeviceId) -> Result<bool> {
+        Ok(false)
+    }
+
     /// See [`super::Broker::remove_chat`].
     pub async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
         for queue in self.chats().remove(&chat).into_iter().flat_map(HashMap::into_values) {
@@ -130,6 +135,15 @@ impl EmbeddedBroker {
         let of_device =
             all.iter().filter_map(|(chat, queues)| Some(state(*chat, device, queues.get(&device)?)));
         (of_device.collect(), Vec::new())
+    }
+
+    /// See [`super::Broker::queues`].
+    pub async fn queues(&self) -> (Vec<QueueState>, Vec<String>) {
+        let all = self.chats();
+        let of_chat = |(chat, queues): (&ChatId, &HashMap<DeviceId, Arc<Queue>>)| {
+            queues.iter().map(|(device, queue)| state(*chat, *device, queue)).collect::<Vec<_>>()
+        };
+        (all.iter().flat_map(of_chat).collect(), Vec::new())
     }
 
     /// See [`super::Broker::health`]: always well.

@@ -109,6 +109,8 @@ settings! {
         "Between two looks for messages whose doorbell was lost";
     reads_sweep: Duration = 8 * SECOND, "8s", duration, "KEEPSTEP_READS_SWEEP",
         "Between two looks for read offsets whose event was lost";
+    reconcile: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_RECONCILE",
+        "Between two comparisons of the queues that are there with those that should be";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",
         "At a stop: for devices to acknowledge what they were sent";
     drain_deadline: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_DRAIN_DEADLINE",
@@ -182,6 +184,7 @@ impl Timing {
             ("tail_check", self.tail_check),
             ("tail_sweep", self.tail_sweep),
             ("reads_sweep", self.reads_sweep),
+            ("reconcile", self.reconcile),
             ("drain_deadline", self.drain_deadline),
             ("write_timeout", self.write_timeout),
             ("subs_expire", self.subs_expire),

@@ -106,6 +106,28 @@ pub enum OwedSince {
     Joined,
 }
 
+/// What is owed in one chat; see [`Store::owing`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owing {
+    /// Which chat.
+    pub chat: ChatId,
+    /// The node that carries it.
+    pub node: String,
+    /// Who is in it.
+    pub members: Vec<UserId>,
+    /// For which devices something is kept, of members and, for a moment or after a crash, of others.
+    pub devices: Vec<DeviceId>,
+}
+
+/// Some of all chats.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwingPage {
+    /// In no order.
+    pub chats: Vec<Owing>,
+    /// Where the next page begins; none: there is none.
+    pub next: Option<u64>,
+}
+
 /// Whom [`Store::owner`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {

@@ -163,7 +163,7 @@ impl Turn {
     }
 }
 
-fn no_queue(error: crate::broker::BrokerError) -> Problem {
+pub(super) fn no_queue(error: crate::broker::BrokerError) -> Problem {
     tracing::warn!(%error, "queues can't be made");
     Problem::new(
         ErrorCode::Unavailable,

@@ -279,6 +279,9 @@ async fn leaving_one_chat_leaves_the_others_alone() {
     let mut wanted = vec![kept, unnamed];
     wanted.sort();
     assert_eq!(rest, wanted);
+    let (all, silent) = broker.queues().await;
+    let all: Vec<_> = all.iter().filter(|queue| queue.device == device).map(|queue| queue.chat).collect();
+    assert!(all.len() == 2 && wanted.iter().all(|chat| all.contains(chat)) && silent.is_empty());
 
     // A termination finds also what it wasn't told of.
     let removal = broker.remove_queues(device, &[kept], false).await;

@@ -46,9 +46,9 @@ async fn nsqd_registers_and_comes_back_on_the_same_ports() {
     let lookupd = Lookupd::start().await;
     let mut nsqd = Nsqd::start(Some(&lookupd)).await;
     let (http, tcp) = (nsqd.http(), nsqd.tcp());
-    post(&http, "/topic/create?topic=t", "").await;
-    post(&http, "/channel/create?topic=t&channel=c", "").await;
-    post(&http, "/pub?topic=t", "hello").await;
+    nsqd.post("/topic/create?topic=t", "").await;
+    nsqd.post("/channel/create?topic=t&channel=c", "").await;
+    nsqd.post("/pub?topic=t", "hello").await;
     listed(&lookupd, &nsqd).await;
 
     assert!(nsqd.terminate().await.success());
@@ -70,7 +70,7 @@ async fn nsqd_registers_and_comes_back_on_the_same_ports() {
 async fn nsqd_runs_with_the_configuration_of_production() {
     let nsqd = Nsqd::start(None).await;
     // Over a mebibyte passes, and it is on disk, not in memory.
-    post(&nsqd.http(), "/pub?topic=t", &"x".repeat(1_100_000)).await;
+    nsqd.post("/pub?topic=t", &"x".repeat(1_100_000)).await;
     let stats = nsqd.stats(Some("t")).await;
     assert_eq!(stats["topics"][0]["depth"], 1);
     assert_eq!(stats["topics"][0]["backend_depth"], 1);
@@ -107,18 +107,4 @@ async fn listed(lookupd: &Lookupd, nsqd: &Nsqd) {
     let port = format!("\"tcp_port\":{}", tcp.rsplit(':').next().unwrap());
     let ask = || async { http_get(&http, "/nodes").await.ok()?.1.contains(&port).then_some(()) };
     wait_until("nsqlookupd to list the nsqd", Duration::from_secs(10), ask).await;
-}
-
-async fn post(http: &str, path: &str, body: &str) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(http).await.unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {http}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(body.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
 }

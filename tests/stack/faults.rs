@@ -35,7 +35,7 @@ async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent 
 }
 
 /// Which nsqd carries the chat.
-async fn carrier(world: &World, chat: &str) -> usize {
+pub(crate) async fn carrier(world: &World, chat: &str) -> usize {
     for (n, nsqd) in world.stack.as_ref().unwrap().nsqd.iter().enumerate() {
         let stats = nsqd.stats(Some(&topic(chat))).await;
         if stats["topics"].as_array().is_some_and(|topics| !topics.is_empty()) {

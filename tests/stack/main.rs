@@ -12,6 +12,7 @@ mod faults;
 mod hiccups;
 mod nsq;
 mod races;
+mod reconcile;
 mod redis;
 mod scripts;
 mod starts;

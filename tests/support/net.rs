@@ -47,10 +47,19 @@ where
 
 /// `GET http://{addr}{path}`: status and body. Gives up after 2 s.
 pub async fn http_get(addr: &str, path: &str) -> io::Result<(u16, String)> {
+    http(addr, "GET", path, "").await
+}
+
+/// The same with a method and a body.
+pub async fn http(addr: &str, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(addr).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         parse_http(&answer).ok_or_else(|| io::Error::other("not an HTTP answer"))

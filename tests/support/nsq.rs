@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::net::{free_port, http_get};
+use super::net::{free_port, http, http_get};
 use super::process::{Process, daemon, repository, temp_folder};
 
 /// An nsqlookupd.
@@ -200,6 +200,12 @@ impl Nsqd {
         let (status, body) = http_get(&self.http(), &path).await.expect("ask nsqd for its stats");
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).expect("nsqd's stats are JSON")
+    }
+
+    /// A POST that nsqd answers with 200.
+    pub async fn post(&self, path: &str, body: &str) {
+        let (status, answer) = http(&self.http(), "POST", path, body).await.expect("nsqd answers");
+        assert_eq!(status, 200, "{path}: {answer}");
     }
 
     async fn run(&mut self) -> Result<(), String> {

@@ -15,7 +15,7 @@ use super::{
     node::{Node, in_words},
 };
 use crate::{
-    broker::{NodeHealth, QueueState, Removal},
+    broker::{NodeHealth, QueueState, Removal, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
@@ -61,6 +61,17 @@ impl NsqBroker {
         all
     }
 
+    /// See [`crate::broker::Broker::remove_stray`].
+    pub async fn remove_stray(&self, node: &str, chat: ChatId, device: DeviceId) -> BrokerResult<bool> {
+        let node = self.node(node)?;
+        let removed = async {
+            let removed = delete_queue(node, chat, device).await.1?;
+            node.admin.barrier().await?;
+            Ok(removed)
+        };
+        removed.await.map_err(|error: AdminError| node.fault(&error))
+    }
+
     /// See [`crate::broker::Broker::remove_chat`].
     pub async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
         let topic = &names::topic(chat);
@@ -83,10 +94,18 @@ impl NsqBroker {
 
     /// See [`crate::broker::Broker::queues_of`].
     pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
-        let nodes = &self.shared.nodes;
-        let answers = join_all(nodes.iter().map(|node| node.queues(device, None))).await;
+        self.gather(join_all(self.shared.nodes.iter().map(|node| node.queues(device, None))).await)
+    }
+
+    /// See [`crate::broker::Broker::queues`].
+    pub async fn queues(&self) -> (Vec<QueueState>, Vec<String>) {
+        self.gather(join_all(self.shared.nodes.iter().map(|node| node.all_queues())).await)
+    }
+
+    /// What each node answered, in their order.
+    fn gather(&self, answers: Vec<Result<Vec<QueueState>, AdminError>>) -> (Vec<QueueState>, Vec<String>) {
         let (mut queues, mut unreachable) = (Vec::new(), Vec::new());
-        for (node, answer) in nodes.iter().zip(answers) {
+        for (node, answer) in self.shared.nodes.iter().zip(answers) {
             match answer {
                 Ok(found) => queues.extend(found),
                 Err(error) => {

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Debt, EmbeddedStore};
+use super::{Debt, EmbeddedStore, Room};
 use crate::{
     domain::{
         Seq,
         chat::Owed,
         id::{ChatId, DeviceId, UserId},
     },
-    store::{Attached, CursorMove, CursorMoved, OwedSince, ReadOffset, Result},
+    store::{Attached, CursorMove, CursorMoved, OwedSince, Owing, OwingPage, ReadOffset, Result},
 };
 
 impl EmbeddedStore {
@@ -80,6 +80,18 @@ impl EmbeddedStore {
             _ => CursorMoved::Fenced,
         };
         Ok(moves.iter().map(&mut one).collect())
+    }
+
+    /// See [`crate::store::Store::owing`]. All is one page.
+    pub async fn owing(&self, _page: u64) -> Result<OwingPage> {
+        let state = self.state();
+        let owing = |(chat, room): (&ChatId, &Room)| Owing {
+            chat: *chat,
+            node: room.chat.node.clone(),
+            members: room.members.keys().cloned().collect(),
+            devices: room.owed.keys().copied().collect(),
+        };
+        Ok(OwingPage { chats: state.chats.iter().map(owing).collect(), next: None })
     }
 
     /// See [`crate::store::Store::disown`].

@@ -134,8 +134,12 @@ impl RedisStore {
         }
     }
 
-    // The lists of its users, the chat, and the lists once more: a tidy-up may have found the entries before the chat.
+    // The index of all chats and the lists of its users, the chat, and the lists once more: a tidy-up may have found the
+    // entries before the chat.
     async fn write_chat(&self, new: &NewChat, id: ChatId) -> Result<Created> {
+        let mut index = redis::cmd("SADD");
+        index.arg(self.keys().part_of(id)).arg(id.hex());
+        self.commands().run(&index).await?;
         let users = users(new);
         for user in &users {
             if !self.list_chat(user, id, self.limits().chats_per_user).await? {
@@ -281,6 +285,9 @@ impl RedisStore {
                 .arg(keys.fence(id))
                 .arg(now_millis());
             let Some(was) = value::some(self.commands().eval(&call).await?) else { return Ok(false) };
+            let mut forget = redis::cmd("SREM");
+            forget.arg(keys.part_of(id)).arg(id.hex());
+            self.commands().run(&forget).await.map_err(later)?;
             let fields = value::pairs(was)?;
             let Some((chat, with)) = record_from(id, fields)? else { return Ok(true) };
             if let Some(with) = with {

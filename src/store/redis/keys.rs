@@ -21,6 +21,19 @@ impl Keys {
         self.of_chat(chat, "meta")
     }
 
+    /// In how many parts the index of all chats is kept, so that none is large: one for each last byte of an id.
+    pub(super) const CHAT_PARTS: u64 = 256;
+
+    /// Set: one part of all chats.
+    pub(super) fn all_chats(&self, part: u64) -> String {
+        format!("{}:{{chats.{part}}}", self.prefix)
+    }
+
+    /// The part of the index that a chat is in.
+    pub(super) fn part_of(&self, chat: ChatId) -> String {
+        self.all_chats(u64::from(chat.as_bytes()[15]))
+    }
+
     /// Hash: user -> the head when they joined.
     pub(super) fn members(&self, chat: ChatId) -> String {
         self.of_chat(chat, "members")

@@ -6,6 +6,7 @@ use super::{
     RedisStore,
     chats::chat_from,
     error::{corrupt, later},
+    keys::Keys,
     script, value,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         chat::Owed,
         id::{ChatId, DeviceId, UserId},
     },
-    store::{Attached, CursorMove, CursorMoved, OwedSince, ReadOffset, Result},
+    store::{Attached, CursorMove, CursorMoved, OwedSince, Owing, OwingPage, ReadOffset, Result},
 };
 
 /// How many chats' scripts go out together.
@@ -124,6 +125,41 @@ impl RedisStore {
                 }
             }
             Ok(moved)
+        })
+        .await
+    }
+
+    /// See [`crate::store::Store::owing`]. A page is one part of the index of chats, whose entries are written before
+    /// their chats.
+    pub async fn owing(&self, page: u64) -> Result<OwingPage> {
+        self.in_time(async {
+            let mut part = redis::cmd("SMEMBERS");
+            part.arg(self.keys().all_chats(page));
+            let ids = value::list(self.bulk().run(&part).await?)?;
+            let ids = ids.into_iter().map(|id| value::chat(&value::text(id)?)).collect::<Result<Vec<_>>>()?;
+            let mut chats = Vec::with_capacity(ids.len());
+            for ids in ids.chunks(BATCH) {
+                let mut read = redis::Pipeline::with_capacity(3 * ids.len());
+                for chat in ids {
+                    read.cmd("HGET").arg(self.keys().meta(*chat)).arg("node");
+                    read.cmd("HKEYS").arg(self.keys().members(*chat));
+                    read.cmd("HKEYS").arg(self.keys().from(*chat));
+                }
+                let mut answers = self.bulk().run_all(&read).await?.into_iter();
+                for chat in ids {
+                    let node = value::some(value::next(&mut answers)?).map(value::text).transpose()?;
+                    let members = value::list(value::next(&mut answers)?)?;
+                    let devices = value::list(value::next(&mut answers)?)?;
+                    // Being created, or deleted.
+                    let Some(node) = node else { continue };
+                    let members = members.into_iter().map(|user| value::user(&value::text(user)?));
+                    let devices = devices.into_iter().map(|device| value::device(&value::text(device)?));
+                    let (members, devices) =
+                        (members.collect::<Result<_>>()?, devices.collect::<Result<_>>()?);
+                    chats.push(Owing { chat: *chat, node, members, devices });
+                }
+            }
+            Ok(OwingPage { chats, next: (page + 1 < Keys::CHAT_PARTS).then_some(page + 1) })
         })
         .await
     }

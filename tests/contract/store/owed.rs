@@ -156,6 +156,43 @@ async fn all_devices_of_a_user_who_joins_are_owed_the_same() {
 }
 
 #[tokio::test]
+async fn everything_that_is_owed_is_listed() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let listed = async || {
+        let (mut chats, mut page) = (std::collections::HashMap::new(), Some(0));
+        while let Some(number) = page {
+            let found = store.owing(number).await.unwrap();
+            chats.extend(found.chats.into_iter().map(|owing| (owing.chat, owing)));
+            page = found.next;
+        }
+        chats
+    };
+    let mut made = Vec::new();
+    for _ in 0..300 {
+        made.push(group(&store, &alice).await);
+    }
+    let all = listed().await;
+    assert!(made.iter().all(|chat| all.contains_key(chat)));
+    let (chat, one, other) = (made[7], DeviceId::random(), DeviceId::random());
+    store.owe(chat, &alice, one, OwedSince::Now).await.unwrap();
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    store.owe(chat, &bob, other, OwedSince::Joined).await.unwrap();
+    store.remove_member(chat, &bob, false).await.unwrap();
+    let all = listed().await;
+    let owing = &all[&chat];
+    assert_eq!(owing.node, store.chat(chat).await.unwrap().unwrap().node);
+    assert_eq!(owing.members, std::slice::from_ref(&alice));
+    let devices: std::collections::HashSet<_> = owing.devices.iter().copied().collect();
+    assert_eq!(devices, [one, other].into(), "until it is disowned");
+    store.disown(chat, other).await.unwrap();
+    assert_eq!(listed().await[&chat].devices, [one]);
+    store.remove_member(chat, &alice, false).await.unwrap();
+    assert!(store.delete_chat(chat).await.unwrap());
+    assert!(!listed().await.contains_key(&chat));
+}
+
+#[tokio::test]
 async fn read_offsets_never_fall() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");

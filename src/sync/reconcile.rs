@@ -1,0 +1,221 @@
+//! The queues that are there, compared with those that should be: the answer to whatever was forgotten, lost or brought
+//! back behind our back. NSQ saves its lists of channels late, remembers deleted ones in nsqlookupd, and knows no
+//! subscribe-if-exists; an edge may die between any two steps of a leave.
+//!
+//! 1. Look what is there, on every server that answers.
+//! 2. Then read what should be: the devices to which something is owed in the chats their users are in. In this order,
+//!    because what is owed is written before its queue is made: what was there and isn't owed is nobody's.
+//! 3. What is wrong twice in a row is put right, each queue after a last look, in turn with those who come and go.
+//!
+//! One edge does it for all, as long as it lives. Every step may be repeated or done twice.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{
+    Core,
+    registration::{Turn, membership_work, no_queue},
+};
+use crate::{
+    domain::{
+        device::DeviceState,
+        id::{ChatId, DeviceId, UserId},
+        termination::TerminationState,
+    },
+    protocol::Problem,
+    store::{Owing, Owner, Result as Stored},
+};
+
+/// The name of the work that one edge does for all.
+const WORK: &str = "reconcile";
+/// Devices that are looked up at a time.
+const PARALLEL: usize = 64;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Queue {
+    node: String,
+    chat: ChatId,
+    device: DeviceId,
+}
+
+/// What one pass found wrong.
+#[derive(Debug, Default)]
+struct Wrong {
+    orphans: HashSet<Queue>,
+    missing: HashSet<Queue>,
+}
+
+pub(super) async fn run(core: Arc<Core>) {
+    let mut ticks = interval(core.timing.reconcile);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = Wrong::default();
+    // A device is one user's for ever.
+    let mut users = HashMap::new();
+    loop {
+        ticks.tick().await;
+        let found = match core.store.take_work(WORK, &core.edge, core.timing.reconcile * 3).await {
+            Ok(true) => compare(&core, &mut users).await,
+            // Another edge is at it.
+            Ok(false) => Ok(Wrong::default()),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => {
+                put_right(&core, &before, &found).await;
+                before = found;
+            }
+            Err(error) => tracing::debug!(%error, "queues can't be compared now"),
+        }
+    }
+}
+
+async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<Wrong> {
+    let (queues, silent) = core.broker.queues().await;
+    let there = queues.into_iter().map(|q| Queue { node: q.node, chat: q.chat, device: q.device });
+    let mut there: HashSet<Queue> = there.collect();
+    let mut wrong = Wrong::default();
+    let (mut next, mut known) = (Some(0), HashSet::new());
+    while let Some(page) = next {
+        let page = core.store.owing(page).await?;
+        next = page.next;
+        look_up(core, users, &page.chats).await?;
+        for Owing { chat, node, members, devices } in page.chats {
+            let members: HashSet<UserId> = members.into_iter().collect();
+            for device in devices {
+                known.insert(device);
+                let queue = Queue { node: node.clone(), chat, device };
+                let owed = users.get(&device).is_some_and(|user| members.contains(user));
+                if !owed {
+                    // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.
+                    wrong.orphans.insert(queue);
+                } else if !there.remove(&queue) && !silent.contains(&queue.node) {
+                    wrong.missing.insert(queue);
+                }
+            }
+        }
+    }
+    users.retain(|device, _| known.contains(device));
+    wrong.orphans.extend(there);
+    Ok(wrong)
+}
+
+/// Whose devices these are, of those not known yet.
+async fn look_up(core: &Core, users: &mut HashMap<DeviceId, UserId>, chats: &[Owing]) -> Stored<()> {
+    let devices: HashSet<DeviceId> = chats.iter().flat_map(|owing| &owing.devices).copied().collect();
+    let unknown: Vec<DeviceId> = devices.into_iter().filter(|device| !users.contains_key(device)).collect();
+    let asked = unknown.into_iter().map(|device| async move {
+        let owner = core.store.owner(device).await?;
+        Ok(owner.map(|owner| (device, owner.user)))
+    });
+    let found: Vec<_> = stream::iter(asked).buffer_unordered(PARALLEL).try_collect().await?;
+    users.extend(found.into_iter().flatten());
+    Ok(())
+}
+
+async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
+    let count = |action: &str| core.metrics.reconciler_actions.with_label_values(&[action]).inc();
+    for queue in now.orphans.intersection(&before.orphans) {
+        let Queue { node, chat, device } = queue;
+        match remove(core, queue).await {
+            Ok(true) => {
+                count("orphan_removed");
+                tracing::info!(%chat, %device, node, "a queue that was nobody's is removed");
+            }
+            Ok(false) => {}
+            Err(problem) => {
+                tracing::warn!(%chat, %device, node, %problem, "a queue that is nobody's stays for now")
+            }
+        }
+    }
+    for queue in now.missing.intersection(&before.missing) {
+        let Queue { node, chat, device } = queue;
+        match restore(core, queue).await {
+            Ok(true) => {
+                count("queue_restored");
+                tracing::warn!(%chat, %device, node, "a queue was gone and is made again; the log fills its hole");
+            }
+            Ok(false) => {}
+            Err(problem) => {
+                tracing::warn!(%chat, %device, node, %problem, "a queue that is gone stays so for now")
+            }
+        }
+    }
+}
+
+/// True: something was there and is gone.
+async fn remove(core: &Core, queue: &Queue) -> Result<bool, Problem> {
+    match core.store.owner(queue.device).await? {
+        Some(Owner { terminated: Some(id), .. }) => {
+            let termination = core.store.termination(id).await?;
+            // A termination at work removes its queues itself, and notes them in its receipt.
+            if termination.is_some_and(|termination| termination.state != TerminationState::Done) {
+                return Ok(false);
+            }
+            take_away(core, queue).await
+        }
+        Some(Owner { user, terminated: None }) => {
+            let turn = Turn::take(core, membership_work(queue.chat, &user)).await?;
+            let removed = async {
+                match node_if_owed(core, queue, &user).await? {
+                    None => take_away(core, queue).await,
+                    Some(node) if node == queue.node => Ok(false),
+                    // An nsqd on which a topic is made anew makes all channels that nsqlookupd knows of it elsewhere.
+                    Some(_) => {
+                        let stray = core.broker.remove_stray(&queue.node, queue.chat, queue.device).await;
+                        stray.map_err(no_queue)
+                    }
+                }
+            };
+            let removed = removed.await;
+            turn.give_back(core).await;
+            removed
+        }
+        None => take_away(core, queue).await,
+    }
+}
+
+async fn take_away(core: &Core, queue: &Queue) -> Result<bool, Problem> {
+    core.store.disown(queue.chat, queue.device).await?;
+    Ok(!core.broker.remove_queues(queue.device, &[queue.chat], true).await.removed.is_empty())
+}
+
+/// True: it was gone and is there again.
+async fn restore(core: &Core, queue: &Queue) -> Result<bool, Problem> {
+    let Some(Owner { user, terminated: None }) = core.store.owner(queue.device).await? else {
+        return Ok(false);
+    };
+    let turn = Turn::take(core, membership_work(queue.chat, &user)).await?;
+    let restored = async {
+        if node_if_owed(core, queue, &user).await?.is_none() {
+            return Ok(false);
+        }
+        let made = core.broker.provision(queue.device, &[(queue.chat, queue.node.clone())]).await;
+        made.map_err(no_queue)?;
+        // A termination takes no turn: had it begun and ended meanwhile, this would have brought a queue back.
+        if node_if_owed(core, queue, &user).await?.is_some() {
+            return Ok(true);
+        }
+        core.broker.remove_queues(queue.device, &[queue.chat], true).await;
+        Ok(false)
+    };
+    let restored = restored.await;
+    turn.give_back(core).await;
+    restored
+}
+
+/// The last look before anything is changed: where the queue belongs; none: nowhere.
+async fn node_if_owed(core: &Core, queue: &Queue, user: &UserId) -> Result<Option<String>, Problem> {
+    let device = core.store.device(user, queue.device).await?;
+    if device.is_none_or(|device| device.state == DeviceState::Terminating)
+        || core.store.owed(queue.chat, queue.device).await?.is_none()
+    {
+        return Ok(None);
+    }
+    let chat = core.store.chat_of_member(queue.chat, user).await?;
+    Ok(chat.map(|(chat, _)| chat.node))
+}

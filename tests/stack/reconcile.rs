@@ -1,0 +1,93 @@
+//! Queues that shouldn't be there go, queues that should be there come back, and nobody else's is touched.
+
+use std::time::Duration;
+
+use crate::faults::carrier;
+use crate::stories::Deployment;
+use crate::stories::client::PATIENCE;
+use crate::stories::world::{channel, topic};
+use crate::support::wait_until;
+
+const OFTEN: (&str, &str) = ("KEEPSTEP_RECONCILE", "250ms");
+
+#[tokio::test]
+async fn queues_that_are_nobodys_go() {
+    let world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs, mut web) = (alice.phone(0).await, bob.phone(1).await, alice.web(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "said", 10).await;
+    for device in [&phone, &bobs, &web] {
+        device.hears(&chat, 10).await;
+    }
+    let termination = alice.ends(&web.id).await;
+    web.closed().await;
+    world.terminated(&alice.api(0), &termination).await;
+
+    // What a crash of nsqd brings back, what nobody knows of, and what belongs to the operator.
+    let nobody = "00000000-0000-4000-8000-00000000beef";
+    for nsqd in &world.stack.as_ref().unwrap().nsqd {
+        for topic in [topic(&chat), topic(nobody)] {
+            nsqd.post(&format!("/topic/create?topic={topic}"), "").await;
+            for channel in [channel(&web.id), channel(nobody), "archive".to_owned(), "d.archive".to_owned()] {
+                nsqd.post(&format!("/channel/create?topic={topic}&channel={channel}"), "").await;
+            }
+        }
+    }
+    wait_until("the orphans to be gone", PATIENCE, || async {
+        let left = [world.traces(&web.id).await, world.traces(nobody).await].concat();
+        left.is_empty().then_some(())
+    })
+    .await;
+    assert!(world.metric("keepstep_reconciler_actions_total{action=\"orphan_removed\"}").await >= 4.0);
+    let of_operator = world.queues("", "archive").await.len() + world.queues("", "d.archive").await.len();
+    assert_eq!(of_operator, 8, "others' channels are none of our business");
+    // (nsqd has made them on the other server, too, when the topic was made there, because nsqlookupd knew them.)
+    wait_until("one queue for each", PATIENCE, || async {
+        let queues = world.queues(&topic(&chat), "d.").await;
+        (queues.iter().filter(|queue| queue.channel != "d.archive").count() == 2).then_some(())
+    })
+    .await;
+    phone.says(&chat, "and on").await;
+    bobs.hears(&chat, 11).await;
+    world.stays_without_traces(&web.id, Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_was_lost_while_its_device_is_away_is_made_again() {
+    let world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "before", 10).await;
+    bobs.hears(&chat, 10).await;
+    bobs.acks(&chat, 10).await;
+    bobs.leaves().await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
+    let (topic, channel) = (topic(&chat), channel(&bobs.id));
+    nsqd.post(&format!("/channel/delete?topic={topic}&channel={channel}"), "").await;
+    phone.says_many(&chat, "while it is gone", 3).await;
+    wait_until("the queue to be there again", PATIENCE, || async {
+        (world.queues(&topic, &channel).await.len() == 1).then_some(())
+    })
+    .await;
+    wait_until("it to be counted", PATIENCE, || async {
+        let restored = world.metric("keepstep_reconciler_actions_total{action=\"queue_restored\"}").await;
+        (restored >= 1.0).then_some(())
+    })
+    .await;
+    phone.says_many(&chat, "while it is there again", 5).await;
+    // NSQ has what came since, and the log the rest: all of it comes, in order (`Memory` sees to it).
+    wait_until("what came since", PATIENCE, || async {
+        (world.queue(&chat, &bobs.id).await.depth >= 5).then_some(())
+    })
+    .await;
+    bobs.connects(0).await;
+    bobs.hears(&chat, 18).await;
+    bobs.acks(&chat, 18).await;
+    wait_until("an empty queue", PATIENCE, || async {
+        let queue = world.queue(&chat, &bobs.id).await;
+        (queue.depth + queue.in_flight == 0).then_some(())
+    })
+    .await;
+}
