@@ -11,11 +11,12 @@ use crate::{
         nsq::{NodeAddress, NsqBroker, NsqOptions},
     },
     config::{Backend, Config, Limits, NsqConfig, RedisConfig},
+    domain::names,
     drain::Drain,
     http::{self, Context, listener, listener::Rules},
     metrics::Metrics,
     store::{
-        Store, StoreLimits,
+        Store, StoreError, StoreLimits,
         embedded::EmbeddedStore,
         redis::{RedisOptions, RedisStore, StartupError},
     },
@@ -48,7 +49,7 @@ pub struct App {
     api: TcpListener,
     ops: TcpListener,
     // A Redis that wasn't there at the start is looked at when it comes.
-    unchecked: Option<(RedisStore, bool)>,
+    unchecked: Option<(RedisStore, RedisConfig)>,
 }
 
 impl App {
@@ -67,9 +68,9 @@ impl App {
             }
             Backend::Real { redis, nsq } => {
                 let store = connect_redis(redis, &config.limits).await?;
-                unchecked =
-                    check(&store, redis.allow_volatile).await?.then(|| (store.clone(), redis.allow_volatile));
-                (Store::Redis(store), Broker::Nsq(connect_nsq(nsq, &config.edge).await?))
+                let broker = Broker::Nsq(connect_nsq(nsq, &config.edge).await?);
+                unchecked = check(&store, &broker, redis).await?.then(|| (store.clone(), redis.clone()));
+                (Store::Redis(store), broker)
             }
         };
         let api = listen(config.server.listen).await?;
@@ -111,7 +112,7 @@ impl App {
         drain.spawn_background(listener::serve(ops, http::ops(&context), rules, drain.clone(), false));
         let late = async {
             match unchecked {
-                Some((store, volatile)) => check_late(&store, volatile).await,
+                Some((store, config)) => check_late(&store, &core.broker, &config).await,
                 None => std::future::pending().await,
             }
         };
@@ -171,24 +172,39 @@ async fn connect_nsq(config: &NsqConfig, edge: &str) -> Result<NsqBroker, AppErr
 }
 
 /// Whether this Redis may be trusted with messages. True: it can't be reached, so it isn't known yet.
-async fn check(store: &RedisStore, allow_volatile: bool) -> Result<bool, AppError> {
-    match store.startup_check(allow_volatile).await {
-        Ok(warnings) => {
-            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Result<bool, AppError> {
+    let unreachable = |reason: &StoreError| {
+        tracing::warn!(%reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
+        Ok(true)
+    };
+    match store.startup_check(config.allow_volatile).await {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(StartupError::Unreachable(reason)) => return unreachable(&reason),
+        Err(refusal) => return Err(refused(refusal)),
+    }
+    // One that may forget everything has no name to be known by.
+    if config.allow_volatile {
+        return Ok(false);
+    }
+    // The claim first: another edge that begins on the same new Redis names it before it claims.
+    let claimed = broker.is_claimed(&config.prefix).await;
+    match store.identify(!claimed).await {
+        Ok(true) => {
+            broker.claim(&config.prefix).await;
             Ok(false)
         }
-        Err(StartupError::Unreachable(reason)) => {
-            tracing::warn!(%reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
-            Ok(true)
-        }
-        Err(refusal) => Err(refused(refusal)),
+        Ok(false) => Err(refused(StartupError::Emptied {
+            address: store.address().to_owned(),
+            topic: names::claim(&config.prefix),
+        })),
+        Err(error) => unreachable(&error),
     }
 }
 
-async fn check_late(store: &RedisStore, allow_volatile: bool) -> AppError {
+async fn check_late(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> AppError {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        match check(store, allow_volatile).await {
+        match check(store, broker, config).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::info!("Redis is there now");

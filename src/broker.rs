@@ -255,6 +255,16 @@ impl Broker {
         each!(self.queues())
     }
 
+    /// Says on every server that answers that a store with this prefix has queues there.
+    pub async fn claim(&self, prefix: &str) {
+        each!(self.claim(prefix));
+    }
+
+    /// Whether any server that answers knows of a store with this prefix.
+    pub async fn is_claimed(&self, prefix: &str) -> bool {
+        each!(self.is_claimed(prefix))
+    }
+
     /// Each server's health, asked now.
     pub async fn health(&self) -> Vec<NodeHealth> {
         each!(self.health())

@@ -146,6 +146,14 @@ impl EmbeddedBroker {
         (all.iter().flat_map(of_chat).collect(), Vec::new())
     }
 
+    /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for them later.
+    pub async fn claim(&self, _prefix: &str) {}
+
+    /// See [`super::Broker::is_claimed`].
+    pub async fn is_claimed(&self, _prefix: &str) -> bool {
+        false
+    }
+
     /// See [`super::Broker::health`]: always well.
     pub async fn health(&self) -> Vec<NodeHealth> {
         vec![NodeHealth { node: NODE.to_owned(), role: NODE, problem: None }]

@@ -16,7 +16,7 @@ use futures_util::{
     future::{join_all, try_join_all},
     stream,
 };
-use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, SubscribeOptions};
+use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, StatsFilter, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -194,6 +194,30 @@ impl NsqBroker {
             ..SubscribeOptions::new(tcp, names::topic(chat), names::channel(device))
         };
         Subscription(SubscriptionKind::Nsq(keepstep_nsq::Subscription::open(options, chat, sink)))
+    }
+
+    /// See [`super::Broker::claim`].
+    pub async fn claim(&self, prefix: &str) {
+        let topic = &names::claim(prefix);
+        let claims = self.shared.nodes.iter().map(|node| async move {
+            node.admin.create_topic(topic).await?;
+            node.admin.barrier().await
+        });
+        for (node, claimed) in self.shared.nodes.iter().zip(join_all(claims).await) {
+            if let Err(error) = claimed {
+                tracing::debug!(nsqd = node.id(), %error, "not claimed now; the next start tries again");
+            }
+        }
+    }
+
+    /// See [`super::Broker::is_claimed`].
+    pub async fn is_claimed(&self, prefix: &str) -> bool {
+        let topic = &names::claim(prefix);
+        let asked = self.shared.nodes.iter().map(|node| async move {
+            let filter = StatsFilter { topic: Some(topic), channel: None, clients: false };
+            node.admin.stats(filter).await.is_ok_and(|topics| !topics.is_empty())
+        });
+        join_all(asked).await.contains(&true)
     }
 
     fn node(&self, id: &str) -> Result<&Node> {

@@ -14,6 +14,13 @@ pub fn channel(device: DeviceId) -> String {
     format!("d.{}", device.hex())
 }
 
+/// The topic that says on an nsqd: a store with this prefix has queues here.
+#[must_use]
+pub fn claim(prefix: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    format!("keepstep.{}", prefix.chars().map(plain).take(50).collect::<String>())
+}
+
 /// The chat of a topic's name; none for a topic that isn't ours.
 #[must_use]
 pub fn chat_of(topic: &str) -> Option<ChatId> {
@@ -41,6 +48,8 @@ mod tests {
         assert_eq!(chat_of(&topic(chat)), Some(chat));
         assert_eq!(device_of(&channel(device)), Some(device));
         assert_eq!(topic(chat).len(), 34);
+        assert_eq!(claim("ks:{a}"), "keepstep.ks--a-");
+        assert!(claim(&"x".repeat(100)).len() <= 64 && chat_of(&claim("ks")).is_none());
         for strange in
             ["c.", "orders", "c.0B1C2D3E000040008000000000000000", &format!("{}#ephemeral", topic(chat))]
         {

@@ -4,7 +4,7 @@
 //! - `link` keeps a connection for ever; there are two, so that bulky reads don't stand before sends. `listener` keeps
 //!   the third, on which the events come.
 //! - The rest is the contract's methods: `devices`, `terminations`, `chats` and `members`, `messages`, `edges`, `owed`.
-//! - `startup` looks whether this Redis may be trusted with messages at all.
+//! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same.
 //!
 //! Times that decide something (leases, windows, ages) are the Redis server's, never an edge's.
 
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 use tokio::sync::mpsc;
 
-use self::{keys::Keys, link::Link, listener::Listener};
+use self::{identity::Identity, keys::Keys, link::Link, listener::Listener};
 pub use self::{startup::StartupError, url::BadUrl};
 use super::{Result, StoreError, StoreEvent, StoreLimits, events::Events};
 use crate::domain::id::{ChatId, UserId};
@@ -26,6 +26,7 @@ mod chats;
 mod devices;
 mod edges;
 mod error;
+mod identity;
 mod keys;
 mod link;
 mod listener;
@@ -74,6 +75,7 @@ struct Inner {
     timeout: Duration,
     /// For people: host and port, never a password.
     address: String,
+    identity: Identity,
     commands: Link,
     /// For answers that may be large.
     bulk: Link,
@@ -109,14 +111,25 @@ impl RedisStore {
 
         let keys = Keys::new(&options.prefix);
         let events = Arc::new(Events::new());
-        let commands = Link::start("commands", client.clone(), options.timeout);
-        let bulk = Link::start("bulk", client.clone(), options.timeout);
+        let identity = Identity::new(keys.store());
+        let commands = Link::start("commands", client.clone(), identity.clone(), options.timeout);
+        let bulk = Link::start("bulk", client.clone(), identity.clone(), options.timeout);
         let listener = Listener::start(client, keys.clone(), database, Arc::clone(&events), &options);
         let tried = async { tokio::join!(commands.tried(), bulk.tried(), listener.tried()) };
         let _ = tokio::time::timeout(options.timeout, tried).await;
         let RedisOptions { limits, timeout, .. } = options;
         Ok(Self {
-            inner: Arc::new(Inner { keys, limits, timeout, address, commands, bulk, listener, events }),
+            inner: Arc::new(Inner {
+                keys,
+                limits,
+                timeout,
+                address,
+                identity,
+                commands,
+                bulk,
+                listener,
+                events,
+            }),
         })
     }
 

@@ -7,6 +7,8 @@
 //!    because what is owed is written before its queue is made: what was there and isn't owed is nobody's.
 //! 3. What is wrong twice in a row is put right, each queue after a last look, in turn with those who come and go.
 //!
+//! Queues of devices that this store never knew are left alone: they may be another deployment's.
+//!
 //! One edge does it for all, as long as it lives. Every step may be repeated or done twice.
 
 use std::{
@@ -175,7 +177,8 @@ async fn remove(core: &Core, queue: &Queue) -> Result<bool, Problem> {
             turn.give_back(core).await;
             removed
         }
-        None => take_away(core, queue).await,
+        // Of another deployment on the same nsqd, or made by hand: not ours to judge.
+        None => Ok(false),
     }
 }
 

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use crate::stories::client::{Api, Came, PATIENCE, Socket, soon};
 use crate::stories::device::{Device, Sent};
+use crate::stories::start::refused;
 use crate::stories::user::accepted;
 use crate::stories::world::topic;
 use crate::stories::{Deployment, World};
-use crate::support::{http_get, wait_until};
+use crate::support::{EdgeConfig, http_get, wait_until};
 
 /// Sends until it is acknowledged, on whatever edge lives, with the same key each time.
 async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent {
@@ -242,6 +243,49 @@ async fn an_edge_that_was_frozen_is_fenced() {
     bobs.acks(&chat, head).await;
     bobs.reconnects(0).await;
     assert_eq!(bobs.memory().chat(&chat).unwrap().cursor, head);
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_is_not_trusted() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "said", 20).await;
+    bobs.hears(&chat, 20).await;
+    let stack = world.stack.as_mut().unwrap();
+    let name = stack.redis.command(&["GET", "ks:{store}"]).await.unwrap();
+    stack.redis.restart_empty().await;
+
+    let readiness = async |status: u16, what: &str| {
+        for edge in 0..world.edges.len() {
+            wait_until(what, PATIENCE, || async {
+                let (answered, said) = world.readiness(edge).await?;
+                (answered == status && said.contains(what)).then_some(())
+            })
+            .await;
+        }
+    };
+    readiness(503, "its data is gone").await;
+    // Nothing is accepted, nothing is numbered anew, nothing is said to be unknown.
+    let group = json!({ "kind": "group", "id": "00000000-0000-4000-8000-000000000001" });
+    let message = json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "now?" });
+    for edge in [0, 1] {
+        assert_eq!(alice.api(edge).post("/v1/chats", group.clone()).await.status, 503);
+        let path = format!("/v1/chats/{chat}/messages");
+        assert_eq!(alice.api(edge).post(&path, message.clone()).await.status, 503);
+    }
+    for mut device in [phone, bobs] {
+        assert_eq!(device.closed().await.0, 4304);
+    }
+    // An edge that starts now doesn't take it for a new one.
+    let stack = world.stack.as_ref().unwrap();
+    let config = EdgeConfig::on(&stack.redis, &stack.nsqd, Some(&stack.lookupd));
+    refused(config, &["holds nothing of Keepstep", "Bring its data back"]).await;
+
+    // What makes it the right one is the name; with the name its data would be back, too.
+    stack.redis.command(&["SET", "ks:{store}", name.trim()]).await.unwrap();
+    readiness(200, "true").await;
 }
 
 #[tokio::test]

@@ -165,6 +165,11 @@ impl Keys {
         format!("{}:{{edges}}:notes:{edge}", self.prefix)
     }
 
+    /// String: the name of this store, made up when it was first used.
+    pub(super) fn store(&self) -> String {
+        format!("{}:{{store}}", self.prefix)
+    }
+
     /// Hash that a store writes to hear whether keyspace events flow.
     pub(super) fn probe(&self, id: &str) -> String {
         format!("{}:{{probe.{id}}}", self.prefix)

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     error::{failure, timed_out},
+    identity::Identity,
     script::{self, Call},
 };
 use crate::store::{Result, StoreError};
@@ -91,10 +92,10 @@ impl Drop for AbortOnDrop {
 
 impl Link {
     /// Starts to connect, in the background. `name` is for the log.
-    pub(super) fn start(name: &'static str, client: Client, deadline: Duration) -> Self {
+    pub(super) fn start(name: &'static str, client: Client, identity: Identity, deadline: Duration) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let suspect = Arc::new(Notify::new());
-        let task = tokio::spawn(keep(name, client, deadline, sender, Arc::clone(&suspect)));
+        let task = tokio::spawn(keep(name, client, identity, deadline, sender, Arc::clone(&suspect)));
         Self { state, suspect, deadline, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
@@ -202,12 +203,13 @@ fn missing(err: &RedisError) -> bool {
     err.code() == Some("NOSCRIPT")
 }
 
-/// Connects, loads the scripts, shows the connection to the callers; then asks it every second, and at once when a
-/// caller got no answer or the connection said goodbye, whether it lives. When not: takes it away (so that callers fail
-/// fast instead of waiting) and begins again.
+/// Connects, looks whether it is the store that it was, loads the scripts, shows the connection to the callers; then asks
+/// it every second, and at once when a caller got no answer or the connection said goodbye, whether it lives and still is
+/// that store. When not: takes it away (so that callers fail fast instead of waiting) and begins again.
 async fn keep(
     name: &'static str,
     client: Client,
+    identity: Identity,
     deadline: Duration,
     state: watch::Sender<State>,
     suspect: Arc<Notify>,
@@ -220,21 +222,22 @@ async fn keep(
                 gone.notify_one();
             }
         };
-        match prepared(open(&client, deadline, push)).await {
+        match prepared(open(&client, deadline, push), &identity).await {
             Ok(connection) => {
                 backoff.reset();
                 tracing::info!(link = name, "connected to Redis");
                 state.send_replace(State::Up(connection.clone()));
-                let reason = watch_over(connection, &suspect).await;
+                let reason = watch_over(connection, &identity, &suspect).await;
                 tracing::warn!(link = name, %reason, "lost the connection to Redis; trying again");
                 state.send_replace(State::Down(reason));
             }
             Err(err) => {
-                let first = matches!(&*state.borrow(), State::Starting);
-                if first {
-                    tracing::warn!(link = name, %err, "can't reach Redis; trying again");
+                let reason = err.to_string();
+                let told = matches!(&*state.borrow(), State::Down(known) if *known == reason);
+                if !told {
+                    tracing::warn!(link = name, reason, "can't use Redis; trying again");
                 }
-                state.send_replace(State::Down(err.to_string()));
+                state.send_replace(State::Down(reason));
             }
         }
         sleep(backoff.next()).await;
@@ -243,8 +246,10 @@ async fn keep(
 
 async fn prepared(
     opening: impl Future<Output = std::result::Result<MultiplexedConnection, RedisError>>,
+    identity: &Identity,
 ) -> std::result::Result<MultiplexedConnection, RedisError> {
     let mut connection = opening.await?;
+    identity.check(&mut connection).await?;
     let load = script::load_all();
     for value in connection.send_packed_commands(&load, 0, load.len()).await? {
         value.extract_error()?;
@@ -252,14 +257,13 @@ async fn prepared(
     Ok(connection)
 }
 
-async fn watch_over(mut connection: MultiplexedConnection, suspect: &Notify) -> String {
-    let ping = redis::cmd("PING");
+async fn watch_over(mut connection: MultiplexedConnection, identity: &Identity, suspect: &Notify) -> String {
     loop {
         tokio::select! {
             () = suspect.notified() => {}
             () = sleep(PING_EVERY) => {}
         }
-        if let Err(err) = connection.req_packed_command(&ping).await {
+        if let Err(err) = identity.check(&mut connection).await {
             return err.to_string();
         }
     }

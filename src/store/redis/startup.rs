@@ -39,6 +39,19 @@ pub enum StartupError {
         /// What it said.
         reason: String,
     },
+    /// It has lost what it held.
+    #[error(
+        "Redis at {address} holds nothing of Keepstep, but nsqd does (its topic {topic} says so): Redis has lost its data, \
+         or is another one, and would number messages from 1 again. Bring its data back. If this is another deployment on \
+         the same nsqd, give it another --redis-prefix. If the data is lost for good, delete the topics c.* and {topic} on \
+         every nsqd and nsqlookupd, and start again."
+    )]
+    Emptied {
+        /// Which Redis.
+        address: String,
+        /// The topic that says so.
+        topic: String,
+    },
     /// It doesn't tell its configuration.
     #[error(
         "Redis at {address} doesn't show its configuration ({reason}), so it can't be checked that it keeps what it is \
@@ -53,6 +66,12 @@ pub enum StartupError {
 }
 
 impl RedisStore {
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
     /// Looks whether this Redis keeps what it acknowledges and tells what changes; switches keyspace events on. Gives
     /// warnings: what to know though it isn't refused.
     ///
