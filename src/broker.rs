@@ -15,6 +15,8 @@
 //! - **Removal is complete or says what is missing.** It looks at every server, not only where the queue should be.
 //! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -161,6 +163,17 @@ pub struct QueueState {
     pub consumer: Option<String>,
 }
 
+/// That a queue is there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct QueueAt {
+    /// On which server.
+    pub node: Arc<str>,
+    /// Of which chat.
+    pub chat: ChatId,
+    /// Whose.
+    pub device: DeviceId,
+}
+
 /// What one pass of [`Broker::remove_queues`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removal {
@@ -250,8 +263,8 @@ impl Broker {
         each!(self.queues_of(device))
     }
 
-    /// All queues on every server (without their consumers), and the servers that didn't answer.
-    pub async fn queues(&self) -> (Vec<QueueState>, Vec<String>) {
+    /// All queues on every server, and the servers that didn't answer.
+    pub async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
         each!(self.queues())
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::{
-    Delivery, Event, NodeHealth, Notice, QueueState, ReceiptKind, Removal, Result, Sink,
+    Delivery, Event, NodeHealth, Notice, QueueAt, QueueState, ReceiptKind, Removal, Result, Sink,
     Subscription as Handle, SubscriptionKind,
 };
 use crate::domain::id::{ChatId, DeviceId};
@@ -138,12 +138,10 @@ impl EmbeddedBroker {
     }
 
     /// See [`super::Broker::queues`].
-    pub async fn queues(&self) -> (Vec<QueueState>, Vec<String>) {
-        let all = self.chats();
-        let of_chat = |(chat, queues): (&ChatId, &HashMap<DeviceId, Arc<Queue>>)| {
-            queues.iter().map(|(device, queue)| state(*chat, *device, queue)).collect::<Vec<_>>()
-        };
-        (all.iter().flat_map(of_chat).collect(), Vec::new())
+    pub async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
+        let (all, node) = (self.chats(), Arc::<str>::from(NODE));
+        let keys = all.iter().flat_map(|(chat, queues)| queues.keys().map(|device| (*chat, *device)));
+        (keys.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect(), Vec::new())
     }
 
     /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for them later.

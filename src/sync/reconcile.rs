@@ -24,9 +24,10 @@ use super::{
     registration::{Turn, membership_work, no_queue},
 };
 use crate::{
+    broker::QueueAt,
     domain::{
         device::DeviceState,
-        id::{ChatId, DeviceId, UserId},
+        id::{DeviceId, UserId},
         termination::TerminationState,
     },
     protocol::Problem,
@@ -38,18 +39,11 @@ const WORK: &str = "reconcile";
 /// Devices that are looked up at a time.
 const PARALLEL: usize = 64;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Queue {
-    node: String,
-    chat: ChatId,
-    device: DeviceId,
-}
-
 /// What one pass found wrong.
 #[derive(Debug, Default)]
 struct Wrong {
-    orphans: HashSet<Queue>,
-    missing: HashSet<Queue>,
+    orphans: HashSet<QueueAt>,
+    missing: HashSet<QueueAt>,
 }
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -78,8 +72,7 @@ pub(super) async fn run(core: Arc<Core>) {
 
 async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<Wrong> {
     let (queues, silent) = core.broker.queues().await;
-    let there = queues.into_iter().map(|q| Queue { node: q.node, chat: q.chat, device: q.device });
-    let mut there: HashSet<Queue> = there.collect();
+    let mut there: HashSet<QueueAt> = queues.into_iter().collect();
     let mut wrong = Wrong::default();
     let (mut next, mut known) = (Some(0), HashSet::new());
     while let Some(page) = next {
@@ -87,15 +80,15 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<W
         next = page.next;
         look_up(core, users, &page.chats).await?;
         for Owing { chat, node, members, devices } in page.chats {
-            let members: HashSet<UserId> = members.into_iter().collect();
+            let (node, members) = (Arc::<str>::from(node), members.into_iter().collect::<HashSet<UserId>>());
             for device in devices {
                 known.insert(device);
-                let queue = Queue { node: node.clone(), chat, device };
+                let queue = QueueAt { node: node.clone(), chat, device };
                 let owed = users.get(&device).is_some_and(|user| members.contains(user));
                 if !owed {
                     // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.
                     wrong.orphans.insert(queue);
-                } else if !there.remove(&queue) && !silent.contains(&queue.node) {
+                } else if !there.remove(&queue) && !silent.iter().any(|node| **node == *queue.node) {
                     wrong.missing.insert(queue);
                 }
             }
@@ -122,35 +115,35 @@ async fn look_up(core: &Core, users: &mut HashMap<DeviceId, UserId>, chats: &[Ow
 async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
     let count = |action: &str| core.metrics.reconciler_actions.with_label_values(&[action]).inc();
     for queue in now.orphans.intersection(&before.orphans) {
-        let Queue { node, chat, device } = queue;
+        let QueueAt { node, chat, device } = queue;
         match remove(core, queue).await {
             Ok(true) => {
                 count("orphan_removed");
-                tracing::info!(%chat, %device, node, "a queue that was nobody's is removed");
+                tracing::info!(%chat, %device, %node, "a queue that was nobody's is removed");
             }
             Ok(false) => {}
             Err(problem) => {
-                tracing::warn!(%chat, %device, node, %problem, "a queue that is nobody's stays for now")
+                tracing::warn!(%chat, %device, %node, %problem, "a queue that is nobody's stays for now")
             }
         }
     }
     for queue in now.missing.intersection(&before.missing) {
-        let Queue { node, chat, device } = queue;
+        let QueueAt { node, chat, device } = queue;
         match restore(core, queue).await {
             Ok(true) => {
                 count("queue_restored");
-                tracing::warn!(%chat, %device, node, "a queue was gone and is made again; the log fills its hole");
+                tracing::warn!(%chat, %device, %node, "a queue was gone and is made again; the log fills its hole");
             }
             Ok(false) => {}
             Err(problem) => {
-                tracing::warn!(%chat, %device, node, %problem, "a queue that is gone stays so for now")
+                tracing::warn!(%chat, %device, %node, %problem, "a queue that is gone stays so for now")
             }
         }
     }
 }
 
 /// True: something was there and is gone.
-async fn remove(core: &Core, queue: &Queue) -> Result<bool, Problem> {
+async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     match core.store.owner(queue.device).await? {
         Some(Owner { terminated: Some(id), .. }) => {
             let termination = core.store.termination(id).await?;
@@ -165,7 +158,7 @@ async fn remove(core: &Core, queue: &Queue) -> Result<bool, Problem> {
             let removed = async {
                 match node_if_owed(core, queue, &user).await? {
                     None => take_away(core, queue).await,
-                    Some(node) if node == queue.node => Ok(false),
+                    Some(node) if *node == *queue.node => Ok(false),
                     // An nsqd on which a topic is made anew makes all channels that nsqlookupd knows of it elsewhere.
                     Some(_) => {
                         let stray = core.broker.remove_stray(&queue.node, queue.chat, queue.device).await;
@@ -182,13 +175,13 @@ async fn remove(core: &Core, queue: &Queue) -> Result<bool, Problem> {
     }
 }
 
-async fn take_away(core: &Core, queue: &Queue) -> Result<bool, Problem> {
+async fn take_away(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     core.store.disown(queue.chat, queue.device).await?;
     Ok(!core.broker.remove_queues(queue.device, &[queue.chat], true).await.removed.is_empty())
 }
 
 /// True: it was gone and is there again.
-async fn restore(core: &Core, queue: &Queue) -> Result<bool, Problem> {
+async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     let Some(Owner { user, terminated: None }) = core.store.owner(queue.device).await? else {
         return Ok(false);
     };
@@ -197,7 +190,7 @@ async fn restore(core: &Core, queue: &Queue) -> Result<bool, Problem> {
         if node_if_owed(core, queue, &user).await?.is_none() {
             return Ok(false);
         }
-        let made = core.broker.provision(queue.device, &[(queue.chat, queue.node.clone())]).await;
+        let made = core.broker.provision(queue.device, &[(queue.chat, queue.node.to_string())]).await;
         made.map_err(no_queue)?;
         // A termination takes no turn: had it begun and ended meanwhile, this would have brought a queue back.
         if node_if_owed(core, queue, &user).await?.is_some() {
@@ -212,7 +205,7 @@ async fn restore(core: &Core, queue: &Queue) -> Result<bool, Problem> {
 }
 
 /// The last look before anything is changed: where the queue belongs; none: nowhere.
-async fn node_if_owed(core: &Core, queue: &Queue, user: &UserId) -> Result<Option<String>, Problem> {
+async fn node_if_owed(core: &Core, queue: &QueueAt, user: &UserId) -> Result<Option<String>, Problem> {
     let device = core.store.device(user, queue.device).await?;
     if device.is_none_or(|device| device.state == DeviceState::Terminating)
         || core.store.owed(queue.chat, queue.device).await?.is_none()

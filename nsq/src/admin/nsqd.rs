@@ -102,6 +102,25 @@ pub struct ClientStats {
     pub connect_ts: i64,
 }
 
+/// Of the statistics, the names alone.
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default, deserialize_with = "null_is_empty")]
+    topics: Vec<TopicNames>,
+}
+
+#[derive(Deserialize)]
+struct TopicNames {
+    topic_name: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    channels: Vec<ChannelName>,
+}
+
+#[derive(Deserialize)]
+struct ChannelName {
+    channel_name: String,
+}
+
 /// What nsqd says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NodeInfo {
@@ -226,6 +245,20 @@ impl NsqdAdmin {
             query.push(("channel", named(channel)?));
         }
         Ok(self.http.get::<Stats>("/stats", &query).await?.topics)
+    }
+
+    /// The names of all topics, each with those of its channels: what is there, without the figures, which for thousands
+    /// of channels are megabytes.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn channels(&self) -> Result<Vec<(String, Vec<String>)>, AdminError> {
+        let query = [("format", "json"), ("include_mem", "false"), ("include_clients", "false")];
+        let names = self.http.get::<Names>("/stats", &query).await?;
+        let of_topic = |topic: TopicNames| {
+            (topic.topic_name, topic.channels.into_iter().map(|channel| channel.channel_name).collect())
+        };
+        Ok(names.topics.into_iter().map(of_topic).collect())
     }
 
     /// What nsqd says about itself.

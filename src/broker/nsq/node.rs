@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::address::NodeAddress;
 use crate::{
-    broker::{BrokerError, NodeHealth, QueueState},
+    broker::{BrokerError, NodeHealth, QueueAt, QueueState},
     domain::{
         id::{ChatId, DeviceId},
         names,
@@ -116,23 +116,11 @@ impl Node {
     ) -> Result<Vec<QueueState>, AdminError> {
         let (topic, channel) = (chat.map(names::topic), names::channel(device));
         let filter = StatsFilter { topic: topic.as_deref(), channel: Some(&channel), clients: true };
-        let mut found = self.found(filter).await?;
-        found.retain(|queue| queue.device == device);
-        Ok(found)
-    }
-
-    /// All queues that it has, without their consumers.
-    pub(super) async fn all_queues(&self) -> Result<Vec<QueueState>, AdminError> {
-        self.found(StatsFilter { topic: None, channel: None, clients: false }).await
-    }
-
-    async fn found(&self, filter: StatsFilter<'_>) -> Result<Vec<QueueState>, AdminError> {
         let mut found = Vec::new();
         for topic in self.admin.stats(filter).await? {
-            // Topics and channels that aren't ours are none of our business.
+            // Topics that aren't ours are none of our business, whatever channels they have.
             let Some(chat) = names::chat_of(&topic.topic) else { continue };
-            for queue in topic.channels {
-                let Some(device) = names::device_of(&queue.channel) else { continue };
+            for queue in topic.channels.into_iter().filter(|queue| queue.channel == channel) {
                 found.push(QueueState {
                     node: self.id().to_owned(),
                     chat,
@@ -144,6 +132,18 @@ impl Node {
                     consumer: queue.clients.into_iter().next().map(|client| client.client_id),
                 });
             }
+        }
+        Ok(found)
+    }
+
+    /// All queues that it has.
+    pub(super) async fn all_queues(&self) -> Result<Vec<QueueAt>, AdminError> {
+        let (node, mut found) = (Arc::<str>::from(self.id()), Vec::new());
+        for (topic, channels) in self.admin.channels().await? {
+            // Topics and channels that aren't ours are none of our business.
+            let Some(chat) = names::chat_of(&topic) else { continue };
+            let devices = channels.iter().filter_map(|channel| names::device_of(channel));
+            found.extend(devices.map(|device| QueueAt { node: node.clone(), chat, device }));
         }
         Ok(found)
     }

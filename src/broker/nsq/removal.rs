@@ -15,7 +15,7 @@ use super::{
     node::{Node, in_words},
 };
 use crate::{
-    broker::{NodeHealth, QueueState, Removal, Result as BrokerResult},
+    broker::{NodeHealth, QueueAt, QueueState, Removal, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
@@ -98,12 +98,12 @@ impl NsqBroker {
     }
 
     /// See [`crate::broker::Broker::queues`].
-    pub async fn queues(&self) -> (Vec<QueueState>, Vec<String>) {
+    pub async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
         self.gather(join_all(self.shared.nodes.iter().map(|node| node.all_queues())).await)
     }
 
     /// What each node answered, in their order.
-    fn gather(&self, answers: Vec<Result<Vec<QueueState>, AdminError>>) -> (Vec<QueueState>, Vec<String>) {
+    fn gather<T>(&self, answers: Vec<Result<Vec<T>, AdminError>>) -> (Vec<T>, Vec<String>) {
         let (mut queues, mut unreachable) = (Vec::new(), Vec::new());
         for (node, answer) in self.shared.nodes.iter().zip(answers) {
             match answer {
