@@ -413,10 +413,15 @@ impl Session {
                     count("protocol_error");
                     this.connection.close_protocol(code).await;
                 }
-                End::Gone => this.connection.goodbye().await,
+                // Answered last: whoever was told goodbye isn't found online any more.
+                End::Gone => return Some(this.connection),
             }
+            None
         };
-        tokio::join!(returned, closed);
+        let ((), gone) = tokio::join!(returned, closed);
         connect::close(&core, &this.handle).await;
+        if let Some(connection) = gone {
+            connection.goodbye().await;
+        }
     }
 }

@@ -121,6 +121,21 @@ pub async fn without_its_phone_a_web_session_is_turned_away(on: Deployment) {
     web.connects(0).await;
 }
 
+pub async fn a_phone_that_was_told_goodbye_is_offline(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, bobs) = (alice.phone(1).await, bob.phone(0).await);
+    let (chat, web) = (alice.direct(&bob).await, alice.registers("sub").await);
+    for n in 1..=5 {
+        bobs.says(&chat, "are you there?").await;
+        phone.hears(&chat, n).await;
+        // No waiting: its goodbye was answered, so nobody finds it online any more.
+        phone.leaves().await;
+        turned_away(&world, &web.token).await;
+        phone.connects(1).await;
+    }
+}
+
 async fn turned_away(world: &World, token: &str) -> Value {
     let mut last = Value::Null;
     for edge in world.addresses().iter() {

@@ -85,6 +85,7 @@ macro_rules! stories {
                 a_new_web_session_borrows_its_past_and_misses_nothing,
                 items_are_relayed_as_they_are,
                 without_its_phone_a_web_session_is_turned_away,
+                a_phone_that_was_told_goodbye_is_offline,
                 until_it_is_ready_a_web_session_needs_its_phone,
             ]
             conversation: [
