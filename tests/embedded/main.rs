@@ -1,12 +1,15 @@
 //! Tests that need nothing but this repository: the contracts over the embedded variants, the command itself, and the
 //! stories over the embedded server.
 
+#[path = "../history/mod.rs"]
+mod history;
 #[path = "../stories/mod.rs"]
 mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod broker;
+mod checker;
 mod cli;
 mod demo;
 mod store;

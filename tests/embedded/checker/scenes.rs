@@ -1,0 +1,462 @@
+//! One story of two people, made by hand, and for each invariant what may and what must not be otherwise in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::check::{MOST, check};
+use crate::history::{End, Entry, Event, History, Phase, Rules, Seen, Seq, Socket, What};
+
+const CHAT: &str = "c";
+/// One step of time.
+const STEP: u64 = 1000;
+
+fn rules() -> Rules {
+    Rules { gaps: false, silence_after: 50 * STEP, lease: 100 * STEP, queues_complete: true }
+}
+
+fn s(text: &str) -> String {
+    text.to_owned()
+}
+
+fn entry(head: Seq, read: Seq, cursor: Seq, from: Seq) -> Entry {
+    Entry { head, read, cursor, from }
+}
+
+fn seen(seq: Seq) -> Seen {
+    Seen { seq, key: format!("k{seq}"), frame: 100 + seq }
+}
+
+fn sending(seq: Seq) -> What {
+    What::Sending { user: s("alice"), device: Some(s("phone")), chat: s(CHAT), key: format!("k{seq}") }
+}
+
+fn sent(seq: Seq) -> What {
+    What::Sent { chat: s(CHAT), key: format!("k{seq}"), seq }
+}
+
+fn message(device: &str, socket: Socket, seq: Seq) -> What {
+    What::Message { device: s(device), socket, chat: s(CHAT), seen: seen(seq) }
+}
+
+fn connecting(device: &str, socket: Socket) -> What {
+    What::Connecting { device: s(device), socket }
+}
+
+fn welcome(device: &str, socket: Socket, session: u64, entry: Entry) -> What {
+    What::Welcome { device: s(device), socket, session, chats: [(s(CHAT), entry)].into() }
+}
+
+fn closed(device: &str, socket: Socket) -> What {
+    What::Closed { device: s(device), socket, code: None }
+}
+
+fn acking(device: &str, socket: Socket, seq: Seq) -> What {
+    What::Acking { device: s(device), socket, chat: s(CHAT), seq }
+}
+
+fn acked(device: &str, socket: Socket, seq: Seq) -> What {
+    What::Acked { device: s(device), socket, chat: s(CHAT), seq }
+}
+
+fn marking(seq: Seq) -> What {
+    What::Marking { device: s("phone"), socket: 1, chat: s(CHAT), seq }
+}
+
+fn marked(asked: Seq, seq: Seq) -> What {
+    What::Marked { device: s("phone"), socket: 1, chat: s(CHAT), asked, seq }
+}
+
+fn read(device: &str, socket: Socket, seq: Seq) -> What {
+    What::Read { device: s(device), socket, chat: s(CHAT), seq }
+}
+
+fn asking(before: Seq, limit: u64) -> What {
+    What::Asking { device: s("web"), socket: 3, chat: s(CHAT), before, limit }
+}
+
+fn page(before: Seq, seqs: &[Seq], more: bool) -> What {
+    let messages = seqs.iter().map(|seq| seen(*seq)).collect();
+    What::Page { device: s("web"), socket: 3, chat: s(CHAT), before, messages, more }
+}
+
+fn no_page(before: Seq, code: &str) -> What {
+    What::NoPage { device: s("web"), socket: 3, chat: s(CHAT), before, code: s(code) }
+}
+
+fn leave_and(user: &str, joins: bool) -> [What; 2] {
+    let (user, chat) = (s(user), s(CHAT));
+    if joins {
+        [What::Joining { user: user.clone(), chat: chat.clone() }, What::Joined { user, chat }]
+    } else {
+        [What::Leaving { user: user.clone(), chat: chat.clone() }, What::Left { user, chat }]
+    }
+}
+
+fn register(user: &str, device: &str, main: bool) -> [What; 2] {
+    let device = s(device);
+    [What::Registering { user: s(user), device: device.clone(), main }, What::Registered { device }]
+}
+
+fn end_of(device: &str) -> [What; 3] {
+    let device = s(device);
+    [
+        What::Ending { device: device.clone() },
+        What::Accepted { device: device.clone() },
+        What::Done { device },
+    ]
+}
+
+fn fault(phase: Phase) -> What {
+    What::Fault { name: s("edge killed"), phase }
+}
+
+/// Alice's phone (socket 1) and web session (3), Bob's phone (2); three messages; all is well.
+struct Scene {
+    events: Vec<What>,
+    end: End,
+    rules: Rules,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let mut events = Vec::new();
+        events.extend(register("alice", "phone", true));
+        events.extend(register("bob", "bobs", true));
+        events.extend(leave_and("alice", true));
+        events.extend(leave_and("bob", true));
+        events.extend([connecting("phone", 1), welcome("phone", 1, 1, entry(0, 0, 0, 0))]);
+        events.extend([connecting("bobs", 2), welcome("bobs", 2, 1, entry(0, 0, 0, 0))]);
+        for seq in 1..=2 {
+            events.extend([sending(seq), message("bobs", 2, seq), sent(seq), message("phone", 1, seq)]);
+        }
+        events.extend([acking("bobs", 2, 2), acked("bobs", 2, 2), marking(1), marked(1, 1)]);
+        events.extend(register("alice", "web", false));
+        events.extend([connecting("web", 3), welcome("web", 3, 1, entry(2, 1, 2, 2))]);
+        events.extend([
+            sending(3),
+            sent(3),
+            message("phone", 1, 3),
+            message("web", 3, 3),
+            message("bobs", 2, 3),
+        ]);
+        let devices: BTreeMap<_, _> = [("phone", 0), ("bobs", 0), ("web", 2)]
+            .map(|(device, from)| (s(device), BTreeMap::from([(s(CHAT), entry(3, 1, from, from))])))
+            .into();
+        let queues = devices.keys().map(|device| (s("nsqd"), s(CHAT), device.clone())).collect();
+        let end = End {
+            heads: [(s(CHAT), 3)].into(),
+            reads: [(s("alice"), BTreeMap::from([(s(CHAT), 1)]))].into(),
+            devices,
+            queues,
+            unpublished: [(s(CHAT), 0)].into(),
+        };
+        Scene { events, end, rules: rules() }
+    }
+
+    fn then(mut self, events: impl IntoIterator<Item = What>) -> Scene {
+        self.events.extend(events);
+        self
+    }
+
+    /// Puts events in front of the first one like this.
+    fn before(mut self, at: &What, events: impl IntoIterator<Item = What>) -> Scene {
+        let place = self.place(at);
+        self.events.splice(place..place, events);
+        self
+    }
+
+    fn without(mut self, event: &What) -> Scene {
+        let place = self.place(event);
+        self.events.remove(place);
+        self
+    }
+
+    fn instead(self, event: &What, other: What) -> Scene {
+        self.before(event, [other]).without(event)
+    }
+
+    fn place(&self, at: &What) -> usize {
+        self.events.iter().position(|event| event == at).unwrap_or_else(|| panic!("{at:?} isn't in it"))
+    }
+
+    fn with_end(mut self, change: impl FnOnce(&mut End)) -> Scene {
+        change(&mut self.end);
+        self
+    }
+
+    /// A web session that is gone in the end.
+    fn web_ends(self) -> Scene {
+        self.then(end_of("web")).with_end(|end| {
+            end.devices.remove("web");
+            end.queues.retain(|(_, _, device)| device != "web");
+        })
+    }
+
+    fn broken(self) -> BTreeSet<u8> {
+        let events = (1..).zip(self.events).map(|(at, what)| Event { at: at * STEP, what }).collect();
+        let history = History { events, end: self.end, rules: self.rules };
+        let violations = check(&history);
+        println!("{violations:#?}");
+        violations.iter().map(|violation| violation.invariant).collect()
+    }
+
+    #[track_caller]
+    fn passes(self) {
+        assert_eq!(self.broken(), BTreeSet::new());
+    }
+
+    #[track_caller]
+    fn breaks(self, invariants: impl IntoIterator<Item = u8>) {
+        assert_eq!(self.broken(), invariants.into_iter().collect());
+    }
+}
+
+#[test]
+fn a_story_in_which_all_is_well_passes() {
+    Scene::new().passes();
+}
+
+#[test]
+fn inventions_are_found() {
+    let strange = Seen { key: s("nobody's"), ..seen(3) };
+    let invented = What::Message { device: s("bobs"), socket: 2, chat: s(CHAT), seen: strange };
+    Scene::new().instead(&message("bobs", 2, 3), invented).breaks([1, 2]);
+    // Seen before it was sent is as bad.
+    Scene::new().without(&sending(2)).before(&message("phone", 1, 2), [sending(2)]).breaks([1]);
+}
+
+#[test]
+fn two_truths_are_found() {
+    let other = Seen { frame: 7, ..seen(3) };
+    let changed = What::Message { device: s("bobs"), socket: 2, chat: s(CHAT), seen: other };
+    Scene::new().instead(&message("bobs", 2, 3), changed).breaks([2]);
+    Scene::new().instead(&sent(2), What::Sent { chat: s(CHAT), key: s("k2"), seq: 1 }).breaks([2]);
+    // The same key again is the same message.
+    Scene::new().then([sending(2), sent(2)]).passes();
+}
+
+#[test]
+fn losses_are_found() {
+    Scene::new().without(&message("bobs", 2, 3)).breaks([3]);
+    // It may come on another socket.
+    let again = [closed("bobs", 2), connecting("bobs", 4), welcome("bobs", 4, 2, entry(3, 0, 2, 0))];
+    let late = Scene::new().without(&message("bobs", 2, 3)).then(again.clone());
+    late.then([message("bobs", 4, 3)]).passes();
+    Scene::new().without(&message("bobs", 2, 3)).then(again).breaks([3]);
+    // An acknowledged message above the head is lost.
+    Scene::new().with_end(|end| end.heads = [(s(CHAT), 2)].into()).breaks([3]);
+    // So is what a `from` steps over.
+    let raised = entry(3, 0, 3, 3);
+    let again = [closed("bobs", 2), connecting("bobs", 4), welcome("bobs", 4, 2, raised.clone())];
+    let lost = Scene::new().without(&message("bobs", 2, 3)).then(again);
+    lost.with_end(|end| end.devices.get_mut("bobs").unwrap().insert(s(CHAT), raised).map_or((), drop))
+        .breaks([3]);
+    // And a device, or its chat.
+    let gone = |end: &mut End| {
+        end.devices.remove("bobs");
+        end.queues.retain(|(_, _, device)| device != "bobs");
+    };
+    Scene::new().with_end(gone).breaks([3]);
+    Scene::new().with_end(|end| end.devices.get_mut("bobs").unwrap().clear()).breaks([3, 12]);
+    // A gap is one, unless the rules say otherwise.
+    let gap = What::Gap { device: s("bobs"), socket: 2, chat: s(CHAT), from: 3, to: 3 };
+    let mut told = Scene::new().instead(&message("bobs", 2, 3), gap.clone());
+    told.rules.gaps = true;
+    told.passes();
+    Scene::new().instead(&message("bobs", 2, 3), gap).breaks([3]);
+}
+
+#[test]
+fn holes_in_the_numbers_are_found() {
+    // A message whose outcome nobody knows may have a number, one that was never sent not.
+    let more = |end: &mut End| end.heads = [(s(CHAT), 4)].into();
+    Scene::new().with_end(more).breaks([3, 4]);
+    let all = [message("bobs", 2, 4), message("phone", 1, 4), message("web", 3, 4)];
+    Scene::new().then([sending(4)]).then(all).with_end(more).passes();
+    Scene::new()
+        .instead(&sent(1), What::Sent { chat: s(CHAT), key: s("k1"), seq: 9 })
+        .breaks([2, 3, 4, 5, 8]);
+}
+
+#[test]
+fn the_order_of_time_is_kept() {
+    // Sent after 5 was known, and it is 4; the number 4 was free because of a message with an unknown outcome.
+    let all = |seq| [message("phone", 1, seq), message("bobs", 2, seq), message("web", 3, seq)];
+    let two = |events: Vec<What>| {
+        let scene = Scene::new().then([sending(6)]).then(events).then(all(4)).then(all(5));
+        scene.with_end(|end| end.heads = [(s(CHAT), 5)].into())
+    };
+    two(vec![sending(5), sent(5), sending(4), sent(4)]).breaks([5]);
+    two(vec![sending(5), sending(4), sent(5), sent(4)]).passes();
+    // Sent at the same time: either order.
+    let both = Scene::new().without(&sending(2)).before(&sending(1), [sending(2)]);
+    both.passes();
+}
+
+#[test]
+fn a_broken_order_is_found() {
+    Scene::new().then([message("bobs", 2, 3)]).breaks([6]);
+    Scene::new()
+        .without(&message("web", 3, 3))
+        .then([sending(4), sent(4)])
+        .then([message("phone", 1, 4), message("bobs", 2, 4), message("web", 3, 4), message("web", 3, 3)])
+        .with_end(|end| end.heads = [(s(CHAT), 4)].into())
+        .breaks([6]);
+}
+
+#[test]
+fn what_was_acknowledged_never_comes_again() {
+    let again =
+        |cursor| [closed("bobs", 2), connecting("bobs", 4), welcome("bobs", 4, 2, entry(3, 0, cursor, 0))];
+    Scene::new().then(again(2)).then([message("bobs", 4, 3)]).passes();
+    Scene::new().then(again(1)).then([message("bobs", 4, 2), message("bobs", 4, 3)]).breaks([7]);
+    Scene::new().then(again(2)).then([message("bobs", 4, 2), message("bobs", 4, 3)]).breaks([7]);
+}
+
+#[test]
+fn what_is_out_of_scope_is_found() {
+    // Before it came.
+    Scene::new().before(&message("web", 3, 3), [message("web", 3, 2)]).breaks([8]);
+    let early = welcome("web", 3, 1, entry(2, 1, 1, 1));
+    let both = Scene::new().instead(&welcome("web", 3, 1, entry(2, 1, 2, 2)), early);
+    both.before(&message("web", 3, 3), [message("web", 3, 2)]).breaks([8]);
+    // After it left: Bob goes, message 4 is for others.
+    let gone = |end: &mut End| {
+        end.heads = [(s(CHAT), 4)].into();
+        end.devices.get_mut("bobs").unwrap().clear();
+        end.queues.retain(|(_, _, device)| device != "bobs");
+    };
+    let four = [sending(4), sent(4), message("phone", 1, 4), message("web", 3, 4)];
+    let detached = What::Detached { device: s("bobs"), socket: 2, chat: s(CHAT) };
+    let left = || Scene::new().then(leave_and("bob", false)).then(four.clone()).with_end(gone);
+    left().passes();
+    left().then([message("bobs", 2, 4)]).breaks([8]);
+    left().then([connecting("bobs", 5), welcome("bobs", 5, 2, entry(4, 0, 4, 0))]).breaks([8]);
+    // A rejoin begins anew.
+    let back =
+        |from| What::Attached { device: s("bobs"), socket: 2, chat: s(CHAT), entry: entry(4, 4, from, from) };
+    let rejoined = |from| {
+        let entry = entry(4, 4, from, from);
+        left().then([detached.clone()]).then(leave_and("bob", true)).then([back(from)]).with_end(|end| {
+            end.devices.get_mut("bobs").unwrap().insert(s(CHAT), entry);
+            end.queues.push((s("nsqd"), s(CHAT), s("bobs")));
+        })
+    };
+    rejoined(4).passes();
+    rejoined(2).breaks([3, 8]);
+}
+
+#[test]
+fn offsets_that_fall_are_found() {
+    Scene::new().then([marking(3), marked(3, 3), read("web", 3, 3)]).with_end(|end| reads(end, 3)).passes();
+    Scene::new().then([marking(3), marked(3, 3)]).breaks([9]);
+    Scene::new()
+        .then([marking(3), marked(3, 3), marking(2), marked(2, 2)])
+        .with_end(|end| reads(end, 3))
+        .breaks([9]);
+    // An unknown outcome may count or not.
+    Scene::new().then([marking(3)]).passes();
+    Scene::new().then([marking(3)]).with_end(|end| reads(end, 3)).passes();
+    // Nobody marked 2; nobody can have read 4.
+    Scene::new().with_end(|end| reads(end, 2)).breaks([9]);
+    Scene::new().then([read("web", 3, 4)]).with_end(|end| reads(end, 4)).breaks([9]);
+    let twice = [marking(3), read("web", 3, 3), read("web", 3, 1)];
+    Scene::new().then(twice).with_end(|end| reads(end, 3)).breaks([9]);
+}
+
+fn reads(end: &mut End, seq: Seq) {
+    end.reads = [(s("alice"), BTreeMap::from([(s(CHAT), seq)]))].into();
+}
+
+#[test]
+fn two_live_sessions_are_found() {
+    let newer = |session| [connecting("bobs", 4), welcome("bobs", 4, session, entry(3, 0, 2, 0))];
+    Scene::new().then(newer(2)).then([message("bobs", 4, 3)]).passes();
+    Scene::new().then(newer(1)).breaks([10]);
+    // What was on its way may come, what is sent later must not.
+    let four = [sending(4), sent(4), message("phone", 1, 4), message("web", 3, 4), message("bobs", 2, 4)];
+    let fourth = |end: &mut End| end.heads = [(s(CHAT), 4)].into();
+    Scene::new().then(newer(2)).then(four.clone()).with_end(fourth).passes();
+    let time_goes_by = (0..100).map(|_| fault(Phase::Healed));
+    Scene::new().then(newer(2)).then(time_goes_by).then(four).with_end(fourth).breaks([10]);
+    Scene::new().then(newer(2)).then([acking("bobs", 2, 3), acked("bobs", 2, 3)]).breaks([10]);
+    // Sent before, confirmed after: nobody knows who was first.
+    Scene::new().then([acking("bobs", 2, 3)]).then(newer(2)).then([acked("bobs", 2, 3)]).passes();
+}
+
+#[test]
+fn the_ended_who_live_on_are_found() {
+    let time_goes_by = || (0..50).map(|_| fault(Phase::Healed));
+    let four = || [sending(4), sent(4), message("phone", 1, 4), message("bobs", 2, 4), message("web", 3, 4)];
+    let fourth = |end: &mut End| end.heads = [(s(CHAT), 4)].into();
+    Scene::new().web_ends().then(four()).with_end(fourth).passes();
+    Scene::new().web_ends().then(time_goes_by()).then(four()).with_end(fourth).breaks([11]);
+    let again = [connecting("web", 4), welcome("web", 4, 2, entry(3, 1, 3, 2))];
+    Scene::new().web_ends().then(again).breaks([11]);
+    Scene::new().then(end_of("web")).breaks([11]);
+}
+
+#[test]
+fn leaked_queues_are_found() {
+    let queue = |device: &str| What::Queue { node: s("nsqd"), chat: s(CHAT), device: s(device) };
+    Scene::new().then([queue("web")]).web_ends().passes();
+    Scene::new().web_ends().then([queue("web")]).breaks([12]);
+    let leak = |end: &mut End| end.queues.push((s("nsqd"), s(CHAT), s("web")));
+    Scene::new().web_ends().with_end(leak).breaks([12]);
+    Scene::new().with_end(|end| end.queues.push((s("nsqd"), s("other"), s("web")))).breaks([12]);
+    Scene::new().with_end(|end| end.queues.clear()).breaks([12]);
+    Scene::new().with_end(|end| end.unpublished = [(s(CHAT), 1)].into()).breaks([12]);
+    // An end that nobody confirmed may be one or not.
+    let perhaps = Scene::new().then([What::Ending { device: s("web") }]);
+    perhaps.with_end(|end| drop(end.devices.remove("web"))).passes();
+}
+
+#[test]
+fn pages_with_holes_are_found() {
+    Scene::new().then([asking(3, 10), page(3, &[1, 2], false)]).passes();
+    Scene::new().then([asking(3, 1), page(3, &[2], true), asking(2, 1), page(2, &[1], false)]).passes();
+    for wrong in [&[1][..], &[2], &[2, 1], &[1, 2, 3], &[1, 1, 2], &[]] {
+        Scene::new().then([asking(3, 10), page(3, wrong, false)]).breaks([13]);
+    }
+    Scene::new().then([asking(3, 1), page(3, &[1, 2], false)]).breaks([13]);
+    let other = What::Page {
+        device: s("web"),
+        socket: 3,
+        chat: s(CHAT),
+        before: 2,
+        messages: vec![Seen { frame: 5, ..seen(1) }],
+        more: false,
+    };
+    Scene::new().then([asking(2, 10), other]).breaks([13]);
+}
+
+#[test]
+fn questions_without_one_answer_are_found() {
+    Scene::new().then([asking(3, 10), no_page(3, "main_timeout")]).passes();
+    Scene::new().then([asking(3, 10), closed("web", 3)]).passes();
+    Scene::new().then([asking(3, 10)]).breaks([14]);
+    let twice = [asking(3, 10), page(3, &[1, 2], false), page(3, &[1, 2], false)];
+    Scene::new().then(twice).breaks([14]);
+    // Offline it is only when it isn't there, or when there is reason to think so.
+    let offline = || [asking(3, 10), no_page(3, "main_offline")];
+    Scene::new().then(offline()).breaks([14]);
+    Scene::new().then([closed("phone", 1)]).then(offline()).passes();
+    Scene::new().then([fault(Phase::Begun)]).then(offline()).passes();
+}
+
+#[test]
+fn what_was_refused_is_nowhere() {
+    let refused = |seq: Seq| What::Refused { chat: s(CHAT), key: format!("k{seq}"), code: s("bad_field") };
+    Scene::new().then([sending(4), refused(4)]).passes();
+    Scene::new().instead(&sent(3), refused(3)).breaks([15]);
+    // The first try may have counted, whose answer is missing.
+    Scene::new().without(&sent(3)).then([sending(3), refused(3)]).passes();
+}
+
+#[test]
+fn a_flood_is_counted_and_not_listed() {
+    let scene = Scene::new().then((0..1000).map(|_| message("bobs", 2, 3)));
+    let events = (1..).zip(scene.events).map(|(at, what)| Event { at, what }).collect();
+    let violations = check(&History { events, end: scene.end, rules: scene.rules });
+    assert_eq!(violations.len(), MOST + 1);
+    assert_eq!(violations[MOST].what, "and 975 more of these");
+}
