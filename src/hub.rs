@@ -139,11 +139,17 @@ impl LeaseClock {
         self.until_ms.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// When it runs out, as it stands.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        self.started + Duration::from_millis(self.until_ms.load(Ordering::Relaxed))
+    }
+
     /// Whether it has run out.
     #[must_use]
     pub fn expired(&self) -> bool {
         let now = self.started.elapsed().as_millis();
-        now > u128::from(self.until_ms.load(Ordering::Relaxed))
+        !planted!(NoLeaseCheck) && now > u128::from(self.until_ms.load(Ordering::Relaxed))
     }
 }
 

@@ -32,6 +32,8 @@ use crate::domain::{
 
 pub mod embedded;
 mod events;
+#[cfg(feature = "simulation")]
+pub mod faulty;
 pub mod redis;
 mod types;
 
@@ -44,6 +46,9 @@ pub enum Store {
     Redis(redis::RedisStore),
     /// This process's memory.
     Embedded(embedded::EmbeddedStore),
+    /// The same behind a link that fails.
+    #[cfg(feature = "simulation")]
+    Faulty(faulty::FaultyStore),
 }
 
 macro_rules! each {
@@ -51,6 +56,8 @@ macro_rules! each {
         match $self {
             Store::Redis(store) => store.$method($($arg),*).await,
             Store::Embedded(store) => store.$method($($arg),*).await,
+            #[cfg(feature = "simulation")]
+            Store::Faulty(store) => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
         }
     };
 }
@@ -334,6 +341,8 @@ impl Store {
         match self {
             Store::Redis(store) => store.take_events(),
             Store::Embedded(store) => store.take_events(),
+            #[cfg(feature = "simulation")]
+            Store::Faulty(store) => store.take_events(),
         }
     }
 
@@ -368,6 +377,8 @@ impl Store {
         match self {
             Store::Redis(store) => store.notifications_missed(),
             Store::Embedded(_) => 0,
+            #[cfg(feature = "simulation")]
+            Store::Faulty(_) => 0,
         }
     }
 

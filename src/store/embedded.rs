@@ -30,12 +30,20 @@ mod terminations;
 #[derive(Clone)]
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
+    /// Which of the store's ears is this handle's.
+    ear: usize,
 }
 
 struct Inner {
     state: Mutex<State>,
-    events: Events,
     limits: StoreLimits,
+}
+
+/// What one handle and its clones watch, and where they hear of it.
+struct Ear {
+    events: Arc<Events>,
+    users: HashSet<UserId>,
+    chats: HashSet<ChatId>,
 }
 
 #[derive(Default)]
@@ -54,8 +62,7 @@ struct State {
     public: HashMap<String, ChatId>,
     named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
     edges: HashMap<String, Edge>,
-    watched_users: HashSet<UserId>,
-    watched_chats: HashSet<ChatId>,
+    ears: Vec<Ear>,
 }
 
 #[derive(Default)]
@@ -122,40 +129,56 @@ impl EmbeddedStore {
     /// An empty one.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
-        let inner = Inner { state: Mutex::default(), events: Events::new(), limits };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner { state: Mutex::default(), limits };
+        Self { inner: Arc::new(inner), ear: 0 }.another()
+    }
+
+    /// Another handle to the same store that hears for itself, as another edge does.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let mut state = self.state();
+        let ear = state.ears.len();
+        let events = Arc::new(Events::new());
+        state.ears.push(Ear { events, users: HashSet::new(), chats: HashSet::new() });
+        Self { inner: self.inner.clone(), ear }
     }
 
     /// See [`super::Store::take_events`].
     #[must_use]
     pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
-        self.inner.events.take()
+        let events = self.state().ears.get(self.ear).map(|ear| ear.events.clone());
+        events?.take()
     }
 
     /// See [`super::Store::watch_user`].
     pub async fn watch_user(&self, user: &UserId) -> Result<()> {
-        self.state().watched_users.insert(user.clone());
+        self.watch(|ear| {
+            ear.users.insert(user.clone());
+        });
         Ok(())
     }
 
     /// See [`super::Store::unwatch_user`].
     pub async fn unwatch_user(&self, user: &UserId) -> Result<()> {
-        self.state().watched_users.remove(user);
+        self.watch(|ear| {
+            ear.users.remove(user);
+        });
         Ok(())
     }
 
     /// See [`super::Store::watch_chats`].
     pub async fn watch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        self.state().watched_chats.extend(chats);
+        self.watch(|ear| ear.chats.extend(chats));
         Ok(())
     }
 
     /// See [`super::Store::unwatch_chats`].
     pub async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        let mut state = self.state();
-        for chat in chats {
-            state.watched_chats.remove(chat);
-        }
+        self.watch(|ear| {
+            for chat in chats {
+                ear.chats.remove(chat);
+            }
+        });
         Ok(())
     }
 
@@ -164,16 +187,19 @@ impl EmbeddedStore {
         if payload.len() > super::MAX_SIGNAL {
             return Err(super::types::too_large(payload.len()));
         }
-        let state = self.state();
-        if state.watched_users.contains(user) {
-            self.inner.events.emit(StoreEvent::Signal(user.clone(), payload));
-        }
+        self.state().tell_user(user, &StoreEvent::Signal(user.clone(), payload));
         Ok(())
     }
 
     /// See [`super::Store::ping`].
     pub async fn ping(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn watch(&self, change: impl FnOnce(&mut Ear)) {
+        if let Some(ear) = self.state().ears.get_mut(self.ear) {
+            change(ear);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -202,20 +228,29 @@ impl State {
     /// Moves a read offset forward, and tells.
     fn read(
         &mut self,
-        events: &Events,
         user: &UserId,
         chat: ChatId,
         seq: Seq,
         device: Option<DeviceId>,
     ) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
-        if seq <= stands {
+        if seq <= stands && !planted!(LastWriteWins) {
             return stands;
         }
         self.user(user).reads.insert(chat, ReadOffset { seq, device });
-        if self.watched_users.contains(user) {
-            events.emit(StoreEvent::ReadsChanged(user.clone()));
-        }
+        self.tell_user(user, &StoreEvent::ReadsChanged(user.clone()));
         seq
+    }
+
+    fn tell_user(&self, user: &UserId, event: &StoreEvent) {
+        for ear in self.ears.iter().filter(|ear| ear.users.contains(user)) {
+            ear.events.emit(event.clone());
+        }
+    }
+
+    fn tell_chat(&self, chat: ChatId, seq: Seq) {
+        for ear in self.ears.iter().filter(|ear| ear.chats.contains(&chat)) {
+            ear.events.emit(StoreEvent::Doorbell(chat, seq));
+        }
     }
 }

@@ -63,6 +63,13 @@ pub(super) async fn run(core: Arc<Core>) {
     loop {
         let mut again = HashSet::new();
         tokio::select! {
+            biased;
+            Some((user, offsets)) = reads.next(), if !reads.is_empty() => {
+                told(&core, &user, offsets);
+                if reading.remove(&user) == Some(true) {
+                    again.insert(user);
+                }
+            }
             event = events.recv() => match event {
                 None => return,
                 Some(StoreEvent::ReadsChanged(user)) => {
@@ -70,18 +77,13 @@ pub(super) async fn run(core: Arc<Core>) {
                 }
                 Some(StoreEvent::Doorbell(chat, seq)) => rung(&core, chat, seq),
                 Some(StoreEvent::Signal(user, payload)) => signal::deliver(&core, &user, &payload),
+                Some(StoreEvent::Resubscribed) if planted!(NoReread) => {}
                 Some(StoreEvent::Resubscribed) => {
                     tracing::info!("notifications were interrupted: reading everything watched again");
                     again.extend(core.hub.users());
                     ring_heads(&core).await;
                 }
             },
-            Some((user, offsets)) = reads.next(), if !reads.is_empty() => {
-                told(&core, &user, offsets);
-                if reading.remove(&user) == Some(true) {
-                    again.insert(user);
-                }
-            }
         }
         for user in again {
             if let Some(more) = reading.get_mut(&user) {
@@ -124,6 +126,9 @@ pub(super) async fn sweep(core: Arc<Core>) {
         let (core, mut ticks) = (&core, ticks(core.timing.reads_sweep));
         loop {
             ticks.tick().await;
+            if planted!(NoReread) {
+                continue;
+            }
             let read = |user| async move {
                 let offsets = core.store.reads(&user).await;
                 told(core, &user, offsets);

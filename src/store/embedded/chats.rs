@@ -147,7 +147,7 @@ impl EmbeddedStore {
             (room.chat.head, Joined::New(room.chat.head))
         };
         state.user(user).chats.insert(chat);
-        state.read(&self.inner.events, user, chat, boundary, None);
+        state.read(user, chat, boundary, None);
         Ok(joined)
     }
 

@@ -105,6 +105,10 @@ impl EmbeddedStore {
         let Some(row) = state.row(user, device) else {
             return Ok(if terminated { Opened::Terminated } else { Opened::Unknown });
         };
+        if planted!(NoTombstoneCheck) {
+            row.device.generation = generation;
+            row.device.state = DeviceState::Active;
+        }
         if row.device.state == DeviceState::Terminating || generation < row.device.generation {
             return Ok(Opened::Terminated);
         }
