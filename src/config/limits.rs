@@ -107,8 +107,8 @@ settings! {
         "After the doorbell of a message until it is fetched from the log, should NSQ not bring it";
     tail_sweep: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_TAIL_SWEEP",
         "Between two looks for messages whose doorbell was lost";
-    reads_sweep: Duration = 8 * SECOND, "8s", duration, "KEEPSTEP_READS_SWEEP",
-        "Between two looks for read offsets whose event was lost";
+    reads_sweep: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_READS_SWEEP",
+        "Between two looks for read offsets and chats whose event was lost";
     reconcile: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_RECONCILE",
         "Between two comparisons of the queues that are there with those that should be";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",

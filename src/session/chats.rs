@@ -356,7 +356,7 @@ impl Session {
     }
 
     /// The queue of a chat has gone: made again, if the device still is owed it.
-    fn rejoin(&mut self, chat: ChatId) {
+    pub(super) fn rejoin(&mut self, chat: ChatId) {
         let (core, handle) = (self.core.clone(), self.handle.clone());
         let node = self.chats.get(&chat).map(|state| state.node.clone()).unwrap_or_default();
         self.work.push(Boxed::new(async move {
@@ -374,9 +374,9 @@ impl Session {
     }
 
     /// Goes on with a chat whose queue was made again.
-    pub(super) fn resubscribe(&mut self, chat: ChatId, owed: bool) {
+    pub(super) fn resubscribe(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if owed && state.subscription.is_none() {
+        if state.subscription.is_none() {
             let subscription =
                 self.core.broker.subscribe(&state.node, chat, self.handle.device, self.sink.clone());
             state.subscription = Some(subscription);

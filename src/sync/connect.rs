@@ -135,19 +135,29 @@ pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     Ok(Start { main, chats })
 }
 
-/// Attaches the session to one chat that its user has joined; none when that isn't so (any more).
+/// How a session stands to one chat.
+#[derive(Debug)]
+pub enum Membership {
+    /// It is attached, with this read offset.
+    Attached(Box<Attached>, Seq),
+    /// Its user is in the chat, and nothing is owed (yet), or a newer session was first.
+    NotYet,
+    /// Its user isn't in the chat.
+    Out,
+}
+
+/// Looks whether the session's user is in a chat, and attaches the session if so.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn attach_one(
-    core: &Core,
-    handle: &SessionHandle,
-    chat: ChatId,
-) -> Result<Option<(Attached, Seq)>> {
+pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
     let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
-    let Some(attached) = attached.into_iter().flatten().next() else { return Ok(None) };
-    let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
-    Ok(Some((attached, read)))
+    if let Some(attached) = attached.into_iter().flatten().next() {
+        let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
+        return Ok(Membership::Attached(Box::new(attached), read));
+    }
+    let member = core.store.chat_of_member(chat, &handle.user).await?.is_some();
+    Ok(if member { Membership::NotYet } else { Membership::Out })
 }
 
 /// Hears the doorbells of these chats for the session. Its tail is checked once, for what came before.

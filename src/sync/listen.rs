@@ -107,8 +107,8 @@ fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>
     }
 }
 
-/// The last resort: heads every few seconds (a lost doorbell), offsets every few seconds (lost notifications: another edge may have
-/// switched them on again before this one noticed that they were off).
+/// The last resort: heads every few seconds (a lost doorbell); offsets and chats every few seconds (lost notifications and
+/// signals: another edge may have switched them on again before this one noticed that they were off).
 pub(super) async fn sweep(core: Arc<Core>) {
     let ticks = |period| {
         let mut ticks = interval(period);
@@ -130,8 +130,12 @@ pub(super) async fn sweep(core: Arc<Core>) {
                 continue;
             }
             let read = |user| async move {
-                let offsets = core.store.reads(&user).await;
+                let (offsets, chats) = tokio::join!(core.store.reads(&user), core.store.chats_of(&user));
                 told(core, &user, offsets);
+                // Nothing else would ever tell a session of a chat whose signal was lost.
+                if let Ok(chats) = chats {
+                    core.hub.compare_chats(&user, &chats);
+                }
             };
             paced(core.hub.users(), core.timing.reads_sweep, read).await;
         }

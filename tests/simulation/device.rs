@@ -299,7 +299,7 @@ impl Device {
         let calm = stage == Stage::Settling;
         self.acks(session, calm).await?;
         self.resends(session).await?;
-        self.asks(session).await?;
+        self.asks(session, calm).await?;
         if calm {
             return Ok(());
         }
@@ -387,7 +387,7 @@ impl Device {
     }
 
     // A sub borrows its past, page by page, each chat down to its beginning; then it is ready.
-    async fn asks(&self, session: &mut Session) -> Result<(), End> {
+    async fn asks(&self, session: &mut Session, calm: bool) -> Result<(), End> {
         if session.main_device {
             return Ok(());
         }
@@ -395,7 +395,7 @@ impl Device {
         for (chat, before) in due {
             let under_way =
                 session.asked.values().any(|asked| matches!(asked, Asked::History(other, _) if *other == chat));
-            if under_way || !self.dice(300) {
+            if under_way || !(calm || self.dice(300)) {
                 continue;
             }
             let limit = self.habits.page;
@@ -541,7 +541,7 @@ impl Device {
         let mut found = self.remembers(chat, before);
         let more = found.len() > limit;
         let mut page = found.split_off(found.len().saturating_sub(limit));
-        if self.dice(self.habits.lies) {
+        if self.world.stage() == Stage::Life && self.dice(self.habits.lies) {
             page.reverse();
             page.extend(page.first().cloned());
         }

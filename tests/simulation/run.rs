@@ -55,14 +55,20 @@ async fn story(seed: u64) -> Outcome {
     let kind = if below(4) == 0 { Kind::ShortLog } else { Kind::Anything };
     let mut limits = Limits::default();
     if kind == Kind::ShortLog {
-        limits.log_messages = 4 + below(20);
+        limits.log_messages = 30 + below(30);
     }
     if below(3) == 0 {
         limits.unacked_window = 2 + below(12) as usize;
     }
     let timing = Timing::default();
-    let rules =
-        Rules { gaps: false, silence_after: 1_000_000, lease: timing.lease.as_micros() as u64, queues_complete: true };
+    let rules = Rules {
+        gaps: false,
+        silence_after: 1_000_000,
+        // Should the signal be lost: the sweep.
+        silence_after_leave: timing.reads_sweep.as_micros() as u64 + 4_000_000,
+        lease: timing.lease.as_micros() as u64,
+        queues_complete: true,
+    };
     let world = World::new(shared.clone(), 1 + below(3) as usize, limits, timing);
     let devices = begins(&world).await;
     let (faults, length) = (1 + below(4), Duration::from_millis(3_000 + below(9_000)));

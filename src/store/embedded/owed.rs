@@ -30,7 +30,8 @@ impl EmbeddedStore {
         };
         let debt = room.owed.entry(device).or_insert(Debt { from, cursor: from, fence: 0 });
         if debt.from < *boundary && !planted!(OldBoundary) {
-            (debt.from, debt.cursor) = (from, from);
+            // What was acknowledged after the user came back, on a connection that hadn't noticed anything, isn't sent again.
+            (debt.from, debt.cursor) = (from, from.max(debt.cursor));
         }
         Ok(Some(Owed { from: debt.from, cursor: debt.cursor }))
     }

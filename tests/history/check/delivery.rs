@@ -53,17 +53,6 @@ impl<'h> Delivery<'h, '_> {
                 }
             }
             What::Attached { device, socket, chat, entry } => {
-                if let Some(before) = self.live.get(&(*socket, chat.as_str()))
-                    && before.detached
-                    && entry.from < before.last
-                {
-                    let (from, last) = (entry.from, before.last);
-                    self.report.add(8, at, || {
-                        format!(
-                            "{device} comes back to chat {chat} from {from}, and had {last} before it left"
-                        )
-                    });
-                }
                 self.entry(place, at, device, *socket, chat, entry);
             }
             What::Detached { socket, chat, .. } => {
@@ -123,7 +112,7 @@ impl<'h> Delivery<'h, '_> {
             report.add(8, at, || format!("{device}: chat {chat}, in which {user} never was"));
             return;
         };
-        if member.out_between(connecting, place) {
+        if member.out_between(connecting, place).is_some() {
             report.add(8, at, || {
                 format!("{device}: chat {chat} on socket {socket}, after {} had left it", life.user)
             });
@@ -165,7 +154,8 @@ impl<'h> Delivery<'h, '_> {
         let member = lives.member(lives.user(device), chat);
         let sent = self.ledger.chat(chat).keys.get(key).and_then(|known| known.first_sending);
         if let (Some(member), Some(sent)) = (member, sent)
-            && member.out_between(sent, place)
+            && let Some(left) = member.out_between(sent, place)
+            && at > self.history.events[left].at + self.history.rules.silence_after_leave
         {
             report.add(8, at, || {
                 format!(

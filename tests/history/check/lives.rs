@@ -90,8 +90,8 @@ impl Member {
         }
     }
 
-    /// Whether the user was surely out of it from one place to another.
-    pub fn out_between(&self, from: usize, to: usize) -> bool {
+    /// If the user was surely out of it from one place to another: since when.
+    pub fn out_between(&self, from: usize, to: usize) -> Option<usize> {
         within(&self.out, from, to)
     }
 
@@ -117,9 +117,10 @@ impl Member {
     }
 }
 
-fn within(stretches: &[Stretch], from: usize, to: usize) -> bool {
-    let last = stretches.partition_point(|(start, _)| *start <= from).checked_sub(1);
-    last.is_some_and(|last| to <= stretches[last].1)
+fn within(stretches: &[Stretch], from: usize, to: usize) -> Option<usize> {
+    let last = stretches.partition_point(|(start, _)| *start <= from).checked_sub(1)?;
+    let (start, end) = stretches[last];
+    (to <= end).then_some(start)
 }
 
 /// All of them.
