@@ -310,8 +310,8 @@ impl Session {
             return;
         }
         state.moving = true;
-        let cursor =
-            CursorMove { device: self.handle.device, session: self.handle.session, seq: state.feed.acked() };
+        let (device, session) = (self.handle.device, self.handle.session);
+        let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
         self.core.submit_cursor(chat, cursor, self.handle.mailbox.clone());
     }
 
@@ -327,6 +327,7 @@ impl Session {
                     leases::renew(&core, handle).await;
                     Done::Nothing
                 }));
+                self.look_at_membership(chat);
             }
             Some(CursorMoved::At(seq)) => {
                 // Durable first, finished second.
@@ -338,12 +339,13 @@ impl Session {
                 self.move_cursor(chat);
             }
             None => {
-                let (moved, cursor) = (self.handle.mailbox.clone(), state.feed.acked());
-                let (core, device, session) = (self.core.clone(), self.handle.device, self.handle.session);
+                let (device, session) = (self.handle.device, self.handle.session);
+                let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
+                let (core, moved) = (self.core.clone(), self.handle.mailbox.clone());
                 state.moving = true;
                 self.work.push(Boxed::new(async move {
                     tokio::time::sleep(CURSOR_RETRY).await;
-                    core.submit_cursor(chat, CursorMove { device, session, seq: cursor }, moved);
+                    core.submit_cursor(chat, cursor, moved);
                     Done::Nothing
                 }));
             }

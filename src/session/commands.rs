@@ -18,11 +18,9 @@ impl Session {
                 let Some(state) = self.chats.get_mut(&chat) else { return Ok(()) };
                 if offset.seq > state.read {
                     state.read = offset.seq;
-                    // The device that read knows it by its reply.
-                    if offset.device != Some(self.handle.device) {
-                        let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
-                        self.connection.send(frame.text().into());
-                    }
+                    // The device that read knows it by its reply, which came before this; if it got none, by this.
+                    let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
+                    self.connection.send(frame.text().into());
                 }
             }
             Command::Device(event, device, at) => {
@@ -79,7 +77,7 @@ impl Session {
         Ok(())
     }
 
-    fn look_at_membership(&mut self, chat: ChatId) {
+    pub(super) fn look_at_membership(&mut self, chat: ChatId) {
         let (core, handle) = (self.core.clone(), self.handle.clone());
         self.work.push(Boxed::new(async move {
             Done::Membership(chat, connect::look(&core, &handle, chat).await)

@@ -264,6 +264,8 @@ pub struct CursorMove {
     pub device: DeviceId,
     /// The session that says so.
     pub session: u64,
+    /// Where what the session is owed begins: names the membership that it attached in.
+    pub from: Seq,
     /// Up to where.
     pub seq: Seq,
 }
@@ -273,7 +275,8 @@ pub struct CursorMove {
 pub enum CursorMoved {
     /// The cursor stands here now (where it was, if that was further).
     At(Seq),
-    /// Another session or a termination owns the device; nothing changed.
+    /// Another session or a termination owns the device, or its user has left the chat since (and perhaps come back);
+    /// nothing changed.
     Fenced,
 }
 

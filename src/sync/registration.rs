@@ -131,9 +131,13 @@ pub async fn provision_member(core: &Core, chat: ChatId, node: &str, user: &User
 
 async fn provision_devices(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
     for device in core.store.devices(user).await? {
-        if device.state != DeviceState::Terminating
-            && core.store.owe(chat, user, device.id, OwedSince::Joined).await?.is_some()
-        {
+        // One that is just being registered is owed nothing from before, even if it is found here first.
+        let since = match device.state {
+            DeviceState::Terminating => continue,
+            DeviceState::Registering => OwedSince::Now,
+            DeviceState::Active => OwedSince::Joined,
+        };
+        if core.store.owe(chat, user, device.id, since).await?.is_some() {
             core.broker.provision(device.id, &[(chat, node.to_owned())]).await.map_err(no_queue)?;
         }
     }

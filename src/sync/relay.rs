@@ -27,6 +27,9 @@ const WAITING: usize = 8192;
 const UNDER_WAY: usize = 1024;
 /// Messages per outbox page.
 const PAGE: usize = 100;
+/// A chat's outbox is one edge's for so long, unless it says so again: another one waits no longer for a dead one. Two at
+/// once do no harm but double work.
+const TURN: Duration = Duration::from_secs(4);
 /// How often unconfirmed messages are tried again, and dead edges looked for.
 const HEAL: Duration = Duration::from_secs(1);
 /// An edge that hasn't said that it lives for so long is dead to the others.
@@ -175,7 +178,7 @@ pub(super) async fn heal(core: Arc<Core>) {
 /// True when the outbox is empty, or somebody else is at it.
 async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
     let work = format!("relay.{}", chat.hex());
-    match core.store.take_work(&work, &core.edge, Duration::from_secs(10)).await {
+    match core.store.take_work(&work, &core.edge, TURN).await {
         Ok(true) => {}
         Ok(false) => return false,
         Err(_) => return false,

@@ -345,7 +345,7 @@ impl Device {
             })
             .collect();
         for (chat, seq) in due {
-            session.chat(chat).asked = seq;
+            session.chat(chat, |chat| chat.asked = seq);
             let id = session.asks(Asked::Ack(chat, seq));
             let (device, socket) = (self.name(), session.socket);
             self.world.saw(What::Acking { device, socket, chat: text(chat), seq });
@@ -378,7 +378,7 @@ impl Device {
     }
 
     async fn reads(&self, session: &mut Session, chat: ChatId) -> Result<(), End> {
-        let last = session.chat(chat).last;
+        let last = session.chats.get(&chat).map_or(0, |chat| chat.last);
         let seq = last - self.world.shared().below(3).min(last);
         let id = session.asks(Asked::Read(chat, seq));
         let (device, socket) = (self.name(), session.socket);
@@ -422,17 +422,17 @@ impl Device {
                 let seen = Seen { seq, key: key.clone(), frame: hash(raw) };
                 self.world.saw(What::Message { device, socket, chat: text(chat), seen });
                 self.memory.lock().unwrap().entry(chat).or_default().insert(seq, (key, raw.to_owned()));
-                session.chat(chat).last = seq;
+                session.chat(chat, |chat| chat.last = seq);
             }
             ("gap", Some(chat)) => {
                 let (from, to) = (frame.from.and_then(|from| from.as_u64()).unwrap_or(0), frame.to.unwrap_or(0));
                 self.world.saw(What::Gap { device, socket, chat: text(chat), from, to });
-                session.chat(chat).last = to;
+                session.chat(chat, |chat| chat.last = to);
             }
             ("read", Some(chat)) => {
                 let seq = frame.seq.unwrap_or(0);
                 self.world.saw(What::Read { device, socket, chat: text(chat), seq });
-                session.chat(chat).read = seq;
+                session.chat(chat, |chat| chat.read = seq);
             }
             ("chat", Some(chat)) => match (frame.event.as_deref(), &frame.entry) {
                 (Some("joined"), Some(entry)) => self.attaches(session, chat, entry.entry()),
@@ -494,15 +494,14 @@ impl Device {
             Asked::Ack(chat, seq) => match done() {
                 Some(_) => {
                     self.world.saw(What::Acked { device, socket, chat: text(chat), seq });
-                    session.chat(chat).acked = seq;
+                    session.chat(chat, |chat| chat.acked = seq);
                 }
-                None => session.chat(chat).asked = session.chat(chat).acked,
+                None => session.chat(chat, |chat| chat.asked = chat.acked),
             },
             Asked::Read(chat, asked) => {
                 if let Some(seq) = done() {
                     self.world.saw(What::Marked { device, socket, chat: text(chat), asked, seq });
-                    let chat = session.chat(chat);
-                    chat.read = chat.read.max(seq);
+                    session.chat(chat, |chat| chat.read = chat.read.max(seq));
                 }
             }
             Asked::History(chat, before) => match frame.ok {
@@ -595,8 +594,10 @@ impl Session {
         self.chats.insert(id, chat);
     }
 
-    fn chat(&mut self, id: ChatId) -> &mut Chat {
-        let entry = Entry { head: 0, read: 0, cursor: 0, from: 0 };
-        self.chats.entry(id).or_insert(Chat { last: 0, asked: 0, acked: 0, read: 0, entry })
+    // An answer may come when the chat isn't the user's any more.
+    fn chat(&mut self, id: ChatId, change: impl FnOnce(&mut Chat)) {
+        if let Some(chat) = self.chats.get_mut(&id) {
+            change(chat);
+        }
     }
 }

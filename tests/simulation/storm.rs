@@ -24,6 +24,8 @@ pub enum Kind {
     ShortLog,
     /// Anything.
     Anything,
+    /// Nothing but what clients do.
+    Calm,
 }
 
 /// One fault after the other, some at once, for so long.

@@ -97,7 +97,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     for append in &sent {
         store.append(append).await.unwrap();
     }
-    let moved = CursorMove { device: id, session: 1, seq: 30 };
+    let moved = CursorMove { device: id, session: 1, from: 0, seq: 30 };
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), [CursorMoved::At(30)]);
     store.move_read(&alice, chat, 20, Some(id)).await.unwrap();
     store.published(chat, &(1..=48).collect::<Vec<_>>()).await.unwrap();

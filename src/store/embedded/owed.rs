@@ -74,7 +74,9 @@ impl EmbeddedStore {
         };
         let head = room.chat.head;
         let mut one = |wanted: &CursorMove| match room.owed.get_mut(&wanted.device) {
-            Some(debt) if debt.fence <= wanted.session || planted!(NoSessionCheck) => {
+            Some(debt)
+                if debt.fence <= wanted.session && debt.from == wanted.from || planted!(NoSessionCheck) =>
+            {
                 debt.cursor = debt.cursor.max(wanted.seq.min(head));
                 CursorMoved::At(debt.cursor)
             }
