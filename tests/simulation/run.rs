@@ -62,7 +62,7 @@ async fn story(seed: u64) -> Outcome {
         limits.log_messages = 30 + below(30);
     }
     if below(3) == 0 {
-        limits.unacked_window = 2 + below(12) as usize;
+        limits.unacked_window = 16 + below(16) as usize;
     }
     let timing = Timing::default();
     let rules = Rules {
@@ -141,7 +141,7 @@ async fn goes_on(world: &World, kind: Kind, devices: Vec<Device>, length: Durati
     while begun.elapsed() < length {
         sleep(Duration::from_millis(below(1500))).await;
         // Between a coming and its queue there is the log, which is too short then.
-        match if kind == Kind::ShortLog { 4 + below(4) } else { below(8) } {
+        match if kind == Kind::ShortLog { 4 + below(4) } else { below(9) } {
             0 if member => {
                 life::leaves(&world, &user(2), group).await;
                 member = false;
@@ -160,19 +160,30 @@ async fn goes_on(world: &World, kind: Kind, devices: Vec<Device>, length: Durati
             }
             2 | 3 if subs.len() < 4 => {
                 let whose = user(below(3));
-                let registering = life::registers(&world, &whose, DeviceKind::Sub, habits(&world, false));
-                if whose == user(2) && below(2) == 0 {
-                    // At the same time as a join.
-                    let (new, ()) = tokio::join!(registering, life::joins(&world, &whose, group));
-                    subs.extend(new);
-                    member = true;
-                } else {
-                    subs.extend(registering.await);
-                }
+                subs.extend(life::registers(&world, &whose, DeviceKind::Sub, habits(&world, false)).await);
             }
             4 if !subs.is_empty() => {
                 let sub = subs.swap_remove(below(subs.len() as u64) as usize);
                 life::ends(&world, &sub.user, sub.id).await;
+            }
+            // Whichever of the two comes second must see the other.
+            8 => {
+                if member {
+                    life::leaves(&world, &user(2), group).await;
+                }
+                let (one, other) = (below(30), below(30));
+                let later = |ms| sleep(Duration::from_millis(ms));
+                let joining = async {
+                    later(one).await;
+                    life::joins(&world, &user(2), group).await;
+                };
+                let registering = async {
+                    later(other).await;
+                    life::registers(&world, &user(2), DeviceKind::Sub, habits(&world, false)).await
+                };
+                let ((), new) = tokio::join!(joining, registering);
+                subs.extend(new);
+                member = true;
             }
             5 | 6 => life::bot_sends(&world, &user(below(2)), group).await,
             _ => {}

@@ -34,7 +34,7 @@ pub async fn storm(world: World, kind: Kind, faults: u64, length: Duration) {
     let mut running = Vec::new();
     for _ in 0..faults {
         let at = Duration::from_millis(below(length.as_millis() as u64));
-        let (world, which) = (world.clone(), below(if kind == Kind::ShortLog { 7 } else { 12 }));
+        let (world, which) = (world.clone(), below(if kind == Kind::ShortLog { 7 } else { 13 }));
         running.push(tokio::spawn(async move {
             sleep(at).await;
             one(&world, which).await;
@@ -165,7 +165,7 @@ async fn one(world: &World, which: u64) {
             edge.faults.set_link(Port::Broker, Link::default());
         }
         // It has its manners.
-        _ => {
+        11 => {
             begun("bad queues");
             shared.set_weather(Weather {
                 double_publications: below(200) as u32,
@@ -173,6 +173,11 @@ async fn one(world: &World, which: u64) {
                 ghosts: below(900) as u32,
                 ..shared.weather()
             });
+        }
+        // Sessions don't hear that they are over, and their consumers cling to their queues.
+        _ => {
+            begun("lost events, clinging consumers");
+            shared.set_weather(Weather { lose_events: 900, ghosts: 900, ..shared.weather() });
         }
     }
 }

@@ -178,6 +178,11 @@ impl<'h> Lives<'h> {
         self.sockets.get(&socket).map_or(0, |line| line.connecting)
     }
 
+    /// The number of the session on a socket; 0 when it wasn't welcome.
+    pub fn session(&self, socket: Socket) -> u64 {
+        self.sockets.get(&socket).and_then(|line| line.session).unwrap_or(0)
+    }
+
     fn member_mut(&mut self, user: &'h str, chat: &'h str) -> &mut Member {
         self.members.entry(user).or_default().entry(chat).or_default()
     }
