@@ -77,7 +77,13 @@ const SLICE: u64 = 20_261_121;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|first| first == "campaign") {
-        return campaign(&Args::parse_from(args));
+        return match Args::try_parse_from(args) {
+            Ok(args) => campaign(&args),
+            Err(wrong) => {
+                eprintln!("{wrong}");
+                ExitCode::from(3)
+            }
+        };
     }
     slice(&args)
 }

@@ -395,6 +395,8 @@ async fn away<'a>(
     let among: Vec<_> = among.collect();
     let Some(device) = among.choose(random) else { return };
     device.told(|orders| change(orders, false));
-    sleep(Duration::from_millis(random.random_range(300..4000))).await;
+    // Sometimes longer than the time to acknowledge.
+    let most = if random.random_ratio(1, 4) { 12_000 } else { 4000 };
+    sleep(Duration::from_millis(random.random_range(300..most))).await;
     device.told(|orders| change(orders, true));
 }

@@ -11,6 +11,10 @@ use crate::plan::{Kind, Plan};
 use crate::proxy::Proxy;
 use crate::support::{Edge, EdgeConfig, Lookupd, Nsqd, NsqdOptions, Redis, free_port, http_get};
 
+/// Longer than the edges' time to acknowledge, as it must be, and shorter than the harness waits for drained queues: what
+/// a consumer had in flight whose connection was cut comes back only then.
+const MESSAGE_TIMEOUT: &str = "--msg-timeout=12s";
+
 /// See the module.
 #[derive(Debug)]
 pub struct World {
@@ -105,7 +109,8 @@ impl World {
         for n in 0..2 {
             let data = disk.as_ref().filter(|_| n == 0).map(|disk| disk.0.path().join("nsqd"));
             let lookupd = Some(proxies[0].addr());
-            let one = Nsqd::start_with(NsqdOptions { lookupd, data, args: Vec::new() }).await;
+            let one =
+                Nsqd::start_with(NsqdOptions { lookupd, data, args: vec![MESSAGE_TIMEOUT.to_owned()] }).await;
             http.push(proxies.len());
             proxies.push(proxy(&one.http()).await);
             nsqd.push(one);
