@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::device::Device;
 use crate::history::{Phase, What};
-use crate::meter::{Meter, Sums};
+use crate::meter::{LOG, MISSED, Meter, RELAYED, Sums};
 use crate::plan::{Fault, Kind, Wave};
 use crate::proxy::Weather;
 use crate::record::Recorder;
@@ -224,7 +224,7 @@ impl Harmer {
                     for device in devices {
                         device.told(|orders| orders.round += 1);
                     }
-                    tokio::time::sleep(Duration::from_millis(60)).await;
+                    sleep(Duration::from_millis(60)).await;
                 }
             }
             Kind::LinkDelay | Kind::LinkThrottle | Kind::LinkCut | Kind::LinkHalfOpen | Kind::LinkOneWay => {
@@ -237,10 +237,17 @@ impl Harmer {
 
     /// After the recovery: what bit.
     pub async fn judge(&mut self, world: &World) -> Vec<Harm> {
-        let after = self.counts().await;
+        let mut after = self.counts().await;
         let Some(before) = self.before.take() else { return Vec::new() };
+        // That events are off shows in silence alone: it takes a while to notice.
+        let silent = self.begun.iter().any(|begun| begun.fault.kind == Kind::EventsOff);
+        let until = Instant::now() + Duration::from_secs(8);
+        while silent && after.sums[MISSED] == before.sums[MISSED] && Instant::now() < until {
+            sleep(Duration::from_millis(200)).await;
+            after = self.counts().await;
+        }
         let rose = |at: usize| after.sums[at] - before.sums[at];
-        let (log, relayed, missed) = (rose(0), rose(2), rose(3));
+        let (log, relayed, missed) = (rose(LOG), rose(RELAYED), rose(MISSED));
         let unknown = after.unknown - before.unknown + after.unavailable - before.unavailable;
         let dropped = after.dropped - before.dropped;
         let provisioned = after.provisioned - before.provisioned;
@@ -266,7 +273,7 @@ impl Harmer {
                 | Kind::LinkHalfOpen
                 | Kind::LinkOneWay => {
                     let troubled = trouble(world, begun.fault) - begun.troubled;
-                    (troubled > 0, format!("{troubled} bytes troubled; {broker}; {clients}"))
+                    (troubled > 0, format!("{troubled} bytes or connections troubled; {broker}; {clients}"))
                 }
             };
             let possible = begun.fault.kind != Kind::NsqdFull || world.disk.is_some();
@@ -282,9 +289,11 @@ impl Harmer {
     }
 }
 
+/// Bytes that couldn't pass freely, and connections that broke.
 fn trouble(world: &World, fault: Fault) -> u64 {
     let links = &world.links[fault.target % world.links.len()].1;
-    links.iter().map(|link| world.proxies[*link].seen().troubled.load(Relaxed)).sum()
+    let seen = links.iter().map(|link| world.proxies[*link].seen());
+    seen.map(|seen| seen.troubled.load(Relaxed) + seen.cut.load(Relaxed)).sum()
 }
 
 fn weather(fault: Fault) -> Weather {

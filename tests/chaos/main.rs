@@ -210,7 +210,7 @@ fn one(seed: u64, number: u64, plan: &Plan, keep: &Path) -> Result<Outcome, Stri
     let Outcome { seconds, acknowledged, deliveries, events, counted, .. } = &outcome;
     println!(
         "  {seconds:.0} s, {acknowledged} sends, {deliveries} deliveries ({} from the log), {events} events",
-        counted[0]
+        counted[meter::LOG]
     );
     for fault in &outcome.faults {
         let bit = if fault.bit { "bit" } else { "didn't bite" };

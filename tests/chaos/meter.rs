@@ -14,6 +14,13 @@ pub const COUNTED: [&str; 6] = [
     "keepstep_gaps_total",
 ];
 
+/// Where in [`COUNTED`]: messages that came from the log.
+pub const LOG: usize = 0;
+/// Where: messages published again.
+pub const RELAYED: usize = 2;
+/// Where: notifications missed.
+pub const MISSED: usize = 3;
+
 /// Sums, in the order of [`COUNTED`].
 pub type Sums = [u64; COUNTED.len()];
 

@@ -234,14 +234,8 @@ impl People {
         for user in 0..self.users.len() {
             self.registers(user, true, uuid(random)).await?;
         }
-        let everybody = self.users.len();
-        for group in 0..2 {
-            let (id, owner) = (uuid(random), group % everybody);
-            let body = json!({ "kind": "group", "id": id, "name": format!("group {id}"), "public": true });
-            self.joins(&[owner], &id, owner, "/v1/chats", body).await?;
-            for user in (0..everybody).filter(|user| *user != owner) {
-                self.joins(&[user], &id, user, &format!("/v1/chats/{id}/join"), json!({})).await?;
-            }
+        for owner in 0..2 {
+            self.group(owner, random).await?;
         }
         for (a, b) in [(0, 1), (1, 2)] {
             let id = uuid(random);
@@ -250,6 +244,17 @@ impl People {
         }
         self.registers(0, false, uuid(random)).await?;
         self.registers(1, false, uuid(random)).await?;
+        Some(())
+    }
+
+    /// A group of everybody.
+    pub async fn group(&self, owner: usize, random: &mut StdRng) -> Option<()> {
+        let id = uuid(random);
+        let body = json!({ "kind": "group", "id": id, "name": format!("group {id}"), "public": true });
+        self.joins(&[owner], &id, owner, "/v1/chats", body).await?;
+        for user in (0..self.users.len()).filter(|user| *user != owner) {
+            self.joins(&[user], &id, user, &format!("/v1/chats/{id}/join"), json!({})).await?;
+        }
         Some(())
     }
 

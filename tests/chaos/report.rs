@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::meter::{LOG, MISSED, RELAYED};
 use crate::plan::KINDS;
 use crate::run::Outcome;
 
@@ -64,9 +65,9 @@ impl Summary {
         for outcome in outcomes {
             sum.acknowledged += outcome.acknowledged;
             sum.deliveries += outcome.deliveries;
-            sum.from_log += outcome.counted[0];
-            sum.published_again += outcome.counted[2];
-            sum.notifications_missed += outcome.counted[3];
+            sum.from_log += outcome.counted[LOG];
+            sum.published_again += outcome.counted[RELAYED];
+            sum.notifications_missed += outcome.counted[MISSED];
             sum.unknown += outcome.unknown;
             for (invariant, _) in &outcome.violations {
                 *match invariant {

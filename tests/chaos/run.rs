@@ -71,6 +71,12 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
     let people = People::new(record.clone(), world.addresses.clone(), plan.users, plan.seed);
     let mut random = StdRng::seed_from_u64(plan.seed);
     people.gather(&mut random).await.ok_or("the people couldn't gather")?;
+    // Where a chat goes, its id decides: an nsqd without any can't be hurt.
+    for n in 0..world.nsqd.len() {
+        while world.queues(n).await.is_none_or(|queues| queues.is_empty()) {
+            people.group(n, &mut random).await.ok_or("a group couldn't be made")?;
+        }
+    }
     let mut busy = JoinSet::new();
     for role in 0..2 {
         busy.spawn(people.clone().come_and_go(plan.seed + 100 + role, role == 0));
