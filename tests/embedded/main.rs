@@ -12,6 +12,7 @@ mod broker;
 mod checker;
 mod cli;
 mod demo;
+mod proxy;
 mod store;
 
 /// What both deployments promise, over one process.

@@ -1,0 +1,471 @@
+//! A device of the campaign: it keeps what it has stored, comes back whenever its connection ends, to any edge, sends
+//! again with the same key what wasn't answered, and writes down everything.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
+
+use crate::client::{Came, Socket};
+use crate::history::{Seq, What};
+use crate::memory::{Memory, entry, frame, page, seen};
+use crate::record::{Recorder, count};
+
+/// What a device is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orders {
+    /// Be connected.
+    pub online: bool,
+    /// Say things, read things.
+    pub talks: bool,
+    /// Acknowledge.
+    pub acks: bool,
+    /// Take what comes.
+    pub reads: bool,
+    /// Another number: drop the connection and come back.
+    pub round: u64,
+    /// Stop for good.
+    pub over: bool,
+}
+
+/// What others see of it.
+#[derive(Debug, Default, Clone)]
+pub struct Sight {
+    /// On which edge, if it is welcome somewhere.
+    pub edge: Option<usize>,
+    /// By chat: what came last, and the read offset as it knows it.
+    pub chats: HashMap<String, (Seq, Seq)>,
+    /// Whether it knows that it has ended.
+    pub ended: bool,
+    /// The entries of its chats as it was told them last.
+    pub entries: HashMap<String, crate::history::Entry>,
+}
+
+/// A device, to those who give it orders.
+#[derive(Debug)]
+pub struct Device {
+    /// Its id.
+    pub id: String,
+    /// Its user.
+    pub user: String,
+    /// Whether it is the user's main.
+    pub main: bool,
+    /// Its token.
+    pub token: String,
+    /// Its orders.
+    pub orders: watch::Sender<Orders>,
+    sight: Mutex<Sight>,
+}
+
+impl Device {
+    /// One that isn't connected yet.
+    pub fn new(id: String, user: String, main: bool, token: String) -> Arc<Device> {
+        let orders = Orders { online: true, talks: true, acks: true, reads: true, round: 0, over: false };
+        let orders = watch::Sender::new(orders);
+        Arc::new(Device { id, user, main, token, orders, sight: Mutex::default() })
+    }
+
+    /// What it looks like now.
+    pub fn sight(&self) -> Sight {
+        self.sight.lock().unwrap().clone()
+    }
+
+    /// Changes its orders.
+    pub fn told(&self, change: impl FnOnce(&mut Orders)) {
+        self.orders.send_modify(change);
+    }
+}
+
+/// A message on its way.
+#[derive(Debug, Clone)]
+struct Letter {
+    chat: String,
+    key: String,
+    content: String,
+}
+
+/// What a reply is awaited for.
+enum Asked {
+    Send(Letter),
+    Ack(String, Seq),
+    Mark(String, Seq),
+    Page(String, Seq),
+}
+
+/// The life of a device, to be spawned.
+pub struct Life {
+    device: Arc<Device>,
+    edges: Arc<[String]>,
+    record: Arc<Recorder>,
+    random: StdRng,
+    memory: Memory,
+    outbox: VecDeque<Letter>,
+    asked: HashMap<u64, Asked>,
+    ids: u64,
+    socket: u64,
+    heard: Instant,
+    // How often the end was told.
+    refused: u32,
+}
+
+/// One look at the clock while connected.
+const TICK: Duration = Duration::from_millis(50);
+
+impl Life {
+    /// Of a device, with everything it decides by itself seeded.
+    pub fn new(device: Arc<Device>, edges: Arc<[String]>, record: Arc<Recorder>, seed: u64) -> Life {
+        Life {
+            device,
+            edges,
+            record,
+            random: StdRng::seed_from_u64(seed),
+            memory: Memory::default(),
+            outbox: VecDeque::new(),
+            asked: HashMap::new(),
+            ids: 0,
+            socket: 0,
+            heard: Instant::now(),
+            refused: 0,
+        }
+    }
+
+    /// Until it is over.
+    pub async fn live(mut self) {
+        let mut orders = self.device.orders.subscribe();
+        loop {
+            let now = *orders.borrow_and_update();
+            // An ended device tries a few doors more: all must be closed.
+            if now.over || self.refused > 3 {
+                return;
+            }
+            if !now.online {
+                let _ = orders.changed().await;
+                continue;
+            }
+            let code = self.connection(&mut orders).await;
+            self.record.write(What::Closed { device: self.device.id.clone(), socket: self.socket, code });
+            self.ends(code);
+            let pause = if code == Some(4303) { 300 } else { 30 };
+            let pause = self.random.random_range(pause..pause * 8);
+            let _ = timeout(Duration::from_millis(pause), orders.wait_for(|orders| orders.over)).await;
+        }
+    }
+
+    fn ends(&mut self, code: Option<u16>) {
+        let mut letters: Vec<Letter> = Vec::new();
+        for (_, asked) in self.asked.drain() {
+            if let Asked::Send(letter) = asked {
+                count(&self.record.tally.unknown);
+                letters.push(letter);
+            }
+        }
+        self.outbox.extend(letters);
+        let mut sight = self.device.sight.lock().unwrap();
+        sight.edge = None;
+        if matches!(code, Some(4403 | 4401)) {
+            self.refused += 1;
+            sight.ended = true;
+        }
+    }
+
+    /// One connection: the code with which the server closed it.
+    async fn connection(&mut self, orders: &mut watch::Receiver<Orders>) -> Option<u16> {
+        let began = *orders.borrow_and_update();
+        self.socket = self.record.socket();
+        let (device, socket) = (self.device.id.clone(), self.socket);
+        self.record.write(What::Connecting { device, socket });
+        let edge = self.random.random_range(0..self.edges.len());
+        let authorization = format!("Bearer {}", self.device.token);
+        let headers = [("Authorization", authorization.as_str())];
+        let opening = Socket::handshake(&self.edges[edge], "/v1/socket", &headers);
+        let Ok(Ok(mut socket)) = timeout(Duration::from_secs(3), opening).await else { return None };
+        let welcome = match timeout(Duration::from_secs(5), socket.come()).await {
+            Ok(Came::Frame(text)) => text,
+            Ok(Came::Closed(code, _)) => return Some(code),
+            Ok(Came::Lost) | Err(_) => return None,
+        };
+        self.welcomed(&welcome, edge);
+        if !self.device.main && self.memory.questions().is_empty() {
+            self.put(&mut socket, &json!({ "type": "ready" })).await?;
+        }
+        let mut ticks: Interval = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        self.heard = Instant::now();
+        loop {
+            tokio::select! {
+                came = socket.come() => match came {
+                    Came::Frame(text) => self.hears(&mut socket, &text).await?,
+                    Came::Closed(code, _) => {
+                        count(&self.record.tally.dropped);
+                        return Some(code);
+                    }
+                    Came::Lost => {
+                        count(&self.record.tally.dropped);
+                        return None;
+                    }
+                },
+                _ = ticks.tick() => {
+                    // The pong of a frozen or unreachable edge never comes.
+                    if self.heard.elapsed() > Duration::from_secs(4) {
+                        count(&self.record.tally.dropped);
+                        return None;
+                    }
+                    let now = *orders.borrow();
+                    self.acts(&mut socket, now).await?;
+                }
+                _ = orders.changed() => {
+                    let now = *orders.borrow();
+                    if now.over || !now.online || now.round != began.round {
+                        return None;
+                    }
+                    if !now.reads {
+                        // It takes nothing more from here, and what waits for it is lost with the connection.
+                        let again = orders.wait_for(|orders| orders.reads || orders.over);
+                        let _ = timeout(Duration::from_secs(20), again).await;
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn welcomed(&mut self, text: &str, edge: usize) {
+        let welcome: Value = serde_json::from_str(text).unwrap_or_default();
+        let entries = welcome["chats"].as_array().cloned().unwrap_or_default();
+        let chats: HashMap<_, _> = entries.iter().filter_map(entry).collect();
+        let (device, session) = (self.device.id.clone(), welcome["session"].as_u64().unwrap_or_default());
+        let told = chats.clone().into_iter().collect();
+        self.record.write(What::Welcome { device, socket: self.socket, session, chats: told });
+        count(&self.record.tally.welcomed);
+        self.memory.chats.retain(|id, _| chats.contains_key(id));
+        for (id, entry) in &chats {
+            self.memory.attach(id, entry, !self.device.main);
+        }
+        let mut sight = self.device.sight.lock().unwrap();
+        (sight.edge, sight.entries, sight.chats) = (Some(edge), chats, self.memory.progress());
+    }
+
+    /// What it does by itself.
+    async fn acts(&mut self, socket: &mut Socket, now: Orders) -> Option<()> {
+        if self.random.random_ratio(1, 20) {
+            self.put(socket, &json!({ "type": "ping" })).await?;
+        }
+        if now.acks && self.random.random_ratio(1, 3) {
+            for (chat, seq) in self.memory.acks() {
+                let (device, of) = (self.device.id.clone(), chat.clone());
+                self.record.write(What::Acking { device, socket: self.socket, chat: of, seq });
+                let id = self.ask(Asked::Ack(chat.clone(), seq));
+                self.put(socket, &frame("ack", id, &chat, seq)).await?;
+            }
+        }
+        if !self.device.main {
+            self.boots(socket).await?;
+        }
+        if now.talks && self.random.random_ratio(1, 4) {
+            self.writes();
+        }
+        if now.talks && self.random.random_ratio(1, 40) {
+            self.marks(socket).await?;
+        }
+        while self.asked.values().filter(|asked| matches!(asked, Asked::Send(_))).count() < 6 {
+            let Some(letter) = self.outbox.pop_front() else { break };
+            let Letter { chat, key, content } = letter.clone();
+            let (user, device) = (self.device.user.clone(), Some(self.device.id.clone()));
+            self.record.write(What::Sending { user, device, chat: chat.clone(), key: key.clone() });
+            let id = self.ask(Asked::Send(letter));
+            let send = json!({ "type": "send", "id": id, "chat": chat, "key": key, "kind": "text", "content": content });
+            self.put(socket, &send).await?;
+        }
+        Some(())
+    }
+
+    fn writes(&mut self) {
+        let at = self.random.random_range(0..self.memory.chats.len().max(1));
+        let Some(chat) = self.memory.chats.keys().nth(at).cloned() else { return };
+        let (key, length) = (uuid(&mut self.random), self.random.random_range(5..400));
+        let content = format!("{key} {}", "x".repeat(length));
+        if self.outbox.len() < 50 {
+            self.outbox.push_back(Letter { chat, key, content });
+        }
+    }
+
+    async fn marks(&mut self, socket: &mut Socket) -> Option<()> {
+        let at = self.random.random_range(0..self.memory.chats.len().max(1));
+        let Some((id, last)) = self.memory.chats.iter().nth(at).map(|(id, chat)| (id.clone(), chat.last))
+        else {
+            return Some(());
+        };
+        if last > 0 {
+            let seq = self.random.random_range(last.saturating_sub(10).max(1)..=last);
+            let (device, chat) = (self.device.id.clone(), id.clone());
+            self.record.write(What::Marking { device, socket: self.socket, chat, seq });
+            let number = self.ask(Asked::Mark(id.clone(), seq));
+            self.put(socket, &frame("read", number, &id, seq)).await?;
+        }
+        Some(())
+    }
+
+    /// One page of each chat's past at a time.
+    async fn boots(&mut self, socket: &mut Socket) -> Option<()> {
+        for (chat, before) in self.memory.questions() {
+            let is_open = self.asked.values().any(|asked| matches!(asked, Asked::Page(of, _) if *of == chat));
+            if is_open || self.random.random_ratio(2, 3) {
+                continue;
+            }
+            let limit = self.random.random_range(1..=40);
+            let (device, of) = (self.device.id.clone(), chat.clone());
+            self.record.write(What::Asking { device, socket: self.socket, chat: of, before, limit });
+            let id = self.ask(Asked::Page(chat.clone(), before));
+            let question =
+                json!({ "type": "history", "id": id, "chat": chat, "before": before, "limit": limit });
+            self.put(socket, &question).await?;
+        }
+        Some(())
+    }
+
+    fn ask(&mut self, what: Asked) -> u64 {
+        self.ids += 1;
+        self.asked.insert(self.ids, what);
+        self.ids
+    }
+
+    /// Sends a frame; none if the connection doesn't take it.
+    async fn put(&mut self, socket: &mut Socket, frame: &Value) -> Option<()> {
+        self.puts(socket, frame.to_string()).await
+    }
+
+    async fn puts(&mut self, socket: &mut Socket, frame: String) -> Option<()> {
+        let sending = socket.send_message(tokio_tungstenite::tungstenite::Message::text(frame));
+        timeout(Duration::from_secs(5), sending).await.ok()?.ok()
+    }
+
+    async fn hears(&mut self, socket: &mut Socket, text: &str) -> Option<()> {
+        self.heard = Instant::now();
+        let value: Value = serde_json::from_str(text).ok()?;
+        let (device, number) = (self.device.id.clone(), self.socket);
+        let chat = || value["chat"].as_str().unwrap_or_default().to_owned();
+        match value["type"].as_str()? {
+            "message" => {
+                let (chat, seen) = (chat(), seen(text)?);
+                let seq = seen.seq;
+                if let Some(stored) = self.memory.chats.get_mut(&chat) {
+                    stored.last = stored.last.max(seq);
+                    stored.frames.insert(seq, text.to_owned());
+                }
+                self.record.write(What::Message { device, socket: number, chat, seen });
+            }
+            "gap" => {
+                let (from, to) = (value["from"].as_u64()?, value["to"].as_u64()?);
+                if let Some(stored) = self.memory.chats.get_mut(&chat()) {
+                    stored.last = stored.last.max(to);
+                }
+                self.record.write(What::Gap { device, socket: number, chat: chat(), from, to });
+            }
+            "read" => {
+                let (chat, seq) = (chat(), value["seq"].as_u64()?);
+                if let Some(stored) = self.memory.chats.get_mut(&chat) {
+                    stored.read = stored.read.max(seq);
+                }
+                self.record.write(What::Read { device, socket: number, chat, seq });
+            }
+            "chat" if value["event"] == "joined" => {
+                let (chat, entry) = entry(&value["entry"])?;
+                self.memory.attach(&chat, &entry, !self.device.main);
+                self.device.sight.lock().unwrap().entries.insert(chat.clone(), entry.clone());
+                self.record.write(What::Attached { device, socket: number, chat, entry });
+            }
+            "chat" if value["event"] == "left" => {
+                self.memory.chats.remove(&chat());
+                self.device.sight.lock().unwrap().entries.remove(&chat());
+                self.record.write(What::Detached { device, socket: number, chat: chat() });
+            }
+            "history_request" => {
+                let page = self.memory.answer(&value);
+                self.puts(socket, page).await?;
+            }
+            "reply" => self.replied(socket, &value, text).await?,
+            "pong" => {}
+            kind => {
+                let kind = kind.to_owned();
+                self.record.write(What::Frame { device, socket: number, kind });
+            }
+        }
+        self.device.sight.lock().unwrap().chats = self.memory.progress();
+        Some(())
+    }
+
+    async fn replied(&mut self, socket: &mut Socket, value: &Value, text: &str) -> Option<()> {
+        let asked = self.asked.remove(&value["id"].as_u64()?)?;
+        let (device, number) = (self.device.id.clone(), self.socket);
+        let (ok, error) = (&value["ok"], &value["error"]);
+        let code = error["code"].as_str().unwrap_or_default().to_owned();
+        if matches!(code.as_str(), "unavailable" | "draining") {
+            count(&self.record.tally.unavailable);
+        }
+        match asked {
+            Asked::Send(letter) => {
+                if let Some(seq) = ok["seq"].as_u64() {
+                    self.record.write(What::Sent { chat: letter.chat, key: letter.key, seq });
+                } else if error["retry"] == true {
+                    self.outbox.push_front(letter);
+                    sleep(Duration::from_millis(20)).await;
+                } else {
+                    self.record.write(What::Refused { chat: letter.chat, key: letter.key, code });
+                }
+            }
+            Asked::Ack(chat, seq) => {
+                if ok.is_object() {
+                    self.record.write(What::Acked { device, socket: number, chat, seq });
+                } else if let Some(stored) = self.memory.chats.get_mut(&chat) {
+                    stored.acking = stored.acking.min(seq - 1);
+                }
+            }
+            Asked::Mark(chat, asked) => {
+                if let Some(seq) = ok["seq"].as_u64() {
+                    self.record.marked(&self.device.user, &chat, seq);
+                    if let Some(stored) = self.memory.chats.get_mut(&chat) {
+                        stored.read = stored.read.max(seq);
+                    }
+                    self.record.write(What::Marked { device, socket: number, chat, asked, seq });
+                }
+            }
+            Asked::Page(chat, before) => {
+                let Some((messages, more)) = page(text) else {
+                    let retry = error["retry"] == true;
+                    if let Some(stored) = self.memory.chats.get_mut(&chat).filter(|_| !retry) {
+                        stored.boot = None;
+                    }
+                    self.record.write(What::NoPage { device, socket: number, chat, before, code });
+                    return self.boot_goes_on(socket).await;
+                };
+                let next = messages.first().map(|first| first.seq).filter(|_| more);
+                if let Some(stored) =
+                    self.memory.chats.get_mut(&chat).filter(|chat| chat.boot == Some(before))
+                {
+                    stored.boot = next;
+                }
+                self.record.write(What::Page { device, socket: number, chat, before, messages, more });
+                return self.boot_goes_on(socket).await;
+            }
+        }
+        Some(())
+    }
+
+    async fn boot_goes_on(&mut self, socket: &mut Socket) -> Option<()> {
+        if self.memory.questions().is_empty() {
+            self.put(socket, &json!({ "type": "ready" })).await
+        } else {
+            Some(())
+        }
+    }
+}
+
+/// A UUID of a seeded run.
+pub fn uuid(random: &mut StdRng) -> String {
+    uuid::Builder::from_random_bytes(random.random()).into_uuid().to_string()
+}

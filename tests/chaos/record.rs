@@ -1,0 +1,118 @@
+//! Where all clients of a run write what they do and see: one history, in the order of one clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use crate::history::{Event, Seq, What};
+
+/// Counted beside the history, to see what bit.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Sends whose connection ended before their answer.
+    pub unknown: AtomicU64,
+    /// Answers that said "unavailable" or "draining".
+    pub unavailable: AtomicU64,
+    /// Sockets that ended without the client wanting it.
+    pub dropped: AtomicU64,
+    /// Registrations, joins, leaves, ends that were done.
+    pub provisioned: AtomicU64,
+    /// Ends that are done.
+    pub done: AtomicU64,
+    /// Sockets that were welcomed.
+    pub welcomed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    events: Vec<Event>,
+    // What everybody is owed: the highest acknowledged seq of each chat, the highest confirmed offset of each user.
+    acknowledged: HashMap<String, Seq>,
+    marked: HashMap<(String, String), Seq>,
+    acks: u64,
+    messages: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Recorder {
+    began: Instant,
+    book: Mutex<Book>,
+    sockets: AtomicU64,
+    /// See [`Tally`].
+    pub tally: Tally,
+}
+
+impl Recorder {
+    /// Nothing has happened yet.
+    pub fn new() -> Recorder {
+        let (began, book) = (Instant::now(), Mutex::default());
+        Recorder { began, book, sockets: AtomicU64::new(0), tally: Tally::default() }
+    }
+
+    /// It happens now.
+    pub fn write(&self, what: What) {
+        let mut book = self.book.lock().unwrap();
+        match &what {
+            What::Sent { chat, seq, .. } => {
+                book.acks += 1;
+                let highest = book.acknowledged.entry(chat.clone()).or_default();
+                *highest = (*highest).max(*seq);
+            }
+            What::Message { .. } => book.messages += 1,
+            What::Done { .. } => count(&self.tally.done),
+            _ => {}
+        }
+        let at = self.now();
+        book.events.push(Event { at, what });
+    }
+
+    /// A read offset that a user's devices must all come to know.
+    pub fn marked(&self, user: &str, chat: &str, seq: Seq) {
+        let mut book = self.book.lock().unwrap();
+        let highest = book.marked.entry((user.to_owned(), chat.to_owned())).or_default();
+        *highest = (*highest).max(seq);
+    }
+
+    /// Microseconds since the run began.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A number for a new socket.
+    pub fn socket(&self) -> u64 {
+        self.sockets.fetch_add(1, Relaxed) + 1
+    }
+
+    /// What is owed now: by chat, and by user and chat.
+    pub fn owed(&self) -> (BTreeMap<String, Seq>, BTreeMap<(String, String), Seq>) {
+        let book = self.book.lock().unwrap();
+        let chats = book.acknowledged.iter().map(|(chat, seq)| (chat.clone(), *seq)).collect();
+        (chats, book.marked.iter().map(|(of, seq)| (of.clone(), *seq)).collect())
+    }
+
+    /// Acknowledged sends and received messages so far.
+    pub fn counts(&self) -> (u64, u64) {
+        let book = self.book.lock().unwrap();
+        (book.acks, book.messages)
+    }
+
+    /// The history so far.
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.book.lock().unwrap().events)
+    }
+}
+
+/// Counts one.
+pub fn count(what: &AtomicU64) {
+    what.fetch_add(1, Relaxed);
+}
+
+/// A frame's hash.
+pub fn hash(frame: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    frame.hash(&mut hasher);
+    hasher.finish()
+}

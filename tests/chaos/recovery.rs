@@ -1,0 +1,153 @@
+//! How long it takes, after the last fault has healed, until everything is as it should be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use crate::device::{Device, Orders};
+use crate::history::Seq;
+use crate::people::People;
+use crate::world::World;
+
+/// What Keepstep promises for each of them.
+pub const BOUND: Duration = Duration::from_secs(10);
+
+/// When it has given up waiting.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// In milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Everybody who wants to be is connected.
+    pub sockets: u64,
+    /// Everything acknowledged before has reached them.
+    pub owed: u64,
+    /// They know the read offsets.
+    pub offsets: u64,
+    /// The broker has confirmed it all.
+    pub outbox: u64,
+}
+
+impl Recovery {
+    /// The slowest of them.
+    pub fn slowest(self) -> u64 {
+        self.sockets.max(self.owed).max(self.offsets).max(self.outbox)
+    }
+
+    /// What took longer than promised, in words.
+    pub fn late(self) -> Vec<String> {
+        let bound = u64::try_from(BOUND.as_millis()).unwrap_or(u64::MAX);
+        let all = [
+            ("sockets", self.sockets),
+            ("owed messages", self.owed),
+            ("offsets", self.offsets),
+            ("outboxes", self.outbox),
+        ];
+        all.iter()
+            .filter(|(_, took)| *took > bound)
+            .map(|(what, took)| format!("{what} took {took} ms"))
+            .collect()
+    }
+}
+
+/// A device that is looked at: as long as nobody tells it otherwise.
+struct Steady(Arc<Device>, Orders);
+
+/// Waits for it. What hasn't come in [`LIMIT`] counts as that; then `lacking` says what it is.
+pub async fn recover(world: &World, people: &People) -> (Recovery, Vec<String>) {
+    let began = Instant::now();
+    let (chats, marked) = people.record.owed();
+    let mut steady: Vec<Steady> = people
+        .living()
+        .into_iter()
+        .map(|device| {
+            let orders = *device.orders.borrow();
+            Steady(device, orders)
+        })
+        .filter(|Steady(_, orders)| orders.online && orders.reads && orders.acks)
+        .collect();
+    let mut times: [Option<u64>; 4] = [None; 4];
+    let mut lacking: [Vec<String>; 4] = Default::default();
+    while times.contains(&None) && began.elapsed() < LIMIT {
+        let living = people.living();
+        steady.retain(|Steady(device, orders)| {
+            let same = |(one, other): (Orders, Orders)| {
+                (one.online, one.reads, one.acks, one.round)
+                    == (other.online, other.reads, other.acks, other.round)
+            };
+            same((*device.orders.borrow(), *orders)) && living.iter().any(|one| one.id == device.id)
+        });
+        // A sub needs its main.
+        let mains: Vec<String> =
+            steady.iter().filter(|one| one.0.main).map(|one| one.0.user.clone()).collect();
+        steady.retain(|Steady(device, _)| device.main || mains.contains(&device.user));
+        lacking = look(&steady, &chats, &marked);
+        if times[3].is_none() {
+            lacking[3] = outboxes(world, &chats).await;
+        }
+        let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for (time, lacking) in times.iter_mut().zip(&lacking) {
+            if lacking.is_empty() {
+                time.get_or_insert(now);
+            }
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+    let limit = u64::try_from(LIMIT.as_millis()).unwrap_or(u64::MAX);
+    let [sockets, owed, offsets, outbox] = times.map(|time| time.unwrap_or(limit));
+    let recovery = Recovery { sockets, owed, offsets, outbox };
+    (
+        recovery,
+        lacking
+            .into_iter()
+            .zip(times)
+            .filter(|(_, time)| time.is_none())
+            .flat_map(|(lacking, _)| lacking)
+            .collect(),
+    )
+}
+
+fn look(
+    steady: &[Steady],
+    chats: &BTreeMap<String, Seq>,
+    marked: &BTreeMap<(String, String), Seq>,
+) -> [Vec<String>; 4] {
+    let mut lacking: [Vec<String>; 4] = Default::default();
+    for Steady(device, _) in steady {
+        let (sight, id) = (device.sight(), &device.id);
+        if sight.edge.is_none() {
+            lacking[0].push(format!("{id} isn't connected"));
+        }
+        for (chat, (last, read)) in &sight.chats {
+            let owed = chats.get(chat).copied().unwrap_or_default();
+            if *last < owed {
+                lacking[1].push(format!("{id} has {last} of {owed} of chat {chat}"));
+            }
+            let owed = marked.get(&(device.user.clone(), chat.clone())).copied().unwrap_or_default();
+            if *read < owed {
+                lacking[2].push(format!("{id} knows {read} as read in chat {chat}, and it is {owed}"));
+            }
+        }
+    }
+    lacking
+}
+
+/// The chats in whose outboxes something is that was owed.
+async fn outboxes(world: &World, chats: &BTreeMap<String, Seq>) -> Vec<String> {
+    let mut lacking = Vec::new();
+    for (chat, owed) in chats {
+        let count = world.redis.command(&["ZCOUNT", &key(chat, "outbox"), "-inf", &owed.to_string()]).await;
+        if !count.as_ref().is_ok_and(|count| count == "0") {
+            lacking.push(format!("the outbox of chat {chat} up to {owed}: {count:?}"));
+        }
+    }
+    lacking
+}
+
+/// The key of a chat's thing in Redis.
+pub fn key(chat: &str, thing: &str) -> String {
+    format!("ks:{{c.{}}}:{thing}", chat.replace('-', ""))
+}

@@ -1,0 +1,164 @@
+//! What many runs say together, as a table for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::meter::{LOG, MISSED, RELAYED};
+use crate::plan::KINDS;
+use crate::run::Outcome;
+
+/// Where the table goes in a Markdown file.
+const BEGIN: &str = "<!-- chaos:begin -->";
+const END: &str = "<!-- chaos:end -->";
+
+/// The sums.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Summary {
+    /// Runs.
+    pub runs: usize,
+    /// Acknowledged sends.
+    pub acknowledged: u64,
+    /// Messages that reached devices.
+    pub deliveries: u64,
+    /// Violations of 3 and 4.
+    pub lost: usize,
+    /// Of 7: duplicated after it was acknowledged.
+    pub duplicated: usize,
+    /// Of 5 and 6.
+    pub out_of_order: usize,
+    /// Of 12 and 16.
+    pub leaked: usize,
+    /// Of 9.
+    pub regressions: usize,
+    /// Of all others, and bounds of recovery.
+    pub others: usize,
+    /// Messages that nsqd had in memory or on a disk that went.
+    pub nsq_lost: u64,
+    /// Deliveries that the log had to make.
+    pub from_log: u64,
+    /// Times that notifications were found not to flow.
+    pub notifications_missed: u64,
+    /// PUBs whose outcome was unknown, so that they were made again.
+    pub published_again: u64,
+    /// Sends and calls whose outcome no client knew.
+    pub unknown: u64,
+    /// By kind.
+    pub faults: BTreeMap<String, Fault>,
+}
+
+/// Of one kind.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Fault {
+    /// How often it was done.
+    pub injected: usize,
+    /// How often it hurt something.
+    pub bit: usize,
+    /// The slowest of all that had to recover, in milliseconds: p50, p99, longest.
+    pub recovery: [u64; 3],
+}
+
+impl Summary {
+    /// Of these runs.
+    pub fn of(outcomes: &[Outcome]) -> Summary {
+        let mut sum = Summary { runs: outcomes.len(), ..Summary::default() };
+        let mut times: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for outcome in outcomes {
+            sum.acknowledged += outcome.acknowledged;
+            sum.deliveries += outcome.deliveries;
+            sum.from_log += outcome.counted[LOG];
+            sum.published_again += outcome.counted[RELAYED];
+            sum.notifications_missed += outcome.counted[MISSED];
+            sum.unknown += outcome.unknown;
+            for (invariant, _) in &outcome.violations {
+                *match invariant {
+                    3 | 4 => &mut sum.lost,
+                    7 => &mut sum.duplicated,
+                    5 | 6 => &mut sum.out_of_order,
+                    12 | 16 => &mut sum.leaked,
+                    9 => &mut sum.regressions,
+                    _ => &mut sum.others,
+                } += 1;
+            }
+            for fault in &outcome.faults {
+                let of = sum.faults.entry(fault.kind.clone()).or_default();
+                of.injected += 1;
+                of.bit += usize::from(fault.bit);
+                sum.nsq_lost += fault.nsq_lost;
+                times.entry(&fault.kind).or_default().push(fault.recovery.slowest());
+            }
+        }
+        for (kind, mut times) in times {
+            times.sort_unstable();
+            let part = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)];
+            let recovery = [part(50), part(99), part(100)];
+            sum.faults.entry(kind.to_owned()).and_modify(|fault| fault.recovery = recovery);
+        }
+        sum
+    }
+
+    /// Everything that was wrong.
+    pub fn violations(&self) -> usize {
+        self.lost + self.duplicated + self.out_of_order + self.leaked + self.regressions + self.others
+    }
+
+    /// How many faults hurt something.
+    pub fn bites(&self) -> usize {
+        self.faults.values().map(|fault| fault.bit).sum()
+    }
+
+    /// As Markdown.
+    pub fn table(&self) -> String {
+        let mut text = String::from("| in the whole | |\n|---|--:|\n");
+        let rows: [(&str, u64); 13] = [
+            ("runs", self.runs as u64),
+            ("acknowledged sends", self.acknowledged),
+            ("deliveries", self.deliveries),
+            ("lost", self.lost as u64),
+            ("duplicated after their acknowledgement", self.duplicated as u64),
+            ("out of order", self.out_of_order as u64),
+            ("leaked queues, connections, files", self.leaked as u64),
+            ("read offsets that fell", self.regressions as u64),
+            ("other broken promises, late recoveries included", self.others as u64),
+            ("what bit: messages nsqd had in flight or on disk when it went", self.nsq_lost),
+            ("messages that came from the log instead of NSQ", self.from_log),
+            ("times that notifications were missed", self.notifications_missed),
+            ("messages published again because the outcome was unknown", self.published_again),
+        ];
+        for (what, value) in rows {
+            let _ = writeln!(text, "| {what} | {} |", thousands(value));
+        }
+        text.push_str(
+            "\n| fault | injected | bit | recovered in, p50 | p99 | longest |\n|---|--:|--:|--:|--:|--:|\n",
+        );
+        for kind in KINDS {
+            let Some(fault) = self.faults.get(&kind.to_string()) else { continue };
+            let [p50, p99, longest] = fault.recovery.map(|ms| format!("{:.1} s", ms as f64 / 1000.0));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {p50} | {p99} | {longest} |",
+                kind.what(),
+                fault.injected,
+                fault.bit
+            );
+        }
+        text
+    }
+}
+
+fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let parts: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|part| std::str::from_utf8(part).ok()).collect();
+    parts.join(",")
+}
+
+/// Puts the table between the marks of a Markdown file.
+pub fn write(file: &std::path::Path, table: &str) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let begin = text.find(BEGIN).map(|at| at + BEGIN.len());
+    let (Some(begin), Some(end)) = (begin, text.find(END)) else {
+        return Err(format!("{} has no place for it: {BEGIN} and {END}", file.display()));
+    };
+    let text = format!("{}\n{table}{}", &text[..begin], &text[end..]);
+    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+}

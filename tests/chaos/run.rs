@@ -1,0 +1,205 @@
+//! One run: people, faults, recovery, the end, and the verdict.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+use crate::ending::{directory, end, held, leftovers, remains, undrained};
+use crate::faults::{Harm, Harmer};
+use crate::history::check::{Violation, check};
+use crate::history::{History, Rules, What};
+use crate::meter::Sums;
+use crate::people::People;
+use crate::plan::Plan;
+use crate::record::Recorder;
+use crate::recovery::{Recovery, recover};
+use crate::world::{Queue, World, queues};
+
+/// What became of one fault, as the results keep it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FaultResult {
+    /// Its kind's name.
+    pub kind: String,
+    /// Whether it hurt anything.
+    pub bit: bool,
+    /// What shows that.
+    pub evidence: String,
+    /// After its wave.
+    pub recovery: Recovery,
+    /// What nsqd lost by it.
+    pub nsq_lost: u64,
+}
+
+/// A line of the results.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The run's number.
+    pub run: u64,
+    /// The campaign's seed.
+    pub seed: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Events of the history.
+    pub events: usize,
+    /// Acknowledged sends.
+    pub acknowledged: u64,
+    /// Messages that reached devices.
+    pub deliveries: u64,
+    /// Sends and calls whose outcome no client knew.
+    pub unknown: u64,
+    /// The counters of all edges: see [`crate::meter::COUNTED`].
+    pub counted: Sums,
+    /// What was done.
+    pub faults: Vec<FaultResult>,
+    /// What was wrong: the invariant's number and a sentence. 0: a bound of recovery.
+    pub violations: Vec<(u8, String)>,
+}
+
+/// Does the run. What it leaves behind, if anything is wrong, is in `folder`.
+pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Result<Outcome, String> {
+    let began = Instant::now();
+    let mut world = World::start(plan).await;
+    let before = held(&mut world);
+    let record = Arc::new(Recorder::new());
+    let people = People::new(record.clone(), world.addresses.clone(), plan.users, plan.seed);
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    people.gather(&mut random).await.ok_or("the people couldn't gather")?;
+    // Where a chat goes, its id decides: an nsqd without any can't be hurt.
+    for n in 0..world.nsqd.len() {
+        while world.queues(n).await.is_none_or(|queues| queues.is_empty()) {
+            people.group(n, &mut random).await.ok_or("a group couldn't be made")?;
+        }
+    }
+    let mut busy = JoinSet::new();
+    for role in 0..2 {
+        busy.spawn(people.clone().come_and_go(plan.seed + 100 + role, role == 0));
+        busy.spawn(people.clone().bot(usize::try_from(role).unwrap_or(0), plan.seed + 200 + role));
+    }
+    let watcher = watch(&world, record.clone());
+    let mut harmer = Harmer::new(&world, record.clone());
+    let (mut faults, mut violations) = (Vec::new(), Vec::new());
+    for wave in &plan.waves {
+        sleep(plan.calm).await;
+        harmer.wave(&mut world, wave, &people.living()).await;
+        let (recovery, lacking) = recover(&world, &people).await;
+        let names: Vec<String> = wave.iter().map(|fault| fault.kind.to_string()).collect();
+        late(&mut violations, &format!("after {}", names.join(" + ")), recovery, &lacking);
+        for Harm { fault, bit, evidence, nsq_lost } in harmer.judge(&world).await {
+            faults.push(FaultResult { kind: fault.kind.to_string(), bit, evidence, recovery, nsq_lost });
+        }
+    }
+    sleep(plan.calm).await;
+
+    people.settle();
+    let settling = Instant::now();
+    while busy.join_next().await.is_some() {}
+    let (open, _) = people.ends();
+    if open > 0 || settling.elapsed() > Duration::from_secs(30) {
+        let took = settling.elapsed();
+        violations.push((0, format!("{open} terminations aren't done {took:?} after the last fault")));
+    }
+    let (recovery, lacking) = recover(&world, &people).await;
+    late(&mut violations, "in the end", recovery, &lacking);
+    violations.extend(undrained(&world).await.into_iter().map(|left| (16, left)));
+    let end = end(&world, &people).await;
+    directory(&world, &people).await;
+    violations.extend(remains(&world, &people).await.into_iter().map(|left| (12, left)));
+    let counted = harmer.sums().await;
+    people.go().await;
+    watcher.abort();
+    violations.extend(leftovers(&mut world, &before).await.into_iter().map(|left| (16, left)));
+
+    let (acknowledged, deliveries) = record.counts();
+    let tally = &record.tally;
+    let unknown = [&tally.unknown, &tally.unavailable].iter().map(|count| count.load(Relaxed)).sum();
+    let lease = (world.lease + 2) * 1_000_000;
+    let rules = Rules { gaps: false, silence_after: lease, lease, queues_complete: true };
+    let history = History { events: record.take(), end, rules };
+    let broken = check(&history);
+    violations.extend(broken.iter().map(|Violation { invariant, what, .. }| (*invariant, what.clone())));
+    if !violations.is_empty() {
+        keep(&mut world, &history, &broken, &violations, folder).map_err(|error| error.to_string())?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let events = history.events.len();
+    Ok(Outcome {
+        run: number,
+        seed: campaign,
+        seconds,
+        events,
+        acknowledged,
+        deliveries,
+        unknown,
+        counted,
+        faults,
+        violations,
+    })
+}
+
+fn late(violations: &mut Vec<(u8, String)>, when: &str, recovery: Recovery, lacking: &[String]) {
+    for late in recovery.late() {
+        let lacking: Vec<&str> = lacking.iter().take(5).map(String::as_str).collect();
+        violations.push((0, format!("{when}: {late}; {}", lacking.join(", "))));
+    }
+}
+
+/// Looks at the queues all the time: an ended device must never have one again.
+fn watch(world: &World, record: Arc<Recorder>) -> JoinHandle<()> {
+    let addresses: Vec<String> = world.nsqd.iter().map(crate::support::Nsqd::http).collect();
+    tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            for (n, address) in addresses.iter().enumerate() {
+                let done = record.tally.done.load(Relaxed);
+                let seen = queues(address).await.unwrap_or_default();
+                // What was seen is from before the answer: it says nothing about who ended meanwhile.
+                if record.tally.done.load(Relaxed) == done {
+                    for Queue { chat, device, .. } in seen {
+                        record.write(What::Queue { node: format!("nsqd {n}"), chat, device });
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Everything that helps to find out.
+fn keep(
+    world: &mut World,
+    history: &History,
+    broken: &[Violation],
+    violations: &[(u8, String)],
+    folder: &Path,
+) -> std::io::Result<()> {
+    use std::fmt::Write;
+    std::fs::create_dir_all(folder)?;
+    let mut lines = String::new();
+    for event in &history.events {
+        let _ = writeln!(lines, "{}", serde_json::to_string(event)?);
+    }
+    std::fs::write(folder.join("history.jsonl"), lines)?;
+    let rest = serde_json::json!({ "end": history.end, "rules": history.rules });
+    std::fs::write(folder.join("end.json"), serde_json::to_vec_pretty(&rest)?)?;
+    let mut text = String::new();
+    for (invariant, what) in violations {
+        let _ = writeln!(text, "invariant {invariant}: {what}");
+    }
+    for violation in broken.iter().take(10) {
+        let Some(at) = violation.at else { continue };
+        let _ = writeln!(text, "\n{}, at {at}:", violation.what);
+        let near = history.events.partition_point(|event| event.at < at);
+        for event in &history.events[near.saturating_sub(25)..(near + 10).min(history.events.len())] {
+            let _ = writeln!(text, "  {}", serde_json::to_string(event)?);
+        }
+    }
+    std::fs::write(folder.join("violations.txt"), text)?;
+    world.logs(folder);
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! The processes of one run, with a proxy on each link between them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::plan::{Kind, Plan};
+use crate::proxy::Proxy;
+use crate::support::{Edge, EdgeConfig, Lookupd, Nsqd, NsqdOptions, Redis, free_port, http_get};
+
+/// Longer than the edges' time to acknowledge, as it must be, and shorter than the harness waits for drained queues: what
+/// a consumer had in flight whose connection was cut comes back only then.
+const MESSAGE_TIMEOUT: &str = "--msg-timeout=12s";
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    /// The edges.
+    pub edges: Vec<Edge>,
+    /// Their addresses for clients.
+    pub addresses: Arc<[String]>,
+    /// Two.
+    pub nsqd: Vec<Nsqd>,
+    /// The directory.
+    pub lookupd: Lookupd,
+    /// The store.
+    pub redis: Redis,
+    /// Groups of links that a fault takes together, each with a name.
+    pub links: Vec<(String, Vec<usize>)>,
+    /// All links.
+    pub proxies: Vec<Proxy>,
+    /// The small disk of the first nsqd, if a fault needs it.
+    pub disk: Option<Disk>,
+    /// How long a lease is.
+    pub lease: u64,
+}
+
+/// A small file system in memory. Unmounted on drop.
+#[derive(Debug)]
+pub struct Disk(TempDir);
+
+impl Disk {
+    fn mount() -> Result<Disk, String> {
+        let folder =
+            tempfile::Builder::new().prefix("keepstep-disk-").tempdir().map_err(|error| error.to_string())?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=48m", "keepstep-chaos"]).arg(folder.path());
+        let output = mount.output().map_err(|error| format!("mount: {error}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        Ok(Disk(folder))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.path().join("ballast")
+    }
+
+    /// Not a byte is free.
+    pub fn fill(&self) {
+        use std::io::Write;
+        let Ok(mut file) = std::fs::File::create(self.ballast()) else { return };
+        let zeros = vec![0; 64 * 1024];
+        while file.write_all(&zeros).is_ok() {}
+        while file.write_all(&[0]).is_ok() {}
+    }
+
+    /// There is room again.
+    pub fn free(&self) {
+        let _ = std::fs::remove_file(self.ballast());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} couldn't be unmounted", self.0.path().display());
+        }
+    }
+}
+
+async fn proxy(server: &str) -> Proxy {
+    let port =
+        server.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("an address has a port");
+    for _ in 0..10 {
+        if let Ok(proxy) = Proxy::start(free_port(), port).await {
+            return proxy;
+        }
+    }
+    panic!("no port for a proxy")
+}
+
+impl World {
+    /// Starts everything, and waits until the edges are ready.
+    pub async fn start(plan: &Plan) -> World {
+        let redis = Redis::start().await;
+        let lookupd = Lookupd::start().await;
+        let mut proxies = vec![proxy(&lookupd.tcp()).await];
+        let mut links = vec![("nsqd to nsqlookupd".to_owned(), vec![0])];
+        let needs_disk = plan.waves.iter().flatten().any(|fault| fault.kind == Kind::NsqdFull);
+        let disk = needs_disk.then(Disk::mount).and_then(|disk| {
+            disk.map_err(|why| eprintln!("!! no disk can be mounted, so none gets full: {why}")).ok()
+        });
+        let (mut nsqd, mut http) = (Vec::new(), Vec::new());
+        for n in 0..2 {
+            let data = disk.as_ref().filter(|_| n == 0).map(|disk| disk.0.path().join("nsqd"));
+            let lookupd = Some(proxies[0].addr());
+            let one =
+                Nsqd::start_with(NsqdOptions { lookupd, data, args: vec![MESSAGE_TIMEOUT.to_owned()] }).await;
+            http.push(proxies.len());
+            proxies.push(proxy(&one.http()).await);
+            nsqd.push(one);
+        }
+        let mut to_nsqd: Vec<Vec<usize>> = http.iter().map(|http| vec![*http]).collect();
+        let (lease, mut edges) = (if plan.short { 3 } else { 6 }, Vec::new());
+        for number in 0..plan.edges {
+            let mut from_edge = Vec::new();
+            let mut addresses = Vec::new();
+            for n in 0..nsqd.len() {
+                let tcp = proxy(&nsqd[n].tcp()).await;
+                addresses.push(format!("http://{}?tcp={}", proxies[http[n]].addr(), tcp.addr()));
+                from_edge.push(proxies.len());
+                to_nsqd[n].push(proxies.len());
+                proxies.push(tcp);
+            }
+            let to_redis = proxy(&redis.addr()).await;
+            let mut config = EdgeConfig::on(&redis, &nsqd, Some(&lookupd))
+                .set("KEEPSTEP_REDIS_URL", format!("redis://{}/", to_redis.addr()))
+                .set("KEEPSTEP_NSQD", addresses.join(","))
+                .set("KEEPSTEP_CREATES_PER_MINUTE", "1000")
+                .set("KEEPSTEP_ACK_TIMEOUT", "8s");
+            if plan.short {
+                for (name, value) in [("LEASE", "3s"), ("LEASE_RENEWAL", "1s"), ("TAIL_CHECK", "1s")] {
+                    config = config.set(&format!("KEEPSTEP_{name}"), value);
+                }
+            }
+            links.push((format!("edge {number} to its nsqd"), from_edge));
+            links.push((format!("edge {number} to Redis"), vec![proxies.len()]));
+            proxies.push(to_redis);
+            edges.push(Edge::start(config).await);
+        }
+        links.extend(to_nsqd.into_iter().enumerate().map(|(n, links)| (format!("edges to nsqd {n}"), links)));
+        for edge in &edges {
+            edge.ready().await;
+        }
+        let addresses = edges.iter().map(Edge::listen).collect();
+        World { edges, addresses, nsqd, lookupd, redis, links, proxies, disk, lease }
+    }
+
+    /// The queues of one nsqd. None if it doesn't answer.
+    pub async fn queues(&self, n: usize) -> Option<Vec<Queue>> {
+        queues(&self.nsqd[n].http()).await
+    }
+
+    /// What all processes wrote, into a folder.
+    pub fn logs(&mut self, folder: &Path) {
+        let write = |name: String, log: String| {
+            let _ = std::fs::write(folder.join(name), log);
+        };
+        for (n, edge) in self.edges.iter_mut().enumerate() {
+            write(format!("edge-{n}.log"), edge.process().log());
+        }
+        for (n, nsqd) in self.nsqd.iter_mut().enumerate() {
+            write(format!("nsqd-{n}.log"), nsqd.process().log());
+        }
+        write("nsqlookupd.log".to_owned(), self.lookupd.process().log());
+        write("redis.log".to_owned(), self.redis.process().log());
+    }
+}
+
+/// One queue.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// The chat's id.
+    pub chat: String,
+    /// The device's id.
+    pub device: String,
+    /// What waits in it.
+    pub depth: u64,
+    /// What was given to a consumer and isn't finished.
+    pub in_flight: u64,
+    /// Its consumers.
+    pub clients: u64,
+}
+
+/// The queues of an nsqd as it tells them. None if it doesn't answer.
+pub async fn queues(address: &str) -> Option<Vec<Queue>> {
+    let (_, body) =
+        http_get(address, "/stats?format=json&include_mem=false&include_clients=false").await.ok()?;
+    let stats: Value = serde_json::from_str(&body).ok()?;
+    let mut queues = Vec::new();
+    for topic in stats["topics"].as_array()? {
+        let Some(chat) = topic["topic_name"].as_str().and_then(|name| id(name, "c.")) else { continue };
+        for channel in topic["channels"].as_array()? {
+            let Some(device) = channel["channel_name"].as_str().and_then(|name| id(name, "d.")) else {
+                continue;
+            };
+            let number = |name: &str| channel[name].as_u64().unwrap_or_default();
+            let (depth, in_flight) = (number("depth") + number("deferred_count"), number("in_flight_count"));
+            let (chat, clients) = (chat.clone(), number("client_count"));
+            queues.push(Queue { chat, device, depth, in_flight, clients });
+        }
+    }
+    Some(queues)
+}
+
+/// The id in a name of NSQ.
+pub fn id(name: &str, prefix: &str) -> Option<String> {
+    Some(uuid::Uuid::parse_str(name.strip_prefix(prefix)?).ok()?.hyphenated().to_string())
+}
