@@ -213,9 +213,16 @@ impl Store {
         each!(self.append(append))
     }
 
-    /// From `from` (inclusive) at most `count` messages and about `bytes` bytes (at least one message).
+    /// From `from` (inclusive), or the next that is there, at most `count` messages and about `bytes` bytes (at least one
+    /// message), up to the first hole.
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
         each!(self.log(chat, from, count, bytes))
+    }
+
+    /// Raises the head to `seen`, a number that was given once, and answers where it stands; 0: there is no such chat. Only a
+    /// Redis that came back with an older copy of its data has heads below what was seen. What is skipped is a hole in the log.
+    pub async fn raise_head(&self, chat: ChatId, seen: Seq) -> Result<Seq> {
+        each!(self.raise_head(chat, seen))
     }
 
     /// The heads of these chats, in their order; 0 for one that isn't there.

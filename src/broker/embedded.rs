@@ -145,11 +145,11 @@ impl EmbeddedBroker {
     }
 
     /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for them later.
-    pub async fn claim(&self, _prefix: &str) {}
+    pub async fn claim(&self, _prefix: &str, _clock: u64) {}
 
-    /// See [`super::Broker::is_claimed`].
-    pub async fn is_claimed(&self, _prefix: &str) -> bool {
-        false
+    /// See [`super::Broker::claimed`].
+    pub async fn claimed(&self, _prefix: &str) -> Option<u64> {
+        None
     }
 
     /// See [`super::Broker::health`]: always well.

@@ -84,8 +84,12 @@ settings! {
         "Refused frames in a row that close a socket with 4400";
     page: usize = 1_000, "1000", clap::value_parser!(usize), "KEEPSTEP_PAGE",
         "Most items in one page of a list";
+    log_keep: u64 = 1_000, "1000", clap::value_parser!(u64), "KEEPSTEP_LOG_KEEP",
+        "Messages that the log of one chat holds although every device has acknowledged them";
     log_messages: u64 = 10_000, "10000", clap::value_parser!(u64), "KEEPSTEP_LOG_MESSAGES",
-        "Messages that the log of one chat holds";
+        "Messages that the log of one chat holds at most";
+    log_bytes: u64 = 16_777_216, "16777216", clap::value_parser!(u64), "KEEPSTEP_LOG_BYTES",
+        "Bytes of messages that the log of one chat holds at most";
     log_age: Duration = 7 * DAY, "7d", duration, "KEEPSTEP_LOG_AGE",
         "How long the log of a chat holds a message";
 }
@@ -149,6 +153,7 @@ impl Limits {
         zero("bad_frames_in_a_row", self.bad_frames_in_a_row == 0)?;
         zero("page", self.page == 0)?;
         zero("log_messages", self.log_messages == 0)?;
+        zero("log_bytes", self.log_bytes == 0)?;
         zero("log_age", self.log_age.is_zero())?;
         let needs = |good: bool, sentence: &str| {
             if good { Ok(()) } else { Err(ConfigError::Conflict(sentence.to_owned())) }

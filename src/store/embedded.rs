@@ -84,13 +84,20 @@ struct Room {
     with: Option<UserId>,
     members: BTreeMap<UserId, Seq>,
     banned: HashSet<UserId>,
-    /// The newest messages, up to the head; the first has number `head + 1 - log.len()`.
-    log: VecDeque<(Bytes, Instant)>,
+    /// The newest messages, ascending.
+    log: VecDeque<Entry>,
+    log_bytes: u64,
     outbox: BTreeSet<Seq>,
     keys: HashMap<(UserId, MessageKey), Key>,
     /// The keys by age, oldest first.
     key_ages: VecDeque<(Instant, UserId, MessageKey)>,
     owed: HashMap<DeviceId, Debt>,
+}
+
+struct Entry {
+    seq: Seq,
+    frame: Bytes,
+    since: Instant,
 }
 
 #[derive(Clone, Copy)]

@@ -242,7 +242,8 @@ pub enum Appended {
 pub struct LogPage {
     /// Ascending, without holes.
     pub messages: Vec<(Seq, Bytes)>,
-    /// The lowest seq that the log still holds (head + 1 when it holds none).
+    /// The lowest seq that the log still holds; where there is a hole at the beginning of what was asked for, the first
+    /// behind it (head + 1 when it holds none).
     pub floor: Seq,
     /// The chat's head.
     pub head: Seq,
@@ -311,8 +312,12 @@ pub struct StoreLimits {
     pub chats_per_user: u32,
     /// Members per group.
     pub members_per_group: u32,
-    /// Messages that a chat's log keeps.
+    /// Messages that a chat's log keeps although every device that was owed them has them.
+    pub log_keep: u64,
+    /// Messages that a chat's log keeps at most.
     pub log_messages: u64,
+    /// Bytes of messages that a chat's log keeps at most.
+    pub log_bytes: u64,
     /// How long the log and the idempotency keys are kept; at least 24 hours.
     pub log_age: Duration,
 }
@@ -323,7 +328,9 @@ impl Default for StoreLimits {
             subs_per_user: 5,
             chats_per_user: 1_000,
             members_per_group: 500,
+            log_keep: 1_000,
             log_messages: 10_000,
+            log_bytes: 16 << 20,
             log_age: Duration::from_secs(7 * 24 * 3600),
         }
     }

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Core, paced, signal};
+use super::{Core, lock, paced, signal};
 use crate::{
     domain::{
         Seq,
@@ -72,6 +72,8 @@ pub(super) async fn run(core: Arc<Core>) {
                 Some(StoreEvent::Signal(user, payload)) => signal::deliver(&core, &user, &payload),
                 Some(StoreEvent::Resubscribed) => {
                     tracing::info!("notifications were interrupted: reading everything watched again");
+                    // An older copy of the data may be back, without the notes.
+                    lock(&core.noted).clear();
                     again.extend(core.hub.users());
                     ring_heads(&core).await;
                 }

@@ -24,6 +24,8 @@ mod chats;
 mod devices;
 #[path = "store/events.rs"]
 mod events;
+#[path = "store/log.rs"]
+mod log;
 #[path = "store/members.rs"]
 mod members;
 #[path = "store/messages.rs"]

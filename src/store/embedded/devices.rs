@@ -131,8 +131,9 @@ impl EmbeddedStore {
         let terminated = state.terminated(user, device);
         match state.row(user, device) {
             None if terminated => Ok(Renewed::Terminated),
-            None => Err(StoreError::Corrupt(format!("device {device} is gone without a tombstone"))),
+            None => Err(gone(device)),
             Some(row) if row.device.state == DeviceState::Terminating => Ok(Renewed::Terminated),
+            Some(row) if row.session < session => Err(gone(device)),
             Some(row) if row.session == session && row.device.lease.is_some() => {
                 row.until = Instant::now() + ttl;
                 row.device.last_seen = now_millis();
@@ -154,6 +155,10 @@ impl EmbeddedStore {
         row.device.last_seen = now_millis();
         Ok(true)
     }
+}
+
+fn gone(device: DeviceId) -> StoreError {
+    StoreError::Corrupt(format!("device {device} or this session of it is gone without a trace"))
 }
 
 impl Row {

@@ -194,7 +194,9 @@ impl RedisStore {
             Some(_) => Ok(Renewed::Replaced),
             None if self.terminated(user, device).await? => Ok(Renewed::Terminated),
             // An older or an empty Redis. "Terminated" would make the client throw its messages away.
-            None => Err(StoreError::Corrupt(format!("device {device} is gone without a tombstone"))),
+            None => Err(StoreError::Corrupt(format!(
+                "device {device} or this session of it is gone without a trace"
+            ))),
         }
     }
 

@@ -16,7 +16,9 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
-    /// Hash: kind, name, public, password, owner, node, created, head; only `deleted` once the chat is gone.
+    /// Hash: kind, name, public, password, owner, node, created, head, lift (see `identity`; as far as it is in the head), bytes
+    /// (of all messages ever);
+    /// only `deleted` once the chat is gone.
     pub(super) fn meta(&self, chat: ChatId) -> String {
         self.of_chat(chat, "meta")
     }
@@ -54,7 +56,7 @@ impl Keys {
         self.of_chat(chat, "outbox")
     }
 
-    /// Sorted set: every 64th seq, by the second it was appended. The log is trimmed by age with it.
+    /// List: of every 64th seq, the second it was appended and the bytes that were written by then. The log is trimmed with it.
     pub(super) fn ages(&self, chat: ChatId) -> String {
         self.of_chat(chat, "ages")
     }
@@ -168,6 +170,11 @@ impl Keys {
     /// String: the name of this store, made up when it was first used.
     pub(super) fn store(&self) -> String {
         format!("{}:{{store}}", self.prefix)
+    }
+
+    /// Hash: the store's clock and lift (see `identity`), and the second in which the clock was last moved.
+    pub(super) fn clock(&self) -> String {
+        format!("{}:{{store}}:clock", self.prefix)
     }
 
     /// Hash that a store writes to hear whether keyspace events flow.

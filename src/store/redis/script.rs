@@ -31,7 +31,7 @@ macro_rules! scripts {
 
 scripts! {
     ACTIVATE_DEVICE = "activate_device", 1;
-    APPEND = "append", 6;
+    APPEND = "append", 7;
     ATTACH = "attach", 5;
     BAR_DEVICE = "bar_device", 2;
     BURY_CHAT = "bury_chat", 1;
@@ -56,9 +56,11 @@ scripts! {
     OPEN_SESSION = "open_session", 1;
     OUTBOX = "outbox", 3;
     OWE = "owe", 4;
+    RAISE_HEAD = "raise_head", 1;
     REGISTER_DEVICE = "register_device", 2;
     RELEASE = "release", 1;
     RENEW_SESSION = "renew_session", 1;
+    SAME_STORE = "same_store", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
     UNINDEX_CHAT = "unindex_chat", 1;
@@ -74,6 +76,11 @@ pub(super) fn load_all() -> Pipeline {
 }
 
 impl Script {
+    /// Its text, for a connection that may not know it yet.
+    pub(super) fn source(&self) -> &'static str {
+        self.source
+    }
+
     /// A call: first the keys, in the order of the script's head comment, then its arguments.
     pub(super) fn call(&'static self) -> Call {
         let mut command = redis::cmd("EVALSHA");
