@@ -127,6 +127,8 @@ settings! {
         "Unseen, until a sub device is terminated";
     mains_expire: Duration = 180 * DAY, "180d", duration, "KEEPSTEP_MAINS_EXPIRE",
         "Unseen, until a main device is terminated";
+    expire_warning: Duration = 7 * DAY, "7d", duration, "KEEPSTEP_EXPIRE_WARNING",
+        "Before a device is ended because nobody sees it: when the user's other devices are told";
     main_required: bool = false, "false", clap::builder::BoolishValueParser::new(), "KEEPSTEP_MAIN_REQUIRED",
         "Whether a sub's socket is closed 4303 whenever its main goes away, even after ready (true or false)";
 }
@@ -203,6 +205,13 @@ impl Timing {
             return Err(ConfigError::Conflict(
                 "KEEPSTEP_LEASE_RENEWAL must be shorter than KEEPSTEP_LEASE (a third of it is good), else every lease \
                  would run out before it is renewed"
+                    .to_owned(),
+            ));
+        }
+        if self.expire_warning >= self.subs_expire.min(self.mains_expire) {
+            return Err(ConfigError::Conflict(
+                "KEEPSTEP_EXPIRE_WARNING must be shorter than KEEPSTEP_SUBS_EXPIRE and KEEPSTEP_MAINS_EXPIRE, else every \
+                 device would be warned of from its first day on"
                     .to_owned(),
             ));
         }

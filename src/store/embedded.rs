@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Count, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
+use super::{Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
 use crate::domain::{
     Millis, Seq,
     chat::Chat,
@@ -22,6 +22,7 @@ use crate::domain::{
 
 mod chats;
 mod devices;
+mod expiry;
 mod messages;
 mod owed;
 mod terminations;
@@ -71,6 +72,8 @@ struct Row {
     /// The number of the newest session; stays when its lease is given back.
     session: u64,
     until: Instant,
+    /// When somebody has to look whether it expires.
+    due: Millis,
 }
 
 struct Ending {
@@ -117,6 +120,17 @@ struct Debt {
 struct Edge {
     alive: Instant,
     notes: BTreeSet<ChatId>,
+    sessions: HashSet<NotedSession>,
+}
+
+impl Edge {
+    fn new() -> Self {
+        Self { alive: Instant::now(), notes: BTreeSet::new(), sessions: HashSet::new() }
+    }
+
+    fn has_notes(&self) -> bool {
+        !self.notes.is_empty() || !self.sessions.is_empty()
+    }
 }
 
 impl std::fmt::Debug for EmbeddedStore {

@@ -3,7 +3,8 @@
 //! - `keys` names everything, `script` holds the Lua scripts (`lua/*.lua`), `value` and `error` read the answers.
 //! - `link` keeps a connection for ever; there are two, so that bulky reads don't stand before sends. `listener` keeps
 //!   the third, on which the events come.
-//! - The rest is the contract's methods: `devices`, `terminations`, `chats` and `members`, `messages`, `edges`, `owed`.
+//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `chats` and `members`, `messages`, `edges`,
+//!   `owed`.
 //! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same, and
 //!   not an older copy.
 //!
@@ -27,6 +28,7 @@ mod chats;
 mod devices;
 mod edges;
 mod error;
+mod expiry;
 mod identity;
 mod keys;
 mod link;

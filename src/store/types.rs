@@ -97,6 +97,28 @@ pub enum Renewed {
     Terminated,
 }
 
+/// A session that an edge has, as others know it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NotedSession {
+    /// Whose.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// Its number.
+    pub session: u64,
+}
+
+/// What [`Store::lapse_session`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lapsed {
+    /// Its lease hasn't run out.
+    Held,
+    /// It had run out and is given back now; the device was last seen then.
+    Now(Millis),
+    /// It is over already: given back, or a newer session has the device.
+    Before,
+}
+
 /// Where what a device is owed begins, in [`Store::owe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwedSince {

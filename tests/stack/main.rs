@@ -11,6 +11,7 @@ mod demo;
 mod faults;
 mod gaps;
 mod hiccups;
+mod lapses;
 mod nsq;
 mod older;
 mod races;

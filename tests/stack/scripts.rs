@@ -68,6 +68,31 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "1");
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "0");
 
+    run(redis, &format!("HSET d {DEVICE}.seen 5")).await;
+    let (lapse, warn, expire) = (script!("lapse_session"), script!("warn_device"), script!("expire_device"));
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "", "given back");
+    run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.until 99999999999999")).await;
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 1")).await, "", "another's");
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "held");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "0", "online");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5")).await, "0", "online");
+    run(redis, &format!("HSET d {DEVICE}.until 7")).await;
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 4 9")).await, "0", "seen since");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "1");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "0");
+    assert_eq!(run(redis, &format!("HMGET d {DEVICE}.edge {DEVICE}.until {DEVICE}.expires")).await, "  9");
+    run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.until 7")).await;
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "5");
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "", "once");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} registering 5")).await, "0", "in another state");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 4")).await, "0", "seen since");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5")).await, "1");
+    assert_eq!(run(redis, &format!("HMGET d {DEVICE}.state {DEVICE}.generation")).await, "terminating 2");
+    run(redis, &format!("HSET d {DEVICE}.state active {DEVICE}.generation 1")).await;
+    run(redis, "ZADD due 7 x 3 y 99999999999999 z").await;
+    assert!(eval(redis, script!("due_devices"), "due", "9").await.ends_with(" y x"));
+    assert!(eval(redis, script!("due_devices"), "due", "1").await.ends_with(" y"));
+
     assert_eq!(eval(redis, script!("entomb_device"), "o", "bob t1").await, "");
     assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t1").await, "t1");
     assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t2").await, "t1");
@@ -113,7 +138,7 @@ async fn scripts_of_single_keys() {
 async fn scripts_of_edges() {
     let redis = &Redis::start().await;
     for chat in ["x", "x", "y"] {
-        eval(redis, script!("note_sender"), "e c n1", &format!("edge-1 {chat}")).await;
+        eval(redis, script!("note"), "e c n1", &format!("edge-1 {chat}")).await;
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "2");
     run(redis, "ZADD e 5 edge-1 5 edge-3").await;

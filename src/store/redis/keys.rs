@@ -157,7 +157,7 @@ impl Keys {
         format!("{}:{{edges}}:alive", self.prefix)
     }
 
-    /// Hash: edge -> how many chats are noted for it.
+    /// Hash: edge -> how many chats and sessions are noted for it.
     pub(super) fn note_counts(&self) -> String {
         format!("{}:{{edges}}:counts", self.prefix)
     }
@@ -165,6 +165,16 @@ impl Keys {
     /// Set of the chats noted for an edge.
     pub(super) fn notes(&self, edge: &str) -> String {
         format!("{}:{{edges}}:notes:{edge}", self.prefix)
+    }
+
+    /// Set of the sessions noted for an edge: `<device> <session> <user>`.
+    pub(super) fn sessions(&self, edge: &str) -> String {
+        format!("{}:{{edges}}:sessions:{edge}", self.prefix)
+    }
+
+    /// Sorted set: `<device> <user>` of every device, by when somebody has to look whether it expires.
+    pub(super) fn due(&self) -> String {
+        format!("{}:{{due}}", self.prefix)
     }
 
     /// String: the name of this store, made up when it was first used.

@@ -126,6 +126,7 @@ impl RedisStore {
             pipeline.cmd("HDEL").arg(self.keys().devices(user)).arg(fields(device));
             pipeline.cmd("DEL").arg(self.keys().intent(user, device));
             self.commands().run_all(&pipeline).await?;
+            self.put_off(user, device, None).await.map_err(later)?;
             for chats in chats.chunks(BATCH) {
                 let mut pipeline = redis::pipe();
                 for chat in chats {
