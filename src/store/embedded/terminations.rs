@@ -82,6 +82,7 @@ impl EmbeddedStore {
         if let Some(user) = state.users.get_mut(user) {
             user.devices.remove(&device);
         }
+        state.edges.values_mut().for_each(|edge| edge.sessions.retain(|noted| noted.device != device));
         for chat in chats {
             if let Some(room) = state.chats.get_mut(chat) {
                 room.owed.remove(&device);

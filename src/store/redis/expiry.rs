@@ -38,7 +38,8 @@ impl RedisStore {
         };
         command.arg(self.keys().due());
         if let Some(until) = until {
-            command.arg(until);
+            // Only one that is there: a device may be forgotten in this moment.
+            command.arg("XX").arg(until);
         }
         command.arg(due_member(user, device));
         self.commands().run(&command).await.map(drop)

@@ -38,6 +38,7 @@ async fn a_device_is_due_at_once_and_then_when_it_was_put_off_to() {
     assert_eq!(due(&store).await.1, [one.id]);
     store.begin_termination(&termination(&one)).await.unwrap();
     store.forget_device(&alice, one.id, &[]).await.unwrap();
+    store.put_off(&alice, one.id, Some(5)).await.unwrap();
     assert_eq!(due(&store).await.1, vec![], "nothing of it is left");
 }
 
@@ -109,7 +110,7 @@ async fn a_session_without_an_end_lapses_once() {
     let opened = store.open_session(&alice, device.id, 1, "edge-1", ttl).await.unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     let noted = NotedSession { user: alice.clone(), device: device.id, session };
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), [noted.clone()]);
+    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), std::slice::from_ref(&noted));
     assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
     store.edge_alive("edge-1", LONG).await.unwrap();
     sleep(Duration::from_millis(5)).await;
@@ -143,4 +144,10 @@ async fn a_session_without_an_end_lapses_once() {
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
     assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
     assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
+
+    // Of a device that was ended nothing is left, even if its edge never came to closing it.
+    connect(&store, &device, "edge-3").await;
+    store.begin_termination(&termination(&device)).await.unwrap();
+    store.forget_device(&alice, device.id, &[]).await.unwrap();
+    assert_eq!(store.noted_sessions("edge-3").await.unwrap(), []);
 }
