@@ -283,14 +283,15 @@ impl Broker {
         each!(self.queues())
     }
 
-    /// Says on every server that answers that a store with this prefix has queues there.
-    pub async fn claim(&self, prefix: &str) {
-        each!(self.claim(prefix));
+    /// Says durably, on every server that answers, that a store with this prefix has queues there, and how far its clock is.
+    pub async fn claim(&self, prefix: &str, clock: u64) {
+        each!(self.claim(prefix, clock));
     }
 
-    /// Whether any server that answers knows of a store with this prefix.
-    pub async fn is_claimed(&self, prefix: &str) -> bool {
-        each!(self.is_claimed(prefix))
+    /// How far the clock of a store with this prefix was when it was last claimed, by any server that answers; none: none
+    /// knows of it.
+    pub async fn claimed(&self, prefix: &str) -> Option<u64> {
+        each!(self.claimed(prefix))
     }
 
     /// Each server's health, asked now.

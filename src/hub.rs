@@ -286,7 +286,8 @@ impl Hub {
         let mut maps = self.lock();
         let mut idle = Vec::new();
         for chat in chats {
-            let follows = maps.users.get_mut(&handle.user).and_then(|user| user.follows.get_mut(&handle.id()));
+            let follows =
+                maps.users.get_mut(&handle.user).and_then(|user| user.follows.get_mut(&handle.id()));
             if let Some(follows) = follows {
                 follows.retain(|followed| *followed != chat);
             }

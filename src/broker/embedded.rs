@@ -145,11 +145,11 @@ impl EmbeddedBroker {
     }
 
     /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for them later.
-    pub async fn claim(&self, _prefix: &str) {}
+    pub async fn claim(&self, _prefix: &str, _clock: u64) {}
 
-    /// See [`super::Broker::is_claimed`].
-    pub async fn is_claimed(&self, _prefix: &str) -> bool {
-        false
+    /// See [`super::Broker::claimed`].
+    pub async fn claimed(&self, _prefix: &str) -> Option<u64> {
+        None
     }
 
     /// See [`super::Broker::health`]: always well.
@@ -168,8 +168,10 @@ impl EmbeddedBroker {
     pub fn crash(&self, mut lost: impl FnMut(bool) -> bool) -> u64 {
         let all = self.chats();
         // In an order that doesn't depend on the map's.
-        let mut queues: Vec<_> =
-            all.iter().flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (chat, device, queue))).collect();
+        let mut queues: Vec<_> = all
+            .iter()
+            .flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (chat, device, queue)))
+            .collect();
         queues.sort_unstable_by_key(|(chat, device, _)| (*chat, *device));
         queues.into_iter().map(|(_, _, queue)| queue.lose(&mut lost)).sum()
     }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use super::{
-    BrokerError, Event, NodeHealth, Notice, QueueAt, QueueState, Removal, Result, Sink, Subscription as Handle,
-    SubscriptionKind, embedded::EmbeddedBroker,
+    BrokerError, Event, NodeHealth, Notice, QueueAt, QueueState, Removal, Result, Sink,
+    Subscription as Handle, SubscriptionKind, embedded::EmbeddedBroker,
 };
 use crate::{
     domain::id::{ChatId, DeviceId},
@@ -97,12 +97,12 @@ impl FaultyBroker {
         self.call("queues", self.inner.queues()).await.unwrap_or_else(|_| (Vec::new(), vec![NODE.to_owned()]))
     }
 
-    pub(super) async fn claim(&self, prefix: &str) {
-        let _ = self.call("claim", self.inner.claim(prefix)).await;
+    pub(super) async fn claim(&self, prefix: &str, clock: u64) {
+        let _ = self.call("claim", self.inner.claim(prefix, clock)).await;
     }
 
-    pub(super) async fn is_claimed(&self, prefix: &str) -> bool {
-        self.call("is_claimed", self.inner.is_claimed(prefix)).await.unwrap_or(false)
+    pub(super) async fn claimed(&self, prefix: &str) -> Option<u64> {
+        self.call("claimed", self.inner.claimed(prefix)).await.ok().flatten()
     }
 
     pub(super) async fn health(&self) -> Vec<NodeHealth> {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Count, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
+use super::{Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
 use crate::domain::{
     Millis, Seq,
     chat::Chat,
@@ -22,6 +22,7 @@ use crate::domain::{
 
 mod chats;
 mod devices;
+mod expiry;
 mod messages;
 mod owed;
 mod terminations;
@@ -78,6 +79,8 @@ struct Row {
     /// The number of the newest session; stays when its lease is given back.
     session: u64,
     until: Instant,
+    /// When somebody has to look whether it expires.
+    due: Millis,
 }
 
 struct Ending {
@@ -91,13 +94,20 @@ struct Room {
     with: Option<UserId>,
     members: BTreeMap<UserId, Seq>,
     banned: HashSet<UserId>,
-    /// The newest messages, up to the head; the first has number `head + 1 - log.len()`.
-    log: VecDeque<(Bytes, Instant)>,
+    /// The newest messages, ascending.
+    log: VecDeque<Entry>,
+    log_bytes: u64,
     outbox: BTreeSet<Seq>,
     keys: HashMap<(UserId, MessageKey), Key>,
     /// The keys by age, oldest first.
     key_ages: VecDeque<(Instant, UserId, MessageKey)>,
     owed: HashMap<DeviceId, Debt>,
+}
+
+struct Entry {
+    seq: Seq,
+    frame: Bytes,
+    since: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -117,6 +127,17 @@ struct Debt {
 struct Edge {
     alive: Instant,
     notes: BTreeSet<ChatId>,
+    sessions: HashSet<NotedSession>,
+}
+
+impl Edge {
+    fn new() -> Self {
+        Self { alive: Instant::now(), notes: BTreeSet::new(), sessions: HashSet::new() }
+    }
+
+    fn has_notes(&self) -> bool {
+        !self.notes.is_empty() || !self.sessions.is_empty()
+    }
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -226,13 +247,7 @@ impl State {
     }
 
     /// Moves a read offset forward, and tells.
-    fn read(
-        &mut self,
-        user: &UserId,
-        chat: ChatId,
-        seq: Seq,
-        device: Option<DeviceId>,
-    ) -> Seq {
+    fn read(&mut self, user: &UserId, chat: ChatId, seq: Seq, device: Option<DeviceId>) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
         if seq <= stands && !planted!(LastWriteWins) {
             return stands;

@@ -195,19 +195,25 @@ pub async fn close(core: &Core, handle: &SessionHandle) {
             let _ = core.store.watch_user(&handle.user).await;
         }
     }
-    match core.store.close_session(&handle.user, handle.device, handle.session).await {
+    match core.store.close_session(&handle.user, handle.device, handle.session, &core.edge).await {
         Ok(true) => told(core, &handle.user, handle.device, DeviceEvent::Offline).await,
         // A newer session or a termination has it.
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "a lease isn't given back; it runs out by itself")
+            tracing::warn!(device = %handle.device, %error, "a lease isn't given back; it runs out by itself");
+            core.lapsing.begin();
         }
     }
 }
 
 /// Tells the user's other devices.
 pub async fn told(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent) {
-    signal::tell(core, user, &Signal::Device(event, device, now_millis())).await;
+    told_at(core, user, device, event, now_millis()).await;
+}
+
+/// The same, of what happens or has happened at another time.
+pub async fn told_at(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent, at: Millis) {
+    signal::tell(core, user, &Signal::Device(event, device, at)).await;
 }
 
 /// The entry of `welcome` and of `chat joined`.

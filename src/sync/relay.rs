@@ -18,7 +18,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Core, lock};
+use super::{Core, lapse, lock};
 use crate::domain::{Seq, id::ChatId};
 
 /// Messages waiting to be published by this edge. Beyond it they wait in their outbox instead.
@@ -32,8 +32,8 @@ const PAGE: usize = 100;
 const TURN: Duration = Duration::from_secs(4);
 /// How often unconfirmed messages are tried again, and dead edges looked for.
 const HEAL: Duration = Duration::from_secs(1);
-/// An edge that hasn't said that it lives for so long is dead to the others.
-const DEAD_AFTER: Duration = Duration::from_secs(6);
+/// An edge that hasn't said that it lives for as long as a lease, and at least for so long, is dead to the others.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 
 /// A message to be published.
 #[derive(Debug)]
@@ -163,10 +163,15 @@ pub(super) async fn heal(core: Arc<Core>) {
                 core.relay.behind(chat);
             }
         }
-        match core.store.edge_alive(&core.edge, DEAD_AFTER).await {
+        match core.store.edge_alive(&core.edge, core.timing.lease.max(DEAD_AFTER)).await {
             Ok(dead) => {
                 for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {
-                    adopt(&core, &edge).await;
+                    let (no_sessions, no_outboxes) =
+                        tokio::join!(lapse::of_dead(&core, &edge), adopt(&core, &edge));
+                    if no_sessions && no_outboxes {
+                        // Tried again at the next turn if it fails.
+                        let _ = core.store.forget_edge(&edge).await;
+                    }
                 }
             }
             Err(error) => tracing::debug!(%error, "other edges can't be looked for now"),
@@ -208,8 +213,9 @@ async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
     empty
 }
 
-async fn adopt(core: &Core, edge: &str) {
-    let Ok(chats) = core.store.noted_chats(edge).await else { return };
+/// True when nothing is left of them.
+async fn adopt(core: &Core, edge: &str) -> bool {
+    let Ok(chats) = core.store.noted_chats(edge).await else { return false };
     if !chats.is_empty() {
         tracing::info!(edge, chats = chats.len(), "taking over the outboxes of an edge that has gone");
     }
@@ -221,10 +227,7 @@ async fn adopt(core: &Core, edge: &str) {
             all = false;
         }
     }
-    if all {
-        // Tried again at the next turn if it fails.
-        let _ = core.store.forget_edge(edge).await;
-    }
+    all
 }
 
 /// Keeps the notes of this edge from growing with every chat it ever sent to.

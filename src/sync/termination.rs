@@ -116,7 +116,11 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
     core.store.begin_termination(&termination).await?;
     let (user, device) = (termination.user.clone(), termination.device);
     signal::tell(core, &user, &Signal::Ended(device)).await;
-    while core.store.device(&user, device).await?.is_some_and(|device| device.online() && !planted!(DeleteBeforeStop))
+    while core
+        .store
+        .device(&user, device)
+        .await?
+        .is_some_and(|device| device.online() && !planted!(DeleteBeforeStop))
     {
         if Instant::now() > until {
             return Ok(());

@@ -156,7 +156,8 @@ impl WireEntry {
 }
 
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// One connection.
@@ -359,7 +360,8 @@ impl Device {
         let (user, device) = (self.user.to_string(), Some(self.name()));
         self.world.saw(What::Sending { user, device, chat: text(chat), key: key.clone() });
         let content = format!("said {key}");
-        let frame = json!({ "type": "send", "id": id, "chat": chat, "key": key, "kind": "text", "content": content });
+        let frame =
+            json!({ "type": "send", "id": id, "chat": chat, "key": key, "kind": "text", "content": content });
         self.says(session, frame).await
     }
 
@@ -393,8 +395,10 @@ impl Device {
         }
         let due: Vec<(ChatId, u64)> = session.boot.iter().map(|(chat, before)| (*chat, *before)).collect();
         for (chat, before) in due {
-            let under_way =
-                session.asked.values().any(|asked| matches!(asked, Asked::History(other, _) if *other == chat));
+            let under_way = session
+                .asked
+                .values()
+                .any(|asked| matches!(asked, Asked::History(other, _) if *other == chat));
             if under_way || !(calm || self.dice(300)) {
                 continue;
             }
@@ -402,7 +406,8 @@ impl Device {
             let id = session.asks(Asked::History(chat, before));
             let (device, socket) = (self.name(), session.socket);
             self.world.saw(What::Asking { device, socket, chat: text(chat), before, limit });
-            let frame = json!({ "type": "history", "id": id, "chat": chat, "before": before, "limit": limit });
+            let frame =
+                json!({ "type": "history", "id": id, "chat": chat, "before": before, "limit": limit });
             self.says(session, frame).await?;
         }
         if session.boot.is_empty() && !self.status.lock().unwrap().ready {
@@ -425,7 +430,8 @@ impl Device {
                 session.chat(chat, |chat| chat.last = seq);
             }
             ("gap", Some(chat)) => {
-                let (from, to) = (frame.from.and_then(|from| from.as_u64()).unwrap_or(0), frame.to.unwrap_or(0));
+                let (from, to) =
+                    (frame.from.and_then(|from| from.as_u64()).unwrap_or(0), frame.to.unwrap_or(0));
                 self.world.saw(What::Gap { device, socket, chat: text(chat), from, to });
                 session.chat(chat, |chat| chat.last = to);
             }
@@ -478,7 +484,8 @@ impl Device {
     fn is_answered(&self, session: &mut Session, frame: &Frame<'_>) {
         let (device, socket) = (self.name(), session.socket);
         let Some(asked) = frame.id.and_then(|id| session.asked.remove(&id)) else { return };
-        let done = || frame.ok.and_then(|ok| serde_json::from_str::<Done>(ok.get()).ok()).map(|done| done.seq);
+        let done =
+            || frame.ok.and_then(|ok| serde_json::from_str::<Done>(ok.get()).ok()).map(|done| done.seq);
         let code = frame.error.as_ref().map(|error| error.code.clone()).unwrap_or_default();
         match asked {
             Asked::Send(chat, key) => {
@@ -507,7 +514,13 @@ impl Device {
             Asked::History(chat, before) => match frame.ok {
                 Some(ok) => self.gets_page(session, chat, before, ok.get()),
                 None => {
-                    self.world.saw(What::NoPage { device, socket, chat: text(chat), before, code: code.clone() });
+                    self.world.saw(What::NoPage {
+                        device,
+                        socket,
+                        chat: text(chat),
+                        before,
+                        code: code.clone(),
+                    });
                     // Not (any more) in it, or the main can't know it.
                     if code == "not_found" || code == "bad_range" {
                         session.boot.remove(&chat);
@@ -534,7 +547,12 @@ impl Device {
         self.world.saw(What::Page { device, socket, chat: text(chat), before, messages: seen, more });
     }
 
-    async fn answers_history(&self, session: &mut Session, chat: ChatId, frame: &Frame<'_>) -> Result<(), End> {
+    async fn answers_history(
+        &self,
+        session: &mut Session,
+        chat: ChatId,
+        frame: &Frame<'_>,
+    ) -> Result<(), End> {
         let (before, limit) = (frame.before.unwrap_or(0), frame.limit.unwrap_or(1) as usize);
         let request = frame.request.clone().unwrap_or_default();
         let mut found = self.remembers(chat, before);
@@ -545,7 +563,8 @@ impl Device {
             page.extend(page.first().cloned());
         }
         let items = page.join(",");
-        let text = format!(r#"{{"type":"history_page","request":"{request}","messages":[{items}],"more":{more}}}"#);
+        let text =
+            format!(r#"{{"type":"history_page","request":"{request}","messages":[{items}],"more":{more}}}"#);
         match timeout(Duration::from_secs(4), session.line.send(Message::text(text))).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(End::Closed(None)),
@@ -590,7 +609,8 @@ impl Session {
         if !self.main_device && entry.from > 0 {
             self.boot.insert(id, entry.from + 1);
         }
-        let chat = Chat { last: entry.cursor, asked: entry.cursor, acked: entry.cursor, read: entry.read, entry };
+        let chat =
+            Chat { last: entry.cursor, asked: entry.cursor, acked: entry.cursor, read: entry.read, entry };
         self.chats.insert(id, chat);
     }
 

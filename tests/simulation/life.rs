@@ -139,7 +139,11 @@ pub async fn ends(world: &World, user: &UserId, device: DeviceId) {
         // Nothing of it comes back.
         while world.stage() != Stage::Over {
             for queue in world.broker().queues_of(device).await.0 {
-                world.saw(What::Queue { node: queue.node, chat: text(queue.chat), device: device.to_string() });
+                world.saw(What::Queue {
+                    node: queue.node,
+                    chat: text(queue.chat),
+                    device: device.to_string(),
+                });
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -150,10 +154,16 @@ pub async fn ends(world: &World, user: &UserId, device: DeviceId) {
 pub async fn bot_sends(world: &World, user: &UserId, chat: ChatId) {
     let _open = world.opens(format!("a bot of {user} sends"));
     let key = world.uuid().to_string();
-    let frame = serde_json::json!({ "key": key, "kind": "text", "content": format!("said {key}") }).to_string();
+    let frame =
+        serde_json::json!({ "key": key, "kind": "text", "content": format!("said {key}") }).to_string();
     let sent = world
         .insists(|core: Arc<keepstep::sync::Core>| {
-            world.saw(What::Sending { user: user.to_string(), device: None, chat: text(chat), key: key.clone() });
+            world.saw(What::Sending {
+                user: user.to_string(),
+                device: None,
+                chat: text(chat),
+                key: key.clone(),
+            });
             let (user, frame) = (user.clone(), frame.clone());
             async move {
                 let message: Send = serde_json::from_str(&frame).expect("a good frame");
@@ -164,6 +174,8 @@ pub async fn bot_sends(world: &World, user: &UserId, chat: ChatId) {
         .await;
     match sent {
         Ok((seq, _)) => world.saw(What::Sent { chat: text(chat), key, seq }),
-        Err(problem) => world.saw(What::Refused { chat: text(chat), key, code: problem.code.as_str().to_owned() }),
+        Err(problem) => {
+            world.saw(What::Refused { chat: text(chat), key, code: problem.code.as_str().to_owned() })
+        }
     }
 }

@@ -111,8 +111,7 @@ fn many(args: &Args, stop_at: usize, progress: bool) -> Sum {
             scope.spawn(|| {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    let late =
-                        args.minutes.is_some_and(|most| begun.elapsed().as_secs_f64() > most * 60.0);
+                    let late = args.minutes.is_some_and(|most| begun.elapsed().as_secs_f64() > most * 60.0);
                     if n >= args.schedules || late || over.load(Ordering::Relaxed) {
                         return;
                     }
@@ -156,7 +155,8 @@ fn all(args: &Args) -> ExitCode {
     let (one, other) = (run::schedule(args.seed), run::schedule(args.seed));
     if one.fingerprint != other.fingerprint {
         eprintln!("simulation: seed {} isn't the same twice", args.seed);
-        if let Some((first, second)) = one.events.iter().zip(&other.events).find(|(one, other)| one != other) {
+        if let Some((first, second)) = one.events.iter().zip(&other.events).find(|(one, other)| one != other)
+        {
             eprintln!("first {first:?}\nthen  {second:?}");
         }
         return ExitCode::FAILURE;

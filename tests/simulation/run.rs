@@ -60,6 +60,7 @@ async fn story(seed: u64) -> Outcome {
     let mut limits = Limits::default();
     if kind == Kind::ShortLog {
         limits.log_messages = 30 + below(30);
+        limits.log_keep = below(10);
     }
     if below(3) == 0 {
         limits.unacked_window = 16 + below(16) as usize;
@@ -89,7 +90,8 @@ async fn story(seed: u64) -> Outcome {
         let at = violation.at.map_or(String::new(), |at| format!(" at {:.3} ms", at as f64 / 1000.0));
         format!("invariant {}{at}: {}", violation.invariant, violation.what)
     }));
-    let count = |which: fn(&What) -> bool| history.events.iter().filter(|event| which(&event.what)).count() as u64;
+    let count =
+        |which: fn(&What) -> bool| history.events.iter().filter(|event| which(&event.what)).count() as u64;
     Outcome {
         violations,
         fingerprint: shared.fingerprint(),

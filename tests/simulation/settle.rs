@@ -80,7 +80,8 @@ async fn lacks(world: &World, wants: Wants) -> Vec<String> {
         Wants::Queues => {
             let (wanted, there) = (desired(world).await, queues(world).await);
             let missing = wanted.difference(&there).map(|(chat, device)| format!("{device} lacks {chat}"));
-            let orphans = there.difference(&wanted).map(|(chat, device)| format!("{device} still has {chat}"));
+            let orphans =
+                there.difference(&wanted).map(|(chat, device)| format!("{device} still has {chat}"));
             missing.chain(orphans).collect()
         }
     }
@@ -167,7 +168,8 @@ async fn end(world: &World) -> End {
         end.devices.insert(device.id.to_string(), chats);
     }
     let queues = queues(world).await.into_iter();
-    end.queues = queues.map(|(chat, device)| ("embedded".to_owned(), text(chat), device.to_string())).collect();
+    end.queues =
+        queues.map(|(chat, device)| ("embedded".to_owned(), text(chat), device.to_string())).collect();
     end
 }
 
@@ -186,7 +188,10 @@ pub async fn is_over(world: &World) -> Vec<String> {
         for device in world.devices() {
             for queue in world.broker().queues_of(device.id).await.0 {
                 if queue.consumers > 0 {
-                    left.push(format!("{} has {} consumers of {}", queue.device, queue.consumers, queue.chat));
+                    left.push(format!(
+                        "{} has {} consumers of {}",
+                        queue.device, queue.consumers, queue.chat
+                    ));
                 }
             }
         }

@@ -12,9 +12,32 @@ use crate::{
 
 /// Calls at which an edge may die; "" is any.
 const CALLS: &[&str] = &[
-    "", "", "", "append", "published", "publish", "outbox", "owe", "provision", "activate_device", "register_device",
-    "add_member", "remove_member", "disown", "remove_queues", "forget_device", "save_termination", "begin_termination",
-    "open_session", "attach", "move_cursors", "close_session", "move_read", "note_sender", "forget_note", "take_work",
+    "",
+    "",
+    "",
+    "append",
+    "published",
+    "publish",
+    "outbox",
+    "owe",
+    "provision",
+    "activate_device",
+    "register_device",
+    "add_member",
+    "remove_member",
+    "disown",
+    "remove_queues",
+    "forget_device",
+    "save_termination",
+    "begin_termination",
+    "open_session",
+    "attach",
+    "move_cursors",
+    "close_session",
+    "move_read",
+    "note_sender",
+    "forget_note",
+    "take_work",
 ];
 
 /// What may happen to a run.

@@ -20,10 +20,7 @@ use keepstep::{
     sync::Core,
     tokens::DeviceClaims,
 };
-use tokio::{
-    io::DuplexStream,
-    sync::oneshot,
-};
+use tokio::{io::DuplexStream, sync::oneshot};
 
 use crate::{
     device::Device,
@@ -77,16 +74,9 @@ struct Ids {
 impl World {
     /// `edges` of them, on good links, in quiet weather.
     pub fn new(shared: Arc<Shared>, edges: usize, limits: Limits, timing: Timing) -> Self {
-        let store_limits = StoreLimits {
-            subs_per_user: limits.subs_per_user,
-            chats_per_user: limits.chats_per_user,
-            members_per_group: limits.members_per_group,
-            log_messages: limits.log_messages,
-            log_age: limits.log_age,
-        };
         let world = Self(Arc::new(Inner {
             shared,
-            store: EmbeddedStore::new(store_limits),
+            store: EmbeddedStore::new(StoreLimits::from(&limits)),
             broker: EmbeddedBroker::new(),
             limits,
             timing,
@@ -237,10 +227,7 @@ impl World {
     }
 
     /// The same, tried again until there is an answer that isn't `unavailable`, as clients do.
-    pub async fn insists<T, F>(
-        &self,
-        work: impl Fn(Arc<Core>) -> F,
-    ) -> Result<T, Problem>
+    pub async fn insists<T, F>(&self, work: impl Fn(Arc<Core>) -> F) -> Result<T, Problem>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Problem>> + Send + 'static,

@@ -23,6 +23,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::support::{Aof, Redis, RedisOptions as Server, wait_until};
 
 mod events;
+mod older;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,11 +36,19 @@ fn user(name: &str) -> UserId {
 }
 
 async fn group(store: &RedisStore, owner: &UserId) -> ChatId {
+    create(store, owner, Some("{braces} and {c.x}")).await
+}
+
+async fn private_group(store: &RedisStore, owner: &UserId) -> ChatId {
+    create(store, owner, None).await
+}
+
+async fn create(store: &RedisStore, owner: &UserId, public: Option<&str>) -> ChatId {
     let new = NewChat {
         id: ChatId::random(),
         kind: ChatKind::Group,
-        name: Some("{braces} and {c.x}".into()),
-        public: true,
+        name: public.map(str::to_owned),
+        public: public.is_some(),
         password_hash: None,
         owner: owner.clone(),
         with: None,

@@ -75,6 +75,7 @@ impl EmbeddedStore {
             members: users.into_iter().map(|user| (user, 0)).collect::<BTreeMap<_, _>>(),
             banned: HashSet::new(),
             log: Default::default(),
+            log_bytes: 0,
             outbox: Default::default(),
             keys: HashMap::new(),
             key_ages: Default::default(),

@@ -55,7 +55,8 @@ impl EmbeddedStore {
         let mut attach = |chat: &ChatId| {
             let room = state.chats.get_mut(chat)?;
             let boundary = *room.members.get(user)?;
-            let debt = room.owed.get_mut(&device).filter(|debt| debt.from >= boundary || planted!(OldBoundary))?;
+            let debt =
+                room.owed.get_mut(&device).filter(|debt| debt.from >= boundary || planted!(OldBoundary))?;
             if debt.fence > session {
                 return None;
             }

@@ -40,7 +40,7 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
         assert_eq!(opened, Opened::Terminated);
     }
     assert!(!store.activate_device(&alice, device.id).await.unwrap());
-    assert!(store.close_session(&alice, device.id, session).await.unwrap(), "its edge lets go");
+    assert!(store.close_session(&alice, device.id, session, "edge").await.unwrap(), "its edge lets go");
 
     store.forget_device(&alice, device.id, &[chat]).await.unwrap();
     store.forget_device(&alice, device.id, &[chat, ChatId::random()]).await.unwrap();

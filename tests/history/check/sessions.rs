@@ -82,7 +82,9 @@ impl<'h> Check<'h, '_> {
                     });
                 }
             }
-            What::Attached { device, socket, chat, .. } => self.owns(device, chat, self.lives.session(*socket)),
+            What::Attached { device, socket, chat, .. } => {
+                self.owns(device, chat, self.lives.session(*socket))
+            }
             What::Acking { device, socket, chat, seq } => {
                 let owner = self.owners.get(&(device.as_str(), chat.as_str())).copied().unwrap_or(0);
                 if owner > self.lives.session(*socket) {
