@@ -2,7 +2,7 @@
 //! it knows neither store nor broker nor sockets. One std mutex around the maps, held for moments, never across an await.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -208,18 +208,21 @@ struct Follower {
     progress: Progress,
 }
 
+impl Follower {
+    fn behind(&self, seq: Seq) -> bool {
+        self.progress.load(Ordering::Relaxed) < seq
+    }
+}
+
+/// Doorbells so close to each other are one tail check.
+const TOGETHER: Duration = Duration::from_millis(250);
+
 #[derive(Debug, Default)]
 struct ChatEntry {
     followers: Vec<Follower>,
-    // A tail check is due for this chat up to this seq; a doorbell meanwhile only raises the head.
-    armed: Option<Seq>,
-    head: Seq,
-}
-
-impl ChatEntry {
-    fn behind(&self, seq: Seq) -> bool {
-        self.followers.iter().any(|follower| follower.progress.load(Ordering::Relaxed) < seq)
-    }
+    // The tail checks that are due: up to which seq, and the time of the doorbell. Bounded: they are TOGETHER apart, and
+    // each is due within the same time.
+    checks: VecDeque<(Seq, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -334,33 +337,32 @@ impl Hub {
         }
     }
 
-    /// A chat has messages up to `seq`. True: the caller shall call [`Hub::tail_check`] when the time for NSQ to
+    /// A chat has messages up to `seq`. True: the caller shall call [`Hub::tail_check`] once, when the time for NSQ to
     /// deliver is over.
-    pub fn doorbell(&self, chat: ChatId, seq: Seq) -> bool {
+    pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> bool {
         let mut maps = self.lock();
         let Some(entry) = maps.chats.get_mut(&chat) else { return false };
-        entry.head = entry.head.max(seq);
-        if entry.armed.is_some() || !entry.behind(entry.head) {
+        if let Some((due, since)) = entry.checks.back_mut()
+            && (*due >= seq || now < *since + TOGETHER)
+        {
+            *due = seq.max(*due);
             return false;
         }
-        entry.armed = Some(entry.head);
-        true
+        let behind = entry.followers.iter().any(|follower| follower.behind(seq));
+        if behind {
+            entry.checks.push_back((seq, now));
+        }
+        behind
     }
 
-    /// Tells every session that hasn't sent what was there when the check was armed to look into the log. True: more
-    /// has come since, so the caller shall check again.
-    pub fn tail_check(&self, chat: ChatId) -> bool {
+    /// Tells every session that hasn't sent what was there at the doorbell to look into the log.
+    pub fn tail_check(&self, chat: ChatId) {
         let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat) else { return false };
-        let Some(due) = entry.armed.take() else { return false };
-        for follower in &entry.followers {
-            if follower.progress.load(Ordering::Relaxed) < due {
-                follower.session.mailbox.tell(Command::Tail(chat, due));
-            }
+        let Some(entry) = maps.chats.get_mut(&chat) else { return };
+        let Some((due, _)) = entry.checks.pop_front() else { return };
+        for follower in entry.followers.iter().filter(|follower| follower.behind(due)) {
+            follower.session.mailbox.tell(Command::Tail(chat, due));
         }
-        let more = entry.head > due && entry.behind(entry.head);
-        entry.armed = more.then_some(entry.head);
-        more
     }
 
     /// How many sessions there are, by kind: (mains, subs).

@@ -1,6 +1,6 @@
 //! What this edge counts. Names are Prometheus' by convention; `docs/protocol.md` lists those that others rely on.
 
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// All counters of one edge. Cheap to clone: the values are shared.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Metrics {
     pub sends: IntCounter,
     /// Connected devices by kind.
     pub connections: IntGaugeVec,
+    /// Tasks that run in this process: a leak shows here first.
+    pub tasks: IntGauge,
     /// Times a stretch was fetched from the log because the queue didn't bring it.
     pub refills: IntCounter,
     /// Seqs told to devices as gone from the server.
@@ -62,6 +64,9 @@ impl Metrics {
         for kind in ["main", "sub"] {
             connections.with_label_values(&[kind]);
         }
+        let tasks =
+            IntGauge::new("keepstep_tasks", "Tasks that run in this process").expect("a constant name");
+        registry.register(Box::new(tasks.clone())).expect("a name used once");
         let deliveries =
             counters("keepstep_deliveries_total", "Messages sent to devices", "source", &["nsq", "log"]);
         Self {
@@ -69,6 +74,7 @@ impl Metrics {
             deliveries_log: deliveries.with_label_values(&["log"]),
             sends: counter("keepstep_sends_total", "Messages accepted"),
             connections,
+            tasks,
             refills: counter(
                 "keepstep_refills_total",
                 "Stretches fetched from the log that the queue didn't bring",

@@ -23,7 +23,7 @@ use crate::{
     store::{ReadOffset, Result, StoreEvent},
 };
 
-/// Chats whose tail is to be checked once NSQ has had its time. One entry per chat at most: the hub arms it once.
+/// Chats whose tail is to be checked once NSQ has had its time. Bounded by the hub: a few per chat.
 #[derive(Debug)]
 pub(super) struct Tails {
     due: mpsc::UnboundedSender<(ChatId, Instant)>,
@@ -37,8 +37,9 @@ impl Tails {
 }
 
 fn rung(core: &Core, chat: ChatId, seq: Seq) {
-    if core.hub.doorbell(chat, seq) {
-        let _ = core.tails.due.send((chat, Instant::now() + core.timing.tail_check));
+    let now = Instant::now();
+    if core.hub.doorbell(chat, seq, now) {
+        let _ = core.tails.due.send((chat, now + core.timing.tail_check));
     }
 }
 
@@ -46,9 +47,7 @@ fn rung(core: &Core, chat: ChatId, seq: Seq) {
 pub(super) async fn tails(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<(ChatId, Instant)>) {
     while let Some((chat, at)) = due.recv().await {
         sleep_until(at).await;
-        if core.hub.tail_check(chat) {
-            let _ = core.tails.due.send((chat, Instant::now() + core.timing.tail_check));
-        }
+        core.hub.tail_check(chat);
     }
 }
 

@@ -166,6 +166,13 @@ impl World {
         queues[0].clone()
     }
 
+    /// How many messages of a chat NSQ hasn't confirmed, as Redis knows it.
+    pub async fn unconfirmed(&self, chat: &str) -> u64 {
+        let stack = self.stack.as_ref().expect("only the real stack has an outbox to look into");
+        let key = format!("ks:{{c.{}}}:outbox", chat.replace('-', ""));
+        stack.redis.command(&["ZCARD", &key]).await.expect("Redis is there").parse().expect("a number")
+    }
+
     /// Channels of a device that any nsqd or nsqlookupd still knows.
     pub async fn traces(&self, device: &str) -> Vec<String> {
         let channel = channel(device);

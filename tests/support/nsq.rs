@@ -184,6 +184,12 @@ impl Nsqd {
         self.run().await.unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// The same with one more argument, which wins.
+    pub async fn restart_with(&mut self, arg: &str) {
+        self.process.add_arg(arg);
+        self.restart().await;
+    }
+
     /// Starts it on the same ports with nothing: killed, its disk lost.
     pub async fn restart_empty(&mut self) {
         self.process.kill9();
