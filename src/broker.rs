@@ -13,7 +13,8 @@
 //! - **A subscription is a value.** Dropping it ends it and gives back what it holds; it never brings back a queue that
 //!   was removed: it says [`Event::Gone`] instead.
 //! - **Removal is complete or says what is missing.** It looks at every server, not only where the queue should be.
-//! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait.
+//! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait. To one
+//!   that fails or hangs nothing is published until it is well again: that, too, is an answer, at once.
 
 use std::sync::Arc;
 
@@ -276,6 +277,24 @@ impl Broker {
     /// Whether any server that answers knows of a store with this prefix.
     pub async fn is_claimed(&self, prefix: &str) -> bool {
         each!(self.is_claimed(prefix))
+    }
+
+    /// The servers that carry chats, and whether messages are given to each.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(String, bool)> {
+        match self {
+            Self::Nsq(broker) => broker.nodes(),
+            Self::Embedded(broker) => broker.nodes(),
+        }
+    }
+
+    /// Whether messages are given to this server: [`Broker::publish`] refuses at once when not.
+    #[must_use]
+    pub fn is_up(&self, node: &str) -> bool {
+        match self {
+            Self::Nsq(broker) => broker.is_up(node),
+            Self::Embedded(broker) => broker.is_up(node),
+        }
     }
 
     /// Each server's health, asked now.

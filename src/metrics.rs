@@ -15,6 +15,8 @@ pub struct Metrics {
     pub sends: IntCounter,
     /// Connected devices by kind.
     pub connections: IntGaugeVec,
+    /// Whether messages are given to a server of the broker (1) or wait in the store (0).
+    pub nsqd_up: IntGaugeVec,
     /// Tasks that run in this process: a leak shows here first.
     pub tasks: IntGauge,
     /// Times a stretch was fetched from the log because the queue didn't bring it.
@@ -64,6 +66,15 @@ impl Metrics {
         for kind in ["main", "sub"] {
             connections.with_label_values(&[kind]);
         }
+        let nsqd_up = IntGaugeVec::new(
+            Opts::new(
+                "keepstep_nsqd_up",
+                "Whether messages are given to this nsqd (1) or wait in the store (0)",
+            ),
+            &["node"],
+        )
+        .expect("a constant name");
+        registry.register(Box::new(nsqd_up.clone())).expect("a name used once");
         let tasks =
             IntGauge::new("keepstep_tasks", "Tasks that run in this process").expect("a constant name");
         registry.register(Box::new(tasks.clone())).expect("a name used once");
@@ -74,6 +85,7 @@ impl Metrics {
             deliveries_log: deliveries.with_label_values(&["log"]),
             sends: counter("keepstep_sends_total", "Messages accepted"),
             connections,
+            nsqd_up,
             tasks,
             refills: counter(
                 "keepstep_refills_total",

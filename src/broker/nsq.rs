@@ -2,7 +2,7 @@
 //!
 //! - Each chat lives on one nsqd, which is stored with the chat; [`NsqBroker::place`] only chooses for a new one.
 //! - Each nsqd is watched by a task of its own: whether it is well, and where its TCP port is. The tasks end with the
-//!   last clone of the broker.
+//!   last clone of the broker. To one that isn't well nothing is published (`breaker`).
 //! - What NSQ doesn't have, this makes: creation and deletion that survive a crash (a barrier behind them), deletion
 //!   on all servers, and subscriptions that never create.
 
@@ -28,6 +28,7 @@ use crate::domain::{
 };
 
 mod address;
+mod breaker;
 mod node;
 mod placement;
 mod removal;
@@ -128,7 +129,7 @@ impl NsqBroker {
             }
             lookups.push(Lookup { admin: LookupdAdmin::new(&id), id });
         }
-        join_all(nodes.iter().map(|node| node.look())).await;
+        join_all(nodes.iter().map(|node| node.begin())).await;
         let watchers = nodes.iter().map(|node| node.clone().watch()).collect();
         let shared = Shared {
             nodes,
@@ -170,8 +171,19 @@ impl NsqBroker {
 
     /// See [`super::Broker::publish`].
     pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
-        let node = self.node(node)?;
-        node.publisher.publish(&names::topic(chat), frame).await.map_err(|error| node.publish_fault(error))
+        self.node(node)?.publish(&names::topic(chat), frame).await
+    }
+
+    /// See [`super::Broker::nodes`].
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(String, bool)> {
+        self.shared.nodes.iter().map(|node| (node.id().to_owned(), node.is_well())).collect()
+    }
+
+    /// See [`super::Broker::is_up`].
+    #[must_use]
+    pub fn is_up(&self, node: &str) -> bool {
+        self.node(node).is_ok_and(Node::is_well)
     }
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.

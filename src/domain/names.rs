@@ -21,6 +21,9 @@ pub fn claim(prefix: &str) -> String {
     format!("keepstep.{}", prefix.chars().map(plain).take(50).collect::<String>())
 }
 
+/// The topic on which is tried whether an nsqd takes messages again.
+pub const PROBE: &str = "keepstep.probe";
+
 /// The chat of a topic's name; none for a topic that isn't ours.
 #[must_use]
 pub fn chat_of(topic: &str) -> Option<ChatId> {

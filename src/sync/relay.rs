@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -29,6 +29,8 @@ const UNDER_WAY: usize = 1024;
 const PAGE: usize = 100;
 /// How often unconfirmed messages are tried again, and dead edges looked for.
 const HEAL: Duration = Duration::from_secs(1);
+/// What can't be done while a node is down is tried every so many turns.
+const SELDOM: u64 = 5;
 /// An edge that hasn't said that it lives for so long is dead to the others.
 const DEAD_AFTER: Duration = Duration::from_secs(6);
 
@@ -45,8 +47,9 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Relay {
     jobs: mpsc::Sender<Job>,
-    // Chats whose outbox must be looked at. Bounded by the chats this edge sends to.
-    behind: Mutex<HashSet<ChatId>>,
+    // Chats whose outbox must be looked at, and the node that didn't take it, if that is known. Bounded by the chats this
+    // edge sends to.
+    behind: Mutex<HashMap<ChatId, String>>,
     // Handed over and not yet noted as confirmed (or left to the outbox).
     open: AtomicUsize,
 }
@@ -59,10 +62,9 @@ impl Relay {
 
     /// Never waits: a send must not hang because NSQ does.
     pub(super) fn hand_over(&self, job: Job) {
-        let chat = job.chat;
         self.open.fetch_add(1, Ordering::Relaxed);
-        if self.jobs.try_send(job).is_err() {
-            self.behind(chat);
+        if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = self.jobs.try_send(job) {
+            self.behind(job.chat, job.node);
             self.closed(1);
         }
     }
@@ -71,9 +73,9 @@ impl Relay {
         self.open.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Something in this chat's outbox isn't being published.
-    pub(super) fn behind(&self, chat: ChatId) {
-        lock(&self.behind).insert(chat);
+    /// Something in this chat's outbox isn't being published; `node`: where to, if that is known, else empty.
+    pub(super) fn behind(&self, chat: ChatId, node: String) {
+        lock(&self.behind).insert(chat, node);
     }
 }
 
@@ -108,18 +110,21 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         tokio::select! {
             biased;
             Some(()) = done.recv() => noting = false,
-            Some((chat, seq, result)) = under_way.next(), if !under_way.is_empty() => match result {
+            Some((chat, node, seq, result)) = under_way.next(), if !under_way.is_empty() => match result {
                 Ok(()) => confirmed.entry(chat).or_default().push(seq),
                 Err(error) => {
                     tracing::debug!(%chat, seq, %error, "not confirmed: stays in the outbox");
-                    core.relay.behind(chat);
+                    core.relay.behind(chat, node);
                     core.relay.closed(1);
                 }
             },
             job = jobs.recv(), if under_way.len() < UNDER_WAY => {
                 let Some(Job { chat, node, seq, frame }) = job else { return };
                 let core = core.clone();
-                under_way.push(async move { (chat, seq, core.broker.publish(&node, chat, frame).await) });
+                under_way.push(async move {
+                    let published = core.broker.publish(&node, chat, frame).await;
+                    (chat, node, seq, published)
+                });
             }
         }
     }
@@ -133,7 +138,7 @@ async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
             if let Err(error) = noted {
                 // They'd be published a second time; seq removes that.
                 tracing::debug!(%chat, %error, "confirmed messages stay in the outbox for now");
-                core.relay.behind(chat);
+                core.relay.behind(chat, String::new());
             }
         })
         .await;
@@ -143,18 +148,32 @@ async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
 pub(super) async fn heal(core: Arc<Core>) {
     let mut ticks = interval(HEAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    // Edges whose outboxes couldn't be emptied the last time.
+    let mut hard = HashSet::new();
+    for turn in 0u64.. {
         ticks.tick().await;
-        let behind: Vec<ChatId> = lock(&core.relay.behind).drain().collect();
-        for chat in behind {
-            if !empty_outbox(&core, chat).await {
-                core.relay.behind(chat);
+        let patient = turn % SELDOM != 0;
+        let behind: Vec<(ChatId, String)> = lock(&core.relay.behind).drain().collect();
+        for (chat, node) in behind {
+            // What a node that is down is owed may be a lot, and asking for it costs the store something; but the chat may
+            // have got another node, so it is asked now and then.
+            if patient && !node.is_empty() && !core.broker.is_up(&node) {
+                core.relay.behind(chat, node);
+            } else if let Err(node) = empty_outbox(&core, chat).await {
+                core.relay.behind(chat, node);
             }
         }
         match core.store.edge_alive(&core.edge, DEAD_AFTER).await {
             Ok(dead) => {
                 for edge in dead {
-                    adopt(&core, &edge).await;
+                    if patient && hard.contains(&edge) {
+                        continue;
+                    }
+                    if adopt(&core, &edge).await {
+                        hard.remove(&edge);
+                    } else {
+                        hard.insert(edge);
+                    }
                 }
             }
             Err(error) => tracing::debug!(%error, "other edges can't be looked for now"),
@@ -163,23 +182,30 @@ pub(super) async fn heal(core: Arc<Core>) {
     }
 }
 
-/// True when the outbox is empty, or somebody else is at it.
-async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
+/// `Err`: it isn't empty, with the node that didn't take it, if that is known; or somebody else is at it.
+async fn empty_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
     let work = format!("relay.{}", chat.hex());
-    match core.store.take_work(&work, &core.edge, Duration::from_secs(10)).await {
-        Ok(true) => {}
-        Ok(false) => return false,
-        Err(_) => return false,
+    let taken = core.store.take_work(&work, &core.edge, Duration::from_secs(10)).await;
+    if !taken.is_ok_and(|taken| taken) {
+        return Err(String::new());
     }
-    let mut empty = false;
+    let result = publish_outbox(core, chat).await;
+    // If this fails, the work's own end frees it.
+    let _ = core.store.release_work(&work, &core.edge).await;
+    result
+}
+
+async fn publish_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
     // At most a thousand pages a turn, so that one chat can't keep the others waiting for ever.
-    for _ in 0..1000 {
-        let Ok((node, messages)) = core.store.outbox(chat, PAGE).await else { break };
+    for turn in 0..1000 {
+        // First one message alone: its node may be down.
+        let page = if turn == 0 { 1 } else { PAGE };
+        let Ok((node, messages)) = core.store.outbox(chat, page).await else { break };
         if messages.is_empty() {
-            empty = true;
-            break;
+            return Ok(());
         }
-        let mut sent = Vec::with_capacity(messages.len());
+        let asked = messages.len();
+        let mut sent = Vec::with_capacity(asked);
         for (seq, frame) in messages {
             match timeout(Duration::from_secs(5), core.broker.publish(&node, chat, frame)).await {
                 Ok(Ok(())) => sent.push(seq),
@@ -187,23 +213,23 @@ async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
             }
         }
         core.metrics.relayed.inc_by(sent.len() as u64);
-        if sent.is_empty() || core.store.published(chat, &sent).await.is_err() {
-            break;
+        let noted = sent.is_empty() || core.store.published(chat, &sent).await.is_ok();
+        if sent.len() < asked || !noted {
+            return Err(node);
         }
     }
-    // If this fails, the work's own end frees it.
-    let _ = core.store.release_work(&work, &core.edge).await;
-    empty
+    Err(String::new())
 }
 
-async fn adopt(core: &Core, edge: &str) {
-    let Ok(chats) = core.store.noted_chats(edge).await else { return };
+/// False: not all of it could be done.
+async fn adopt(core: &Core, edge: &str) -> bool {
+    let Ok(chats) = core.store.noted_chats(edge).await else { return false };
     if !chats.is_empty() {
         tracing::info!(edge, chats = chats.len(), "taking over the outboxes of an edge that has gone");
     }
     let mut all = true;
     for chat in chats {
-        if empty_outbox(core, chat).await && core.store.forget_note(edge, chat).await.is_ok() {
+        if empty_outbox(core, chat).await.is_ok() && core.store.forget_note(edge, chat).await.is_ok() {
             core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]).inc();
         } else {
             all = false;
@@ -213,6 +239,7 @@ async fn adopt(core: &Core, edge: &str) {
         // Tried again at the next turn if it fails.
         let _ = core.store.forget_edge(edge).await;
     }
+    all
 }
 
 /// Keeps the notes of this edge from growing with every chat it ever sent to.
@@ -228,7 +255,7 @@ async fn prune_notes(core: &Core) {
     for chat in some {
         // Out of our own list first: a sender that comes now notes it again, after this or before; see below.
         lock(&core.noted).remove(&chat);
-        if empty_outbox(core, chat).await && !lock(&core.noted).contains(&chat) {
+        if empty_outbox(core, chat).await.is_ok() && !lock(&core.noted).contains(&chat) {
             let _ = core.store.forget_note(&core.edge, chat).await;
             // A sender may have noted it between the look and the forgetting: then note it again.
             if lock(&core.noted).contains(&chat) {

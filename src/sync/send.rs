@@ -89,7 +89,7 @@ pub async fn send(
         Ok(Appended::NotMember) => Err(Problem::no_such_chat()),
         Err(error) => {
             // It may be in the log and in the outbox without anyone publishing it.
-            core.relay.behind(chat);
+            core.relay.behind(chat, String::new());
             Err(error.into())
         }
     }

@@ -9,6 +9,7 @@ mod broker;
 mod daemons;
 mod demo;
 mod faults;
+mod health;
 mod hiccups;
 mod nsq;
 mod outages;

@@ -1,39 +1,37 @@
 //! One nsqd: where it is, how it is, and the ways to talk to it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use keepstep_nsq::{Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter};
 use tokio::{sync::watch, time::sleep};
 
-use super::address::NodeAddress;
+use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
-    broker::{BrokerError, NodeHealth, QueueAt, QueueState},
+    broker::{BrokerError, NodeHealth, QueueAt, QueueState, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
     },
 };
 
-/// How often a node is looked at while it is well, and while it isn't.
+/// How often a node is looked at while it is well, and at most while it isn't.
 const WHILE_WELL: Duration = Duration::from_secs(5);
-const WHILE_NOT: Duration = Duration::from_secs(2);
+const WHILE_NOT: Duration = Duration::from_secs(1);
+/// The first look after a failure: most are over in a moment.
+const SOON: Duration = Duration::from_millis(100);
+/// More than may fit into what is left of a block of a full disk.
+const PROBE_BYTES: usize = 64 << 10;
 
 /// One configured nsqd.
 #[derive(Debug)]
 pub(super) struct Node {
     address: NodeAddress,
     pub(super) admin: NsqdAdmin,
-    pub(super) publisher: Publisher,
+    publisher: Publisher,
     /// Its TCP address, as soon as it is known. Subscriptions and the publisher wait for it, and follow it.
     tcp: watch::Sender<Option<String>>,
-    /// As of the last look. False until then.
-    well: AtomicBool,
+    breaker: Breaker,
 }
 
 impl Node {
@@ -43,7 +41,7 @@ impl Node {
             admin: NsqdAdmin::new(&address.http),
             publisher: Publisher::new(Address::Told(tcp.subscribe()), connect),
             tcp,
-            well: AtomicBool::new(false),
+            breaker: Breaker::new(),
             address,
         }
     }
@@ -57,39 +55,152 @@ impl Node {
         Address::Told(self.tcp.subscribe())
     }
 
+    /// Whether it is used for publishing, and for new chats.
     pub(super) fn is_well(&self) -> bool {
-        self.well.load(Ordering::Relaxed)
+        self.breaker.why().is_none()
+    }
+
+    /// Publishes, unless the breaker is open; when it opens meanwhile, nobody waits any longer.
+    pub(super) async fn publish(&self, topic: &str, frame: Bytes) -> BrokerResult<()> {
+        let node = || self.id().to_owned();
+        if let Some(why) = self.breaker.why() {
+            return Err(BrokerError::Unavailable { node: node(), reason: why.to_string() });
+        }
+        let published = tokio::select! {
+            biased;
+            published = self.publisher.publish(topic, frame) => published,
+            why = self.breaker.opened() => {
+                return Err(BrokerError::Unknown { node: node(), reason: why.to_string() });
+            }
+        };
+        match published {
+            Ok(()) => {
+                self.breaker.succeeded();
+                Ok(())
+            }
+            Err(error) => {
+                self.judge(&error);
+                Err(self.publish_fault(error))
+            }
+        }
+    }
+
+    /// What a failed call says about the nsqd, not about its message.
+    fn judge(&self, error: &PublishError) {
+        match error {
+            PublishError::Invalid(_) => {}
+            PublishError::Refused { code, .. } if !code.ends_with("PUB_FAILED") => {}
+            // It was sent, and nothing came back: it hangs, or has just died.
+            PublishError::Unknown(why) => self.opened(self.breaker.open(why), why),
+            error => self.breaker.failed(&error.to_string()),
+        }
+    }
+
+    fn opened(&self, now: bool, why: &str) {
+        if now {
+            tracing::warn!(nsqd = self.id(), why, "nsqd isn't well: its messages wait in the store");
+        }
+    }
+
+    /// The first look: what answers is taken for good.
+    pub(super) async fn begin(&self) {
+        match self.ask().await {
+            Ok(()) => self.closed(),
+            Err(problem) => self.opened(self.breaker.open(&problem), &problem),
+        }
     }
 
     /// Looks at it for ever.
     pub(super) async fn watch(self: Arc<Self>) {
+        let mut pause = SOON;
         loop {
-            sleep(if self.is_well() { WHILE_WELL } else { WHILE_NOT }).await;
-            self.look().await;
+            if self.is_well() {
+                pause = SOON;
+                tokio::select! {
+                    () = sleep(WHILE_WELL) => {}
+                    _ = self.breaker.opened() => continue,
+                }
+                if let Err(problem) = self.ask().await {
+                    self.opened(self.breaker.open(&problem), &problem);
+                }
+            } else {
+                sleep(pause).await;
+                pause = (pause * 2).min(WHILE_NOT);
+                match self.probe().await {
+                    Ok(()) => self.closed(),
+                    Err(problem) => drop(self.breaker.open(&problem)),
+                }
+            }
         }
     }
 
-    /// Asks how it is, and where its TCP port is unless that is pinned: after a restart it may be another.
-    pub(super) async fn look(&self) -> NodeHealth {
+    fn closed(&self) {
+        if self.breaker.close() {
+            tracing::info!(nsqd = self.id(), "nsqd is well");
+        }
+    }
+
+    /// How it is: what it says now, or why it isn't used.
+    pub(super) async fn health(&self) -> NodeHealth {
+        let problem = match self.ask().await {
+            Ok(()) => self.breaker.why().map(|why| {
+                format!(
+                    "it answers, and isn't used until a probe has gone through ({why}): see its log if that stays so"
+                )
+            }),
+            Err(problem) => {
+                self.opened(self.breaker.open(&problem), &problem);
+                Some(problem)
+            }
+        };
+        NodeHealth { node: self.id().to_owned(), role: "nsqd", problem }
+    }
+
+    /// Asks how it is, and where its TCP port is unless that is pinned: after a restart it may be another. A problem is a
+    /// sentence that says what to do.
+    async fn ask(&self) -> Result<(), String> {
         let (ping, info) = tokio::join!(self.admin.ping(), async {
             match self.address.tcp {
                 Some(_) => Ok(()),
                 None => self.learn_tcp().await,
             }
         });
-        let problem = match (ping, info) {
-            // A node that can't be reached fails both ways; one of them tells it all.
-            (Err(error), _) => Some(in_words(&error)),
-            (Ok(()), info) => info.err(),
-        };
-        let well = problem.is_none();
-        if self.well.swap(well, Ordering::Relaxed) != well {
-            match &problem {
-                None => tracing::info!(nsqd = self.id(), "nsqd is well"),
-                Some(problem) => tracing::warn!(nsqd = self.id(), problem, "nsqd isn't well"),
+        // A node that can't be reached fails both ways; one of them tells it all.
+        ping.map_err(|error| {
+            let what = in_words(&error);
+            match error {
+                AdminError::Refused { status: 500, .. } => format!(
+                    "{what}: free its disk, or give it another; until then its messages wait in the store"
+                ),
+                _ => format!(
+                    "{what}: start it, or let this edge reach it; until then its messages wait in the store"
+                ),
             }
+        })?;
+        info
+    }
+
+    /// Whether it takes messages. One that couldn't write says that it isn't well until it could, so it must be tried.
+    async fn probe(&self) -> Result<(), String> {
+        if let Err(error) = self.admin.ping().await
+            && !matches!(error, AdminError::Refused { status: 500, .. })
+        {
+            return self.ask().await;
         }
-        NodeHealth { node: self.id().to_owned(), role: "nsqd", problem }
+        if self.address.tcp.is_none() {
+            self.learn_tcp().await?;
+        }
+        let probed = self.publisher.publish(names::PROBE, Bytes::from_static(&[b'.'; PROBE_BYTES])).await;
+        // What an nsqd says of the message (too large for it, say) is no trouble.
+        if let Err(error) = &probed
+            && !matches!(error, PublishError::Refused { code, .. } if !code.ends_with("PUB_FAILED"))
+        {
+            return Err(format!("it takes no messages: {error}"));
+        }
+        if let Err(error) = self.admin.delete_topic(names::PROBE).await {
+            tracing::debug!(nsqd = self.id(), %error, "the topic of the probe stays until the next one");
+        }
+        self.ask().await
     }
 
     async fn learn_tcp(&self) -> Result<(), String> {
@@ -158,7 +269,7 @@ impl Node {
         }
     }
 
-    pub(super) fn publish_fault(&self, error: PublishError) -> BrokerError {
+    fn publish_fault(&self, error: PublishError) -> BrokerError {
         let node = self.id().to_owned();
         match error {
             PublishError::NotSent(reason) => BrokerError::Unavailable { node, reason },

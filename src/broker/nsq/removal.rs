@@ -119,7 +119,7 @@ impl NsqBroker {
 
     /// See [`crate::broker::Broker::health`].
     pub async fn health(&self) -> Vec<NodeHealth> {
-        let nodes = join_all(self.shared.nodes.iter().map(|node| node.look()));
+        let nodes = join_all(self.shared.nodes.iter().map(|node| node.health()));
         let lookups = join_all(self.shared.lookups.iter().map(|lookup| async {
             let problem = lookup.admin.ping().await.err().map(|error| in_words(&error));
             NodeHealth { node: lookup.id.clone(), role: "nsqlookupd", problem }
