@@ -16,7 +16,7 @@
 //! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait. To one
 //!   that fails or hangs nothing is published until it is well again: that, too, is an answer, at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -223,6 +223,15 @@ impl Broker {
         }
     }
 
+    /// The server that shall carry a chat instead of `from`: by rendezvous hash over the others that are well.
+    #[must_use]
+    pub fn place_elsewhere(&self, chat: ChatId, from: &str) -> Option<String> {
+        match self {
+            Self::Nsq(broker) => broker.place_elsewhere(chat, from),
+            Self::Embedded(_) => None,
+        }
+    }
+
     /// Makes the device's queues of these chats, each on its node, and makes that durable. Queues that are there stay.
     pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
         each!(self.provision(device, chats))
@@ -288,12 +297,13 @@ impl Broker {
         }
     }
 
-    /// Whether messages are given to this server: [`Broker::publish`] refuses at once when not.
+    /// For how long no messages have been given to this server, because it isn't well or isn't configured (any more);
+    /// none: it is well. While it isn't, [`Broker::publish`] refuses at once.
     #[must_use]
-    pub fn is_up(&self, node: &str) -> bool {
+    pub fn down_for(&self, node: &str) -> Option<Duration> {
         match self {
-            Self::Nsq(broker) => broker.is_up(node),
-            Self::Embedded(broker) => broker.is_up(node),
+            Self::Nsq(broker) => broker.down_for(node),
+            Self::Embedded(_) => None,
         }
     }
 

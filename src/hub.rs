@@ -41,6 +41,8 @@ pub enum Command {
     Member(ChatEvent, ChatId, UserId),
     /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.
     Tail(ChatId, Seq),
+    /// The chat is carried by another node of the broker now: take it from there.
+    Placed(ChatId, Arc<str>),
     /// A cursor that the session handed in stands here now; none: the store failed, and it is asked again.
     Moved(ChatId, Option<CursorMoved>),
     /// To a main: a sub asks for a page.
@@ -79,6 +81,15 @@ pub struct HistoryAnswer {
 
 /// How far one session has sent one chat; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;
+
+/// One chat of a session, as others look at it.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// How far it was sent.
+    pub progress: Progress,
+    /// The node of the broker that the session takes it from.
+    pub node: Arc<str>,
+}
 
 /// The order to end a session. It can't be refused or overlooked, whatever else the session is busy with; the first
 /// one counts.
@@ -205,12 +216,12 @@ struct UserEntry {
 #[derive(Debug)]
 struct Follower {
     session: SessionHandle,
-    progress: Progress,
+    followed: Followed,
 }
 
 impl Follower {
     fn behind(&self, seq: Seq) -> bool {
-        self.progress.load(Ordering::Relaxed) < seq
+        self.followed.progress.load(Ordering::Relaxed) < seq
     }
 }
 
@@ -263,8 +274,20 @@ impl Hub {
     }
 
     /// Adds a session to a chat.
-    pub fn follow(&self, chat: ChatId, session: SessionHandle, progress: Progress) {
-        self.lock().chats.entry(chat).or_default().followers.push(Follower { session, progress });
+    pub fn follow(&self, chat: ChatId, session: SessionHandle, followed: Followed) {
+        self.lock().chats.entry(chat).or_default().followers.push(Follower { session, followed });
+    }
+
+    /// A chat is carried by this node: tells the sessions that take it from another.
+    pub fn placed(&self, chat: ChatId, node: &str) {
+        let mut maps = self.lock();
+        let Some(entry) = maps.chats.get_mut(&chat).filter(|_| !node.is_empty()) else { return };
+        for Follower { session, followed } in &mut entry.followers {
+            if *followed.node != *node {
+                followed.node = node.into();
+                session.mailbox.tell(Command::Placed(chat, followed.node.clone()));
+            }
+        }
     }
 
     /// Removes a session from chats; answers those that nobody on this edge follows any more.

@@ -100,7 +100,7 @@ impl Metrics {
                 "keepstep_reconciler_actions_total",
                 "What reconciling did",
                 "action",
-                &["termination_resumed", "outbox_adopted", "orphan_removed", "queue_restored"],
+                &["termination_resumed", "outbox_adopted", "orphan_removed", "queue_restored", "chat_moved"],
             ),
             closes: counters("keepstep_closes_total", "Sockets closed by the server", "code", &[]),
             relayed: counter("keepstep_relayed_total", "Messages published again from an outbox"),

@@ -200,6 +200,11 @@ impl Store {
         each!(self.remove_member(chat, user, ban))
     }
 
+    /// Gives a chat to another node of the broker, if it is still at `from`. True: it is at `to` now.
+    pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
+        each!(self.move_chat(chat, from, to))
+    }
+
     /// Removes everything of a chat that has no members; with members it changes nothing and says false.
     pub async fn delete_chat(&self, chat: ChatId) -> Result<bool> {
         each!(self.delete_chat(chat))
@@ -218,9 +223,9 @@ impl Store {
         each!(self.log(chat, from, count, bytes))
     }
 
-    /// The heads of these chats, in their order; 0 for one that isn't there.
-    pub async fn heads(&self, chats: &[ChatId]) -> Result<Vec<Seq>> {
-        each!(self.heads(chats))
+    /// The heads of these chats and who carries each, in their order.
+    pub async fn tips(&self, chats: &[ChatId]) -> Result<Vec<Tip>> {
+        each!(self.tips(chats))
     }
 
     /// The lowest `count` messages that NSQ hasn't confirmed, with the chat's node.

@@ -31,6 +31,7 @@ pub mod cursors;
 pub mod leases;
 pub mod listen;
 pub mod membership;
+mod placement;
 pub mod read;
 pub mod reconcile;
 pub mod registration;

@@ -78,12 +78,6 @@ impl EmbeddedBroker {
         vec![(NODE.to_owned(), true)]
     }
 
-    /// See [`super::Broker::is_up`].
-    #[must_use]
-    pub fn is_up(&self, _node: &str) -> bool {
-        true
-    }
-
     /// See [`super::Broker::provision`]; the nodes named don't matter here.
     pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
         let mut all = self.chats();

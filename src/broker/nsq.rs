@@ -17,7 +17,7 @@ use futures_util::{
     stream,
 };
 use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, StatsFilter, SubscribeOptions};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
     BrokerError, Delivery, Event, Notice, Receipt, ReceiptKind, Result, Sink, Subscription, SubscriptionKind,
@@ -85,6 +85,7 @@ struct Shared {
     lookups: Vec<Lookup>,
     connect: Arc<ConnectOptions>,
     msg_timeout: Duration,
+    began: Instant,
     /// Never told: the address of an nsqd that isn't configured.
     nowhere: watch::Sender<Option<String>>,
     /// Owns the tasks that watch the nodes; they are aborted when it is dropped.
@@ -136,6 +137,7 @@ impl NsqBroker {
             lookups,
             connect: Arc::new(connect),
             msg_timeout: options.msg_timeout,
+            began: Instant::now(),
             nowhere: watch::Sender::new(None),
             _watchers: watchers,
         };
@@ -148,6 +150,13 @@ impl NsqBroker {
         let well = self.shared.nodes.iter().filter(|node| node.is_well()).map(|node| node.id());
         let all = self.shared.nodes.iter().map(|node| node.id());
         placement::choose(well, chat).or_else(|| placement::choose(all, chat)).unwrap_or_default().to_owned()
+    }
+
+    /// See [`super::Broker::place_elsewhere`].
+    #[must_use]
+    pub fn place_elsewhere(&self, chat: ChatId, from: &str) -> Option<String> {
+        let well = self.shared.nodes.iter().filter(|node| node.is_well() && node.id() != from);
+        placement::choose(well.map(|node| node.id()), chat).map(str::to_owned)
     }
 
     /// See [`super::Broker::provision`]. After an error some may be made; asking again does the rest.
@@ -180,10 +189,10 @@ impl NsqBroker {
         self.shared.nodes.iter().map(|node| (node.id().to_owned(), node.is_well())).collect()
     }
 
-    /// See [`super::Broker::is_up`].
+    /// See [`super::Broker::down_for`].
     #[must_use]
-    pub fn is_up(&self, node: &str) -> bool {
-        self.node(node).is_ok_and(Node::is_well)
+    pub fn down_for(&self, node: &str) -> Option<Duration> {
+        self.node(node).map_or_else(|_| Some(self.shared.began.elapsed()), Node::down_for)
     }
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.

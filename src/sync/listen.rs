@@ -20,7 +20,7 @@ use crate::{
         Seq,
         id::{ChatId, UserId},
     },
-    store::{ReadOffset, Result, StoreEvent},
+    store::{ReadOffset, Result, StoreEvent, Tip},
 };
 
 /// Chats whose tail is to be checked once NSQ has had its time. Bounded by the hub: a few per chat.
@@ -104,7 +104,7 @@ fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>
     }
 }
 
-/// The last resort: heads every few seconds (a lost doorbell), offsets every few seconds (lost notifications: another edge may have
+/// The last resort: heads every few seconds (a lost doorbell; and which nsqd carries each chat), offsets every few seconds (lost notifications: another edge may have
 /// switched them on again before this one noticed that they were off).
 pub(super) async fn sweep(core: Arc<Core>) {
     let ticks = |period| {
@@ -135,8 +135,13 @@ pub(super) async fn sweep(core: Arc<Core>) {
 
 async fn ring_heads(core: &Core) {
     for chats in core.hub.chats().chunks(500) {
-        match core.store.heads(chats).await {
-            Ok(heads) => chats.iter().zip(heads).for_each(|(chat, head)| rung(core, *chat, head)),
+        match core.store.tips(chats).await {
+            Ok(tips) => {
+                for (chat, Tip { head, node }) in chats.iter().zip(tips) {
+                    core.hub.placed(*chat, &node);
+                    rung(core, *chat, head);
+                }
+            }
             Err(error) => return tracing::debug!(%error, "heads can't be read now"),
         }
     }

@@ -5,7 +5,8 @@
 //! 1. Look what is there, on every server that answers.
 //! 2. Then read what should be: the devices to which something is owed in the chats their users are in. In this order,
 //!    because what is owed is written before its queue is made: what was there and isn't owed is nobody's.
-//! 3. What is wrong twice in a row is put right, each queue after a last look, in turn with those who come and go.
+//! 3. A chat whose node is away for good gets another (`placement`).
+//! 4. What is wrong twice in a row is put right, each queue after a last look, in turn with those who come and go.
 //!
 //! Queues of devices that this store never knew are left alone: they may be another deployment's.
 //!
@@ -20,14 +21,14 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    Core,
+    Core, placement,
     registration::{Turn, membership_work, no_queue},
 };
 use crate::{
     broker::QueueAt,
     domain::{
         device::DeviceState,
-        id::{DeviceId, UserId},
+        id::{ChatId, DeviceId, UserId},
         termination::TerminationState,
     },
     protocol::Problem,
@@ -47,6 +48,8 @@ const PARALLEL: usize = 64;
 struct Wrong {
     orphans: HashSet<QueueAt>,
     missing: HashSet<QueueAt>,
+    // Chats whose node has been away for so long that they get another. They needn't be so twice.
+    adrift: HashMap<ChatId, String>,
 }
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -65,6 +68,7 @@ pub(super) async fn run(core: Arc<Core>) {
         };
         match found {
             Ok(found) => {
+                placement::move_all(&core, &found.adrift).await;
                 put_right(&core, &before, &found).await;
                 before = found;
             }
@@ -86,6 +90,12 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<W
         }
         look_up(core, users, &page.chats).await?;
         for Owing { chat, node, members, devices } in page.chats {
+            let down = core.broker.down_for(&node);
+            if !core.timing.nsqd_give_up.is_zero()
+                && down.is_some_and(|down| down >= core.timing.nsqd_give_up)
+            {
+                wrong.adrift.insert(chat, node.clone());
+            }
             let (node, members) = (Arc::<str>::from(node), members.into_iter().collect::<HashSet<UserId>>());
             for device in devices {
                 known.insert(device);
@@ -94,7 +104,10 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<W
                 if !owed {
                     // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.
                     wrong.orphans.insert(queue);
-                } else if !there.remove(&queue) && !silent.iter().any(|node| **node == *queue.node) {
+                } else if !there.remove(&queue)
+                    && down.is_none()
+                    && !silent.iter().any(|node| **node == *queue.node)
+                {
                     wrong.missing.insert(queue);
                 }
             }
@@ -165,7 +178,8 @@ async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
                 match node_if_owed(core, queue, &user).await? {
                     None => take_away(core, queue).await,
                     Some(node) if *node == *queue.node => Ok(false),
-                    // An nsqd on which a topic is made anew makes all channels that nsqlookupd knows of it elsewhere.
+                    // The chat has moved; or an nsqd on which a topic was made anew made all channels that nsqlookupd knows.
+                    Some(_) if is_needed(core, queue).await? => Ok(false),
                     Some(_) => {
                         let stray = core.broker.remove_stray(&queue.node, queue.chat, queue.device).await;
                         stray.map_err(no_queue)
@@ -181,13 +195,27 @@ async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     }
 }
 
+/// Whether a queue where its chat isn't any more may hold what the device is owed and the log no longer has: then it stays
+/// until the device has had it (see `session::placement`).
+async fn is_needed(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+    let (queues, silent) = core.broker.queues_of(queue.device).await;
+    let here = queues.iter().find(|one| one.chat == queue.chat && *one.node == *queue.node);
+    match here {
+        Some(here) if here.depth + here.in_flight == 0 => return Ok(false),
+        None if !silent.iter().any(|node| **node == *queue.node) => return Ok(false),
+        _ => {}
+    }
+    let Some(owed) = core.store.owed(queue.chat, queue.device).await? else { return Ok(false) };
+    Ok(core.store.log(queue.chat, owed.cursor + 1, 1, 1).await?.floor > owed.cursor + 1)
+}
+
 async fn take_away(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     core.store.disown(queue.chat, queue.device).await?;
     Ok(!core.broker.remove_queues(queue.device, &[queue.chat], true).await.removed.is_empty())
 }
 
 /// True: it was gone and is there again.
-async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+pub(super) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     let Some(Owner { user, terminated: None }) = core.store.owner(queue.device).await? else {
         return Ok(false);
     };

@@ -157,7 +157,7 @@ pub(super) async fn heal(core: Arc<Core>) {
         for (chat, node) in behind {
             // What a node that is down is owed may be a lot, and asking for it costs the store something; but the chat may
             // have got another node, so it is asked now and then.
-            if patient && !node.is_empty() && !core.broker.is_up(&node) {
+            if patient && !node.is_empty() && core.broker.down_for(&node).is_some() {
                 core.relay.behind(chat, node);
             } else if let Err(node) = empty_outbox(&core, chat).await {
                 core.relay.behind(chat, node);

@@ -13,6 +13,7 @@ mod health;
 mod hiccups;
 mod nsq;
 mod outages;
+mod placement;
 mod races;
 mod reconcile;
 mod reconnects;

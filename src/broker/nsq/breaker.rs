@@ -1,12 +1,15 @@
 //! Whether an nsqd is used for publishing. One that fails or hangs would cost each message its time-out, and hold up what
 //! goes to the others; so after a few failures nothing is sent to it any more, until a probe has gone through.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// So many failures in a row, and it opens. (A time-out is enough alone.)
 const FAILURES: u32 = 3;
@@ -14,20 +17,26 @@ const FAILURES: u32 = 3;
 /// Closed: it is used. Open: it isn't, and why.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    why: watch::Sender<Option<Arc<str>>>,
+    /// Since when it is open, and why.
+    why: watch::Sender<Option<(Instant, Arc<str>)>>,
     failures: AtomicU32,
 }
 
 impl Breaker {
     /// Open, until it is known how it is.
     pub(super) fn new() -> Self {
-        let why = watch::Sender::new(Some("it hasn't been looked at yet".into()));
+        let why = watch::Sender::new(Some((Instant::now(), "it hasn't been looked at yet".into())));
         Self { why, failures: AtomicU32::new(0) }
     }
 
     /// Why it is open; none: it is closed.
     pub(super) fn why(&self) -> Option<Arc<str>> {
-        self.why.borrow().clone()
+        self.why.borrow().as_ref().map(|(_, why)| why.clone())
+    }
+
+    /// For how long it has been open; none: it is closed.
+    pub(super) fn open_for(&self) -> Option<Duration> {
+        self.why.borrow().as_ref().map(|(since, _)| since.elapsed())
     }
 
     /// Something went well.
@@ -45,9 +54,8 @@ impl Breaker {
     /// True: this opened it.
     pub(super) fn open(&self, why: &str) -> bool {
         self.why.send_if_modified(|is| {
-            let closed = is.is_none();
-            *is = Some(why.into());
-            closed
+            let since = is.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+            is.replace((since, why.into())).is_none()
         })
     }
 
@@ -61,7 +69,7 @@ impl Breaker {
     pub(super) async fn opened(&self) -> Arc<str> {
         let mut changes = self.why.subscribe();
         loop {
-            if let Some(why) = changes.borrow_and_update().clone() {
+            if let Some((_, why)) = changes.borrow_and_update().clone() {
                 return why;
             }
             if changes.changed().await.is_err() {

@@ -60,6 +60,11 @@ impl Node {
         self.breaker.why().is_none()
     }
 
+    /// For how long it hasn't been.
+    pub(super) fn down_for(&self) -> Option<Duration> {
+        self.breaker.open_for()
+    }
+
     /// Publishes, unless the breaker is open; when it opens meanwhile, nobody waits any longer.
     pub(super) async fn publish(&self, topic: &str, frame: Bytes) -> BrokerResult<()> {
         let node = || self.id().to_owned();

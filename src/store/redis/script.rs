@@ -50,6 +50,7 @@ scripts! {
     JOIN = "join", 3;
     LEAVE = "leave", 3;
     LOG = "log", 2;
+    MOVE_CHAT = "move_chat", 1;
     MOVE_CURSORS = "move_cursors", 4;
     MOVE_READ = "move_read", 1;
     NOTE_SENDER = "note_sender", 3;
