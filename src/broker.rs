@@ -175,6 +175,17 @@ pub struct QueueAt {
     pub device: DeviceId,
 }
 
+/// All that the servers show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Their queues.
+    pub queues: Vec<QueueAt>,
+    /// Chats that have a place on a server (the first of the pair), and not one queue there.
+    pub empty: Vec<(Arc<str>, ChatId)>,
+    /// Servers that didn't answer.
+    pub silent: Vec<String>,
+}
+
 /// What one pass of [`Broker::remove_queues`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removal {
@@ -273,12 +284,29 @@ impl Broker {
         each!(self.queues_of(device))
     }
 
-    /// All queues on every server, and the servers that didn't answer.
-    pub async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
+    /// All queues on every server.
+    pub async fn queues(&self) -> Present {
         each!(self.queues())
     }
 
-    /// Says on every server that answers that a store with this prefix has queues there.
+    /// Takes a chat that has no queue on a server away from that server alone; true: it was there.
+    pub async fn remove_empty(&self, node: &str, chat: ChatId) -> Result<bool> {
+        each!(self.remove_empty(node, chat))
+    }
+
+    /// Some of the queues that directories of servers remember, whether or not any server has them; the next with each
+    /// call, around and around.
+    pub async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
+        each!(self.remembered())
+    }
+
+    /// How often servers were restarted since this process began, as far as it has noticed: a server that was may show queues
+    /// as they were long ago. Waits until it isn't `known` any more.
+    pub async fn restarted(&self, known: u64) -> u64 {
+        each!(self.restarted(known))
+    }
+
+    /// Says on every server that a store with this prefix has queues there; on those that don't answer, or lose it, later.
     pub async fn claim(&self, prefix: &str) {
         each!(self.claim(prefix));
     }

@@ -175,6 +175,11 @@ impl Store {
         each!(self.chat_of_member(chat, user))
     }
 
+    /// Whether there was a chat with this id.
+    pub async fn was_deleted(&self, chat: ChatId) -> Result<bool> {
+        each!(self.was_deleted(chat))
+    }
+
     /// All members, by name.
     pub async fn members(&self, chat: ChatId) -> Result<Vec<Member>> {
         each!(self.members(chat))

@@ -16,7 +16,7 @@ use futures_util::{
     future::{join_all, try_join_all},
     stream,
 };
-use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, StatsFilter, SubscribeOptions};
+use keepstep_nsq::{Address, ConnectOptions, Reattach, StatsFilter, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
@@ -86,6 +86,8 @@ struct Shared {
     connect: Arc<ConnectOptions>,
     msg_timeout: Duration,
     began: Instant,
+    /// Counts restarts of any nsqd.
+    restarts: watch::Sender<u64>,
     /// Never told: the address of an nsqd that isn't configured.
     nowhere: watch::Sender<Option<String>>,
     /// Owns the tasks that watch the nodes; they are aborted when it is dropped.
@@ -112,12 +114,13 @@ impl NsqBroker {
             heartbeat: options.heartbeat,
             ..ConnectOptions::default()
         };
+        let restarts = watch::Sender::new(0);
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for address in options.nsqd {
             if nodes.iter().any(|node| node.id() == address.http) {
                 return Err(AddressError::new(&address.http, "another nsqd", "it is named twice"));
             }
-            nodes.push(Arc::new(Node::new(address, connect.clone())));
+            nodes.push(Arc::new(Node::new(address, connect.clone(), restarts.clone())));
         }
         if nodes.is_empty() {
             return Err(AddressError::new("", "an nsqd", "at least one is needed"));
@@ -128,7 +131,7 @@ impl NsqBroker {
             if lookups.iter().any(|lookup| lookup.id == id) {
                 return Err(AddressError::new(&text, "another nsqlookupd", "it is named twice"));
             }
-            lookups.push(Lookup { admin: LookupdAdmin::new(&id), id });
+            lookups.push(Lookup::new(id));
         }
         join_all(nodes.iter().map(|node| node.begin())).await;
         let watchers = nodes.iter().map(|node| node.clone().watch()).collect();
@@ -138,6 +141,7 @@ impl NsqBroker {
             connect: Arc::new(connect),
             msg_timeout: options.msg_timeout,
             began: Instant::now(),
+            restarts,
             nowhere: watch::Sender::new(None),
             _watchers: watchers,
         };
@@ -220,15 +224,14 @@ impl NsqBroker {
     /// See [`super::Broker::claim`].
     pub async fn claim(&self, prefix: &str) {
         let topic = &names::claim(prefix);
-        let claims = self.shared.nodes.iter().map(|node| async move {
-            node.admin.create_topic(topic).await?;
-            node.admin.barrier().await
-        });
-        for (node, claimed) in self.shared.nodes.iter().zip(join_all(claims).await) {
-            if let Err(error) = claimed {
-                tracing::debug!(nsqd = node.id(), %error, "not claimed now; the next start tries again");
-            }
-        }
+        join_all(self.shared.nodes.iter().map(|node| node.claim(topic))).await;
+    }
+
+    /// See [`super::Broker::restarted`].
+    pub async fn restarted(&self, known: u64) -> u64 {
+        let mut restarts = self.shared.restarts.subscribe();
+        // Its sender is our own: it can't be gone.
+        restarts.wait_for(|count| *count != known).await.map_or(known, |count| *count)
     }
 
     /// See [`super::Broker::is_claimed`].

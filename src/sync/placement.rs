@@ -46,10 +46,15 @@ pub(super) async fn move_all(core: &Core, adrift: &HashMap<ChatId, String>) {
         .await;
 }
 
+/// The name of the work of changing where a chat is.
+pub(super) fn work(chat: ChatId) -> String {
+    format!("move.{}", chat.hex())
+}
+
 /// Where it is now; none: it stays, or somebody else was faster.
 async fn move_chat(core: &Core, chat: ChatId, from: &str) -> Result<Option<String>, Problem> {
     let Some(to) = core.broker.place_elsewhere(chat, from) else { return Ok(None) };
-    let turn = Turn::take(core, format!("move.{}", chat.hex())).await?;
+    let turn = Turn::take(core, work(chat)).await?;
     let moved = async {
         provision(core, chat, &to).await?;
         if !core.store.move_chat(chat, from, &to).await? {

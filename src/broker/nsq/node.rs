@@ -1,6 +1,12 @@
 //! One nsqd: where it is, how it is, and the ways to talk to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use keepstep_nsq::{Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter};
@@ -8,7 +14,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
-    broker::{BrokerError, NodeHealth, QueueAt, QueueState, Result as BrokerResult},
+    broker::{BrokerError, NodeHealth, QueueState, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
@@ -32,16 +38,25 @@ pub(super) struct Node {
     /// Its TCP address, as soon as it is known. Subscriptions and the publisher wait for it, and follow it.
     tcp: watch::Sender<Option<String>>,
     breaker: Breaker,
+    /// When it started, as it says: another time than before means that it was restarted. 0: not known yet.
+    started: AtomicI64,
+    /// Told when it was.
+    restarts: watch::Sender<u64>,
+    /// The topic that says that a store has queues here.
+    claim: OnceLock<String>,
 }
 
 impl Node {
-    pub(super) fn new(address: NodeAddress, connect: ConnectOptions) -> Self {
+    pub(super) fn new(address: NodeAddress, connect: ConnectOptions, restarts: watch::Sender<u64>) -> Self {
         let tcp = watch::Sender::new(address.tcp.clone());
         Self {
             admin: NsqdAdmin::new(&address.http),
             publisher: Publisher::new(Address::Told(tcp.subscribe()), connect),
             tcp,
             breaker: Breaker::new(),
+            started: AtomicI64::new(0),
+            restarts,
+            claim: OnceLock::new(),
             address,
         }
     }
@@ -132,7 +147,10 @@ impl Node {
                 sleep(pause).await;
                 pause = (pause * 2).min(WHILE_NOT);
                 match self.probe().await {
-                    Ok(()) => self.closed(),
+                    Ok(()) => {
+                        self.claim_again().await;
+                        self.closed();
+                    }
                     Err(problem) => drop(self.breaker.open(&problem)),
                 }
             }
@@ -142,6 +160,24 @@ impl Node {
     fn closed(&self) {
         if self.breaker.close() {
             tracing::info!(nsqd = self.id(), "nsqd is well");
+        }
+    }
+
+    /// Says here that a store with this topic has queues here, now and whenever it comes back.
+    pub(super) async fn claim(&self, topic: &str) {
+        // A second claim is the same as the first: a store has one prefix.
+        let _ = self.claim.set(topic.to_owned());
+        self.claim_again().await;
+    }
+
+    async fn claim_again(&self) {
+        let Some(topic) = self.claim.get() else { return };
+        let claimed = async {
+            self.admin.create_topic(topic).await?;
+            self.admin.barrier().await
+        };
+        if let Err(error) = claimed.await {
+            tracing::debug!(nsqd = self.id(), %error, "not claimed now; tried again when it is well");
         }
     }
 
@@ -164,12 +200,7 @@ impl Node {
     /// Asks how it is, and where its TCP port is unless that is pinned: after a restart it may be another. A problem is a
     /// sentence that says what to do.
     async fn ask(&self) -> Result<(), String> {
-        let (ping, info) = tokio::join!(self.admin.ping(), async {
-            match self.address.tcp {
-                Some(_) => Ok(()),
-                None => self.learn_tcp().await,
-            }
-        });
+        let (ping, info) = tokio::join!(self.admin.ping(), self.learn());
         // A node that can't be reached fails both ways; one of them tells it all.
         ping.map_err(|error| {
             let what = in_words(&error);
@@ -192,9 +223,7 @@ impl Node {
         {
             return self.ask().await;
         }
-        if self.address.tcp.is_none() {
-            self.learn_tcp().await?;
-        }
+        self.learn().await?;
         let probed = self.publisher.publish(names::PROBE, Bytes::from_static(&[b'.'; PROBE_BYTES])).await;
         // What an nsqd says of the message (too large for it, say) is no trouble.
         if let Err(error) = &probed
@@ -208,8 +237,19 @@ impl Node {
         self.ask().await
     }
 
-    async fn learn_tcp(&self) -> Result<(), String> {
-        let port = self.admin.info().await.map_err(|error| in_words(&error))?.tcp_port;
+    /// Where its TCP port is, unless that is pinned, and whether it was restarted.
+    async fn learn(&self) -> Result<(), String> {
+        let info = self.admin.info().await.map_err(|error| in_words(&error))?;
+        let before = self.started.swap(info.start_time, Ordering::Relaxed);
+        if before != 0 && before != info.start_time {
+            tracing::info!(nsqd = self.id(), "nsqd was restarted");
+            self.claim_again().await;
+            self.restarts.send_modify(|count| *count += 1);
+        }
+        if self.address.tcp.is_some() {
+            return Ok(());
+        }
+        let port = info.tcp_port;
         if port <= 0 {
             return Err("it listens on no TCP port; give one with ?tcp=host:port".to_owned());
         }
@@ -252,16 +292,13 @@ impl Node {
         Ok(found)
     }
 
-    /// All queues that it has.
-    pub(super) async fn all_queues(&self) -> Result<Vec<QueueAt>, AdminError> {
-        let (node, mut found) = (Arc::<str>::from(self.id()), Vec::new());
-        for (topic, channels) in self.admin.channels().await? {
-            // Topics and channels that aren't ours are none of our business.
-            let Some(chat) = names::chat_of(&topic) else { continue };
-            let devices = channels.iter().filter_map(|channel| names::device_of(channel));
-            found.extend(devices.map(|device| QueueAt { node: node.clone(), chat, device }));
-        }
-        Ok(found)
+    /// All chats that it has, with the channels of each. (Topics that aren't ours are none of our business.)
+    pub(super) async fn topics(&self) -> Result<Vec<(Arc<str>, ChatId, Vec<String>)>, AdminError> {
+        let (node, topics) = (Arc::<str>::from(self.id()), self.admin.channels().await?);
+        let ours = topics
+            .into_iter()
+            .filter_map(|(topic, channels)| Some((node.clone(), names::chat_of(&topic)?, channels)));
+        Ok(ours.collect())
     }
 
     /// What an administrative call's failure means to whoever asked for a change.

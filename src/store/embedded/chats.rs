@@ -173,6 +173,11 @@ impl EmbeddedStore {
         Ok(Some(stay))
     }
 
+    /// See [`crate::store::Store::was_deleted`].
+    pub async fn was_deleted(&self, chat: ChatId) -> Result<bool> {
+        Ok(self.state().deleted.contains(&chat))
+    }
+
     /// See [`crate::store::Store::move_chat`].
     pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
         let mut state = self.state();

@@ -265,6 +265,13 @@ impl RedisStore {
         Ok(found)
     }
 
+    /// See [`crate::store::Store::was_deleted`].
+    pub async fn was_deleted(&self, chat: ChatId) -> Result<bool> {
+        let mut mark = redis::cmd("HEXISTS");
+        mark.arg(self.keys().meta(chat)).arg("deleted");
+        Ok(value::number(self.commands().run(&mark).await?)? == 1)
+    }
+
     /// See [`crate::store::Store::move_chat`].
     pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
         let call = script::MOVE_CHAT.call().arg(self.keys().meta(chat)).arg(from).arg(to);

@@ -227,7 +227,11 @@ async fn a_chat_moves_from_where_it_is_and_only_from_there() {
     assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned() });
     assert_eq!(store.outbox(chat.id, 9).await.unwrap().0, node);
     store.remove_member(chat.id, &alice, false).await.unwrap();
+    assert!(
+        !store.was_deleted(chat.id).await.unwrap() && !store.was_deleted(ChatId::random()).await.unwrap()
+    );
     assert!(store.delete_chat(chat.id).await.unwrap());
+    assert!(store.was_deleted(chat.id).await.unwrap());
     assert!(!store.move_chat(chat.id, node, "new:3").await.unwrap(), "it is deleted");
     assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip::default()]);
 }
