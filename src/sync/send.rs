@@ -83,7 +83,7 @@ pub async fn send(
         }
         Ok(Appended::Again { seq, at }) => {
             // Whoever took it the first time may be gone, before it told the broker.
-            core.relay.behind(chat);
+            core.relay.behind(chat, String::new());
             Ok((seq, at))
         }
         Ok(Appended::KeyConflict) => Err(Problem::new(
@@ -93,7 +93,7 @@ pub async fn send(
         Ok(Appended::NotMember) => Err(Problem::no_such_chat()),
         Err(error) => {
             // It may be in the log and in the outbox without anyone publishing it.
-            core.relay.behind(chat);
+            core.relay.behind(chat, String::new());
             Err(error.into())
         }
     }
