@@ -123,7 +123,7 @@ impl<'h> Delivery<'h, '_> {
             report.add(8, at, || format!("{device}: chat {chat}, in which {user} never was"));
             return;
         };
-        if member.out_between(connecting, place) {
+        if member.out_between(connecting, place).is_some() {
             report.add(8, at, || {
                 format!("{device}: chat {chat} on socket {socket}, after {} had left it", life.user)
             });
@@ -164,8 +164,10 @@ impl<'h> Delivery<'h, '_> {
         let (lives, report) = (self.lives, &mut *self.report);
         let member = lives.member(lives.user(device), chat);
         let sent = self.ledger.chat(chat).keys.get(key).and_then(|known| known.first_sending);
+        // An edge that can't hear of a leave goes on until its lease is over, as with an end.
         if let (Some(member), Some(sent)) = (member, sent)
-            && member.out_between(sent, place)
+            && let Some(left) = member.out_between(sent, place)
+            && (left == 0 || at > self.history.events[left].at + self.history.rules.lease)
         {
             report.add(8, at, || {
                 format!(

@@ -90,9 +90,11 @@ impl Member {
         }
     }
 
-    /// Whether the user was surely out of it from one place to another.
-    pub fn out_between(&self, from: usize, to: usize) -> bool {
-        within(&self.out, from, to)
+    /// Where the user left, if they were surely out of it from one place to another; 0 if they hadn't come yet.
+    pub fn out_between(&self, from: usize, to: usize) -> Option<usize> {
+        let last = self.out.partition_point(|(start, _)| *start <= from).checked_sub(1)?;
+        let (start, end) = self.out[last];
+        (to <= end).then_some(start)
     }
 
     /// Since when the user has surely been in it, at a place.
@@ -115,11 +117,6 @@ impl Member {
         let joineds = self.joineds.partition_point(|joined| *joined < place);
         if joinings > joineds { place } else { joineds.checked_sub(1).map_or(0, |last| self.joineds[last]) }
     }
-}
-
-fn within(stretches: &[Stretch], from: usize, to: usize) -> bool {
-    let last = stretches.partition_point(|(start, _)| *start <= from).checked_sub(1);
-    last.is_some_and(|last| to <= stretches[last].1)
 }
 
 /// All of them.
