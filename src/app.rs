@@ -24,6 +24,12 @@ use crate::{
     tokens::Tokens,
 };
 
+/// nsqd is told how far the store's clock is once in so many of its seconds.
+const MARK: u64 = 600;
+/// The name of that work, and for how long it is one edge's.
+const CLAIM: &str = "claim";
+const CLAIM_FOR: Duration = Duration::from_secs(60);
+
 /// Why an edge doesn't start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -48,8 +54,16 @@ pub struct App {
     rules: Rules,
     api: TcpListener,
     ops: TcpListener,
-    // A Redis that wasn't there at the start is looked at when it comes.
-    unchecked: Option<(RedisStore, RedisConfig)>,
+    redis: Option<Watched>,
+}
+
+/// The Redis that the edge stands on.
+#[derive(Debug)]
+struct Watched {
+    store: RedisStore,
+    config: RedisConfig,
+    // It wasn't there at the start: it is looked at when it comes.
+    unchecked: bool,
 }
 
 impl App {
@@ -60,16 +74,17 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, AppError> {
         raise_file_limit();
         let tokens = Tokens::new(&config.tokens).map_err(refused)?;
-        let mut unchecked = None;
+        let mut watched = None;
         let (store, broker) = match &config.backend {
             Backend::Embedded => {
-                let store = EmbeddedStore::new(store_limits(&config.limits));
+                let store = EmbeddedStore::new(StoreLimits::from(&config.limits));
                 (Store::Embedded(store), Broker::Embedded(EmbeddedBroker::new()))
             }
             Backend::Real { redis, nsq } => {
                 let store = connect_redis(redis, &config.limits).await?;
                 let broker = Broker::Nsq(connect_nsq(nsq, &config.edge).await?);
-                unchecked = check(&store, &broker, redis).await?.then(|| (store.clone(), redis.clone()));
+                let unchecked = check(&store, &broker, redis).await?;
+                watched = Some(Watched { store: store.clone(), config: redis.clone(), unchecked });
                 (Store::Redis(store), broker)
             }
         };
@@ -80,7 +95,7 @@ impl App {
             Core::start(store, broker, Metrics::new(), drain, config.limits, config.timing, config.edge);
         let rules = Rules::from(&config.server);
         let context = Context::new(core.clone(), tokens, config.server);
-        Ok(Self { core, context, rules, api, ops, unchecked })
+        Ok(Self { core, context, rules, api, ops, redis: watched })
     }
 
     /// Where the API and the sockets are.
@@ -105,20 +120,20 @@ impl App {
     /// # Errors
     /// When a Redis that came late turns out not to be usable.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
-        let Self { core, context, rules, api, ops, unchecked } = self;
+        let Self { core, context, rules, api, ops, redis } = self;
         let drain = core.drain.clone();
         drain.spawn(listener::serve(api, http::api(&context), rules, drain.clone(), true));
         // Health and metrics are served to the very end: an operator wants to see the drain.
         drain.spawn_background(listener::serve(ops, http::ops(&context), rules, drain.clone(), false));
-        let late = async {
-            match unchecked {
-                Some((store, config)) => check_late(&store, &core.broker, &config).await,
+        let refused = async {
+            match redis {
+                Some(redis) => watch(redis, &core).await,
                 None => std::future::pending().await,
             }
         };
         let end = tokio::select! {
             () = stop => Ok(()),
-            error = late => Err(error),
+            error = refused => Err(error),
         };
         tracing::info!(
             "draining: no new connections; open sockets are closed when their acknowledgements are in"
@@ -146,20 +161,10 @@ fn raise_file_limit() {
     }
 }
 
-fn store_limits(limits: &Limits) -> StoreLimits {
-    StoreLimits {
-        subs_per_user: limits.subs_per_user,
-        chats_per_user: limits.chats_per_user,
-        members_per_group: limits.members_per_group,
-        log_messages: limits.log_messages,
-        log_age: limits.log_age,
-    }
-}
-
 async fn connect_redis(config: &RedisConfig, limits: &Limits) -> Result<RedisStore, AppError> {
     let options = RedisOptions {
         prefix: config.prefix.clone(),
-        limits: store_limits(limits),
+        limits: StoreLimits::from(limits),
         ..RedisOptions::default()
     };
     RedisStore::connect(config.url.as_str(), options).await.map_err(refused)
@@ -187,10 +192,10 @@ async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Res
         return Ok(false);
     }
     // The claim first: another edge that begins on the same new Redis names it before it claims.
-    let claimed = broker.is_claimed(&config.prefix).await;
-    match store.identify(!claimed).await {
+    let claimed = broker.claimed(&config.prefix).await;
+    match store.identify(claimed.is_none(), claimed.unwrap_or(0)).await {
         Ok(true) => {
-            broker.claim(&config.prefix).await;
+            broker.claim(&config.prefix, mark(store)).await;
             Ok(false)
         }
         Ok(false) => Err(refused(StartupError::Emptied {
@@ -201,16 +206,32 @@ async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Res
     }
 }
 
-async fn check_late(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> AppError {
+/// Looks at a Redis that comes late, and from then on keeps nsqd's mark of its clock. Ends when it isn't usable.
+async fn watch(redis: Watched, core: &Core) -> AppError {
+    let Watched { store, config, mut unchecked } = redis;
+    let mut marked = mark(&store);
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        match check(store, broker, config).await {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::info!("Redis is there now");
-                return std::future::pending().await;
+        if unchecked {
+            match check(&store, &core.broker, &config).await {
+                Ok(still) => unchecked = still,
+                Err(error) => return error,
             }
-            Err(error) => return error,
+            if !unchecked {
+                tracing::info!("Redis is there now");
+                marked = mark(&store);
+            }
+        } else if mark(&store) > marked && !config.allow_volatile {
+            marked = mark(&store);
+            // Whoever is first does it for all.
+            if matches!(store.take_work(CLAIM, &core.edge, CLAIM_FOR).await, Ok(true)) {
+                core.broker.claim(&config.prefix, marked).await;
+            }
         }
     }
+}
+
+/// What nsqd is told of the store's clock: rarely another number, because nsqd writes all its lists for each.
+fn mark(store: &RedisStore) -> u64 {
+    store.clock() / MARK * MARK
 }

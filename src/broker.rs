@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 use crate::domain::id::{ChatId, DeviceId};
 
 pub mod embedded;
+#[cfg(feature = "simulation")]
+pub mod faulty;
 pub mod nsq;
 
 /// Why the broker didn't do it.
@@ -109,6 +111,8 @@ pub struct Subscription(pub(crate) SubscriptionKind);
 pub(crate) enum SubscriptionKind {
     Nsq(keepstep_nsq::Subscription),
     Embedded(embedded::Subscription),
+    #[cfg(feature = "simulation")]
+    Faulty(faulty::Subscription),
 }
 
 impl Subscription {
@@ -117,6 +121,8 @@ impl Subscription {
         match self.0 {
             SubscriptionKind::Nsq(subscription) => subscription.close().await,
             SubscriptionKind::Embedded(subscription) => subscription.close().await,
+            #[cfg(feature = "simulation")]
+            SubscriptionKind::Faulty(subscription) => subscription.close().await,
         }
     }
 }
@@ -201,6 +207,9 @@ pub enum Broker {
     Nsq(nsq::NsqBroker),
     /// This process's memory.
     Embedded(embedded::EmbeddedBroker),
+    /// The same behind a link that fails.
+    #[cfg(feature = "simulation")]
+    Faulty(faulty::FaultyBroker),
 }
 
 macro_rules! each {
@@ -208,6 +217,8 @@ macro_rules! each {
         match $self {
             Broker::Nsq(broker) => broker.$method($($arg),*).await,
             Broker::Embedded(broker) => broker.$method($($arg),*).await,
+            #[cfg(feature = "simulation")]
+            Broker::Faulty(broker) => broker.$method($($arg),*).await,
         }
     };
 }
@@ -219,6 +230,8 @@ impl Broker {
         match self {
             Self::Nsq(broker) => broker.place(chat),
             Self::Embedded(broker) => broker.place(chat),
+            #[cfg(feature = "simulation")]
+            Self::Faulty(broker) => broker.place(chat),
         }
     }
 
@@ -239,6 +252,8 @@ impl Broker {
         match self {
             Self::Nsq(broker) => broker.subscribe(node, chat, device, sink),
             Self::Embedded(broker) => broker.subscribe(node, chat, device, sink),
+            #[cfg(feature = "simulation")]
+            Self::Faulty(broker) => broker.subscribe(chat, device, sink),
         }
     }
 
@@ -268,14 +283,15 @@ impl Broker {
         each!(self.queues())
     }
 
-    /// Says on every server that answers that a store with this prefix has queues there.
-    pub async fn claim(&self, prefix: &str) {
-        each!(self.claim(prefix));
+    /// Says durably, on every server that answers, that a store with this prefix has queues there, and how far its clock is.
+    pub async fn claim(&self, prefix: &str, clock: u64) {
+        each!(self.claim(prefix, clock));
     }
 
-    /// Whether any server that answers knows of a store with this prefix.
-    pub async fn is_claimed(&self, prefix: &str) -> bool {
-        each!(self.is_claimed(prefix))
+    /// How far the clock of a store with this prefix was when it was last claimed, by any server that answers; none: none
+    /// knows of it.
+    pub async fn claimed(&self, prefix: &str) -> Option<u64> {
+        each!(self.claimed(prefix))
     }
 
     /// Each server's health, asked now.

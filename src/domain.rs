@@ -17,10 +17,4 @@ pub type Millis = u64;
 /// The highest integer that every JSON reader keeps exactly (2^53 - 1). A larger `seq` is refused as out of range.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// Now, by this machine's wall clock.
-#[must_use]
-pub fn now_millis() -> Millis {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-}
+pub use crate::chance::now_millis;

@@ -10,6 +10,9 @@ pub struct Drain {
     begun: CancellationToken,
     over: CancellationToken,
     tasks: TaskTracker,
+    /// Lets a simulation freeze or kill everything that was started here.
+    #[cfg(feature = "simulation")]
+    pub gate: crate::simulation::Gate,
 }
 
 impl Drain {
@@ -39,7 +42,7 @@ impl Drain {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn(task);
+        self.tasks.spawn(self.gated(task));
     }
 
     /// Starts a task that runs until the very end, and is dropped there.
@@ -48,12 +51,23 @@ impl Drain {
         F: Future<Output = ()> + Send + 'static,
     {
         let over = self.over.clone();
-        tokio::spawn(async move {
+        tokio::spawn(self.gated(async move {
             tokio::select! {
+                biased;
                 () = over.cancelled() => {}
                 () = task => {}
             }
-        });
+        }));
+    }
+
+    #[cfg(not(feature = "simulation"))]
+    fn gated<F>(&self, task: F) -> F {
+        task
+    }
+
+    #[cfg(feature = "simulation")]
+    fn gated<F: Future<Output = ()>>(&self, task: F) -> crate::simulation::Through<F> {
+        self.gate.through(task)
     }
 
     /// Waits for the tasks, then for the last of the background's work, together at most so long; then ends the

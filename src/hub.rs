@@ -33,8 +33,8 @@ pub enum Command {
     Read(ChatId, ReadOffset),
     /// Something happened to a device of the user.
     Device(DeviceEvent, DeviceId, Millis),
-    /// The user is in this chat now: attach to it.
-    Joined(ChatId),
+    /// The user may have come into this chat, or gone: look, and attach or detach.
+    Membership(ChatId),
     /// The user isn't in this chat any more: detach from it.
     Left(ChatId),
     /// Somebody else came or went.
@@ -139,11 +139,17 @@ impl LeaseClock {
         self.until_ms.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// When it runs out, as it stands.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        self.started + Duration::from_millis(self.until_ms.load(Ordering::Relaxed))
+    }
+
     /// Whether it has run out.
     #[must_use]
     pub fn expired(&self) -> bool {
         let now = self.started.elapsed().as_millis();
-        now > u128::from(self.until_ms.load(Ordering::Relaxed))
+        !planted!(NoLeaseCheck) && now > u128::from(self.until_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -190,14 +196,20 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
+    fn id(&self) -> (DeviceId, u64) {
+        (self.device, self.session)
+    }
+
     fn same(&self, other: &Self) -> bool {
-        self.device == other.device && self.session == other.session
+        self.id() == other.id()
     }
 }
 
 #[derive(Debug, Default)]
 struct UserEntry {
     sessions: Vec<SessionHandle>,
+    // What each session follows, by device and session. A list: most follow few.
+    follows: HashMap<(DeviceId, u64), Vec<ChatId>>,
     // The offsets that were told to the sessions, so that a hint sends only what moved.
     told: HashMap<ChatId, Seq>,
 }
@@ -252,6 +264,7 @@ impl Hub {
         let mut maps = self.lock();
         let Some(entry) = maps.users.get_mut(&handle.user) else { return false };
         entry.sessions.retain(|other| !other.same(handle));
+        entry.follows.remove(&handle.id());
         let last = entry.sessions.is_empty();
         if last {
             maps.users.remove(&handle.user);
@@ -261,7 +274,11 @@ impl Hub {
 
     /// Adds a session to a chat.
     pub fn follow(&self, chat: ChatId, session: SessionHandle, progress: Progress) {
-        self.lock().chats.entry(chat).or_default().followers.push(Follower { session, progress });
+        let mut maps = self.lock();
+        if let Some(user) = maps.users.get_mut(&session.user) {
+            user.follows.entry(session.id()).or_default().push(chat);
+        }
+        maps.chats.entry(chat).or_default().followers.push(Follower { session, progress });
     }
 
     /// Removes a session from chats; answers those that nobody on this edge follows any more.
@@ -269,6 +286,11 @@ impl Hub {
         let mut maps = self.lock();
         let mut idle = Vec::new();
         for chat in chats {
+            let follows =
+                maps.users.get_mut(&handle.user).and_then(|user| user.follows.get_mut(&handle.id()));
+            if let Some(follows) = follows {
+                follows.retain(|followed| *followed != chat);
+            }
             let Some(entry) = maps.chats.get_mut(&chat) else { continue };
             entry.followers.retain(|follower| !follower.session.same(handle));
             if entry.followers.is_empty() {
@@ -331,6 +353,21 @@ impl Hub {
         // Chats that the user left must not stay here for ever.
         if entry.told.len() > reads.len() {
             entry.told.retain(|chat, _| reads.contains_key(chat));
+        }
+    }
+
+    /// Tells each session of the user which of these chats (all that the user is in, ascending) it doesn't follow, and
+    /// which others it does: signals may have been lost. Each looks for itself before it does anything.
+    pub fn compare_chats(&self, user: &UserId, chats: &[ChatId]) {
+        let maps = self.lock();
+        let Some(entry) = maps.users.get(user) else { return };
+        for session in &entry.sessions {
+            let follows = entry.follows.get(&session.id()).map_or(&[][..], Vec::as_slice);
+            let unknown = chats.iter().filter(|chat| !follows.contains(chat));
+            let gone = follows.iter().filter(|chat| chats.binary_search(chat).is_err());
+            for chat in unknown.chain(gone) {
+                session.mailbox.tell(Command::Membership(*chat));
+            }
         }
     }
 

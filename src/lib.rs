@@ -1,7 +1,11 @@
 //! Keepstep keeps every device of a chat user in step.
 
+#[macro_use]
+pub mod planted;
+
 pub mod app;
 pub mod broker;
+pub mod chance;
 pub mod cli;
 pub mod config;
 pub mod domain;
@@ -12,6 +16,8 @@ pub mod metrics;
 pub mod outbound;
 pub mod protocol;
 pub mod session;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod store;
 pub mod sync;
 pub mod tokens;

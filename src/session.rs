@@ -33,10 +33,12 @@ mod feed;
 mod frames;
 mod history;
 mod window;
+mod wire;
 mod work;
 
 pub use connection::Connection;
 use connection::Inbound;
+pub use wire::Wire;
 
 /// Commands that may wait for a session. More, and it is closed as a slow consumer.
 const MAILBOX: usize = 1024;
@@ -311,7 +313,7 @@ impl Session {
     fn begin_drain(&mut self) -> Result<(), End> {
         self.draining = true;
         let wait = self.core.timing.drain_acks;
-        let leave_at = Instant::now() + wait.mul_f64(rand::random::<f64>() / 2.0);
+        let leave_at = Instant::now() + wait.mul_f64(crate::chance::fraction() / 2.0);
         self.leave_at = Some(leave_at);
         // Only to look again then, whether everything is settled.
         self.work.push(Boxed::new(async move {

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::domain::{
-    Seq,
+    Millis, Seq,
     chat::{Chat, Member, Owed},
     device::Device,
     id::{ChatId, DeviceId, TerminationId, UserId},
@@ -32,6 +32,8 @@ use crate::domain::{
 
 pub mod embedded;
 mod events;
+#[cfg(feature = "simulation")]
+pub mod faulty;
 pub mod redis;
 mod types;
 
@@ -44,6 +46,9 @@ pub enum Store {
     Redis(redis::RedisStore),
     /// This process's memory.
     Embedded(embedded::EmbeddedStore),
+    /// The same behind a link that fails.
+    #[cfg(feature = "simulation")]
+    Faulty(faulty::FaultyStore),
 }
 
 macro_rules! each {
@@ -51,6 +56,8 @@ macro_rules! each {
         match $self {
             Store::Redis(store) => store.$method($($arg),*).await,
             Store::Embedded(store) => store.$method($($arg),*).await,
+            #[cfg(feature = "simulation")]
+            Store::Faulty(store) => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
         }
     };
 }
@@ -82,7 +89,8 @@ impl Store {
         each!(self.owner(device))
     }
 
-    /// Makes `edge` own an active device whose generation is `generation`, for `ttl` from now.
+    /// Makes `edge` own an active device whose generation is `generation`, for `ttl` from now, and notes the session for the
+    /// edge.
     pub async fn open_session(
         &self,
         user: &UserId,
@@ -106,8 +114,49 @@ impl Store {
     }
 
     /// Gives the lease back, if it is still this session's; else changes nothing and says false. Works while terminating.
-    pub async fn close_session(&self, user: &UserId, device: DeviceId, session: u64) -> Result<bool> {
-        each!(self.close_session(user, device, session))
+    pub async fn close_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        edge: &str,
+    ) -> Result<bool> {
+        each!(self.close_session(user, device, session, edge))
+    }
+
+    /// The sessions that were opened for an edge and not closed.
+    pub async fn noted_sessions(&self, edge: &str) -> Result<Vec<NotedSession>> {
+        each!(self.noted_sessions(edge))
+    }
+
+    /// Gives back the lease of an edge's session if it has run out, once; and forgets the note when it is over.
+    pub async fn lapse_session(&self, edge: &str, session: &NotedSession) -> Result<Lapsed> {
+        each!(self.lapse_session(edge, session))
+    }
+}
+
+// Devices that nobody sees
+impl Store {
+    /// Some of the devices whose time to be looked at has come, those that wait longest first, and what time it is. A device
+    /// is due at once when it is registered, and then when it was put off to.
+    pub async fn due_devices(&self, count: usize) -> Result<(Millis, Vec<(UserId, DeviceId)>)> {
+        each!(self.due_devices(count))
+    }
+
+    /// Looks again `until` then; none: never.
+    pub async fn put_off(&self, user: &UserId, device: DeviceId, until: Option<Millis>) -> Result<()> {
+        each!(self.put_off(user, device, until))
+    }
+
+    /// Notes that an active device expires at `at`, unless that is noted already, or it was seen since it was read. True: now.
+    pub async fn warn_device(&self, device: &Device, at: Millis) -> Result<bool> {
+        each!(self.warn_device(device, at))
+    }
+
+    /// Fences a device (`terminating`, the next generation) that still is as it was read: in that state, offline, not seen
+    /// since. False: it isn't, and nothing changed.
+    pub async fn expire_device(&self, device: &Device) -> Result<bool> {
+        each!(self.expire_device(device))
     }
 }
 
@@ -213,9 +262,16 @@ impl Store {
         each!(self.append(append))
     }
 
-    /// From `from` (inclusive) at most `count` messages and about `bytes` bytes (at least one message).
+    /// From `from` (inclusive), or the next that is there, at most `count` messages and about `bytes` bytes (at least one
+    /// message), up to the first hole.
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
         each!(self.log(chat, from, count, bytes))
+    }
+
+    /// Raises the head to `seen`, a number that was given once, and answers where it stands; 0: there is no such chat. Only a
+    /// Redis that came back with an older copy of its data has heads below what was seen. What is skipped is a hole in the log.
+    pub async fn raise_head(&self, chat: ChatId, seen: Seq) -> Result<Seq> {
+        each!(self.raise_head(chat, seen))
     }
 
     /// The heads of these chats, in their order; 0 for one that isn't there.
@@ -249,7 +305,7 @@ impl Store {
         each!(self.forget_note(edge, chat))
     }
 
-    /// Says that this edge lives, and answers the edges that have notes but haven't said so for `dead_after`.
+    /// Says that this edge lives, and answers the edges that have notes (of chats or sessions) but haven't said so for `dead_after`.
     pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
         each!(self.edge_alive(edge, dead_after))
     }
@@ -334,6 +390,8 @@ impl Store {
         match self {
             Store::Redis(store) => store.take_events(),
             Store::Embedded(store) => store.take_events(),
+            #[cfg(feature = "simulation")]
+            Store::Faulty(store) => store.take_events(),
         }
     }
 
@@ -368,6 +426,8 @@ impl Store {
         match self {
             Store::Redis(store) => store.notifications_missed(),
             Store::Embedded(_) => 0,
+            #[cfg(feature = "simulation")]
+            Store::Faulty(_) => 0,
         }
     }
 

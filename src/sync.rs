@@ -28,6 +28,8 @@ pub mod admin;
 pub mod bootstrap;
 pub mod connect;
 pub mod cursors;
+pub mod expiry;
+pub mod lapse;
 pub mod leases;
 pub mod listen;
 pub mod membership;
@@ -61,6 +63,8 @@ pub struct Core {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
+    // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
+    lapsing: lapse::Lapsing,
     // How often users without a socket send here; those who pause are forgotten.
     rates: Mutex<HashMap<UserId, Rate>>,
     // Chats that this edge has told the store it sends to; see `relay`.
@@ -93,6 +97,7 @@ impl Core {
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
+            lapsing: lapse::Lapsing::default(),
             rates: Mutex::default(),
             noted: Mutex::default(),
         });
@@ -105,6 +110,8 @@ impl Core {
         core.drain.spawn_background(leases::run(core.clone()));
         core.drain.spawn_background(termination::resume(core.clone()));
         core.drain.spawn_background(reconcile::run(core.clone()));
+        core.drain.spawn_background(expiry::run(core.clone()));
+        core.drain.spawn_background(lapse::own(core.clone()));
         core
     }
 

@@ -145,16 +145,41 @@ impl EmbeddedBroker {
     }
 
     /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for them later.
-    pub async fn claim(&self, _prefix: &str) {}
+    pub async fn claim(&self, _prefix: &str, _clock: u64) {}
 
-    /// See [`super::Broker::is_claimed`].
-    pub async fn is_claimed(&self, _prefix: &str) -> bool {
-        false
+    /// See [`super::Broker::claimed`].
+    pub async fn claimed(&self, _prefix: &str) -> Option<u64> {
+        None
     }
 
     /// See [`super::Broker::health`]: always well.
     pub async fn health(&self) -> Vec<NodeHealth> {
         vec![NodeHealth { node: NODE.to_owned(), role: NODE, problem: None }]
+    }
+
+    /// Whether there is such a queue.
+    #[cfg(feature = "simulation")]
+    pub(super) fn has(&self, chat: ChatId, device: DeviceId) -> bool {
+        self.chats().get(&chat).is_some_and(|queues| queues.contains_key(&device))
+    }
+
+    /// As after a crash: each message that `lost` says so of (true: it was in flight) is lost. Answers how many.
+    #[cfg(feature = "simulation")]
+    pub fn crash(&self, mut lost: impl FnMut(bool) -> bool) -> u64 {
+        let all = self.chats();
+        // In an order that doesn't depend on the map's.
+        let mut queues: Vec<_> = all
+            .iter()
+            .flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (chat, device, queue)))
+            .collect();
+        queues.sort_unstable_by_key(|(chat, device, _)| (*chat, *device));
+        queues.into_iter().map(|(_, _, queue)| queue.lose(&mut lost)).sum()
+    }
+
+    /// As after the loss of a disk: nothing is left, and nobody is told.
+    #[cfg(feature = "simulation")]
+    pub fn vanish(&self) {
+        self.chats().clear();
     }
 
     fn chats(&self) -> MutexGuard<'_, HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>> {

@@ -16,7 +16,7 @@ use futures_util::{
     future::{join_all, try_join_all},
     stream,
 };
-use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, StatsFilter, SubscribeOptions};
+use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -197,27 +197,34 @@ impl NsqBroker {
     }
 
     /// See [`super::Broker::claim`].
-    pub async fn claim(&self, prefix: &str) {
-        let topic = &names::claim(prefix);
+    pub async fn claim(&self, prefix: &str, clock: u64) {
+        let (topic, mark) = (&names::claim(prefix), &names::mark(clock));
         let claims = self.shared.nodes.iter().map(|node| async move {
             node.admin.create_topic(topic).await?;
+            node.admin.create_channel(topic, mark).await?;
+            let marks = node.marks(topic).await?.unwrap_or_default();
+            for older in marks.into_iter().filter(|other| *other < clock) {
+                node.admin.delete_channel(topic, &names::mark(older)).await?;
+            }
             node.admin.barrier().await
         });
         for (node, claimed) in self.shared.nodes.iter().zip(join_all(claims).await) {
             if let Err(error) = claimed {
-                tracing::debug!(nsqd = node.id(), %error, "not claimed now; the next start tries again");
+                tracing::debug!(nsqd = node.id(), %error, "not claimed now; the next time tries again");
             }
+        }
+        // An nsqd that makes the topic anew would make all marks that nsqlookupd remembers.
+        let forgotten = join_all(self.shared.lookups.iter().map(|lookup| lookup.forget_marks(topic, clock)));
+        for error in forgotten.await.into_iter().filter_map(|forgotten| forgotten.err()) {
+            tracing::debug!(%error, "older marks stay at nsqlookupd for now");
         }
     }
 
-    /// See [`super::Broker::is_claimed`].
-    pub async fn is_claimed(&self, prefix: &str) -> bool {
+    /// See [`super::Broker::claimed`].
+    pub async fn claimed(&self, prefix: &str) -> Option<u64> {
         let topic = &names::claim(prefix);
-        let asked = self.shared.nodes.iter().map(|node| async move {
-            let filter = StatsFilter { topic: Some(topic), channel: None, clients: false };
-            node.admin.stats(filter).await.is_ok_and(|topics| !topics.is_empty())
-        });
-        join_all(asked).await.contains(&true)
+        let marks = join_all(self.shared.nodes.iter().map(|node| node.marks(topic))).await;
+        marks.into_iter().flatten().flatten().map(|marks| marks.into_iter().max().unwrap_or(0)).max()
     }
 
     fn node(&self, id: &str) -> Result<&Node> {

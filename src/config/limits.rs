@@ -84,8 +84,12 @@ settings! {
         "Refused frames in a row that close a socket with 4400";
     page: usize = 1_000, "1000", clap::value_parser!(usize), "KEEPSTEP_PAGE",
         "Most items in one page of a list";
+    log_keep: u64 = 1_000, "1000", clap::value_parser!(u64), "KEEPSTEP_LOG_KEEP",
+        "Messages that the log of one chat holds although every device has acknowledged them";
     log_messages: u64 = 10_000, "10000", clap::value_parser!(u64), "KEEPSTEP_LOG_MESSAGES",
-        "Messages that the log of one chat holds";
+        "Messages that the log of one chat holds at most";
+    log_bytes: u64 = 16_777_216, "16777216", clap::value_parser!(u64), "KEEPSTEP_LOG_BYTES",
+        "Bytes of messages that the log of one chat holds at most";
     log_age: Duration = 7 * DAY, "7d", duration, "KEEPSTEP_LOG_AGE",
         "How long the log of a chat holds a message";
 }
@@ -107,8 +111,8 @@ settings! {
         "After the doorbell of a message until it is fetched from the log, should NSQ not bring it";
     tail_sweep: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_TAIL_SWEEP",
         "Between two looks for messages whose doorbell was lost";
-    reads_sweep: Duration = 8 * SECOND, "8s", duration, "KEEPSTEP_READS_SWEEP",
-        "Between two looks for read offsets whose event was lost";
+    reads_sweep: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_READS_SWEEP",
+        "Between two looks for read offsets and chats whose event was lost";
     reconcile: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_RECONCILE",
         "Between two comparisons of the queues that are there with those that should be";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",
@@ -123,6 +127,8 @@ settings! {
         "Unseen, until a sub device is terminated";
     mains_expire: Duration = 180 * DAY, "180d", duration, "KEEPSTEP_MAINS_EXPIRE",
         "Unseen, until a main device is terminated";
+    expire_warning: Duration = 7 * DAY, "7d", duration, "KEEPSTEP_EXPIRE_WARNING",
+        "Before a device is ended because nobody sees it: when the user's other devices are told";
     main_required: bool = false, "false", clap::builder::BoolishValueParser::new(), "KEEPSTEP_MAIN_REQUIRED",
         "Whether a sub's socket is closed 4303 whenever its main goes away, even after ready (true or false)";
 }
@@ -149,6 +155,7 @@ impl Limits {
         zero("bad_frames_in_a_row", self.bad_frames_in_a_row == 0)?;
         zero("page", self.page == 0)?;
         zero("log_messages", self.log_messages == 0)?;
+        zero("log_bytes", self.log_bytes == 0)?;
         zero("log_age", self.log_age.is_zero())?;
         let needs = |good: bool, sentence: &str| {
             if good { Ok(()) } else { Err(ConfigError::Conflict(sentence.to_owned())) }
@@ -198,6 +205,13 @@ impl Timing {
             return Err(ConfigError::Conflict(
                 "KEEPSTEP_LEASE_RENEWAL must be shorter than KEEPSTEP_LEASE (a third of it is good), else every lease \
                  would run out before it is renewed"
+                    .to_owned(),
+            ));
+        }
+        if self.expire_warning >= self.subs_expire.min(self.mains_expire) {
+            return Err(ConfigError::Conflict(
+                "KEEPSTEP_EXPIRE_WARNING must be shorter than KEEPSTEP_SUBS_EXPIRE and KEEPSTEP_MAINS_EXPIRE, else every \
+                 device would be warned of from its first day on"
                     .to_owned(),
             ));
         }

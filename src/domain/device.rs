@@ -69,6 +69,8 @@ pub struct Device {
     pub generation: u32,
     /// The live lease; none while it is offline.
     pub lease: Option<Lease>,
+    /// When it will be ended because nobody has seen it for long, once its user was told so; none when it is seen again.
+    pub expires: Option<Millis>,
 }
 
 impl Device {

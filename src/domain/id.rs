@@ -62,7 +62,7 @@ macro_rules! uuid_id {
             /// A new random id.
             #[must_use]
             pub fn random() -> Self {
-                Self(Uuid::new_v4())
+                Self(crate::chance::uuid())
             }
 
             /// The id from its 32 hexadecimal digits, as it stands in NSQ names and Redis keys.

@@ -21,6 +21,18 @@ pub fn claim(prefix: &str) -> String {
     format!("keepstep.{}", prefix.chars().map(plain).take(50).collect::<String>())
 }
 
+/// The channel on it that says how far that store's clock is.
+#[must_use]
+pub fn mark(clock: u64) -> String {
+    format!("t.{clock}")
+}
+
+/// How far a clock was, by its channel's name; none for another channel.
+#[must_use]
+pub fn marked(channel: &str) -> Option<u64> {
+    channel.strip_prefix("t.").and_then(|clock| clock.parse().ok())
+}
+
 /// The chat of a topic's name; none for a topic that isn't ours.
 #[must_use]
 pub fn chat_of(topic: &str) -> Option<ChatId> {
@@ -50,6 +62,8 @@ mod tests {
         assert_eq!(topic(chat).len(), 34);
         assert_eq!(claim("ks:{a}"), "keepstep.ks--a-");
         assert!(claim(&"x".repeat(100)).len() <= 64 && chat_of(&claim("ks")).is_none());
+        assert_eq!(marked(&mark(1200)), Some(1200));
+        assert!(marked("t.").is_none() && marked(&channel(device)).is_none());
         for strange in
             ["c.", "orders", "c.0B1C2D3E000040008000000000000000", &format!("{}#ephemeral", topic(chat))]
         {

@@ -52,7 +52,7 @@ pub struct Termination {
     pub user: UserId,
     /// Which device.
     pub device: DeviceId,
-    /// Who asked: `user`, `main`, `self`, `admin` or `replaced`.
+    /// Who asked: `user`, `main`, `self`, `admin`, `replaced` or `expired`.
     pub by: String,
     /// How far it is.
     pub state: TerminationState,

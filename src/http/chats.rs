@@ -247,14 +247,13 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
     }
     let before = request.query.number("before")?.unwrap_or(found.head + 1).min(found.head + 1);
     let from = before.saturating_sub(limit).max(boundary + 1);
+    let from = if from >= before { before } else { from.max(core.store.log(chat, from, 1, 1).await?.floor) };
     let count = usize::try_from(before.saturating_sub(from)).unwrap_or_default();
     let page = if count == 0 {
+        // Nothing is asked for, or nothing of it is held any more: here the log ends, or has a hole.
         crate::store::LogPage { floor: found.head + 1, ..Default::default() }
     } else {
-        let floor = core.store.log(chat, from, 1, 1).await?.floor;
-        let from = from.max(floor);
-        let count = usize::try_from(before.saturating_sub(from)).unwrap_or_default();
-        core.store.log(chat, from, count.max(1), usize::MAX).await?
+        core.store.log(chat, from, count, usize::MAX).await?
     };
     let items: Vec<&RawValue> = page
         .messages

@@ -43,6 +43,8 @@ pub(super) struct DeviceView {
     online: bool,
     edge: Option<String>,
     state: DeviceState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Millis>,
 }
 
 impl From<Device> for DeviceView {
@@ -57,6 +59,7 @@ impl From<Device> for DeviceView {
             last_seen: device.last_seen,
             edge: device.lease.map(|lease| lease.edge),
             state: device.state,
+            expires: device.expires,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{Request, auth, listener::Counted};
 use crate::{
     domain::device::DeviceKind,
     protocol::{CloseCode, ErrorCode, Problem, SUBPROTOCOL},
-    session::{self, Connection},
+    session::{self, Connection, Wire},
 };
 
 /// `GET /v1/socket`.
@@ -52,7 +52,7 @@ pub(super) async fn open(
     let tasks = core.drain.clone();
     let opening = Box::pin(async move {
         let (stream, read) = upgraded(upgrade).await?;
-        let connection = Connection::new(stream, read, most).await;
+        let connection = Connection::new(Wire::Tcp(stream), read, most).await;
         let Some(claims) = claims else {
             // Browsers can't see an HTTP status here, but they see this.
             session::refuse(&core, connection, CloseCode::Unauthorized.into()).await;

@@ -206,7 +206,7 @@ impl Session {
             None
         } else if hole.is_some() {
             Some(HOLE_PATIENCE - quiet)
-        } else if state.tail < state.feed.next() {
+        } else if state.tail < state.feed.next() || planted!(NoTailCheck) {
             state.gap_since = None;
             return;
         } else {
@@ -288,9 +288,13 @@ impl Session {
     /// The device has everything up to `seq`. False: it was never sent so far.
     pub(super) fn on_ack(&mut self, chat: ChatId, seq: Seq) -> Option<bool> {
         let state = self.chats.get_mut(&chat)?;
+        let seq = if planted!(AckAll) { state.feed.next() - 1 } else { seq };
         let before = state.feed.acked();
         if !state.feed.ack(seq) {
             return Some(false);
+        }
+        if planted!(FinishBeforeCursor) {
+            state.feed.release(seq).into_iter().for_each(Receipt::finish);
         }
         let count = state.feed.acked() - before;
         let chats = &self.chats;
@@ -306,8 +310,8 @@ impl Session {
             return;
         }
         state.moving = true;
-        let cursor =
-            CursorMove { device: self.handle.device, session: self.handle.session, seq: state.feed.acked() };
+        let (device, session) = (self.handle.device, self.handle.session);
+        let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
         self.core.submit_cursor(chat, cursor, self.handle.mailbox.clone());
     }
 
@@ -323,6 +327,7 @@ impl Session {
                     leases::renew(&core, handle).await;
                     Done::Nothing
                 }));
+                self.look_at_membership(chat);
             }
             Some(CursorMoved::At(seq)) => {
                 // Durable first, finished second.
@@ -334,12 +339,13 @@ impl Session {
                 self.move_cursor(chat);
             }
             None => {
-                let (moved, cursor) = (self.handle.mailbox.clone(), state.feed.acked());
-                let (core, device, session) = (self.core.clone(), self.handle.device, self.handle.session);
+                let (device, session) = (self.handle.device, self.handle.session);
+                let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
+                let (core, moved) = (self.core.clone(), self.handle.mailbox.clone());
                 state.moving = true;
                 self.work.push(Boxed::new(async move {
                     tokio::time::sleep(CURSOR_RETRY).await;
-                    core.submit_cursor(chat, CursorMove { device, session, seq: cursor }, moved);
+                    core.submit_cursor(chat, cursor, moved);
                     Done::Nothing
                 }));
             }
@@ -352,7 +358,7 @@ impl Session {
     }
 
     /// The queue of a chat has gone: made again, if the device still is owed it.
-    fn rejoin(&mut self, chat: ChatId) {
+    pub(super) fn rejoin(&mut self, chat: ChatId) {
         let (core, handle) = (self.core.clone(), self.handle.clone());
         let node = self.chats.get(&chat).map(|state| state.node.clone()).unwrap_or_default();
         self.work.push(Boxed::new(async move {
@@ -370,9 +376,9 @@ impl Session {
     }
 
     /// Goes on with a chat whose queue was made again.
-    pub(super) fn resubscribe(&mut self, chat: ChatId, owed: bool) {
+    pub(super) fn resubscribe(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if owed && state.subscription.is_none() {
+        if state.subscription.is_none() {
             let subscription =
                 self.core.broker.subscribe(&state.node, chat, self.handle.device, self.sink.clone());
             state.subscription = Some(subscription);

@@ -8,7 +8,7 @@ use crate::{
     hub::Command,
     protocol::{ChatEvent, CloseCode, DeviceEvent, ServerFrame},
     store::Attached,
-    sync::connect,
+    sync::connect::{self, Membership},
 };
 
 impl Session {
@@ -18,11 +18,9 @@ impl Session {
                 let Some(state) = self.chats.get_mut(&chat) else { return Ok(()) };
                 if offset.seq > state.read {
                     state.read = offset.seq;
-                    // The device that read knows it by its reply.
-                    if offset.device != Some(self.handle.device) {
-                        let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
-                        self.connection.send(frame.text().into());
-                    }
+                    // The device that read knows it by its reply, which came before this; if it got none, by this.
+                    let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
+                    self.connection.send(frame.text().into());
                 }
             }
             Command::Device(event, device, at) => {
@@ -35,12 +33,7 @@ impl Session {
                     self.check_main();
                 }
             }
-            Command::Joined(chat) => {
-                let (core, handle) = (self.core.clone(), self.handle.clone());
-                self.work.push(Boxed::new(async move {
-                    Done::Joined(chat, connect::attach_one(&core, &handle, chat).await)
-                }));
-            }
+            Command::Membership(chat) => self.look_at_membership(chat),
             Command::Left(chat) => self.on_left(chat),
             Command::Member(event, chat, user) => {
                 let frame = ServerFrame::Chat { event, chat, user: Some(&user), entry: None };
@@ -67,22 +60,39 @@ impl Session {
                     return self.main_went(refusal.last_seen);
                 }
             }
-            Done::Joined(chat, Ok(Some((attached, read)))) => self.on_joined(chat, &attached, read),
-            Done::Joined(_, Ok(None)) => {}
-            Done::Joined(chat, Err(error)) => {
+            Done::Membership(chat, Ok(Membership::Attached(attached, read))) => {
+                self.on_joined(chat, &attached, read);
+            }
+            Done::Membership(_, Ok(Membership::NotYet)) => {}
+            Done::Membership(chat, Ok(Membership::Out)) => self.on_left(chat),
+            Done::Membership(chat, Err(error)) => {
                 // The client would never know of the chat; reconnecting, it does.
                 tracing::warn!(%chat, %error, "a joined chat can't be attached: closing the socket");
                 return Err(End::Close(CloseCode::BackendUnavailable));
             }
-            Done::Resubscribe(chat, owed) => self.resubscribe(chat, owed),
+            Done::Resubscribe(chat, true) => self.resubscribe(chat),
+            // It wasn't an accident, or the store doesn't answer.
+            Done::Resubscribe(chat, false) => self.look_at_membership(chat),
         }
         Ok(())
+    }
+
+    pub(super) fn look_at_membership(&mut self, chat: ChatId) {
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Boxed::new(async move {
+            Done::Membership(chat, connect::look(&core, &handle, chat).await)
+        }));
     }
 
     fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) {
         match self.chats.get(&chat) {
             // Told twice, or known from `welcome`.
-            Some(state) if state.from == attached.owed.from => return,
+            Some(state) if state.from == attached.owed.from => {
+                if state.subscription.is_none() {
+                    self.rejoin(chat);
+                }
+                return;
+            }
             // A new membership begins anew.
             Some(_) => self.on_left(chat),
             None => {}

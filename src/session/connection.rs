@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -20,6 +20,7 @@ use tokio_tungstenite::{
     },
 };
 
+use super::wire::Wire;
 use crate::protocol::CloseCode;
 
 /// Bytes that may wait for the socket before the session stops taking from its queues.
@@ -43,7 +44,7 @@ pub enum Inbound {
 /// See the module.
 #[derive(Debug)]
 pub struct Connection {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Wire>,
     out: VecDeque<Message>,
     out_bytes: usize,
     unflushed: bool,
@@ -54,7 +55,7 @@ pub struct Connection {
 impl Connection {
     /// Takes over an upgraded connection; `read` is what came behind the request already. Frames over `most_bytes` end
     /// it. The read buffer is small, because most devices are idle.
-    pub async fn new(stream: TcpStream, read: Bytes, most_bytes: usize) -> Self {
+    pub async fn new(wire: Wire, read: Bytes, most_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(1 << 10)
             .write_buffer_size(16 << 10)
@@ -62,7 +63,7 @@ impl Connection {
             .max_message_size(Some(most_bytes))
             .max_frame_size(Some(most_bytes));
         let stream =
-            WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
+            WebSocketStream::from_partially_read(wire, read.to_vec(), Role::Server, Some(config)).await;
         Self { stream, out: VecDeque::new(), out_bytes: 0, unflushed: false, stuck_since: None }
     }
 

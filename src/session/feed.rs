@@ -90,8 +90,8 @@ impl<R> Feed<R> {
             }
             return Offered::Kept;
         }
-        if seq == self.next {
-            self.next += 1;
+        if seq == self.next || planted!(SkipHoles) {
+            self.next = seq + 1;
             let mut receipts = vec![receipt];
             // It may be held already, when the queue brought it twice.
             if let Some((_, held)) = self.early.remove(&seq) {
@@ -159,11 +159,16 @@ impl<R> Feed<R> {
         self.cursor = self.cursor.max(seq);
         self.acked = self.acked.max(self.cursor);
         self.next = self.next.max(self.cursor + 1);
-        let mut finished = Vec::new();
-        while self.sent.front().is_some_and(|sent| sent.seq <= self.cursor) {
-            finished.extend(self.sent.pop_front().into_iter().flat_map(|sent| sent.receipts));
+        self.release(self.cursor)
+    }
+
+    /// The receipts of what was sent up to `seq`.
+    pub(super) fn release(&mut self, seq: Seq) -> Vec<R> {
+        let mut released = Vec::new();
+        while self.sent.front().is_some_and(|sent| sent.seq <= seq) {
+            released.extend(self.sent.pop_front().into_iter().flat_map(|sent| sent.receipts));
         }
-        finished
+        released
     }
 
     /// Drops what is held for later: its receipts go back to the queue.

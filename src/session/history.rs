@@ -45,7 +45,7 @@ impl Session {
             return Ok(());
         }
         let (core, handle, chat) = (self.core.clone(), self.handle.clone(), frame.chat);
-        let request = uuid::Uuid::new_v4().simple().to_string();
+        let request = crate::chance::uuid().simple().to_string();
         // Noted before it is asked: the answer may be faster than the asking's own end.
         let until = Instant::now() + core.timing.history_timeout;
         self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });

@@ -2,9 +2,9 @@
 //! page, one rejoin and one cursor retry per chat, one check of the main, one answer per question.
 
 use crate::{
-    domain::{Seq, id::ChatId},
-    store::{Attached, LogPage, Result as Stored},
-    sync::connect::Refusal,
+    domain::id::ChatId,
+    store::{LogPage, Result as Stored},
+    sync::connect::{Membership, Refusal},
 };
 
 /// What came of it.
@@ -14,8 +14,8 @@ pub(super) enum Done {
     Log(ChatId, Stored<LogPage>),
     /// Whether the main is there.
     Main(Result<(), Refusal>),
-    /// A chat that the user joined.
-    Joined(ChatId, Stored<Option<(Attached, Seq)>>),
+    /// Whether the user is in a chat.
+    Membership(ChatId, Stored<Membership>),
     /// A queue that was removed: whether it was made again.
     Resubscribe(ChatId, bool),
     /// Nothing that the session must know.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Count, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
+use super::{Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
 use crate::domain::{
     Millis, Seq,
     chat::Chat,
@@ -22,6 +22,7 @@ use crate::domain::{
 
 mod chats;
 mod devices;
+mod expiry;
 mod messages;
 mod owed;
 mod terminations;
@@ -30,12 +31,20 @@ mod terminations;
 #[derive(Clone)]
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
+    /// Which of the store's ears is this handle's.
+    ear: usize,
 }
 
 struct Inner {
     state: Mutex<State>,
-    events: Events,
     limits: StoreLimits,
+}
+
+/// What one handle and its clones watch, and where they hear of it.
+struct Ear {
+    events: Arc<Events>,
+    users: HashSet<UserId>,
+    chats: HashSet<ChatId>,
 }
 
 #[derive(Default)]
@@ -54,8 +63,7 @@ struct State {
     public: HashMap<String, ChatId>,
     named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
     edges: HashMap<String, Edge>,
-    watched_users: HashSet<UserId>,
-    watched_chats: HashSet<ChatId>,
+    ears: Vec<Ear>,
 }
 
 #[derive(Default)]
@@ -71,6 +79,8 @@ struct Row {
     /// The number of the newest session; stays when its lease is given back.
     session: u64,
     until: Instant,
+    /// When somebody has to look whether it expires.
+    due: Millis,
 }
 
 struct Ending {
@@ -84,13 +94,20 @@ struct Room {
     with: Option<UserId>,
     members: BTreeMap<UserId, Seq>,
     banned: HashSet<UserId>,
-    /// The newest messages, up to the head; the first has number `head + 1 - log.len()`.
-    log: VecDeque<(Bytes, Instant)>,
+    /// The newest messages, ascending.
+    log: VecDeque<Entry>,
+    log_bytes: u64,
     outbox: BTreeSet<Seq>,
     keys: HashMap<(UserId, MessageKey), Key>,
     /// The keys by age, oldest first.
     key_ages: VecDeque<(Instant, UserId, MessageKey)>,
     owed: HashMap<DeviceId, Debt>,
+}
+
+struct Entry {
+    seq: Seq,
+    frame: Bytes,
+    since: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -110,6 +127,17 @@ struct Debt {
 struct Edge {
     alive: Instant,
     notes: BTreeSet<ChatId>,
+    sessions: HashSet<NotedSession>,
+}
+
+impl Edge {
+    fn new() -> Self {
+        Self { alive: Instant::now(), notes: BTreeSet::new(), sessions: HashSet::new() }
+    }
+
+    fn has_notes(&self) -> bool {
+        !self.notes.is_empty() || !self.sessions.is_empty()
+    }
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -122,40 +150,56 @@ impl EmbeddedStore {
     /// An empty one.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
-        let inner = Inner { state: Mutex::default(), events: Events::new(), limits };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner { state: Mutex::default(), limits };
+        Self { inner: Arc::new(inner), ear: 0 }.another()
+    }
+
+    /// Another handle to the same store that hears for itself, as another edge does.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let mut state = self.state();
+        let ear = state.ears.len();
+        let events = Arc::new(Events::new());
+        state.ears.push(Ear { events, users: HashSet::new(), chats: HashSet::new() });
+        Self { inner: self.inner.clone(), ear }
     }
 
     /// See [`super::Store::take_events`].
     #[must_use]
     pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
-        self.inner.events.take()
+        let events = self.state().ears.get(self.ear).map(|ear| ear.events.clone());
+        events?.take()
     }
 
     /// See [`super::Store::watch_user`].
     pub async fn watch_user(&self, user: &UserId) -> Result<()> {
-        self.state().watched_users.insert(user.clone());
+        self.watch(|ear| {
+            ear.users.insert(user.clone());
+        });
         Ok(())
     }
 
     /// See [`super::Store::unwatch_user`].
     pub async fn unwatch_user(&self, user: &UserId) -> Result<()> {
-        self.state().watched_users.remove(user);
+        self.watch(|ear| {
+            ear.users.remove(user);
+        });
         Ok(())
     }
 
     /// See [`super::Store::watch_chats`].
     pub async fn watch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        self.state().watched_chats.extend(chats);
+        self.watch(|ear| ear.chats.extend(chats));
         Ok(())
     }
 
     /// See [`super::Store::unwatch_chats`].
     pub async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        let mut state = self.state();
-        for chat in chats {
-            state.watched_chats.remove(chat);
-        }
+        self.watch(|ear| {
+            for chat in chats {
+                ear.chats.remove(chat);
+            }
+        });
         Ok(())
     }
 
@@ -164,16 +208,19 @@ impl EmbeddedStore {
         if payload.len() > super::MAX_SIGNAL {
             return Err(super::types::too_large(payload.len()));
         }
-        let state = self.state();
-        if state.watched_users.contains(user) {
-            self.inner.events.emit(StoreEvent::Signal(user.clone(), payload));
-        }
+        self.state().tell_user(user, &StoreEvent::Signal(user.clone(), payload));
         Ok(())
     }
 
     /// See [`super::Store::ping`].
     pub async fn ping(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn watch(&self, change: impl FnOnce(&mut Ear)) {
+        if let Some(ear) = self.state().ears.get_mut(self.ear) {
+            change(ear);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -200,22 +247,25 @@ impl State {
     }
 
     /// Moves a read offset forward, and tells.
-    fn read(
-        &mut self,
-        events: &Events,
-        user: &UserId,
-        chat: ChatId,
-        seq: Seq,
-        device: Option<DeviceId>,
-    ) -> Seq {
+    fn read(&mut self, user: &UserId, chat: ChatId, seq: Seq, device: Option<DeviceId>) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
-        if seq <= stands {
+        if seq <= stands && !planted!(LastWriteWins) {
             return stands;
         }
         self.user(user).reads.insert(chat, ReadOffset { seq, device });
-        if self.watched_users.contains(user) {
-            events.emit(StoreEvent::ReadsChanged(user.clone()));
-        }
+        self.tell_user(user, &StoreEvent::ReadsChanged(user.clone()));
         seq
+    }
+
+    fn tell_user(&self, user: &UserId, event: &StoreEvent) {
+        for ear in self.ears.iter().filter(|ear| ear.users.contains(user)) {
+            ear.events.emit(event.clone());
+        }
+    }
+
+    fn tell_chat(&self, chat: ChatId, seq: Seq) {
+        for ear in self.ears.iter().filter(|ear| ear.chats.contains(&chat)) {
+            ear.events.emit(StoreEvent::Doorbell(chat, seq));
+        }
     }
 }

@@ -3,8 +3,10 @@
 //! - `keys` names everything, `script` holds the Lua scripts (`lua/*.lua`), `value` and `error` read the answers.
 //! - `link` keeps a connection for ever; there are two, so that bulky reads don't stand before sends. `listener` keeps
 //!   the third, on which the events come.
-//! - The rest is the contract's methods: `devices`, `terminations`, `chats` and `members`, `messages`, `edges`, `owed`.
-//! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same.
+//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `chats` and `members`, `messages`, `edges`,
+//!   `owed`.
+//! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same, and
+//!   not an older copy.
 //!
 //! Times that decide something (leases, windows, ages) are the Redis server's, never an edge's.
 
@@ -26,6 +28,7 @@ mod chats;
 mod devices;
 mod edges;
 mod error;
+mod expiry;
 mod identity;
 mod keys;
 mod link;
@@ -111,7 +114,7 @@ impl RedisStore {
 
         let keys = Keys::new(&options.prefix);
         let events = Arc::new(Events::new());
-        let identity = Identity::new(keys.store());
+        let identity = Identity::new(keys.store(), keys.clock());
         let commands = Link::start("commands", client.clone(), identity.clone(), options.timeout);
         let bulk = Link::start("bulk", client.clone(), identity.clone(), options.timeout);
         let listener = Listener::start(client, keys.clone(), database, Arc::clone(&events), &options);

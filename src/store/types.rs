@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::config::Limits;
 use crate::domain::{
     Millis, Seq,
     chat::{Chat, ChatKind, Owed},
@@ -95,6 +96,28 @@ pub enum Renewed {
     Replaced,
     /// The device was terminated.
     Terminated,
+}
+
+/// A session that an edge has, as others know it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NotedSession {
+    /// Whose.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// Its number.
+    pub session: u64,
+}
+
+/// What [`Store::lapse_session`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lapsed {
+    /// Its lease hasn't run out.
+    Held,
+    /// It had run out and is given back now; the device was last seen then.
+    Now(Millis),
+    /// It is over already: given back, or a newer session has the device.
+    Before,
 }
 
 /// Where what a device is owed begins, in [`Store::owe`].
@@ -242,7 +265,8 @@ pub enum Appended {
 pub struct LogPage {
     /// Ascending, without holes.
     pub messages: Vec<(Seq, Bytes)>,
-    /// The lowest seq that the log still holds (head + 1 when it holds none).
+    /// The lowest seq that the log still holds; where there is a hole at the beginning of what was asked for, the first
+    /// behind it (head + 1 when it holds none).
     pub floor: Seq,
     /// The chat's head.
     pub head: Seq,
@@ -264,6 +288,8 @@ pub struct CursorMove {
     pub device: DeviceId,
     /// The session that says so.
     pub session: u64,
+    /// Where what the session is owed begins: names the membership that it attached in.
+    pub from: Seq,
     /// Up to where.
     pub seq: Seq,
 }
@@ -273,7 +299,8 @@ pub struct CursorMove {
 pub enum CursorMoved {
     /// The cursor stands here now (where it was, if that was further).
     At(Seq),
-    /// Another session or a termination owns the device; nothing changed.
+    /// Another session or a termination owns the device, or its user has left the chat since (and perhaps come back);
+    /// nothing changed.
     Fenced,
 }
 
@@ -311,10 +338,28 @@ pub struct StoreLimits {
     pub chats_per_user: u32,
     /// Members per group.
     pub members_per_group: u32,
-    /// Messages that a chat's log keeps.
+    /// Messages that a chat's log keeps although every device that was owed them has them.
+    pub log_keep: u64,
+    /// Messages that a chat's log keeps at most.
     pub log_messages: u64,
+    /// Bytes of messages that a chat's log keeps at most.
+    pub log_bytes: u64,
     /// How long the log and the idempotency keys are kept; at least 24 hours.
     pub log_age: Duration,
+}
+
+impl From<&Limits> for StoreLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            subs_per_user: limits.subs_per_user,
+            chats_per_user: limits.chats_per_user,
+            members_per_group: limits.members_per_group,
+            log_keep: limits.log_keep,
+            log_messages: limits.log_messages,
+            log_bytes: limits.log_bytes,
+            log_age: limits.log_age,
+        }
+    }
 }
 
 impl Default for StoreLimits {
@@ -323,7 +368,9 @@ impl Default for StoreLimits {
             subs_per_user: 5,
             chats_per_user: 1_000,
             members_per_group: 500,
+            log_keep: 1_000,
             log_messages: 10_000,
+            log_bytes: 16 << 20,
             log_age: Duration::from_secs(7 * 24 * 3600),
         }
     }

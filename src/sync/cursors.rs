@@ -11,7 +11,7 @@ use super::{Core, lock};
 use crate::{
     domain::id::ChatId,
     hub::{Command, Mailbox},
-    store::CursorMove,
+    store::{CursorMove, CursorMoved, Result},
 };
 
 #[derive(Debug)]
@@ -49,9 +49,23 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
+/// Moves them; where the head is below what a session has sent its device, the store has come back with an older copy of
+/// its data: what was sent is queued with NSQ alone, and the head follows it.
+async fn moved(core: &Core, chat: ChatId, moves: &[CursorMove]) -> Result<Vec<CursorMoved>> {
+    let moved = core.store.move_cursors(chat, moves).await?;
+    let short = |(wanted, moved): (&CursorMove, &CursorMoved)| match moved {
+        CursorMoved::At(seq) if *seq < wanted.seq => Some(wanted.seq),
+        _ => None,
+    };
+    let Some(seen) = moves.iter().zip(&moved).filter_map(short).max() else { return Ok(moved) };
+    let head = core.store.raise_head(chat, seen).await?;
+    tracing::info!(%chat, head, "the head is raised to what devices have");
+    core.store.move_cursors(chat, moves).await
+}
+
 async fn write(core: &Core, chat: ChatId, pending: Vec<Pending>) {
     let moves: Vec<CursorMove> = pending.iter().map(|p| p.cursor).collect();
-    let moved = match core.store.move_cursors(chat, &moves).await {
+    let moved = match moved(core, chat, &moves).await {
         Ok(moved) => moved.into_iter().map(Some).collect(),
         Err(error) => {
             tracing::warn!(%chat, %error, "cursors weren't moved; the sessions ask again");

@@ -23,6 +23,10 @@ pub async fn renew(core: &Core, session: SessionHandle) {
     let asked = Instant::now();
     match core.store.renew_session(&session.user, session.device, session.session, core.timing.lease).await {
         Ok(Renewed::Held) => session.lease.renewed(asked, core.timing.lease),
+        // It ran out before (this edge was frozen), and was taken away.
+        Ok(Renewed::Replaced) if session.lease.expired() => {
+            session.mailbox.doom.seal(CloseCode::BackendUnavailable);
+        }
         Ok(Renewed::Replaced) => session.mailbox.doom.seal(CloseCode::Replaced),
         Ok(Renewed::Terminated) => session.mailbox.doom.seal(CloseCode::Terminated),
         Err(error) if session.lease.expired() => {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Core, paced, signal};
+use super::{Core, lock, paced, signal};
 use crate::{
     domain::{
         Seq,
@@ -63,6 +63,13 @@ pub(super) async fn run(core: Arc<Core>) {
     loop {
         let mut again = HashSet::new();
         tokio::select! {
+            biased;
+            Some((user, offsets)) = reads.next(), if !reads.is_empty() => {
+                told(&core, &user, offsets);
+                if reading.remove(&user) == Some(true) {
+                    again.insert(user);
+                }
+            }
             event = events.recv() => match event {
                 None => return,
                 Some(StoreEvent::ReadsChanged(user)) => {
@@ -70,18 +77,15 @@ pub(super) async fn run(core: Arc<Core>) {
                 }
                 Some(StoreEvent::Doorbell(chat, seq)) => rung(&core, chat, seq),
                 Some(StoreEvent::Signal(user, payload)) => signal::deliver(&core, &user, &payload),
+                Some(StoreEvent::Resubscribed) if planted!(NoReread) => {}
                 Some(StoreEvent::Resubscribed) => {
                     tracing::info!("notifications were interrupted: reading everything watched again");
+                    // An older copy of the data may be back, without the notes.
+                    lock(&core.noted).clear();
                     again.extend(core.hub.users());
                     ring_heads(&core).await;
                 }
             },
-            Some((user, offsets)) = reads.next(), if !reads.is_empty() => {
-                told(&core, &user, offsets);
-                if reading.remove(&user) == Some(true) {
-                    again.insert(user);
-                }
-            }
         }
         for user in again {
             if let Some(more) = reading.get_mut(&user) {
@@ -105,8 +109,8 @@ fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>
     }
 }
 
-/// The last resort: heads every few seconds (a lost doorbell), offsets every few seconds (lost notifications: another edge may have
-/// switched them on again before this one noticed that they were off).
+/// The last resort: heads every few seconds (a lost doorbell); offsets and chats every few seconds (lost notifications and
+/// signals: another edge may have switched them on again before this one noticed that they were off).
 pub(super) async fn sweep(core: Arc<Core>) {
     let ticks = |period| {
         let mut ticks = interval(period);
@@ -124,9 +128,16 @@ pub(super) async fn sweep(core: Arc<Core>) {
         let (core, mut ticks) = (&core, ticks(core.timing.reads_sweep));
         loop {
             ticks.tick().await;
+            if planted!(NoReread) {
+                continue;
+            }
             let read = |user| async move {
-                let offsets = core.store.reads(&user).await;
+                let (offsets, chats) = tokio::join!(core.store.reads(&user), core.store.chats_of(&user));
                 told(core, &user, offsets);
+                // Nothing else would ever tell a session of a chat whose signal was lost.
+                if let Ok(chats) = chats {
+                    core.hub.compare_chats(&user, &chats);
+                }
             };
             paced(core.hub.users(), core.timing.reads_sweep, read).await;
         }

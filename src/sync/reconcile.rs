@@ -50,6 +50,9 @@ struct Wrong {
 }
 
 pub(super) async fn run(core: Arc<Core>) {
+    if planted!(NoReconciler) {
+        return;
+    }
     let mut ticks = interval(core.timing.reconcile);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Wrong::default();

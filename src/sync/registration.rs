@@ -50,6 +50,7 @@ pub async fn register(
         created: now_millis(),
     };
     // Ending the old main takes one more try; a third main that comes in between, another.
+    let early = if planted!(RegisterLate) { Some(core.store.chats_of(user).await?) } else { None };
     for _ in 0..3 {
         let (device, created) = match core.store.register_device(&new).await? {
             Registered::Created(device) => (device, true),
@@ -71,7 +72,11 @@ pub async fn register(
             Registered::Conflict => return Err(ended()),
         };
         if device.state == DeviceState::Registering {
-            provision_all(core, user, device.id).await?;
+            let chats = match &early {
+                Some(chats) => chats.clone(),
+                None => core.store.chats_of(user).await?,
+            };
+            provision_all(core, user, device.id, chats).await?;
             if !core.store.activate_device(user, device.id).await? {
                 return Err(ended());
             }
@@ -95,9 +100,14 @@ fn ended() -> Problem {
 }
 
 /// Fixes what the device is owed in each chat of the user, and makes its queues.
-async fn provision_all(core: &Core, user: &UserId, device: DeviceId) -> Result<(), Problem> {
+async fn provision_all(
+    core: &Core,
+    user: &UserId,
+    device: DeviceId,
+    chats: Vec<ChatId>,
+) -> Result<(), Problem> {
     let mut queues = Vec::new();
-    for chat in core.store.chats_of(user).await? {
+    for chat in chats {
         if core.store.owe(chat, user, device, OwedSince::Now).await?.is_some()
             && let Some(found) = core.store.chat(chat).await?
         {
@@ -121,9 +131,13 @@ pub async fn provision_member(core: &Core, chat: ChatId, node: &str, user: &User
 
 async fn provision_devices(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
     for device in core.store.devices(user).await? {
-        if device.state != DeviceState::Terminating
-            && core.store.owe(chat, user, device.id, OwedSince::Joined).await?.is_some()
-        {
+        // One that is just being registered is owed nothing from before, even if it is found here first.
+        let since = match device.state {
+            DeviceState::Terminating => continue,
+            DeviceState::Registering => OwedSince::Now,
+            DeviceState::Active => OwedSince::Joined,
+        };
+        if core.store.owe(chat, user, device.id, since).await?.is_some() {
             core.broker.provision(device.id, &[(chat, node.to_owned())]).await.map_err(no_queue)?;
         }
     }
@@ -144,7 +158,7 @@ pub(super) struct Turn {
 impl Turn {
     /// Waits for it, at most 5 s.
     pub(super) async fn take(core: &Core, work: String) -> Result<Self, Problem> {
-        let turn = Self { work, holder: format!("{}.{}", core.edge, uuid::Uuid::new_v4().simple()) };
+        let turn = Self { work, holder: format!("{}.{}", core.edge, crate::chance::uuid().simple()) };
         for _ in 0..100 {
             if core.store.take_work(&turn.work, &turn.holder, Duration::from_secs(15)).await? {
                 return Ok(turn);

@@ -18,7 +18,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Core, lock};
+use super::{Core, lapse, lock};
 use crate::domain::{Seq, id::ChatId};
 
 /// Messages waiting to be published by this edge. Beyond it they wait in their outbox instead.
@@ -27,10 +27,13 @@ const WAITING: usize = 8192;
 const UNDER_WAY: usize = 1024;
 /// Messages per outbox page.
 const PAGE: usize = 100;
+/// A chat's outbox is one edge's for so long, unless it says so again: another one waits no longer for a dead one. Two at
+/// once do no harm but double work.
+const TURN: Duration = Duration::from_secs(4);
 /// How often unconfirmed messages are tried again, and dead edges looked for.
 const HEAL: Duration = Duration::from_secs(1);
-/// An edge that hasn't said that it lives for so long is dead to the others.
-const DEAD_AFTER: Duration = Duration::from_secs(6);
+/// An edge that hasn't said that it lives for as long as a lease, and at least for so long, is dead to the others.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 
 /// A message to be published.
 #[derive(Debug)]
@@ -73,6 +76,9 @@ impl Relay {
 
     /// Something in this chat's outbox isn't being published.
     pub(super) fn behind(&self, chat: ChatId) {
+        if planted!(NoOutbox) {
+            return;
+        }
         lock(&self.behind).insert(chat);
     }
 }
@@ -100,7 +106,8 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             // One write under way at a time: what gathers meanwhile goes out as one.
             noting = true;
             let (core, batch, noted) = (core.clone(), std::mem::take(&mut confirmed), noted.clone());
-            tokio::spawn(async move {
+            let tasks = core.drain.clone();
+            tasks.spawn_background(async move {
                 note_confirmed(&core, batch).await;
                 let _ = noted.send(()).await;
             });
@@ -119,7 +126,12 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             job = jobs.recv(), if under_way.len() < UNDER_WAY => {
                 let Some(Job { chat, node, seq, frame }) = job else { return };
                 let core = core.clone();
-                under_way.push(async move { (chat, seq, core.broker.publish(&node, chat, frame).await) });
+                under_way.push(async move {
+                    if planted!(ConfirmBeforePublish) {
+                        let _ = core.store.published(chat, &[seq]).await;
+                    }
+                    (chat, seq, core.broker.publish(&node, chat, frame).await)
+                });
             }
         }
     }
@@ -151,10 +163,15 @@ pub(super) async fn heal(core: Arc<Core>) {
                 core.relay.behind(chat);
             }
         }
-        match core.store.edge_alive(&core.edge, DEAD_AFTER).await {
+        match core.store.edge_alive(&core.edge, core.timing.lease.max(DEAD_AFTER)).await {
             Ok(dead) => {
-                for edge in dead {
-                    adopt(&core, &edge).await;
+                for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {
+                    let (no_sessions, no_outboxes) =
+                        tokio::join!(lapse::of_dead(&core, &edge), adopt(&core, &edge));
+                    if no_sessions && no_outboxes {
+                        // Tried again at the next turn if it fails.
+                        let _ = core.store.forget_edge(&edge).await;
+                    }
                 }
             }
             Err(error) => tracing::debug!(%error, "other edges can't be looked for now"),
@@ -166,7 +183,7 @@ pub(super) async fn heal(core: Arc<Core>) {
 /// True when the outbox is empty, or somebody else is at it.
 async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
     let work = format!("relay.{}", chat.hex());
-    match core.store.take_work(&work, &core.edge, Duration::from_secs(10)).await {
+    match core.store.take_work(&work, &core.edge, TURN).await {
         Ok(true) => {}
         Ok(false) => return false,
         Err(_) => return false,
@@ -196,8 +213,9 @@ async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
     empty
 }
 
-async fn adopt(core: &Core, edge: &str) {
-    let Ok(chats) = core.store.noted_chats(edge).await else { return };
+/// True when nothing is left of them.
+async fn adopt(core: &Core, edge: &str) -> bool {
+    let Ok(chats) = core.store.noted_chats(edge).await else { return false };
     if !chats.is_empty() {
         tracing::info!(edge, chats = chats.len(), "taking over the outboxes of an edge that has gone");
     }
@@ -209,10 +227,7 @@ async fn adopt(core: &Core, edge: &str) {
             all = false;
         }
     }
-    if all {
-        // Tried again at the next turn if it fails.
-        let _ = core.store.forget_edge(edge).await;
-    }
+    all
 }
 
 /// Keeps the notes of this edge from growing with every chat it ever sent to.

@@ -81,7 +81,11 @@ pub async fn send(
             core.relay.hand_over(Job { chat, node, seq, frame: append.frame.number(seq) });
             Ok((seq, at))
         }
-        Ok(Appended::Again { seq, at }) => Ok((seq, at)),
+        Ok(Appended::Again { seq, at }) => {
+            // Whoever took it the first time may be gone, before it told the broker.
+            core.relay.behind(chat);
+            Ok((seq, at))
+        }
         Ok(Appended::KeyConflict) => Err(Problem::new(
             ErrorCode::Conflict,
             "this key was used for another message: make a new one per message",

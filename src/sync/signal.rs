@@ -69,7 +69,9 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         Signal::Device(event, device, at) => {
             others(device).for_each(|s| s.mailbox.tell(Command::Device(event, device, at)))
         }
-        Signal::Joined(chat) => sessions.iter().for_each(|s| s.mailbox.tell(Command::Joined(chat))),
+        Signal::Joined(chat) => {
+            sessions.iter().for_each(|s| s.mailbox.tell(Command::Membership(chat)));
+        }
         Signal::Left(chat) => sessions.iter().for_each(|s| s.mailbox.tell(Command::Left(chat))),
         Signal::Member(event, chat, who) => {
             sessions.iter().for_each(|s| s.mailbox.tell(Command::Member(event, chat, who.clone())));

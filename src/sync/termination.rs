@@ -73,6 +73,9 @@ pub(super) async fn resume(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if planted!(NoTerminationResume) {
+            continue;
+        }
         match core.store.unfinished_terminations().await {
             Ok(unfinished) => unfinished.into_iter().for_each(|id| spawn(&core, id, true)),
             Err(error) => tracing::debug!(%error, "unfinished terminations can't be looked for now"),
@@ -84,7 +87,7 @@ fn spawn(core: &Arc<Core>, id: TerminationId, resumed: bool) {
     let core = core.clone();
     core.drain.clone().spawn_background(async move {
         let work = format!("termination.{}", id.hex());
-        let holder = format!("{}.{}", core.edge, uuid::Uuid::new_v4().simple());
+        let holder = format!("{}.{}", core.edge, crate::chance::uuid().simple());
         match core.store.take_work(&work, &holder, WORK).await {
             Ok(true) if resumed => {
                 core.metrics.reconciler_actions.with_label_values(&["termination_resumed"]).inc();
@@ -113,7 +116,12 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
     core.store.begin_termination(&termination).await?;
     let (user, device) = (termination.user.clone(), termination.device);
     signal::tell(core, &user, &Signal::Ended(device)).await;
-    while core.store.device(&user, device).await?.is_some_and(|device| device.online()) {
+    while core
+        .store
+        .device(&user, device)
+        .await?
+        .is_some_and(|device| device.online() && !planted!(DeleteBeforeStop))
+    {
         if Instant::now() > until {
             return Ok(());
         }
@@ -124,6 +132,9 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
         let first = core.broker.remove_queues(device, &chats, false).await;
         note(&mut termination, &first);
         if first.unreachable.is_empty() {
+            if planted!(SingleDeletePass) {
+                return done(core, termination, &chats).await;
+            }
             tokio::time::sleep(SECOND_LOOK).await;
             let second = core.broker.remove_queues(device, &chats, false).await;
             note(&mut termination, &second);

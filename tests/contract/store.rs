@@ -7,7 +7,7 @@ use keepstep::{
     domain::{
         Seq,
         chat::{Chat, ChatKind},
-        device::{Device, DeviceKind},
+        device::{Device, DeviceKind, DeviceState},
         id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
         message::Unnumbered,
         termination::{Receipt, Termination, TerminationState},
@@ -24,6 +24,10 @@ mod chats;
 mod devices;
 #[path = "store/events.rs"]
 mod events;
+#[path = "store/expiry.rs"]
+mod expiry;
+#[path = "store/log.rs"]
+mod log;
 #[path = "store/members.rs"]
 mod members;
 #[path = "store/messages.rs"]

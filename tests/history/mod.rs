@@ -165,8 +165,9 @@ pub struct Rules {
     pub gaps: bool,
     /// How long after a device's `accepted` frames may still be on their way to it, in microseconds.
     pub silence_after: u64,
-    /// How long an older session of a device may go on after a newer one was welcomed, and a session in a chat that its
-    /// user has left, in microseconds (the lease).
+    /// How long after a user has left a chat its messages may still be on their way, in microseconds.
+    pub silence_after_leave: u64,
+    /// How long an older session of a device may go on after a newer one was welcomed, in microseconds (the lease).
     pub lease: u64,
     /// Whether `End::queues` is complete, so that a missing queue is wrong, too.
     pub queues_complete: bool,

@@ -14,7 +14,7 @@ use crate::stories::{Deployment, World};
 use crate::support::{EdgeConfig, http_get, wait_until};
 
 /// Sends until it is acknowledged, on whatever edge lives, with the same key each time.
-async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent {
+pub(crate) async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent {
     let key = uuid::Uuid::new_v4().to_string();
     let body = json!({ "key": key, "kind": "text", "content": content });
     let path = format!("/v1/chats/{chat}/messages");

@@ -23,6 +23,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::support::{Aof, Redis, RedisOptions as Server, wait_until};
 
 mod events;
+mod older;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,11 +36,19 @@ fn user(name: &str) -> UserId {
 }
 
 async fn group(store: &RedisStore, owner: &UserId) -> ChatId {
+    create(store, owner, Some("{braces} and {c.x}")).await
+}
+
+async fn private_group(store: &RedisStore, owner: &UserId) -> ChatId {
+    create(store, owner, None).await
+}
+
+async fn create(store: &RedisStore, owner: &UserId, public: Option<&str>) -> ChatId {
     let new = NewChat {
         id: ChatId::random(),
         kind: ChatKind::Group,
-        name: Some("{braces} and {c.x}".into()),
-        public: true,
+        name: public.map(str::to_owned),
+        public: public.is_some(),
         password_hash: None,
         owner: owner.clone(),
         with: None,
@@ -97,7 +106,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     for append in &sent {
         store.append(append).await.unwrap();
     }
-    let moved = CursorMove { device: id, session: 1, seq: 30 };
+    let moved = CursorMove { device: id, session: 1, from: 0, seq: 30 };
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), [CursorMoved::At(30)]);
     store.move_read(&alice, chat, 20, Some(id)).await.unwrap();
     store.published(chat, &(1..=48).collect::<Vec<_>>()).await.unwrap();

@@ -68,6 +68,31 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "1");
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "0");
 
+    run(redis, &format!("HSET d {DEVICE}.seen 5")).await;
+    let (lapse, warn, expire) = (script!("lapse_session"), script!("warn_device"), script!("expire_device"));
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "", "given back");
+    run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.until 99999999999999")).await;
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 1")).await, "", "another's");
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "held");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "0", "online");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5")).await, "0", "online");
+    run(redis, &format!("HSET d {DEVICE}.until 7")).await;
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 4 9")).await, "0", "seen since");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "1");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "0");
+    assert_eq!(run(redis, &format!("HMGET d {DEVICE}.edge {DEVICE}.until {DEVICE}.expires")).await, "  9");
+    run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.until 7")).await;
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "5");
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "", "once");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} registering 5")).await, "0", "in another state");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 4")).await, "0", "seen since");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5")).await, "1");
+    assert_eq!(run(redis, &format!("HMGET d {DEVICE}.state {DEVICE}.generation")).await, "terminating 2");
+    run(redis, &format!("HSET d {DEVICE}.state active {DEVICE}.generation 1")).await;
+    run(redis, "ZADD due 7 x 3 y 99999999999999 z").await;
+    assert!(eval(redis, script!("due_devices"), "due", "9").await.ends_with(" y x"));
+    assert!(eval(redis, script!("due_devices"), "due", "1").await.ends_with(" y"));
+
     assert_eq!(eval(redis, script!("entomb_device"), "o", "bob t1").await, "");
     assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t1").await, "t1");
     assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t2").await, "t1");
@@ -113,7 +138,7 @@ async fn scripts_of_single_keys() {
 async fn scripts_of_edges() {
     let redis = &Redis::start().await;
     for chat in ["x", "x", "y"] {
-        eval(redis, script!("note_sender"), "e c n1", &format!("edge-1 {chat}")).await;
+        eval(redis, script!("note"), "e c n1", &format!("edge-1 {chat}")).await;
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "2");
     run(redis, "ZADD e 5 edge-1 5 edge-3").await;
@@ -134,9 +159,9 @@ async fn scripts_of_edges() {
 #[tokio::test]
 async fn scripts_of_chats_and_members() {
     let redis = &Redis::start().await;
-    let made = eval(redis, script!("create_chat"), "meta members", "2 a b kind group head 0 node n").await;
+    let made = eval(redis, script!("create_chat"), "meta members", "2 0 a b kind group head 0 node n").await;
     assert!(made.starts_with("new kind group"), "{made}");
-    let there = eval(redis, script!("create_chat"), "meta members", "1 z kind direct head 9 node n").await;
+    let there = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
     assert!(there.starts_with("there kind group"), "{there}");
     assert_eq!(run(redis, "HLEN members").await, "2");
     assert_eq!(eval(redis, script!("chat_of_member"), "meta members", "z").await, "");
@@ -167,7 +192,7 @@ async fn scripts_of_chats_and_members() {
     assert!(eval(redis, script!("delete_chat"), all, "5").await.contains("kind group"));
     assert_eq!(eval(redis, script!("delete_chat"), all, "6").await, "deleted 5");
     assert_eq!(run(redis, "KEYS *").await, "meta");
-    let gone = eval(redis, script!("create_chat"), "meta members", "1 z kind direct head 9 node n").await;
+    let gone = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
     assert_eq!(gone, "there deleted 6");
     assert_eq!(eval(redis, script!("bury_chat"), "meta", "7").await, "1");
     assert_eq!(eval(redis, script!("bury_chat"), "fresh", "7").await, "1");
@@ -178,8 +203,8 @@ async fn scripts_of_chats_and_members() {
 #[tokio::test]
 async fn scripts_of_messages() {
     let redis = &Redis::start().await;
-    let keys = |key: &str| format!("meta members {key} log outbox ages");
-    let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 10 3600 bell";
+    let keys = |key: &str| format!("meta members {key} log outbox ages cursor");
+    let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 bell 0 10 10 9999 3600";
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no chat");
     run(redis, "HSET meta head 0 node n1").await;
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no member");
@@ -203,9 +228,61 @@ async fn scripts_of_messages() {
         assert_eq!(page, format!("{next} 1 {next} {{\"seq\":{next},\"x\":1}}"));
     }
     assert_eq!(run(redis, "HGET meta head").await, ((1u64 << 53) - 1).to_string());
+    // An older copy was brought back: above all that may have been given, once.
+    run(redis, "HSET meta head 20 bytes 0").await;
+    run(redis, "DEL log outbox").await;
+    let raised = |key: &str, lift: u64| {
+        (keys(key), format!("alice 77 5 {{\"seq\": ,\"x\":1}} 60000 bell {lift} 10 10 9999 3600"))
+    };
+    for (key, lift, seq) in [
+        ("l1", 1_000_000, "1000021"),
+        ("l2", 1_000_000, "1000022"),
+        ("l3", 5, "1000023"),
+        ("l4", 1_000_001, "1000025"),
+    ] {
+        let (keys, args) = raised(key, lift);
+        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1"));
+    }
+    assert_eq!(run(redis, "HMGET meta lift bytes").await, "1000001 84");
+    assert_eq!(eval(redis, script!("raise_head"), "meta", "1000020").await, "1000025");
+    assert_eq!(eval(redis, script!("raise_head"), "meta", "1000030").await, "1000030");
+    assert_eq!(eval(redis, script!("raise_head"), "none", "5").await, "0");
+    assert_eq!(run(redis, "EXISTS none").await, "0");
+
     run(redis, "DEL log").await;
     assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9").await, "n1");
     assert_eq!(run(redis, "EXISTS outbox").await, "0", "what the log lost can't be published any more");
+}
+
+#[tokio::test]
+async fn the_script_of_the_store_itself() {
+    let redis = &Redis::start().await;
+    let look = async |args: &str| {
+        let answer = eval(redis, script!("same_store"), "store clock", args).await;
+        answer.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(look("_ 0 0").await, [""], "it has no name");
+    assert_eq!(look("one 7 7").await, [""]);
+    run(redis, "SET store one").await;
+    assert_eq!(look("other 7 7").await, ["one"], "another store");
+    assert_eq!(run(redis, "EXISTS clock").await, "0", "and untouched");
+    assert_eq!(look("_ 0 0").await, ["one", "1", "0", "0"]);
+    // Once a second at most, however many look.
+    run(redis, "HSET clock second 0").await;
+    assert_eq!(look("one 1 0").await, ["one", "2", "0", "0"]);
+    for _ in 0..50 {
+        look("one 1 0").await;
+    }
+    let clock: u64 = run(redis, "HGET clock clock").await.parse().unwrap();
+    assert!((2..=12).contains(&clock), "{clock}");
+    // Behind what was seen by 100: at least that many seconds, and ten more, are skipped; once.
+    run(redis, "HSET clock clock 500 lift 7").await;
+    assert_eq!(look("one 600 3").await, ["one", "601", "11000007", "100"]);
+    let again = look("one 600 3").await;
+    assert_eq!((again[2].as_str(), again[3].as_str()), ("11000007", "0"));
+    // An edge may know of a lift that the copy doesn't.
+    run(redis, "HSET clock clock 500 lift 0").await;
+    assert_eq!(look("one 501 11000007").await[2..], ["12100007", "1"]);
 }
 
 #[tokio::test]
@@ -215,8 +292,8 @@ async fn old_messages_leave_the_log_by_age() {
     run(redis, "HSET members alice 0").await;
     let filler = "y".repeat(3000); // one message a node, so that the trimming is exact
     let append = async |seq: u64, seconds: u64| {
-        let args = format!("alice 77 5 {filler} {filler} 60000 100000 {seconds} bell");
-        let keys = format!("meta members k{seq} log outbox ages");
+        let args = format!("alice 77 5 {filler} {filler} 60000 bell 0 100000 100000 9999999 {seconds}");
+        let keys = format!("meta members k{seq} log outbox ages cursor");
         assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1"));
         run(redis, "DEL outbox").await;
     };
@@ -226,9 +303,9 @@ async fn old_messages_leave_the_log_by_age() {
     assert_eq!(run(redis, "XLEN log").await, "128");
     // The clock of the first mark is turned back by two hours: what came before it is that old.
     let mark = run(redis, "LINDEX ages 0").await;
-    let (seq, time) = mark.split_once(' ').unwrap();
-    assert_eq!(seq, "64");
-    let earlier = format!("64 {}", time.parse::<u64>().unwrap() - 7200);
+    let mark: Vec<u64> = mark.split(' ').map(|part| part.parse().unwrap()).collect();
+    assert_eq!((mark[0], mark[2]), (64, 9 * 6001 + 55 * 6002), "its seq, and the bytes up to there");
+    let earlier = format!("64 {} {}", mark[1] - 7200, mark[2]);
     redis.command(&["LSET", "ages", "0", &earlier]).await.unwrap();
     for seq in 129..=192 {
         append(seq, 3600).await;

@@ -25,6 +25,7 @@ pub mod bootstrap;
 pub mod conversation;
 pub mod devices;
 pub mod drain;
+pub mod expiry;
 pub mod groups;
 pub mod limits;
 pub mod membership;
@@ -108,6 +109,10 @@ macro_rules! stories {
             ]
             drain: [
                 a_stop_is_orderly,
+            ]
+            expiry: [
+                a_device_that_nobody_sees_is_told_of_and_ended,
+                a_device_that_is_seen_in_time_stays,
             ]
             groups: [
                 a_password_opens_a_group,

@@ -1,5 +1,6 @@
 //! A Redis of a test's own.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -121,12 +122,27 @@ impl Redis {
         self.run().await.unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// A copy of the data as it is now, as a backup would have it. Nobody may write meanwhile.
+    pub fn copy(&self) -> TempDir {
+        let copy = temp_folder("redis-copy");
+        copy_files(&self.aof(), copy.path());
+        copy
+    }
+
+    /// Starts it on the same port with a copy of the data: killed, its files replaced.
+    pub async fn restart_with(&mut self, copy: &TempDir) {
+        self.process.kill9();
+        std::fs::remove_dir_all(self.aof()).expect("remove the append-only files");
+        std::fs::create_dir(self.aof()).expect("make their folder");
+        copy_files(copy.path(), &self.aof());
+        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+    }
+
     /// Starts it on the same port with nothing: killed, its files gone.
     pub async fn restart_empty(&mut self) {
         self.process.kill9();
-        let aof = self.folder.path().join("appendonlydir");
-        if aof.exists() {
-            std::fs::remove_dir_all(aof).expect("remove the append-only files");
+        if self.aof().exists() {
+            std::fs::remove_dir_all(self.aof()).expect("remove the append-only files");
         }
         let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
         self.run().await.unwrap_or_else(|why| panic!("{why}"));
@@ -147,6 +163,10 @@ impl Redis {
         timeout(Duration::from_secs(5), exchange).await?
     }
 
+    fn aof(&self) -> PathBuf {
+        self.folder.path().join("appendonlydir")
+    }
+
     async fn run(&mut self) -> Result<(), String> {
         self.process.spawn();
         let addr = self.addr();
@@ -158,6 +178,13 @@ impl Redis {
                 && &answer == b"+PONG"
         };
         self.process.ready(pong).await
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).expect("read the append-only files") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("copy a file");
     }
 }
 

@@ -186,6 +186,21 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
+    /// Loses messages, in the order of their numbers; see [`super::EmbeddedBroker::crash`].
+    #[cfg(feature = "simulation")]
+    pub(super) fn lose(&self, mut lost: impl FnMut(bool) -> bool) -> u64 {
+        let mut state = self.state();
+        let before = state.waiting.len() + state.in_flight.len();
+        state.waiting.retain(|_| !lost(false));
+        let held = std::mem::take(&mut state.in_flight);
+        // What isn't lost waits for the next consumer.
+        for held in held.into_values().filter(|_| !lost(true)) {
+            state.put_back(held.message);
+        }
+        state.consumers.iter_mut().for_each(|consumer| consumer.in_flight = 0);
+        (before - state.waiting.len()) as u64
+    }
+
     pub(super) fn counts(&self) -> Counts {
         let state = self.state();
         Counts {

@@ -148,6 +148,13 @@ impl Node {
         Ok(found)
     }
 
+    /// How far a clock was, by each mark on a claim; none: there is no such claim.
+    pub(super) async fn marks(&self, claim: &str) -> Result<Option<Vec<u64>>, AdminError> {
+        let filter = StatsFilter { topic: Some(claim), channel: None, clients: false };
+        let topic = self.admin.stats(filter).await?.into_iter().next();
+        Ok(topic.map(|topic| topic.channels.iter().filter_map(|c| names::marked(&c.channel)).collect()))
+    }
+
     /// What an administrative call's failure means to whoever asked for a change.
     pub(super) fn fault(&self, error: &AdminError) -> BrokerError {
         let (node, reason) = (self.id().to_owned(), in_words(error));

@@ -30,6 +30,18 @@ pub(super) struct Lookup {
     pub(super) admin: LookupdAdmin,
 }
 
+impl Lookup {
+    /// Forgets the marks of a claim that are older than this.
+    pub(super) async fn forget_marks(&self, claim: &str, clock: u64) -> Result<(), AdminError> {
+        for mark in self.admin.channels(claim).await? {
+            if names::marked(&mark).is_some_and(|other| other < clock) {
+                self.admin.delete_channel(claim, &mark).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a pass did at one nsqd.
 #[derive(Default)]
 struct AtNode {

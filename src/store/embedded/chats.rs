@@ -75,6 +75,7 @@ impl EmbeddedStore {
             members: users.into_iter().map(|user| (user, 0)).collect::<BTreeMap<_, _>>(),
             banned: HashSet::new(),
             log: Default::default(),
+            log_bytes: 0,
             outbox: Default::default(),
             keys: HashMap::new(),
             key_ages: Default::default(),
@@ -147,7 +148,7 @@ impl EmbeddedStore {
             (room.chat.head, Joined::New(room.chat.head))
         };
         state.user(user).chats.insert(chat);
-        state.read(&self.inner.events, user, chat, boundary, None);
+        state.read(user, chat, boundary, None);
         Ok(joined)
     }
 

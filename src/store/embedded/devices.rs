@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{EmbeddedStore, Row};
+use super::{Edge, EmbeddedStore, Row};
 use crate::{
     domain::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
         now_millis,
     },
-    store::{NewDevice, Opened, Owner, Registered, Renewed, Result, StoreError},
+    store::{Lapsed, NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
 };
 
 impl EmbeddedStore {
@@ -56,8 +56,10 @@ impl EmbeddedStore {
             state: DeviceState::Registering,
             generation: 1,
             lease: None,
+            expires: None,
         };
-        user.devices.insert(new.id, Row { device: device.clone(), session: 0, until: Instant::now() });
+        let row = Row { device: device.clone(), session: 0, until: Instant::now(), due: 0 };
+        user.devices.insert(new.id, row);
         state.owners.insert(new.id, Owner { user: new.user.clone(), terminated: None });
         Ok(Registered::Created(device))
     }
@@ -105,6 +107,10 @@ impl EmbeddedStore {
         let Some(row) = state.row(user, device) else {
             return Ok(if terminated { Opened::Terminated } else { Opened::Unknown });
         };
+        if planted!(NoTombstoneCheck) {
+            row.device.generation = generation;
+            row.device.state = DeviceState::Active;
+        }
         if row.device.state == DeviceState::Terminating || generation < row.device.generation {
             return Ok(Opened::Terminated);
         }
@@ -116,7 +122,11 @@ impl EmbeddedStore {
         row.device.lease = Some(Lease { edge: edge.to_owned(), session: row.session });
         row.until = Instant::now() + ttl;
         row.device.last_seen = now_millis();
-        Ok(Opened::Session { session: row.session, previous, device: row.seen() })
+        row.device.expires = None;
+        let (session, device_now) = (row.session, row.seen());
+        let noted = NotedSession { user: user.clone(), device, session };
+        state.edges.entry(edge.to_owned()).or_insert_with(Edge::new).sessions.insert(noted);
+        Ok(Opened::Session { session, previous, device: device_now })
     }
 
     /// See [`crate::store::Store::renew_session`].
@@ -131,8 +141,9 @@ impl EmbeddedStore {
         let terminated = state.terminated(user, device);
         match state.row(user, device) {
             None if terminated => Ok(Renewed::Terminated),
-            None => Err(StoreError::Corrupt(format!("device {device} is gone without a tombstone"))),
+            None => Err(gone(device)),
             Some(row) if row.device.state == DeviceState::Terminating => Ok(Renewed::Terminated),
+            Some(row) if row.session < session => Err(gone(device)),
             Some(row) if row.session == session && row.device.lease.is_some() => {
                 row.until = Instant::now() + ttl;
                 row.device.last_seen = now_millis();
@@ -143,8 +154,17 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::close_session`].
-    pub async fn close_session(&self, user: &UserId, device: DeviceId, session: u64) -> Result<bool> {
+    pub async fn close_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        edge: &str,
+    ) -> Result<bool> {
         let mut state = self.state();
+        if let Some(edge) = state.edges.get_mut(edge) {
+            edge.sessions.remove(&NotedSession { user: user.clone(), device, session });
+        }
         let Some(row) = state.row(user, device).filter(|row| row.session == session) else {
             return Ok(false);
         };
@@ -154,11 +174,38 @@ impl EmbeddedStore {
         row.device.last_seen = now_millis();
         Ok(true)
     }
+
+    /// See [`crate::store::Store::noted_sessions`].
+    pub async fn noted_sessions(&self, edge: &str) -> Result<Vec<NotedSession>> {
+        let state = self.state();
+        Ok(state.edges.get(edge).map(|edge| edge.sessions.iter().cloned().collect()).unwrap_or_default())
+    }
+
+    /// See [`crate::store::Store::lapse_session`].
+    pub async fn lapse_session(&self, edge: &str, session: &NotedSession) -> Result<Lapsed> {
+        let mut state = self.state();
+        let row = state.row(&session.user, session.device).filter(|row| row.session == session.session);
+        let lapsed = match row {
+            Some(row) if row.seen().online() => return Ok(Lapsed::Held),
+            Some(row) => {
+                row.device.lease.take().map_or(Lapsed::Before, |_| Lapsed::Now(row.device.last_seen))
+            }
+            None => Lapsed::Before,
+        };
+        if let Some(edge) = state.edges.get_mut(edge) {
+            edge.sessions.remove(session);
+        }
+        Ok(lapsed)
+    }
+}
+
+fn gone(device: DeviceId) -> StoreError {
+    StoreError::Corrupt(format!("device {device} or this session of it is gone without a trace"))
 }
 
 impl Row {
     /// The device as others see it now.
-    fn seen(&self) -> Device {
+    pub(super) fn seen(&self) -> Device {
         let mut device = self.device.clone();
         device.lease = device.lease.filter(|_| Instant::now() < self.until);
         if device.lease.is_some() {

@@ -82,6 +82,7 @@ impl EmbeddedStore {
         if let Some(user) = state.users.get_mut(user) {
             user.devices.remove(&device);
         }
+        state.edges.values_mut().for_each(|edge| edge.sessions.retain(|noted| noted.device != device));
         for chat in chats {
             if let Some(room) = state.chats.get_mut(chat) {
                 room.owed.remove(&device);
@@ -126,7 +127,7 @@ impl EmbeddedStore {
     pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
         let mut state = self.state();
         let edge = state.edges.entry(edge.to_owned());
-        edge.or_insert_with(|| Edge { alive: Instant::now(), notes: Default::default() }).notes.insert(chat);
+        edge.or_insert_with(Edge::new).notes.insert(chat);
         Ok(())
     }
 
@@ -148,9 +149,9 @@ impl EmbeddedStore {
     pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
         let (mut state, now) = (self.state(), Instant::now());
         let own = state.edges.entry(edge.to_owned());
-        own.or_insert_with(|| Edge { alive: now, notes: Default::default() }).alive = now;
+        own.or_insert_with(Edge::new).alive = now;
         let silent = |other: &Edge| now.duration_since(other.alive) >= dead_after;
-        state.edges.retain(|name, other| name == edge || !silent(other) || !other.notes.is_empty());
+        state.edges.retain(|name, other| name == edge || !silent(other) || other.has_notes());
         let dead = state.edges.iter().filter(|(name, other)| *name != edge && silent(other));
         let mut dead: Vec<_> = dead.map(|(name, other)| (other.alive, name.clone())).collect();
         dead.sort_unstable();
@@ -160,7 +161,7 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::forget_edge`].
     pub async fn forget_edge(&self, edge: &str) -> Result<()> {
         let mut state = self.state();
-        if state.edges.get(edge).is_some_and(|edge| edge.notes.is_empty()) {
+        if state.edges.get(edge).is_some_and(|edge| !edge.has_notes()) {
             state.edges.remove(edge);
         }
         Ok(())

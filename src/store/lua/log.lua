@@ -1,24 +1,33 @@
--- A page of the log.
+-- A page of the log, up to the first hole in it: numbers are missing where an older copy of the data was brought back.
 -- KEYS meta, log
 -- ARGV from, most messages, most bytes (one message comes in any case)
--- Gives {head, floor or "", seq, frame, seq, frame, ...}
+-- Gives {head, floor or "", seq, frame, seq, frame, ...}. The floor is the oldest number in the log or, when `from` isn't
+-- there any more, the next that is; "" when there is none.
 local page = {redis.call('HGET', KEYS[1], 'head') or '0', ''}
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 if not oldest then return page end
 page[2] = string.match(oldest[1], '%d+')
 local left, room, from = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[1]
+local wanted = math.max(tonumber(from), tonumber(page[2]))
 while left > 0 do
   -- In small steps: a message may have 64 KiB, and what doesn't fit would be read for nothing.
   local step = math.min(left, 32)
   local got = redis.call('XRANGE', KEYS[2], from .. '-0', '+', 'COUNT', step)
   for _, entry in ipairs(got) do
     local frame = entry[2][2]
+    from = string.match(entry[1], '%d+')
+    local seq = tonumber(from)
+    if seq > wanted then
+      if #page > 2 then return page end
+      page[2], wanted = from, seq
+    end
     room = room - #frame
     if room < 0 and #page > 2 then return page end
-    from = string.match(entry[1], '%d+')
     page[#page + 1] = from
     page[#page + 1] = frame
+    wanted = wanted + 1
   end
+  if #page == 2 and wanted <= tonumber(page[1]) then page[2] = '' end
   if #got < step then return page end
   left = left - step
   from = string.format('%.0f', from + 1)

@@ -1,20 +1,21 @@
--- Moves cursors forward, never above the head, each only for a session that no newer one has followed.
+-- Moves cursors forward, never above the head, each only for a session that no newer one has followed, and only in the
+-- membership that it attached in.
 -- KEYS meta, from, cursor, fence
--- ARGV device, session, seq; device, session, seq; ...
+-- ARGV device, session, from, seq; device, session, from, seq; ...
 -- Gives for each where its cursor stands now, or -1 when it was refused
 local head = tonumber(redis.call('HGET', KEYS[1], 'head') or 0)
 local devices = {}
-for i = 1, #ARGV, 3 do devices[#devices + 1] = ARGV[i] end
+for i = 1, #ARGV, 4 do devices[#devices + 1] = ARGV[i] end
 local from = redis.call('HMGET', KEYS[2], unpack(devices))
 local cursor = redis.call('HMGET', KEYS[3], unpack(devices))
 local fence = redis.call('HMGET', KEYS[4], unpack(devices))
 local stands, moved, answer = {}, {}, {}
 for i, device in ipairs(devices) do
-  if not from[i] or tonumber(fence[i] or 0) > tonumber(ARGV[3 * i - 1]) then
+  if from[i] ~= ARGV[4 * i - 1] or tonumber(fence[i] or 0) > tonumber(ARGV[4 * i - 2]) then
     answer[i] = '-1'
   else
     local at = stands[device] or tonumber(cursor[i] or from[i])
-    local to = math.min(tonumber(ARGV[3 * i]), head)
+    local to = math.min(tonumber(ARGV[4 * i]), head)
     if to > at then
       at = to
       moved[#moved + 1] = device

@@ -14,6 +14,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local session = string.format('%.0f', was[3] + 1)
 redis.call('HSET', KEYS[1], d .. '.session', session, d .. '.edge', ARGV[3],
   d .. '.until', string.format('%.0f', now + ARGV[4]), d .. '.seen', string.format('%.0f', now))
+redis.call('HDEL', KEYS[1], d .. '.expires')
 local edge = ''
 if was[4] and tonumber(was[5]) > now then edge = was[4] end
 return {session, edge, was[3], string.format('%.0f', now),

@@ -10,6 +10,9 @@ if from and tonumber(from) >= tonumber(boundary) then
   return {from, redis.call('HGET', KEYS[4], ARGV[2]) or from}
 end
 from = ARGV[3] == 'head' and redis.call('HGET', KEYS[1], 'head') or boundary
+-- What was acknowledged after the user came back, on a connection that hadn't noticed anything, isn't sent again.
+local cursor = redis.call('HGET', KEYS[4], ARGV[2])
+if not cursor or tonumber(cursor) < tonumber(from) then cursor = from end
 redis.call('HSET', KEYS[3], ARGV[2], from)
-redis.call('HSET', KEYS[4], ARGV[2], from)
-return {from, from}
+redis.call('HSET', KEYS[4], ARGV[2], cursor)
+return {from, cursor}

@@ -153,10 +153,12 @@ impl RedisStore {
             ("with", new.with.as_ref().map(UserId::as_str)),
         ];
         let mut call = script::CREATE_CHAT.call().arg(self.keys().meta(id)).arg(self.keys().members(id));
-        call = users.iter().fold(call.arg(users.len()), |call, user| call.arg(user.as_str()));
+        // In a store that came back older once, the id may be that of a chat that was lost, and its numbers taken.
+        let lift = self.inner.identity.lift();
+        call = users.iter().fold(call.arg(users.len()).arg(lift), |call, user| call.arg(user.as_str()));
         call = call.arg("kind").arg(new.kind.as_str()).arg("owner").arg(new.owner.as_str());
         call = call.arg("public").arg(u8::from(new.public)).arg("node").arg(&new.node);
-        call = call.arg("created").arg(created).arg("head").arg(0);
+        call = call.arg("created").arg(created).arg("head").arg(lift).arg("lift").arg(lift);
         for (field, text) in optional.into_iter().filter_map(|(field, text)| Some((field, text?))) {
             call = call.arg(field).arg(text);
         }
@@ -174,6 +176,9 @@ impl RedisStore {
         }
         for user in &users {
             self.list_chat(user, id, u32::MAX).await?;
+            if chat.head > 0 {
+                self.move_read(user, id, chat.head, None).await?;
+            }
         }
         Ok(Created::New(chat))
     }

@@ -17,12 +17,23 @@ use crate::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
     },
-    store::{NewDevice, Opened, Owner, Registered, Renewed, Result, StoreError},
+    store::{NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
 };
 
-/// The fields of a device, in the order in which scripts give them too.
-const FIELDS: [&str; 10] =
-    ["kind", "name", "platform", "created", "seen", "state", "generation", "session", "edge", "until"];
+/// The fields of a device; the first ten in the order in which scripts give them too.
+const FIELDS: [&str; 11] = [
+    "kind",
+    "name",
+    "platform",
+    "created",
+    "seen",
+    "state",
+    "generation",
+    "session",
+    "edge",
+    "until",
+    "expires",
+];
 
 impl RedisStore {
     /// See [`crate::store::Store::register_device`].
@@ -39,6 +50,8 @@ impl RedisStore {
                 if value::number(self.commands().eval(&claim).await.map_err(later)?)? == 0 {
                     return Ok(Registered::Conflict);
                 }
+                // Between the two: whoever looks sees by the claim that the device is just coming.
+                self.due_at_once(&new.user, new.id).await?;
                 if let Some(found) = self.register_step(new, "write").await.map_err(later)? {
                     return Ok(found);
                 }
@@ -147,7 +160,15 @@ impl RedisStore {
             .arg(generation)
             .arg(edge)
             .arg(millis(ttl));
-        self.in_time(self.opened(user, id, call)).await
+        self.in_time(async {
+            let opened = self.opened(user, id, call).await?;
+            if let Opened::Session { session, .. } = &opened {
+                let noted = NotedSession { user: user.clone(), device: id, session: *session };
+                self.note_session(edge, &noted).await.map_err(later)?;
+            }
+            Ok(opened)
+        })
+        .await
     }
 
     async fn opened(&self, user: &UserId, id: DeviceId, call: Call) -> Result<Opened> {
@@ -194,14 +215,29 @@ impl RedisStore {
             Some(_) => Ok(Renewed::Replaced),
             None if self.terminated(user, device).await? => Ok(Renewed::Terminated),
             // An older or an empty Redis. "Terminated" would make the client throw its messages away.
-            None => Err(StoreError::Corrupt(format!("device {device} is gone without a tombstone"))),
+            None => Err(StoreError::Corrupt(format!(
+                "device {device} or this session of it is gone without a trace"
+            ))),
         }
     }
 
     /// See [`crate::store::Store::close_session`].
-    pub async fn close_session(&self, user: &UserId, device: DeviceId, session: u64) -> Result<bool> {
+    pub async fn close_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        edge: &str,
+    ) -> Result<bool> {
         let call = script::CLOSE_SESSION.call().arg(self.keys().devices(user)).arg(device.hex()).arg(session);
-        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+        self.in_time(async {
+            let closed = value::number(self.commands().eval(&call).await?)? == 1;
+            let noted = NotedSession { user: user.clone(), device, session };
+            // If it stays, whoever looks finds that it is over.
+            self.forget_session(edge, &noted).await.map_err(later)?;
+            Ok(closed)
+        })
+        .await
     }
 
     async fn terminated(&self, user: &UserId, device: DeviceId) -> Result<bool> {
@@ -227,6 +263,7 @@ fn fresh(new: &NewDevice) -> Device {
         state: DeviceState::Registering,
         generation: 1,
         lease: None,
+        expires: None,
     }
 }
 
@@ -249,9 +286,11 @@ fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Resul
     let (generation, session) = (value::parse(&text()?)?, value::parse(&text()?)?);
     let edge = values.next().and_then(value::some).map(value::text).transpose()?;
     let until = values.next().and_then(value::some).map(value::number).transpose()?;
+    let expires = values.next().and_then(value::some).map(value::number).transpose()?;
     let lease = edge.filter(|_| until.is_some_and(|until| until > now)).map(|edge| Lease { edge, session });
     let last_seen = if lease.is_some() { now.max(seen) } else { seen };
-    Ok(Device { id, user: user.clone(), kind, name, platform, created, last_seen, state, generation, lease })
+    let user = user.clone();
+    Ok(Device { id, user, kind, name, platform, created, last_seen, state, generation, lease, expires })
 }
 
 // Seconds and microseconds.

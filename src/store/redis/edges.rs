@@ -1,22 +1,69 @@
-//! Which edge appends to which chats: how the outbox of a dead edge is found. All of it is one slot, touched once per
-//! edge and chat.
+//! Which edge appends to which chats, and which sessions it has: how what a dead edge leaves is found. All of it is one slot,
+//! touched once per edge and chat, and at the two ends of a session.
 
 use std::time::Duration;
 
-use super::{RedisStore, millis, script, value};
-use crate::{domain::id::ChatId, store::Result};
+use super::{
+    RedisStore,
+    error::{corrupt, later},
+    millis, script, value,
+};
+use crate::{
+    domain::id::ChatId,
+    store::{Lapsed, NotedSession, Result},
+};
 
 impl RedisStore {
     /// See [`crate::store::Store::note_sender`].
     pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
-        let call = script::NOTE_SENDER
-            .call()
-            .arg(self.keys().edges())
-            .arg(self.keys().note_counts())
-            .arg(self.keys().notes(edge))
-            .arg(edge)
-            .arg(chat.hex());
+        self.note(edge, self.keys().notes(edge), chat.hex()).await
+    }
+
+    async fn note(&self, edge: &str, list: String, what: String) -> Result<()> {
+        let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
+        let call = script::NOTE.call().arg(edges).arg(counts).arg(list).arg(edge).arg(what);
         self.commands().eval(&call).await.map(drop)
+    }
+
+    async fn unnote(&self, edge: &str, list: String, what: String) -> Result<()> {
+        let call = script::FORGET_NOTE.call().arg(self.keys().note_counts()).arg(list).arg(edge).arg(what);
+        self.commands().eval(&call).await.map(drop)
+    }
+
+    pub(super) async fn note_session(&self, edge: &str, session: &NotedSession) -> Result<()> {
+        self.note(edge, self.keys().sessions(edge), member(session)).await
+    }
+
+    pub(super) async fn forget_session(&self, edge: &str, session: &NotedSession) -> Result<()> {
+        self.unnote(edge, self.keys().sessions(edge), member(session)).await
+    }
+
+    /// See [`crate::store::Store::noted_sessions`].
+    pub async fn noted_sessions(&self, edge: &str) -> Result<Vec<NotedSession>> {
+        let mut read = redis::cmd("SMEMBERS");
+        read.arg(self.keys().sessions(edge));
+        let sessions = value::list(self.bulk().run(&read).await?)?.into_iter();
+        let session = |text: String| {
+            let mut parts = text.split(' ');
+            let mut part = || parts.next().ok_or_else(|| corrupt("a noted session of another shape"));
+            let (device, session) = (value::device(part()?)?, value::parse(part()?)?);
+            Ok(NotedSession { user: value::user(part()?)?, device, session })
+        };
+        sessions.map(|noted| session(value::text(noted)?)).collect()
+    }
+
+    /// See [`crate::store::Store::lapse_session`].
+    pub async fn lapse_session(&self, edge: &str, session: &NotedSession) -> Result<Lapsed> {
+        let devices = self.keys().devices(&session.user);
+        let call = script::LAPSE_SESSION.call().arg(devices).arg(session.device.hex()).arg(session.session);
+        let answer = value::some(self.commands().eval(&call).await?).map(value::text).transpose()?;
+        let lapsed = match answer.as_deref() {
+            Some("held") => return Ok(Lapsed::Held),
+            Some(seen) => Lapsed::Now(value::parse(seen)?),
+            None => Lapsed::Before,
+        };
+        self.forget_session(edge, session).await.map_err(later)?;
+        Ok(lapsed)
     }
 
     /// See [`crate::store::Store::noted_chats`].
@@ -31,9 +78,7 @@ impl RedisStore {
 
     /// See [`crate::store::Store::forget_note`].
     pub async fn forget_note(&self, edge: &str, chat: ChatId) -> Result<()> {
-        let (counts, notes) = (self.keys().note_counts(), self.keys().notes(edge));
-        let call = script::FORGET_NOTE.call().arg(counts).arg(notes).arg(edge).arg(chat.hex());
-        self.commands().eval(&call).await.map(drop)
+        self.unnote(edge, self.keys().notes(edge), chat.hex()).await
     }
 
     /// See [`crate::store::Store::edge_alive`].
@@ -53,4 +98,8 @@ impl RedisStore {
             script::FORGET_EDGE.call().arg(self.keys().edges()).arg(self.keys().note_counts()).arg(edge);
         self.commands().eval(&call).await.map(drop)
     }
+}
+
+fn member(session: &NotedSession) -> String {
+    format!("{} {} {}", session.device.hex(), session.session, session.user)
 }

@@ -16,7 +16,9 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
-    /// Hash: kind, name, public, password, owner, node, created, head; only `deleted` once the chat is gone.
+    /// Hash: kind, name, public, password, owner, node, created, head, lift (see `identity`; as far as it is in the head), bytes
+    /// (of all messages ever);
+    /// only `deleted` once the chat is gone.
     pub(super) fn meta(&self, chat: ChatId) -> String {
         self.of_chat(chat, "meta")
     }
@@ -54,7 +56,7 @@ impl Keys {
         self.of_chat(chat, "outbox")
     }
 
-    /// Sorted set: every 64th seq, by the second it was appended. The log is trimmed by age with it.
+    /// List: of every 64th seq, the second it was appended and the bytes that were written by then. The log is trimmed with it.
     pub(super) fn ages(&self, chat: ChatId) -> String {
         self.of_chat(chat, "ages")
     }
@@ -155,7 +157,7 @@ impl Keys {
         format!("{}:{{edges}}:alive", self.prefix)
     }
 
-    /// Hash: edge -> how many chats are noted for it.
+    /// Hash: edge -> how many chats and sessions are noted for it.
     pub(super) fn note_counts(&self) -> String {
         format!("{}:{{edges}}:counts", self.prefix)
     }
@@ -165,9 +167,24 @@ impl Keys {
         format!("{}:{{edges}}:notes:{edge}", self.prefix)
     }
 
+    /// Set of the sessions noted for an edge: `<device> <session> <user>`.
+    pub(super) fn sessions(&self, edge: &str) -> String {
+        format!("{}:{{edges}}:sessions:{edge}", self.prefix)
+    }
+
+    /// Sorted set: `<device> <user>` of every device, by when somebody has to look whether it expires.
+    pub(super) fn due(&self) -> String {
+        format!("{}:{{due}}", self.prefix)
+    }
+
     /// String: the name of this store, made up when it was first used.
     pub(super) fn store(&self) -> String {
         format!("{}:{{store}}", self.prefix)
+    }
+
+    /// Hash: the store's clock and lift (see `identity`), and the second in which the clock was last moved.
+    pub(super) fn clock(&self) -> String {
+        format!("{}:{{store}}:clock", self.prefix)
     }
 
     /// Hash that a store writes to hear whether keyspace events flow.

@@ -185,7 +185,7 @@ impl Link {
         timeout(self.deadline, steps).await.unwrap_or_else(|_| Err(failure(&timed_out())))
     }
 
-    fn connection(&self) -> Result<MultiplexedConnection> {
+    pub(super) fn connection(&self) -> Result<MultiplexedConnection> {
         match &*self.state.borrow() {
             State::Up(connection) => Ok(connection.clone()),
             State::Starting => Err(StoreError::Unavailable("not connected to Redis yet".into())),

@@ -26,15 +26,19 @@ impl RedisStore {
             .arg(keys.log(chat))
             .arg(keys.outbox(chat))
             .arg(keys.ages(chat))
+            .arg(keys.cursor(chat))
             .arg(append.user.as_str())
             .arg(append.fingerprint)
             .arg(append.at)
             .arg(&append.frame.before)
             .arg(&append.frame.after)
             .arg(millis(limits.log_age.max(KEYS_KEPT)))
+            .arg(keys.doorbell(chat))
+            .arg(self.inner.identity.lift())
+            .arg(limits.log_keep)
             .arg(limits.log_messages)
-            .arg(limits.log_age.as_secs())
-            .arg(keys.doorbell(chat));
+            .arg(limits.log_bytes)
+            .arg(limits.log_age.as_secs());
         match self.commands().eval(&call).await? {
             Value::Nil => Ok(Appended::NotMember),
             Value::Array(answer) => {
@@ -78,6 +82,12 @@ impl RedisStore {
         }
         let heads = self.bulk().run_all(&pipeline).await?.into_iter();
         heads.map(|head| value::some(head).map_or(Ok(0), value::number)).collect()
+    }
+
+    /// See [`crate::store::Store::raise_head`].
+    pub async fn raise_head(&self, chat: ChatId, seen: Seq) -> Result<Seq> {
+        let call = script::RAISE_HEAD.call().arg(self.keys().meta(chat)).arg(seen);
+        value::number(self.commands().eval(&call).await?)
     }
 
     /// See [`crate::store::Store::outbox`].

@@ -112,9 +112,9 @@ impl RedisStore {
                     .arg(keys.from(chat))
                     .arg(keys.cursor(chat))
                     .arg(keys.fence(chat));
-                let call = moves
-                    .iter()
-                    .fold(call, |call, one| call.arg(one.device.hex()).arg(one.session).arg(one.seq));
+                let call = moves.iter().fold(call, |call, one| {
+                    call.arg(one.device.hex()).arg(one.session).arg(one.from).arg(one.seq)
+                });
                 let answers = self.commands().eval(&call).await;
                 let answers = answers.map_err(|err| if moved.is_empty() { err } else { later(err) })?;
                 for answer in value::list(answers)? {

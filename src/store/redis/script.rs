@@ -31,7 +31,7 @@ macro_rules! scripts {
 
 scripts! {
     ACTIVATE_DEVICE = "activate_device", 1;
-    APPEND = "append", 6;
+    APPEND = "append", 7;
     ATTACH = "attach", 5;
     BAR_DEVICE = "bar_device", 2;
     BURY_CHAT = "bury_chat", 1;
@@ -41,27 +41,33 @@ scripts! {
     COUNT = "count", 1;
     CREATE_CHAT = "create_chat", 2;
     DELETE_CHAT = "delete_chat", 9;
+    DUE_DEVICES = "due_devices", 1;
     EDGE_ALIVE = "edge_alive", 2;
     END_DEVICE = "end_device", 1;
     ENTOMB_DEVICE = "entomb_device", 1;
+    EXPIRE_DEVICE = "expire_device", 1;
     FORGET_EDGE = "forget_edge", 2;
     FORGET_NOTE = "forget_note", 2;
     INDEX_CHAT = "index_chat", 1;
     JOIN = "join", 3;
+    LAPSE_SESSION = "lapse_session", 1;
     LEAVE = "leave", 3;
     LOG = "log", 2;
     MOVE_CURSORS = "move_cursors", 4;
     MOVE_READ = "move_read", 1;
-    NOTE_SENDER = "note_sender", 3;
+    NOTE = "note", 3;
     OPEN_SESSION = "open_session", 1;
     OUTBOX = "outbox", 3;
     OWE = "owe", 4;
+    RAISE_HEAD = "raise_head", 1;
     REGISTER_DEVICE = "register_device", 2;
     RELEASE = "release", 1;
     RENEW_SESSION = "renew_session", 1;
+    SAME_STORE = "same_store", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
     UNINDEX_CHAT = "unindex_chat", 1;
+    WARN_DEVICE = "warn_device", 1;
 }
 
 /// Teaches Redis all of them.
@@ -74,6 +80,11 @@ pub(super) fn load_all() -> Pipeline {
 }
 
 impl Script {
+    /// Its text, for a connection that may not know it yet.
+    pub(super) fn source(&self) -> &'static str {
+        self.source
+    }
+
     /// A call: first the keys, in the order of the script's head comment, then its arguments.
     pub(super) fn call(&'static self) -> Call {
         let mut command = redis::cmd("EVALSHA");

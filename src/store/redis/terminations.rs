@@ -13,7 +13,7 @@ use crate::{
         id::{ChatId, DeviceId, TerminationId, UserId},
         termination::{Receipt, Termination, TerminationState},
     },
-    store::{Count, Result},
+    store::{Count, NotedSession, Result},
 };
 
 /// How long the receipt of a finished termination is kept.
@@ -122,10 +122,12 @@ impl RedisStore {
     /// See [`crate::store::Store::forget_device`].
     pub async fn forget_device(&self, user: &UserId, device: DeviceId, chats: &[ChatId]) -> Result<()> {
         self.in_time(async {
+            self.forget_last_session(user, device).await?;
             let mut pipeline = redis::pipe();
             pipeline.cmd("HDEL").arg(self.keys().devices(user)).arg(fields(device));
             pipeline.cmd("DEL").arg(self.keys().intent(user, device));
             self.commands().run_all(&pipeline).await?;
+            self.put_off(user, device, None).await.map_err(later)?;
             for chats in chats.chunks(BATCH) {
                 let mut pipeline = redis::pipe();
                 for chat in chats {
@@ -136,6 +138,18 @@ impl RedisStore {
             Ok(())
         })
         .await
+    }
+
+    // One whose edge died is still noted for that edge.
+    async fn forget_last_session(&self, user: &UserId, device: DeviceId) -> Result<()> {
+        let mut read = redis::cmd("HMGET");
+        let field = |name: &str| format!("{}.{name}", device.hex());
+        read.arg(self.keys().devices(user)).arg(field("session")).arg(field("edge"));
+        let mut answer = value::list(self.commands().run(&read).await?)?.into_iter();
+        let session = value::some(value::next(&mut answer)?).map(value::number).transpose()?;
+        let edge = value::some(value::next(&mut answer)?).map(value::text).transpose()?;
+        let (Some(session), Some(edge)) = (session, edge) else { return Ok(()) };
+        self.forget_session(&edge, &NotedSession { user: user.clone(), device, session }).await
     }
 
     /// See [`crate::store::Store::take_work`].

@@ -30,6 +30,7 @@ async fn a_device_is_registered_once_and_found_again() {
             state: DeviceState::Registering,
             generation: 1,
             lease: None,
+            expires: None,
         }
     );
     assert_eq!(store.register_device(&new).await.unwrap(), Registered::Existing(device.clone()));
@@ -122,11 +123,14 @@ async fn a_newer_session_takes_the_device_and_the_older_one_can_no_longer() {
     assert_eq!(second, first + 1);
     assert_eq!(previous, Some(Lease { edge: "edge-1".into(), session: first }));
     assert_eq!(store.renew_session(&alice, device.id, first, LONG).await.unwrap(), Renewed::Replaced);
-    assert!(!store.close_session(&alice, device.id, first).await.unwrap(), "only what is still its own");
+    assert!(
+        !store.close_session(&alice, device.id, first, "edge-1").await.unwrap(),
+        "only what is still its own"
+    );
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
 
-    assert!(store.close_session(&alice, device.id, second).await.unwrap());
-    assert!(!store.close_session(&alice, device.id, second).await.unwrap());
+    assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
+    assert!(!store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
     assert_eq!(store.renew_session(&alice, device.id, second, LONG).await.unwrap(), Renewed::Replaced);
     let offline = store.device(&alice, device.id).await.unwrap().unwrap();
     assert_eq!(offline.lease, None);

@@ -5,7 +5,7 @@ use keepstep::{domain::message::chat_and_seq, store::StoreLimits};
 
 use super::*;
 
-fn seqs(page: &[(Seq, Bytes)]) -> Vec<Seq> {
+pub fn seqs(page: &[(Seq, Bytes)]) -> Vec<Seq> {
     page.iter().map(|(seq, _)| *seq).collect()
 }
 
@@ -120,44 +120,6 @@ async fn the_log_comes_in_pages_by_count_and_by_size() {
     assert_eq!(seqs(&page(10, 50, 3 * size - 1).await.messages), [10, 11]);
     assert_eq!(seqs(&page(10, 50, 1).await.messages), [10], "one comes in any case");
     assert_eq!(seqs(&page(1, 80, 1 << 20).await.messages), (1..=80).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn the_log_keeps_what_it_must_and_lets_go_of_the_rest() {
-    let limits = StoreLimits { log_messages: 100, ..StoreLimits::default() };
-    let (store, _guard) = start(limits).await;
-    let alice = user("alice");
-    let chat = group(&store, &alice).await;
-    for _ in 0..1000 {
-        let seq = send(&store, chat, &alice, &"y".repeat(500)).await;
-        store.published(chat, &[seq]).await.unwrap();
-    }
-    let page = store.log(chat, 1, 1000, 1 << 24).await.unwrap();
-    assert_eq!(page.head, 1000);
-    assert!(page.floor <= 901, "it keeps at least 100: {}", page.floor);
-    assert!(page.floor > 700, "it keeps little more: {}", page.floor);
-    assert_eq!(seqs(&page.messages), (page.floor..=1000).collect::<Vec<_>>());
-    assert_eq!(store.log(chat, 1, 1, 1).await.unwrap().messages[0].0, page.floor);
-}
-
-#[tokio::test]
-async fn what_nsq_lacks_stays_longer_but_not_for_ever() {
-    let limits = StoreLimits { log_messages: 100, ..StoreLimits::default() };
-    let (store, _guard) = start(limits).await;
-    let alice = user("alice");
-    let chat = group(&store, &alice).await;
-    for _ in 0..320 {
-        send(&store, chat, &alice, &"z".repeat(500)).await;
-    }
-    let page = store.log(chat, 1, 1000, 1 << 24).await.unwrap();
-    assert_eq!((page.floor, page.messages.len()), (1, 320));
-    for _ in 0..680 {
-        send(&store, chat, &alice, &"z".repeat(500)).await;
-    }
-    let floor = store.log(chat, 1, 1, 1).await.unwrap().floor;
-    assert!((400..=601).contains(&floor), "{floor}");
-    let (_, waiting) = store.outbox(chat, 5).await.unwrap();
-    assert_eq!(seqs(&waiting), (floor..floor + 5).collect::<Vec<_>>(), "nothing that isn't there any more");
 }
 
 #[tokio::test]

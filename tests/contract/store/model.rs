@@ -78,7 +78,7 @@ async fn follow(store: &Store, steps: Vec<Step>) {
                 model.fences[device] = model.fences[device].max(session);
             }
             Step::Ack { device, session, seq } => {
-                let wanted = CursorMove { device: devices[device], session, seq };
+                let wanted = CursorMove { device: devices[device], session, from: 0, seq };
                 let moved = store.move_cursors(chat, &[wanted]).await.unwrap();
                 if session < model.fences[device] {
                     assert_eq!(moved, [CursorMoved::Fenced]);

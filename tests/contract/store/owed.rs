@@ -8,7 +8,7 @@ use keepstep::{
 use super::*;
 
 fn ack(device: DeviceId, session: u64, seq: Seq) -> CursorMove {
-    CursorMove { device, session, seq }
+    CursorMove { device, session, from: 0, seq }
 }
 
 #[tokio::test]
@@ -136,6 +136,31 @@ async fn a_new_membership_owes_anew() {
         Some(Owed { from: 1, cursor: 1 })
     );
     assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
+}
+
+// Found by the simulation: a connection that hasn't noticed that its user left and came back.
+#[tokio::test]
+async fn cursors_of_an_earlier_membership_are_refused_and_none_is_set_back() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = group(&store, &alice).await;
+    let device = DeviceId::random();
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    store.owe(chat, &bob, device, OwedSince::Now).await.unwrap();
+    store.attach(&[chat], &bob, device, 1).await.unwrap();
+    send(&store, chat, &alice, "one").await;
+    store.remove_member(chat, &bob, false).await.unwrap();
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    for text in ["two", "three", "four"] {
+        send(&store, chat, &alice, text).await;
+    }
+    // Before anything is owed anew, the old connection gets and acknowledges what is said.
+    assert_eq!(store.move_cursors(chat, &[ack(device, 1, 3)]).await.unwrap(), [CursorMoved::At(3)]);
+    let owed = Owed { from: 1, cursor: 3 };
+    assert_eq!(store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap(), Some(owed));
+    assert_eq!(store.move_cursors(chat, &[ack(device, 1, 4)]).await.unwrap(), [CursorMoved::Fenced]);
+    let moved = CursorMove { from: 1, ..ack(device, 1, 4) };
+    assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), [CursorMoved::At(4)]);
 }
 
 #[tokio::test]

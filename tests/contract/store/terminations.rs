@@ -31,7 +31,7 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
 
     let fenced = store.device(&alice, device.id).await.unwrap().unwrap();
     assert_eq!((fenced.state, fenced.generation), (DeviceState::Terminating, 2), "raised once");
-    let moved = CursorMove { device: device.id, session, seq: 1 };
+    let moved = CursorMove { device: device.id, session, from: 0, seq: 1 };
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
     assert_eq!(store.attach(&[chat], &alice, device.id, session + 1).await.unwrap(), vec![None]);
     assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Terminated);
@@ -40,7 +40,7 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
         assert_eq!(opened, Opened::Terminated);
     }
     assert!(!store.activate_device(&alice, device.id).await.unwrap());
-    assert!(store.close_session(&alice, device.id, session).await.unwrap(), "its edge lets go");
+    assert!(store.close_session(&alice, device.id, session, "edge").await.unwrap(), "its edge lets go");
 
     store.forget_device(&alice, device.id, &[chat]).await.unwrap();
     store.forget_device(&alice, device.id, &[chat, ChatId::random()]).await.unwrap();

@@ -353,7 +353,13 @@ impl Model {
             }
             end.devices.insert(name, chats);
         }
-        let rules = Rules { gaps: false, silence_after: 1000, lease: 1000, queues_complete: true };
+        let rules = Rules {
+            gaps: false,
+            silence_after: 1000,
+            silence_after_leave: 0,
+            lease: 1000,
+            queues_complete: true,
+        };
         History { events: self.events, end, rules }
     }
 }

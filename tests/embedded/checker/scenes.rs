@@ -10,7 +10,13 @@ const CHAT: &str = "c";
 const STEP: u64 = 1000;
 
 fn rules() -> Rules {
-    Rules { gaps: false, silence_after: 50 * STEP, lease: 100 * STEP, queues_complete: true }
+    Rules {
+        gaps: false,
+        silence_after: 50 * STEP,
+        silence_after_leave: 100 * STEP,
+        lease: 100 * STEP,
+        queues_complete: true,
+    }
 }
 
 fn s(text: &str) -> String {

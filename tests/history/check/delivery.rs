@@ -53,17 +53,6 @@ impl<'h> Delivery<'h, '_> {
                 }
             }
             What::Attached { device, socket, chat, entry } => {
-                if let Some(before) = self.live.get(&(*socket, chat.as_str()))
-                    && before.detached
-                    && entry.from < before.last
-                {
-                    let (from, last) = (entry.from, before.last);
-                    self.report.add(8, at, || {
-                        format!(
-                            "{device} comes back to chat {chat} from {from}, and had {last} before it left"
-                        )
-                    });
-                }
                 self.entry(place, at, device, *socket, chat, entry);
             }
             What::Detached { socket, chat, .. } => {
@@ -167,7 +156,7 @@ impl<'h> Delivery<'h, '_> {
         // An edge that can't hear of a leave goes on until its lease is over, as with an end.
         if let (Some(member), Some(sent)) = (member, sent)
             && let Some(left) = member.out_between(sent, place)
-            && (left == 0 || at > self.history.events[left].at + self.history.rules.lease)
+            && (left == 0 || at > self.history.events[left].at + self.history.rules.silence_after_leave)
         {
             report.add(8, at, || {
                 format!(

@@ -90,11 +90,9 @@ impl Member {
         }
     }
 
-    /// Where the user left, if they were surely out of it from one place to another; 0 if they hadn't come yet.
+    /// If the user was surely out of it from one place to another: since when.
     pub fn out_between(&self, from: usize, to: usize) -> Option<usize> {
-        let last = self.out.partition_point(|(start, _)| *start <= from).checked_sub(1)?;
-        let (start, end) = self.out[last];
-        (to <= end).then_some(start)
+        within(&self.out, from, to)
     }
 
     /// Since when the user has surely been in it, at a place.
@@ -117,6 +115,12 @@ impl Member {
         let joineds = self.joineds.partition_point(|joined| *joined < place);
         if joinings > joineds { place } else { joineds.checked_sub(1).map_or(0, |last| self.joineds[last]) }
     }
+}
+
+fn within(stretches: &[Stretch], from: usize, to: usize) -> Option<usize> {
+    let last = stretches.partition_point(|(start, _)| *start <= from).checked_sub(1)?;
+    let (start, end) = stretches[last];
+    (to <= end).then_some(start)
 }
 
 /// All of them.
@@ -172,6 +176,11 @@ impl<'h> Lives<'h> {
     /// Where a socket began to connect.
     pub fn connecting(&self, socket: Socket) -> usize {
         self.sockets.get(&socket).map_or(0, |line| line.connecting)
+    }
+
+    /// The number of the session on a socket; 0 when it wasn't welcome.
+    pub fn session(&self, socket: Socket) -> u64 {
+        self.sockets.get(&socket).and_then(|line| line.session).unwrap_or(0)
     }
 
     fn member_mut(&mut self, user: &'h str, chat: &'h str) -> &mut Member {

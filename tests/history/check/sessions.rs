@@ -23,6 +23,8 @@ struct Check<'h, 'c> {
     devices: HashMap<&'h str, Sessions>,
     // Where and when a newer session was welcomed.
     superseded: HashMap<Socket, (usize, u64)>,
+    // The newest session that was attached to a chat. (One that is welcome while its user is out of it owns nothing there.)
+    owners: PerChat<'h, u64>,
     // Acknowledgements sent too late, and what was confirmed so far.
     late: HashMap<(Socket, &'h str, Seq), u64>,
     acked: PerChat<'h, Seq>,
@@ -31,8 +33,8 @@ struct Check<'h, 'c> {
 
 pub(super) fn check<'h>(history: &'h History, lives: &Lives<'h>, report: &mut Report) {
     let (devices, superseded) = (HashMap::new(), HashMap::new());
-    let (late, acked) = (HashMap::new(), HashMap::new());
-    let mut all = Check { history, lives, devices, superseded, late, acked, report };
+    let (owners, late, acked) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut all = Check { history, lives, devices, superseded, owners, late, acked, report };
     for (place, event) in history.events.iter().enumerate() {
         all.session(place, event);
         all.ended(place, event);
@@ -41,10 +43,18 @@ pub(super) fn check<'h>(history: &'h History, lives: &Lives<'h>, report: &mut Re
 }
 
 impl<'h> Check<'h, '_> {
+    fn owns(&mut self, device: &'h str, chat: &'h str, session: u64) {
+        let owner = self.owners.entry((device, chat)).or_default();
+        *owner = session.max(*owner);
+    }
+
     fn session(&mut self, place: usize, event: &'h Event) {
         let at = event.at;
         match &event.what {
-            What::Welcome { device, socket, session, .. } => {
+            What::Welcome { device, socket, session, chats } => {
+                for chat in chats.keys() {
+                    self.owns(device, chat, *session);
+                }
                 let sessions = self.devices.entry(device).or_default();
                 let before = sessions.highest.before(self.lives.connecting(*socket));
                 if *session <= before || !sessions.seen.insert(*session) {
@@ -72,8 +82,14 @@ impl<'h> Check<'h, '_> {
                     });
                 }
             }
-            What::Acking { socket, chat, seq, .. } if self.superseded.contains_key(socket) => {
-                self.late.insert((*socket, chat, *seq), at);
+            What::Attached { device, socket, chat, .. } => {
+                self.owns(device, chat, self.lives.session(*socket))
+            }
+            What::Acking { device, socket, chat, seq } => {
+                let owner = self.owners.get(&(device.as_str(), chat.as_str())).copied().unwrap_or(0);
+                if owner > self.lives.session(*socket) {
+                    self.late.insert((*socket, chat, *seq), at);
+                }
             }
             What::Acked { device, socket, chat, seq } => {
                 let acked = self.acked.entry((device, chat)).or_default();

@@ -1,0 +1,104 @@
+//! Mistakes on purpose. A test that can't fail proves nothing, so with the feature `planted-bugs` one of these can be
+//! switched on, and the simulation must find it, by its name. Without the feature each is the constant `false`.
+
+/// Whether this bug is switched on.
+#[cfg(feature = "planted-bugs")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is($crate::planted::Bug::$bug)
+    };
+}
+
+/// Whether this bug is switched on: never, without the feature.
+#[cfg(not(feature = "planted-bugs"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+#[cfg(feature = "planted-bugs")]
+pub use chosen::{Bug, choose, is};
+
+#[cfg(feature = "planted-bugs")]
+mod chosen {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    // One for the whole process: a run looks for one at a time.
+    static CHOSEN: AtomicUsize = AtomicUsize::new(0);
+
+    macro_rules! bugs {
+        ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
+            /// What can be planted.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub enum Bug {
+                $($(#[doc = $doc])* $name,)*
+            }
+
+            impl Bug {
+                /// All of them.
+                pub const ALL: &[Bug] = &[$(Bug::$name,)*];
+
+                /// Its name on the command line.
+                #[must_use]
+                pub fn name(self) -> &'static str {
+                    match self { $(Bug::$name => $text,)* }
+                }
+            }
+        };
+    }
+
+    bugs! {
+        /// Messages are finished in NSQ when the device acknowledges, before its cursor is durable.
+        FinishBeforeCursor = "finish-before-cursor",
+        /// Nobody looks into the log when NSQ doesn't bring a message.
+        NoTailCheck = "no-tail-check",
+        /// What NSQ didn't confirm isn't published again.
+        NoOutbox = "no-outbox",
+        /// A message leaves the outbox before NSQ has confirmed it.
+        ConfirmBeforePublish = "confirm-before-publish",
+        /// The outbox of an edge that died is nobody's.
+        NoAdoption = "no-adoption",
+        /// A terminated device's queues are deleted while its consumers are still attached.
+        DeleteBeforeStop = "delete-before-stop",
+        /// A terminated device's queues are deleted once, without a second look.
+        SingleDeletePass = "single-delete-pass",
+        /// A termination whose edge dies is nobody's.
+        NoTerminationResume = "no-termination-resume",
+        /// An older session may still move the device's cursor.
+        NoSessionCheck = "no-session-check",
+        /// An edge whose lease has run out goes on.
+        NoLeaseCheck = "no-lease-check",
+        /// A terminated device's token goes on to be good.
+        NoTombstoneCheck = "no-tombstone-check",
+        /// The read offset is whatever was written last.
+        LastWriteWins = "last-write-wins",
+        /// Offsets aren't read again after events were missed.
+        NoReread = "no-reread",
+        /// A retry with the same key is a message of its own.
+        NoKeyCheck = "no-key-check",
+        /// A message that arrives early is sent at once, over the hole before it.
+        SkipHoles = "skip-holes",
+        /// An acknowledgement counts for everything that was sent.
+        AckAll = "ack-all",
+        /// A member who comes back is owed what was said in between.
+        OldBoundary = "old-boundary",
+        /// A new device reads its user's chats before it is written.
+        RegisterLate = "register-late",
+        /// Queues that nobody is owed, and queues that were lost, stay so.
+        NoReconciler = "no-reconciler",
+        /// A page that the main answers isn't checked.
+        NoPageCheck = "no-page-check",
+    }
+
+    /// Switches one on, or all off.
+    pub fn choose(bug: Option<Bug>) {
+        CHOSEN.store(bug.map_or(0, |bug| bug as usize + 1), Ordering::Relaxed);
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is(bug: Bug) -> bool {
+        CHOSEN.load(Ordering::Relaxed) == bug as usize + 1
+    }
+}

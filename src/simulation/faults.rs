@@ -1,0 +1,267 @@
+//! What an edge's calls to its store and its broker meet with.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+
+use super::{Gate, Told};
+
+/// Which of an edge's two servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// The store.
+    Store,
+    /// The broker.
+    Broker,
+}
+
+/// How one link of one edge is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// Nothing goes through.
+    pub cut: bool,
+    /// Of a thousand calls, so many fail before anything happened.
+    pub fail: u32,
+    /// Of a thousand calls, so many are done without an answer.
+    pub unknown: u32,
+    /// How long each way takes, in microseconds.
+    pub delay: Range<u64>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { cut: false, fail: 0, unknown: 0, delay: 50..200 }
+    }
+}
+
+/// What goes wrong with events and queues, of a thousand each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Weather {
+    /// Events that don't arrive.
+    pub lose_events: u32,
+    /// And their loss is noticed, some time later.
+    pub tell_losses: bool,
+    /// Events that arrive twice.
+    pub double_events: u32,
+    /// Events that arrive up to so many milliseconds late, so that later ones overtake them.
+    pub late_events: u64,
+    /// Publications that the queue takes twice.
+    pub double_publications: u32,
+    /// Deliveries that others overtake.
+    pub reorder: u32,
+    /// Subscriptions whose SUB arrives after its client has gone, up to 900 ms late, and makes a queue that was removed.
+    pub ghosts: u32,
+}
+
+/// What is the same for all edges of one simulation.
+#[derive(Debug)]
+pub struct Shared {
+    rng: Mutex<StdRng>,
+    weather: Mutex<Weather>,
+    /// Whether the broker runs. Its restarts are counted, so that a fast one isn't overlooked.
+    broker: Told<(bool, u64)>,
+    calls: Mutex<Trace>,
+    begun: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Trace {
+    hash: u64,
+    bites: BTreeMap<&'static str, u64>,
+}
+
+impl Shared {
+    /// Quiet weather, a broker that runs.
+    #[must_use]
+    pub fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            weather: Mutex::default(),
+            broker: Told::new((true, 0)),
+            calls: Mutex::default(),
+            begun: Instant::now(),
+        })
+    }
+
+    /// One of a thousand, so often.
+    pub fn per_mille(&self, of: u32) -> bool {
+        of > 0 && self.below(1000) < u64::from(of)
+    }
+
+    /// A number below another.
+    pub fn below(&self, most: u64) -> u64 {
+        lock(&self.rng).random_range(0..most.max(1))
+    }
+
+    /// How it is now.
+    pub fn weather(&self) -> Weather {
+        lock(&self.weather).clone()
+    }
+
+    /// Changes it.
+    pub fn set_weather(&self, weather: Weather) {
+        *lock(&self.weather) = weather;
+    }
+
+    /// Stops or starts the broker.
+    pub fn run_broker(&self, runs: bool) {
+        self.broker.change(|(now, starts)| {
+            *starts += u64::from(runs && !*now);
+            *now = runs;
+        });
+    }
+
+    /// Whether the broker runs, and how often it was started again.
+    pub fn broker(&self) -> &Told<(bool, u64)> {
+        &self.broker
+    }
+
+    /// Counts something that went wrong indeed.
+    pub fn bit(&self, what: &'static str, times: u64) {
+        if times > 0 {
+            *lock(&self.calls).bites.entry(what).or_default() += times;
+        }
+    }
+
+    /// How often each thing went wrong.
+    pub fn bites(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.calls).bites.clone()
+    }
+
+    /// Microseconds since the beginning.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Mixes something, and its time, into the fingerprint of the run.
+    pub fn trace(&self, what: &str) {
+        let number = self.now();
+        let mut trace = lock(&self.calls);
+        for byte in what.bytes().chain(number.to_le_bytes()) {
+            // FNV-1a.
+            trace.hash = (trace.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// Two runs with the same fingerprint made the same calls in the same order.
+    pub fn fingerprint(&self) -> u64 {
+        lock(&self.calls).hash
+    }
+}
+
+/// How a call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes on.
+    Well,
+    /// It fails; nothing happened.
+    Failed,
+    /// It was done, and nobody knows.
+    Unknown,
+}
+
+/// One edge's share of it all.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    /// What is the same for all.
+    pub shared: Arc<Shared>,
+    /// The edge's tasks.
+    pub gate: Gate,
+    links: Arc<Mutex<[Link; 2]>>,
+    // The edge is killed at the so-maniest call of this name (any, if it is empty), before or after it is done.
+    crash: Arc<Mutex<Option<Crash>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Crash {
+    name: String,
+    calls: u64,
+    after: bool,
+}
+
+/// An edge gives up on a server after this.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Faults {
+    /// An edge on good links.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, gate: Gate) -> Self {
+        Self { shared, gate, links: Arc::default(), crash: Arc::default() }
+    }
+
+    /// Changes a link.
+    pub fn set_link(&self, port: Port, link: Link) {
+        lock(&self.links)[port as usize] = link;
+    }
+
+    /// Kills the edge at the `calls`-th call of this name from now on (any name, if it is empty).
+    pub fn crash_at(&self, name: &str, calls: u64, after: bool) {
+        *lock(&self.crash) = Some(Crash { name: name.to_owned(), calls, after });
+    }
+
+    /// One call to a server: `work` is done or not, and its answer arrives or not.
+    pub async fn call<T>(&self, port: Port, name: &str, work: impl Future<Output = T>) -> Result<T, Outcome> {
+        let link = lock(&self.links)[port as usize].clone();
+        let shared = &self.shared;
+        shared.trace(name);
+        let crash = self.crashes_now(name);
+        if crash == Some(false) {
+            return self.die().await;
+        }
+        let way = |shared: &Shared| {
+            let Range { start, end } = link.delay;
+            Duration::from_micros(start + shared.below(end.saturating_sub(start)))
+        };
+        let down = port == Port::Broker && !shared.broker.get().0;
+        if link.cut || down {
+            // Half of all cuts are refusals, half are silence.
+            let wait = if shared.per_mille(500) { TIMEOUT } else { Duration::from_millis(1) };
+            tokio::time::sleep(wait).await;
+            shared.bit("calls to a server that is away", 1);
+            return Err(Outcome::Failed);
+        }
+        tokio::time::sleep(way(shared)).await;
+        if shared.per_mille(link.fail) {
+            shared.bit("calls that failed", 1);
+            return Err(Outcome::Failed);
+        }
+        let done = work.await;
+        if crash == Some(true) {
+            return self.die().await;
+        }
+        // The server may go away, or the link, while the answer is on its way.
+        if shared.per_mille(link.unknown) || lock(&self.links)[port as usize].cut {
+            tokio::time::sleep(TIMEOUT).await;
+            shared.bit("calls of unknown outcome", 1);
+            return Err(Outcome::Unknown);
+        }
+        tokio::time::sleep(way(shared)).await;
+        Ok(done)
+    }
+
+    fn crashes_now(&self, name: &str) -> Option<bool> {
+        let mut crash = lock(&self.crash);
+        let planned = crash.as_mut().filter(|crash| crash.name.is_empty() || crash.name == name)?;
+        planned.calls = planned.calls.saturating_sub(1);
+        if planned.calls > 0 {
+            return None;
+        }
+        crash.take().map(|crash| crash.after)
+    }
+
+    async fn die<T>(&self) -> T {
+        self.shared.bit("edges killed at a call", 1);
+        self.gate.kill();
+        std::future::pending().await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,114 @@
+//! The run and the stop of all tasks of one edge.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Run {
+    #[default]
+    On,
+    Frozen,
+    Dead,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    run: Run,
+    tasks: BTreeMap<u64, Waker>,
+    last: u64,
+}
+
+/// All tasks that were started through it. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<Mutex<State>>);
+
+impl Gate {
+    /// A task that runs while the gate lets it.
+    pub fn through<F: Future<Output = ()>>(&self, task: F) -> Through<F> {
+        let mut state = self.state();
+        state.last += 1;
+        Through { gate: self.clone(), id: state.last, task: Some(Box::pin(task)) }
+    }
+
+    /// No task is polled any more, until [`Gate::thaw`].
+    pub fn freeze(&self) {
+        self.set(Run::Frozen);
+    }
+
+    /// They go on.
+    pub fn thaw(&self) {
+        self.set(Run::On);
+    }
+
+    /// All are dropped where they stand, those too that come later.
+    pub fn kill(&self) {
+        self.set(Run::Dead);
+    }
+
+    /// Whether it was killed.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state().run == Run::Dead
+    }
+
+    /// How many tasks there are.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.state().tasks.len()
+    }
+
+    fn set(&self, run: Run) {
+        let mut state = self.state();
+        if state.run != Run::Dead {
+            state.run = run;
+        }
+        let tasks: Vec<Waker> = state.tasks.values().cloned().collect();
+        drop(state);
+        tasks.iter().for_each(Waker::wake_by_ref);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Gate::through`].
+#[derive(Debug)]
+pub struct Through<F> {
+    gate: Gate,
+    id: u64,
+    task: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future<Output = ()>> Future for Through<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let run = {
+            let mut state = self.gate.state();
+            state.tasks.insert(self.id, cx.waker().clone());
+            state.run
+        };
+        let done = match (run, &mut self.task) {
+            (Run::Frozen, Some(_)) => return Poll::Pending,
+            (Run::On, Some(task)) => task.as_mut().poll(cx).is_ready(),
+            (Run::Dead, _) | (_, None) => true,
+        };
+        // It may just have killed its own edge.
+        if done || self.gate.is_dead() {
+            self.task = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl<F> Drop for Through<F> {
+    fn drop(&mut self) {
+        self.gate.state().tasks.remove(&self.id);
+    }
+}

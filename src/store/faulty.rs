@@ -1,0 +1,63 @@
+//! The embedded store behind a link that fails, for simulations.
+
+use tokio::{sync::mpsc, time::Duration};
+
+use super::{Result, StoreError, StoreEvent, embedded::EmbeddedStore};
+use crate::simulation::{Faults, Outcome, Port};
+
+/// One edge's handle to a store that all edges of a simulation share.
+#[derive(Debug, Clone)]
+pub struct FaultyStore {
+    pub(super) inner: EmbeddedStore,
+    faults: Faults,
+}
+
+impl FaultyStore {
+    /// `inner` must be this edge's own handle (see [`EmbeddedStore::another`]).
+    #[must_use]
+    pub fn new(inner: EmbeddedStore, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+
+    pub(super) async fn call<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.faults.call(Port::Store, name, work).await {
+            Ok(done) => done,
+            Err(Outcome::Unknown) => Err(StoreError::Unknown("simulated".to_owned())),
+            Err(_) => Err(StoreError::Unavailable("simulated".to_owned())),
+        }
+    }
+
+    /// See [`super::Store::take_events`]. They come through the weather.
+    #[must_use]
+    pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
+        let mut events = self.inner.take_events()?;
+        let (sender, receiver) = mpsc::channel(4096);
+        let (gate, shared) = (self.faults.gate.clone(), self.faults.shared.clone());
+        tokio::spawn(self.faults.gate.through(async move {
+            let late = |event: StoreEvent, after: Duration| {
+                let sender = sender.clone();
+                tokio::spawn(gate.through(async move {
+                    tokio::time::sleep(after).await;
+                    let _ = sender.try_send(event);
+                }));
+            };
+            while let Some(event) = events.recv().await {
+                let weather = shared.weather();
+                if shared.per_mille(weather.lose_events) {
+                    shared.bit("events lost", 1);
+                    if weather.tell_losses {
+                        late(StoreEvent::Resubscribed, Duration::from_millis(shared.below(1000)));
+                    }
+                    continue;
+                }
+                let after = || Duration::from_millis(shared.below(weather.late_events + 1));
+                if shared.per_mille(weather.double_events) {
+                    shared.bit("events doubled", 1);
+                    late(event.clone(), after());
+                }
+                late(event, after());
+            }
+        }));
+        Some(receiver)
+    }
+}

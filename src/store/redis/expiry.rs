@@ -1,0 +1,77 @@
+//! Devices by the time at which somebody has to look whether they expire: one sorted set, in which each device is moved on
+//! when it was looked at. So a pass costs what is due, not what there is.
+
+use super::{
+    RedisStore,
+    error::{corrupt, later},
+    script, value,
+};
+use crate::{
+    domain::{
+        Millis,
+        device::{Device, DeviceState},
+        id::{DeviceId, UserId},
+    },
+    store::Result,
+};
+
+impl RedisStore {
+    /// See [`crate::store::Store::due_devices`].
+    pub async fn due_devices(&self, count: usize) -> Result<(Millis, Vec<(UserId, DeviceId)>)> {
+        let call = script::DUE_DEVICES.call().arg(self.keys().due()).arg(count);
+        let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
+        let now = value::number(value::next(&mut answer)?)?;
+        let due = answer.map(|member| {
+            let member = value::text(member)?;
+            let (device, user) =
+                member.split_once(' ').ok_or_else(|| corrupt("a due device of another shape"))?;
+            Ok((value::user(user)?, value::device(device)?))
+        });
+        Ok((now, due.collect::<Result<_>>()?))
+    }
+
+    /// See [`crate::store::Store::put_off`].
+    pub async fn put_off(&self, user: &UserId, device: DeviceId, until: Option<Millis>) -> Result<()> {
+        let mut command = match until {
+            Some(_) => redis::cmd("ZADD"),
+            None => redis::cmd("ZREM"),
+        };
+        command.arg(self.keys().due());
+        if let Some(until) = until {
+            // Only one that is there: a device may be forgotten in this moment.
+            command.arg("XX").arg(until);
+        }
+        command.arg(due_member(user, device));
+        self.commands().run(&command).await.map(drop)
+    }
+
+    /// See [`crate::store::Store::warn_device`].
+    pub async fn warn_device(&self, device: &Device, at: Millis) -> Result<bool> {
+        let call = script::WARN_DEVICE.call().arg(self.keys().devices(&device.user)).arg(device.id.hex());
+        let call = call.arg(device.last_seen).arg(at);
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
+    /// See [`crate::store::Store::expire_device`].
+    pub async fn expire_device(&self, device: &Device) -> Result<bool> {
+        let state = match device.state {
+            DeviceState::Registering => "registering",
+            DeviceState::Active => "active",
+            DeviceState::Terminating => return Ok(true),
+        };
+        let call = script::EXPIRE_DEVICE.call().arg(self.keys().devices(&device.user)).arg(device.id.hex());
+        let call = call.arg(state).arg(device.last_seen);
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
+    /// Before a device is written: so that each that is there is looked at.
+    pub(super) async fn due_at_once(&self, user: &UserId, device: DeviceId) -> Result<()> {
+        let mut add = redis::cmd("ZADD");
+        add.arg(self.keys().due()).arg("NX").arg(0).arg(due_member(user, device));
+        self.commands().run(&add).await.map(drop).map_err(later)
+    }
+}
+
+fn due_member(user: &UserId, device: DeviceId) -> String {
+    format!("{} {user}", device.hex())
+}

@@ -1,0 +1,124 @@
+//! The end of devices that nobody sees any more: a sub after a month, a main after half a year, told to the user's other
+//! devices a week before; and of those whose registration was never finished, after a day. One edge does it for all. Each
+//! device is looked at when its time has come, and then put off: to its warning, to its end, or for a day.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Core, connect, termination};
+use crate::{
+    domain::{
+        Millis,
+        device::{Device, DeviceKind, DeviceState},
+        id::{DeviceId, UserId},
+    },
+    protocol::{DeviceEvent, Problem},
+    store::Result as Stored,
+};
+
+/// The name of the work that one edge does for all.
+const WORK: &str = "expiry";
+/// Devices that are asked for at a time, and looked at at a time.
+const PAGE: usize = 256;
+const PARALLEL: usize = 16;
+/// Pages in one pass; what is left comes with the next.
+const PAGES: usize = 100;
+/// No device is put off for longer: settings may be changed.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A termination has its own work; should it have been cut off before its record was written, it is begun again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(core: Arc<Core>) {
+    let mut ticks = interval(core.timing.reconcile);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let passed = match core.store.take_work(WORK, &core.edge, core.timing.reconcile * 3).await {
+            Ok(true) => pass(&core).await,
+            // Another edge is at it.
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = passed {
+            tracing::debug!(%error, "devices that nobody sees can't be looked for now");
+        }
+    }
+}
+
+async fn pass(core: &Arc<Core>) -> Stored<()> {
+    for _ in 0..PAGES {
+        let (now, due) = core.store.due_devices(PAGE).await?;
+        let count = due.len();
+        let looks = due.into_iter().map(|(user, device)| async move {
+            let until = look(core, &user, device, now).await.unwrap_or_else(|problem| {
+                tracing::warn!(%device, %problem, "whether a device expires can't be said now");
+                Some(now.saturating_add(millis(AGAIN)))
+            });
+            core.store.put_off(&user, device, until).await
+        });
+        // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+        let looks: Vec<_> = looks.collect();
+        let looked: Vec<_> = stream::iter(looks).buffer_unordered(PARALLEL).collect().await;
+        looked.into_iter().collect::<Result<(), _>>()?;
+        if count < PAGE {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// When this device is to be looked at again; none: it is gone.
+async fn look(core: &Arc<Core>, user: &UserId, id: DeviceId, now: Millis) -> Result<Option<Millis>, Problem> {
+    let Some(device) = core.store.device(user, id).await? else {
+        // Ended, or refused at its registration, or just being written: then whoever registers is claiming the id.
+        let owner = core.store.owner(id).await?;
+        let coming = owner.is_some_and(|owner| owner.user == *user && owner.terminated.is_none());
+        return Ok(coming.then(|| now + millis(DAY)));
+    };
+    let (expire, warning) = (after(core, &device), millis(core.timing.expire_warning));
+    let end = device.last_seen.saturating_add(expire);
+    let day = now.saturating_add(millis(DAY));
+    match (device.state, device.expires) {
+        (DeviceState::Terminating, _) => end_it(core, &device, now).await,
+        _ if device.online() => Ok(Some(day.min(now.saturating_add(expire.saturating_sub(warning))))),
+        (DeviceState::Registering, _) if now >= end => end_it(core, &device, now).await,
+        (DeviceState::Registering, _) => Ok(Some(end.min(day))),
+        (DeviceState::Active, Some(told)) if now >= told => end_it(core, &device, now).await,
+        (DeviceState::Active, Some(told)) => Ok(Some(told)),
+        (DeviceState::Active, None) if now >= end.saturating_sub(warning) => {
+            // Not sooner than was promised, should nobody have looked for long.
+            let at = end.max(now.saturating_add(warning));
+            if core.store.warn_device(&device, at).await? {
+                tracing::info!(device = %device.id, at, "a device that nobody sees will be ended");
+                connect::told_at(core, user, id, DeviceEvent::Expiring, at).await;
+                return Ok(Some(at));
+            }
+            // It was seen meanwhile.
+            Ok(Some(now))
+        }
+        (DeviceState::Active, None) => Ok(Some(day.min(end.saturating_sub(warning)))),
+    }
+}
+
+async fn end_it(core: &Arc<Core>, device: &Device, now: Millis) -> Result<Option<Millis>, Problem> {
+    if !core.store.expire_device(device).await? {
+        // It was seen meanwhile.
+        return Ok(Some(now));
+    }
+    termination::begin(core, &device.user, device.id, "expired").await?;
+    Ok(Some(now.saturating_add(millis(AGAIN))))
+}
+
+fn after(core: &Core, device: &Device) -> u64 {
+    let expire = match device.kind {
+        DeviceKind::Main => core.timing.mains_expire,
+        DeviceKind::Sub => core.timing.subs_expire,
+    };
+    millis(if device.state == DeviceState::Registering { expire.min(DAY) } else { expire })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

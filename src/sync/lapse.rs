@@ -1,0 +1,95 @@
+//! Sessions that ended without a word, because their edge died or the store couldn't be reached: when their lease has run
+//! out, the user's other devices are told that the device is offline. Once, because the lease is taken away in that step.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Core, connect};
+use crate::{
+    protocol::DeviceEvent,
+    store::{Lapsed, NotedSession, Result},
+};
+
+/// How often it is looked whether leases have run out by now.
+const LOOK: Duration = Duration::from_secs(1);
+/// Sessions that are looked at at a time.
+const PARALLEL: usize = 32;
+
+/// Whether this edge's own sessions have to be looked at. At its start they have: it may have the name of one that died.
+#[derive(Debug)]
+pub(super) struct Lapsing(AtomicBool);
+
+impl Default for Lapsing {
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+impl Lapsing {
+    /// A session of this edge has ended and its lease stays.
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Looks at the sessions of this edge that it doesn't have any more, until none is left.
+pub(super) async fn own(core: Arc<Core>) {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if core.lapsing.0.swap(false, Ordering::Relaxed)
+            && !matches!(sessions(&core, &core.edge).await, Ok(true))
+        {
+            core.lapsing.begin();
+        }
+    }
+}
+
+/// The same for an edge that has died. True: nothing of it is left.
+pub(super) async fn of_dead(core: &Core, edge: &str) -> bool {
+    let work = format!("lapse.{edge}");
+    if !matches!(core.store.take_work(&work, &core.edge, LOOK * 10).await, Ok(true)) {
+        return false;
+    }
+    match sessions(core, edge).await {
+        Ok(none_left) => none_left,
+        Err(error) => {
+            tracing::debug!(edge, %error, "the sessions of an edge that has gone can't be looked at now");
+            false
+        }
+    }
+}
+
+/// True: each of them is over.
+async fn sessions(core: &Core, edge: &str) -> Result<bool> {
+    let noted = core.store.noted_sessions(edge).await?;
+    let looks = noted.into_iter().filter(|noted| edge != core.edge || !is_here(core, noted));
+    let looks: Vec<_> = looks.map(|noted| look(core, edge, noted)).collect();
+    let over: Vec<bool> = stream::iter(looks).buffer_unordered(PARALLEL).collect().await;
+    Ok(!over.contains(&false))
+}
+
+fn is_here(core: &Core, noted: &NotedSession) -> bool {
+    let sessions = core.hub.sessions_of(&noted.user);
+    sessions.iter().any(|session| session.device == noted.device && session.session == noted.session)
+}
+
+async fn look(core: &Core, edge: &str, noted: NotedSession) -> bool {
+    match core.store.lapse_session(edge, &noted).await {
+        Ok(Lapsed::Now(seen)) => {
+            connect::told_at(core, &noted.user, noted.device, DeviceEvent::Offline, seen).await;
+            true
+        }
+        Ok(Lapsed::Before) => true,
+        Ok(Lapsed::Held) | Err(_) => false,
+    }
+}

@@ -1,0 +1,153 @@
+//! Devices that nobody sees: looked at when due, warned of once, ended only as they were; and sessions that end without a word.
+
+use keepstep::{
+    domain::Millis,
+    store::{Lapsed, NotedSession, Renewed, StoreLimits},
+};
+use tokio::time::sleep;
+
+use super::*;
+
+async fn due(store: &Store) -> (Millis, Vec<DeviceId>) {
+    let (now, due) = store.due_devices(100).await.unwrap();
+    (now, due.into_iter().map(|(_, device)| device).collect())
+}
+
+#[tokio::test]
+async fn a_device_is_due_at_once_and_then_when_it_was_put_off_to() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("a.l@i_c-e"), user("bob"));
+    assert_eq!(due(&store).await.1, vec![]);
+    let (one, two) = (active(&store, &alice, DeviceKind::Main).await, new_device(&bob, DeviceKind::Sub));
+    store.register_device(&two).await.unwrap();
+    let (now, mut all) = due(&store).await;
+    assert!(now.abs_diff(keepstep::domain::now_millis()) < 5_000);
+    all.sort_unstable();
+    let mut both = vec![one.id, two.id];
+    both.sort_unstable();
+    assert_eq!(all, both);
+    assert_eq!(store.due_devices(1).await.unwrap().1.len(), 1);
+
+    store.put_off(&alice, one.id, Some(now + 60_000)).await.unwrap();
+    assert_eq!(store.due_devices(100).await.unwrap().1, [(bob.clone(), two.id)]);
+    store.register_device(&two).await.unwrap();
+    store.put_off(&bob, two.id, Some(7)).await.unwrap();
+    store.put_off(&alice, one.id, Some(6)).await.unwrap();
+    assert_eq!(due(&store).await.1, [one.id, two.id], "those that wait longest first");
+    store.put_off(&bob, two.id, None).await.unwrap();
+    assert_eq!(due(&store).await.1, [one.id]);
+    store.begin_termination(&termination(&one)).await.unwrap();
+    store.forget_device(&alice, one.id, &[]).await.unwrap();
+    store.put_off(&alice, one.id, Some(5)).await.unwrap();
+    assert_eq!(due(&store).await.1, vec![], "nothing of it is left");
+}
+
+#[tokio::test]
+async fn a_device_is_warned_of_once_until_it_is_seen_again() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let device = active(&store, &alice, DeviceKind::Sub).await;
+    let stranger = Device { id: DeviceId::random(), ..device.clone() };
+    assert!(!store.warn_device(&stranger, 5).await.unwrap());
+    let session = connect(&store, &device, "edge").await;
+    assert!(!store.warn_device(&device, 5).await.unwrap(), "it is online");
+    assert!(store.close_session(&alice, device.id, session, "edge").await.unwrap());
+    assert!(!store.warn_device(&device, 5).await.unwrap(), "it was seen since it was read");
+    let read = async || store.device(&alice, device.id).await.unwrap().unwrap();
+    let unseen = read().await;
+    assert_eq!(unseen.expires, None);
+    assert!(store.warn_device(&unseen, 9_999).await.unwrap());
+    assert!(!store.warn_device(&unseen, 10_000).await.unwrap());
+    assert_eq!(read().await.expires, Some(9_999));
+    assert_eq!(store.devices(&alice).await.unwrap()[0].expires, Some(9_999));
+
+    connect(&store, &device, "edge").await;
+    assert_eq!(read().await.expires, None, "it is seen again");
+    let coming = new_device(&alice, DeviceKind::Main);
+    store.register_device(&coming).await.unwrap();
+    let coming = store.device(&alice, coming.id).await.unwrap().unwrap();
+    assert!(!store.warn_device(&coming, 5).await.unwrap(), "it isn't active yet");
+}
+
+#[tokio::test]
+async fn only_a_device_that_is_as_it_was_expires() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let device = active(&store, &alice, DeviceKind::Sub).await;
+    let read = async || store.device(&alice, device.id).await.unwrap().unwrap();
+    let session = connect(&store, &device, "edge").await;
+    assert!(!store.expire_device(&read().await).await.unwrap(), "it is online");
+    let before = read().await;
+    sleep(Duration::from_millis(5)).await;
+    store.close_session(&alice, device.id, session, "edge").await.unwrap();
+    assert!(!store.expire_device(&before).await.unwrap(), "it was seen since");
+    let unseen = read().await;
+    assert!(!store.expire_device(&Device { id: DeviceId::random(), ..unseen.clone() }).await.unwrap());
+    assert!(store.expire_device(&unseen).await.unwrap());
+    let expired = read().await;
+    assert_eq!((expired.state, expired.generation), (DeviceState::Terminating, unseen.generation + 1));
+    assert!(store.expire_device(&expired).await.unwrap(), "begun again");
+    assert_eq!(read().await.generation, expired.generation);
+    let opened = store.open_session(&alice, device.id, 1, "edge", LONG).await.unwrap();
+    assert_eq!(opened, Opened::Terminated);
+    // What follows is the same as for any other end.
+    assert!(store.begin_termination(&termination(&expired)).await.unwrap().is_some());
+    assert_eq!(read().await.generation, expired.generation);
+
+    let coming = new_device(&alice, DeviceKind::Sub);
+    store.register_device(&coming).await.unwrap();
+    let coming = store.device(&alice, coming.id).await.unwrap().unwrap();
+    assert!(store.activate_device(&alice, coming.id).await.unwrap());
+    assert!(!store.expire_device(&coming).await.unwrap(), "it was finished meanwhile");
+}
+
+#[tokio::test]
+async fn a_session_without_an_end_lapses_once() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("a.l@i_c-e");
+    let device = active(&store, &alice, DeviceKind::Main).await;
+    let (ttl, quick) = (Duration::from_millis(300), Duration::from_millis(1));
+    let opened = store.open_session(&alice, device.id, 1, "edge-1", ttl).await.unwrap();
+    let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
+    let noted = NotedSession { user: alice.clone(), device: device.id, session };
+    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), std::slice::from_ref(&noted));
+    assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
+    store.edge_alive("edge-1", LONG).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), ["edge-1"], "found by its session");
+    store.forget_edge("edge-1").await.unwrap();
+    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), ["edge-1"], "as long as that is noted");
+
+    assert_eq!(store.lapse_session("edge-1", &noted).await.unwrap(), Lapsed::Held);
+    let seen = store.device(&alice, device.id).await.unwrap().unwrap().last_seen;
+    let lapsed = timeout(PATIENCE, async {
+        loop {
+            match store.lapse_session("edge-1", &noted).await.unwrap() {
+                Lapsed::Held => sleep(Duration::from_millis(20)).await,
+                lapsed => return lapsed,
+            }
+        }
+    });
+    let Ok(Lapsed::Now(last)) = lapsed.await else { panic!("it was there") };
+    assert!(last <= seen, "when it was last seen, and not when it was found");
+    assert_eq!(store.lapse_session("edge-1", &noted).await.unwrap(), Lapsed::Before, "once");
+    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
+    assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Replaced);
+    store.forget_edge("edge-1").await.unwrap();
+    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), Vec::<String>::new());
+
+    // One that ended well, and one that a newer one has followed.
+    let first = connect(&store, &device, "edge-1").await;
+    let second = connect(&store, &device, "edge-2").await;
+    let followed = NotedSession { session: first, ..noted.clone() };
+    assert_eq!(store.lapse_session("edge-1", &followed).await.unwrap(), Lapsed::Before);
+    assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
+    assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
+    assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
+
+    // Of a device that was ended nothing is left, even if its edge never came to closing it.
+    connect(&store, &device, "edge-3").await;
+    store.begin_termination(&termination(&device)).await.unwrap();
+    store.forget_device(&alice, device.id, &[]).await.unwrap();
+    assert_eq!(store.noted_sessions("edge-3").await.unwrap(), []);
+}

@@ -1,0 +1,623 @@
+//! A client: a phone or a web session with a memory that outlives its connections.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use keepstep::{
+    domain::{
+        device::DeviceKind,
+        id::{ChatId, DeviceId, UserId},
+    },
+    tokens::DeviceClaims,
+};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use tokio::{
+    io::DuplexStream,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
+
+use crate::{
+    history::{Entry, Seen, Socket, What},
+    world::{Edge, Stage, World, text},
+};
+
+type Line = WebSocketStream<DuplexStream>;
+
+/// What a device does, of a thousand ticks each.
+#[derive(Debug, Clone)]
+pub struct Habits {
+    /// Milliseconds between two ticks.
+    pub tick: u64,
+    pub sends: u32,
+    pub acks: u32,
+    pub reads: u32,
+    /// Hangs up, one way or another.
+    pub hangs_up: u32,
+    /// Waits before it takes the next frame.
+    pub dawdles: u32,
+    /// A main that answers history with nonsense.
+    pub lies: u32,
+    /// Messages of a history page.
+    pub page: u64,
+}
+
+/// What is known of a device from outside.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// The socket that was welcomed last and isn't closed.
+    pub live: Option<Socket>,
+    /// Each chat on it: what was received and confirmed, the read offset, and the entry.
+    pub chats: BTreeMap<ChatId, Chat>,
+    /// Messages that aren't acknowledged by the server.
+    pub unsent: usize,
+    pub ready: bool,
+}
+
+/// One chat on one socket.
+#[derive(Debug, Clone)]
+pub struct Chat {
+    pub last: u64,
+    asked: u64,
+    pub acked: u64,
+    pub read: u64,
+    pub entry: Entry,
+}
+
+// Of each chat: what the device has stored, as it came.
+type Memory = BTreeMap<ChatId, BTreeMap<u64, (String, String)>>;
+
+/// See the module. The clones are one device.
+#[derive(Clone)]
+pub struct Device {
+    pub world: World,
+    pub user: UserId,
+    pub id: DeviceId,
+    pub kind: DeviceKind,
+    pub habits: Habits,
+    pub status: Arc<Mutex<Status>>,
+    memory: Arc<Mutex<Memory>>,
+    outbox: Arc<Mutex<VecDeque<(ChatId, String)>>>,
+}
+
+enum Asked {
+    Send(ChatId, String),
+    Ack(ChatId, u64),
+    Read(ChatId, u64),
+    History(ChatId, u64),
+}
+
+#[derive(Deserialize)]
+struct Frame<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    id: Option<u64>,
+    chat: Option<ChatId>,
+    seq: Option<u64>,
+    key: Option<String>,
+    from: Option<Value>,
+    to: Option<u64>,
+    session: Option<u64>,
+    event: Option<String>,
+    request: Option<String>,
+    before: Option<u64>,
+    limit: Option<u64>,
+    entry: Option<WireEntry>,
+    chats: Option<Vec<WireEntry>>,
+    #[serde(borrow)]
+    ok: Option<&'a RawValue>,
+    error: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct WireEntry {
+    id: ChatId,
+    head: u64,
+    read: u64,
+    cursor: u64,
+    from: u64,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    seq: u64,
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    messages: Vec<&'a RawValue>,
+    more: bool,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    seq: u64,
+    key: String,
+}
+
+impl WireEntry {
+    fn entry(&self) -> Entry {
+        Entry { head: self.head, read: self.read, cursor: self.cursor, from: self.from }
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// One connection.
+struct Session {
+    line: Line,
+    socket: Socket,
+    asked: BTreeMap<u64, Asked>,
+    next_id: u64,
+    // Chats whose history isn't complete: the next page is below this.
+    boot: BTreeMap<ChatId, u64>,
+    chats: BTreeMap<ChatId, Chat>,
+    main_device: bool,
+}
+
+impl Device {
+    pub fn new(world: &World, user: UserId, id: DeviceId, kind: DeviceKind, habits: Habits) -> Self {
+        let (status, memory, outbox) = Default::default();
+        Self { world: world.clone(), user, id, kind, habits, status, memory, outbox }
+    }
+
+    fn claims(&self) -> DeviceClaims {
+        DeviceClaims { user: self.user.clone(), device: self.id, kind: self.kind, generation: 1 }
+    }
+
+    fn name(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn dice(&self, of: u32) -> bool {
+        self.world.shared().per_mille(of)
+    }
+
+    /// Lives until everyone goes.
+    pub async fn live(self) {
+        let below = |most| self.world.shared().below(most);
+        loop {
+            let stage = self.world.stage();
+            // One that was ended tries its luck for a while.
+            if stage == Stage::Over || (stage == Stage::Settling && self.world.is_ended(self.id)) {
+                return;
+            }
+            if let Some(edge) = self.world.some_edge() {
+                self.clone().connects(&edge).await;
+            }
+            let wait = match self.world.stage() {
+                // Sometimes longer, so that much waits for it.
+                Stage::Life if self.dice(200) => 500 + below(4000),
+                Stage::Life => 10 + below(400),
+                _ => 20 + below(60),
+            };
+            sleep(Duration::from_millis(wait)).await;
+        }
+    }
+
+    async fn connects(self, edge: &Edge) {
+        let socket = self.world.number();
+        self.world.saw(What::Connecting { device: self.name(), socket });
+        let pipe = self.world.dial(edge, self.claims());
+        let line = WebSocketStream::from_raw_socket(pipe, Role::Client, None).await;
+        let main_device = self.kind == DeviceKind::Main;
+        let mut session = Session {
+            line,
+            socket,
+            asked: BTreeMap::new(),
+            next_id: 0,
+            boot: BTreeMap::new(),
+            chats: BTreeMap::new(),
+            main_device,
+        };
+        let code = self.talks(&mut session).await;
+        let mut status = self.status.lock().unwrap();
+        if status.live == Some(socket) {
+            status.live = None;
+        }
+        drop(status);
+        match code {
+            End::Closed(code) => self.world.saw(What::Closed { device: self.name(), socket, code }),
+            // The old connection stays open beside the new one, as when a network changes under a phone.
+            End::Left => {
+                tokio::spawn(self.lingers(session));
+            }
+        }
+    }
+
+    async fn talks(&self, session: &mut Session) -> End {
+        let mut stage = self.world.stage();
+        let mut tick = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                frame = session.line.next() => {
+                    match frame {
+                        Some(Ok(Message::Text(text))) => {
+                            if let Err(end) = self.takes(session, text.as_str()).await {
+                                return end;
+                            }
+                        }
+                        Some(Ok(Message::Close(frame))) => {
+                            // What the library owes the server: the answer.
+                            let _ = timeout(Duration::from_secs(1), session.line.flush()).await;
+                            return End::Closed(frame.map(|frame| frame.code.into()));
+                        }
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) | None => return End::Closed(None),
+                    }
+                    if self.world.stage() == Stage::Life && self.dice(self.habits.dawdles) {
+                        sleep(Duration::from_millis(self.world.shared().below(300))).await;
+                    }
+                }
+                next = self.world.after(stage) => {
+                    stage = next;
+                    tick = Instant::now();
+                }
+                () = sleep_until(tick) => {
+                    if let Err(end) = self.acts(session).await {
+                        return end;
+                    }
+                    tick = Instant::now() + Duration::from_millis(1 + self.world.shared().below(2 * self.habits.tick));
+                }
+            }
+        }
+    }
+
+    async fn says(&self, session: &mut Session, frame: Value) -> Result<(), End> {
+        match timeout(Duration::from_secs(4), session.line.send(Message::text(frame.to_string()))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(End::Closed(None)),
+        }
+    }
+
+    async fn acts(&self, session: &mut Session) -> Result<(), End> {
+        let stage = self.world.stage();
+        if stage == Stage::Over {
+            let _ = timeout(Duration::from_secs(1), session.line.close(None)).await;
+            return Err(End::Closed(None));
+        }
+        if session.chats.is_empty() && self.status.lock().unwrap().live != Some(session.socket) {
+            return Ok(()); // not welcomed yet
+        }
+        let calm = stage == Stage::Settling;
+        self.acks(session, calm).await?;
+        self.resends(session).await?;
+        self.asks(session, calm).await?;
+        if calm {
+            return Ok(());
+        }
+        if self.dice(self.habits.sends)
+            && let Some(chat) = self.some_chat(session)
+        {
+            let key = self.world.uuid().to_string();
+            self.outbox.lock().unwrap().push_back((chat, key.clone()));
+            self.sends(session, chat, key).await?;
+        }
+        if self.dice(self.habits.reads)
+            && let Some(chat) = self.some_chat(session)
+        {
+            self.reads(session, chat).await?;
+        }
+        if self.dice(self.habits.hangs_up) {
+            return match self.world.shared().below(3) {
+                0 => Err(End::Left),
+                1 => {
+                    let _ = timeout(Duration::from_secs(1), session.line.close(None)).await;
+                    Err(End::Closed(None))
+                }
+                _ => Err(End::Closed(None)),
+            };
+        }
+        Ok(())
+    }
+
+    fn some_chat(&self, session: &Session) -> Option<ChatId> {
+        let at = self.world.shared().below(session.chats.len() as u64) as usize;
+        session.chats.keys().nth(at).copied()
+    }
+
+    async fn acks(&self, session: &mut Session, all: bool) -> Result<(), End> {
+        let due: Vec<(ChatId, u64)> = session
+            .chats
+            .iter()
+            .filter(|(_, chat)| chat.last > chat.asked && (all || self.dice(self.habits.acks)))
+            // Not always everything.
+            .map(|(id, chat)| {
+                let back = if all { 0 } else { self.world.shared().below(chat.last - chat.asked) };
+                (*id, chat.last - back)
+            })
+            .collect();
+        for (chat, seq) in due {
+            session.chat(chat, |chat| chat.asked = seq);
+            let id = session.asks(Asked::Ack(chat, seq));
+            let (device, socket) = (self.name(), session.socket);
+            self.world.saw(What::Acking { device, socket, chat: text(chat), seq });
+            self.says(session, json!({ "type": "ack", "id": id, "chat": chat, "seq": seq })).await?;
+        }
+        Ok(())
+    }
+
+    async fn sends(&self, session: &mut Session, chat: ChatId, key: String) -> Result<(), End> {
+        let id = session.asks(Asked::Send(chat, key.clone()));
+        let (user, device) = (self.user.to_string(), Some(self.name()));
+        self.world.saw(What::Sending { user, device, chat: text(chat), key: key.clone() });
+        let content = format!("said {key}");
+        let frame =
+            json!({ "type": "send", "id": id, "chat": chat, "key": key, "kind": "text", "content": content });
+        self.says(session, frame).await
+    }
+
+    // What wasn't acknowledged goes out again, with the same key.
+    async fn resends(&self, session: &mut Session) -> Result<(), End> {
+        let outbox: Vec<_> = self.outbox.lock().unwrap().iter().cloned().collect();
+        for (chat, key) in outbox {
+            let under_way =
+                session.asked.values().any(|asked| matches!(asked, Asked::Send(_, sent) if *sent == key));
+            if !under_way {
+                self.sends(session, chat, key).await?;
+            }
+        }
+        self.status.lock().unwrap().unsent = self.outbox.lock().unwrap().len();
+        Ok(())
+    }
+
+    async fn reads(&self, session: &mut Session, chat: ChatId) -> Result<(), End> {
+        let last = session.chats.get(&chat).map_or(0, |chat| chat.last);
+        let seq = last - self.world.shared().below(3).min(last);
+        let id = session.asks(Asked::Read(chat, seq));
+        let (device, socket) = (self.name(), session.socket);
+        self.world.saw(What::Marking { device, socket, chat: text(chat), seq });
+        self.says(session, json!({ "type": "read", "id": id, "chat": chat, "seq": seq })).await
+    }
+
+    // A sub borrows its past, page by page, each chat down to its beginning; then it is ready.
+    async fn asks(&self, session: &mut Session, calm: bool) -> Result<(), End> {
+        if session.main_device {
+            return Ok(());
+        }
+        let due: Vec<(ChatId, u64)> = session.boot.iter().map(|(chat, before)| (*chat, *before)).collect();
+        for (chat, before) in due {
+            let under_way = session
+                .asked
+                .values()
+                .any(|asked| matches!(asked, Asked::History(other, _) if *other == chat));
+            if under_way || !(calm || self.dice(300)) {
+                continue;
+            }
+            let limit = self.habits.page;
+            let id = session.asks(Asked::History(chat, before));
+            let (device, socket) = (self.name(), session.socket);
+            self.world.saw(What::Asking { device, socket, chat: text(chat), before, limit });
+            let frame =
+                json!({ "type": "history", "id": id, "chat": chat, "before": before, "limit": limit });
+            self.says(session, frame).await?;
+        }
+        if session.boot.is_empty() && !self.status.lock().unwrap().ready {
+            self.status.lock().unwrap().ready = true;
+            self.says(session, json!({ "type": "ready" })).await?;
+        }
+        Ok(())
+    }
+
+    async fn takes(&self, session: &mut Session, raw: &str) -> Result<(), End> {
+        let frame: Frame<'_> = serde_json::from_str(raw).unwrap_or_else(|why| panic!("{why}: {raw}"));
+        let (device, socket) = (self.name(), session.socket);
+        match (frame.kind.as_str(), frame.chat) {
+            ("welcome", _) => self.is_welcome(session, &frame),
+            ("message", Some(chat)) => {
+                let (seq, key) = (frame.seq.unwrap_or(0), frame.key.unwrap_or_default());
+                let seen = Seen { seq, key: key.clone(), frame: hash(raw) };
+                self.world.saw(What::Message { device, socket, chat: text(chat), seen });
+                self.memory.lock().unwrap().entry(chat).or_default().insert(seq, (key, raw.to_owned()));
+                session.chat(chat, |chat| chat.last = seq);
+            }
+            ("gap", Some(chat)) => {
+                let (from, to) =
+                    (frame.from.and_then(|from| from.as_u64()).unwrap_or(0), frame.to.unwrap_or(0));
+                self.world.saw(What::Gap { device, socket, chat: text(chat), from, to });
+                session.chat(chat, |chat| chat.last = to);
+            }
+            ("read", Some(chat)) => {
+                let seq = frame.seq.unwrap_or(0);
+                self.world.saw(What::Read { device, socket, chat: text(chat), seq });
+                session.chat(chat, |chat| chat.read = seq);
+            }
+            ("chat", Some(chat)) => match (frame.event.as_deref(), &frame.entry) {
+                (Some("joined"), Some(entry)) => self.attaches(session, chat, entry.entry()),
+                (Some("left"), _) => {
+                    self.world.saw(What::Detached { device, socket, chat: text(chat) });
+                    session.chats.remove(&chat);
+                    session.boot.remove(&chat);
+                }
+                _ => self.world.saw(What::Frame { device, socket, kind: "chat".to_owned() }),
+            },
+            ("history_request", Some(chat)) => {
+                self.world.saw(What::Frame { device, socket, kind: frame.kind.clone() });
+                self.answers_history(session, chat, &frame).await?;
+            }
+            ("reply", _) => self.is_answered(session, &frame),
+            _ => self.world.saw(What::Frame { device, socket, kind: frame.kind.clone() }),
+        }
+        let mut status = self.status.lock().unwrap();
+        if status.live == Some(socket) {
+            status.chats.clone_from(&session.chats);
+        }
+        Ok(())
+    }
+
+    fn is_welcome(&self, session: &mut Session, frame: &Frame<'_>) {
+        let (device, socket) = (self.name(), session.socket);
+        let entries = frame.chats.iter().flatten();
+        let chats = entries.clone().map(|entry| (text(entry.id), entry.entry())).collect();
+        self.world.saw(What::Welcome { device, socket, session: frame.session.unwrap_or(0), chats });
+        self.status.lock().unwrap().live = Some(socket);
+        self.status.lock().unwrap().ready = session.main_device;
+        for entry in entries {
+            session.add(entry.id, entry.entry());
+        }
+    }
+
+    fn attaches(&self, session: &mut Session, chat: ChatId, entry: Entry) {
+        let (device, socket) = (self.name(), session.socket);
+        self.world.saw(What::Attached { device, socket, chat: text(chat), entry: entry.clone() });
+        session.add(chat, entry);
+    }
+
+    fn is_answered(&self, session: &mut Session, frame: &Frame<'_>) {
+        let (device, socket) = (self.name(), session.socket);
+        let Some(asked) = frame.id.and_then(|id| session.asked.remove(&id)) else { return };
+        let done =
+            || frame.ok.and_then(|ok| serde_json::from_str::<Done>(ok.get()).ok()).map(|done| done.seq);
+        let code = frame.error.as_ref().map(|error| error.code.clone()).unwrap_or_default();
+        match asked {
+            Asked::Send(chat, key) => {
+                if let Some(seq) = done() {
+                    self.world.saw(What::Sent { chat: text(chat), key: key.clone(), seq });
+                } else if code == "unavailable" || code == "draining" {
+                    return; // the outcome is unknown: again, later
+                } else {
+                    self.world.saw(What::Refused { chat: text(chat), key: key.clone(), code });
+                }
+                self.outbox.lock().unwrap().retain(|(_, other)| *other != key);
+            }
+            Asked::Ack(chat, seq) => match done() {
+                Some(_) => {
+                    self.world.saw(What::Acked { device, socket, chat: text(chat), seq });
+                    session.chat(chat, |chat| chat.acked = seq);
+                }
+                None => session.chat(chat, |chat| chat.asked = chat.acked),
+            },
+            Asked::Read(chat, asked) => {
+                if let Some(seq) = done() {
+                    self.world.saw(What::Marked { device, socket, chat: text(chat), asked, seq });
+                    session.chat(chat, |chat| chat.read = chat.read.max(seq));
+                }
+            }
+            Asked::History(chat, before) => match frame.ok {
+                Some(ok) => self.gets_page(session, chat, before, ok.get()),
+                None => {
+                    self.world.saw(What::NoPage {
+                        device,
+                        socket,
+                        chat: text(chat),
+                        before,
+                        code: code.clone(),
+                    });
+                    // Not (any more) in it, or the main can't know it.
+                    if code == "not_found" || code == "bad_range" {
+                        session.boot.remove(&chat);
+                    }
+                }
+            },
+        }
+    }
+
+    fn gets_page(&self, session: &mut Session, chat: ChatId, before: u64, page: &str) {
+        let Page { messages, more } = serde_json::from_str(page).expect("a page");
+        let mut seen = Vec::new();
+        for raw in messages {
+            // The server looks at type, chat and seq alone; the rest is the main's word.
+            let Ok(Item { seq, key }) = serde_json::from_str(raw.get()) else { continue };
+            seen.push(Seen { seq, key: key.clone(), frame: hash(raw.get()) });
+            self.memory.lock().unwrap().entry(chat).or_default().insert(seq, (key, raw.get().to_owned()));
+        }
+        match seen.first() {
+            Some(first) if more => session.boot.insert(chat, first.seq),
+            _ => session.boot.remove(&chat),
+        };
+        let (device, socket) = (self.name(), session.socket);
+        self.world.saw(What::Page { device, socket, chat: text(chat), before, messages: seen, more });
+    }
+
+    async fn answers_history(
+        &self,
+        session: &mut Session,
+        chat: ChatId,
+        frame: &Frame<'_>,
+    ) -> Result<(), End> {
+        let (before, limit) = (frame.before.unwrap_or(0), frame.limit.unwrap_or(1) as usize);
+        let request = frame.request.clone().unwrap_or_default();
+        let mut found = self.remembers(chat, before);
+        let more = found.len() > limit;
+        let mut page = found.split_off(found.len().saturating_sub(limit));
+        if self.world.stage() == Stage::Life && self.dice(self.habits.lies) {
+            page.reverse();
+            page.extend(page.first().cloned());
+        }
+        let items = page.join(",");
+        let text =
+            format!(r#"{{"type":"history_page","request":"{request}","messages":[{items}],"more":{more}}}"#);
+        match timeout(Duration::from_secs(4), session.line.send(Message::text(text))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(End::Closed(None)),
+        }
+    }
+
+    fn remembers(&self, chat: ChatId, before: u64) -> Vec<String> {
+        let memory = self.memory.lock().unwrap();
+        let below = memory.get(&chat).into_iter().flat_map(|of| of.range(..before));
+        below.map(|(_, (_, raw))| raw.clone()).collect()
+    }
+
+    /// Goes on with an old connection for a while: takes what comes, and acknowledges it.
+    async fn lingers(self, mut session: Session) {
+        let until = Instant::now() + Duration::from_millis(500 + self.world.shared().below(9_000));
+        let mut quiet = self.clone();
+        quiet.habits = Habits { sends: 0, reads: 0, hangs_up: 0, ..self.habits.clone() };
+        quiet.outbox = Default::default();
+        let talk = quiet.talks(&mut session);
+        let code = match tokio::time::timeout_at(until, talk).await {
+            Ok(End::Closed(code)) => code,
+            Ok(End::Left) | Err(_) => None,
+        };
+        self.world.saw(What::Closed { device: self.name(), socket: session.socket, code });
+    }
+}
+
+/// How a connection ended.
+enum End {
+    Closed(Option<u16>),
+    Left,
+}
+
+impl Session {
+    fn asks(&mut self, asked: Asked) -> u64 {
+        self.next_id += 1;
+        self.asked.insert(self.next_id, asked);
+        self.next_id
+    }
+
+    fn add(&mut self, id: ChatId, entry: Entry) {
+        if !self.main_device && entry.from > 0 {
+            self.boot.insert(id, entry.from + 1);
+        }
+        let chat =
+            Chat { last: entry.cursor, asked: entry.cursor, acked: entry.cursor, read: entry.read, entry };
+        self.chats.insert(id, chat);
+    }
+
+    // An answer may come when the chat isn't the user's any more.
+    fn chat(&mut self, id: ChatId, change: impl FnOnce(&mut Chat)) {
+        if let Some(chat) = self.chats.get_mut(&id) {
+            change(chat);
+        }
+    }
+}

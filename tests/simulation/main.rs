@@ -1,0 +1,230 @@
+//! The whole core of several edges (sessions, sync, hub) over one embedded store and broker, in one thread, with a clock
+//! that jumps and everything that can go wrong decided by a seed. Clients write a history; the checker judges it. The same
+//! seed does the same again, to the last call.
+//!
+//! ```text
+//! simulation [--schedules N] [--seed S] [--jobs J] [--minutes M] [--json]   N schedules with the seeds S, S+1, …
+//! simulation --replay SEED                          one schedule, with its whole history
+//! simulation --mutants [--schedules N]              each planted bug until it is caught; at most N schedules each
+//! simulation --bug NAME ...                         with this bug planted
+//! ```
+//! Exit code: 0 all well, 1 a promise was broken (or a planted bug wasn't caught), 2 nothing went wrong at all, so that
+//! nothing was proved; 64 wrong use.
+
+#[path = "../history/mod.rs"]
+mod history;
+
+mod device;
+mod life;
+mod random;
+mod run;
+mod settle;
+mod storm;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use keepstep::planted::{self, Bug};
+use run::Outcome;
+
+#[derive(Debug, Parser)]
+#[command(name = "simulation", about = "Simulates Keepstep under every fault, by seed")]
+struct Args {
+    /// How many schedules (of each planted bug: at most)
+    #[arg(long, default_value_t = 1_500)]
+    schedules: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Begin no new schedule after so many minutes
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// One schedule again, with its history
+    #[arg(long)]
+    replay: Option<u64>,
+    /// Plant one bug
+    #[arg(long)]
+    bug: Option<String>,
+    /// Plant each bug in turn, until it is caught
+    #[arg(long)]
+    mutants: bool,
+    /// The summary as one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// What cargo gives every test program
+    #[arg(hide = true)]
+    _filter: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    if let Some(name) = &args.bug {
+        let Some(bug) = Bug::ALL.iter().find(|bug| bug.name() == name) else {
+            let names: Vec<_> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+            eprintln!("simulation: there is no bug {name}; there are {}", names.join(", "));
+            return ExitCode::from(64);
+        };
+        planted::choose(Some(*bug));
+    }
+    if let Some(seed) = args.replay {
+        return replay(seed);
+    }
+    if args.mutants { mutants(&args) } else { all(&args) }
+}
+
+/// What many schedules came to.
+#[derive(Debug, Default)]
+struct Sum {
+    schedules: u64,
+    sends: u64,
+    deliveries: u64,
+    simulated: Duration,
+    bites: BTreeMap<&'static str, u64>,
+    failed: Vec<(u64, Vec<String>)>,
+}
+
+/// Runs schedules on all threads, until there are enough, or time is over, or `stop_at` of them have failed.
+fn many(args: &Args, stop_at: usize, progress: bool) -> Sum {
+    let (next, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let sum = Mutex::new(Sum::default());
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let late = args.minutes.is_some_and(|most| begun.elapsed().as_secs_f64() > most * 60.0);
+                    if n >= args.schedules || late || over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let outcome = run::schedule(args.seed + n);
+                    let mut sum = sum.lock().unwrap();
+                    add(&mut sum, args.seed + n, outcome);
+                    if sum.failed.len() >= stop_at {
+                        over.store(true, Ordering::Relaxed);
+                    }
+                    if progress && sum.schedules % 500 == 0 {
+                        eprintln!(
+                            "{} schedules, {} failed, {:.0} s",
+                            sum.schedules,
+                            sum.failed.len(),
+                            begun.elapsed().as_secs_f64()
+                        );
+                    }
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap()
+}
+
+fn add(sum: &mut Sum, seed: u64, outcome: Outcome) {
+    sum.schedules += 1;
+    sum.sends += outcome.sends;
+    sum.deliveries += outcome.deliveries;
+    sum.simulated += outcome.simulated;
+    for (what, times) in outcome.bites {
+        *sum.bites.entry(what).or_default() += times;
+    }
+    if !outcome.violations.is_empty() {
+        sum.failed.push((seed, outcome.violations));
+    }
+}
+
+fn all(args: &Args) -> ExitCode {
+    let begun = Instant::now();
+    // A seed that doesn't repeat itself would be no use in finding out why.
+    let (one, other) = (run::schedule(args.seed), run::schedule(args.seed));
+    if one.fingerprint != other.fingerprint {
+        eprintln!("simulation: seed {} isn't the same twice", args.seed);
+        if let Some((first, second)) = one.events.iter().zip(&other.events).find(|(one, other)| one != other)
+        {
+            eprintln!("first {first:?}\nthen  {second:?}");
+        }
+        return ExitCode::FAILURE;
+    }
+    let sum = many(args, 10, true);
+    for (seed, violations) in &sum.failed {
+        eprintln!("seed {seed} (again with --replay {seed}):");
+        violations.iter().for_each(|violation| eprintln!("    {violation}"));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    if args.json {
+        let summary = serde_json::json!({
+            "schedules": sum.schedules, "first_seed": args.seed, "failed": sum.failed.len(), "seconds": seconds,
+            "sends": sum.sends, "deliveries": sum.deliveries, "simulated_hours": sum.simulated.as_secs_f64() / 3600.0,
+            "bites": sum.bites,
+        });
+        println!("{summary}");
+    } else {
+        println!(
+            "{} schedules from seed {}, {} failed; {} acknowledged sends, {} deliveries, {:.1} simulated hours in {seconds:.0} s",
+            sum.schedules,
+            args.seed,
+            sum.failed.len(),
+            sum.sends,
+            sum.deliveries,
+            sum.simulated.as_secs_f64() / 3600.0,
+        );
+        for (what, times) in &sum.bites {
+            println!("    {times:>9} {what}");
+        }
+    }
+    match (sum.failed.is_empty(), sum.bites.is_empty()) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::from(2),
+        (true, false) => ExitCode::SUCCESS,
+    }
+}
+
+fn mutants(args: &Args) -> ExitCode {
+    let mut missed = 0;
+    println!("| planted bug | caught by seed | after schedules | how |\n|---|--:|--:|---|");
+    for bug in Bug::ALL {
+        planted::choose(Some(*bug));
+        let sum = many(args, 1, false);
+        match sum.failed.first() {
+            Some((seed, violations)) => {
+                let how = violations.first().map_or("", String::as_str);
+                let how: String = how.chars().take(110).collect();
+                println!("| {} | {seed} | {} | {} |", bug.name(), sum.schedules, how.replace('|', "/"));
+            }
+            None => {
+                missed += 1;
+                println!("| {} | **not caught** | {} | |", bug.name(), sum.schedules);
+            }
+        }
+    }
+    planted::choose(None);
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let outcome = run::schedule(seed);
+    for event in &outcome.events {
+        println!("{:>10.3} ms {}", event.at as f64 / 1000.0, serde_json::to_string(&event.what).unwrap());
+    }
+    println!("fingerprint {:016x}", outcome.fingerprint);
+    for violation in &outcome.violations {
+        println!("VIOLATION {violation}");
+    }
+    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,279 @@
+//! Several edges over one store and one broker, and who writes down what happens.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use keepstep::{
+    broker::{Broker, embedded::EmbeddedBroker, faulty::FaultyBroker},
+    config::{Limits, Timing},
+    domain::id::{ChatId, DeviceId, UserId},
+    drain::Drain,
+    metrics::Metrics,
+    protocol::{ErrorCode, Problem},
+    session::{self, Connection, Wire},
+    simulation::{Faults, Gate, Shared, Told},
+    store::{Store, StoreLimits, embedded::EmbeddedStore, faulty::FaultyStore},
+    sync::Core,
+    tokens::DeviceClaims,
+};
+use tokio::{io::DuplexStream, sync::oneshot};
+
+use crate::{
+    device::Device,
+    history::{Event, What},
+};
+
+/// One edge that runs, or ran.
+#[derive(Clone)]
+pub struct Edge {
+    pub core: Arc<Core>,
+    pub faults: Faults,
+    pub gate: Gate,
+}
+
+/// How far the run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Everything happens.
+    Life,
+    /// Nothing new; everyone comes back and gets what is theirs.
+    Settling,
+    /// Everyone goes.
+    Over,
+}
+
+/// Everything of one run. Cheap to clone.
+#[derive(Clone)]
+pub struct World(Arc<Inner>);
+
+struct Inner {
+    pub shared: Arc<Shared>,
+    store: EmbeddedStore,
+    broker: EmbeddedBroker,
+    limits: Limits,
+    timing: Timing,
+    edges: Mutex<Vec<Edge>>,
+    events: Mutex<Vec<Event>>,
+    ids: Mutex<Ids>,
+    stage: Told<Stage>,
+    // Calls and devices whose story isn't told to its end.
+    open: Mutex<BTreeMap<u64, String>>,
+    devices: Mutex<Vec<Device>>,
+}
+
+#[derive(Default)]
+struct Ids {
+    last: u64,
+    ended: BTreeSet<DeviceId>,
+}
+
+impl World {
+    /// `edges` of them, on good links, in quiet weather.
+    pub fn new(shared: Arc<Shared>, edges: usize, limits: Limits, timing: Timing) -> Self {
+        let world = Self(Arc::new(Inner {
+            shared,
+            store: EmbeddedStore::new(StoreLimits::from(&limits)),
+            broker: EmbeddedBroker::new(),
+            limits,
+            timing,
+            edges: Mutex::default(),
+            events: Mutex::default(),
+            ids: Mutex::default(),
+            stage: Told::new(Stage::Life),
+            open: Mutex::default(),
+            devices: Mutex::default(),
+        }));
+        for _ in 0..edges {
+            let edge = world.start_edge();
+            world.edges().push(edge);
+        }
+        world
+    }
+
+    fn start_edge(&self) -> Edge {
+        let drain = Drain::default();
+        let gate = drain.gate.clone();
+        let faults = Faults::new(self.0.shared.clone(), gate.clone());
+        let store = Store::Faulty(FaultyStore::new(self.0.store.another(), faults.clone()));
+        let broker = Broker::Faulty(FaultyBroker::new(self.0.broker.clone(), faults.clone()));
+        let name = format!("e-{}", self.number());
+        let (limits, timing) = (self.0.limits.clone(), self.0.timing.clone());
+        let core = Core::start(store, broker, Metrics::new(), drain, limits, timing, name);
+        Edge { core, faults, gate }
+    }
+
+    /// Starts the edge of this place anew, if it is dead.
+    pub fn restart(&self, place: usize) {
+        if self.edge(place).gate.is_dead() {
+            let edge = self.start_edge();
+            self.edges()[place] = edge;
+        }
+    }
+
+    /// The edge of this place.
+    pub fn edge(&self, place: usize) -> Edge {
+        let edges = self.edges();
+        edges[place % edges.len()].clone()
+    }
+
+    pub fn edges(&self) -> MutexGuard<'_, Vec<Edge>> {
+        self.0.edges.lock().unwrap()
+    }
+
+    /// An edge that lives, if any does.
+    pub fn some_edge(&self) -> Option<Edge> {
+        let edges = self.edges();
+        let living: Vec<_> = edges.iter().filter(|edge| !edge.gate.is_dead()).collect();
+        let at = self.0.shared.below(living.len() as u64) as usize;
+        living.get(at).map(|edge| (*edge).clone())
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// The truth, past all faults.
+    pub fn store(&self) -> &EmbeddedStore {
+        &self.0.store
+    }
+
+    /// The queues, past all faults.
+    pub fn broker(&self) -> &EmbeddedBroker {
+        &self.0.broker
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.0.stage.get()
+    }
+
+    pub fn set_stage(&self, stage: Stage) {
+        self.0.stage.change(|now| *now = stage);
+    }
+
+    /// Waits for another one than this.
+    pub async fn after(&self, stage: Stage) -> Stage {
+        self.0.stage.until(|now| *now != stage).await
+    }
+
+    /// Writes down.
+    pub fn saw(&self, what: What) {
+        let at = self.0.shared.now();
+        self.0.events.lock().unwrap().push(Event { at, what });
+    }
+
+    /// What was written down.
+    pub fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.events.lock().unwrap())
+    }
+
+    /// A number that wasn't used before.
+    pub fn number(&self) -> u64 {
+        let mut ids = self.0.ids.lock().unwrap();
+        ids.last += 1;
+        ids.last
+    }
+
+    /// A UUID that wasn't used before.
+    pub fn uuid(&self) -> uuid::Uuid {
+        keepstep::chance::uuid()
+    }
+
+    /// Something has begun that must come to an end before the run does.
+    pub fn opens(&self, what: String) -> Open {
+        let id = self.number();
+        self.0.open.lock().unwrap().insert(id, what);
+        Open { world: self.clone(), id }
+    }
+
+    /// What isn't at its end.
+    pub fn open(&self) -> Vec<String> {
+        self.0.open.lock().unwrap().values().cloned().collect()
+    }
+
+    pub fn adds(&self, device: Device) {
+        self.0.devices.lock().unwrap().push(device);
+    }
+
+    /// All devices that were ever registered.
+    pub fn devices(&self) -> Vec<Device> {
+        self.0.devices.lock().unwrap().clone()
+    }
+
+    pub fn ended(&self, device: DeviceId) {
+        self.0.ids.lock().unwrap().ended.insert(device);
+    }
+
+    pub fn is_ended(&self, device: DeviceId) -> bool {
+        self.0.ids.lock().unwrap().ended.contains(&device)
+    }
+
+    /// One HTTP call to some edge. None: no edge, or it died before it answered.
+    pub async fn call<T, F>(&self, work: impl FnOnce(Arc<Core>) -> F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let edge = self.some_edge()?;
+        let (answer, answered) = oneshot::channel();
+        let work = work(edge.core.clone());
+        edge.core.drain.spawn(async move {
+            let _ = answer.send(work.await);
+        });
+        answered.await.ok()
+    }
+
+    /// The same, tried again until there is an answer that isn't `unavailable`, as clients do.
+    pub async fn insists<T, F>(&self, work: impl Fn(Arc<Core>) -> F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        loop {
+            match self.call(&work).await {
+                Some(Ok(done)) => return Ok(done),
+                Some(Err(problem)) if problem.code != ErrorCode::Unavailable => return Err(problem),
+                _ => tokio::time::sleep(Duration::from_millis(20 + self.0.shared.below(300))).await,
+            }
+        }
+    }
+
+    /// A socket to an edge; the client's end.
+    pub fn dial(&self, edge: &Edge, claims: DeviceClaims) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(16 << 10);
+        let core = edge.core.clone();
+        let most = core.limits.history_frame_bytes;
+        edge.core.drain.spawn(async move {
+            let connection = Connection::new(Wire::Pipe(server), Bytes::new(), most).await;
+            if let Some(open) = session::open(core, connection, claims).await {
+                open.serve().await;
+            }
+        });
+        client
+    }
+}
+
+/// See [`World::opens`].
+pub struct Open {
+    world: World,
+    id: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.world.0.open.lock().unwrap().remove(&self.id);
+    }
+}
+
+/// The name of a user, by number.
+pub fn user(n: u64) -> UserId {
+    format!("u{n}").parse().expect("a good name")
+}
+
+/// As it stands in the history.
+pub fn text(chat: ChatId) -> String {
+    chat.to_string()
+}

@@ -1,0 +1,140 @@
+//! A Redis that comes back with an older copy of its data: no number is ever given to a second message.
+
+use std::time::{Duration, Instant};
+
+use crate::faults::insists;
+use crate::stories::client::PATIENCE;
+use crate::stories::device::{Device, Sent};
+use crate::stories::{Deployment, World};
+use crate::support::{Redis, wait_until};
+
+const CLOCK: &str = "ks:{store}:clock";
+
+async fn clock(redis: &Redis) -> u64 {
+    redis.command(&["HGET", CLOCK, "clock"]).await.unwrap().parse().unwrap()
+}
+
+/// Until every edge has seen that the store's clock goes on: each looks once a second.
+async fn goes_on(redis: &Redis) {
+    let now = clock(redis).await;
+    wait_until("the store's clock", PATIENCE, || async { (clock(redis).await >= now + 3).then_some(()) })
+        .await;
+}
+
+/// Devices do what devices do when a socket ends.
+async fn come_back(devices: &mut [&mut Device]) {
+    for (edge, device) in devices.iter_mut().enumerate() {
+        if device.memory().closed.is_some() || device.memory().lost {
+            assert!(device.memory().closed.as_ref().is_none_or(|closed| closed.0 == 4304));
+            device.forgets_its_socket();
+            device.connects(edge).await;
+        }
+    }
+}
+
+/// Everybody has what was sent, and whoever has a number has the same message under it (`Memory` refuses another one).
+fn agree(devices: &[&Device], chat: &str, sent: &[Sent]) {
+    for one in sent {
+        for device in devices {
+            let memory = device.memory();
+            let known = memory.chat(chat).unwrap();
+            let gap = known.gaps.iter().any(|(from, to)| (*from..=*to).contains(&one.seq));
+            match known.messages.get(&one.seq) {
+                Some(message) => assert_eq!(message["key"], one.key.as_str(), "message {}", one.seq),
+                None => assert!(gap, "{} lacks {} and wasn't told so", device.id, one.seq),
+            }
+        }
+    }
+}
+
+async fn all_say(world: &World, token: &str, chat: &str, count: usize) -> Vec<Sent> {
+    let mut sent = Vec::new();
+    for n in 0..count {
+        sent.push(insists(world, token, chat, &format!("after {n}")).await);
+    }
+    sent
+}
+
+#[tokio::test]
+async fn an_older_redis_gives_no_number_twice() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, mut bobs, mut web) = (alice.phone(0).await, bob.phone(1).await, bob.web(0).await);
+    let chat = alice.direct(&bob).await;
+    for device in [&phone, &bobs, &web] {
+        device.memory().expects_loss = true;
+    }
+    let mut sent = phone.says_many(&chat, "before the copy", 20).await;
+    for device in [&phone, &bobs, &web] {
+        device.hears(&chat, 20).await;
+        device.acks(&chat, 20).await;
+    }
+    web.leaves().await;
+    goes_on(&world.stack.as_ref().unwrap().redis).await;
+    let copy = world.stack.as_ref().unwrap().redis.copy();
+    sent.extend(phone.says_many(&chat, "behind the copy", 30).await);
+    for device in [&phone, &bobs] {
+        device.hears(&chat, 50).await;
+        device.acks(&chat, 50).await;
+    }
+    goes_on(&world.stack.as_ref().unwrap().redis).await;
+    world.stack.as_mut().unwrap().redis.restart_with(&copy).await;
+
+    // Sends are accepted again soon, on both edges, and above everything that anybody ever saw.
+    let begun = Instant::now();
+    let mut after = all_say(&world, &alice.token, &chat, 10).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(after[0].seq > 50 && after.is_sorted_by(|a, b| a.seq + 1 == b.seq), "{after:?}");
+    come_back(&mut [&mut phone, &mut bobs]).await;
+    web.connects(0).await;
+    after.push(phone.says(&chat, "the end").await);
+    sent.extend(after);
+    let last = sent.last().unwrap().seq;
+    for device in [&phone, &bobs, &web] {
+        device.hears(&chat, last).await;
+        assert!(!device.memory().chat(&chat).unwrap().gaps.is_empty(), "what is missing is told");
+        device.acks(&chat, last).await;
+    }
+    agree(&[&phone, &bobs, &web], &chat, &sent);
+    // What the queue of the web session had is delivered all the same.
+    assert!(web.memory().chat(&chat).unwrap().messages.contains_key(&50));
+
+    // A second time: the copy knows nothing of the first.
+    world.stack.as_mut().unwrap().redis.restart_with(&copy).await;
+    let again = all_say(&world, &alice.token, &chat, 3).await;
+    assert!(again[0].seq > last, "{again:?}");
+    // And a Redis that has lost nothing goes on where it was.
+    goes_on(&world.stack.as_ref().unwrap().redis).await;
+    world.stack.as_mut().unwrap().redis.restart().await;
+    let next = insists(&world, &alice.token, &chat, "no gap").await;
+    assert_eq!(next.seq, again[2].seq + 1);
+}
+
+#[tokio::test]
+async fn edges_that_begin_on_an_older_redis_know_it_by_nsqd() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let phone = alice.phone(0).await;
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "before the copy", 5).await;
+    let redis = &world.stack.as_ref().unwrap().redis;
+    let copy = redis.copy();
+    // Two hours go by.
+    redis.command(&["HINCRBY", CLOCK, "clock", "7200"]).await.unwrap();
+    wait_until("the mark on every nsqd", PATIENCE, || async {
+        let marks = world.queues("keepstep.ks", "t.").await;
+        let hours = |channel: &str| channel[2..].parse::<u64>().is_ok_and(|clock| clock >= 7200);
+        (marks.len() == 2 && marks.iter().all(|mark| hours(&mark.channel))).then_some(())
+    })
+    .await;
+    let sent = phone.says_many(&chat, "behind the copy", 5).await;
+    phone.memory().deaf = true;
+    world.edges.iter_mut().for_each(|edge| edge.kill9());
+    world.stack.as_mut().unwrap().redis.restart_with(&copy).await;
+    for edge in &mut world.edges {
+        edge.restart().await;
+        edge.ready().await;
+    }
+    let next = insists(&world, &alice.token, &chat, "now").await;
+    assert!(next.seq > sent[4].seq, "{next:?}");
+}
