@@ -298,8 +298,11 @@ async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Result<bool, Pro
 
 /// True: it was gone and is there again.
 pub(super) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
-    let Some(Owner { user, terminated: None }) = core.store.owner(queue.device).await? else {
-        return Ok(false);
+    let user = match core.store.owner(queue.device).await? {
+        Some(Owner { user, terminated: None }) => user,
+        // It had left the chat, half, when it was ended, and its user came back: then it looks like one that is owed.
+        Some(Owner { terminated: Some(_), .. }) => return remove(core, queue).await.map(|_| false),
+        None => return Ok(false),
     };
     let turn = Turn::take(core, membership_work(queue.chat, &user)).await?;
     let restored = async {

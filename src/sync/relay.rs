@@ -85,6 +85,33 @@ impl Relay {
     }
 }
 
+/// An append whose outcome isn't known yet. Dropped before it is (the sender hung up, say), it may be in the log and in the
+/// outbox without anyone publishing it: then the outbox is looked at.
+#[derive(Debug)]
+pub(super) struct Doubt<'a> {
+    relay: &'a Relay,
+    chat: Option<ChatId>,
+}
+
+impl<'a> Doubt<'a> {
+    pub(super) fn about(relay: &'a Relay, chat: ChatId) -> Self {
+        Self { relay, chat: Some(chat) }
+    }
+
+    /// The outcome is known, and the message is taken care of.
+    pub(super) fn settled(mut self) {
+        self.chat = None;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(chat) = self.chat {
+            self.relay.behind(chat, String::new());
+        }
+    }
+}
+
 impl Core {
     /// Waits until everything that was sent here is with NSQ, and noted so: before this edge ends, because what stays in
     /// an outbox waits until another edge has noticed that this one has gone.

@@ -4,7 +4,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Core, lock, relay::Job};
+use super::{
+    Core, lock,
+    relay::{Doubt, Job},
+};
 use crate::{
     domain::{
         Millis, Seq,
@@ -75,27 +78,28 @@ pub async fn send(
     let frame = Unnumbered::new(chat, fields);
     note(core, sender.user, chat).await?;
     let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
+    let doubt = Doubt::about(&core.relay, chat);
     match core.store.append(&append).await {
         Ok(Appended::New { seq, node }) => {
+            doubt.settled();
             core.metrics.sends.inc();
             core.relay.hand_over(Job { chat, node, seq, frame: append.frame.number(seq) });
             Ok((seq, at))
         }
-        Ok(Appended::Again { seq, at }) => {
-            // Whoever took it the first time may be gone, before it told the broker.
-            core.relay.behind(chat, String::new());
-            Ok((seq, at))
+        // Whoever took it the first time may be gone, before it told the broker: the doubt stays.
+        Ok(Appended::Again { seq, at }) => Ok((seq, at)),
+        Ok(Appended::KeyConflict) => {
+            doubt.settled();
+            Err(Problem::new(
+                ErrorCode::Conflict,
+                "this key was used for another message: make a new one per message",
+            ))
         }
-        Ok(Appended::KeyConflict) => Err(Problem::new(
-            ErrorCode::Conflict,
-            "this key was used for another message: make a new one per message",
-        )),
-        Ok(Appended::NotMember) => Err(Problem::no_such_chat()),
-        Err(error) => {
-            // It may be in the log and in the outbox without anyone publishing it.
-            core.relay.behind(chat, String::new());
-            Err(error.into())
+        Ok(Appended::NotMember) => {
+            doubt.settled();
+            Err(Problem::no_such_chat())
         }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -195,6 +195,20 @@ fn runs(args: &Args) -> Result<Vec<Outcome>, String> {
     Ok(outcomes)
 }
 
+/// Waits for ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
 /// One run, with its progress. A runtime of its own: nothing of one run lives on in the next.
 fn one(seed: u64, number: u64, plan: &Plan, keep: &Path) -> Result<Outcome, String> {
     let faults: Vec<String> = plan
@@ -206,7 +220,13 @@ fn one(seed: u64, number: u64, plan: &Plan, keep: &Path) -> Result<Outcome, Stri
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let folder = keep.join(format!("{seed}-{number}"));
-    let outcome = runtime.block_on(run::run(seed, number, plan, &folder))?;
+    // Interrupted, it takes its processes and its disk with it.
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = run::run(seed, number, plan, &folder) => outcome,
+            () = told_to_stop() => Err("interrupted".to_owned()),
+        }
+    })?;
     let Outcome { seconds, acknowledged, deliveries, events, counted, .. } = &outcome;
     println!(
         "  {seconds:.0} s, {acknowledged} sends, {deliveries} deliveries ({} from the log), {events} events",

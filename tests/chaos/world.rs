@@ -11,10 +11,6 @@ use crate::plan::{Kind, Plan};
 use crate::proxy::Proxy;
 use crate::support::{Edge, EdgeConfig, Lookupd, Nsqd, NsqdOptions, Redis, free_port, http_get};
 
-/// Longer than the edges' time to acknowledge, as it must be, and shorter than the harness waits for drained queues: what
-/// a consumer had in flight whose connection was cut comes back only then.
-const MESSAGE_TIMEOUT: &str = "--msg-timeout=12s";
-
 /// See the module.
 #[derive(Debug)]
 pub struct World {
@@ -109,8 +105,7 @@ impl World {
         for n in 0..2 {
             let data = disk.as_ref().filter(|_| n == 0).map(|disk| disk.0.path().join("nsqd"));
             let lookupd = Some(proxies[0].addr());
-            let one =
-                Nsqd::start_with(NsqdOptions { lookupd, data, args: vec![MESSAGE_TIMEOUT.to_owned()] }).await;
+            let one = Nsqd::start_with(NsqdOptions { lookupd, data, args: Vec::new() }).await;
             http.push(proxies.len());
             proxies.push(proxy(&one.http()).await);
             nsqd.push(one);
@@ -181,16 +176,17 @@ pub struct Queue {
     pub device: String,
     /// What waits in it.
     pub depth: u64,
-    /// What was given to a consumer and isn't finished.
+    /// What was given to a consumer and isn't finished. The consumer may be gone: then nsqd waits for its timeout.
     pub in_flight: u64,
+    /// Of that, what consumers have that are there.
+    pub held: u64,
     /// Its consumers.
     pub clients: u64,
 }
 
 /// The queues of an nsqd as it tells them. None if it doesn't answer.
 pub async fn queues(address: &str) -> Option<Vec<Queue>> {
-    let (_, body) =
-        http_get(address, "/stats?format=json&include_mem=false&include_clients=false").await.ok()?;
+    let (_, body) = http_get(address, "/stats?format=json&include_mem=false").await.ok()?;
     let stats: Value = serde_json::from_str(&body).ok()?;
     let mut queues = Vec::new();
     for topic in stats["topics"].as_array()? {
@@ -201,8 +197,10 @@ pub async fn queues(address: &str) -> Option<Vec<Queue>> {
             };
             let number = |name: &str| channel[name].as_u64().unwrap_or_default();
             let (depth, in_flight) = (number("depth") + number("deferred_count"), number("in_flight_count"));
-            let (chat, clients) = (chat.clone(), number("client_count"));
-            queues.push(Queue { chat, device, depth, in_flight, clients });
+            let consumers = channel["clients"].as_array().cloned().unwrap_or_default();
+            let held = consumers.iter().filter_map(|consumer| consumer["in_flight_count"].as_u64()).sum();
+            let (chat, clients) = (chat.clone(), consumers.len() as u64);
+            queues.push(Queue { chat, device, depth, in_flight, held, clients });
         }
     }
     Some(queues)

@@ -119,3 +119,27 @@ async fn life_goes_on_without_nsqlookupd() {
     world.terminated(&alice.api(0), &termination).await;
     world.stays_without_traces(&web.id, Duration::from_secs(2)).await;
 }
+
+#[tokio::test]
+async fn what_a_sender_who_hung_up_left_halfway_is_published_all_the_same() {
+    let world = Deployment::Stack.start().await;
+    let redis = &world.stack.as_ref().unwrap().redis;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let phone = alice.phone(0).await;
+    let chat = alice.direct(&bob).await;
+    phone.says(&chat, "before").await;
+    // The bot doesn't wait for the answer; Redis does its work later all the same.
+    redis.sigstop();
+    let message =
+        json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "are you there?" });
+    let (api, path) = (alice.api(0), format!("/v1/chats/{chat}/messages"));
+    let answer = tokio::time::timeout(Duration::from_millis(500), api.post(&path, message)).await;
+    assert!(answer.is_err(), "a frozen Redis answers: {answer:?}");
+    redis.sigcont();
+    phone.hears(&chat, 2).await;
+    wait_until("NSQ to have it, too", Duration::from_secs(10), || async {
+        let outbox = format!("ks:{{{}}}:outbox", topic(&chat));
+        (redis.command(&["ZCARD", &outbox]).await.ok()? == "0").then_some(())
+    })
+    .await;
+}

@@ -153,9 +153,10 @@ impl<'h> Delivery<'h, '_> {
         let (lives, report) = (self.lives, &mut *self.report);
         let member = lives.member(lives.user(device), chat);
         let sent = self.ledger.chat(chat).keys.get(key).and_then(|known| known.first_sending);
+        // An edge that can't hear of a leave goes on until its lease is over, as with an end.
         if let (Some(member), Some(sent)) = (member, sent)
             && let Some(left) = member.out_between(sent, place)
-            && at > self.history.events[left].at + self.history.rules.silence_after_leave
+            && (left == 0 || at > self.history.events[left].at + self.history.rules.silence_after_leave)
         {
             report.add(8, at, || {
                 format!(
