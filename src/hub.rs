@@ -35,8 +35,6 @@ pub enum Command {
     Device(DeviceEvent, DeviceId, Millis),
     /// The user may have come into this chat, or gone: look, and attach or detach.
     Membership(ChatId),
-    /// The user isn't in this chat any more: detach from it.
-    Left(ChatId),
     /// Somebody else came or went.
     Member(ChatEvent, ChatId, UserId),
     /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.

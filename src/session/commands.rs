@@ -1,6 +1,6 @@
 //! What others tell a session, and what its own work under way came to.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{Boxed, End, Session, work::Done};
 use crate::{
@@ -10,6 +10,9 @@ use crate::{
     store::Attached,
     sync::connect::{self, Membership},
 };
+
+/// After which a chat is looked at again in which nothing is owed to the device of a member.
+const NOT_YET: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(super) fn on_command(&mut self, command: Command) -> Result<(), End> {
@@ -34,7 +37,6 @@ impl Session {
                 }
             }
             Command::Membership(chat) => self.look_at_membership(chat),
-            Command::Left(chat) => self.on_left(chat),
             Command::Member(event, chat, user) => {
                 let frame = ServerFrame::Chat { event, chat, user: Some(&user), entry: None };
                 self.connection.send(frame.text().into());
@@ -63,6 +65,14 @@ impl Session {
             }
             Done::Membership(chat, Ok(Membership::Attached(attached, read))) => {
                 self.on_joined(chat, &attached, read);
+            }
+            // What it takes part in here may be an earlier membership: nothing else would tell when the new one is owed.
+            Done::Membership(chat, Ok(Membership::NotYet)) if self.chats.contains_key(&chat) => {
+                let (core, handle) = (self.core.clone(), self.handle.clone());
+                self.work.push(Boxed::new(async move {
+                    tokio::time::sleep(NOT_YET).await;
+                    Done::Membership(chat, connect::look(&core, &handle, chat).await)
+                }));
             }
             Done::Membership(_, Ok(Membership::NotYet)) => {}
             Done::Membership(chat, Ok(Membership::Out)) => self.on_left(chat),

@@ -223,7 +223,8 @@ pub fn entry(attached: &Attached, read: Seq) -> ChatEntry {
         id: attached.chat.id,
         kind: attached.chat.kind,
         name: attached.chat.name.clone(),
-        head: attached.chat.head,
+        // The offset was read after the head, and is never above it.
+        head: attached.chat.head.max(read),
         read,
         cursor: attached.owed.cursor,
         from: attached.owed.from,

@@ -69,10 +69,10 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         Signal::Device(event, device, at) => {
             others(device).for_each(|s| s.mailbox.tell(Command::Device(event, device, at)))
         }
-        Signal::Joined(chat) => {
+        // They may overtake each other, so each session looks for itself.
+        Signal::Joined(chat) | Signal::Left(chat) => {
             sessions.iter().for_each(|s| s.mailbox.tell(Command::Membership(chat)));
         }
-        Signal::Left(chat) => sessions.iter().for_each(|s| s.mailbox.tell(Command::Left(chat))),
         Signal::Member(event, chat, who) => {
             sessions.iter().for_each(|s| s.mailbox.tell(Command::Member(event, chat, who.clone())));
         }

@@ -21,7 +21,8 @@ async fn when_an_edge_dies_its_devices_are_told_to_be_offline() {
     world.edges[0].kill9();
     let offline = json!({ "type": "device", "event": "offline", "device": phone.id });
     let told = web.gets(offline.clone()).await;
-    assert!(died.elapsed() < Duration::from_secs(6 + 3), "{:?}", died.elapsed());
+    // The lease, 3 s, and as much again for a crowded machine.
+    assert!(died.elapsed() < Duration::from_secs(6 + 3 + 3), "{:?}", died.elapsed());
     let devices = alice.api(1).get("/v1/devices").await.ok();
     let found = devices["items"].as_array().unwrap().iter().find(|one| one["id"] == phone.id.as_str());
     let found = found.expect("the phone");

@@ -341,9 +341,11 @@ async fn scripts_of_what_is_owed() {
     assert!(attached.ends_with(" 9 9"), "{attached}");
     assert_eq!(eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 9").await, "", "10 > 9");
     run(redis, "HSET meta head 1000000000000000").await;
-    let moves = "d 9 11 d 10 12 stranger 10 12 d 10 11 d 11 9007199254740991";
+    let moves = "d 9 9 11 d 10 9 12 stranger 10 9 12 d 10 9 11 d 11 9 9007199254740991";
     let moved = eval(redis, script!("move_cursors"), "meta from cursor fence", moves).await;
     assert_eq!(moved, "-1 12 -1 12 1000000000000000");
+    let moved = eval(redis, script!("move_cursors"), "meta from cursor fence", "d 11 5 13").await;
+    assert_eq!(moved, "-1", "of an earlier membership");
     assert_eq!(run(redis, "HGET cursor d").await, "1000000000000000");
 }
 
