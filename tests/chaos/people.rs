@@ -4,6 +4,7 @@
 mod coming;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct People {
     chats: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// Devices that are being ended or have ended, and whether that is done.
     ended: Mutex<BTreeMap<String, bool>>,
+    /// Ends that took longer than promised.
+    pub late: Mutex<Vec<String>>,
     lives: Mutex<JoinSet<()>>,
     seed: u64,
     over: watch::Sender<bool>,
@@ -56,6 +59,9 @@ const CALL: Duration = Duration::from_secs(4);
 
 /// How long anything is tried before it counts as never.
 const NEVER: Duration = Duration::from_secs(60);
+
+/// How long an end may take once nothing is in its way.
+const DONE: Duration = Duration::from_secs(30);
 
 impl People {
     /// Users without anything.
@@ -69,6 +75,7 @@ impl People {
             devices: Mutex::default(),
             chats: Mutex::default(),
             ended: Mutex::default(),
+            late: Mutex::default(),
             lives: Mutex::default(),
             seed,
             over: watch::Sender::new(false),
@@ -216,12 +223,19 @@ impl People {
             return;
         };
         self.record.write(What::Accepted { device: device.id.clone() });
+        let accepted = self.record.now();
         let path = format!("/v1/terminations/{termination}");
         let deadline = Instant::now() + 2 * NEVER;
         while Instant::now() < deadline {
             if let Some(answer) = self.call(&admin_token(), "GET", &path, &Value::Null).await
                 && answer.body["state"] == "done"
             {
+                let since = accepted.max(self.record.tally.fault.load(Relaxed));
+                let took = Duration::from_micros(self.record.now().saturating_sub(since));
+                if took > DONE {
+                    let late = format!("the end of {} took {took:?} after the last fault", device.id);
+                    self.late.lock().unwrap().push(late);
+                }
                 self.record.write(What::Done { device: device.id.clone() });
                 self.ended.lock().unwrap().insert(device.id.clone(), true);
                 count(&self.record.tally.provisioned);

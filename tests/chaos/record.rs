@@ -19,6 +19,8 @@ pub struct Tally {
     pub dropped: AtomicU64,
     /// Registrations, joins, leaves, ends that were done.
     pub provisioned: AtomicU64,
+    /// When a fault last began or healed, in microseconds.
+    pub fault: AtomicU64,
     /// Ends that are done.
     pub done: AtomicU64,
     /// Sockets that were welcomed.
@@ -63,6 +65,7 @@ impl Recorder {
             }
             What::Message { .. } => book.messages += 1,
             What::Done { .. } => count(&self.tally.done),
+            What::Fault { .. } => self.tally.fault.store(self.now(), Relaxed),
             _ => {}
         }
         let at = self.now();

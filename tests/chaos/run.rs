@@ -101,10 +101,11 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
     let settling = Instant::now();
     while busy.join_next().await.is_some() {}
     let (open, _) = people.ends();
-    if open > 0 || settling.elapsed() > Duration::from_secs(30) {
+    if open > 0 {
         let took = settling.elapsed();
         violations.push((0, format!("{open} terminations aren't done {took:?} after the last fault")));
     }
+    violations.extend(people.late.lock().unwrap().drain(..).map(|late| (0, late)));
     let (recovery, lacking) = recover(&world, &people).await;
     late(&mut violations, "in the end", recovery, &lacking);
     violations.extend(undrained(&world).await.into_iter().map(|left| (16, left)));
