@@ -43,6 +43,8 @@ pub(crate) enum ConnectionError {
     Tls(String),
     #[error("nsqd refused: {0}")]
     Refused(String),
+    #[error("nsqd gave out a message twice and counts it as in flight for ever; connecting anew")]
+    Miscounted,
     #[error("nsqd closed the connection")]
     Closed,
     #[error("the connection to nsqd broke: {0}")]

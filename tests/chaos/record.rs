@@ -6,7 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use crate::history::{Event, Seq, What};
+use crate::history::{Event, Phase, Seq, What};
+
+/// In microseconds: those who lose a connection by a fault lose it so soon, and try again so soon.
+const SOON: u64 = 3_000_000;
 
 /// Counted beside the history, to see what bit.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Tally {
     pub dropped: AtomicU64,
     /// Registrations, joins, leaves, ends that were done.
     pub provisioned: AtomicU64,
+    /// When a fault last began or healed, in microseconds.
+    pub fault: AtomicU64,
     /// Ends that are done.
     pub done: AtomicU64,
     /// Sockets that were welcomed.
@@ -63,6 +68,7 @@ impl Recorder {
             }
             What::Message { .. } => book.messages += 1,
             What::Done { .. } => count(&self.tally.done),
+            What::Fault { .. } => self.tally.fault.store(self.now(), Relaxed),
             _ => {}
         }
         let at = self.now();
@@ -97,6 +103,38 @@ impl Recorder {
     pub fn counts(&self) -> (u64, u64) {
         let book = self.book.lock().unwrap();
         (book.acks, book.messages)
+    }
+
+    /// How long after the last fault of this name began the last of those was welcome again who lost their connection by it
+    /// and wanted it back, in milliseconds.
+    pub fn back_after(&self, fault: &str) -> Option<u64> {
+        let book = self.book.lock().unwrap();
+        let begun = book.events.iter().rposition(
+            |event| matches!(&event.what, What::Fault { name, phase: Phase::Begun } if name == fault),
+        )?;
+        let since = book.events[begun].at;
+        // By device: when it lost its connection, and when it began to connect again.
+        let (mut lost, mut back) = (HashMap::new(), None);
+        for event in &book.events[begun..] {
+            match &event.what {
+                What::Closed { device, code, .. } if event.at < since + SOON && *code != Some(4403) => {
+                    lost.insert(device.as_str(), event.at);
+                }
+                // Who doesn't even try for a while is away because it was told to be.
+                What::Connecting { device, .. } => {
+                    lost.retain(|of, at| of != device || event.at < *at + SOON);
+                    lost.entry(device).and_modify(|at| *at = event.at);
+                }
+                What::Welcome { device, .. } if lost.remove(device.as_str()).is_some() => {
+                    back = back.max(Some((event.at - since) / 1000));
+                }
+                What::Closed { device, .. } => {
+                    lost.entry(device).and_modify(|at| *at = event.at);
+                }
+                _ => {}
+            }
+        }
+        back
     }
 
     /// The history so far.

@@ -16,6 +16,8 @@ const END: &str = "<!-- chaos:end -->";
 pub struct Summary {
     /// Runs.
     pub runs: usize,
+    /// Of the campaign.
+    pub seed: u64,
     /// Acknowledged sends.
     pub acknowledged: u64,
     /// Messages that reached devices.
@@ -60,7 +62,8 @@ pub struct Fault {
 impl Summary {
     /// Of these runs.
     pub fn of(outcomes: &[Outcome]) -> Summary {
-        let mut sum = Summary { runs: outcomes.len(), ..Summary::default() };
+        let seed = outcomes.first().map_or(0, |outcome| outcome.seed);
+        let mut sum = Summary { runs: outcomes.len(), seed, ..Summary::default() };
         let mut times: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for outcome in outcomes {
             sum.acknowledged += outcome.acknowledged;
@@ -141,6 +144,7 @@ impl Summary {
                 fault.bit
             );
         }
+        let _ = writeln!(text, "\nSeed {}, runs 0 to {}.", self.seed, self.runs.saturating_sub(1));
         text
     }
 }

@@ -17,7 +17,7 @@ use crate::history::check::{Violation, check};
 use crate::history::{History, Rules, What};
 use crate::meter::Sums;
 use crate::people::People;
-use crate::plan::Plan;
+use crate::plan::{Kind, Plan};
 use crate::record::Recorder;
 use crate::recovery::{Recovery, recover};
 use crate::world::{Queue, World, queues};
@@ -88,10 +88,20 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
     for wave in &plan.waves {
         sleep(plan.calm).await;
         harmer.wave(&mut world, wave, &people.living()).await;
-        let (recovery, lacking) = recover(&world, &people).await;
+        let (recovered, lacking) = recover(&world, &people).await;
         let names: Vec<String> = wave.iter().map(|fault| fault.kind.to_string()).collect();
-        late(&mut violations, &format!("after {}", names.join(" + ")), recovery, &lacking);
+        let when = format!("after {}", names.join(" + "));
+        late(&mut violations, &when, recovered, &lacking);
         for Harm { fault, bit, evidence, nsq_lost } in harmer.judge(&world).await {
+            let mut recovery = recovered;
+            if matches!(fault.kind, Kind::EdgeKill | Kind::EdgeStop) {
+                // Its sockets don't wait for it: from the kill on they go elsewhere.
+                recovery.sockets =
+                    record.back_after(&fault.kind.to_string()).unwrap_or(0).max(recovery.sockets);
+                if wave.len() == 1 && recovery.sockets > recovered.sockets {
+                    late(&mut violations, &when, recovery, &[]);
+                }
+            }
             faults.push(FaultResult { kind: fault.kind.to_string(), bit, evidence, recovery, nsq_lost });
         }
     }
@@ -101,10 +111,11 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
     let settling = Instant::now();
     while busy.join_next().await.is_some() {}
     let (open, _) = people.ends();
-    if open > 0 || settling.elapsed() > Duration::from_secs(30) {
+    if open > 0 {
         let took = settling.elapsed();
         violations.push((0, format!("{open} terminations aren't done {took:?} after the last fault")));
     }
+    violations.extend(people.late.lock().unwrap().drain(..).map(|late| (0, late)));
     let (recovery, lacking) = recover(&world, &people).await;
     late(&mut violations, "in the end", recovery, &lacking);
     violations.extend(undrained(&world).await.into_iter().map(|left| (16, left)));

@@ -51,6 +51,10 @@ struct Intake<'a, T, E> {
     leaving: bool,
     closed: bool,
     error: Option<ConnectionError>,
+    /// Settlements that nsqd may refuse, because its patience may be over.
+    unsure: usize,
+    /// nsqd has refused one that was in time: see [`Intake::is_miscounted`].
+    doubted: bool,
     /// When bytes came last, and at that time nsqd's clock, as far as ours agrees.
     heard: Instant,
     wall_ns: u64,
@@ -84,6 +88,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             leaving: false,
             closed: false,
             error: None,
+            unsure: 0,
+            doubted: false,
             heard: Instant::now(),
             wall_ns: 0,
             last_message: None,
@@ -115,6 +121,10 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                     Box::pin(self.leave()).await;
                     return End::Stopped;
                 }
+            }
+            if self.intake.is_miscounted() {
+                Box::pin(self.leave()).await;
+                return End::Lost(ConnectionError::Miscounted);
             }
             self.grant();
             let quiet = self.intake.watched_quiet();
@@ -200,8 +210,11 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     /// Turns what the receipts say into commands.
     fn settle(&mut self) {
         self.intake.link.take(&mut self.commands);
+        let now = Instant::now();
         for command in self.commands.drain(..) {
-            apply(command, &mut self.intake.inflight, &mut self.connection.out);
+            let Intake { inflight, unsure, .. } = &mut self.intake;
+            *unsure += usize::from(inflight.is_overdue(command.serial, now));
+            apply(command, inflight, &mut self.connection.out);
         }
         if self.commands.capacity() > 64 && self.intake.inflight.live() == 0 {
             self.commands = Vec::new();
@@ -292,6 +305,10 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
             Frame::Message(message) => self.take_message(message),
             Frame::Heartbeat => {
                 frame::put_nop(&mut self.replies);
+                if self.inflight.live() + self.inflight.expired() == 0 {
+                    // What was settled late was taken.
+                    self.unsure = 0;
+                }
                 self.task.outbox.shrink_to(KEEP_EVENTS);
             }
             Frame::Ok if !self.subscribed => {
@@ -303,6 +320,10 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 // The message has timed out and goes to somebody again: the owner's promise to settle was broken, the
                 // connection wasn't.
                 tracing::debug!(topic = self.task.options.topic, error = text, "settled too late");
+                match self.unsure.checked_sub(1) {
+                    Some(left) => self.unsure = left,
+                    None => self.doubted = true,
+                }
             }
             Frame::Error(text) => self.error = Some(ConnectionError::Refused(text)),
             Frame::Ok | Frame::Response(_) => {}
@@ -329,6 +350,15 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         let receipt = Receipt::new(Arc::clone(&self.link), serial);
         let message = Message { body: message.body, attempts: message.attempts, timestamp, receipt };
         self.task.outbox.push_back(Event::Message(message));
+    }
+
+    /// A queue may hold a message twice, with one id (after a crash nsqd copies again from topic to channel what it had
+    /// copied already). nsqd gives both out, counts two in flight, takes the first FIN and refuses the second: its count
+    /// stays too high for as long as the connection lasts, and ready for one more is ready for none. So the connection is
+    /// made anew, when there is nothing on it that would be given out again.
+    fn is_miscounted(&self) -> bool {
+        let held = self.inflight.live() + self.inflight.expired();
+        (self.doubted || self.inflight.came_twice()) && held == 0 && self.task.outbox.is_empty()
     }
 
     fn watched_quiet(&self) -> Option<Quiet> {

@@ -37,6 +37,7 @@ pub(crate) struct Inflight {
     live: u32,
     expired: u32,
     msg_timeout: Duration,
+    came_twice: bool,
 }
 
 /// A deque that grew beyond this is given back once it is empty.
@@ -44,7 +45,15 @@ const KEEP_ENTRIES: usize = 16;
 
 impl Inflight {
     pub(crate) fn new(msg_timeout: Duration) -> Self {
-        Self { entries: VecDeque::new(), next_serial: 0, scanned: 0, live: 0, expired: 0, msg_timeout }
+        Self {
+            entries: VecDeque::new(),
+            next_serial: 0,
+            scanned: 0,
+            live: 0,
+            expired: 0,
+            msg_timeout,
+            came_twice: false,
+        }
     }
 
     /// Messages that nsqd counts as in flight.
@@ -63,6 +72,7 @@ impl Inflight {
         if attempts > 1
             && let Some(at) = self.entries.iter().position(|e| e.state != State::Gone && e.id == id)
         {
+            self.came_twice |= self.is_awaited(at, now);
             self.remove_at(at);
         }
         let serial = self.next_serial;
@@ -70,6 +80,20 @@ impl Inflight {
         self.entries.push_back(Entry { id, serial, due: now + self.msg_timeout, state: State::Live });
         self.live += 1;
         serial
+    }
+
+    /// Whether nsqd may have stopped waiting for this one. (Its clock began before ours: by what it took to get here.)
+    pub(crate) fn is_overdue(&self, serial: u64, now: Instant) -> bool {
+        self.find(serial).is_some_and(|at| !self.is_awaited(at, now))
+    }
+
+    /// Whether a message came again while nsqd still waited for it.
+    pub(crate) fn came_twice(&self) -> bool {
+        self.came_twice
+    }
+
+    fn is_awaited(&self, at: usize, now: Instant) -> bool {
+        now + self.msg_timeout / 2 < self.entries[at].due
     }
 
     /// Takes the message out: it is being finished or requeued. `None` if it was settled or redelivered meanwhile.

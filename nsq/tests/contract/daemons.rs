@@ -153,6 +153,16 @@ impl Nsqd {
         self.daemon.kill();
     }
 
+    /// Stopped in good order; what it has saved is changed, and it starts again.
+    #[allow(dead_code, reason = "the benchmark, which shares this file, changes nothing")]
+    pub async fn start_again_with(&mut self, change: impl FnOnce(&std::path::Path)) {
+        self.daemon.signal("-TERM");
+        let ended = tokio::task::block_in_place(|| self.daemon.child.wait());
+        ended.expect("nsqd ends");
+        change(&self.daemon.folder.0);
+        self.start_again().await;
+    }
+
     /// Starts it again where it was, on the same ports.
     pub async fn start_again(&mut self) {
         let Self { daemon, admin, .. } = self;

@@ -30,6 +30,40 @@ async fn a_killed_nsqd_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_with_messages_in_it_twice_does_not_stop_the_flow() {
+    let mut nsqd = Nsqd::start().await;
+    nsqd.create("t", "c").await;
+    let publish = publisher(&nsqd);
+    for number in 0..10 {
+        publish.publish("t", body(number)).await.unwrap();
+    }
+    eventually("all are in the queue", async || nsqd.channel("t", "c").await.unwrap().depth == 10).await;
+    // After a crash nsqd may copy what it had copied to the channel already once more, with the same ids.
+    nsqd.start_again_with(|folder| {
+        let (data, meta) = (folder.join("t:c.diskqueue.000000.dat"), folder.join("t:c.diskqueue.meta.dat"));
+        let once = std::fs::read(&data).unwrap();
+        std::fs::write(&data, [once.clone(), once.clone()].concat()).unwrap();
+        std::fs::write(&meta, format!("20\n0,0\n0,{}\n", 2 * once.len())).unwrap();
+    })
+    .await;
+    let (subscription, mut inbox) = subscribe_with_room(options(&nsqd, "t", "c"), 64);
+    inbox.attached().await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(inbox.message().await);
+    }
+    // Ten of these nsqd refuses, and counts them as in flight for ever: ready for one more is ready for none then.
+    held.into_iter().for_each(keepstep_nsq::Message::finish);
+    eventually("they are finished", async || nsqd.channel("t", "c").await.unwrap().in_flight == 0).await;
+    publisher(&nsqd).publish("t", body(10)).await.unwrap();
+    let message = inbox.message_at_last().await;
+    assert_eq!(message.body, body(10));
+    message.finish();
+    subscription.close().await;
+    assert_eq!(nsqd.channel("t", "c").await.unwrap().depth, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_waits_for_an_nsqd_that_is_not_there_yet() {
     let mut nsqd = Nsqd::start().await;
     nsqd.kill();

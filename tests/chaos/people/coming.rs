@@ -1,0 +1,103 @@
+//! Who comes and goes while faults rage: members, devices, connections.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::People;
+use crate::device::{Device, Orders, uuid};
+
+impl People {
+    /// Somebody comes or goes, again and again, until it is over: into chats and online, or as a device.
+    pub async fn come_and_go(self: Arc<Self>, seed: u64, members: bool) {
+        let (mut random, mut over) = (StdRng::seed_from_u64(seed), self.over.subscribe());
+        // Whom an unknown outcome may still move.
+        let mut unsure: BTreeSet<(usize, String)> = BTreeSet::new();
+        let groups: Vec<String> = {
+            let chats = self.chats.lock().unwrap();
+            let count = |chat: &String| chats.values().filter(|chats| chats.contains(chat)).count();
+            let all: BTreeSet<String> = chats.values().flatten().cloned().collect();
+            all.into_iter().filter(|chat| count(chat) > 2).collect()
+        };
+        while !*over.borrow() {
+            let pause = Duration::from_millis(random.random_range(300..2500));
+            let _ = timeout(pause, over.wait_for(|over| *over)).await;
+            if *over.borrow() {
+                return;
+            }
+            let user = random.random_range(0..self.users.len());
+            let living = self.living();
+            let subs: Vec<Arc<Device>> = living.iter().filter(|device| !device.main).cloned().collect();
+            let what = if members { random.random_range(0..60) } else { random.random_range(60..100) };
+            match what {
+                0..30 => {
+                    let Some(chat) = groups.choose(&mut random).cloned() else { continue };
+                    // The last two stay, so that the chat does, and its owners.
+                    if user < 2 || unsure.contains(&(user, chat.clone())) {
+                        continue;
+                    }
+                    let is_in = self
+                        .chats
+                        .lock()
+                        .unwrap()
+                        .get(&self.users[user].0)
+                        .is_some_and(|chats| chats.contains(&chat));
+                    let path = format!("/v1/chats/{chat}/join");
+                    let sure = if is_in {
+                        self.leaves(user, &chat).await
+                    } else {
+                        self.joins(&[user], &chat, user, &path, json!({})).await
+                    };
+                    if sure != Some(true) {
+                        unsure.insert((user, chat));
+                    }
+                }
+                60..82 => {
+                    let theirs = subs.iter().filter(|device| device.user == self.users[user].0).count();
+                    if theirs < 3 {
+                        self.registers(user, false, uuid(&mut random)).await;
+                    }
+                }
+                82..100 if subs.len() > 2 => {
+                    let Some(device) = subs.choose(&mut random) else { continue };
+                    self.ends_device(device, random.random_range(0..60)).await;
+                }
+                30..42 => {
+                    away(living.iter().filter(|device| device.main), &mut random, |orders, on| {
+                        orders.online = on
+                    })
+                    .await
+                }
+                42..48 => away(living.iter(), &mut random, |orders, on| orders.acks = on).await,
+                48..54 => away(living.iter(), &mut random, |orders, on| orders.reads = on).await,
+                54..60 => {
+                    if let Some(device) = living.choose(&mut random) {
+                        device.told(|orders| orders.round += 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One of them is otherwise for a while.
+async fn away<'a>(
+    among: impl Iterator<Item = &'a Arc<Device>>,
+    random: &mut StdRng,
+    change: impl Fn(&mut Orders, bool),
+) {
+    let among: Vec<_> = among.collect();
+    let Some(device) = among.choose(random) else { return };
+    device.told(|orders| change(orders, false));
+    // Sometimes longer than the time to acknowledge.
+    let most = if random.random_ratio(1, 4) { 12_000 } else { 4000 };
+    sleep(Duration::from_millis(random.random_range(300..most))).await;
+    device.told(|orders| change(orders, true));
+}
