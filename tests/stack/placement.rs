@@ -188,10 +188,16 @@ async fn a_chat_leaves_an_nsqd_that_is_not_configured_any_more() {
         .set("KEEPSTEP_RECONCILE", "500ms");
     world.edges = vec![Edge::start(config).await];
     world.edges[0].ready().await;
+    let begun = Instant::now();
     let alice = world.user("alice");
     let body = json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "where to?" });
     alice.api(0).post(&format!("/v1/chats/{chat}/messages"), body).await.ok();
     has_moved(&world).await;
+    assert!(
+        begun.elapsed() > Duration::from_secs(2),
+        "others may be told of it sooner: {:?}",
+        begun.elapsed()
+    );
     let nsqd = &world.stack.as_ref().unwrap().nsqd[new];
     wait_until("the message to be on the nsqd that is left", PATIENCE, || async {
         let queues = (depth_at(nsqd, &chat, &phone.id).await?, depth_at(nsqd, &chat, &bobs.id).await?);

@@ -150,7 +150,11 @@ async fn the_topic_of_a_chat_that_was_deleted_while_its_nsqd_was_down_goes() {
         (!topics().await.contains(&topic(&chat))).then_some(())
     })
     .await;
-    assert!(world.metric("keepstep_reconciler_actions_total{action=\"topic_removed\"}").await >= 1.0);
+    wait_until("it to be counted", PATIENCE, || async {
+        let removed = world.metric("keepstep_reconciler_actions_total{action=\"topic_removed\"}").await;
+        (removed >= 1.0).then_some(())
+    })
+    .await;
     assert!(topics().await.contains(&topic(&kept)));
     phone.says(&kept, "on").await;
     phone.hears(&kept, 2).await;
