@@ -346,8 +346,8 @@ impl Broker {
         }
     }
 
-    /// For how long no messages have been given to this server, because it isn't well or isn't configured (any more);
-    /// none: it is well. While it isn't, [`Broker::publish`] refuses at once.
+    /// For how long no messages have been given to this server, because it isn't well; or since when it was first asked
+    /// about and isn't configured; none: it is well. While it isn't, [`Broker::publish`] refuses at once.
     #[must_use]
     pub fn down_for(&self, node: &str) -> Option<Duration> {
         match self {

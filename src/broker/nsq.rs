@@ -8,7 +8,12 @@
 
 #![allow(clippy::disallowed_types, reason = "this is the adapter: NSQ's types end here")]
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{
@@ -85,7 +90,8 @@ struct Shared {
     lookups: Vec<Lookup>,
     connect: Arc<ConnectOptions>,
     msg_timeout: Duration,
-    began: Instant,
+    /// Nodes that were asked about and aren't configured, since when.
+    strangers: Mutex<HashMap<String, Instant>>,
     /// Counts restarts of any nsqd.
     restarts: watch::Sender<u64>,
     /// Never told: the address of an nsqd that isn't configured.
@@ -140,7 +146,7 @@ impl NsqBroker {
             lookups,
             connect: Arc::new(connect),
             msg_timeout: options.msg_timeout,
-            began: Instant::now(),
+            strangers: Mutex::default(),
             restarts,
             nowhere: watch::Sender::new(None),
             _watchers: watchers,
@@ -196,7 +202,12 @@ impl NsqBroker {
     /// See [`super::Broker::down_for`].
     #[must_use]
     pub fn down_for(&self, node: &str) -> Option<Duration> {
-        self.node(node).map_or_else(|_| Some(self.shared.began.elapsed()), Node::down_for)
+        if let Ok(node) = self.node(node) {
+            return node.down_for();
+        }
+        // Not since the beginning: another edge may have been told of a new one before this one.
+        let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(strangers.entry(node.to_owned()).or_insert_with(Instant::now).elapsed())
     }
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.

@@ -188,14 +188,41 @@ async fn a_chat_leaves_an_nsqd_that_is_not_configured_any_more() {
         .set("KEEPSTEP_RECONCILE", "500ms");
     world.edges = vec![Edge::start(config).await];
     world.edges[0].ready().await;
+    let begun = Instant::now();
     let alice = world.user("alice");
     let body = json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "where to?" });
     alice.api(0).post(&format!("/v1/chats/{chat}/messages"), body).await.ok();
     has_moved(&world).await;
+    assert!(
+        begun.elapsed() > Duration::from_secs(2),
+        "others may be told of it sooner: {:?}",
+        begun.elapsed()
+    );
     let nsqd = &world.stack.as_ref().unwrap().nsqd[new];
     wait_until("the message to be on the nsqd that is left", PATIENCE, || async {
         let queues = (depth_at(nsqd, &chat, &phone.id).await?, depth_at(nsqd, &chat, &bobs.id).await?);
         (queues == (1, 1)).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn chats_wait_for_their_nsqd_for_ever_if_told_so() {
+    let mut world = impatient().with("KEEPSTEP_NSQD_GIVE_UP", "0s").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says(&chat, "before").await;
+    bobs.hears(&chat, 1).await;
+    let carrier = carrier(&world, &chat).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].kill9();
+    // Taken for a time like others, it would be over at once: each of these takes a tail check.
+    for seq in 2..=4 {
+        phone.says(&chat, "by the log").await;
+        bobs.hears(&chat, seq).await;
+    }
+    assert_eq!((moved(&world).await, world.unconfirmed(&chat).await), (0.0, 3));
+    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
+    wait_until("an empty outbox", PATIENCE, || async { (world.unconfirmed(&chat).await == 0).then_some(()) })
+        .await;
 }
