@@ -78,6 +78,7 @@ pub async fn send(
     match core.store.append(&append).await {
         Ok(Appended::New { seq, node }) => {
             core.metrics.sends.inc();
+            core.trims.sent(chat, seq);
             core.relay.hand_over(Job { chat, node, seq, frame: append.frame.number(seq) });
             Ok((seq, at))
         }

@@ -8,15 +8,27 @@ async fn whole(store: &Store, chat: ChatId) -> LogPage {
     store.log(chat, 1, 10_000, 1 << 30).await.unwrap()
 }
 
-/// Sends so many, each of so many bytes or a few more, confirmed by NSQ.
+/// Sends so many, each of so many bytes or a few more, and trims with every 64th, as an edge does.
+async fn say_unconfirmed(store: &Store, chat: ChatId, from: &UserId, count: u64, bytes: usize) {
+    for _ in 0..count {
+        if send(store, chat, from, &"y".repeat(bytes)).await % 64 == 0 {
+            store.trim(chat).await.unwrap();
+        }
+    }
+}
+
+/// The same, confirmed by NSQ.
 async fn say(store: &Store, chat: ChatId, from: &UserId, count: u64, bytes: usize) {
     for _ in 0..count {
         let seq = send(store, chat, from, &"y".repeat(bytes)).await;
         store.published(chat, &[seq]).await.unwrap();
+        if seq % 64 == 0 {
+            store.trim(chat).await.unwrap();
+        }
     }
 }
 
-/// The log is dense from its floor to its head; Redis lets go in blocks, so the floor lies between two numbers.
+/// The log is dense from its floor to its head; by size and age Redis lets go in blocks, so the floor lies between two numbers.
 #[track_caller]
 fn reaches_back(page: &LogPage, to: std::ops::RangeInclusive<Seq>) {
     assert!(to.contains(&page.floor), "{} isn't in {to:?}", page.floor);
@@ -29,12 +41,14 @@ async fn by_number_the_log_keeps_no_more_than_it_may() {
     let (store, _guard) = start(limits).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
+    store.trim(chat).await.unwrap();
+    store.trim(ChatId::random()).await.unwrap();
     // A device that never acknowledges anything doesn't change that.
     store.owe(chat, &alice, DeviceId::random(), OwedSince::Now).await.unwrap();
-    say(&store, chat, &alice, 1000, 500).await;
+    say(&store, chat, &alice, 960, 500).await;
     let page = whole(&store, chat).await;
-    assert_eq!(page.head, 1000);
-    reaches_back(&page, 701..=901);
+    assert_eq!(page.head, 960);
+    reaches_back(&page, 861..=861);
     assert_eq!(store.log(chat, 1, 1, 1).await.unwrap().messages[0].0, page.floor);
 }
 
@@ -74,19 +88,19 @@ async fn what_everyone_has_goes_but_for_the_newest() {
     // What the slowest has goes …
     ack(slow, 300).await;
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 192..=301);
+    reaches_back(&whole(&store, chat).await, 301..=301);
     // … and when it has everything, a hundred stay for those who look back.
     ack(slow, 768).await;
     ack(quick, 768).await;
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 600..=733);
+    reaches_back(&whole(&store, chat).await, 733..=733);
     // A device that isn't owed anything any more holds nothing up.
     say(&store, chat, &alice, 640, 500).await;
     ack(quick, 1472).await;
-    reaches_back(&whole(&store, chat).await, 600..=769);
+    reaches_back(&whole(&store, chat).await, 769..=769);
     store.disown(chat, slow).await.unwrap();
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 1300..=1437);
+    reaches_back(&whole(&store, chat).await, 1437..=1437);
 }
 
 #[tokio::test]
@@ -100,7 +114,15 @@ async fn what_is_too_old_goes_whoever_needs_it() {
     reaches_back(&whole(&store, chat).await, 1..=1);
     tokio::time::sleep(Duration::from_millis(2100)).await;
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 110..=129);
+    reaches_back(&whole(&store, chat).await, 129..=129);
+    // Also where nobody speaks any more.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    store.trim(chat).await.unwrap();
+    let page = whole(&store, chat).await;
+    assert_eq!((page.messages.len(), page.floor, page.head), (0, 193, 192));
+    store.trim(chat).await.unwrap();
+    say(&store, chat, &alice, 1, 500).await;
+    reaches_back(&whole(&store, chat).await, 193..=193);
 }
 
 #[tokio::test]
@@ -112,14 +134,10 @@ async fn what_nsq_lacks_stays_longer_but_not_for_ever() {
         let (store, _guard) = start(limits).await;
         let alice = user("alice");
         let chat = group(&store, &alice).await;
-        for _ in 0..320 {
-            send(&store, chat, &alice, &"z".repeat(500)).await;
-        }
+        say_unconfirmed(&store, chat, &alice, 320, 500).await;
         let page = whole(&store, chat).await;
         assert_eq!((page.floor, page.messages.len()), (1, 320));
-        for _ in 0..680 {
-            send(&store, chat, &alice, &"z".repeat(500)).await;
-        }
+        say_unconfirmed(&store, chat, &alice, 680, 500).await;
         let floor = store.log(chat, 1, 1, 1).await.unwrap().floor;
         assert!((400..=620).contains(&floor), "{floor} with {limits:?}");
         let (_, waiting) = store.outbox(chat, 5).await.unwrap();
