@@ -6,7 +6,7 @@ use crate::faults::insists;
 use crate::stories::client::PATIENCE;
 use crate::stories::device::{Device, Sent};
 use crate::stories::{Deployment, World};
-use crate::support::{Redis, wait_until};
+use crate::support::{Redis, http_get, wait_until};
 
 const CLOCK: &str = "ks:{store}:clock";
 
@@ -128,6 +128,14 @@ async fn edges_that_begin_on_an_older_redis_know_it_by_nsqd() {
         let marks = world.queues("keepstep.ks", "t.").await;
         let hours = |channel: &str| channel[2..].parse::<u64>().is_ok_and(|clock| clock >= 7200);
         (marks.len() == 2 && marks.iter().all(|mark| hours(&mark.channel))).then_some(())
+    })
+    .await;
+    // And no older one is left for an nsqd that begins anew to make again.
+    let lookupd = world.stack.as_ref().unwrap().lookupd.http();
+    wait_until("one mark at nsqlookupd", PATIENCE, || async {
+        let (_, body) = http_get(&lookupd, "/channels?topic=keepstep.ks").await.ok()?;
+        let known: serde_json::Value = serde_json::from_str(&body).ok()?;
+        (known["channels"].as_array()?.len() == 1).then_some(())
     })
     .await;
     let sent = phone.says_many(&chat, "behind the copy", 5).await;
