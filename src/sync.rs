@@ -116,7 +116,7 @@ impl Core {
         core.drain.spawn_background(expiry::run(core.clone()));
         core.drain.spawn_background(trim::run(core.clone()));
         core.drain.spawn_background(trim::all(core.clone()));
-        core.drain.spawn_background(lapse::own(core.clone()));
+        core.drain.spawn_background(lapse::run(core.clone()));
         core
     }
 

@@ -29,8 +29,6 @@ const UNDER_WAY: usize = 1024;
 const PAGE: usize = 100;
 /// How often unconfirmed messages are tried again, and dead edges looked for.
 const HEAL: Duration = Duration::from_secs(1);
-/// An edge that hasn't said that it lives for as long as a lease, and at least for so long, is dead to the others.
-const DEAD_AFTER: Duration = Duration::from_secs(3);
 
 /// A message to be published.
 #[derive(Debug)]
@@ -151,15 +149,10 @@ pub(super) async fn heal(core: Arc<Core>) {
                 core.relay.behind(chat);
             }
         }
-        match core.store.edge_alive(&core.edge, core.timing.lease.max(DEAD_AFTER)).await {
+        match lapse::dead_edges(&core).await {
             Ok(dead) => {
                 for edge in dead {
-                    let (no_sessions, no_outboxes) =
-                        tokio::join!(lapse::of_dead(&core, &edge), adopt(&core, &edge));
-                    if no_sessions && no_outboxes {
-                        // Tried again at the next turn if it fails.
-                        let _ = core.store.forget_edge(&edge).await;
-                    }
+                    adopt(&core, &edge).await;
                 }
             }
             Err(error) => tracing::debug!(%error, "other edges can't be looked for now"),
@@ -201,9 +194,8 @@ async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
     empty
 }
 
-/// True when nothing is left of them.
-async fn adopt(core: &Core, edge: &str) -> bool {
-    let Ok(chats) = core.store.noted_chats(edge).await else { return false };
+async fn adopt(core: &Core, edge: &str) {
+    let Ok(chats) = core.store.noted_chats(edge).await else { return };
     if !chats.is_empty() {
         tracing::info!(edge, chats = chats.len(), "taking over the outboxes of an edge that has gone");
     }
@@ -215,7 +207,10 @@ async fn adopt(core: &Core, edge: &str) -> bool {
             all = false;
         }
     }
-    all
+    if all {
+        // Refused as long as it has sessions; tried again at the next turn.
+        let _ = core.store.forget_edge(edge).await;
+    }
 }
 
 /// Keeps the notes of this edge from growing with every chat it ever sent to.
