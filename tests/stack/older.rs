@@ -114,6 +114,37 @@ async fn an_older_redis_gives_no_number_twice() {
 }
 
 #[tokio::test]
+async fn what_only_the_queue_has_is_delivered_and_acknowledged() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let mut sent = phone.says_many(&chat, "before the copy", 20).await;
+    bobs.hears(&chat, 20).await;
+    bobs.acks(&chat, 20).await;
+    bobs.leaves().await;
+    let copy = world.stack.as_ref().unwrap().redis.copy();
+    sent.extend(phone.says_many(&chat, "behind the copy", 30).await);
+    goes_on(&world.stack.as_ref().unwrap().redis).await;
+    // All of it is with NSQ, and the copy knows nothing of it.
+    wait_until("the queue", PATIENCE, || async {
+        (world.queue(&chat, &bobs.id).await.depth >= 30).then_some(())
+    })
+    .await;
+    world.stack.as_mut().unwrap().redis.restart_with(&copy).await;
+    for edge in &world.edges {
+        edge.ready().await;
+    }
+    // Nobody has sent since, so no number was skipped, and what is acknowledged is above every number that Redis knows.
+    bobs.connects(1).await;
+    bobs.hears(&chat, 50).await;
+    bobs.acks(&chat, 50).await;
+    agree(&[&bobs], &chat, &sent);
+    bobs.reconnects(0).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().cursor, 50);
+}
+
+#[tokio::test]
 async fn edges_that_begin_on_an_older_redis_know_it_by_nsqd() {
     let mut world = Deployment::Stack.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
