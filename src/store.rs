@@ -272,6 +272,13 @@ impl Store {
         each!(self.append(append))
     }
 
+    /// Lets go of what the log keeps no longer (see [`StoreLimits`]): what is too much or too old, and what every device has but
+    /// for the newest. To be called with about every 64th message, and once in a while: sizes and ages are known in steps
+    /// of these calls. What the broker hasn't confirmed stays longer, up to four times as much.
+    pub async fn trim(&self, chat: ChatId) -> Result<()> {
+        each!(self.trim(chat))
+    }
+
     /// From `from` (inclusive), or the next that is there, at most `count` messages and about `bytes` bytes (at least one
     /// message), up to the first hole.
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {

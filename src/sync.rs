@@ -41,6 +41,7 @@ pub mod relay;
 pub mod send;
 pub mod signal;
 pub mod termination;
+pub mod trim;
 
 /// What every use case works with; one per edge.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ pub struct Core {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
+    trims: trim::Trims,
     // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
     lapsing: lapse::Lapsing,
     // How often users without a socket send here; those who pause are forgotten.
@@ -98,6 +100,7 @@ impl Core {
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
+            trims: trim::Trims::default(),
             lapsing: lapse::Lapsing::default(),
             rates: Mutex::default(),
             noted: Mutex::default(),
@@ -112,7 +115,9 @@ impl Core {
         core.drain.spawn_background(termination::resume(core.clone()));
         core.drain.spawn_background(reconcile::run(core.clone()));
         core.drain.spawn_background(expiry::run(core.clone()));
-        core.drain.spawn_background(lapse::own(core.clone()));
+        core.drain.spawn_background(trim::run(core.clone()));
+        core.drain.spawn_background(trim::all(core.clone()));
+        core.drain.spawn_background(lapse::run(core.clone()));
         core
     }
 

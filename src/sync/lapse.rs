@@ -20,6 +20,8 @@ use crate::{
 
 /// How often it is looked whether leases have run out by now.
 const LOOK: Duration = Duration::from_secs(1);
+/// An edge that hasn't said that it lives for as long as a lease, and at least for so long, is dead to the others.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// Sessions that are looked at at a time.
 const PARALLEL: usize = 32;
 
@@ -40,33 +42,41 @@ impl Lapsing {
     }
 }
 
-/// Looks at the sessions of this edge that it doesn't have any more, until none is left.
-pub(super) async fn own(core: Arc<Core>) {
+/// Says that this edge lives, and gives the edges that have died and left something.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn dead_edges(core: &Core) -> Result<Vec<String>> {
+    core.store.edge_alive(&core.edge, core.timing.lease.max(DEAD_AFTER)).await
+}
+
+/// Looks at the sessions of edges that have died, and at those of this one that it doesn't have any more, until none is left.
+pub(super) async fn run(core: Arc<Core>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if core.lapsing.0.swap(false, Ordering::Relaxed)
-            && !matches!(sessions(&core, &core.edge).await, Ok(true))
-        {
-            core.lapsing.begin();
+        if let Err(error) = turn(&core).await {
+            tracing::debug!(%error, "sessions that ended without a word can't be looked for now");
         }
     }
 }
 
-/// The same for an edge that has died. True: nothing of it is left.
-pub(super) async fn of_dead(core: &Core, edge: &str) -> bool {
-    let work = format!("lapse.{edge}");
-    if !matches!(core.store.take_work(&work, &core.edge, LOOK * 10).await, Ok(true)) {
-        return false;
+async fn turn(core: &Core) -> Result<()> {
+    if core.lapsing.0.swap(false, Ordering::Relaxed) {
+        let left = sessions(core, &core.edge).await;
+        if !matches!(left, Ok(true)) {
+            core.lapsing.begin();
+        }
+        left?;
     }
-    match sessions(core, edge).await {
-        Ok(none_left) => none_left,
-        Err(error) => {
-            tracing::debug!(edge, %error, "the sessions of an edge that has gone can't be looked at now");
-            false
+    for edge in dead_edges(core).await? {
+        // One of the others is enough.
+        if core.store.take_work(&format!("lapse.{edge}"), &core.edge, LOOK * 10).await? {
+            sessions(core, &edge).await?;
         }
     }
+    Ok(())
 }
 
 /// True: each of them is over.

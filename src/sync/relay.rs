@@ -34,8 +34,6 @@ const TURN: Duration = Duration::from_secs(4);
 const HEAL: Duration = Duration::from_secs(1);
 /// What can't be done while a node is down is tried every so many turns.
 const SELDOM: u64 = 5;
-/// An edge that hasn't said that it lives for as long as a lease, and at least for so long, is dead to the others.
-const DEAD_AFTER: Duration = Duration::from_secs(3);
 
 /// A message to be published.
 #[derive(Debug)]
@@ -200,17 +198,13 @@ pub(super) async fn heal(core: Arc<Core>) {
                 core.relay.behind(chat, node);
             }
         }
-        match core.store.edge_alive(&core.edge, core.timing.lease.max(DEAD_AFTER)).await {
+        match lapse::dead_edges(&core).await {
             Ok(dead) => {
                 for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {
                     if patient && hard.contains(&edge) {
                         continue;
                     }
-                    let (no_sessions, no_outboxes) =
-                        tokio::join!(lapse::of_dead(&core, &edge), adopt(&core, &edge));
-                    if no_sessions && no_outboxes {
-                        // Tried again at the next turn if it fails.
-                        let _ = core.store.forget_edge(&edge).await;
+                    if adopt(&core, &edge).await {
                         hard.remove(&edge);
                     } else {
                         hard.insert(edge);
@@ -262,7 +256,7 @@ async fn publish_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
     Err(String::new())
 }
 
-/// True when nothing is left of them.
+/// False: not all of it could be done.
 async fn adopt(core: &Core, edge: &str) -> bool {
     let Ok(chats) = core.store.noted_chats(edge).await else { return false };
     if !chats.is_empty() {
@@ -275,6 +269,10 @@ async fn adopt(core: &Core, edge: &str) -> bool {
         } else {
             all = false;
         }
+    }
+    if all {
+        // Refused as long as it has sessions; tried again at the next turn.
+        let _ = core.store.forget_edge(edge).await;
     }
     all
 }

@@ -83,6 +83,7 @@ pub async fn send(
         Ok(Appended::New { seq, node }) => {
             doubt.settled();
             core.metrics.sends.inc();
+            core.trims.sent(chat, seq);
             core.relay.hand_over(Job { chat, node, seq, frame: append.frame.number(seq) });
             Ok((seq, at))
         }

@@ -45,6 +45,16 @@ pub(crate) async fn carrier(world: &World, chat: &str) -> usize {
     panic!("no nsqd has {chat}");
 }
 
+/// Waits until the log of a chat has at most so many messages: it is trimmed a moment after it has grown.
+pub(crate) async fn trimmed(world: &World, chat: &str, most: u64) {
+    let log = format!("ks:{{c.{}}}:log", chat.replace('-', ""));
+    wait_until("the log to be trimmed", PATIENCE, || async {
+        let length = world.stack.as_ref()?.redis.command(&["XLEN", &log]).await.ok()?;
+        length.parse::<u64>().is_ok_and(|length| length <= most).then_some(())
+    })
+    .await;
+}
+
 /// Both have the whole of what was acknowledged, and the same.
 async fn agree(devices: &[&Device], chat: &str, sent: &[Sent]) {
     let last = sent.iter().map(|sent| sent.seq).max().expect("something was sent");
@@ -127,6 +137,7 @@ async fn what_nobody_holds_any_more_is_told_as_a_gap() {
     let sent = phone.says_many(&chat, "said", 200).await;
     phone.hears(&chat, 200).await;
     let carrier = carrier(&world, &chat).await;
+    trimmed(&world, &chat, 100).await;
     // The queue's disk is lost, and the log is only the recent past.
     world.stack.as_mut().unwrap().nsqd[carrier].restart_empty().await;
     let mut socket = Socket::open(&world.addresses()[1], &bobs.token).await;

@@ -6,7 +6,7 @@ use crate::faults::insists;
 use crate::stories::client::PATIENCE;
 use crate::stories::device::{Device, Sent};
 use crate::stories::{Deployment, World};
-use crate::support::{Redis, wait_until};
+use crate::support::{Redis, http_get, wait_until};
 
 const CLOCK: &str = "ks:{store}:clock";
 
@@ -21,8 +21,11 @@ async fn goes_on(redis: &Redis) {
         .await;
 }
 
-/// Devices do what devices do when a socket ends.
-async fn come_back(devices: &mut [&mut Device]) {
+/// Devices do what devices do when a socket ends. (The other edge may not have found Redis again yet.)
+async fn come_back(world: &World, devices: &mut [&mut Device]) {
+    for edge in &world.edges {
+        edge.ready().await;
+    }
     for (edge, device) in devices.iter_mut().enumerate() {
         if device.memory().closed.is_some() || device.memory().lost {
             assert!(device.memory().closed.as_ref().is_none_or(|closed| closed.0 == 4304));
@@ -85,7 +88,7 @@ async fn an_older_redis_gives_no_number_twice() {
     let mut after = all_say(&world, &alice.token, &chat, 10).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(after[0].seq > 50 && after.is_sorted_by(|a, b| a.seq + 1 == b.seq), "{after:?}");
-    come_back(&mut [&mut phone, &mut bobs]).await;
+    come_back(&world, &mut [&mut phone, &mut bobs]).await;
     web.connects(0).await;
     after.push(phone.says(&chat, "the end").await);
     sent.extend(after);
@@ -111,6 +114,37 @@ async fn an_older_redis_gives_no_number_twice() {
 }
 
 #[tokio::test]
+async fn what_only_the_queue_has_is_delivered_and_acknowledged() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let mut sent = phone.says_many(&chat, "before the copy", 20).await;
+    bobs.hears(&chat, 20).await;
+    bobs.acks(&chat, 20).await;
+    bobs.leaves().await;
+    let copy = world.stack.as_ref().unwrap().redis.copy();
+    sent.extend(phone.says_many(&chat, "behind the copy", 30).await);
+    goes_on(&world.stack.as_ref().unwrap().redis).await;
+    // All of it is with NSQ, and the copy knows nothing of it.
+    wait_until("the queue", PATIENCE, || async {
+        (world.queue(&chat, &bobs.id).await.depth >= 30).then_some(())
+    })
+    .await;
+    world.stack.as_mut().unwrap().redis.restart_with(&copy).await;
+    for edge in &world.edges {
+        edge.ready().await;
+    }
+    // Nobody has sent since, so no number was skipped, and what is acknowledged is above every number that Redis knows.
+    bobs.connects(1).await;
+    bobs.hears(&chat, 50).await;
+    bobs.acks(&chat, 50).await;
+    agree(&[&bobs], &chat, &sent);
+    bobs.reconnects(0).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().cursor, 50);
+}
+
+#[tokio::test]
 async fn edges_that_begin_on_an_older_redis_know_it_by_nsqd() {
     let mut world = Deployment::Stack.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
@@ -125,6 +159,14 @@ async fn edges_that_begin_on_an_older_redis_know_it_by_nsqd() {
         let marks = world.queues("keepstep.ks", "t.").await;
         let hours = |channel: &str| channel[2..].parse::<u64>().is_ok_and(|clock| clock >= 7200);
         (marks.len() == 2 && marks.iter().all(|mark| hours(&mark.channel))).then_some(())
+    })
+    .await;
+    // And no older one is left for an nsqd that begins anew to make again.
+    let lookupd = world.stack.as_ref().unwrap().lookupd.http();
+    wait_until("one mark at nsqlookupd", PATIENCE, || async {
+        let (_, body) = http_get(&lookupd, "/channels?topic=keepstep.ks").await.ok()?;
+        let known: serde_json::Value = serde_json::from_str(&body).ok()?;
+        (known["channels"].as_array()?.len() == 1).then_some(())
     })
     .await;
     let sent = phone.says_many(&chat, "behind the copy", 5).await;

@@ -203,8 +203,8 @@ async fn scripts_of_chats_and_members() {
 #[tokio::test]
 async fn scripts_of_messages() {
     let redis = &Redis::start().await;
-    let keys = |key: &str| format!("meta members {key} log outbox ages cursor");
-    let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 bell 0 10 10 9999 3600";
+    let keys = |key: &str| format!("meta members {key} log outbox");
+    let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 bell 0";
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no chat");
     run(redis, "HSET meta head 0 node n1").await;
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no member");
@@ -239,9 +239,8 @@ async fn scripts_of_messages() {
     // An older copy was brought back: above all that may have been given, once.
     run(redis, "HSET meta head 20 bytes 0").await;
     run(redis, "DEL log outbox").await;
-    let raised = |key: &str, lift: u64| {
-        (keys(key), format!("alice 77 5 {{\"seq\": ,\"x\":1}} 60000 bell {lift} 10 10 9999 3600"))
-    };
+    let raised =
+        |key: &str, lift: u64| (keys(key), format!("alice 77 5 {{\"seq\": ,\"x\":1}} 60000 bell {lift}"));
     for (key, lift, seq) in [
         ("l1", 1_000_000, "1000021"),
         ("l2", 1_000_000, "1000022"),
@@ -294,33 +293,46 @@ async fn the_script_of_the_store_itself() {
 }
 
 #[tokio::test]
-async fn old_messages_leave_the_log_by_age() {
+async fn the_log_is_trimmed_by_its_marks() {
     let redis = &Redis::start().await;
     run(redis, "HSET meta head 0 node n1").await;
     run(redis, "HSET members alice 0").await;
-    let filler = "y".repeat(3000); // one message a node, so that the trimming is exact
-    let append = async |seq: u64, seconds: u64| {
-        let args = format!("alice 77 5 {filler} {filler} 60000 bell 0 100000 100000 9999999 {seconds}");
-        let keys = format!("meta members k{seq} log outbox ages cursor");
-        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1"));
-        run(redis, "DEL outbox").await;
+    let trim = async |limits: &str| {
+        eval(redis, script!("trim"), "meta log outbox ages cursor", limits).await;
+        let oldest = run(redis, "XRANGE log - + COUNT 1").await;
+        oldest.split('-').next().unwrap().to_owned()
     };
-    for seq in 1..=128 {
-        append(seq, 3600).await;
+    assert_eq!(trim("0 1 1 1").await, "");
+    assert_eq!(run(redis, "EXISTS ages").await, "0", "of an empty log nothing is noted");
+    for seq in 1..=128u64 {
+        let args = "alice 77 5 0123456789 0123456789 60000 bell 0";
+        let sent = eval(redis, script!("append"), &format!("meta members k{seq} log outbox"), args).await;
+        assert_eq!(sent, format!("{seq} n1"));
+        run(redis, "DEL outbox").await;
+        if seq % 64 == 0 {
+            assert_eq!(trim("128 128 99999 3600").await, "1");
+        }
     }
-    assert_eq!(run(redis, "XLEN log").await, "128");
-    // The clock of the first mark is turned back by two hours: what came before it is that old.
     let mark = run(redis, "LINDEX ages 0").await;
     let mark: Vec<u64> = mark.split(' ').map(|part| part.parse().unwrap()).collect();
-    assert_eq!((mark[0], mark[2]), (64, 9 * 6001 + 55 * 6002), "its seq, and the bytes up to there");
-    let earlier = format!("64 {} {}", mark[1] - 7200, mark[2]);
-    redis.command(&["LSET", "ages", "0", &earlier]).await.unwrap();
-    for seq in 129..=192 {
-        append(seq, 3600).await;
-    }
-    assert!(run(redis, "XRANGE log - + COUNT 1").await.starts_with("65-0"));
-    assert_eq!(run(redis, "XLEN log").await, "128");
-    assert_eq!(run(redis, "LLEN ages").await, "2");
+    assert_eq!((mark[0], mark[2]), (64, 9 * 21 + 55 * 22), "the head, and the bytes up to there");
+    assert_eq!(trim("128 128 99999 3600").await, "1");
+    assert_eq!(run(redis, "LLEN ages").await, "2", "no mark without a message");
+    // What is behind the first mark: 64 messages, 35 of which have numbers of two digits.
+    assert_eq!(trim(&format!("128 128 {} 3600", 35 * 22 + 29 * 23 + 1)).await, "1");
+    assert_eq!(trim("128 120 99999 3600").await, "9", "by number");
+    // The clock of the first mark is turned back by two hours: what came before it is that old.
+    redis.command(&["LSET", "ages", "0", &format!("64 {} {}", mark[1] - 7200, mark[2])]).await.unwrap();
+    assert_eq!(trim("128 128 99999 3600").await, "65", "by age");
+    assert_eq!(run(redis, "LLEN ages").await, "1");
+    run(redis, "HSET cursor one 100 other 128").await;
+    assert_eq!(trim("10 128 99999 3600").await, "101", "by the slowest");
+    run(redis, "DEL cursor").await;
+    run(redis, "ZADD outbox 110 110").await;
+    assert_eq!(trim("0 128 99999 3600").await, "110", "what NSQ lacks stays");
+    assert_eq!(trim("0 4 99999 3600").await, "113", "up to four times as many");
+    run(redis, "DEL outbox").await;
+    assert_eq!(trim("0 128 99999 3600").await, "");
 }
 
 #[tokio::test]

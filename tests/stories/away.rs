@@ -6,6 +6,7 @@ use super::Deployment;
 use crate::support::wait_until;
 
 use super::client::{PATIENCE, Socket};
+use super::device::Device;
 
 pub async fn a_device_that_was_away_for_300_messages_gets_them_once_and_in_order(on: Deployment) {
     let world = on.start().await;
@@ -61,12 +62,33 @@ pub async fn what_the_log_no_longer_holds_comes_from_the_queue(on: Deployment) {
     phone.says_many(&chat, "while away", 300).await;
     phone.hears(&chat, 301).await;
     // The log is only the recent past.
-    let page = phone.api().get(&format!("/v1/chats/{chat}/messages?before=100")).await.ok();
-    assert_eq!(page["items"], json!([]), "the log holds more than it was told to");
+    forgotten(&phone, &format!("/v1/chats/{chat}/messages?before=100")).await;
     // A gap would be a fault.
     bobs.connects(1).await;
     bobs.hears(&chat, 301).await;
     assert_eq!(bobs.memory().chat(&chat).unwrap().messages, phone.memory().chat(&chat).unwrap().messages);
+}
+
+/// Waits until a page of what the server holds is empty: a log is trimmed a moment after it has grown.
+async fn forgotten(phone: &Device, page: &str) {
+    let empty = || async { (phone.api().get(page).await.ok()["items"] == json!([])).then_some(()) };
+    wait_until("the log to let go", PATIENCE, empty).await;
+}
+
+pub async fn what_is_too_old_leaves_a_chat_in_which_nobody_speaks(on: Deployment) {
+    let world = on.with("KEEPSTEP_LOG_AGE", "2s").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "said", 5).await;
+    forgotten(&phone, &format!("/v1/chats/{chat}/messages")).await;
+    // NSQ's disk has them for whom they are owed; a gap would be a fault.
+    bobs.connects(0).await;
+    bobs.hears(&chat, 5).await;
+    phone.says(&chat, "and on").await;
+    bobs.hears(&chat, 6).await;
 }
 
 pub async fn a_device_with_many_chats_gets_all_of_them(on: Deployment) {

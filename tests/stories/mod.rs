@@ -49,6 +49,7 @@ macro_rules! stories {
             away: [
                 a_device_that_was_away_for_300_messages_gets_them_once_and_in_order,
                 what_the_log_no_longer_holds_comes_from_the_queue,
+                what_is_too_old_leaves_a_chat_in_which_nobody_speaks,
                 a_device_with_many_chats_gets_all_of_them,
                 what_was_not_acknowledged_comes_again,
                 the_older_connection_of_a_device_is_closed_as_replaced,

@@ -39,10 +39,17 @@ impl EmbeddedStore {
         room.key_ages.push_back((now, append.user.clone(), append.key));
         room.keys.insert(key, Key { seq, at: append.at, fingerprint: append.fingerprint });
         room.outbox.insert(seq);
-        room.trim(now, self.limits());
         let node = room.chat.node.clone();
         state.tell_chat(append.chat, seq);
         Ok(Appended::New { seq, node })
+    }
+
+    /// See [`crate::store::Store::trim`].
+    pub async fn trim(&self, chat: ChatId) -> Result<()> {
+        if let Some(room) = self.state().chats.get_mut(&chat) {
+            room.trim(Instant::now(), self.limits());
+        }
+        Ok(())
     }
 
     /// See [`crate::store::Store::log`].
@@ -122,15 +129,14 @@ impl Room {
             messages > limits.log_messages.saturating_mul(times)
                 || bytes > limits.log_bytes.saturating_mul(times)
         };
-        let mut slowest = None;
-        while self.log.len() > 1 {
-            let (length, bytes) = (self.log.len() as u64, self.log_bytes);
-            let Some(Entry { seq, frame, since }) = self.log.front() else { break };
+        let slowest = self.owed.values().map(|debt| debt.cursor).min().unwrap_or(Seq::MAX);
+        while let Some(Entry { seq, frame, since }) = self.log.front() {
             let (seq, size) = (*seq, frame.len() as u64);
+            let (length, bytes) = (self.log.len() as u64, self.log_bytes);
             let old = over(length, bytes, 1) || now.duration_since(*since) > limits.log_age;
-            let cursors = || self.owed.values().map(|debt| debt.cursor).min().unwrap_or(Seq::MAX);
+            let everybodys = length > limits.log_keep && seq <= slowest;
             let unsent = self.outbox.first() == Some(&seq) && !over(length, bytes, 4);
-            if unsent || !(old || length > limits.log_keep && seq <= *slowest.get_or_insert_with(cursors)) {
+            if unsent || !(old || everybodys) {
                 break;
             }
             self.log.pop_front();

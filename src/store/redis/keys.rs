@@ -56,7 +56,7 @@ impl Keys {
         self.of_chat(chat, "outbox")
     }
 
-    /// List: of every 64th seq, the second it was appended and the bytes that were written by then. The log is trimmed with it.
+    /// List: for each time the log was trimmed, the head, the second, and the bytes that had been written by then.
     pub(super) fn ages(&self, chat: ChatId) -> String {
         self.of_chat(chat, "ages")
     }

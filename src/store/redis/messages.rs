@@ -25,8 +25,6 @@ impl RedisStore {
             .arg(keys.message_key(chat, &append.user, append.key))
             .arg(keys.log(chat))
             .arg(keys.outbox(chat))
-            .arg(keys.ages(chat))
-            .arg(keys.cursor(chat))
             .arg(append.user.as_str())
             .arg(append.fingerprint)
             .arg(append.at)
@@ -34,11 +32,7 @@ impl RedisStore {
             .arg(&append.frame.after)
             .arg(millis(limits.log_age.max(KEYS_KEPT)))
             .arg(keys.doorbell(chat))
-            .arg(self.inner.identity.lift())
-            .arg(limits.log_keep)
-            .arg(limits.log_messages)
-            .arg(limits.log_bytes)
-            .arg(limits.log_age.as_secs());
+            .arg(self.inner.identity.lift());
         match self.commands().eval(&call).await? {
             Value::Nil => Ok(Appended::NotMember),
             Value::Array(answer) => {
@@ -59,6 +53,23 @@ impl RedisStore {
                 }
             }
         }
+    }
+
+    /// See [`crate::store::Store::trim`].
+    pub async fn trim(&self, chat: ChatId) -> Result<()> {
+        let (keys, limits) = (self.keys(), self.limits());
+        let call = script::TRIM
+            .call()
+            .arg(keys.meta(chat))
+            .arg(keys.log(chat))
+            .arg(keys.outbox(chat))
+            .arg(keys.ages(chat))
+            .arg(keys.cursor(chat))
+            .arg(limits.log_keep)
+            .arg(limits.log_messages)
+            .arg(limits.log_bytes)
+            .arg(limits.log_age.as_secs().max(1));
+        self.bulk().eval(&call).await.map(drop)
     }
 
     /// See [`crate::store::Store::log`].

@@ -31,7 +31,7 @@ macro_rules! scripts {
 
 scripts! {
     ACTIVATE_DEVICE = "activate_device", 1;
-    APPEND = "append", 7;
+    APPEND = "append", 5;
     ATTACH = "attach", 5;
     BAR_DEVICE = "bar_device", 2;
     BURY_CHAT = "bury_chat", 1;
@@ -67,6 +67,7 @@ scripts! {
     SAME_STORE = "same_store", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
+    TRIM = "trim", 5;
     UNINDEX_CHAT = "unindex_chat", 1;
     WARN_DEVICE = "warn_device", 1;
 }

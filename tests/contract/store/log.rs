@@ -8,15 +8,27 @@ async fn whole(store: &Store, chat: ChatId) -> LogPage {
     store.log(chat, 1, 10_000, 1 << 30).await.unwrap()
 }
 
-/// Sends so many, each of so many bytes or a few more, confirmed by NSQ.
+/// Sends so many, each of so many bytes or a few more, and trims with every 64th, as an edge does.
+async fn say_unconfirmed(store: &Store, chat: ChatId, from: &UserId, count: u64, bytes: usize) {
+    for _ in 0..count {
+        if send(store, chat, from, &"y".repeat(bytes)).await % 64 == 0 {
+            store.trim(chat).await.unwrap();
+        }
+    }
+}
+
+/// The same, confirmed by NSQ.
 async fn say(store: &Store, chat: ChatId, from: &UserId, count: u64, bytes: usize) {
     for _ in 0..count {
         let seq = send(store, chat, from, &"y".repeat(bytes)).await;
         store.published(chat, &[seq]).await.unwrap();
+        if seq % 64 == 0 {
+            store.trim(chat).await.unwrap();
+        }
     }
 }
 
-/// The log is dense from its floor to its head; Redis lets go in blocks, so the floor lies between two numbers.
+/// The log is dense from its floor to its head; by size and age Redis lets go in blocks, so the floor lies between two numbers.
 #[track_caller]
 fn reaches_back(page: &LogPage, to: std::ops::RangeInclusive<Seq>) {
     assert!(to.contains(&page.floor), "{} isn't in {to:?}", page.floor);
@@ -29,12 +41,14 @@ async fn by_number_the_log_keeps_no_more_than_it_may() {
     let (store, _guard) = start(limits).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
+    store.trim(chat).await.unwrap();
+    store.trim(ChatId::random()).await.unwrap();
     // A device that never acknowledges anything doesn't change that.
     store.owe(chat, &alice, DeviceId::random(), OwedSince::Now).await.unwrap();
-    say(&store, chat, &alice, 1000, 500).await;
+    say(&store, chat, &alice, 960, 500).await;
     let page = whole(&store, chat).await;
-    assert_eq!(page.head, 1000);
-    reaches_back(&page, 701..=901);
+    assert_eq!(page.head, 960);
+    reaches_back(&page, 861..=861);
     assert_eq!(store.log(chat, 1, 1, 1).await.unwrap().messages[0].0, page.floor);
 }
 
@@ -75,33 +89,57 @@ async fn what_everyone_has_goes_but_for_the_newest() {
     // What the slowest has goes …
     ack(slow, 300).await;
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 192..=301);
+    reaches_back(&whole(&store, chat).await, 301..=301);
     // … and when it has everything, a hundred stay for those who look back.
     ack(slow, 768).await;
     ack(quick, 768).await;
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 600..=733);
+    reaches_back(&whole(&store, chat).await, 733..=733);
     // A device that isn't owed anything any more holds nothing up.
     say(&store, chat, &alice, 640, 500).await;
     ack(quick, 1472).await;
-    reaches_back(&whole(&store, chat).await, 600..=769);
+    reaches_back(&whole(&store, chat).await, 769..=769);
     store.disown(chat, slow).await.unwrap();
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 1300..=1437);
+    reaches_back(&whole(&store, chat).await, 1437..=1437);
 }
 
 #[tokio::test]
 async fn what_is_too_old_goes_whoever_needs_it() {
-    let limits = StoreLimits { log_age: Duration::from_secs(1), ..StoreLimits::default() };
+    let limits = StoreLimits { log_age: Duration::from_secs(8), ..StoreLimits::default() };
     let (store, _guard) = start(limits).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
     store.owe(chat, &alice, DeviceId::random(), OwedSince::Now).await.unwrap();
-    say(&store, chat, &alice, 128, 500).await;
-    reaches_back(&whole(&store, chat).await, 1..=1);
-    tokio::time::sleep(Duration::from_millis(2100)).await;
     say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 110..=129);
+    // Half of them is three seconds younger.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    say(&store, chat, &alice, 64, 500).await;
+    reaches_back(&whole(&store, chat).await, 1..=1);
+    let lets_go_of = async |first| {
+        loop {
+            store.trim(chat).await.unwrap();
+            let page = whole(&store, chat).await;
+            if page.floor != first {
+                return page;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    // Nobody speaks any more, and that is no reason to keep them. (In memory each message has an age of its own.)
+    let page = timeout(PATIENCE, lets_go_of(1)).await.expect("the older half goes");
+    reaches_back(&page, 2..=65);
+    let last = async {
+        let mut page = page;
+        while !page.messages.is_empty() {
+            page = lets_go_of(page.floor).await;
+        }
+        page
+    };
+    let page = timeout(PATIENCE, last).await.expect("the younger half goes");
+    assert_eq!((page.floor, page.head), (129, 128));
+    say(&store, chat, &alice, 1, 500).await;
+    reaches_back(&whole(&store, chat).await, 129..=129);
 }
 
 #[tokio::test]
@@ -113,14 +151,10 @@ async fn what_nsq_lacks_stays_longer_but_not_for_ever() {
         let (store, _guard) = start(limits).await;
         let alice = user("alice");
         let chat = group(&store, &alice).await;
-        for _ in 0..320 {
-            send(&store, chat, &alice, &"z".repeat(500)).await;
-        }
+        say_unconfirmed(&store, chat, &alice, 320, 500).await;
         let page = whole(&store, chat).await;
         assert_eq!((page.floor, page.messages.len()), (1, 320));
-        for _ in 0..680 {
-            send(&store, chat, &alice, &"z".repeat(500)).await;
-        }
+        say_unconfirmed(&store, chat, &alice, 680, 500).await;
         let floor = store.log(chat, 1, 1, 1).await.unwrap().floor;
         assert!((400..=620).contains(&floor), "{floor} with {limits:?}");
         let (_, waiting) = store.outbox(chat, 5).await.unwrap();
