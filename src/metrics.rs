@@ -103,6 +103,7 @@ impl Metrics {
                 &[
                     "termination_resumed",
                     "outbox_adopted",
+                    "outbox_found",
                     "orphan_removed",
                     "queue_restored",
                     "chat_moved",

@@ -18,7 +18,7 @@ use crate::{
         rate::{Rate, Verdict},
     },
     drain::Drain,
-    hub::Hub,
+    hub::{Hub, LeaseClock},
     metrics::Metrics,
     protocol::{ErrorCode, Problem},
     store::{Store, StoreError},
@@ -68,6 +68,8 @@ pub struct Core {
     trims: trim::Trims,
     // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
     lapsing: lapse::Lapsing,
+    // Until when the others take this edge for alive.
+    alive: LeaseClock,
     // How often users without a socket send here; those who pause are forgotten.
     rates: Mutex<HashMap<UserId, Rate>>,
     // Chats that this edge has told the store it sends to; see `relay`.
@@ -102,6 +104,7 @@ impl Core {
             tails,
             trims: trim::Trims::default(),
             lapsing: lapse::Lapsing::default(),
+            alive: LeaseClock::new(Duration::ZERO),
             rates: Mutex::default(),
             noted: Mutex::default(),
         });

@@ -140,6 +140,8 @@ pub struct Owing {
     pub members: Vec<UserId>,
     /// For which devices something is kept, of members and, for a moment or after a crash, of others.
     pub devices: Vec<DeviceId>,
+    /// The lowest message that the broker hasn't confirmed.
+    pub unconfirmed: Option<Seq>,
 }
 
 /// Some of all chats.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Core, connect};
 use crate::{
@@ -47,7 +47,10 @@ impl Lapsing {
 /// # Errors
 /// When the store fails.
 pub(super) async fn dead_edges(core: &Core) -> Result<Vec<String>> {
-    core.store.edge_alive(&core.edge, core.timing.lease.max(DEAD_AFTER)).await
+    let (asked, dead_after) = (Instant::now(), core.timing.lease.max(DEAD_AFTER));
+    let dead = core.store.edge_alive(&core.edge, dead_after).await?;
+    core.alive.renewed(asked, dead_after);
+    Ok(dead)
 }
 
 /// Looks at the sessions of edges that have died, and at those of this one that it doesn't have any more, until none is left.

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     broker::{Present, QueueAt},
     domain::{
+        Seq,
         device::DeviceState,
         id::{ChatId, DeviceId, UserId},
         termination::TerminationState,
@@ -54,6 +55,8 @@ struct Wrong {
     missing: HashSet<QueueAt>,
     // Places of chats without a queue, where the chat isn't (any more).
     topics: HashSet<(Arc<str>, ChatId)>,
+    // The lowest message of a chat that nobody has published.
+    unconfirmed: HashSet<(ChatId, Seq)>,
     // What a directory remembers and no server shows. It needn't be so twice: nobody loses anything by it.
     remembered: Vec<QueueAt>,
     // Chats whose node has been away for so long that they get another. They needn't be so twice.
@@ -80,6 +83,7 @@ pub(super) async fn run(core: Arc<Core>) {
     let (mut restarts, mut hurry) = (0, 0u32);
     loop {
         tokio::select! {
+            biased;
             count = core.broker.restarted(restarts) => (restarts, hurry) = (count, 2),
             () = tokio::time::sleep(SOON), if hurry > 0 => {}
             _ = ticks.tick() => {}
@@ -96,6 +100,7 @@ pub(super) async fn run(core: Arc<Core>) {
             }
         };
         let found = tokio::select! {
+            biased;
             found = look => found,
             // What was seen of that server isn't so any more.
             count = core.broker.restarted(restarts), if leisurely => {
@@ -128,7 +133,8 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>, pause: Dura
             tokio::time::sleep(pause).await;
         }
         look_up(core, users, &page.chats).await?;
-        for Owing { chat, node, members, devices } in page.chats {
+        for Owing { chat, node, members, devices, unconfirmed } in page.chats {
+            wrong.unconfirmed.extend(unconfirmed.map(|seq| (chat, seq)));
             let down = core.broker.down_for(&node);
             if !core.timing.nsqd_give_up.is_zero()
                 && down.is_some_and(|down| down >= core.timing.nsqd_give_up)
@@ -209,6 +215,11 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
                 tracing::warn!(%chat, %device, %node, %problem, "a queue that is gone stays so for now")
             }
         }
+    }
+    // The edge that took it died when the others had forgotten it already, because it had been silent before.
+    for (chat, _) in now.unconfirmed.intersection(&before.unconfirmed) {
+        count("outbox_found");
+        core.relay.behind(*chat, String::new());
     }
     for (node, chat) in now.topics.intersection(&before.topics) {
         match remove_topic(core, node, *chat).await {

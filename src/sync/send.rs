@@ -230,6 +230,10 @@ fn json<T: Serialize>(value: &T) -> Result<String, Problem> {
 /// Before the first append to a chat: so that another edge finds its outbox if this one dies. Only for chats that the
 /// sender is in, because otherwise anyone could fill the list of notes.
 async fn note(core: &Core, user: &UserId, chat: ChatId) -> Result<(), Problem> {
+    // Was this edge silent for so long that others take it for dead, they forget its notes.
+    if core.alive.expired() {
+        lock(&core.noted).clear();
+    }
     if lock(&core.noted).contains(&chat) {
         return Ok(());
     }

@@ -579,7 +579,7 @@ impl Device {
 
     /// Goes on with an old connection for a while: takes what comes, and acknowledges it.
     async fn lingers(self, mut session: Session) {
-        let until = Instant::now() + Duration::from_millis(500 + self.world.shared().below(9_000));
+        let until = Instant::now() + Duration::from_millis(500 + self.world.shared().below(18_000));
         let mut quiet = self.clone();
         quiet.habits = Habits { sends: 0, reads: 0, hangs_up: 0, ..self.habits.clone() };
         quiet.outbox = Default::default();

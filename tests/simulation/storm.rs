@@ -57,7 +57,13 @@ pub async fn storm(world: World, kind: Kind, faults: u64, length: Duration) {
     let mut running = Vec::new();
     for _ in 0..faults {
         let at = Duration::from_millis(below(length.as_millis() as u64));
-        let (world, which) = (world.clone(), below(if kind == Kind::ShortLog { 7 } else { 13 }));
+        let which = match kind {
+            // The broker is honest, but not always within reach.
+            Kind::ShortLog if below(3) == 0 => 10,
+            Kind::ShortLog => below(7),
+            _ => below(14),
+        };
+        let world = world.clone();
         running.push(tokio::spawn(async move {
             sleep(at).await;
             one(&world, which).await;
@@ -196,6 +202,11 @@ async fn one(world: &World, which: u64) {
                 ghosts: below(900) as u32,
                 ..shared.weather()
             });
+        }
+        // It is alone with the broker, for longer than a lease.
+        12 => {
+            begun("cut from the store for long");
+            edge.faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
         }
         // Sessions don't hear that they are over, and their consumers cling to their queues.
         _ => {

@@ -94,6 +94,7 @@ impl EmbeddedStore {
             node: room.chat.node.clone(),
             members: room.members.keys().cloned().collect(),
             devices: room.owed.keys().copied().collect(),
+            unconfirmed: room.outbox.first().copied(),
         };
         Ok(OwingPage { chats: state.chats.iter().map(owing).collect(), next: None })
     }

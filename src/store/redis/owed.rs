@@ -139,24 +139,27 @@ impl RedisStore {
             let ids = ids.into_iter().map(|id| value::chat(&value::text(id)?)).collect::<Result<Vec<_>>>()?;
             let mut chats = Vec::with_capacity(ids.len());
             for ids in ids.chunks(BATCH) {
-                let mut read = redis::Pipeline::with_capacity(3 * ids.len());
+                let mut read = redis::Pipeline::with_capacity(4 * ids.len());
                 for chat in ids {
                     read.cmd("HGET").arg(self.keys().meta(*chat)).arg("node");
                     read.cmd("HKEYS").arg(self.keys().members(*chat));
                     read.cmd("HKEYS").arg(self.keys().from(*chat));
+                    read.cmd("ZRANGE").arg(self.keys().outbox(*chat)).arg(0).arg(0);
                 }
                 let mut answers = self.bulk().run_all(&read).await?.into_iter();
                 for chat in ids {
                     let node = value::some(value::next(&mut answers)?).map(value::text).transpose()?;
                     let members = value::list(value::next(&mut answers)?)?;
                     let devices = value::list(value::next(&mut answers)?)?;
+                    let unconfirmed = value::list(value::next(&mut answers)?)?.into_iter().next();
+                    let unconfirmed = unconfirmed.map(value::number).transpose()?;
                     // Being created, or deleted.
                     let Some(node) = node else { continue };
                     let members = members.into_iter().map(|user| value::user(&value::text(user)?));
                     let devices = devices.into_iter().map(|device| value::device(&value::text(device)?));
                     let (members, devices) =
                         (members.collect::<Result<_>>()?, devices.collect::<Result<_>>()?);
-                    chats.push(Owing { chat: *chat, node, members, devices });
+                    chats.push(Owing { chat: *chat, node, members, devices, unconfirmed });
                 }
             }
             Ok(OwingPage { chats, next: (page + 1 < Keys::CHAT_PARTS).then_some(page + 1) })
