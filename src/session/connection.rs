@@ -149,10 +149,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends it: what waits goes out first (not to a client that takes nothing), then the close frame, then the client
-    /// has a moment to answer.
+    /// Ends it: what waits goes out first (not to a client that takes nothing, nor from a session whose device may be
+    /// somebody else's by now), then the close frame, then the client has a moment to answer.
     pub async fn close(mut self, code: CloseCode, reason: &str) {
-        self.close_with(Code::from(code.number()), reason, code == CloseCode::SlowConsumer).await;
+        let drop_queue = matches!(code, CloseCode::SlowConsumer | CloseCode::BackendUnavailable);
+        self.close_with(Code::from(code.number()), reason, drop_queue).await;
     }
 
     /// Ends it with one of the WebSocket protocol's own codes.

@@ -204,7 +204,7 @@ impl Device {
             }
             let wait = match self.world.stage() {
                 // Sometimes longer, so that much waits for it.
-                Stage::Life if self.dice(200) => 500 + below(4000),
+                Stage::Life if self.dice(200) => 500 + below(9000),
                 Stage::Life => 10 + below(400),
                 _ => 20 + below(60),
             };
@@ -402,7 +402,7 @@ impl Device {
             if under_way || !(calm || self.dice(300)) {
                 continue;
             }
-            let limit = self.habits.page;
+            let limit = if calm { 100 } else { self.habits.page };
             let id = session.asks(Asked::History(chat, before));
             let (device, socket) = (self.name(), session.socket);
             self.world.saw(What::Asking { device, socket, chat: text(chat), before, limit });

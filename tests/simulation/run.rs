@@ -59,7 +59,7 @@ async fn story(seed: u64) -> Outcome {
     };
     let mut limits = Limits::default();
     if kind == Kind::ShortLog {
-        limits.log_messages = 60 + below(40);
+        limits.log_messages = 20 + below(40);
         limits.log_keep = below(10);
     }
     if below(3) == 0 {
@@ -77,7 +77,8 @@ async fn story(seed: u64) -> Outcome {
     let world = World::new(shared.clone(), 1 + below(3) as usize, limits, timing);
     let devices = begins(&world).await;
     let faults = if kind == Kind::Calm { 0 } else { 1 + below(4) };
-    let (faults, length) = (faults, Duration::from_millis(3_000 + below(if below(4) == 0 { 18_000 } else { 9_000 })));
+    let (faults, length) =
+        (faults, Duration::from_millis(3_000 + below(if below(4) == 0 { 18_000 } else { 9_000 })));
     let storm = tokio::spawn(storm(world.clone(), kind, faults, length));
     goes_on(&world, kind, devices.clone(), length).await;
     let _ = storm.await;
