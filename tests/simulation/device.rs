@@ -208,7 +208,8 @@ impl Device {
                 Stage::Life => 10 + below(400),
                 _ => 20 + below(60),
             };
-            sleep(Duration::from_millis(wait)).await;
+            let stage = self.world.stage();
+            let _ = timeout(Duration::from_millis(wait), self.world.after(stage)).await;
         }
     }
 
