@@ -13,9 +13,10 @@
 //! - **A subscription is a value.** Dropping it ends it and gives back what it holds; it never brings back a queue that
 //!   was removed: it says [`Event::Gone`] instead.
 //! - **Removal is complete or says what is missing.** It looks at every server, not only where the queue should be.
-//! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait.
+//! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait. To one
+//!   that fails or hangs nothing is published until it is well again: that, too, is an answer, at once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -180,6 +181,17 @@ pub struct QueueAt {
     pub device: DeviceId,
 }
 
+/// All that the servers show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Their queues.
+    pub queues: Vec<QueueAt>,
+    /// Chats that have a place on a server (the first of the pair), and not one queue there.
+    pub empty: Vec<(Arc<str>, ChatId)>,
+    /// Servers that didn't answer.
+    pub silent: Vec<String>,
+}
+
 /// What one pass of [`Broker::remove_queues`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removal {
@@ -235,6 +247,17 @@ impl Broker {
         }
     }
 
+    /// The server that shall carry a chat instead of `from`: by rendezvous hash over the others that are well.
+    #[must_use]
+    pub fn place_elsewhere(&self, chat: ChatId, from: &str) -> Option<String> {
+        match self {
+            Self::Nsq(broker) => broker.place_elsewhere(chat, from),
+            Self::Embedded(_) => None,
+            #[cfg(feature = "simulation")]
+            Self::Faulty(_) => None,
+        }
+    }
+
     /// Makes the device's queues of these chats, each on its node, and makes that durable. Queues that are there stay.
     pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
         each!(self.provision(device, chats))
@@ -278,12 +301,30 @@ impl Broker {
         each!(self.queues_of(device))
     }
 
-    /// All queues on every server, and the servers that didn't answer.
-    pub async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
+    /// All queues on every server.
+    pub async fn queues(&self) -> Present {
         each!(self.queues())
     }
 
-    /// Says durably, on every server that answers, that a store with this prefix has queues there, and how far its clock is.
+    /// Takes a chat that has no queue on a server away from that server alone; true: it was there.
+    pub async fn remove_empty(&self, node: &str, chat: ChatId) -> Result<bool> {
+        each!(self.remove_empty(node, chat))
+    }
+
+    /// Some of the queues that directories of servers remember, whether or not any server has them; the next with each
+    /// call, around and around.
+    pub async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
+        each!(self.remembered())
+    }
+
+    /// How often servers were restarted since this process began, as far as it has noticed: a server that was may show queues
+    /// as they were long ago. Waits until it isn't `known` any more.
+    pub async fn restarted(&self, known: u64) -> u64 {
+        each!(self.restarted(known))
+    }
+
+    /// Says durably, on every server, that a store with this prefix has queues there, and how far its clock is; on those that
+    /// don't answer, or lose it, later.
     pub async fn claim(&self, prefix: &str, clock: u64) {
         each!(self.claim(prefix, clock));
     }
@@ -292,6 +333,29 @@ impl Broker {
     /// knows of it.
     pub async fn claimed(&self, prefix: &str) -> Option<u64> {
         each!(self.claimed(prefix))
+    }
+
+    /// The servers that carry chats, and whether messages are given to each.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(String, bool)> {
+        match self {
+            Self::Nsq(broker) => broker.nodes(),
+            Self::Embedded(broker) => broker.nodes(),
+            #[cfg(feature = "simulation")]
+            Self::Faulty(broker) => broker.nodes(),
+        }
+    }
+
+    /// For how long no messages have been given to this server, because it isn't well or isn't configured (any more);
+    /// none: it is well. While it isn't, [`Broker::publish`] refuses at once.
+    #[must_use]
+    pub fn down_for(&self, node: &str) -> Option<Duration> {
+        match self {
+            Self::Nsq(broker) => broker.down_for(node),
+            Self::Embedded(_) => None,
+            #[cfg(feature = "simulation")]
+            Self::Faulty(_) => None,
+        }
     }
 
     /// Each server's health, asked now.

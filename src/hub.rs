@@ -2,7 +2,7 @@
 //! it knows neither store nor broker nor sockets. One std mutex around the maps, held for moments, never across an await.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -41,6 +41,8 @@ pub enum Command {
     Member(ChatEvent, ChatId, UserId),
     /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.
     Tail(ChatId, Seq),
+    /// The chat is carried by another node of the broker now: take it from there.
+    Placed(ChatId, Arc<str>),
     /// A cursor that the session handed in stands here now; none: the store failed, and it is asked again.
     Moved(ChatId, Option<CursorMoved>),
     /// To a main: a sub asks for a page.
@@ -79,6 +81,15 @@ pub struct HistoryAnswer {
 
 /// How far one session has sent one chat; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;
+
+/// One chat of a session, as others look at it.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// How far it was sent.
+    pub progress: Progress,
+    /// The node of the broker that the session takes it from.
+    pub node: Arc<str>,
+}
 
 /// The order to end a session. It can't be refused or overlooked, whatever else the session is busy with; the first
 /// one counts.
@@ -217,21 +228,24 @@ struct UserEntry {
 #[derive(Debug)]
 struct Follower {
     session: SessionHandle,
-    progress: Progress,
+    followed: Followed,
 }
+
+impl Follower {
+    fn behind(&self, seq: Seq) -> bool {
+        self.followed.progress.load(Ordering::Relaxed) < seq
+    }
+}
+
+/// Doorbells so close to each other are one tail check.
+const TOGETHER: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 struct ChatEntry {
     followers: Vec<Follower>,
-    // A tail check is due for this chat up to this seq; a doorbell meanwhile only raises the head.
-    armed: Option<Seq>,
-    head: Seq,
-}
-
-impl ChatEntry {
-    fn behind(&self, seq: Seq) -> bool {
-        self.followers.iter().any(|follower| follower.progress.load(Ordering::Relaxed) < seq)
-    }
+    // The tail checks that are due: up to which seq, and the time of the doorbell. Bounded: they are TOGETHER apart, and
+    // each is due within the same time.
+    checks: VecDeque<(Seq, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -273,12 +287,24 @@ impl Hub {
     }
 
     /// Adds a session to a chat.
-    pub fn follow(&self, chat: ChatId, session: SessionHandle, progress: Progress) {
+    pub fn follow(&self, chat: ChatId, session: SessionHandle, followed: Followed) {
         let mut maps = self.lock();
         if let Some(user) = maps.users.get_mut(&session.user) {
             user.follows.entry(session.id()).or_default().push(chat);
         }
-        maps.chats.entry(chat).or_default().followers.push(Follower { session, progress });
+        maps.chats.entry(chat).or_default().followers.push(Follower { session, followed });
+    }
+
+    /// A chat is carried by this node: tells the sessions that take it from another.
+    pub fn placed(&self, chat: ChatId, node: &str) {
+        let mut maps = self.lock();
+        let Some(entry) = maps.chats.get_mut(&chat).filter(|_| !node.is_empty()) else { return };
+        for Follower { session, followed } in &mut entry.followers {
+            if *followed.node != *node {
+                followed.node = node.into();
+                session.mailbox.tell(Command::Placed(chat, followed.node.clone()));
+            }
+        }
     }
 
     /// Removes a session from chats; answers those that nobody on this edge follows any more.
@@ -371,33 +397,32 @@ impl Hub {
         }
     }
 
-    /// A chat has messages up to `seq`. True: the caller shall call [`Hub::tail_check`] when the time for NSQ to
+    /// A chat has messages up to `seq`. True: the caller shall call [`Hub::tail_check`] once, when the time for NSQ to
     /// deliver is over.
-    pub fn doorbell(&self, chat: ChatId, seq: Seq) -> bool {
+    pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> bool {
         let mut maps = self.lock();
         let Some(entry) = maps.chats.get_mut(&chat) else { return false };
-        entry.head = entry.head.max(seq);
-        if entry.armed.is_some() || !entry.behind(entry.head) {
+        if let Some((due, since)) = entry.checks.back_mut()
+            && (*due >= seq || now < *since + TOGETHER)
+        {
+            *due = seq.max(*due);
             return false;
         }
-        entry.armed = Some(entry.head);
-        true
+        let behind = entry.followers.iter().any(|follower| follower.behind(seq));
+        if behind {
+            entry.checks.push_back((seq, now));
+        }
+        behind
     }
 
-    /// Tells every session that hasn't sent what was there when the check was armed to look into the log. True: more
-    /// has come since, so the caller shall check again.
-    pub fn tail_check(&self, chat: ChatId) -> bool {
+    /// Tells every session that hasn't sent what was there at the doorbell to look into the log.
+    pub fn tail_check(&self, chat: ChatId) {
         let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat) else { return false };
-        let Some(due) = entry.armed.take() else { return false };
-        for follower in &entry.followers {
-            if follower.progress.load(Ordering::Relaxed) < due {
-                follower.session.mailbox.tell(Command::Tail(chat, due));
-            }
+        let Some(entry) = maps.chats.get_mut(&chat) else { return };
+        let Some((due, _)) = entry.checks.pop_front() else { return };
+        for follower in entry.followers.iter().filter(|follower| follower.behind(due)) {
+            follower.session.mailbox.tell(Command::Tail(chat, due));
         }
-        let more = entry.head > due && entry.behind(entry.head);
-        entry.armed = more.then_some(entry.head);
-        more
     }
 
     /// How many sessions there are, by kind: (mains, subs).

@@ -1,6 +1,6 @@
 //! What this edge counts. Names are Prometheus' by convention; `docs/protocol.md` lists those that others rely on.
 
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// All counters of one edge. Cheap to clone: the values are shared.
 #[derive(Debug, Clone)]
@@ -15,6 +15,10 @@ pub struct Metrics {
     pub sends: IntCounter,
     /// Connected devices by kind.
     pub connections: IntGaugeVec,
+    /// Whether messages are given to a server of the broker (1) or wait in the store (0).
+    pub nsqd_up: IntGaugeVec,
+    /// Tasks that run in this process: a leak shows here first.
+    pub tasks: IntGauge,
     /// Times a stretch was fetched from the log because the queue didn't bring it.
     pub refills: IntCounter,
     /// Seqs told to devices as gone from the server.
@@ -62,6 +66,18 @@ impl Metrics {
         for kind in ["main", "sub"] {
             connections.with_label_values(&[kind]);
         }
+        let nsqd_up = IntGaugeVec::new(
+            Opts::new(
+                "keepstep_nsqd_up",
+                "Whether messages are given to this nsqd (1) or wait in the store (0)",
+            ),
+            &["node"],
+        )
+        .expect("a constant name");
+        registry.register(Box::new(nsqd_up.clone())).expect("a name used once");
+        let tasks =
+            IntGauge::new("keepstep_tasks", "Tasks that run in this process").expect("a constant name");
+        registry.register(Box::new(tasks.clone())).expect("a name used once");
         let deliveries =
             counters("keepstep_deliveries_total", "Messages sent to devices", "source", &["nsq", "log"]);
         Self {
@@ -69,6 +85,8 @@ impl Metrics {
             deliveries_log: deliveries.with_label_values(&["log"]),
             sends: counter("keepstep_sends_total", "Messages accepted"),
             connections,
+            nsqd_up,
+            tasks,
             refills: counter(
                 "keepstep_refills_total",
                 "Stretches fetched from the log that the queue didn't bring",
@@ -82,7 +100,14 @@ impl Metrics {
                 "keepstep_reconciler_actions_total",
                 "What reconciling did",
                 "action",
-                &["termination_resumed", "outbox_adopted", "orphan_removed", "queue_restored"],
+                &[
+                    "termination_resumed",
+                    "outbox_adopted",
+                    "orphan_removed",
+                    "queue_restored",
+                    "chat_moved",
+                    "topic_removed",
+                ],
             ),
             closes: counters("keepstep_closes_total", "Sockets closed by the server", "code", &[]),
             relayed: counter("keepstep_relayed_total", "Messages published again from an outbox"),

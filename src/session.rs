@@ -13,12 +13,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 
 use crate::{
-    broker::{Notice, Sink},
+    broker::{Notice, Sink, Subscription},
     domain::{Seq, device::DeviceKind, id::ChatId, rate::Rate},
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
@@ -32,6 +32,7 @@ mod connection;
 mod feed;
 mod frames;
 mod history;
+mod placement;
 mod window;
 mod wire;
 mod work;
@@ -234,12 +235,12 @@ impl Session {
             chats: start.chats.iter().map(|(attached, read)| connect::entry(attached, *read)).collect(),
         };
         self.connection.send(ServerFrame::Welcome(Box::new(welcome)).text().into());
-        let progress: HashMap<ChatId, _> = start
+        let followed: HashMap<ChatId, _> = start
             .chats
             .iter()
             .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read)))
             .collect();
-        if let Err(error) = connect::follow(&self.core, &self.handle, &progress).await {
+        if let Err(error) = connect::follow(&self.core, &self.handle, &followed).await {
             tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
         }
         // Written only now: whoever sees this device online may count on its being attached.
@@ -388,9 +389,11 @@ impl Session {
         connect::unfollow(&this.core, &this.handle, &chats).await;
         let closing = FuturesUnordered::new();
         for (_, mut state) in this.chats.drain() {
-            if let Some(subscription) = state.subscription.take() {
+            let subscriptions: Vec<_> =
+                state.subscription.take().into_iter().chain(state.former.drain(..)).collect();
+            if !subscriptions.is_empty() {
                 closing.push(async move {
-                    subscription.close().await;
+                    join_all(subscriptions.into_iter().map(Subscription::close)).await;
                     // Receipts after their subscription: by now they are void.
                     drop(state);
                 });

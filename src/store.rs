@@ -224,6 +224,11 @@ impl Store {
         each!(self.chat_of_member(chat, user))
     }
 
+    /// Whether there was a chat with this id.
+    pub async fn was_deleted(&self, chat: ChatId) -> Result<bool> {
+        each!(self.was_deleted(chat))
+    }
+
     /// All members, by name.
     pub async fn members(&self, chat: ChatId) -> Result<Vec<Member>> {
         each!(self.members(chat))
@@ -247,6 +252,11 @@ impl Store {
     /// Ends the membership; `ban`: until invited. An owner who goes hands the chat on to who has been in it longest. Answers how many members stay; none when the user wasn't one.
     pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
         each!(self.remove_member(chat, user, ban))
+    }
+
+    /// Gives a chat to another node of the broker, if it is still at `from`. True: it is at `to` now.
+    pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
+        each!(self.move_chat(chat, from, to))
     }
 
     /// Removes everything of a chat that has no members; with members it changes nothing and says false.
@@ -274,9 +284,9 @@ impl Store {
         each!(self.raise_head(chat, seen))
     }
 
-    /// The heads of these chats, in their order; 0 for one that isn't there.
-    pub async fn heads(&self, chats: &[ChatId]) -> Result<Vec<Seq>> {
-        each!(self.heads(chats))
+    /// The heads of these chats and who carries each, in their order.
+    pub async fn tips(&self, chats: &[ChatId]) -> Result<Vec<Tip>> {
+        each!(self.tips(chats))
     }
 
     /// The lowest `count` messages that NSQ hasn't confirmed, with the chat's node.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::{
-    Delivery, Event, NodeHealth, Notice, QueueAt, QueueState, ReceiptKind, Removal, Result, Sink,
+    Delivery, Event, NodeHealth, Notice, Present, QueueAt, QueueState, ReceiptKind, Removal, Result, Sink,
     Subscription as Handle, SubscriptionKind,
 };
 use crate::domain::id::{ChatId, DeviceId};
@@ -70,6 +70,12 @@ impl EmbeddedBroker {
     #[must_use]
     pub fn place(&self, _chat: ChatId) -> String {
         NODE.to_owned()
+    }
+
+    /// See [`super::Broker::nodes`].
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(String, bool)> {
+        vec![(NODE.to_owned(), true)]
     }
 
     /// See [`super::Broker::provision`]; the nodes named don't matter here.
@@ -138,10 +144,26 @@ impl EmbeddedBroker {
     }
 
     /// See [`super::Broker::queues`].
-    pub async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
+    pub async fn queues(&self) -> Present {
         let (all, node) = (self.chats(), Arc::<str>::from(NODE));
         let keys = all.iter().flat_map(|(chat, queues)| queues.keys().map(|device| (*chat, *device)));
-        (keys.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect(), Vec::new())
+        let queues = keys.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect();
+        Present { queues, ..Present::default() }
+    }
+
+    /// See [`super::Broker::remove_empty`]: what has no queue isn't here.
+    pub async fn remove_empty(&self, _node: &str, _chat: ChatId) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// See [`super::Broker::remembered`]: there is no directory.
+    pub async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
+        Vec::new()
+    }
+
+    /// See [`super::Broker::restarted`]: never, as long as anyone waits.
+    pub async fn restarted(&self, _known: u64) -> u64 {
+        std::future::pending().await
     }
 
     /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for them later.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use super::{
-    BrokerError, Event, NodeHealth, Notice, QueueAt, QueueState, Removal, Result, Sink,
+    BrokerError, Event, NodeHealth, Notice, Present, QueueState, Removal, Result, Sink,
     Subscription as Handle, SubscriptionKind, embedded::EmbeddedBroker,
 };
 use crate::{
@@ -93,8 +93,25 @@ impl FaultyBroker {
         self.call("queues_of", self.inner.queues_of(device)).await.unwrap_or_else(silent)
     }
 
-    pub(super) async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
-        self.call("queues", self.inner.queues()).await.unwrap_or_else(|_| (Vec::new(), vec![NODE.to_owned()]))
+    pub(super) async fn queues(&self) -> Present {
+        let silent = |_| Present { silent: vec![NODE.to_owned()], ..Present::default() };
+        self.call("queues", self.inner.queues()).await.unwrap_or_else(silent)
+    }
+
+    pub(super) async fn remove_empty(&self, node: &str, chat: ChatId) -> Result<bool> {
+        self.call("remove_empty", self.inner.remove_empty(node, chat)).await?
+    }
+
+    pub(super) async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
+        self.inner.remembered().await
+    }
+
+    pub(super) async fn restarted(&self, known: u64) -> u64 {
+        self.faults.shared.broker().until(|(_, starts)| *starts != known).await.1
+    }
+
+    pub(super) fn nodes(&self) -> Vec<(String, bool)> {
+        self.inner.nodes()
     }
 
     pub(super) async fn claim(&self, prefix: &str, clock: u64) {

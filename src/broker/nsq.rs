@@ -2,7 +2,7 @@
 //!
 //! - Each chat lives on one nsqd, which is stored with the chat; [`NsqBroker::place`] only chooses for a new one.
 //! - Each nsqd is watched by a task of its own: whether it is well, and where its TCP port is. The tasks end with the
-//!   last clone of the broker.
+//!   last clone of the broker. To one that isn't well nothing is published (`breaker`).
 //! - What NSQ doesn't have, this makes: creation and deletion that survive a crash (a barrier behind them), deletion
 //!   on all servers, and subscriptions that never create.
 
@@ -16,8 +16,8 @@ use futures_util::{
     future::{join_all, try_join_all},
     stream,
 };
-use keepstep_nsq::{Address, ConnectOptions, LookupdAdmin, Reattach, SubscribeOptions};
-use tokio::{sync::watch, task::JoinSet};
+use keepstep_nsq::{Address, ConnectOptions, Reattach, SubscribeOptions};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
     BrokerError, Delivery, Event, Notice, Receipt, ReceiptKind, Result, Sink, Subscription, SubscriptionKind,
@@ -28,6 +28,7 @@ use crate::domain::{
 };
 
 mod address;
+mod breaker;
 mod node;
 mod placement;
 mod removal;
@@ -84,6 +85,9 @@ struct Shared {
     lookups: Vec<Lookup>,
     connect: Arc<ConnectOptions>,
     msg_timeout: Duration,
+    began: Instant,
+    /// Counts restarts of any nsqd.
+    restarts: watch::Sender<u64>,
     /// Never told: the address of an nsqd that isn't configured.
     nowhere: watch::Sender<Option<String>>,
     /// Owns the tasks that watch the nodes; they are aborted when it is dropped.
@@ -110,12 +114,13 @@ impl NsqBroker {
             heartbeat: options.heartbeat,
             ..ConnectOptions::default()
         };
+        let restarts = watch::Sender::new(0);
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for address in options.nsqd {
             if nodes.iter().any(|node| node.id() == address.http) {
                 return Err(AddressError::new(&address.http, "another nsqd", "it is named twice"));
             }
-            nodes.push(Arc::new(Node::new(address, connect.clone())));
+            nodes.push(Arc::new(Node::new(address, connect.clone(), restarts.clone())));
         }
         if nodes.is_empty() {
             return Err(AddressError::new("", "an nsqd", "at least one is needed"));
@@ -126,15 +131,17 @@ impl NsqBroker {
             if lookups.iter().any(|lookup| lookup.id == id) {
                 return Err(AddressError::new(&text, "another nsqlookupd", "it is named twice"));
             }
-            lookups.push(Lookup { admin: LookupdAdmin::new(&id), id });
+            lookups.push(Lookup::new(id));
         }
-        join_all(nodes.iter().map(|node| node.look())).await;
+        join_all(nodes.iter().map(|node| node.begin())).await;
         let watchers = nodes.iter().map(|node| node.clone().watch()).collect();
         let shared = Shared {
             nodes,
             lookups,
             connect: Arc::new(connect),
             msg_timeout: options.msg_timeout,
+            began: Instant::now(),
+            restarts,
             nowhere: watch::Sender::new(None),
             _watchers: watchers,
         };
@@ -147,6 +154,13 @@ impl NsqBroker {
         let well = self.shared.nodes.iter().filter(|node| node.is_well()).map(|node| node.id());
         let all = self.shared.nodes.iter().map(|node| node.id());
         placement::choose(well, chat).or_else(|| placement::choose(all, chat)).unwrap_or_default().to_owned()
+    }
+
+    /// See [`super::Broker::place_elsewhere`].
+    #[must_use]
+    pub fn place_elsewhere(&self, chat: ChatId, from: &str) -> Option<String> {
+        let well = self.shared.nodes.iter().filter(|node| node.is_well() && node.id() != from);
+        placement::choose(well.map(|node| node.id()), chat).map(str::to_owned)
     }
 
     /// See [`super::Broker::provision`]. After an error some may be made; asking again does the rest.
@@ -170,8 +184,19 @@ impl NsqBroker {
 
     /// See [`super::Broker::publish`].
     pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
-        let node = self.node(node)?;
-        node.publisher.publish(&names::topic(chat), frame).await.map_err(|error| node.publish_fault(error))
+        self.node(node)?.publish(&names::topic(chat), frame).await
+    }
+
+    /// See [`super::Broker::nodes`].
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(String, bool)> {
+        self.shared.nodes.iter().map(|node| (node.id().to_owned(), node.is_well())).collect()
+    }
+
+    /// See [`super::Broker::down_for`].
+    #[must_use]
+    pub fn down_for(&self, node: &str) -> Option<Duration> {
+        self.node(node).map_or_else(|_| Some(self.shared.began.elapsed()), Node::down_for)
     }
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
@@ -198,26 +223,20 @@ impl NsqBroker {
 
     /// See [`super::Broker::claim`].
     pub async fn claim(&self, prefix: &str, clock: u64) {
-        let (topic, mark) = (&names::claim(prefix), &names::mark(clock));
-        let claims = self.shared.nodes.iter().map(|node| async move {
-            node.admin.create_topic(topic).await?;
-            node.admin.create_channel(topic, mark).await?;
-            let marks = node.marks(topic).await?.unwrap_or_default();
-            for older in marks.into_iter().filter(|other| *other < clock) {
-                node.admin.delete_channel(topic, &names::mark(older)).await?;
-            }
-            node.admin.barrier().await
-        });
-        for (node, claimed) in self.shared.nodes.iter().zip(join_all(claims).await) {
-            if let Err(error) = claimed {
-                tracing::debug!(nsqd = node.id(), %error, "not claimed now; the next time tries again");
-            }
-        }
+        let topic = &names::claim(prefix);
+        join_all(self.shared.nodes.iter().map(|node| node.claim(topic, clock))).await;
         // An nsqd that makes the topic anew would make all marks that nsqlookupd remembers.
         let forgotten = join_all(self.shared.lookups.iter().map(|lookup| lookup.forget_marks(topic, clock)));
         for error in forgotten.await.into_iter().filter_map(|forgotten| forgotten.err()) {
             tracing::debug!(%error, "older marks stay at nsqlookupd for now");
         }
+    }
+
+    /// See [`super::Broker::restarted`].
+    pub async fn restarted(&self, known: u64) -> u64 {
+        let mut restarts = self.shared.restarts.subscribe();
+        // Its sender is our own: it can't be gone.
+        restarts.wait_for(|count| *count != known).await.map_or(known, |count| *count)
     }
 
     /// See [`super::Broker::claimed`].

@@ -115,6 +115,8 @@ settings! {
         "Between two looks for read offsets and chats whose event was lost";
     reconcile: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_RECONCILE",
         "Between two comparisons of the queues that are there with those that should be";
+    nsqd_give_up: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_NSQD_GIVE_UP",
+        "For an nsqd to be away until its chats move to others; 0s: they wait for it for ever";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",
         "At a stop: for devices to acknowledge what they were sent";
     drain_deadline: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_DRAIN_DEADLINE",

@@ -56,7 +56,10 @@ pub(super) async fn channels(id: String, request: Request) -> Result<Response, P
     let core = &request.context.core;
     let channels = admin::channels(core, body::id(&id)?).await?;
     let (items, next) =
-        body::page(&request.query, core.limits.page, channels.items, |item| item.chat.to_string())?;
+        body::page(&request.query, core.limits.page, channels.items, |item| match &item.node {
+            Some(node) => format!("{}.{node}", item.chat),
+            None => item.chat.to_string(),
+        })?;
     Ok(ok(&ChannelPage { items, next, unreachable: channels.unreachable }))
 }
 

@@ -38,6 +38,11 @@ pub(super) async fn metrics(context: Context) -> Response {
     // The store counts these itself.
     let missed = context.core.store.notifications_missed().saturating_sub(metrics.notifications_missed.get());
     metrics.notifications_missed.inc_by(missed);
+    for (node, up) in context.core.broker.nodes() {
+        metrics.nsqd_up.with_label_values(&[&node]).set(i64::from(up));
+    }
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     let (mains, subs) = context.core.hub.count();
     metrics.connections.with_label_values(&["main"]).set(i64::try_from(mains).unwrap_or(i64::MAX));
     metrics.connections.with_label_values(&["sub"]).set(i64::try_from(subs).unwrap_or(i64::MAX));

@@ -19,9 +19,9 @@ use super::{
 use crate::{
     broker::{Delivery, Event, Receipt, Subscription},
     domain::{Seq, id::ChatId, message::chat_and_seq},
-    hub::Progress,
+    hub::{Followed, Progress},
     protocol::ServerFrame,
-    store::{Attached, CursorMove, CursorMoved, LogPage, Renewed, Result as Stored},
+    store::{Attached, CursorMove, CursorMoved, LogPage, Result as Stored},
     sync::leases,
 };
 
@@ -46,15 +46,19 @@ pub(super) struct ChatState {
     pub from: Seq,
     // The highest read offset that the client was told.
     pub read: Seq,
-    node: String,
+    // Where it is subscribed to.
+    pub node: Arc<str>,
+    // Queues at nodes that carried it before, while they bring what nobody else has any more.
+    pub former: Vec<Subscription>,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
     // The chat is known to have messages up to here.
     tail: Seq,
     arrived: Instant,
     filling: bool,
-    gap_since: Option<Instant>,
-    held: usize,
+    // What the log no longer has is waited for since then, at this seq.
+    pub gap_since: Option<(Instant, Seq)>,
+    pub held: usize,
 }
 
 /// Where a message came from.
@@ -69,8 +73,9 @@ pub(super) type Looks = BinaryHeap<Reverse<(Instant, ChatId)>>;
 
 impl Session {
     /// Begins with a chat: subscribes, and looks once whether the queue brought everything.
-    pub(super) fn add_chat(&mut self, attached: &Attached, read: Seq) -> Progress {
-        let (chat, owed, node) = (attached.chat.id, attached.owed, attached.chat.node.clone());
+    pub(super) fn add_chat(&mut self, attached: &Attached, read: Seq) -> Followed {
+        let (chat, owed, node) =
+            (attached.chat.id, attached.owed, Arc::<str>::from(attached.chat.node.as_str()));
         let progress = Progress::new(owed.cursor.into());
         let now = Instant::now();
         let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
@@ -80,7 +85,8 @@ impl Session {
             progress: Arc::clone(&progress),
             from: owed.from,
             read,
-            node,
+            node: Arc::clone(&node),
+            former: Vec::new(),
             moving: false,
             tail: attached.chat.head,
             arrived: now,
@@ -93,7 +99,7 @@ impl Session {
         if attached.chat.head > owed.cursor {
             self.look_at(chat, now + self.core.timing.tail_check);
         }
-        progress
+        Followed { progress, node }
     }
 
     pub(super) fn look_at(&mut self, chat: ChatId, at: Instant) {
@@ -122,8 +128,9 @@ impl Session {
             }
             Event::Gone => {
                 // Removed while this session was away, or by mistake. Whether the device still is owed this chat, only
-                // the store knows.
+                // the store knows. (Perhaps it was one of the former: then the other is made anew for nothing.)
                 state.subscription = None;
+                state.former.clear();
                 self.rejoin(chat);
             }
         }
@@ -269,9 +276,18 @@ impl Session {
 
     fn beyond_the_log(&mut self, chat: ChatId, floor: Seq, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let since = *state.gap_since.get_or_insert(now);
-        if now.saturating_duration_since(since) < GAP_PATIENCE {
-            return self.look_at(chat, now + GAP_PATIENCE / 4);
+        let next = state.feed.next();
+        // As long as a queue brings some of it, it is waited for.
+        match state.gap_since {
+            Some((since, at)) if at == next && now.saturating_duration_since(since) >= GAP_PATIENCE => {}
+            Some((_, at)) if at == next => return self.look_at(chat, now + GAP_PATIENCE / 4),
+            _ => {
+                state.gap_since = Some((now, next));
+                if state.former.is_empty() {
+                    self.find_former(chat);
+                }
+                return self.look_at(chat, now + GAP_PATIENCE / 4);
+            }
         }
         state.gap_since = None;
         // Not further than to what is held: the queue still has that.
@@ -355,34 +371,5 @@ impl Session {
     /// All acknowledged messages are durable.
     pub(super) fn settled(&self) -> bool {
         self.chats.values().all(|state| state.feed.acked() == state.feed.cursor())
-    }
-
-    /// The queue of a chat has gone: made again, if the device still is owed it.
-    pub(super) fn rejoin(&mut self, chat: ChatId) {
-        let (core, handle) = (self.core.clone(), self.handle.clone());
-        let node = self.chats.get(&chat).map(|state| state.node.clone()).unwrap_or_default();
-        self.work.push(Boxed::new(async move {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            // The device's right first, what it is owed second: a queue that was just removed for good must not come back.
-            let lease = core.timing.lease;
-            let held = core.store.renew_session(&handle.user, handle.device, handle.session, lease).await;
-            let owed = matches!(held, Ok(Renewed::Held))
-                && matches!(core.store.owed(chat, handle.device).await, Ok(Some(_)));
-            if owed && let Err(error) = core.broker.provision(handle.device, &[(chat, node)]).await {
-                tracing::warn!(%chat, device = %handle.device, %error, "a queue that was removed can't be made again yet");
-            }
-            Done::Resubscribe(chat, owed)
-        }));
-    }
-
-    /// Goes on with a chat whose queue was made again.
-    pub(super) fn resubscribe(&mut self, chat: ChatId) {
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        if state.subscription.is_none() {
-            let subscription =
-                self.core.broker.subscribe(&state.node, chat, self.handle.device, self.sink.clone());
-            state.subscription = Some(subscription);
-            self.look_at(chat, Instant::now() + self.core.timing.tail_check);
-        }
     }
 }

@@ -40,6 +40,7 @@ impl Session {
                 self.connection.send(frame.text().into());
             }
             Command::Tail(chat, seq) => self.on_tail(chat, seq),
+            Command::Placed(chat, node) => self.on_placed(chat, node),
             Command::Moved(chat, moved) => self.on_moved(chat, moved),
             Command::HistoryAsk(ask) => self.on_question(ask),
             Command::HistoryAnswer(answer) => return self.on_history_answer(&answer),
@@ -70,9 +71,10 @@ impl Session {
                 tracing::warn!(%chat, %error, "a joined chat can't be attached: closing the socket");
                 return Err(End::Close(CloseCode::BackendUnavailable));
             }
-            Done::Resubscribe(chat, true) => self.resubscribe(chat),
-            // It wasn't an accident, or the store doesn't answer.
-            Done::Resubscribe(chat, false) => self.look_at_membership(chat),
+            Done::Resubscribe(chat, Some(node)) => self.resubscribe(chat, node),
+            // It wasn't an accident.
+            Done::Resubscribe(chat, None) => self.look_at_membership(chat),
+            Done::Former(chat, nodes) => self.on_former(chat, nodes),
         }
         Ok(())
     }
@@ -97,14 +99,14 @@ impl Session {
             Some(_) => self.on_left(chat),
             None => {}
         }
-        let progress = HashMap::from([(chat, self.add_chat(attached, read))]);
+        let followed = HashMap::from([(chat, self.add_chat(attached, read))]);
         let entry = Some(connect::entry(attached, read));
         let frame = ServerFrame::Chat { event: ChatEvent::Joined, chat, user: None, entry };
         self.connection.send(frame.text().into());
         let (core, handle) = (self.core.clone(), self.handle.clone());
         self.work.push(Boxed::new(async move {
             connect::unfollow(&core, &handle, &[chat]).await;
-            if let Err(error) = connect::follow(&core, &handle, &progress).await {
+            if let Err(error) = connect::follow(&core, &handle, &followed).await {
                 tracing::warn!(%chat, %error, "doorbells can't be heard; the sweep will do");
             }
             Done::Nothing

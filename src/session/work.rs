@@ -1,6 +1,8 @@
 //! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
 //! page, one rejoin and one cursor retry per chat, one check of the main, one answer per question.
 
+use std::sync::Arc;
+
 use crate::{
     domain::id::ChatId,
     store::{LogPage, Result as Stored},
@@ -16,8 +18,10 @@ pub(super) enum Done {
     Main(Result<(), Refusal>),
     /// Whether the user is in a chat.
     Membership(ChatId, Stored<Membership>),
-    /// A queue that was removed: whether it was made again.
-    Resubscribe(ChatId, bool),
+    /// A queue that was removed: where it was made again; none: it isn't owed.
+    Resubscribe(ChatId, Option<Arc<str>>),
+    /// Where else than where its chat is now the device has a queue that holds something.
+    Former(ChatId, Vec<String>),
     /// Nothing that the session must know.
     Nothing,
 }

@@ -260,6 +260,15 @@ pub enum Appended {
     NotMember,
 }
 
+/// Where a chat stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tip {
+    /// Its head; 0 when it isn't there.
+    pub head: Seq,
+    /// The node that carries it; empty when it isn't there.
+    pub node: String,
+}
+
 /// A stretch of a chat's log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogPage {

@@ -76,28 +76,30 @@ pub async fn find(core: &Core, device: DeviceId) -> Result<Device, Problem> {
 pub async fn channels(core: &Core, device: DeviceId) -> Result<Channels, Problem> {
     let found = find(core, device).await?;
     let (queues, unreachable) = core.broker.queues_of(device).await;
-    let mut by_chat: HashMap<ChatId, QueueState> =
-        queues.into_iter().map(|queue| (queue.chat, queue)).collect();
+    let mut by_chat: HashMap<ChatId, Vec<QueueState>> = HashMap::new();
+    for queue in queues {
+        by_chat.entry(queue.chat).or_default().push(queue);
+    }
     let mut chats = core.store.chats_of(&found.user).await?;
     chats.extend(by_chat.keys().copied());
     chats.sort_unstable();
     chats.dedup();
     let mut items = Vec::with_capacity(chats.len());
     for chat in chats {
-        let queue = by_chat.remove(&chat);
+        // One, or none; two, when the chat has moved from an nsqd that still holds something.
+        let queues = by_chat.remove(&chat).unwrap_or_default();
         let owed = core.store.owed(chat, device).await?;
-        if queue.is_none() && owed.is_none() {
+        if queues.is_empty() && owed.is_none() {
             continue;
         }
-        let head = core.store.heads(&[chat]).await?.first().copied();
+        let head = core.store.tips(&[chat]).await?.first().map(|tip| tip.head);
         let oldest_ms = match owed {
             Some(owed) if head.is_some_and(|head| head > owed.cursor) => {
                 oldest(core, chat, owed.cursor + 1).await?
             }
             _ => None,
         };
-        let queue = queue.as_ref();
-        items.push(ChannelView {
+        let view = |queue: Option<&QueueState>| ChannelView {
             chat,
             topic: names::topic(chat),
             channel: names::channel(device),
@@ -111,7 +113,11 @@ pub async fn channels(core: &Core, device: DeviceId) -> Result<Channels, Problem
             from: owed.map(|owed| owed.from),
             head,
             oldest_ms,
-        });
+        };
+        if queues.is_empty() {
+            items.push(view(None));
+        }
+        items.extend(queues.iter().map(|queue| view(Some(queue))));
     }
     Ok(Channels { items, unreachable })
 }

@@ -13,7 +13,7 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
-    hub::{Progress, SessionHandle},
+    hub::{Followed, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
     store::{Attached, Opened, Result},
     tokens::DeviceClaims,
@@ -164,9 +164,9 @@ pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<M
 ///
 /// # Errors
 /// When the store fails.
-pub async fn follow(core: &Core, handle: &SessionHandle, chats: &HashMap<ChatId, Progress>) -> Result<()> {
-    for (chat, progress) in chats {
-        core.hub.follow(*chat, handle.clone(), progress.clone());
+pub async fn follow(core: &Core, handle: &SessionHandle, chats: &HashMap<ChatId, Followed>) -> Result<()> {
+    for (chat, followed) in chats {
+        core.hub.follow(*chat, handle.clone(), followed.clone());
     }
     let chats: Vec<ChatId> = chats.keys().copied().collect();
     core.store.watch_chats(&chats).await

@@ -20,10 +20,10 @@ use crate::{
         Seq,
         id::{ChatId, UserId},
     },
-    store::{ReadOffset, Result, StoreEvent},
+    store::{ReadOffset, Result, StoreEvent, Tip},
 };
 
-/// Chats whose tail is to be checked once NSQ has had its time. One entry per chat at most: the hub arms it once.
+/// Chats whose tail is to be checked once NSQ has had its time. Bounded by the hub: a few per chat.
 #[derive(Debug)]
 pub(super) struct Tails {
     due: mpsc::UnboundedSender<(ChatId, Instant)>,
@@ -37,8 +37,9 @@ impl Tails {
 }
 
 fn rung(core: &Core, chat: ChatId, seq: Seq) {
-    if core.hub.doorbell(chat, seq) {
-        let _ = core.tails.due.send((chat, Instant::now() + core.timing.tail_check));
+    let now = Instant::now();
+    if core.hub.doorbell(chat, seq, now) {
+        let _ = core.tails.due.send((chat, now + core.timing.tail_check));
     }
 }
 
@@ -46,9 +47,7 @@ fn rung(core: &Core, chat: ChatId, seq: Seq) {
 pub(super) async fn tails(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<(ChatId, Instant)>) {
     while let Some((chat, at)) = due.recv().await {
         sleep_until(at).await;
-        if core.hub.tail_check(chat) {
-            let _ = core.tails.due.send((chat, Instant::now() + core.timing.tail_check));
-        }
+        core.hub.tail_check(chat);
     }
 }
 
@@ -109,8 +108,9 @@ fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>
     }
 }
 
-/// The last resort: heads every few seconds (a lost doorbell); offsets and chats every few seconds (lost notifications and
-/// signals: another edge may have switched them on again before this one noticed that they were off).
+/// The last resort: heads every few seconds (a lost doorbell; and which nsqd carries each chat); offsets and chats every few
+/// seconds (lost notifications and signals: another edge may have switched them on again before this one noticed that they
+/// were off).
 pub(super) async fn sweep(core: Arc<Core>) {
     let ticks = |period| {
         let mut ticks = interval(period);
@@ -147,8 +147,13 @@ pub(super) async fn sweep(core: Arc<Core>) {
 
 async fn ring_heads(core: &Core) {
     for chats in core.hub.chats().chunks(500) {
-        match core.store.heads(chats).await {
-            Ok(heads) => chats.iter().zip(heads).for_each(|(chat, head)| rung(core, *chat, head)),
+        match core.store.tips(chats).await {
+            Ok(tips) => {
+                for (chat, Tip { head, node }) in chats.iter().zip(tips) {
+                    core.hub.placed(*chat, &node);
+                    rung(core, *chat, head);
+                }
+            }
             Err(error) => return tracing::debug!(%error, "heads can't be read now"),
         }
     }

@@ -5,7 +5,11 @@
 //! 1. Look what is there, on every server that answers.
 //! 2. Then read what should be: the devices to which something is owed in the chats their users are in. In this order,
 //!    because what is owed is written before its queue is made: what was there and isn't owed is nobody's.
-//! 3. What is wrong twice in a row is put right, each queue after a last look, in turn with those who come and go.
+//! 3. A chat whose node is away for good gets another (`placement`).
+//! 4. What is wrong twice in a row is put right, each queue after a last look, in turn with those who come and go.
+//!
+//! Places of chats that aren't there (any more), and queues that only nsqlookupd remembers, go the same way. A restart of an
+//! nsqd begins it at once.
 //!
 //! Queues of devices that this store never knew are left alone: they may be another deployment's.
 //!
@@ -14,20 +18,21 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    Core,
+    Core, placement,
     registration::{Turn, membership_work, no_queue},
 };
 use crate::{
-    broker::QueueAt,
+    broker::{Present, QueueAt},
     domain::{
         device::DeviceState,
-        id::{DeviceId, UserId},
+        id::{ChatId, DeviceId, UserId},
         termination::TerminationState,
     },
     protocol::Problem,
@@ -47,7 +52,20 @@ const PARALLEL: usize = 64;
 struct Wrong {
     orphans: HashSet<QueueAt>,
     missing: HashSet<QueueAt>,
+    // Places of chats without a queue, where the chat isn't (any more).
+    topics: HashSet<(Arc<str>, ChatId)>,
+    // What a directory remembers and no server shows. It needn't be so twice: nobody loses anything by it.
+    remembered: Vec<QueueAt>,
+    // Chats whose node has been away for so long that they get another. They needn't be so twice.
+    adrift: HashMap<ChatId, String>,
 }
+
+/// After a restart of a server, this long between the two comparisons that it takes to put things right.
+const SOON: Duration = Duration::from_secs(1);
+/// And this long between their pages: somewhat in a hurry, it may be felt.
+const BRISK: Duration = Duration::from_millis(2);
+/// The node of a queue that only a directory remembers.
+const DIRECTORY: &str = "nsqlookupd";
 
 pub(super) async fn run(core: Arc<Core>) {
     if planted!(NoReconciler) {
@@ -58,16 +76,36 @@ pub(super) async fn run(core: Arc<Core>) {
     let mut before = Wrong::default();
     // A device is one user's for ever.
     let mut users = HashMap::new();
+    // A server that was restarted may have lost queues, or brought some back: twice, and without the usual pauses.
+    let (mut restarts, mut hurry) = (0, 0u32);
     loop {
-        ticks.tick().await;
-        let found = match core.store.take_work(WORK, &core.edge, core.timing.reconcile * 3).await {
-            Ok(true) => compare(&core, &mut users).await,
-            // Another edge is at it.
-            Ok(false) => Ok(Wrong::default()),
-            Err(error) => Err(error),
+        tokio::select! {
+            count = core.broker.restarted(restarts) => (restarts, hurry) = (count, 2),
+            () = tokio::time::sleep(SOON), if hurry > 0 => {}
+            _ = ticks.tick() => {}
+        }
+        let leisurely = hurry == 0;
+        let pause = (core.timing.reconcile / PAUSES).min(if leisurely { Duration::MAX } else { BRISK });
+        hurry = hurry.saturating_sub(1);
+        let look = async {
+            match core.store.take_work(WORK, &core.edge, core.timing.reconcile * 3).await {
+                Ok(true) => compare(&core, &mut users, pause).await,
+                // Another edge is at it.
+                Ok(false) => Ok(Wrong::default()),
+                Err(error) => Err(error),
+            }
+        };
+        let found = tokio::select! {
+            found = look => found,
+            // What was seen of that server isn't so any more.
+            count = core.broker.restarted(restarts), if leisurely => {
+                (restarts, hurry) = (count, 2);
+                continue;
+            }
         };
         match found {
             Ok(found) => {
+                placement::move_all(&core, &found.adrift).await;
                 put_right(&core, &before, &found).await;
                 before = found;
             }
@@ -76,19 +114,28 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<Wrong> {
-    let (queues, silent) = core.broker.queues().await;
+async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>, pause: Duration) -> Stored<Wrong> {
+    let remembered = core.broker.remembered().await;
+    let Present { queues, empty, silent } = core.broker.queues().await;
     let mut there: HashSet<QueueAt> = queues.into_iter().collect();
-    let mut wrong = Wrong::default();
+    let mut empty: HashSet<(Arc<str>, ChatId)> = empty.into_iter().collect();
+    let mut wrong = Wrong { remembered: shown_by_none(remembered, &there), ..Wrong::default() };
     let (mut next, mut known) = (Some(0), HashSet::new());
     while let Some(page) = next {
         let page = core.store.owing(page).await?;
         next = page.next;
         if next.is_some() {
-            tokio::time::sleep(core.timing.reconcile / PAUSES).await;
+            tokio::time::sleep(pause).await;
         }
         look_up(core, users, &page.chats).await?;
         for Owing { chat, node, members, devices } in page.chats {
+            let down = core.broker.down_for(&node);
+            if !core.timing.nsqd_give_up.is_zero()
+                && down.is_some_and(|down| down >= core.timing.nsqd_give_up)
+            {
+                wrong.adrift.insert(chat, node.clone());
+            }
+            empty.remove(&(Arc::from(node.as_str()), chat));
             let (node, members) = (Arc::<str>::from(node), members.into_iter().collect::<HashSet<UserId>>());
             for device in devices {
                 known.insert(device);
@@ -97,7 +144,10 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<W
                 if !owed {
                     // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.
                     wrong.orphans.insert(queue);
-                } else if !there.remove(&queue) && !silent.iter().any(|node| **node == *queue.node) {
+                } else if !there.remove(&queue)
+                    && down.is_none()
+                    && !silent.iter().any(|node| **node == *queue.node)
+                {
                     wrong.missing.insert(queue);
                 }
             }
@@ -105,7 +155,18 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>) -> Stored<W
     }
     users.retain(|device, _| known.contains(device));
     wrong.orphans.extend(there);
+    wrong.topics = empty;
     Ok(wrong)
+}
+
+fn shown_by_none(remembered: Vec<(ChatId, DeviceId)>, there: &HashSet<QueueAt>) -> Vec<QueueAt> {
+    if remembered.is_empty() {
+        return Vec::new();
+    }
+    let shown: HashSet<_> = there.iter().map(|queue| (queue.chat, queue.device)).collect();
+    let node = Arc::<str>::from(DIRECTORY);
+    let not_shown = remembered.into_iter().filter(|queue| !shown.contains(queue));
+    not_shown.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect()
 }
 
 /// Whose devices these are, of those not known yet.
@@ -123,7 +184,7 @@ async fn look_up(core: &Core, users: &mut HashMap<DeviceId, UserId>, chats: &[Ow
 
 async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
     let count = |action: &str| core.metrics.reconciler_actions.with_label_values(&[action]).inc();
-    for queue in now.orphans.intersection(&before.orphans) {
+    for queue in now.orphans.intersection(&before.orphans).chain(&now.remembered) {
         let QueueAt { node, chat, device } = queue;
         match remove(core, queue).await {
             Ok(true) => {
@@ -149,6 +210,16 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
             }
         }
     }
+    for (node, chat) in now.topics.intersection(&before.topics) {
+        match remove_topic(core, node, *chat).await {
+            Ok(true) => {
+                count("topic_removed");
+                tracing::info!(%chat, %node, "the place of a chat that isn't there is removed");
+            }
+            Ok(false) => {}
+            Err(problem) => tracing::warn!(%chat, %node, %problem, "the place of a chat stays for now"),
+        }
+    }
 }
 
 /// True: something was there and is gone.
@@ -167,8 +238,9 @@ async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
             let removed = async {
                 match node_if_owed(core, queue, &user).await? {
                     None => take_away(core, queue).await,
-                    Some(node) if *node == *queue.node => Ok(false),
-                    // An nsqd on which a topic is made anew makes all channels that nsqlookupd knows of it elsewhere.
+                    Some(node) if *node == *queue.node || *queue.node == *DIRECTORY => Ok(false),
+                    // The chat has moved; or an nsqd on which a topic was made anew made all channels that nsqlookupd knows.
+                    Some(_) if is_needed(core, queue).await? => Ok(false),
                     Some(_) => {
                         let stray = core.broker.remove_stray(&queue.node, queue.chat, queue.device).await;
                         stray.map_err(no_queue)
@@ -184,13 +256,48 @@ async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     }
 }
 
+/// Whether a queue where its chat isn't any more may hold what the device is owed and the log no longer has: then it stays
+/// until the device has had it (see `session::placement`).
+async fn is_needed(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+    let (queues, silent) = core.broker.queues_of(queue.device).await;
+    let here = queues.iter().find(|one| one.chat == queue.chat && *one.node == *queue.node);
+    match here {
+        Some(here) if here.depth + here.in_flight == 0 => return Ok(false),
+        None if !silent.iter().any(|node| **node == *queue.node) => return Ok(false),
+        _ => {}
+    }
+    let Some(owed) = core.store.owed(queue.chat, queue.device).await? else { return Ok(false) };
+    Ok(core.store.log(queue.chat, owed.cursor + 1, 1, 1).await?.floor > owed.cursor + 1)
+}
+
 async fn take_away(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     core.store.disown(queue.chat, queue.device).await?;
-    Ok(!core.broker.remove_queues(queue.device, &[queue.chat], true).await.removed.is_empty())
+    let removal = core.broker.remove_queues(queue.device, &[queue.chat], true).await;
+    let forgotten = *queue.node == *DIRECTORY && removal.unreachable.is_empty();
+    Ok(forgotten || !removal.removed.is_empty())
+}
+
+/// A topic without channels: of a chat that was deleted while its server didn't answer, or has moved. True: it is gone.
+async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Result<bool, Problem> {
+    let turn = Turn::take(core, placement::work(chat)).await?;
+    let removed = async {
+        match core.store.chat(chat).await? {
+            Some(found) if found.node == node => Ok(false),
+            Some(_) => core.broker.remove_empty(node, chat).await.map_err(no_queue),
+            None if core.store.was_deleted(chat).await? => {
+                Ok(!core.broker.remove_chat(chat).await.iter().any(|silent| silent == node))
+            }
+            // Of another deployment, or being created.
+            None => Ok(false),
+        }
+    };
+    let removed = removed.await;
+    turn.give_back(core).await;
+    removed
 }
 
 /// True: it was gone and is there again.
-async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+pub(super) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     let user = match core.store.owner(queue.device).await? {
         Some(Owner { user, terminated: None }) => user,
         // It had left the chat, half, when it was ended, and its user came back: then it looks like one that is owed.

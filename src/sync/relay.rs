@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -32,6 +32,8 @@ const PAGE: usize = 100;
 const TURN: Duration = Duration::from_secs(4);
 /// How often unconfirmed messages are tried again, and dead edges looked for.
 const HEAL: Duration = Duration::from_secs(1);
+/// What can't be done while a node is down is tried every so many turns.
+const SELDOM: u64 = 5;
 /// An edge that hasn't said that it lives for as long as a lease, and at least for so long, is dead to the others.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
 
@@ -48,8 +50,9 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Relay {
     jobs: mpsc::Sender<Job>,
-    // Chats whose outbox must be looked at. Bounded by the chats this edge sends to.
-    behind: Mutex<HashSet<ChatId>>,
+    // Chats whose outbox must be looked at, and the node that didn't take it, if that is known. Bounded by the chats this
+    // edge sends to.
+    behind: Mutex<HashMap<ChatId, String>>,
     // Handed over and not yet noted as confirmed (or left to the outbox).
     open: AtomicUsize,
 }
@@ -62,10 +65,9 @@ impl Relay {
 
     /// Never waits: a send must not hang because NSQ does.
     pub(super) fn hand_over(&self, job: Job) {
-        let chat = job.chat;
         self.open.fetch_add(1, Ordering::Relaxed);
-        if self.jobs.try_send(job).is_err() {
-            self.behind(chat);
+        if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = self.jobs.try_send(job) {
+            self.behind(job.chat, job.node);
             self.closed(1);
         }
     }
@@ -74,12 +76,12 @@ impl Relay {
         self.open.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Something in this chat's outbox isn't being published.
-    pub(super) fn behind(&self, chat: ChatId) {
+    /// Something in this chat's outbox isn't being published; `node`: where to, if that is known, else empty.
+    pub(super) fn behind(&self, chat: ChatId, node: String) {
         if planted!(NoOutbox) {
             return;
         }
-        lock(&self.behind).insert(chat);
+        lock(&self.behind).insert(chat, node);
     }
 }
 
@@ -105,7 +107,7 @@ impl<'a> Doubt<'a> {
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if let Some(chat) = self.chat {
-            self.relay.behind(chat);
+            self.relay.behind(chat, String::new());
         }
     }
 }
@@ -142,11 +144,11 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         tokio::select! {
             biased;
             Some(()) = done.recv() => noting = false,
-            Some((chat, seq, result)) = under_way.next(), if !under_way.is_empty() => match result {
+            Some((chat, node, seq, result)) = under_way.next(), if !under_way.is_empty() => match result {
                 Ok(()) => confirmed.entry(chat).or_default().push(seq),
                 Err(error) => {
                     tracing::debug!(%chat, seq, %error, "not confirmed: stays in the outbox");
-                    core.relay.behind(chat);
+                    core.relay.behind(chat, node);
                     core.relay.closed(1);
                 }
             },
@@ -157,7 +159,8 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
                     if planted!(ConfirmBeforePublish) {
                         let _ = core.store.published(chat, &[seq]).await;
                     }
-                    (chat, seq, core.broker.publish(&node, chat, frame).await)
+                    let published = core.broker.publish(&node, chat, frame).await;
+                    (chat, node, seq, published)
                 });
             }
         }
@@ -172,7 +175,7 @@ async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
             if let Err(error) = noted {
                 // They'd be published a second time; seq removes that.
                 tracing::debug!(%chat, %error, "confirmed messages stay in the outbox for now");
-                core.relay.behind(chat);
+                core.relay.behind(chat, String::new());
             }
         })
         .await;
@@ -182,22 +185,35 @@ async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
 pub(super) async fn heal(core: Arc<Core>) {
     let mut ticks = interval(HEAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    // Edges whose outboxes couldn't be emptied the last time.
+    let mut hard = HashSet::new();
+    for turn in 0u64.. {
         ticks.tick().await;
-        let behind: Vec<ChatId> = lock(&core.relay.behind).drain().collect();
-        for chat in behind {
-            if !empty_outbox(&core, chat).await {
-                core.relay.behind(chat);
+        let patient = turn % SELDOM != 0;
+        let behind: Vec<(ChatId, String)> = lock(&core.relay.behind).drain().collect();
+        for (chat, node) in behind {
+            // What a node that is down is owed may be a lot, and asking for it costs the store something; but the chat may
+            // have got another node, so it is asked now and then.
+            if patient && !node.is_empty() && core.broker.down_for(&node).is_some() {
+                core.relay.behind(chat, node);
+            } else if let Err(node) = empty_outbox(&core, chat).await {
+                core.relay.behind(chat, node);
             }
         }
         match core.store.edge_alive(&core.edge, core.timing.lease.max(DEAD_AFTER)).await {
             Ok(dead) => {
                 for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {
+                    if patient && hard.contains(&edge) {
+                        continue;
+                    }
                     let (no_sessions, no_outboxes) =
                         tokio::join!(lapse::of_dead(&core, &edge), adopt(&core, &edge));
                     if no_sessions && no_outboxes {
                         // Tried again at the next turn if it fails.
                         let _ = core.store.forget_edge(&edge).await;
+                        hard.remove(&edge);
+                    } else {
+                        hard.insert(edge);
                     }
                 }
             }
@@ -207,23 +223,30 @@ pub(super) async fn heal(core: Arc<Core>) {
     }
 }
 
-/// True when the outbox is empty, or somebody else is at it.
-async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
+/// `Err`: it isn't empty, with the node that didn't take it, if that is known; or somebody else is at it.
+async fn empty_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
     let work = format!("relay.{}", chat.hex());
-    match core.store.take_work(&work, &core.edge, TURN).await {
-        Ok(true) => {}
-        Ok(false) => return false,
-        Err(_) => return false,
+    let taken = core.store.take_work(&work, &core.edge, TURN).await;
+    if !taken.is_ok_and(|taken| taken) {
+        return Err(String::new());
     }
-    let mut empty = false;
+    let result = publish_outbox(core, chat).await;
+    // If this fails, the work's own end frees it.
+    let _ = core.store.release_work(&work, &core.edge).await;
+    result
+}
+
+async fn publish_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
     // At most a thousand pages a turn, so that one chat can't keep the others waiting for ever.
-    for _ in 0..1000 {
-        let Ok((node, messages)) = core.store.outbox(chat, PAGE).await else { break };
+    for turn in 0..1000 {
+        // First one message alone: its node may be down.
+        let page = if turn == 0 { 1 } else { PAGE };
+        let Ok((node, messages)) = core.store.outbox(chat, page).await else { break };
         if messages.is_empty() {
-            empty = true;
-            break;
+            return Ok(());
         }
-        let mut sent = Vec::with_capacity(messages.len());
+        let asked = messages.len();
+        let mut sent = Vec::with_capacity(asked);
         for (seq, frame) in messages {
             match timeout(Duration::from_secs(5), core.broker.publish(&node, chat, frame)).await {
                 Ok(Ok(())) => sent.push(seq),
@@ -231,13 +254,12 @@ async fn empty_outbox(core: &Core, chat: ChatId) -> bool {
             }
         }
         core.metrics.relayed.inc_by(sent.len() as u64);
-        if sent.is_empty() || core.store.published(chat, &sent).await.is_err() {
-            break;
+        let noted = sent.is_empty() || core.store.published(chat, &sent).await.is_ok();
+        if sent.len() < asked || !noted {
+            return Err(node);
         }
     }
-    // If this fails, the work's own end frees it.
-    let _ = core.store.release_work(&work, &core.edge).await;
-    empty
+    Err(String::new())
 }
 
 /// True when nothing is left of them.
@@ -248,7 +270,7 @@ async fn adopt(core: &Core, edge: &str) -> bool {
     }
     let mut all = true;
     for chat in chats {
-        if empty_outbox(core, chat).await && core.store.forget_note(edge, chat).await.is_ok() {
+        if empty_outbox(core, chat).await.is_ok() && core.store.forget_note(edge, chat).await.is_ok() {
             core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]).inc();
         } else {
             all = false;
@@ -270,7 +292,7 @@ async fn prune_notes(core: &Core) {
     for chat in some {
         // Out of our own list first: a sender that comes now notes it again, after this or before; see below.
         lock(&core.noted).remove(&chat);
-        if empty_outbox(core, chat).await && !lock(&core.noted).contains(&chat) {
+        if empty_outbox(core, chat).await.is_ok() && !lock(&core.noted).contains(&chat) {
             let _ = core.store.forget_note(&core.edge, chat).await;
             // A sender may have noted it between the look and the forgetting: then note it again.
             if lock(&core.noted).contains(&chat) {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use keepstep::{
-    broker::{Event, Notice, Receipt},
+    broker::{Event, Notice, Present, Receipt},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::time::{Instant, sleep};
@@ -279,7 +279,7 @@ async fn leaving_one_chat_leaves_the_others_alone() {
     let mut wanted = vec![kept, unnamed];
     wanted.sort();
     assert_eq!(rest, wanted);
-    let (all, silent) = broker.queues().await;
+    let Present { queues: all, silent, .. } = broker.queues().await;
     let all: Vec<_> = all.iter().filter(|queue| queue.device == device).map(|queue| queue.chat).collect();
     assert!(all.len() == 2 && wanted.iter().all(|chat| all.contains(chat)) && silent.is_empty());
 

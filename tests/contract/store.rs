@@ -125,6 +125,10 @@ pub async fn send(store: &Store, chat: ChatId, from: &UserId, text: &str) -> Seq
     }
 }
 
+pub async fn heads(store: &Store, chats: &[ChatId]) -> Vec<Seq> {
+    store.tips(chats).await.unwrap().into_iter().map(|tip| tip.head).collect()
+}
+
 pub fn termination(device: &Device) -> Termination {
     Termination {
         id: TerminationId::random(),

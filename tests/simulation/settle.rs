@@ -93,7 +93,7 @@ async fn device_lacks(world: &World, device: &Device) -> Vec<String> {
     let (chats, reads) = (chats.expect("the truth"), reads.expect("the truth"));
     let mut heads = Vec::new();
     for chat in &chats {
-        heads.push((*chat, store.heads(&[*chat]).await.expect("the truth")[0]));
+        heads.push((*chat, store.tips(&[*chat]).await.expect("the truth")[0].head));
     }
     let status = device.status.lock().unwrap();
     let name = format!("{:?} {}", device.kind, device.id);
@@ -146,14 +146,14 @@ async fn desired(world: &World) -> BTreeSet<(ChatId, DeviceId)> {
 }
 
 async fn queues(world: &World) -> BTreeSet<(ChatId, DeviceId)> {
-    let (queues, _) = world.broker().queues().await;
+    let queues = world.broker().queues().await.queues;
     queues.into_iter().map(|queue| (queue.chat, queue.device)).collect()
 }
 
 async fn end(world: &World) -> End {
     let mut end = End::default();
     for chat in chats(world).await {
-        end.heads.insert(text(chat), world.store().heads(&[chat]).await.expect("the truth")[0]);
+        end.heads.insert(text(chat), world.store().tips(&[chat]).await.expect("the truth")[0].head);
         let (_, waiting) = world.store().outbox(chat, 1000).await.expect("the truth");
         end.unpublished.insert(text(chat), waiting.len() as u64);
     }

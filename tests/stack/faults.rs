@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::stories::client::{Api, Came, PATIENCE, Socket, soon};
 use crate::stories::device::{Device, Sent};
 use crate::stories::start::refused;
-use crate::stories::user::accepted;
 use crate::stories::world::topic;
 use crate::stories::{Deployment, World};
 use crate::support::{EdgeConfig, http_get, wait_until};
@@ -317,37 +316,4 @@ async fn redis_is_killed_in_mid_conversation() {
     let bobs_web = bob.web(0).await;
     bobs.reads(&chat, 40).await;
     bobs_web.gets(json!({ "type": "read", "chat": chat, "seq": 40 })).await;
-}
-
-#[tokio::test]
-async fn a_termination_waits_for_an_nsqd_that_is_down() {
-    let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut web) = (alice.phone(0).await, alice.web(1).await);
-    let chat = alice.direct(&bob).await;
-    web.gets(json!({ "type": "chat", "event": "joined" })).await;
-    phone.says_many(&chat, "said", 10).await;
-    web.hears(&chat, 10).await;
-    let carrier = carrier(&world, &chat).await;
-    let dead = world.stack.as_ref().unwrap().nsqd[carrier].http();
-    world.stack.as_mut().unwrap().nsqd[carrier].kill9();
-
-    let termination = accepted(&phone.api(), &web.id).await;
-    assert_eq!(web.closed().await.0, 4403);
-    let path = format!("/v1/terminations/{termination}");
-    let pending = wait_until("a termination that waits", PATIENCE, || async {
-        let termination = alice.api(0).get(&path).await.ok();
-        (termination["state"] == "pending").then_some(termination)
-    })
-    .await;
-    assert!(pending["unreachable"].to_string().contains(&dead), "{dead} isn't named: {pending}");
-    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
-    world.terminated(&alice.api(1), &termination).await;
-    world.stays_without_traces(&web.id, Duration::from_secs(2)).await;
-    // Nor does a restart bring anything back, of whichever daemon.
-    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
-    world.stack.as_mut().unwrap().lookupd.restart().await;
-    world.stays_without_traces(&web.id, Duration::from_secs(3)).await;
-    phone.says(&chat, "on").await;
-    phone.hears(&chat, 11).await;
 }

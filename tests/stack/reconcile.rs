@@ -1,6 +1,6 @@
 //! Queues that shouldn't be there go, queues that should be there come back, and nobody else's is touched.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::faults::carrier;
 use crate::stories::Deployment;
@@ -90,6 +90,98 @@ async fn a_queue_that_was_lost_while_its_device_is_away_is_made_again() {
         (queue.depth + queue.in_flight == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn after_the_restart_of_an_nsqd_queues_are_compared_at_once() {
+    let mut world = Deployment::Stack.with("KEEPSTEP_RECONCILE", "5m").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "said", 5).await;
+    phone.hears(&chat, 5).await;
+    // Nobody is connected who would notice that a queue is gone.
+    phone.leaves().await;
+    let carrier = carrier(&world, &chat).await;
+    // nsqd tells by the second when it was started.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].restart_empty().await;
+    let back = Instant::now();
+    wait_until("both queues", PATIENCE, || async {
+        let queues = world.queues(&topic(&chat), "d.").await;
+        (queues.len() == 2 && queues.iter().any(|queue| queue.channel == channel(&bobs.id))).then_some(())
+    })
+    .await;
+    assert!(back.elapsed() < Duration::from_secs(20), "it took {:?}", back.elapsed());
+}
+
+#[tokio::test]
+async fn the_topic_of_a_chat_that_was_deleted_while_its_nsqd_was_down_goes() {
+    let mut world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
+    let alice = world.user("alice");
+    let phone = alice.phone(0).await;
+    let (chat, kept) = (alice.group("short-lived").await, alice.group("kept").await);
+    for chat in [&chat, &kept] {
+        phone.says(chat, "hello").await;
+        phone.hears(chat, 1).await;
+        phone.acks(chat, 1).await;
+    }
+    let carrier = carrier(&world, &chat).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].kill9();
+    alice.leaves(&chat).await;
+    let redis = &world.stack.as_ref().unwrap().redis;
+    let meta = format!("ks:{{c.{}}}:meta", chat.replace('-', ""));
+    wait_until("the chat to be deleted", PATIENCE, || async {
+        (redis.command(&["HEXISTS", &meta, "deleted"]).await.ok()? == "1").then_some(())
+    })
+    .await;
+    // Whatever its deletion still tries, it tries in vain.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
+    let topics = async || {
+        let mut topics = Vec::new();
+        for nsqd in &world.stack.as_ref().unwrap().nsqd {
+            topics.push(nsqd.stats(None).await["topics"].to_string());
+        }
+        topics.concat()
+    };
+    assert!(topics().await.contains(&topic(&chat)), "it is gone already, so this shows nothing");
+    wait_until("its topic to be gone", PATIENCE, || async {
+        (!topics().await.contains(&topic(&chat))).then_some(())
+    })
+    .await;
+    assert!(world.metric("keepstep_reconciler_actions_total{action=\"topic_removed\"}").await >= 1.0);
+    assert!(topics().await.contains(&topic(&kept)));
+    phone.says(&kept, "on").await;
+    phone.hears(&kept, 2).await;
+}
+
+#[tokio::test]
+async fn what_only_nsqlookupd_remembers_of_an_ended_device_goes() {
+    let world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs, mut web) = (alice.phone(0).await, bob.phone(1).await, alice.web(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says(&chat, "said").await;
+    bobs.hears(&chat, 1).await;
+    let termination = alice.ends(&web.id).await;
+    web.closed().await;
+    world.terminated(&alice.api(0), &termination).await;
+    // Of this chat, and of one that nobody knows: as nsqlookupd does after it was cut off for a while. And somebody else's.
+    let (lookupd, nobody) = (&world.stack.as_ref().unwrap().lookupd, "00000000-0000-4000-8000-00000000beef");
+    for topic in [topic(&chat), topic(nobody)] {
+        for channel in [channel(&web.id), channel(nobody)] {
+            lookupd.post(&format!("/channel/create?topic={topic}&channel={channel}")).await;
+        }
+    }
+    assert_eq!(world.traces(&web.id).await.len(), 2);
+    wait_until("nsqlookupd to forget", PATIENCE, || async {
+        world.traces(&web.id).await.is_empty().then_some(())
+    })
+    .await;
+    world.stays_without_traces(&web.id, Duration::from_secs(1)).await;
+    assert_eq!(world.traces(nobody).await.len(), 2, "others' are none of our business");
+    assert_eq!(world.traces(&phone.id).await.len(), 2);
 }
 
 #[tokio::test]

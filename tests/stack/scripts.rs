@@ -217,6 +217,14 @@ async fn scripts_of_messages() {
     assert_eq!(eval(redis, script!("log"), "meta log", "0 9 1").await, "1 1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("log"), "none none", "0 9 1").await, "0 ");
     assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9").await, "n1 1 {\"seq\":1,\"x\":1}");
+    for (args, moved, node) in
+        [("n2 n3", "0", "n1"), ("n1 n2", "1", "n2"), ("n1 n2", "1", "n2"), ("n2 n1", "1", "n1")]
+    {
+        assert_eq!(eval(redis, script!("move_chat"), "meta", args).await, moved, "{args}");
+        assert_eq!(run(redis, "HGET meta node").await, node);
+    }
+    assert_eq!(eval(redis, script!("move_chat"), "none", "n1 n2").await, "0");
+    assert_eq!(run(redis, "EXISTS none").await, "0");
 
     // Numbers stay exact where Lua would write 1e+15, and up to the last that JSON readers keep.
     for head in [(1u64 << 31) - 1, 1 << 32, 999_999_999_999_999, (1 << 53) - 2] {

@@ -1,7 +1,9 @@
 //! An edge starts beside what isn't there yet, and beside what it must not trust.
 
+use std::time::Duration;
+
 use crate::stories::start::refused;
-use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions, http_get};
+use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions, http_get, wait_until};
 
 #[tokio::test]
 async fn an_nsqd_that_is_down_at_the_start_heals() {
@@ -45,4 +47,26 @@ async fn a_redis_that_may_forget_is_refused() {
     };
     let evicting = Redis::start_with(evicting).await;
     refused(EdgeConfig::on(&evicting, [&nsqd], None), &["noeviction"]).await;
+}
+
+#[tokio::test]
+async fn an_nsqd_that_comes_late_or_with_nothing_is_claimed() {
+    let (redis, mut late, nsqd) = (Redis::start().await, Nsqd::start(None).await, Nsqd::start(None).await);
+    let addresses = format!("{}?tcp={},{}", late.http(), late.tcp(), nsqd.http());
+    let config = EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_NSQD", addresses);
+    late.kill9();
+    let _edge = Edge::start(config).await;
+    let claimed = async |nsqd: &Nsqd| {
+        wait_until("the claim", Duration::from_secs(10), || async {
+            nsqd.stats(Some("keepstep.ks")).await["topics"][0].is_object().then_some(())
+        })
+        .await;
+    };
+    claimed(&nsqd).await;
+    late.restart().await;
+    claimed(&late).await;
+    // nsqd tells by the second when it was started.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    late.restart_empty().await;
+    claimed(&late).await;
 }

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::client::{Api, PATIENCE, admin_token};
 use super::user::User;
-use crate::support::{Edge, EdgeConfig, Stack, http_get, wait_until};
+use crate::support::{Edge, EdgeConfig, SmallDisk, Stack, http_get, wait_until};
 
 /// How Keepstep is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +24,18 @@ pub enum Deployment {
 pub struct Setup {
     deployment: Deployment,
     settings: Vec<(String, String)>,
+    disks: Option<u32>,
 }
 
 impl Deployment {
     /// As it comes.
     pub async fn start(self) -> World {
-        Setup { deployment: self, settings: Vec::new() }.start().await
+        Setup { deployment: self, settings: Vec::new(), disks: None }.start().await
     }
 
     /// With a setting, which all edges get.
     pub fn with(self, name: &str, value: &str) -> Setup {
-        Setup { deployment: self, settings: Vec::new() }.with(name, value)
+        Setup { deployment: self, settings: Vec::new(), disks: None }.with(name, value)
     }
 }
 
@@ -45,13 +46,22 @@ impl Setup {
         self
     }
 
+    /// Each nsqd on a file system of its own, of so many MiB.
+    pub fn on_small_disks(mut self, mebibytes: u32) -> Setup {
+        self.disks = Some(mebibytes);
+        self
+    }
+
     /// Starts it, and waits until every edge is ready.
     pub async fn start(self) -> World {
         static WORLDS: Semaphore = Semaphore::const_new(4);
         let turn = WORLDS.acquire().await.expect("never closed");
         let (count, stack) = match self.deployment {
             Deployment::Embedded => (1, None),
-            Deployment::Stack => (2, Some(Stack::start().await)),
+            Deployment::Stack => {
+                let disks = self.disks.map(|size| (0..2).map(|_| SmallDisk::mount(size)).collect());
+                (2, Some(Stack::start_on(disks.unwrap_or_default()).await))
+            }
         };
         let mut edges = Vec::new();
         for _ in 0..count {
@@ -164,6 +174,13 @@ impl World {
         let queues = self.queues(&topic(chat), &channel(device)).await;
         assert_eq!(queues.len(), 1, "{queues:?}");
         queues[0].clone()
+    }
+
+    /// How many messages of a chat NSQ hasn't confirmed, as Redis knows it.
+    pub async fn unconfirmed(&self, chat: &str) -> u64 {
+        let stack = self.stack.as_ref().expect("only the real stack has an outbox to look into");
+        let key = format!("ks:{{c.{}}}:outbox", chat.replace('-', ""));
+        stack.redis.command(&["ZCARD", &key]).await.expect("Redis is there").parse().expect("a number")
     }
 
     /// Channels of a device that any nsqd or nsqlookupd still knows.

@@ -10,6 +10,7 @@
 // Each test binary has its own copy of this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod disk;
 mod edge;
 mod net;
 mod nsq;
@@ -17,6 +18,7 @@ mod process;
 mod redis;
 mod stack;
 
+pub use disk::SmallDisk;
 pub use edge::{Edge, EdgeConfig, JWT_SECRET};
 pub use net::{free_port, http_get, wait_until};
 pub use nsq::{Lookupd, Nsqd, NsqdOptions};

@@ -69,6 +69,12 @@ impl Lookupd {
         self.process.sigcont();
     }
 
+    /// A POST that it answers with 200.
+    pub async fn post(&self, path: &str) {
+        let (status, answer) = http(&self.http(), "POST", path, "").await.expect("nsqlookupd answers");
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
     /// Starts it on the same ports, killing it first if it still runs. It remembers nothing, and an
     /// nsqd needs up to 30 s (two of its pings) to tell it again.
     pub async fn restart(&mut self) {
@@ -182,6 +188,12 @@ impl Nsqd {
     pub async fn restart(&mut self) {
         self.process.kill9();
         self.run().await.unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// The same with one more argument, which wins.
+    pub async fn restart_with(&mut self, arg: &str) {
+        self.process.add_arg(arg);
+        self.restart().await;
     }
 
     /// Starts it on the same ports with nothing: killed, its disk lost.

@@ -37,6 +37,11 @@ impl Process {
         self
     }
 
+    /// Adds an argument for its next start.
+    pub fn add_arg(&mut self, arg: impl Into<OsString>) {
+        self.args.push(arg.into());
+    }
+
     /// Sets the environment, beside the one inherited without any `KEEPSTEP_` variable: the shell a test is started
     /// from must not decide what it tests.
     pub fn env(mut self, env: BTreeMap<String, String>) -> Self {

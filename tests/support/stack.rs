@@ -1,7 +1,8 @@
 //! Everything an edge stands on, in one value.
 
+use super::disk::SmallDisk;
 use super::edge::EdgeConfig;
-use super::nsq::{Lookupd, Nsqd};
+use super::nsq::{Lookupd, Nsqd, NsqdOptions};
 use super::redis::Redis;
 
 /// One Redis, one nsqlookupd, two nsqd.
@@ -13,14 +14,25 @@ pub struct Stack {
     pub lookupd: Lookupd,
     /// The queues.
     pub nsqd: [Nsqd; 2],
+    /// What each of those writes to, if that isn't a folder like others.
+    pub disks: Vec<SmallDisk>,
 }
 
 impl Stack {
     /// Starts all of it.
     pub async fn start() -> Stack {
+        Stack::start_on(Vec::new()).await
+    }
+
+    /// The same with a file system for each nsqd.
+    pub async fn start_on(disks: Vec<SmallDisk>) -> Stack {
         let (redis, lookupd) = tokio::join!(Redis::start(), Lookupd::start());
-        let (a, b) = tokio::join!(Nsqd::start(Some(&lookupd)), Nsqd::start(Some(&lookupd)));
-        Stack { redis, lookupd, nsqd: [a, b] }
+        let nsqd = |n: usize| {
+            let (lookupd, data) = (Some(lookupd.tcp()), disks.get(n).map(|disk| disk.path().join("data")));
+            Nsqd::start_with(NsqdOptions { lookupd, data, ..NsqdOptions::default() })
+        };
+        let (a, b) = tokio::join!(nsqd(0), nsqd(1));
+        Stack { redis, lookupd, nsqd: [a, b], disks }
     }
 
     /// The settings of an edge on it.

@@ -2,48 +2,61 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use keepstep_nsq::{Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter};
 use tokio::{sync::watch, time::sleep};
 
-use super::address::NodeAddress;
+use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
-    broker::{BrokerError, NodeHealth, QueueAt, QueueState},
+    broker::{BrokerError, NodeHealth, QueueState, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
     },
 };
 
-/// How often a node is looked at while it is well, and while it isn't.
+/// How often a node is looked at while it is well, and at most while it isn't.
 const WHILE_WELL: Duration = Duration::from_secs(5);
-const WHILE_NOT: Duration = Duration::from_secs(2);
+const WHILE_NOT: Duration = Duration::from_secs(1);
+/// The first look after a failure: most are over in a moment.
+const SOON: Duration = Duration::from_millis(100);
+/// More than may fit into what is left of a block of a full disk.
+const PROBE_BYTES: usize = 64 << 10;
 
 /// One configured nsqd.
 #[derive(Debug)]
 pub(super) struct Node {
     address: NodeAddress,
     pub(super) admin: NsqdAdmin,
-    pub(super) publisher: Publisher,
+    publisher: Publisher,
     /// Its TCP address, as soon as it is known. Subscriptions and the publisher wait for it, and follow it.
     tcp: watch::Sender<Option<String>>,
-    /// As of the last look. False until then.
-    well: AtomicBool,
+    breaker: Breaker,
+    /// When it started, as it says: another time than before means that it was restarted. 0: not known yet.
+    started: AtomicI64,
+    /// Told when it was.
+    restarts: watch::Sender<u64>,
+    /// The topic that says that a store has queues here, and how far its clock is.
+    claim: Mutex<Option<(String, u64)>>,
 }
 
 impl Node {
-    pub(super) fn new(address: NodeAddress, connect: ConnectOptions) -> Self {
+    pub(super) fn new(address: NodeAddress, connect: ConnectOptions, restarts: watch::Sender<u64>) -> Self {
         let tcp = watch::Sender::new(address.tcp.clone());
         Self {
             admin: NsqdAdmin::new(&address.http),
             publisher: Publisher::new(Address::Told(tcp.subscribe()), connect),
             tcp,
-            well: AtomicBool::new(false),
+            breaker: Breaker::new(),
+            started: AtomicI64::new(0),
+            restarts,
+            claim: Mutex::default(),
             address,
         }
     }
@@ -57,43 +70,191 @@ impl Node {
         Address::Told(self.tcp.subscribe())
     }
 
+    /// Whether it is used for publishing, and for new chats.
     pub(super) fn is_well(&self) -> bool {
-        self.well.load(Ordering::Relaxed)
+        self.breaker.why().is_none()
+    }
+
+    /// For how long it hasn't been.
+    pub(super) fn down_for(&self) -> Option<Duration> {
+        self.breaker.open_for()
+    }
+
+    /// Publishes, unless the breaker is open; when it opens meanwhile, nobody waits any longer.
+    pub(super) async fn publish(&self, topic: &str, frame: Bytes) -> BrokerResult<()> {
+        let node = || self.id().to_owned();
+        if let Some(why) = self.breaker.why() {
+            return Err(BrokerError::Unavailable { node: node(), reason: why.to_string() });
+        }
+        let published = tokio::select! {
+            biased;
+            published = self.publisher.publish(topic, frame) => published,
+            why = self.breaker.opened() => {
+                return Err(BrokerError::Unknown { node: node(), reason: why.to_string() });
+            }
+        };
+        match published {
+            Ok(()) => {
+                self.breaker.succeeded();
+                Ok(())
+            }
+            Err(error) => {
+                self.judge(&error);
+                Err(self.publish_fault(error))
+            }
+        }
+    }
+
+    /// What a failed call says about the nsqd, not about its message.
+    fn judge(&self, error: &PublishError) {
+        match error {
+            PublishError::Invalid(_) => {}
+            PublishError::Refused { code, .. } if !code.ends_with("PUB_FAILED") => {}
+            // It was sent, and nothing came back: it hangs, or has just died.
+            PublishError::Unknown(why) => self.opened(self.breaker.open(why), why),
+            error => self.breaker.failed(&error.to_string()),
+        }
+    }
+
+    fn opened(&self, now: bool, why: &str) {
+        if now {
+            tracing::warn!(nsqd = self.id(), why, "nsqd isn't well: its messages wait in the store");
+        }
+    }
+
+    /// The first look: what answers is taken for good.
+    pub(super) async fn begin(&self) {
+        match self.ask().await {
+            Ok(()) => self.closed(),
+            Err(problem) => self.opened(self.breaker.open(&problem), &problem),
+        }
     }
 
     /// Looks at it for ever.
     pub(super) async fn watch(self: Arc<Self>) {
+        let mut pause = SOON;
         loop {
-            sleep(if self.is_well() { WHILE_WELL } else { WHILE_NOT }).await;
-            self.look().await;
+            if self.is_well() {
+                pause = SOON;
+                tokio::select! {
+                    () = sleep(WHILE_WELL) => {}
+                    _ = self.breaker.opened() => continue,
+                }
+                if let Err(problem) = self.ask().await {
+                    self.opened(self.breaker.open(&problem), &problem);
+                }
+            } else {
+                sleep(pause).await;
+                pause = (pause * 2).min(WHILE_NOT);
+                match self.probe().await {
+                    Ok(()) => {
+                        self.claim_again().await;
+                        self.closed();
+                    }
+                    Err(problem) => drop(self.breaker.open(&problem)),
+                }
+            }
         }
     }
 
-    /// Asks how it is, and where its TCP port is unless that is pinned: after a restart it may be another.
-    pub(super) async fn look(&self) -> NodeHealth {
-        let (ping, info) = tokio::join!(self.admin.ping(), async {
-            match self.address.tcp {
-                Some(_) => Ok(()),
-                None => self.learn_tcp().await,
-            }
-        });
-        let problem = match (ping, info) {
-            // A node that can't be reached fails both ways; one of them tells it all.
-            (Err(error), _) => Some(in_words(&error)),
-            (Ok(()), info) => info.err(),
-        };
-        let well = problem.is_none();
-        if self.well.swap(well, Ordering::Relaxed) != well {
-            match &problem {
-                None => tracing::info!(nsqd = self.id(), "nsqd is well"),
-                Some(problem) => tracing::warn!(nsqd = self.id(), problem, "nsqd isn't well"),
-            }
+    fn closed(&self) {
+        if self.breaker.close() {
+            tracing::info!(nsqd = self.id(), "nsqd is well");
         }
+    }
+
+    /// Says here that a store with this topic has queues here, now and whenever it comes back.
+    pub(super) async fn claim(&self, topic: &str, clock: u64) {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some((topic.to_owned(), clock));
+        self.claim_again().await;
+    }
+
+    async fn claim_again(&self) {
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((topic, clock)) = &claim else { return };
+        let claimed = async {
+            self.admin.create_topic(topic).await?;
+            self.admin.create_channel(topic, &names::mark(*clock)).await?;
+            let marks = self.marks(topic).await?.unwrap_or_default();
+            for older in marks.into_iter().filter(|other| other < clock) {
+                self.admin.delete_channel(topic, &names::mark(older)).await?;
+            }
+            self.admin.barrier().await
+        };
+        if let Err(error) = claimed.await {
+            tracing::debug!(nsqd = self.id(), %error, "not claimed now; tried again when it is well");
+        }
+    }
+
+    /// How it is: what it says now, or why it isn't used.
+    pub(super) async fn health(&self) -> NodeHealth {
+        let problem = match self.ask().await {
+            Ok(()) => self.breaker.why().map(|why| {
+                format!(
+                    "it answers, and isn't used until a probe has gone through ({why}): see its log if that stays so"
+                )
+            }),
+            Err(problem) => {
+                self.opened(self.breaker.open(&problem), &problem);
+                Some(problem)
+            }
+        };
         NodeHealth { node: self.id().to_owned(), role: "nsqd", problem }
     }
 
-    async fn learn_tcp(&self) -> Result<(), String> {
-        let port = self.admin.info().await.map_err(|error| in_words(&error))?.tcp_port;
+    /// Asks how it is, and where its TCP port is unless that is pinned: after a restart it may be another. A problem is a
+    /// sentence that says what to do.
+    async fn ask(&self) -> Result<(), String> {
+        let (ping, info) = tokio::join!(self.admin.ping(), self.learn());
+        // A node that can't be reached fails both ways; one of them tells it all.
+        ping.map_err(|error| {
+            let what = in_words(&error);
+            match error {
+                AdminError::Refused { status: 500, .. } => format!(
+                    "{what}: free its disk, or give it another; until then its messages wait in the store"
+                ),
+                _ => format!(
+                    "{what}: start it, or let this edge reach it; until then its messages wait in the store"
+                ),
+            }
+        })?;
+        info
+    }
+
+    /// Whether it takes messages. One that couldn't write says that it isn't well until it could, so it must be tried.
+    async fn probe(&self) -> Result<(), String> {
+        if let Err(error) = self.admin.ping().await
+            && !matches!(error, AdminError::Refused { status: 500, .. })
+        {
+            return self.ask().await;
+        }
+        self.learn().await?;
+        let probed = self.publisher.publish(names::PROBE, Bytes::from_static(&[b'.'; PROBE_BYTES])).await;
+        // What an nsqd says of the message (too large for it, say) is no trouble.
+        if let Err(error) = &probed
+            && !matches!(error, PublishError::Refused { code, .. } if !code.ends_with("PUB_FAILED"))
+        {
+            return Err(format!("it takes no messages: {error}"));
+        }
+        if let Err(error) = self.admin.delete_topic(names::PROBE).await {
+            tracing::debug!(nsqd = self.id(), %error, "the topic of the probe stays until the next one");
+        }
+        self.ask().await
+    }
+
+    /// Where its TCP port is, unless that is pinned, and whether it was restarted.
+    async fn learn(&self) -> Result<(), String> {
+        let info = self.admin.info().await.map_err(|error| in_words(&error))?;
+        let before = self.started.swap(info.start_time, Ordering::Relaxed);
+        if before != 0 && before != info.start_time {
+            tracing::info!(nsqd = self.id(), "nsqd was restarted");
+            self.claim_again().await;
+            self.restarts.send_modify(|count| *count += 1);
+        }
+        if self.address.tcp.is_some() {
+            return Ok(());
+        }
+        let port = info.tcp_port;
         if port <= 0 {
             return Err("it listens on no TCP port; give one with ?tcp=host:port".to_owned());
         }
@@ -136,16 +297,13 @@ impl Node {
         Ok(found)
     }
 
-    /// All queues that it has.
-    pub(super) async fn all_queues(&self) -> Result<Vec<QueueAt>, AdminError> {
-        let (node, mut found) = (Arc::<str>::from(self.id()), Vec::new());
-        for (topic, channels) in self.admin.channels().await? {
-            // Topics and channels that aren't ours are none of our business.
-            let Some(chat) = names::chat_of(&topic) else { continue };
-            let devices = channels.iter().filter_map(|channel| names::device_of(channel));
-            found.extend(devices.map(|device| QueueAt { node: node.clone(), chat, device }));
-        }
-        Ok(found)
+    /// All chats that it has, with the channels of each. (Topics that aren't ours are none of our business.)
+    pub(super) async fn topics(&self) -> Result<Vec<(Arc<str>, ChatId, Vec<String>)>, AdminError> {
+        let (node, topics) = (Arc::<str>::from(self.id()), self.admin.channels().await?);
+        let ours = topics
+            .into_iter()
+            .filter_map(|(topic, channels)| Some((node.clone(), names::chat_of(&topic)?, channels)));
+        Ok(ours.collect())
     }
 
     /// How far a clock was, by each mark on a claim; none: there is no such claim.
@@ -165,7 +323,7 @@ impl Node {
         }
     }
 
-    pub(super) fn publish_fault(&self, error: PublishError) -> BrokerError {
+    fn publish_fault(&self, error: PublishError) -> BrokerError {
         let node = self.id().to_owned();
         match error {
             PublishError::NotSent(reason) => BrokerError::Unavailable { node, reason },

@@ -5,17 +5,20 @@
 //! channels that nsqlookupd remembers, so a registration left behind is a queue to come. (The other way round an nsqd
 //! might register in between.) Whatever doesn't answer is named; passes may be repeated until nobody is.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
-use futures_util::{StreamExt, future::join_all, stream};
-use keepstep_nsq::{AdminError, LookupdAdmin};
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
+use keepstep_nsq::{AdminError, LookupdAdmin, StatsFilter};
 
 use super::{
     NsqBroker, PARALLEL,
     node::{Node, in_words},
 };
 use crate::{
-    broker::{NodeHealth, QueueAt, QueueState, Removal, Result as BrokerResult},
+    broker::{NodeHealth, Present, QueueAt, QueueState, Removal, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
@@ -28,9 +31,43 @@ pub(super) struct Lookup {
     /// Its HTTP address, as configured.
     pub(super) id: String,
     pub(super) admin: LookupdAdmin,
+    /// Behind which topic [`Lookup::next_registrations`] goes on.
+    seen: Mutex<String>,
 }
 
 impl Lookup {
+    pub(super) fn new(id: String) -> Self {
+        Self { admin: LookupdAdmin::new(&id), id, seen: Mutex::default() }
+    }
+
+    /// The queues of the next topics that it knows, by name. It tells channels topic by topic only, and it may know
+    /// thousands; so it is a few at a time.
+    async fn next_registrations(&self) -> Result<Vec<(ChatId, DeviceId)>, AdminError> {
+        let mut topics = self.admin.topics().await?;
+        topics.sort_unstable();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let chats = topics.iter().filter_map(|topic| Some((topic, names::chat_of(topic)?)));
+        let next: Vec<_> = chats.filter(|(topic, _)| **topic > seen).take(REGISTRATIONS).collect();
+        seen = next
+            .last()
+            .filter(|_| next.len() == REGISTRATIONS)
+            .map_or_else(String::new, |(topic, _)| (*topic).clone());
+        let asked: Vec<_> =
+            next.into_iter().map(|(topic, chat)| self.registrations_of(topic, chat)).collect();
+        let found: Vec<_> = stream::iter(asked).buffer_unordered(PARALLEL).try_collect().await?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn registrations_of(
+        &self,
+        topic: &str,
+        chat: ChatId,
+    ) -> Result<Vec<(ChatId, DeviceId)>, AdminError> {
+        let channels = self.admin.channels(topic).await?;
+        Ok(channels.iter().filter_map(|channel| Some((chat, names::device_of(channel)?))).collect())
+    }
+
     /// Forgets the marks of a claim that are older than this.
     pub(super) async fn forget_marks(&self, claim: &str, clock: u64) -> Result<(), AdminError> {
         for mark in self.admin.channels(claim).await? {
@@ -41,6 +78,9 @@ impl Lookup {
         Ok(())
     }
 }
+
+/// Topics of an nsqlookupd that are looked at in one call.
+const REGISTRATIONS: usize = 200;
 
 /// What a pass did at one nsqd.
 #[derive(Default)]
@@ -110,8 +150,46 @@ impl NsqBroker {
     }
 
     /// See [`crate::broker::Broker::queues`].
-    pub async fn queues(&self) -> (Vec<QueueAt>, Vec<String>) {
-        self.gather(join_all(self.shared.nodes.iter().map(|node| node.all_queues())).await)
+    pub async fn queues(&self) -> Present {
+        let (topics, silent) =
+            self.gather(join_all(self.shared.nodes.iter().map(|node| node.topics())).await);
+        let mut present = Present { silent, ..Present::default() };
+        for (node, chat, channels) in topics {
+            if channels.is_empty() {
+                present.empty.push((node.clone(), chat));
+            }
+            // Channels that aren't ours are none of our business.
+            let devices = channels.iter().filter_map(|channel| names::device_of(channel));
+            present.queues.extend(devices.map(|device| QueueAt { node: node.clone(), chat, device }));
+        }
+        present
+    }
+
+    /// See [`crate::broker::Broker::remove_empty`].
+    pub async fn remove_empty(&self, node: &str, chat: ChatId) -> BrokerResult<bool> {
+        let (node, topic) = (self.node(node)?, &names::topic(chat));
+        let removed = async {
+            let filter = StatsFilter { topic: Some(topic), channel: None, clients: false };
+            if node.admin.stats(filter).await?.iter().any(|found| !found.channels.is_empty()) {
+                return Ok(false);
+            }
+            let removed = node.admin.delete_topic(topic).await?;
+            node.admin.barrier().await?;
+            Ok(removed)
+        };
+        removed.await.map_err(|error: AdminError| node.fault(&error))
+    }
+
+    /// See [`crate::broker::Broker::remembered`].
+    pub async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
+        let mut all = Vec::new();
+        for lookup in &self.shared.lookups {
+            match lookup.next_registrations().await {
+                Ok(found) => all.extend(found),
+                Err(error) => tracing::debug!(nsqlookupd = lookup.id, %error, "no registrations"),
+            }
+        }
+        all
     }
 
     /// What each node answered, in their order.
@@ -131,7 +209,7 @@ impl NsqBroker {
 
     /// See [`crate::broker::Broker::health`].
     pub async fn health(&self) -> Vec<NodeHealth> {
-        let nodes = join_all(self.shared.nodes.iter().map(|node| node.look()));
+        let nodes = join_all(self.shared.nodes.iter().map(|node| node.health()));
         let lookups = join_all(self.shared.lookups.iter().map(|lookup| async {
             let problem = lookup.admin.ping().await.err().map(|error| in_words(&error));
             NodeHealth { node: lookup.id.clone(), role: "nsqlookupd", problem }

@@ -174,6 +174,21 @@ impl EmbeddedStore {
         Ok(Some(stay))
     }
 
+    /// See [`crate::store::Store::was_deleted`].
+    pub async fn was_deleted(&self, chat: ChatId) -> Result<bool> {
+        Ok(self.state().deleted.contains(&chat))
+    }
+
+    /// See [`crate::store::Store::move_chat`].
+    pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
+        let mut state = self.state();
+        let Some(room) = state.chats.get_mut(&chat) else { return Ok(false) };
+        if room.chat.node == from {
+            room.chat.node = to.to_owned();
+        }
+        Ok(room.chat.node == to)
+    }
+
     /// See [`crate::store::Store::delete_chat`].
     pub async fn delete_chat(&self, chat: ChatId) -> Result<bool> {
         let mut state = self.state();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{EmbeddedStore, Entry, Key, Room};
 use crate::{
     domain::{Seq, id::ChatId},
-    store::{Append, Appended, LogPage, Result, StoreLimits},
+    store::{Append, Appended, LogPage, Result, StoreLimits, Tip},
 };
 
 /// How long an idempotency key is kept at least.
@@ -70,10 +70,11 @@ impl EmbeddedStore {
         Ok(LogPage { messages, floor, head })
     }
 
-    /// See [`crate::store::Store::heads`].
-    pub async fn heads(&self, chats: &[ChatId]) -> Result<Vec<Seq>> {
+    /// See [`crate::store::Store::tips`].
+    pub async fn tips(&self, chats: &[ChatId]) -> Result<Vec<Tip>> {
         let state = self.state();
-        Ok(chats.iter().map(|chat| state.chats.get(chat).map_or(0, |room| room.chat.head)).collect())
+        let tip = |room: &Room| Tip { head: room.chat.head, node: room.chat.node.clone() };
+        Ok(chats.iter().map(|chat| state.chats.get(chat).map(tip).unwrap_or_default()).collect())
     }
 
     /// See [`crate::store::Store::raise_head`].

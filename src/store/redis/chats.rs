@@ -270,6 +270,19 @@ impl RedisStore {
         Ok(found)
     }
 
+    /// See [`crate::store::Store::was_deleted`].
+    pub async fn was_deleted(&self, chat: ChatId) -> Result<bool> {
+        let mut mark = redis::cmd("HEXISTS");
+        mark.arg(self.keys().meta(chat)).arg("deleted");
+        Ok(value::number(self.commands().run(&mark).await?)? == 1)
+    }
+
+    /// See [`crate::store::Store::move_chat`].
+    pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
+        let call = script::MOVE_CHAT.call().arg(self.keys().meta(chat)).arg(from).arg(to);
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
     /// See [`crate::store::Store::delete_chat`].
     ///
     /// The chat goes first and leaves a mark that keeps its id from being used again; then the entries of its name and

@@ -8,7 +8,7 @@ use redis::Value;
 use super::{RedisStore, error::corrupt, millis, script, value};
 use crate::{
     domain::{Seq, id::ChatId},
-    store::{Append, Appended, LogPage, Result},
+    store::{Append, Appended, LogPage, Result, Tip},
 };
 
 /// How long an idempotency key is kept at least.
@@ -74,14 +74,20 @@ impl RedisStore {
         Ok(LogPage { messages: frames(answer)?, floor, head })
     }
 
-    /// See [`crate::store::Store::heads`].
-    pub async fn heads(&self, chats: &[ChatId]) -> Result<Vec<Seq>> {
+    /// See [`crate::store::Store::tips`].
+    pub async fn tips(&self, chats: &[ChatId]) -> Result<Vec<Tip>> {
         let mut pipeline = redis::Pipeline::with_capacity(chats.len());
         for chat in chats {
-            pipeline.cmd("HGET").arg(self.keys().meta(*chat)).arg("head");
+            pipeline.cmd("HMGET").arg(self.keys().meta(*chat)).arg("head").arg("node");
         }
-        let heads = self.bulk().run_all(&pipeline).await?.into_iter();
-        heads.map(|head| value::some(head).map_or(Ok(0), value::number)).collect()
+        let answers = self.bulk().run_all(&pipeline).await?.into_iter();
+        let tip = |answer| {
+            let mut answer = value::list(answer)?.into_iter();
+            let head = value::some(value::next(&mut answer)?).map_or(Ok(0), value::number)?;
+            let node = value::some(value::next(&mut answer)?).map_or(Ok(String::new()), value::text)?;
+            Ok(Tip { head, node })
+        };
+        answers.map(tip).collect()
     }
 
     /// See [`crate::store::Store::raise_head`].

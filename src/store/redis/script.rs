@@ -53,6 +53,7 @@ scripts! {
     LAPSE_SESSION = "lapse_session", 1;
     LEAVE = "leave", 3;
     LOG = "log", 2;
+    MOVE_CHAT = "move_chat", 1;
     MOVE_CURSORS = "move_cursors", 4;
     MOVE_READ = "move_read", 1;
     NOTE = "note", 3;

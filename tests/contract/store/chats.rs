@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::Member,
-    store::{JoinBy, Joined, OwedSince, StoreLimits},
+    store::{Appended, JoinBy, Joined, OwedSince, StoreLimits, Tip},
 };
 
 use super::*;
@@ -170,7 +170,7 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
     assert!(store.delete_chat(ChatId::random()).await.unwrap(), "nothing is left of what never was");
 
     assert_eq!(store.chat(direct).await.unwrap(), None);
-    assert_eq!(store.heads(&[direct]).await.unwrap(), vec![0]);
+    assert_eq!(heads(&store, &[direct]).await, vec![0]);
     assert_eq!(store.outbox(direct, 10).await.unwrap(), (String::new(), vec![]));
     assert_eq!(store.owed(direct, device.id).await.unwrap(), None);
     assert_eq!(store.append(&append).await.unwrap(), Appended::NotMember);
@@ -202,4 +202,36 @@ async fn a_user_is_in_so_many_chats_and_no_more() {
     );
     store.remove_member(chats[0], &alice, false).await.unwrap();
     assert_eq!(store.add_member(bobs, &alice, JoinBy::Invitation).await.unwrap(), Joined::New(0));
+}
+
+#[tokio::test]
+async fn a_chat_moves_from_where_it_is_and_only_from_there() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let chat = create(&store, &new_group(&alice)).await;
+    let home = chat.node.clone();
+    assert!(!store.move_chat(chat.id, "elsewhere:1", "new:1").await.unwrap(), "it isn't there");
+    assert!(!store.move_chat(ChatId::random(), &home, "new:1").await.unwrap(), "no such chat");
+    assert_eq!(store.chat(chat.id).await.unwrap(), Some(chat.clone()), "nothing has changed");
+    // Two at the same time: one of them moves it, and the other is told that it didn't.
+    let (one, other) =
+        tokio::join!(store.move_chat(chat.id, &home, "new:1"), store.move_chat(chat.id, &home, "new:2"));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(one != other, "{one} {other}");
+    let node = if one { "new:1" } else { "new:2" };
+    assert!(store.move_chat(chat.id, &home, node).await.unwrap(), "asked again, it is as it was wished");
+    // Whatever tells where it is says so from now on.
+    assert_eq!(store.chat(chat.id).await.unwrap().unwrap().node, node);
+    assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip { head: 0, node: node.to_owned() }]);
+    let sent = store.append(&super::message(chat.id, &alice, "x")).await.unwrap();
+    assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned() });
+    assert_eq!(store.outbox(chat.id, 9).await.unwrap().0, node);
+    store.remove_member(chat.id, &alice, false).await.unwrap();
+    assert!(
+        !store.was_deleted(chat.id).await.unwrap() && !store.was_deleted(ChatId::random()).await.unwrap()
+    );
+    assert!(store.delete_chat(chat.id).await.unwrap());
+    assert!(store.was_deleted(chat.id).await.unwrap());
+    assert!(!store.move_chat(chat.id, node, "new:3").await.unwrap(), "it is deleted");
+    assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip::default()]);
 }

@@ -65,7 +65,7 @@ async fn a_cursor_moves_forward_and_never_beyond_the_head() {
         store.owe(chat, &alice, *device, OwedSince::Now).await.unwrap();
     }
     send(&store, chat, &alice, "x").await;
-    let moves: Vec<_> = many.iter().map(|device| ack(*device, 1, 11)).collect();
+    let moves: Vec<_> = many.iter().map(|device| CursorMove { from: 10, ..ack(*device, 1, 11) }).collect();
     assert_eq!(store.move_cursors(chat, &moves).await.unwrap(), vec![At(11); 600]);
 }
 

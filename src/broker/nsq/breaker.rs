@@ -1,0 +1,106 @@
+//! Whether an nsqd is used for publishing. One that fails or hangs would cost each message its time-out, and hold up what
+//! goes to the others; so after a few failures nothing is sent to it any more, until a probe has gone through.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+/// So many failures in a row, and it opens. (A time-out is enough alone.)
+const FAILURES: u32 = 3;
+
+/// Closed: it is used. Open: it isn't, and why.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    /// Since when it is open, and why.
+    why: watch::Sender<Option<(Instant, Arc<str>)>>,
+    failures: AtomicU32,
+}
+
+impl Breaker {
+    /// Open, until it is known how it is.
+    pub(super) fn new() -> Self {
+        let why = watch::Sender::new(Some((Instant::now(), "it hasn't been looked at yet".into())));
+        Self { why, failures: AtomicU32::new(0) }
+    }
+
+    /// Why it is open; none: it is closed.
+    pub(super) fn why(&self) -> Option<Arc<str>> {
+        self.why.borrow().as_ref().map(|(_, why)| why.clone())
+    }
+
+    /// For how long it has been open; none: it is closed.
+    pub(super) fn open_for(&self) -> Option<Duration> {
+        self.why.borrow().as_ref().map(|(since, _)| since.elapsed())
+    }
+
+    /// Something went well.
+    pub(super) fn succeeded(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// Something didn't.
+    pub(super) fn failed(&self, why: &str) {
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
+            self.open(why);
+        }
+    }
+
+    /// True: this opened it.
+    pub(super) fn open(&self, why: &str) -> bool {
+        self.why.send_if_modified(|is| {
+            let since = is.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+            is.replace((since, why.into())).is_none()
+        })
+    }
+
+    /// True: this closed it.
+    pub(super) fn close(&self) -> bool {
+        self.succeeded();
+        self.why.send_if_modified(|is| is.take().is_some())
+    }
+
+    /// Waits until it is open, and tells why.
+    pub(super) async fn opened(&self) -> Arc<str> {
+        let mut changes = self.why.subscribe();
+        loop {
+            if let Some((_, why)) = changes.borrow_and_update().clone() {
+                return why;
+            }
+            if changes.changed().await.is_err() {
+                // Its sender is our own: it can't be gone.
+                return "the node is gone".into();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_few_failures_in_a_row_open_it_and_a_probe_closes_it() {
+        let breaker = Breaker::new();
+        assert!(breaker.close() && !breaker.close());
+        for _ in 0..2 {
+            breaker.failed("a");
+            breaker.failed("b");
+            breaker.succeeded();
+            assert_eq!(breaker.why(), None, "not in a row");
+        }
+        let opened = breaker.opened();
+        (0..3).for_each(|_| breaker.failed("disk full"));
+        assert_eq!(&*opened.await, "disk full");
+        assert!(!breaker.open("frozen"), "it is open already");
+        assert_eq!(breaker.why().as_deref(), Some("frozen"));
+        assert!(breaker.close());
+        breaker.failed("c");
+        assert_eq!(breaker.why(), None, "it begins to count anew");
+    }
+}

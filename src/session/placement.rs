@@ -1,0 +1,94 @@
+//! From which node of the broker a session takes a chat: the one that carries it; another, when the chat has moved; and
+//! for a while also one that carried it before, when only that holds what the device is still owed.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Boxed, Session, work::Done};
+use crate::{
+    domain::id::ChatId,
+    hub::SessionHandle,
+    store::{Renewed, Result as Stored},
+    sync::Core,
+};
+
+impl Session {
+    /// The chat is carried by this node.
+    pub(super) fn on_placed(&mut self, chat: ChatId, node: Arc<str>) {
+        if self.chats.get(&chat).is_some_and(|state| state.node != node) {
+            tracing::debug!(%chat, device = %self.handle.device, %node, "the chat has moved");
+            self.subscribe_at(chat, node);
+        }
+    }
+
+    fn subscribe_at(&mut self, chat: ChatId, node: Arc<str>) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
+        // What was held came from the old one, and goes back there.
+        state.feed.drop_early();
+        state.held = 0;
+        state.node = node;
+        state.subscription = Some(subscription);
+        self.look_at(chat, Instant::now() + self.core.timing.tail_check);
+    }
+
+    /// Messages are missing that the log no longer has: asks all servers whether one that carried the chat before has
+    /// them.
+    pub(super) fn find_former(&mut self, chat: ChatId) {
+        let Some(node) = self.chats.get(&chat).map(|state| state.node.clone()) else { return };
+        let (core, device) = (self.core.clone(), self.handle.device);
+        self.work.push(Boxed::new(async move {
+            let (queues, _) = core.broker.queues_of(device).await;
+            let others = queues.into_iter().filter(|queue| queue.chat == chat && *queue.node != *node);
+            let holding = others.filter(|queue| queue.depth + queue.in_flight > 0);
+            Done::Former(chat, holding.map(|queue| queue.node).collect())
+        }));
+    }
+
+    pub(super) fn on_former(&mut self, chat: ChatId, nodes: Vec<String>) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        for node in nodes.iter().filter(|node| ***node != *state.node) {
+            tracing::info!(%chat, device = %self.handle.device, node, "what is owed comes from where the chat was");
+            state.former.push(self.core.broker.subscribe(node, chat, self.handle.device, self.sink.clone()));
+            state.gap_since = Some((Instant::now(), state.feed.next()));
+        }
+    }
+
+    /// The queue of a chat has gone: made again, if the device still is owed it.
+    pub(super) fn rejoin(&mut self, chat: ChatId) {
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Boxed::new(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                match provision_again(&core, &handle, chat).await {
+                    Ok(node) => return Done::Resubscribe(chat, node.map(Into::into)),
+                    Err(error) => tracing::debug!(%chat, %error, "whether a queue is owed isn't known yet"),
+                }
+            }
+        }));
+    }
+
+    /// Goes on with a chat whose queue was made again.
+    pub(super) fn resubscribe(&mut self, chat: ChatId, node: Arc<str>) {
+        if self.chats.get(&chat).is_some_and(|state| state.subscription.is_none()) {
+            self.subscribe_at(chat, node);
+        }
+    }
+}
+
+/// Where the queue is again; none: it isn't owed to this session.
+async fn provision_again(core: &Core, handle: &SessionHandle, chat: ChatId) -> Stored<Option<String>> {
+    // The device's right first, what it is owed second: a queue that was just removed for good must not come back.
+    let (device, lease) = (handle.device, core.timing.lease);
+    if core.store.renew_session(&handle.user, device, handle.session, lease).await? != Renewed::Held
+        || core.store.owed(chat, device).await?.is_none()
+    {
+        return Ok(None);
+    }
+    let Some(found) = core.store.chat(chat).await? else { return Ok(None) };
+    if let Err(error) = core.broker.provision(device, &[(chat, found.node.clone())]).await {
+        tracing::warn!(%chat, %device, %error, "a queue that was removed can't be made again yet");
+    }
+    Ok(Some(found.node))
+}

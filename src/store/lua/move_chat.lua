@@ -1,0 +1,9 @@
+-- Gives a chat to another nsqd, if it is still the one's that was asked about.
+-- KEYS meta
+-- ARGV from, to
+-- Gives 1 when it is there now
+local node = redis.call('HGET', KEYS[1], 'node')
+if node == ARGV[2] then return 1 end
+if node ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'node', ARGV[2])
+return 1

@@ -1,0 +1,137 @@
+//! An nsqd that is there and is no use: its disk is full, or it hangs. Nobody waits for it, everybody is told, and it is
+//! used again as soon as it can be.
+
+use std::time::{Duration, Instant};
+
+use crate::faults::carrier;
+use crate::stories::client::PATIENCE;
+use crate::stories::user::User;
+use crate::stories::{Deployment, World};
+use crate::support::wait_until;
+
+/// "After the last fault heals."
+const RECOVERY: Duration = Duration::from_secs(10);
+
+fn up(node: &str) -> String {
+    format!("keepstep_nsqd_up{{node=\"{node}\"}}")
+}
+
+/// Both edges say so.
+async fn is_up(world: &World, node: &str, is: bool) {
+    wait_until(if is { "the nsqd to be used" } else { "the nsqd to be left alone" }, PATIENCE, || async {
+        (world.metric(&up(node)).await == if is { 2.0 } else { 0.0 }).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_nsqd_whose_disk_is_full_loses_nobody_anything() {
+    let world = Deployment::Stack.with("KEEPSTEP_LOG", "info").on_small_disks(8).start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let mut web = alice.web(1).await;
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "before", 20).await;
+    for device in [&phone, &bobs, &web] {
+        device.hears(&chat, 20).await;
+        device.acks(&chat, 20).await;
+    }
+    web.leaves().await;
+    let stack = world.stack.as_ref().unwrap();
+    let carrier = carrier(&world, &chat).await;
+    let node = stack.nsqd[carrier].http();
+    assert_eq!(world.metric(&up(&node)).await, 2.0);
+
+    stack.disks[carrier].fill();
+    let long = "x".repeat(10_000);
+    let mut worst = Duration::ZERO;
+    for n in 21..=60 {
+        let begun = Instant::now();
+        assert_eq!(phone.says(&chat, &long).await.seq, n);
+        assert!(begun.elapsed() < Duration::from_secs(1), "a send waited {:?}", begun.elapsed());
+        if n % 10 == 0 {
+            bobs.hears(&chat, n).await;
+            worst = worst.max(begun.elapsed());
+        }
+    }
+    assert!(worst <= Duration::from_secs(3), "by the log it took {worst:?}");
+    phone.hears(&chat, 60).await;
+    // Everybody is told, and what to do about it.
+    is_up(&world, &node, false).await;
+    let (status, said) = world.readiness(0).await.expect("/readyz answers");
+    assert!(status == 503 && said.contains(&node) && said.contains("free its disk"), "{status}: {said}");
+    let overview = world.admin().get("/admin/v1/overview").await.ok();
+    assert!(overview["broker"].to_string().contains("free its disk"), "{overview}");
+    let (waiting, begun) = (world.unconfirmed(&chat).await, Instant::now());
+    assert!(waiting > 0, "the disk wasn't full");
+    while begun.elapsed() < Duration::from_secs(3) {
+        assert_eq!(world.metric(&up(&node)).await, 0.0, "a probe went through although nothing else would");
+    }
+
+    stack.disks[carrier].free();
+    wait_until("an empty outbox", RECOVERY, || async { (world.unconfirmed(&chat).await == 0).then_some(()) })
+        .await;
+    wait_until("the backlog to be in NSQ", RECOVERY, || async {
+        (world.queue(&chat, &web.id).await.depth >= waiting).then_some(())
+    })
+    .await;
+    is_up(&world, &node, true).await;
+    for edge in &world.edges {
+        edge.ready().await;
+    }
+    // And NSQ carries again.
+    let by_nsq = world.metric("keepstep_deliveries_total{source=\"nsq\"}").await;
+    phone.says_many(&chat, "after", 20).await;
+    for device in [&phone, &bobs] {
+        device.hears(&chat, 80).await;
+    }
+    assert!(world.metric("keepstep_deliveries_total{source=\"nsq\"}").await >= by_nsq + 30.0);
+    web.connects(0).await;
+    web.hears(&chat, 80).await;
+}
+
+/// A chat of these two on this nsqd.
+async fn chat_on(world: &World, node: usize, alice: &User, bob: &User) -> String {
+    loop {
+        let chat = alice.group("a group").await;
+        alice.invites(&chat, bob).await;
+        if carrier(world, &chat).await == node {
+            return chat;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_nsqd_that_hangs_holds_up_no_other() {
+    let world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let (stuck, free) = (chat_on(&world, 0, &alice, &bob).await, chat_on(&world, 1, &alice, &bob).await);
+    for chat in [&stuck, &free] {
+        phone.says(chat, "hello").await;
+        bobs.hears(chat, 1).await;
+    }
+    let frozen = &world.stack.as_ref().unwrap().nsqd[0];
+    frozen.sigstop();
+    phone.says_many(&stuck, "into the ice", 50).await;
+    is_up(&world, &frozen.http(), false).await;
+
+    // From now on nothing is tried there, however much is sent, and the other one carries as ever.
+    let by_nsq = world.metric("keepstep_deliveries_total{source=\"nsq\"}").await;
+    for seq in 2..=31 {
+        phone.says_many(&stuck, "more", 5).await;
+        let begun = Instant::now();
+        phone.says(&free, "as ever").await;
+        bobs.hears(&free, seq).await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "message {seq} took {:?}", begun.elapsed());
+    }
+    assert!(world.metric("keepstep_deliveries_total{source=\"nsq\"}").await >= by_nsq + 30.0);
+    bobs.hears(&stuck, 201).await;
+
+    frozen.sigcont();
+    wait_until("an empty outbox", RECOVERY, || async {
+        (world.unconfirmed(&stuck).await == 0).then_some(())
+    })
+    .await;
+    is_up(&world, &frozen.http(), true).await;
+}

@@ -1,0 +1,201 @@
+//! The nsqd of a chat is away for good: the chat gets another, and nobody loses or gets anything twice by it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::faults::carrier;
+use crate::stories::client::PATIENCE;
+use crate::stories::world::{Setup, channel, topic};
+use crate::stories::{Deployment, World};
+use crate::support::{Edge, EdgeConfig, Nsqd, wait_until};
+
+/// Soon enough for a test.
+fn impatient() -> Setup {
+    Deployment::Stack.with("KEEPSTEP_NSQD_GIVE_UP", "3s").with("KEEPSTEP_RECONCILE", "500ms")
+}
+
+/// Device -> (depth, consumers) of a chat's queues on one nsqd.
+async fn queues_at(nsqd: &Nsqd, chat: &str) -> Vec<(String, u64, usize)> {
+    let stats = nsqd.stats(Some(&topic(chat))).await;
+    let channels = stats["topics"][0]["channels"].as_array().cloned().unwrap_or_default();
+    let queue = |each: &serde_json::Value| {
+        let depth =
+            each["depth"].as_u64().unwrap_or_default() + each["in_flight_count"].as_u64().unwrap_or_default();
+        let consumers = each["clients"].as_array().map_or(0, Vec::len);
+        (each["channel_name"].as_str().unwrap_or_default().to_owned(), depth, consumers)
+    };
+    channels.iter().map(queue).collect()
+}
+
+/// What waits for a device on one nsqd; none: it has no queue there.
+async fn depth_at(nsqd: &Nsqd, chat: &str, device: &str) -> Option<u64> {
+    queues_at(nsqd, chat).await.into_iter().find(|queue| queue.0 == channel(device)).map(|queue| queue.1)
+}
+
+async fn moved(world: &World) -> f64 {
+    world.metric("keepstep_reconciler_actions_total{action=\"chat_moved\"}").await
+}
+
+async fn has_moved(world: &World) {
+    wait_until("the chat to move", PATIENCE, || async { (moved(world).await == 1.0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_chat_whose_nsqd_is_away_for_good_gets_another() {
+    let mut world = impatient().start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let mut web = alice.web(1).await;
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "before", 20).await;
+    for device in [&phone, &bobs, &web] {
+        device.hears(&chat, 20).await;
+        device.acks(&chat, 20).await;
+    }
+    web.leaves().await;
+    let (old, new) = match carrier(&world, &chat).await {
+        0 => (0, 1),
+        _ => (1, 0),
+    };
+    world.stack.as_mut().unwrap().nsqd[old].kill9();
+    let begun = Instant::now();
+    let mut head = 20;
+    while moved(&world).await == 0.0 {
+        assert!(begun.elapsed() < Duration::from_secs(15), "it didn't move within {:?}", begun.elapsed());
+        head = phone.says_many(&chat, "while it is dead", 5).await.last().unwrap().seq;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(begun.elapsed() > Duration::from_secs(3), "it may be back any moment: {:?}", begun.elapsed());
+    for device in [&phone, &bobs] {
+        device.hears(&chat, head).await;
+    }
+    // All that was said meanwhile is on the other one, also for who is away; and those who are here take it from there.
+    let nsqd = &world.stack.as_ref().unwrap().nsqd;
+    wait_until("the backlog to be on the other nsqd", PATIENCE, || async {
+        (depth_at(&nsqd[new], &chat, &web.id).await? >= head - 20).then_some(())
+    })
+    .await;
+    wait_until("the devices to follow", Duration::from_secs(10), || async {
+        let queues = queues_at(&nsqd[new], &chat).await;
+        (queues.len() == 3 && queues.iter().map(|queue| queue.2).sum::<usize>() == 2).then_some(())
+    })
+    .await;
+    let by_nsq = world.metric("keepstep_deliveries_total{source=\"nsq\"}").await;
+    phone.says_many(&chat, "carried again", 20).await;
+    for device in [&phone, &bobs] {
+        device.hears(&chat, head + 20).await;
+        device.acks(&chat, head + 20).await;
+    }
+    assert!(world.metric("keepstep_deliveries_total{source=\"nsq\"}").await >= by_nsq + 40.0);
+    assert_eq!(world.unconfirmed(&chat).await, 0);
+    assert_eq!(moved(&world).await, 1.0);
+
+    // The old one comes back after all, with what it had: nobody needs that any more.
+    world.stack.as_mut().unwrap().nsqd[old].restart().await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd;
+    wait_until("the queues left behind to go", PATIENCE, || async {
+        queues_at(&nsqd[old], &chat).await.is_empty().then_some(())
+    })
+    .await;
+    web.connects(0).await;
+    phone.says(&chat, "the end").await;
+    for device in [&phone, &bobs, &web] {
+        device.hears(&chat, head + 21).await;
+        device.acks(&chat, head + 21).await;
+    }
+    assert!(web.memory().chat(&chat).unwrap().arrived.iter().copied().eq(21..=head + 21));
+    let termination = alice.ends(&web.id).await;
+    assert_eq!(web.closed().await.0, 4403);
+    world.terminated(&alice.api(0), &termination).await;
+    world.stays_without_traces(&web.id, Duration::from_secs(2)).await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd;
+    assert_eq!(queues_at(&nsqd[old], &chat).await, []);
+    assert_eq!((queues_at(&nsqd[new], &chat).await.len(), moved(&world).await), (2, 1.0));
+}
+
+#[tokio::test]
+async fn what_only_the_old_nsqd_still_holds_reaches_its_device() {
+    let mut world = impatient().with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "before", 20).await;
+    bobs.hears(&chat, 20).await;
+    bobs.acks(&chat, 20).await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "while Bob is away", 180).await;
+    phone.hears(&chat, 200).await;
+    let (old, new) = match carrier(&world, &chat).await {
+        0 => (0, 1),
+        _ => (1, 0),
+    };
+    wait_until("NSQ to have it", PATIENCE, || async { (world.unconfirmed(&chat).await == 0).then_some(()) })
+        .await;
+    // In good order, so that its disk has all of it.
+    world.stack.as_mut().unwrap().nsqd[old].terminate().await;
+    has_moved(&world).await;
+    phone.says_many(&chat, "on the other one", 100).await;
+    phone.hears(&chat, 300).await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd;
+    wait_until("the rest to be on the other nsqd", PATIENCE, || async {
+        (depth_at(&nsqd[new], &chat, &bobs.id).await? == 100).then_some(())
+    })
+    .await;
+    world.stack.as_mut().unwrap().nsqd[old].restart().await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd;
+    // The phone's queue there goes. Bob's holds what nobody else has, and stays.
+    wait_until("the phone's queue left behind to go", PATIENCE, || async {
+        depth_at(&nsqd[old], &chat, &phone.id).await.is_none().then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(depth_at(&nsqd[old], &chat, &bobs.id).await, Some(180));
+    let floor: u64 = {
+        let key = format!("ks:{{c.{}}}:log", chat.replace('-', ""));
+        let redis = &world.stack.as_ref().unwrap().redis;
+        let oldest = redis.command(&["XRANGE", &key, "-", "+", "COUNT", "1"]).await.unwrap();
+        oldest.split('-').next().unwrap().parse().unwrap()
+    };
+    assert!(floor > 100, "the log still has what it should have forgotten: from {floor}");
+
+    bobs.connects(0).await;
+    bobs.hears(&chat, 300).await;
+    bobs.acks(&chat, 300).await;
+    assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(21..=300));
+    assert_eq!(world.metric("keepstep_gaps_total").await, 0.0);
+    wait_until("Bob's queue left behind to go, too", PATIENCE, || async {
+        queues_at(&nsqd[old], &chat).await.is_empty().then_some(())
+    })
+    .await;
+    phone.says(&chat, "on").await;
+    bobs.hears(&chat, 301).await;
+}
+
+#[tokio::test]
+async fn a_chat_leaves_an_nsqd_that_is_not_configured_any_more() {
+    let mut world = impatient().start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (mut phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "before", 5).await;
+    phone.hears(&chat, 5).await;
+    phone.leaves().await;
+    let new = 1 - carrier(&world, &chat).await;
+    let stack = world.stack.as_ref().unwrap();
+    let config = EdgeConfig::on(&stack.redis, [&stack.nsqd[new]], Some(&stack.lookupd))
+        .set("KEEPSTEP_NSQD_GIVE_UP", "3s")
+        .set("KEEPSTEP_RECONCILE", "500ms");
+    world.edges = vec![Edge::start(config).await];
+    world.edges[0].ready().await;
+    let alice = world.user("alice");
+    let body = json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "where to?" });
+    alice.api(0).post(&format!("/v1/chats/{chat}/messages"), body).await.ok();
+    has_moved(&world).await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd[new];
+    wait_until("the message to be on the nsqd that is left", PATIENCE, || async {
+        let queues = (depth_at(nsqd, &chat, &phone.id).await?, depth_at(nsqd, &chat, &bobs.id).await?);
+        (queues == (1, 1)).then_some(())
+    })
+    .await;
+}
