@@ -101,6 +101,11 @@ impl People {
         (open, ended.iter().filter(|(_, done)| **done).map(|(id, _)| id.clone()).collect())
     }
 
+    /// By user: the chats that they are in.
+    pub fn memberships(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.chats.lock().unwrap().clone()
+    }
+
     /// All chats that somebody is in.
     pub fn all_chats(&self) -> BTreeSet<String> {
         self.chats.lock().unwrap().values().flatten().cloned().collect()

@@ -171,9 +171,9 @@ fn fault(kind: Kind, random: &mut StdRng) -> Fault {
     let lasts = match kind {
         // A lease is 3 or 6 s: some are shorter, most are longer.
         Kind::EdgeFreeze => random.random_range(2000..9000),
-        Kind::EdgeKill | Kind::NsqdKill | Kind::RedisKill | Kind::LookupdKill => {
-            random.random_range(200..3500)
-        }
+        Kind::EdgeKill | Kind::NsqdKill | Kind::RedisKill => random.random_range(200..3500),
+        // Only who comes or goes meanwhile feels it.
+        Kind::LookupdKill | Kind::LookupdFreeze => random.random_range(3000..6000),
         Kind::NsqdLost | Kind::EventsOff | Kind::PubsubDrop => 100,
         Kind::Storm => random.random_range(1000..3000),
         _ => random.random_range(1500..6000),

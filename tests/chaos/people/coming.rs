@@ -26,7 +26,7 @@ impl People {
             all.into_iter().filter(|chat| count(chat) > 2).collect()
         };
         while !*over.borrow() {
-            let pause = Duration::from_millis(random.random_range(300..2500));
+            let pause = Duration::from_millis(random.random_range(200..1500));
             let _ = timeout(pause, over.wait_for(|over| *over)).await;
             if *over.borrow() {
                 return;
