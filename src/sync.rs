@@ -42,6 +42,7 @@ pub mod send;
 pub mod signal;
 pub mod termination;
 pub mod trim;
+mod turn;
 
 /// What every use case works with; one per edge.
 #[derive(Debug)]

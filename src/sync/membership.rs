@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Core,
-    registration::{Turn, membership_work, provision_member},
+    registration::{membership_work, provision_member},
     signal::{self, Signal},
+    turn::in_turn,
 };
 use crate::{
     domain::{
@@ -94,7 +95,7 @@ pub async fn create(core: &Arc<Core>, user: &UserId, wish: Wish) -> Result<(Chat
     // For a chat that was there, too: a first try may have ended between.
     for member in [Some(user), wish.with.as_ref()].into_iter().flatten() {
         if core.store.chat_of_member(chat.id, member).await?.is_some() {
-            arrive(core, &chat, member, created).await?;
+            arrive(core, &chat, member).await?;
         }
     }
     Ok((chat, created))
@@ -108,11 +109,10 @@ fn limit(core: &Core) -> Problem {
 
 /// The new member's devices get their queues, and their sessions are told, even if a queue can't be made now: the log
 /// serves them until it can.
-async fn arrive(core: &Core, chat: &Chat, user: &UserId, new: bool) -> Result<(), Problem> {
+async fn arrive(core: &Core, chat: &Chat, user: &UserId) -> Result<(), Problem> {
     let provisioned = provision_member(core, chat.id, &chat.node, user).await;
-    if new {
-        signal::tell(core, user, &Signal::Joined(chat.id)).await;
-    }
+    // To those who were members already, too: a first try may have ended between.
+    signal::tell(core, user, &Signal::Joined(chat.id)).await;
     provisioned
 }
 
@@ -201,7 +201,7 @@ async fn admit(core: &Arc<Core>, chat: &Chat, user: &UserId, by: JoinBy) -> Resu
         Joined::Refused => return Err(Problem::no_such_chat()),
         Joined::LimitReached => return Err(limit(core)),
     };
-    arrive(core, chat, user, new).await?;
+    arrive(core, chat, user).await?;
     if new {
         tell_members(core, chat.id, user, ChatEvent::MemberJoined);
     }
@@ -271,10 +271,7 @@ async fn clear(core: &Core, chat: ChatId, user: &UserId, last: bool) -> Result<(
         if pass > 0 {
             tokio::time::sleep(Duration::from_millis(1100)).await;
         }
-        let turn = Turn::take(core, work.clone()).await?;
-        let result = clear_once(core, chat, user).await;
-        turn.give_back(core).await;
-        if !result? {
+        if !in_turn(core, &work, clear_once(core, chat, user)).await? {
             return Ok(());
         }
     }

@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Core, reconcile::restore, registration::Turn};
+use super::{Core, reconcile::restore, turn::in_turn};
 use crate::{
     broker::QueueAt,
     domain::{
@@ -54,7 +54,6 @@ pub(super) fn work(chat: ChatId) -> String {
 /// Where it is now; none: it stays, or somebody else was faster.
 async fn move_chat(core: &Core, chat: ChatId, from: &str) -> Result<Option<String>, Problem> {
     let Some(to) = core.broker.place_elsewhere(chat, from) else { return Ok(None) };
-    let turn = Turn::take(core, work(chat)).await?;
     let moved = async {
         provision(core, chat, &to).await?;
         if !core.store.move_chat(chat, from, &to).await? {
@@ -63,9 +62,7 @@ async fn move_chat(core: &Core, chat: ChatId, from: &str) -> Result<Option<Strin
         provision(core, chat, &to).await?;
         Ok(Some(to))
     };
-    let moved = moved.await;
-    turn.give_back(core).await;
-    moved
+    in_turn(core, &work(chat), moved).await
 }
 
 /// Makes the queues of all devices that are owed the chat. Should it not move after all, they are strays, and removed.

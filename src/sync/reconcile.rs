@@ -26,7 +26,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     Core, placement,
-    registration::{Turn, membership_work, no_queue},
+    registration::{membership_work, no_queue},
+    turn::in_turn,
 };
 use crate::{
     broker::{Present, QueueAt},
@@ -245,7 +246,6 @@ async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
             take_away(core, queue).await
         }
         Some(Owner { user, terminated: None }) => {
-            let turn = Turn::take(core, membership_work(queue.chat, &user)).await?;
             let removed = async {
                 match node_if_owed(core, queue, &user).await? {
                     None => take_away(core, queue).await,
@@ -258,9 +258,7 @@ async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
                     }
                 }
             };
-            let removed = removed.await;
-            turn.give_back(core).await;
-            removed
+            in_turn(core, &membership_work(queue.chat, &user), removed).await
         }
         // Of another deployment on the same nsqd, or made by hand: not ours to judge.
         None => Ok(false),
@@ -290,7 +288,6 @@ async fn take_away(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
 
 /// A topic without channels: of a chat that was deleted while its server didn't answer, or has moved. True: it is gone.
 async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Result<bool, Problem> {
-    let turn = Turn::take(core, placement::work(chat)).await?;
     let removed = async {
         match core.store.chat(chat).await? {
             Some(found) if found.node == node => Ok(false),
@@ -302,9 +299,7 @@ async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Result<bool, Pro
             None => Ok(false),
         }
     };
-    let removed = removed.await;
-    turn.give_back(core).await;
-    removed
+    in_turn(core, &placement::work(chat), removed).await
 }
 
 /// True: it was gone and is there again.
@@ -315,7 +310,6 @@ pub(super) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Proble
         Some(Owner { terminated: Some(_), .. }) => return remove(core, queue).await.map(|_| false),
         None => return Ok(false),
     };
-    let turn = Turn::take(core, membership_work(queue.chat, &user)).await?;
     let restored = async {
         if node_if_owed(core, queue, &user).await?.is_none() {
             return Ok(false);
@@ -329,9 +323,7 @@ pub(super) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Proble
         core.broker.remove_queues(queue.device, &[queue.chat], true).await;
         Ok(false)
     };
-    let restored = restored.await;
-    turn.give_back(core).await;
-    restored
+    in_turn(core, &membership_work(queue.chat, &user), restored).await
 }
 
 /// The last look before anything is changed: where the queue belongs; none: nowhere.

@@ -2,9 +2,7 @@
 //! made, and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
 //! `registering` device, which the client's next try completes.
 
-use std::time::Duration;
-
-use super::{Core, connect, termination};
+use super::{Core, connect, termination, turn::in_turn};
 use crate::{
     domain::{
         device::{Device, DeviceKind, DeviceState},
@@ -123,10 +121,7 @@ async fn provision_all(
 /// # Errors
 /// `unavailable`.
 pub async fn provision_member(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
-    let turn = Turn::take(core, membership_work(chat, user)).await?;
-    let result = provision_devices(core, chat, node, user).await;
-    turn.give_back(core).await;
-    result
+    in_turn(core, &membership_work(chat, user), provision_devices(core, chat, node, user)).await
 }
 
 async fn provision_devices(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
@@ -147,34 +142,6 @@ async fn provision_devices(core: &Core, chat: ChatId, node: &str, user: &UserId)
 /// The name of the work of making and removing one user's queues of one chat.
 pub(super) fn membership_work(chat: ChatId, user: &UserId) -> String {
     format!("membership.{}.{user}", chat.hex())
-}
-
-/// The exclusive right to one piece of work, on all edges and among the tasks of this one.
-pub(super) struct Turn {
-    work: String,
-    holder: String,
-}
-
-impl Turn {
-    /// Waits for it, at most 5 s.
-    pub(super) async fn take(core: &Core, work: String) -> Result<Self, Problem> {
-        let turn = Self { work, holder: format!("{}.{}", core.edge, crate::chance::uuid().simple()) };
-        for _ in 0..100 {
-            if core.store.take_work(&turn.work, &turn.holder, Duration::from_secs(15)).await? {
-                return Ok(turn);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Err(Problem::new(
-            ErrorCode::Unavailable,
-            "this membership is being changed by somebody else: try again",
-        ))
-    }
-
-    /// If this fails, it runs out by itself.
-    pub(super) async fn give_back(self, core: &Core) {
-        let _ = core.store.release_work(&self.work, &self.holder).await;
-    }
 }
 
 pub(super) fn no_queue(error: crate::broker::BrokerError) -> Problem {

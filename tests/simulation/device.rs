@@ -502,7 +502,7 @@ impl Device {
             Asked::Ack(chat, seq) => match done() {
                 Some(_) => {
                     self.world.saw(What::Acked { device, socket, chat: text(chat), seq });
-                    session.chat(chat, |chat| chat.acked = seq);
+                    session.chat(chat, |chat| chat.acked = chat.acked.max(seq));
                 }
                 None => session.chat(chat, |chat| chat.asked = chat.acked),
             },
