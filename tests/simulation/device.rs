@@ -14,8 +14,7 @@ use keepstep::{
     },
     tokens::DeviceClaims,
 };
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use tokio::{
     io::DuplexStream,
     time::{Instant, sleep, sleep_until, timeout},
@@ -29,6 +28,11 @@ use crate::{
     history::{Entry, Seen, Socket, What},
     world::{Edge, Stage, World, text},
 };
+
+mod borrowing;
+mod frames;
+
+use frames::{Done, Frame, hash};
 
 type Line = WebSocketStream<DuplexStream>;
 
@@ -93,71 +97,6 @@ enum Asked {
     Ack(ChatId, u64),
     Read(ChatId, u64),
     History(ChatId, u64),
-}
-
-#[derive(Deserialize)]
-struct Frame<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    id: Option<u64>,
-    chat: Option<ChatId>,
-    seq: Option<u64>,
-    key: Option<String>,
-    from: Option<Value>,
-    to: Option<u64>,
-    session: Option<u64>,
-    event: Option<String>,
-    request: Option<String>,
-    before: Option<u64>,
-    limit: Option<u64>,
-    entry: Option<WireEntry>,
-    chats: Option<Vec<WireEntry>>,
-    #[serde(borrow)]
-    ok: Option<&'a RawValue>,
-    error: Option<Refusal>,
-}
-
-#[derive(Deserialize)]
-struct WireEntry {
-    id: ChatId,
-    head: u64,
-    read: u64,
-    cursor: u64,
-    from: u64,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    code: String,
-}
-
-#[derive(Deserialize)]
-struct Done {
-    seq: u64,
-}
-
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(borrow)]
-    messages: Vec<&'a RawValue>,
-    more: bool,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    seq: u64,
-    key: String,
-}
-
-impl WireEntry {
-    fn entry(&self) -> Entry {
-        Entry { head: self.head, read: self.read, cursor: self.cursor, from: self.from }
-    }
-}
-
-fn hash(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// One connection.
@@ -389,35 +328,6 @@ impl Device {
         self.says(session, json!({ "type": "read", "id": id, "chat": chat, "seq": seq })).await
     }
 
-    // A sub borrows its past, page by page, each chat down to its beginning; then it is ready.
-    async fn asks(&self, session: &mut Session, calm: bool) -> Result<(), End> {
-        if session.main_device {
-            return Ok(());
-        }
-        let due: Vec<(ChatId, u64)> = session.boot.iter().map(|(chat, before)| (*chat, *before)).collect();
-        for (chat, before) in due {
-            let under_way = session
-                .asked
-                .values()
-                .any(|asked| matches!(asked, Asked::History(other, _) if *other == chat));
-            if under_way || !(calm || self.dice(300)) {
-                continue;
-            }
-            let limit = if calm { 100 } else { self.habits.page };
-            let id = session.asks(Asked::History(chat, before));
-            let (device, socket) = (self.name(), session.socket);
-            self.world.saw(What::Asking { device, socket, chat: text(chat), before, limit });
-            let frame =
-                json!({ "type": "history", "id": id, "chat": chat, "before": before, "limit": limit });
-            self.says(session, frame).await?;
-        }
-        if session.boot.is_empty() && !self.status.lock().unwrap().ready {
-            self.status.lock().unwrap().ready = true;
-            self.says(session, json!({ "type": "ready" })).await?;
-        }
-        Ok(())
-    }
-
     async fn takes(&self, session: &mut Session, raw: &str) -> Result<(), End> {
         let frame: Frame<'_> = serde_json::from_str(raw).unwrap_or_else(|why| panic!("{why}: {raw}"));
         let (device, socket) = (self.name(), session.socket);
@@ -529,53 +439,6 @@ impl Device {
                 }
             },
         }
-    }
-
-    fn gets_page(&self, session: &mut Session, chat: ChatId, before: u64, page: &str) {
-        let Page { messages, more } = serde_json::from_str(page).expect("a page");
-        let mut seen = Vec::new();
-        for raw in messages {
-            // The server looks at type, chat and seq alone; the rest is the main's word.
-            let Ok(Item { seq, key }) = serde_json::from_str(raw.get()) else { continue };
-            seen.push(Seen { seq, key: key.clone(), frame: hash(raw.get()) });
-            self.memory.lock().unwrap().entry(chat).or_default().insert(seq, (key, raw.get().to_owned()));
-        }
-        match seen.first() {
-            Some(first) if more => session.boot.insert(chat, first.seq),
-            _ => session.boot.remove(&chat),
-        };
-        let (device, socket) = (self.name(), session.socket);
-        self.world.saw(What::Page { device, socket, chat: text(chat), before, messages: seen, more });
-    }
-
-    async fn answers_history(
-        &self,
-        session: &mut Session,
-        chat: ChatId,
-        frame: &Frame<'_>,
-    ) -> Result<(), End> {
-        let (before, limit) = (frame.before.unwrap_or(0), frame.limit.unwrap_or(1) as usize);
-        let request = frame.request.clone().unwrap_or_default();
-        let mut found = self.remembers(chat, before);
-        let more = found.len() > limit;
-        let mut page = found.split_off(found.len().saturating_sub(limit));
-        if self.world.stage() == Stage::Life && self.dice(self.habits.lies) {
-            page.reverse();
-            page.extend(page.first().cloned());
-        }
-        let items = page.join(",");
-        let text =
-            format!(r#"{{"type":"history_page","request":"{request}","messages":[{items}],"more":{more}}}"#);
-        match timeout(Duration::from_secs(4), session.line.send(Message::text(text))).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(End::Closed(None)),
-        }
-    }
-
-    fn remembers(&self, chat: ChatId, before: u64) -> Vec<String> {
-        let memory = self.memory.lock().unwrap();
-        let below = memory.get(&chat).into_iter().flat_map(|of| of.range(..before));
-        below.map(|(_, (_, raw))| raw.clone()).collect()
     }
 
     /// Goes on with an old connection for a while: takes what comes, and acknowledges it.
