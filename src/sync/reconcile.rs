@@ -17,7 +17,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,6 +46,10 @@ use crate::{
 
 /// The name of the work that one edge does for all.
 const WORK: &str = "reconcile";
+/// Another edge takes it over from one that died after this …
+const LEASE: Duration = Duration::from_secs(6);
+/// … because one that lives says so this often.
+const RENEWAL: Duration = Duration::from_secs(2);
 /// The pages (256 of them) are spread over three quarters of the time between two comparisons: nobody's send shall wait for
 /// them.
 const PAUSES: u32 = 340;
@@ -75,29 +82,59 @@ pub(super) async fn run(core: Arc<Core>) {
     if planted!(NoReconciler) {
         return;
     }
+    let chosen = AtomicBool::new(false);
+    tokio::select! {
+        biased;
+        () = keep(&core, &chosen) => {}
+        () = compare_all(&core, &chosen) => {}
+    }
+}
+
+/// Takes the work for this edge when nobody has it, and keeps it.
+async fn keep(core: &Core, chosen: &AtomicBool) {
+    let mut ticks = interval(RENEWAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let taken = core.store.take_work(WORK, &core.edge, LEASE).await;
+        // Without an answer two may be at it for a while: each step looks anew before it changes anything.
+        if let Ok(taken) = taken {
+            chosen.store(taken, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
     let mut ticks = interval(core.timing.reconcile);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Wrong::default();
     // A device is one user's for ever.
     let mut users = HashMap::new();
     // A server that was restarted may have lost queues, or brought some back: twice, and without the usual pauses.
-    let (mut restarts, mut hurry) = (0, 0u32);
+    let (mut restarts, mut hurry, mut was_chosen) = (0, 0u32, false);
     loop {
         tokio::select! {
             biased;
             count = core.broker.restarted(restarts) => (restarts, hurry) = (count, 2),
             () = tokio::time::sleep(SOON), if hurry > 0 => {}
             _ = ticks.tick() => {}
+            // Not at the next tick only.
+            () = tokio::time::sleep(RENEWAL), if !was_chosen => {}
         }
+        // Whoever had it before may have left something half done.
+        let is_chosen = chosen.load(Ordering::Relaxed);
+        if is_chosen && !was_chosen {
+            hurry = 2;
+        }
+        was_chosen = is_chosen;
         let leisurely = hurry == 0;
         let pause = (core.timing.reconcile / PAUSES).min(if leisurely { Duration::MAX } else { BRISK });
         hurry = hurry.saturating_sub(1);
         let look = async {
-            match core.store.take_work(WORK, &core.edge, core.timing.reconcile * 3).await {
-                Ok(true) => compare(&core, &mut users, pause).await,
+            match is_chosen {
+                true => compare(core, &mut users, pause).await,
                 // Another edge is at it.
-                Ok(false) => Ok(Wrong::default()),
-                Err(error) => Err(error),
+                false => Ok(Wrong::default()),
             }
         };
         let found = tokio::select! {
@@ -111,8 +148,8 @@ pub(super) async fn run(core: Arc<Core>) {
         };
         match found {
             Ok(found) => {
-                placement::move_all(&core, &found.adrift).await;
-                put_right(&core, &before, &found).await;
+                placement::move_all(core, &found.adrift).await;
+                put_right(core, &before, &found).await;
                 before = found;
             }
             Err(error) => tracing::debug!(%error, "queues can't be compared now"),
