@@ -65,8 +65,6 @@ struct Wrong {
     topics: HashSet<(Arc<str>, ChatId)>,
     // The lowest message of a chat that nobody has published.
     unconfirmed: HashSet<(ChatId, Seq)>,
-    // What a directory remembers and no server shows. It needn't be so twice: nobody loses anything by it.
-    remembered: Vec<QueueAt>,
     // Chats whose node has been away for so long that they get another. They needn't be so twice.
     adrift: HashMap<ChatId, String>,
 }
@@ -162,7 +160,12 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>, pause: Dura
     let Present { queues, empty, silent } = core.broker.queues().await;
     let mut there: HashSet<QueueAt> = queues.into_iter().collect();
     let mut empty: HashSet<(Arc<str>, ChatId)> = empty.into_iter().collect();
-    let mut wrong = Wrong { remembered: shown_by_none(remembered, &there), ..Wrong::default() };
+    // At once, and not only if it is so twice: nobody loses anything by it, and an nsqd that makes a topic anew makes all that
+    // is remembered.
+    for queue in shown_by_none(remembered, &there) {
+        remove_orphan(core, &queue).await;
+    }
+    let mut wrong = Wrong::default();
     let (mut next, mut known) = (Some(0), HashSet::new());
     while let Some(page) = next {
         let page = core.store.owing(page).await?;
@@ -226,20 +229,24 @@ async fn look_up(core: &Core, users: &mut HashMap<DeviceId, UserId>, chats: &[Ow
     Ok(())
 }
 
+async fn remove_orphan(core: &Core, queue: &QueueAt) {
+    let QueueAt { node, chat, device } = queue;
+    match remove(core, queue).await {
+        Ok(true) => {
+            core.metrics.reconciler_actions.with_label_values(&["orphan_removed"]).inc();
+            tracing::info!(%chat, %device, %node, "a queue that was nobody's is removed");
+        }
+        Ok(false) => {}
+        Err(problem) => {
+            tracing::warn!(%chat, %device, %node, %problem, "a queue that is nobody's stays for now")
+        }
+    }
+}
+
 async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
     let count = |action: &str| core.metrics.reconciler_actions.with_label_values(&[action]).inc();
-    for queue in now.orphans.intersection(&before.orphans).chain(&now.remembered) {
-        let QueueAt { node, chat, device } = queue;
-        match remove(core, queue).await {
-            Ok(true) => {
-                count("orphan_removed");
-                tracing::info!(%chat, %device, %node, "a queue that was nobody's is removed");
-            }
-            Ok(false) => {}
-            Err(problem) => {
-                tracing::warn!(%chat, %device, %node, %problem, "a queue that is nobody's stays for now")
-            }
-        }
+    for queue in now.orphans.intersection(&before.orphans) {
+        remove_orphan(core, queue).await;
     }
     for queue in now.missing.intersection(&before.missing) {
         let QueueAt { node, chat, device } = queue;
