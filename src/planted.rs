@@ -75,6 +75,8 @@ mod chosen {
         LastWriteWins = "last-write-wins",
         /// Offsets aren't read again after events were missed.
         NoReread = "no-reread",
+        /// Nobody compares a user's chats with those that their sessions take part in.
+        NoChatSweep = "no-chat-sweep",
         /// A retry with the same key is a message of its own.
         NoKeyCheck = "no-key-check",
         /// A message that arrives early is sent at once, over the hole before it.

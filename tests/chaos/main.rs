@@ -11,6 +11,8 @@ mod ending;
 mod faults;
 #[path = "../history/mod.rs"]
 mod history;
+#[path = "../support/marks.rs"]
+mod marks;
 mod memory;
 mod meter;
 mod people;
@@ -131,7 +133,9 @@ fn campaign(args: &Args) -> ExitCode {
             } else {
                 println!("\n{}", summary.table());
             }
-            if let Some(Err(why)) = args.table.as_ref().map(|file| report::write(file, &summary.table())) {
+            if let Some(Err(why)) =
+                args.table.as_ref().map(|file| marks::write(file, "chaos", &summary.table()))
+            {
                 eprintln!("{why}");
                 return ExitCode::from(3);
             }

@@ -7,10 +7,6 @@ use crate::meter::{LOG, MISSED, RELAYED};
 use crate::plan::KINDS;
 use crate::run::Outcome;
 
-/// Where the table goes in a Markdown file.
-const BEGIN: &str = "<!-- chaos:begin -->";
-const END: &str = "<!-- chaos:end -->";
-
 /// The sums.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Summary {
@@ -154,15 +150,4 @@ fn thousands(value: u64) -> String {
     let parts: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|part| std::str::from_utf8(part).ok()).collect();
     parts.join(",")
-}
-
-/// Puts the table between the marks of a Markdown file.
-pub fn write(file: &std::path::Path, table: &str) -> Result<(), String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let begin = text.find(BEGIN).map(|at| at + BEGIN.len());
-    let (Some(begin), Some(end)) = (begin, text.find(END)) else {
-        return Err(format!("{} has no place for it: {BEGIN} and {END}", file.display()));
-    };
-    let text = format!("{}\n{table}{}", &text[..begin], &text[end..]);
-    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
 }

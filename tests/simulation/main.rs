@@ -12,6 +12,8 @@ mod history;
 
 mod device;
 mod life;
+#[path = "../support/marks.rs"]
+mod marks;
 mod random;
 mod run;
 mod settle;
@@ -62,6 +64,9 @@ struct Args {
     /// The summary as one line of JSON
     #[arg(long)]
     json: bool,
+    /// Writes the figures between the marks of this Markdown file
+    #[arg(long)]
+    table: Option<std::path::PathBuf>,
     /// What cargo gives every test program
     #[arg(hide = true)]
     _filter: Vec<String>,
@@ -174,18 +179,10 @@ fn all(args: &Args) -> ExitCode {
         });
         println!("{summary}");
     } else {
-        println!(
-            "{} schedules from seed {}, {} failed; {} acknowledged sends, {} deliveries, {:.1} simulated hours in {seconds:.0} s",
-            sum.schedules,
-            args.seed,
-            sum.failed.len(),
-            sum.sends,
-            sum.deliveries,
-            sum.simulated.as_secs_f64() / 3600.0,
-        );
-        for (what, times) in &sum.bites {
-            println!("    {times:>9} {what}");
-        }
+        println!("{}", figures(args, &sum, seconds));
+    }
+    if !written(args, "simulation", &figures(args, &sum, seconds)) {
+        return ExitCode::from(64);
     }
     match (sum.failed.is_empty(), sum.bites.is_empty()) {
         (false, _) => ExitCode::FAILURE,
@@ -194,26 +191,65 @@ fn all(args: &Args) -> ExitCode {
     }
 }
 
+fn figures(args: &Args, sum: &Sum, seconds: f64) -> String {
+    let rows = [
+        ("schedules", sum.schedules.to_string()),
+        ("seeds from", args.seed.to_string()),
+        ("failed", sum.failed.len().to_string()),
+        ("acknowledged sends", sum.sends.to_string()),
+        ("deliveries", sum.deliveries.to_string()),
+        ("simulated hours", format!("{:.0}", sum.simulated.as_secs_f64() / 3600.0)),
+        ("schedules a minute", format!("{:.0}", sum.schedules as f64 * 60.0 / seconds)),
+    ];
+    let mut table = "| in the whole | |\n|---|--:|\n".to_owned();
+    for (what, value) in rows {
+        table += &format!("| {what} | {value} |\n");
+    }
+    table += "\n| what went wrong | times |\n|---|--:|\n";
+    for (what, times) in &sum.bites {
+        table += &format!("| {what} | {times} |\n");
+    }
+    table
+}
+
+fn written(args: &Args, name: &str, figures: &str) -> bool {
+    match args.table.as_ref().map(|file| marks::write(file, name, figures)) {
+        Some(Err(why)) => {
+            eprintln!("simulation: {why}");
+            false
+        }
+        _ => true,
+    }
+}
+
 fn mutants(args: &Args) -> ExitCode {
     let mut caught = 0;
-    println!("| planted bug | caught by seed | after schedules | how |\n|---|--:|--:|---|");
+    let mut table =
+        "| planted bug | caught by seed | after schedules | first broken promise |\n|---|--:|--:|---|\n"
+            .to_owned();
     for bug in Bug::ALL {
         planted::choose(Some(*bug));
+        eprintln!("{} …", bug.name());
         let sum = many(args, 1, false);
         match sum.failed.first() {
             Some((seed, violations)) => {
                 caught += 1;
                 let how = violations.first().map_or("", String::as_str);
                 let how: String = how.chars().take(110).collect();
-                println!("| {} | {seed} | {} | {} |", bug.name(), sum.schedules, how.replace('|', "/"));
+                let how = how.replace('|', "/");
+                table += &format!("| `{}` | {seed} | {} | {how} |\n", bug.name(), sum.schedules);
             }
             None => {
-                println!("| {} | **not caught** | {} | |", bug.name(), sum.schedules);
+                table += &format!("| `{}` | **not caught** | {} | |\n", bug.name(), sum.schedules);
             }
         }
     }
     planted::choose(None);
+    println!("{table}");
     eprintln!("{caught} of {} were caught", Bug::ALL.len());
+    if !written(args, "mutants", &table) {
+        return ExitCode::from(64);
+    }
     if caught >= args.at_least.unwrap_or(Bug::ALL.len()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
