@@ -325,6 +325,14 @@ impl Hub {
         idle
     }
 
+    /// The chats that a session follows.
+    #[must_use]
+    pub fn followed_by(&self, handle: &SessionHandle) -> Vec<ChatId> {
+        let maps = self.lock();
+        let follows = maps.users.get(&handle.user).and_then(|user| user.follows.get(&handle.id()));
+        follows.cloned().unwrap_or_default()
+    }
+
     /// Whether the user has a session here.
     #[must_use]
     pub fn has_user(&self, user: &UserId) -> bool {

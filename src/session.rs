@@ -385,7 +385,8 @@ impl Session {
     /// Gives everything back, in the order that makes a hand-over safe: consumers first, then the lease.
     async fn end(self: Box<Self>, end: End) {
         let mut this = *self;
-        let chats: Vec<ChatId> = this.chats.keys().copied().collect();
+        // Those too that it has just left, and whose unfollowing was still under way.
+        let chats = this.core.hub.followed_by(&this.handle);
         connect::unfollow(&this.core, &this.handle, &chats).await;
         let closing = FuturesUnordered::new();
         for (_, mut state) in this.chats.drain() {
