@@ -39,7 +39,7 @@ pub async fn settles(world: &World) -> (End, Vec<String>) {
                 violations.push(format!("invariant {what}: {}", lack.join("; ")));
                 break;
             }
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
     (end(world).await, violations)
