@@ -36,6 +36,9 @@ struct Shared {
     limit: usize,
     /// Taken before a queue's own lock, never after it.
     chats: Mutex<HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>>,
+    /// When each queue was removed.
+    #[cfg(feature = "simulation")]
+    removed: Mutex<HashMap<(ChatId, DeviceId), tokio::time::Instant>>,
 }
 
 impl fmt::Debug for EmbeddedBroker {
@@ -63,7 +66,13 @@ impl EmbeddedBroker {
     /// A broker whose queues hold at most `limit` messages each (at least one).
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
-        Self { shared: Arc::new(Shared { limit: limit.max(1), chats: Mutex::default() }) }
+        let shared = Shared {
+            limit: limit.max(1),
+            chats: Mutex::default(),
+            #[cfg(feature = "simulation")]
+            removed: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Always the one server.
@@ -115,6 +124,8 @@ impl EmbeddedBroker {
                 && let Some(queue) = queues.remove(&device)
             {
                 removed.push(state(*chat, device, &queue));
+                #[cfg(feature = "simulation")]
+                self.note_removal(*chat, device);
                 queue.remove();
             }
             !queues.is_empty()
@@ -183,6 +194,19 @@ impl EmbeddedBroker {
     #[cfg(feature = "simulation")]
     pub(super) fn has(&self, chat: ChatId, device: DeviceId) -> bool {
         self.chats().get(&chat).is_some_and(|queues| queues.contains_key(&device))
+    }
+
+    #[cfg(feature = "simulation")]
+    fn note_removal(&self, chat: ChatId, device: DeviceId) {
+        let mut removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.insert((chat, device), tokio::time::Instant::now());
+    }
+
+    /// Whether it was removed not longer ago than this.
+    #[cfg(feature = "simulation")]
+    pub(super) fn removed_within(&self, chat: ChatId, device: DeviceId, time: std::time::Duration) -> bool {
+        let removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.get(&(chat, device)).is_some_and(|at| at.elapsed() <= time)
     }
 
     /// As after a crash: each message that `lost` says so of (true: it was in flight) is lost. Answers how many.

@@ -165,11 +165,13 @@ struct Pump {
 }
 
 impl Pump {
-    /// A SUB that was on its way when its client went: nsqd makes the queue, if it isn't there, and then finds nobody.
+    /// A SUB that was on its way when its client went, or when the queue was removed: nsqd makes the queue, if it isn't there,
+    /// and then finds nobody. Not for long: the client has looked whether there is one just before.
     async fn haunt(self) {
         let shared = &self.faults.shared;
         sleep(Duration::from_millis(shared.below(900))).await;
-        if shared.broker().get().0 && !self.broker.has(self.chat, self.device) {
+        let just_removed = self.broker.removed_within(self.chat, self.device, Duration::from_secs(1));
+        if just_removed && shared.broker().get().0 && !self.broker.has(self.chat, self.device) {
             shared.bit("queues made by a late SUB", 1);
             let _ = self.broker.provision(self.device, &[(self.chat, NODE.to_owned())]).await;
         }
