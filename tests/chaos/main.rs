@@ -178,12 +178,11 @@ fn runs(args: &Args) -> Result<Vec<Outcome>, String> {
     if let Some(text) = args.results.as_ref().and_then(|file| std::fs::read_to_string(file).ok()) {
         // The last line of a campaign that was killed may be cut off.
         outcomes.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
-        if let Some(other) = outcomes.iter().find(|outcome| outcome.seed != args.seed) {
-            return Err(format!("the results are those of seed {}", other.seed));
-        }
     }
     let kinds = if args.faults.is_empty() { KINDS } else { &args.faults };
-    let done: HashSet<u64> = outcomes.iter().map(|outcome| outcome.run).collect();
+    // A campaign may have several seeds, say of two at the same time, one after the other in one file.
+    let ours = outcomes.iter().filter(|outcome| outcome.seed == args.seed);
+    let done: HashSet<u64> = ours.map(|outcome| outcome.run).collect();
     let wanted: Vec<u64> = args.only.map_or_else(|| (0..args.runs).collect(), |only| vec![only]);
     for number in wanted.into_iter().filter(|number| !done.contains(number)) {
         let plan = Plan::new(args.seed, number, kinds, FAULTS.min(kinds.len()), args.duration);

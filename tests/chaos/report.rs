@@ -12,8 +12,8 @@ use crate::run::Outcome;
 pub struct Summary {
     /// Runs.
     pub runs: usize,
-    /// Of the campaign.
-    pub seed: u64,
+    /// Each with how many runs it has.
+    pub seeds: std::collections::BTreeMap<u64, u64>,
     /// Acknowledged sends.
     pub acknowledged: u64,
     /// Messages that reached devices.
@@ -58,8 +58,10 @@ pub struct Fault {
 impl Summary {
     /// Of these runs.
     pub fn of(outcomes: &[Outcome]) -> Summary {
-        let seed = outcomes.first().map_or(0, |outcome| outcome.seed);
-        let mut sum = Summary { runs: outcomes.len(), seed, ..Summary::default() };
+        let mut sum = Summary { runs: outcomes.len(), ..Summary::default() };
+        for outcome in outcomes {
+            *sum.seeds.entry(outcome.seed).or_default() += 1;
+        }
         let mut times: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for outcome in outcomes {
             sum.acknowledged += outcome.acknowledged;
@@ -140,7 +142,10 @@ impl Summary {
                 fault.bit
             );
         }
-        let _ = writeln!(text, "\nSeed {}, runs 0 to {}.", self.seed, self.runs.saturating_sub(1));
+        text.push('\n');
+        for (seed, runs) in &self.seeds {
+            let _ = writeln!(text, "Seed {seed}: {runs} runs.");
+        }
         text
     }
 }
