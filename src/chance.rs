@@ -47,7 +47,7 @@ mod seeded {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use tokio::time::Instant;
 
-    /// An arbitrary Saturday in 2023.
+    /// 14 November 2023, 22:13:20 UTC: any fixed moment will do.
     const EPOCH: u64 = 1_700_000_000_000;
 
     thread_local! {

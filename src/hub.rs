@@ -148,12 +148,6 @@ impl LeaseClock {
         self.until_ms.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// When it runs out, as it stands.
-    #[must_use]
-    pub fn until(&self) -> Instant {
-        self.started + Duration::from_millis(self.until_ms.load(Ordering::Relaxed))
-    }
-
     /// Whether it has run out.
     #[must_use]
     pub fn expired(&self) -> bool {

@@ -32,6 +32,7 @@ pub fn mark(clock: u64) -> String {
 pub fn marked(channel: &str) -> Option<u64> {
     channel.strip_prefix("t.").and_then(|clock| clock.parse().ok())
 }
+
 /// The topic on which is tried whether an nsqd takes messages again.
 pub const PROBE: &str = "keepstep.probe";
 

@@ -45,17 +45,18 @@ impl Lookup {
     async fn next_registrations(&self) -> Result<Vec<(ChatId, DeviceId)>, AdminError> {
         let mut topics = self.admin.topics().await?;
         topics.sort_unstable();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let chats = topics.iter().filter_map(|topic| Some((topic, names::chat_of(topic)?)));
         let next: Vec<_> = chats.filter(|(topic, _)| **topic > seen).take(REGISTRATIONS).collect();
-        seen = next
-            .last()
-            .filter(|_| next.len() == REGISTRATIONS)
-            .map_or_else(String::new, |(topic, _)| (*topic).clone());
+        // Less than a full page: that was the end, and it begins again.
+        let go_on = match next.last() {
+            Some((topic, _)) if next.len() == REGISTRATIONS => (*topic).clone(),
+            _ => String::new(),
+        };
         let asked: Vec<_> =
             next.into_iter().map(|(topic, chat)| self.registrations_of(topic, chat)).collect();
         let found: Vec<_> = stream::iter(asked).buffer_unordered(PARALLEL).try_collect().await?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = go_on;
         Ok(found.into_iter().flatten().collect())
     }
 

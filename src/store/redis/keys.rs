@@ -16,9 +16,8 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
-    /// Hash: kind, name, public, password, owner, node, created, head, lift (see `identity`; as far as it is in the head), bytes
-    /// (of all messages ever);
-    /// only `deleted` once the chat is gone.
+    /// Hash: kind, name, public, password, owner, node, created, head, lift (see `identity`; as far as it is in the head),
+    /// bytes (of all messages ever); only `deleted` once the chat is gone.
     pub(super) fn meta(&self, chat: ChatId) -> String {
         self.of_chat(chat, "meta")
     }

@@ -102,7 +102,7 @@ async fn an_older_session_is_fenced_once_a_newer_one_attached() {
 }
 
 #[tokio::test]
-async fn a_thousand_chats_are_attached_in_order() {
+async fn hundreds_of_chats_are_attached_in_order() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");
     let device = DeviceId::random();
