@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Core,
+    Core, leases,
     signal::{self, Signal},
 };
 use crate::{
@@ -153,6 +153,11 @@ pub enum Membership {
 pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
     let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
     if let Some(attached) = attached.into_iter().flatten().next() {
+        // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
+        // *after* attaching means that nobody had taken the device before.
+        if !leases::holds(core, handle).await? {
+            return Ok(Membership::NotYet);
+        }
         let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
         return Ok(Membership::Attached(Box::new(attached), read));
     }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Core, paced};
-use crate::{hub::SessionHandle, protocol::CloseCode, store::Renewed};
+use crate::{
+    hub::SessionHandle,
+    protocol::CloseCode,
+    store::{Renewed, Result},
+};
 
 pub(super) async fn run(core: Arc<Core>) {
     let mut ticks = interval(core.timing.lease_renewal);
@@ -19,21 +23,36 @@ pub(super) async fn run(core: Arc<Core>) {
 
 /// Renews one session's lease, or ends the session if it has lost its device.
 pub async fn renew(core: &Core, session: SessionHandle) {
+    // As long as the lease lasts, there is time for another try.
+    if let Err(error) = holds(core, &session).await
+        && session.lease.expired()
+    {
+        tracing::warn!(device = %session.device, %error, "a lease ran out: closing its socket");
+        session.mailbox.doom.seal(CloseCode::BackendUnavailable);
+    }
+}
+
+/// Whether the session still has its device; its lease is renewed by that. One that has lost it is ended.
+///
+/// # Errors
+/// When the store fails: then it isn't known.
+pub async fn holds(core: &Core, session: &SessionHandle) -> Result<bool> {
     // The clock counts from when the renewal was asked for: the store's lease began no earlier than that.
     let asked = Instant::now();
-    match core.store.renew_session(&session.user, session.device, session.session, core.timing.lease).await {
-        Ok(Renewed::Held) => session.lease.renewed(asked, core.timing.lease),
+    let ended = match core
+        .store
+        .renew_session(&session.user, session.device, session.session, core.timing.lease)
+        .await?
+    {
+        Renewed::Held => {
+            session.lease.renewed(asked, core.timing.lease);
+            return Ok(true);
+        }
         // It ran out before (this edge was frozen), and was taken away.
-        Ok(Renewed::Replaced) if session.lease.expired() => {
-            session.mailbox.doom.seal(CloseCode::BackendUnavailable);
-        }
-        Ok(Renewed::Replaced) => session.mailbox.doom.seal(CloseCode::Replaced),
-        Ok(Renewed::Terminated) => session.mailbox.doom.seal(CloseCode::Terminated),
-        Err(error) if session.lease.expired() => {
-            tracing::warn!(device = %session.device, %error, "a lease ran out: closing its socket");
-            session.mailbox.doom.seal(CloseCode::BackendUnavailable);
-        }
-        // There is time for another try.
-        Err(_) => {}
-    }
+        Renewed::Replaced if session.lease.expired() => CloseCode::BackendUnavailable,
+        Renewed::Replaced => CloseCode::Replaced,
+        Renewed::Terminated => CloseCode::Terminated,
+    };
+    session.mailbox.doom.seal(ended);
+    Ok(false)
 }
