@@ -20,7 +20,7 @@ use crate::{
 
 /// How often it is looked whether leases have run out by now.
 const LOOK: Duration = Duration::from_secs(1);
-/// An edge that hasn't said that it lives for as long as a lease, and at least for so long, is dead to the others.
+/// An edge that hasn't said that it lives for as long as a lease is dead to the others; but not sooner than this.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// Sessions that are looked at at a time.
 const PARALLEL: usize = 32;
@@ -47,10 +47,20 @@ impl Lapsing {
 /// # Errors
 /// When the store fails.
 pub(super) async fn dead_edges(core: &Core) -> Result<Vec<String>> {
-    let (asked, dead_after) = (Instant::now(), core.timing.lease.max(DEAD_AFTER));
+    let (asked, dead_after) = (Instant::now(), dead_after(core));
     let dead = core.store.edge_alive(&core.edge, dead_after).await?;
-    core.alive.renewed(asked, dead_after);
+    // The others may have taken it for dead meanwhile, and forgotten its notes.
+    if core.alive.expired() {
+        core.notes.forget_all();
+    }
+    // Half: what begins just before, such as an append, ends before the others take this edge for dead.
+    core.alive.renewed(asked, dead_after / 2);
     Ok(dead)
+}
+
+/// For how long an edge has to be silent to be dead to the others.
+pub(super) fn dead_after(core: &Core) -> Duration {
+    core.timing.lease.max(DEAD_AFTER)
 }
 
 /// Looks at the sessions of edges that have died, and at those of this one that it doesn't have any more, until none is left.

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Core, lock, paced, signal};
+use super::{Core, paced, signal};
 use crate::{
     domain::{
         Seq,
@@ -80,7 +80,7 @@ pub(super) async fn run(core: Arc<Core>) {
                 Some(StoreEvent::Resubscribed) => {
                     tracing::info!("notifications were interrupted: reading everything watched again");
                     // An older copy of the data may be back, without the notes.
-                    lock(&core.noted).clear();
+                    core.notes.forget_all();
                     again.extend(core.hub.users());
                     ring_heads(&core).await;
                 }

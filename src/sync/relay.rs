@@ -262,9 +262,11 @@ async fn adopt(core: &Core, edge: &str) -> bool {
     if !chats.is_empty() {
         tracing::info!(edge, chats = chats.len(), "taking over the outboxes of an edge that has gone");
     }
+    let silence = lapse::dead_after(core);
     let mut all = true;
     for chat in chats {
-        if empty_outbox(core, chat).await.is_ok() && core.store.forget_note(edge, chat).await.is_ok() {
+        if empty_outbox(core, chat).await.is_ok() && core.store.forget_note(edge, chat, silence).await.is_ok()
+        {
             core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]).inc();
         } else {
             all = false;
@@ -280,20 +282,13 @@ async fn adopt(core: &Core, edge: &str) -> bool {
 /// Keeps the notes of this edge from growing with every chat it ever sent to.
 async fn prune_notes(core: &Core) {
     const KEEP: usize = 10_000;
-    let some: Vec<ChatId> = {
-        let noted = lock(&core.noted);
-        if noted.len() <= KEEP {
-            return;
-        }
-        noted.iter().copied().filter(|chat| !core.hub.has_chat(*chat)).take(256).collect()
-    };
-    for chat in some {
+    for chat in core.notes.beyond(KEEP, 256, |chat| core.hub.has_chat(chat)) {
         // Out of our own list first: a sender that comes now notes it again, after this or before; see below.
-        lock(&core.noted).remove(&chat);
-        if empty_outbox(core, chat).await.is_ok() && !lock(&core.noted).contains(&chat) {
-            let _ = core.store.forget_note(&core.edge, chat).await;
+        core.notes.forget(chat);
+        if empty_outbox(core, chat).await.is_ok() && !core.notes.has(chat) {
+            let _ = core.store.forget_note(&core.edge, chat, Duration::ZERO).await;
             // A sender may have noted it between the look and the forgetting: then note it again.
-            if lock(&core.noted).contains(&chat) {
+            if core.notes.has(chat) {
                 let _ = core.store.note_sender(&core.edge, chat).await;
             }
         }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Core, lock,
+    Core, notes,
     relay::{Doubt, Job},
 };
 use crate::{
@@ -76,7 +76,7 @@ pub async fn send(
         json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
     let fields = fields.trim_start_matches('{').trim_end().strip_suffix('}').unwrap_or_default();
     let frame = Unnumbered::new(chat, fields);
-    note(core, sender.user, chat).await?;
+    notes::note(core, sender.user, chat).await?;
     let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
     let doubt = Doubt::about(&core.relay, chat);
     match core.store.append(&append).await {
@@ -225,24 +225,6 @@ fn raw(text: &str) -> Result<Box<RawValue>, Problem> {
 
 fn json<T: Serialize>(value: &T) -> Result<String, Problem> {
     serde_json::to_string(value).map_err(|error| Problem::new(ErrorCode::BadField, error.to_string()))
-}
-
-/// Before the first append to a chat: so that another edge finds its outbox if this one dies. Only for chats that the
-/// sender is in, because otherwise anyone could fill the list of notes.
-async fn note(core: &Core, user: &UserId, chat: ChatId) -> Result<(), Problem> {
-    // Was this edge silent for so long that others take it for dead, they forget its notes.
-    if core.alive.expired() {
-        lock(&core.noted).clear();
-    }
-    if lock(&core.noted).contains(&chat) {
-        return Ok(());
-    }
-    if core.store.chat_of_member(chat, user).await?.is_none() {
-        return Err(Problem::no_such_chat());
-    }
-    core.store.note_sender(&core.edge, chat).await?;
-    lock(&core.noted).insert(chat);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -126,8 +126,9 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::note_sender`].
     pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
         let mut state = self.state();
-        let edge = state.edges.entry(edge.to_owned());
-        edge.or_insert_with(Edge::new).notes.insert(chat);
+        let edge = state.edges.entry(edge.to_owned()).or_insert_with(Edge::new);
+        edge.alive = Instant::now();
+        edge.notes.insert(chat);
         Ok(())
     }
 
@@ -138,8 +139,10 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::forget_note`].
-    pub async fn forget_note(&self, edge: &str, chat: ChatId) -> Result<()> {
-        if let Some(edge) = self.state().edges.get_mut(edge) {
+    pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
+        if let Some(edge) = self.state().edges.get_mut(edge)
+            && edge.alive.elapsed() >= silence
+        {
             edge.notes.remove(&chat);
         }
         Ok(())

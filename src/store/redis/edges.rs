@@ -25,9 +25,10 @@ impl RedisStore {
         self.commands().eval(&call).await.map(drop)
     }
 
-    async fn unnote(&self, edge: &str, list: String, what: String) -> Result<()> {
-        let call = script::FORGET_NOTE.call().arg(self.keys().note_counts()).arg(list).arg(edge).arg(what);
-        self.commands().eval(&call).await.map(drop)
+    async fn unnote(&self, edge: &str, list: String, what: String, silence: Duration) -> Result<()> {
+        let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
+        let call = script::FORGET_NOTE.call().arg(edges).arg(counts).arg(list);
+        self.commands().eval(&call.arg(edge).arg(what).arg(millis(silence))).await.map(drop)
     }
 
     pub(super) async fn note_session(&self, edge: &str, session: &NotedSession) -> Result<()> {
@@ -35,7 +36,7 @@ impl RedisStore {
     }
 
     pub(super) async fn forget_session(&self, edge: &str, session: &NotedSession) -> Result<()> {
-        self.unnote(edge, self.keys().sessions(edge), member(session)).await
+        self.unnote(edge, self.keys().sessions(edge), member(session), Duration::ZERO).await
     }
 
     /// See [`crate::store::Store::noted_sessions`].
@@ -77,8 +78,8 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::forget_note`].
-    pub async fn forget_note(&self, edge: &str, chat: ChatId) -> Result<()> {
-        self.unnote(edge, self.keys().notes(edge), chat.hex()).await
+    pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
+        self.unnote(edge, self.keys().notes(edge), chat.hex(), silence).await
     }
 
     /// See [`crate::store::Store::edge_alive`].

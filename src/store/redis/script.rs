@@ -47,7 +47,7 @@ scripts! {
     ENTOMB_DEVICE = "entomb_device", 1;
     EXPIRE_DEVICE = "expire_device", 1;
     FORGET_EDGE = "forget_edge", 2;
-    FORGET_NOTE = "forget_note", 2;
+    FORGET_NOTE = "forget_note", 3;
     INDEX_CHAT = "index_chat", 1;
     JOIN = "join", 3;
     LAPSE_SESSION = "lapse_session", 1;

@@ -171,10 +171,12 @@ async fn the_notes_of_a_dead_edge_are_found() {
     assert_eq!(dead.await.unwrap(), vec!["edge-1".to_owned()], "and never itself, nor one without notes");
     store.forget_edge("edge-1").await.unwrap();
     assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), vec!["edge-1"], "it has notes");
-    store.forget_note("edge-1", one).await.unwrap();
-    store.forget_note("edge-1", one).await.unwrap();
+    store.forget_note("edge-1", one, LONG).await.unwrap();
+    assert_eq!(store.noted_chats("edge-1").await.unwrap(), noted, "it lived not so long ago");
+    store.forget_note("edge-1", one, quick).await.unwrap();
+    store.forget_note("edge-1", one, Duration::ZERO).await.unwrap();
     assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), vec!["edge-1"]);
-    store.forget_note("edge-1", two).await.unwrap();
+    store.forget_note("edge-1", two, quick).await.unwrap();
     assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), Vec::<String>::new());
     store.forget_edge("edge-1").await.unwrap();
     store.forget_edge("edge-1").await.unwrap();
@@ -182,4 +184,9 @@ async fn the_notes_of_a_dead_edge_are_found() {
     // It comes back to life.
     store.note_sender("edge-1", two).await.unwrap();
     assert_eq!(store.noted_chats("edge-1").await.unwrap(), vec![two]);
+    assert_eq!(
+        store.edge_alive("edge-2", LONG).await.unwrap(),
+        Vec::<String>::new(),
+        "it lives by a note, too"
+    );
 }
