@@ -52,6 +52,8 @@ pub(super) struct ChatState {
     pub former: Vec<Subscription>,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
+    // It will be looked again whether the user is in it.
+    pub looks_again: bool,
     // The chat is known to have messages up to here.
     tail: Seq,
     arrived: Instant,
@@ -88,6 +90,7 @@ impl Session {
             node: Arc::clone(&node),
             former: Vec::new(),
             moving: false,
+            looks_again: false,
             tail: attached.chat.head,
             arrived: now,
             filling: false,

@@ -67,14 +67,22 @@ impl Session {
                 self.on_joined(chat, &attached, read);
             }
             // What it takes part in here may be an earlier membership: nothing else would tell when the new one is owed.
-            Done::Membership(chat, Ok(Membership::NotYet)) if self.chats.contains_key(&chat) => {
-                let (core, handle) = (self.core.clone(), self.handle.clone());
-                self.work.push(Boxed::new(async move {
-                    tokio::time::sleep(NOT_YET).await;
-                    Done::Membership(chat, connect::look(&core, &handle, chat).await)
-                }));
+            Done::Membership(chat, Ok(Membership::NotYet)) => {
+                if let Some(state) = self.chats.get_mut(&chat)
+                    && !std::mem::replace(&mut state.looks_again, true)
+                {
+                    self.work.push(Boxed::new(async move {
+                        tokio::time::sleep(NOT_YET).await;
+                        Done::LookAgain(chat)
+                    }));
+                }
             }
-            Done::Membership(_, Ok(Membership::NotYet)) => {}
+            Done::LookAgain(chat) => {
+                if let Some(state) = self.chats.get_mut(&chat) {
+                    state.looks_again = false;
+                    self.look_at_membership(chat);
+                }
+            }
             Done::Membership(chat, Ok(Membership::Out)) => self.on_left(chat),
             Done::Membership(chat, Err(error)) => {
                 // The client would never know of the chat; reconnecting, it does.
@@ -103,6 +111,9 @@ impl Session {
                 if state.subscription.is_none() {
                     self.rejoin(chat);
                 }
+                // What was acknowledged while the user was out of it was refused. (They left and came back, and nobody
+                // has said anything meanwhile: it begins where it began before.)
+                self.move_cursor(chat);
                 return;
             }
             // A new membership begins anew.

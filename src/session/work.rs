@@ -1,5 +1,6 @@
 //! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
-//! page, one rejoin and one cursor retry per chat, one check of the main, one answer per question.
+//! page, one rejoin, one cursor retry and one wait for a membership per chat, one look at a membership per news of it,
+//! one check of the main, one answer per question.
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub(super) enum Done {
     Main(Result<(), Refusal>),
     /// Whether the user is in a chat.
     Membership(ChatId, Stored<Membership>),
+    /// It is time to look again whether the user is in a chat.
+    LookAgain(ChatId),
     /// A queue that was removed: where it was made again; none: it isn't owed.
     Resubscribe(ChatId, Option<Arc<str>>),
     /// Where else than where its chat is now the device has a queue that holds something.
