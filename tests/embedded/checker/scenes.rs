@@ -268,7 +268,11 @@ fn losses_are_found() {
     let mut told = Scene::new().instead(&message("bobs", 2, 3), gap.clone());
     told.rules.gaps = true;
     told.passes();
-    Scene::new().instead(&message("bobs", 2, 3), gap).breaks([3]);
+    Scene::new().instead(&message("bobs", 2, 3), gap.clone()).breaks([3]);
+    // One whose end has begun isn't owed anything.
+    let ending = What::Ending { device: s("bobs") };
+    let ended = Scene::new().before(&message("bobs", 2, 3), [ending]).instead(&message("bobs", 2, 3), gap);
+    ended.with_end(gone).passes();
 }
 
 #[test]

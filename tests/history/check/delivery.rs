@@ -64,6 +64,16 @@ impl<'h> Delivery<'h, '_> {
                 self.message(place, at, device, *socket, chat, seen.seq, &seen.key);
             }
             What::Gap { device, socket, chat, from, to } => {
+                // One whose end has begun isn't owed anything, though its old connection may live on for a while.
+                let ending = self.lives.devices.get(device.as_str()).and_then(|life| life.ending);
+                if !self.history.rules.gaps && ending.is_none_or(|ending| place < ending) {
+                    let lost = || {
+                        format!(
+                            "{device}, socket {socket}, chat {chat}: gap {from} to {to}: nothing may be lost here"
+                        )
+                    };
+                    self.report.add(3, at, lost);
+                }
                 self.gap(at, device, *socket, chat, *from, *to);
             }
             What::Acked { device, chat, seq, .. } => {
@@ -187,9 +197,6 @@ impl<'h> Delivery<'h, '_> {
     fn gap(&mut self, at: u64, device: &'h str, socket: Socket, chat: &'h str, from: Seq, to: Seq) {
         self.got.entry((device, chat)).or_default().gaps.push((from, to));
         let gap = || format!("{device}, socket {socket}, chat {chat}: gap {from} to {to}");
-        if !self.history.rules.gaps {
-            self.report.add(3, at, || format!("{}: nothing may be lost here", gap()));
-        }
         let Some(live) = self.live.get_mut(&(socket, chat)).filter(|live| !live.detached) else {
             self.report.add(8, at, || format!("{}: it isn't in it on this socket", gap()));
             return;
