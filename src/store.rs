@@ -307,7 +307,7 @@ impl Store {
     }
 
     /// Notes durably that this edge appends to this chat, so that another edge finds its outbox should this one die.
-    /// Called once per edge and chat, before the first append.
+    /// Called once per edge and chat, before the first append. The edge lives by that, too.
     pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
         each!(self.note_sender(edge, chat))
     }
@@ -317,9 +317,10 @@ impl Store {
         each!(self.noted_chats(edge))
     }
 
-    /// Forgets one note, once the chat's outbox is empty and the edge doesn't send there.
-    pub async fn forget_note(&self, edge: &str, chat: ChatId) -> Result<()> {
-        each!(self.forget_note(edge, chat))
+    /// Forgets one note, once the chat's outbox is empty and the edge doesn't send there; not of an edge that said within
+    /// `silence` that it lives, because it may rely on it again.
+    pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
+        each!(self.forget_note(edge, chat, silence))
     }
 
     /// Says that this edge lives, and answers the edges that have notes (of chats or sessions) but haven't said so for `dead_after`.

@@ -2,7 +2,7 @@
 //! everything below (store, broker, hub) knows nothing of each other.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use crate::{
     broker::Broker,
     config::{Limits, Timing},
     domain::{
-        id::{ChatId, UserId},
+        id::UserId,
         rate::{Rate, Verdict},
     },
     drain::Drain,
@@ -33,6 +33,7 @@ pub mod lapse;
 pub mod leases;
 pub mod listen;
 pub mod membership;
+mod notes;
 mod placement;
 pub mod read;
 pub mod reconcile;
@@ -73,8 +74,7 @@ pub struct Core {
     alive: LeaseClock,
     // How often users without a socket send here; those who pause are forgotten.
     rates: Mutex<HashMap<UserId, Rate>>,
-    // Chats that this edge has told the store it sends to; see `relay`.
-    noted: Mutex<HashSet<ChatId>>,
+    notes: notes::Notes,
 }
 
 impl Core {
@@ -107,7 +107,7 @@ impl Core {
             lapsing: lapse::Lapsing::default(),
             alive: LeaseClock::new(Duration::ZERO),
             rates: Mutex::default(),
-            noted: Mutex::default(),
+            notes: notes::Notes::default(),
         });
         core.drain.spawn_background(cursors::run(core.clone()));
         core.drain.spawn_background(relay::run(core.clone(), jobs));

@@ -15,10 +15,7 @@ use keepstep::{
     tokens::DeviceClaims,
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::DuplexStream,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -33,11 +30,11 @@ use crate::{
 };
 
 mod borrowing;
+mod connection;
 mod frames;
 
+use connection::{Asked, End, Session};
 use frames::{Done, Frame, hash};
-
-type Line = WebSocketStream<DuplexStream>;
 
 /// What a device does, of a thousand ticks each.
 #[derive(Debug, Clone)]
@@ -93,25 +90,6 @@ pub struct Device {
     pub status: Arc<Mutex<Status>>,
     memory: Arc<Mutex<Memory>>,
     outbox: Arc<Mutex<VecDeque<(ChatId, String)>>>,
-}
-
-enum Asked {
-    Send(ChatId, String),
-    Ack(ChatId, u64),
-    Read(ChatId, u64),
-    History(ChatId, u64),
-}
-
-/// One connection.
-struct Session {
-    line: Line,
-    socket: Socket,
-    asked: BTreeMap<u64, Asked>,
-    next_id: u64,
-    // Chats whose history isn't complete: the next page is below this.
-    boot: BTreeMap<ChatId, u64>,
-    chats: BTreeMap<ChatId, Chat>,
-    main_device: bool,
 }
 
 impl Device {
@@ -171,6 +149,8 @@ impl Device {
             boot: BTreeMap::new(),
             chats: BTreeMap::new(),
             main_device,
+            place: edge.place,
+            old: false,
         };
         let code = self.talks(&mut session).await;
         let mut status = self.status.lock().unwrap();
@@ -249,7 +229,11 @@ impl Device {
         if calm {
             return Ok(());
         }
-        if self.dice(self.habits.sends)
+        if self.world.is_shunned(session.place) && !session.old {
+            return Err(End::Left);
+        }
+        if !self.world.is_silent()
+            && self.dice(self.habits.sends)
             && let Some(chat) = self.some_chat(session)
         {
             let key = self.world.uuid().to_string();
@@ -452,41 +436,12 @@ impl Device {
         let mut quiet = self.clone();
         quiet.habits = Habits { sends: 0, reads: 0, hangs_up: 0, ..self.habits.clone() };
         quiet.outbox = Default::default();
+        session.old = true;
         let talk = quiet.talks(&mut session);
         let code = match tokio::time::timeout_at(until, talk).await {
             Ok(End::Closed(code)) => code,
             Ok(End::Left) | Err(_) => None,
         };
         self.world.saw(What::Closed { device: self.name(), socket: session.socket, code });
-    }
-}
-
-/// How a connection ended.
-enum End {
-    Closed(Option<u16>),
-    Left,
-}
-
-impl Session {
-    fn asks(&mut self, asked: Asked) -> u64 {
-        self.next_id += 1;
-        self.asked.insert(self.next_id, asked);
-        self.next_id
-    }
-
-    fn add(&mut self, id: ChatId, entry: Entry) {
-        if !self.main_device && entry.from > 0 {
-            self.boot.insert(id, entry.from + 1);
-        }
-        let chat =
-            Chat { last: entry.cursor, asked: entry.cursor, acked: entry.cursor, read: entry.read, entry };
-        self.chats.insert(id, chat);
-    }
-
-    // An answer may come when the chat isn't the user's any more.
-    fn chat(&mut self, id: ChatId, change: impl FnOnce(&mut Chat)) {
-        if let Some(chat) = self.chats.get_mut(&id) {
-            change(chat);
-        }
     }
 }

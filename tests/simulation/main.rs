@@ -120,6 +120,9 @@ fn many(args: &Args, stop_at: usize, progress: bool) -> Sum {
                         return;
                     }
                     let outcome = run::schedule(args.seed + n);
+                    if progress && let Some(first) = outcome.violations.first() {
+                        eprintln!("seed {}: {first}", args.seed + n);
+                    }
                     let mut sum = sum.lock().unwrap();
                     add(&mut sum, args.seed + n, outcome);
                     if sum.failed.len() >= stop_at {

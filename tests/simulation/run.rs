@@ -188,7 +188,7 @@ async fn goes_on(world: &World, kind: Kind, devices: Vec<Device>, length: Durati
                 subs.extend(new);
                 member = true;
             }
-            5 | 6 => life::bot_sends(&world, &user(below(2)), group).await,
+            5 | 6 if !world.is_silent() => life::bot_sends(&world, &user(below(2)), group).await,
             _ => {}
         }
     }

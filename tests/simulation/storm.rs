@@ -40,6 +40,9 @@ const CALLS: &[&str] = &[
     "take_work",
 ];
 
+/// Of the faults: an edge is cut off from the store, and its people go elsewhere. It needs time to show what it does.
+const SHUNNED: u64 = 14;
+
 /// What may happen to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -56,13 +59,16 @@ pub async fn storm(world: World, kind: Kind, faults: u64, length: Duration) {
     let below = |most| world.shared().below(most);
     let mut running = Vec::new();
     for _ in 0..faults {
-        let at = Duration::from_millis(below(length.as_millis() as u64));
+        let mut at = Duration::from_millis(below(length.as_millis() as u64));
         let which = match kind {
             // The broker is honest, but not always within reach.
             Kind::ShortLog if below(3) == 0 => 10,
             Kind::ShortLog => below(7),
-            _ => below(14),
+            _ => below(15),
         };
+        if which == SHUNNED {
+            at = at.min(length.saturating_sub(Duration::from_secs(10)));
+        }
         let world = world.clone();
         running.push(tokio::spawn(async move {
             sleep(at).await;
@@ -78,6 +84,7 @@ pub async fn storm(world: World, kind: Kind, faults: u64, length: Duration) {
 
 /// Everything is well again.
 pub fn heal(world: &World) {
+    world.shun_none();
     world.shared().set_weather(Weather::default());
     world.shared().run_broker(true);
     let places = world.edges().len();
@@ -207,6 +214,13 @@ async fn one(world: &World, which: u64) {
         12 => {
             begun("cut from the store for long");
             edge.faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
+        }
+        // The same, while everyone goes elsewhere, where their old connections aren't heard of; then for longer than a
+        // lease there is silence, and what comes after it must not come to the old ones.
+        SHUNNED if places > 1 => {
+            begun("cut from the store, and shunned");
+            edge.faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
+            world.shun(place, Duration::from_millis(7000 + below(1500)));
         }
         // Sessions don't hear that they are over, and their consumers cling to their queues.
         _ => {

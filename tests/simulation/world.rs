@@ -20,7 +20,7 @@ use keepstep::{
     sync::Core,
     tokens::DeviceClaims,
 };
-use tokio::{io::DuplexStream, sync::oneshot};
+use tokio::{io::DuplexStream, sync::oneshot, time::Instant};
 
 use crate::{
     device::Device,
@@ -30,6 +30,8 @@ use crate::{
 /// One edge that runs, or ran.
 #[derive(Clone)]
 pub struct Edge {
+    /// Its number among those of the run; one that is started anew takes the place of the one that died.
+    pub place: usize,
     pub core: Arc<Core>,
     pub faults: Faults,
     pub gate: Gate,
@@ -63,6 +65,8 @@ struct Inner {
     // Calls and devices whose story isn't told to its end.
     open: Mutex<BTreeMap<u64, String>>,
     devices: Mutex<Vec<Device>>,
+    // An edge that everyone keeps away from, and until when all are silent.
+    shunned: Mutex<Option<(usize, Instant)>>,
 }
 
 #[derive(Default)]
@@ -86,15 +90,16 @@ impl World {
             stage: Told::new(Stage::Life),
             open: Mutex::default(),
             devices: Mutex::default(),
+            shunned: Mutex::default(),
         }));
-        for _ in 0..edges {
-            let edge = world.start_edge();
+        for place in 0..edges {
+            let edge = world.start_edge(place);
             world.edges().push(edge);
         }
         world
     }
 
-    fn start_edge(&self) -> Edge {
+    fn start_edge(&self, place: usize) -> Edge {
         let drain = Drain::default();
         let gate = drain.gate.clone();
         let faults = Faults::new(self.0.shared.clone(), gate.clone());
@@ -103,13 +108,13 @@ impl World {
         let name = format!("e-{}", self.number());
         let (limits, timing) = (self.0.limits.clone(), self.0.timing.clone());
         let core = Core::start(store, broker, Metrics::new(), drain, limits, timing, name);
-        Edge { core, faults, gate }
+        Edge { place, core, faults, gate }
     }
 
     /// Starts the edge of this place anew, if it is dead.
     pub fn restart(&self, place: usize) {
         if self.edge(place).gate.is_dead() {
-            let edge = self.start_edge();
+            let edge = self.start_edge(place);
             self.edges()[place] = edge;
         }
     }
@@ -124,12 +129,33 @@ impl World {
         self.0.edges.lock().unwrap()
     }
 
-    /// An edge that lives, if any does.
+    /// An edge that lives, and that people go to, if there is any.
     pub fn some_edge(&self) -> Option<Edge> {
         let edges = self.edges();
-        let living: Vec<_> = edges.iter().filter(|edge| !edge.gate.is_dead()).collect();
+        let living: Vec<_> =
+            edges.iter().filter(|edge| !edge.gate.is_dead() && !self.is_shunned(edge.place)).collect();
         let at = self.0.shared.below(living.len() as u64) as usize;
         living.get(at).map(|edge| (*edge).clone())
+    }
+
+    /// Everyone turns away from the edge of a place, and nobody says anything for so long.
+    pub fn shun(&self, place: usize, silence: Duration) {
+        *self.0.shunned.lock().unwrap() = Some((place, Instant::now() + silence));
+    }
+
+    /// People go to every edge again.
+    pub fn shun_none(&self) {
+        *self.0.shunned.lock().unwrap() = None;
+    }
+
+    /// Whether people keep away from the edge of this place.
+    pub fn is_shunned(&self, place: usize) -> bool {
+        self.0.shunned.lock().unwrap().is_some_and(|(shunned, _)| shunned == place)
+    }
+
+    /// Whether nobody says anything.
+    pub fn is_silent(&self) -> bool {
+        self.0.shunned.lock().unwrap().is_some_and(|(_, until)| Instant::now() < until)
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
