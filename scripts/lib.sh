@@ -207,6 +207,44 @@ manager, or set KEEPSTEP_HAPROXY_BIN to the program."
     say "$("$found" -v | head -n 1): $found"
 }
 
+# ensure_node: Node 20 or newer with npm; nothing installs it, because the system's may be too old.
+ensure_node() {
+    local version
+    version=$(node --version 2>/dev/null || true)
+    if [[ ! $version =~ ^v([0-9]+)\. ]] || ((BASH_REMATCH[1] < 20)) || ! have npm; then
+        die "Node 20 or newer with npm is missing (found: ${version:-none}): install it from nodejs.org or your system's
+package manager. scripts/test --embedded does without."
+    fi
+    say "node $version: $(command -v node)"
+}
+
+# ensure_npm_packages FOLDER: what its package-lock.json names, exactly; again only when that has changed.
+ensure_npm_packages() {
+    local folder=$1 stamp=$1/node_modules/.installed-lock.json
+    cmp -s "$folder/package-lock.json" "$stamp" 2>/dev/null && return 0
+    say "npm ci in ${folder#"$KS_ROOT"/}"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2) ||
+        die "npm ci failed in $folder: is the package registry reachable?"
+    cp "$folder/package-lock.json" "$stamp"
+}
+
+# ensure_chromium: finds a Chromium or installs it; sets and exports KEEPSTEP_CHROMIUM.
+ensure_chromium() {
+    local name found=${KEEPSTEP_CHROMIUM:-}
+    for name in chromium chromium-browser google-chrome; do
+        [[ -n $found ]] || found=$(command -v "$name" || true)
+    done
+    if [[ -z $found ]]; then
+        apt_get chromium fonts-dejavu-core || true
+        found=$(command -v chromium || true)
+    fi
+    [[ -n $found && -x $found ]] || die "chromium is missing and couldn't be installed. Install it with your system's package
+manager, or set KEEPSTEP_CHROMIUM to the program."
+    KEEPSTEP_CHROMIUM=$found
+    export KEEPSTEP_CHROMIUM
+    say "$("$found" --version --no-sandbox 2>/dev/null | head -n 1): $found"
+}
+
 # --- processes -----------------------------------------------------------------------------------------------
 
 KS_PIDS=()
