@@ -10,6 +10,7 @@ use keepstep::{
         chat::ChatKind,
         device::DeviceKind,
         id::{ChatId, DeviceId, UserId},
+        message::Unnumbered,
     },
     drain::Drain,
     metrics::Metrics,
@@ -56,7 +57,8 @@ async fn crowd(store: &Store, broker: &Broker) {
             }
         }
         if c % 10 == 0 {
-            let append = crate::store::contract::message(new.id, &users[0], "waiting");
+            let mut append = crate::store::contract::message(new.id, &users[0], "waiting");
+            append.frame = Unnumbered::new(new.id, "\"at\":1700000000789");
             store.append(&append).await.unwrap();
             broker.publish("embedded", new.id, append.frame.number(1)).await.unwrap();
         }

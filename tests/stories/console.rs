@@ -128,7 +128,7 @@ pub async fn an_admin_finds_devices_by_what_waits_for_them(on: Deployment) {
         assert_eq!(names(&found, "device"), [web.id.clone()], "{search}");
     }
     let found = admin.get(&format!("/admin/v1/devices?search={}", alice.name.to_uppercase())).await.with(200);
-    assert_eq!(names(&found, "device"), [phone.id.clone()]);
+    assert_eq!(names(&found, "device"), [phone.id.as_str()]);
     assert_eq!(admin.get("/admin/v1/devices?search=nobody.at.all").await.with(200)["total"], 0);
 
     // Users: the sums of their devices.

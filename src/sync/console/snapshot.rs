@@ -1,5 +1,5 @@
 //! All devices and users with sums over their queues: a snapshot, made from the store's list of devices and one look at
-//! each of the broker's servers. See `docs/decisions/0011-the-console-looks-at-a-snapshot.md`.
+//! each of the broker's servers. See `docs/decisions/0014-the-console-looks-at-a-snapshot.md`.
 
 use std::{
     collections::{BTreeSet, HashMap},
