@@ -31,6 +31,7 @@ pub mod cursors;
 pub mod expiry;
 pub mod lapse;
 pub mod leases;
+pub mod links;
 pub mod listen;
 pub mod membership;
 mod placement;
@@ -73,6 +74,8 @@ pub struct Core {
     alive: LeaseClock,
     // How often users without a socket send here; those who pause are forgotten.
     rates: Mutex<HashMap<UserId, Rate>>,
+    // Pages that wait here for their link to be decided.
+    polls: links::Polls,
     // Chats that this edge has told the store it sends to; see `relay`.
     noted: Mutex<HashSet<ChatId>>,
 }
@@ -107,6 +110,7 @@ impl Core {
             lapsing: lapse::Lapsing::default(),
             alive: LeaseClock::new(Duration::ZERO),
             rates: Mutex::default(),
+            polls: links::Polls::default(),
             noted: Mutex::default(),
         });
         core.drain.spawn_background(cursors::run(core.clone()));
@@ -125,9 +129,14 @@ impl Core {
         core
     }
 
-    /// Counts one more of a user's `what` in this minute; over `most` it is refused.
-    pub(crate) async fn limit(&self, what: &str, user: &UserId, most: u32) -> Result<(), Problem> {
-        let count = self.store.count(&format!("{what}.{user}"), Duration::from_secs(60)).await?;
+    /// Counts one more of somebody's `what` in this minute; over `most` it is refused.
+    pub(crate) async fn limit(
+        &self,
+        what: &str,
+        whose: impl std::fmt::Display,
+        most: u32,
+    ) -> Result<(), Problem> {
+        let count = self.store.count(&format!("{what}.{whose}"), Duration::from_secs(60)).await?;
         if count > u64::from(most) {
             return Err(Problem::new(
                 ErrorCode::TooManyRequests,

@@ -60,11 +60,19 @@ struct Census(Arc<Mutex<Counts>>);
 /// connection's task, stays counted too.
 #[derive(Debug, Clone)]
 pub struct Counted {
-    _entry: Arc<Entry>,
+    entry: Arc<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry(Census, IpAddr);
+
+impl Counted {
+    /// Whose it is.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.entry.1
+    }
+}
 
 impl Census {
     fn enter(&self, address: IpAddr, rules: Rules) -> Option<Counted> {
@@ -75,7 +83,7 @@ impl Census {
         }
         counts.all += 1;
         counts.by_address.insert(address, own + 1);
-        Some(Counted { _entry: Arc::new(Entry(self.clone(), address)) })
+        Some(Counted { entry: Arc::new(Entry(self.clone(), address)) })
     }
 }
 

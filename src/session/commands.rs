@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::{Boxed, End, Session, work::Done};
 use crate::{
     domain::{Seq, device::DeviceKind, id::ChatId},
-    hub::Command,
+    hub::{Command, LinkRequest},
     protocol::{ChatEvent, CloseCode, DeviceEvent, ServerFrame},
     store::Attached,
     sync::connect::{self, Membership},
@@ -45,6 +45,10 @@ impl Session {
             Command::Placed(chat, node) => self.on_placed(chat, node),
             Command::Moved(chat, moved) => self.on_moved(chat, moved),
             Command::HistoryAsk(ask) => self.on_question(ask),
+            Command::LinkRequest(request) => {
+                let LinkRequest { code, name, platform } = &*request;
+                self.connection.send(ServerFrame::LinkRequest { code, name, platform }.text().into());
+            }
             Command::HistoryAnswer(answer) => return self.on_history_answer(&answer),
         }
         Ok(())

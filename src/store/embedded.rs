@@ -16,13 +16,14 @@ use crate::domain::{
     Millis, Seq,
     chat::Chat,
     device::Device,
-    id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
     termination::Termination,
 };
 
 mod chats;
 mod devices;
 mod expiry;
+mod links;
 mod messages;
 mod owed;
 mod terminations;
@@ -63,6 +64,7 @@ struct State {
     public: HashMap<String, ChatId>,
     named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
     edges: HashMap<String, Edge>,
+    links: HashMap<LinkId, links::Waiting>,
     ears: Vec<Ear>,
 }
 

@@ -3,7 +3,7 @@
 //! - `keys` names everything, `script` holds the Lua scripts (`lua/*.lua`), `value` and `error` read the answers.
 //! - `link` keeps a connection for ever; there are two, so that bulky reads don't stand before sends. `listener` keeps
 //!   the third, on which the events come.
-//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `chats` and `members`, `messages`, `edges`,
+//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `links`, `chats` and `members`, `messages`, `edges`,
 //!   `owed`.
 //! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same, and
 //!   not an older copy.
@@ -32,6 +32,7 @@ mod expiry;
 mod identity;
 mod keys;
 mod link;
+mod links;
 mod listener;
 mod members;
 mod messages;

@@ -19,6 +19,17 @@ use crate::{
     tokens::DeviceClaims,
 };
 
+/// What the token of a device says.
+#[must_use]
+pub fn claims(device: &Device) -> DeviceClaims {
+    DeviceClaims {
+        user: device.user.clone(),
+        device: device.id,
+        kind: device.kind,
+        generation: device.generation,
+    }
+}
+
 /// Why a device isn't let in: the close code and, with `main_offline`, when the main was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {

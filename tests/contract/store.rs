@@ -55,6 +55,7 @@ pub fn new_device(owner: &UserId, kind: DeviceKind) -> NewDevice {
         kind,
         name: "a \"device\" {1}\u{e9}".into(),
         platform: "web".into(),
+        history: None,
         created: 1_700_000_000_123,
     }
 }

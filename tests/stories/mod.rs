@@ -28,6 +28,7 @@ pub mod drain;
 pub mod expiry;
 pub mod groups;
 pub mod limits;
+pub mod links;
 pub mod membership;
 pub mod offsets;
 pub mod start;
@@ -129,6 +130,16 @@ macro_rules! stories {
                 a_device_that_never_reads_is_closed,
                 too_many_frames_are_slowed_and_then_refused,
                 the_window_holds_back_and_loses_nothing,
+            ]
+            links: [
+                a_page_becomes_a_web_session,
+                a_link_is_refused_or_runs_out,
+                a_link_is_used_once,
+                a_sixth_web_session_waits_for_room,
+                only_the_phone_decides_and_only_the_page_learns,
+                a_link_gives_as_much_of_the_past_as_was_allowed,
+                links_are_asked_for_within_bounds,
+                a_stop_sends_waiting_pages_elsewhere,
             ]
             membership: [
                 a_direct_chat_is_one_per_pair,

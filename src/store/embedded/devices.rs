@@ -57,6 +57,7 @@ impl EmbeddedStore {
             generation: 1,
             lease: None,
             expires: None,
+            history: new.history,
         };
         let row = Row { device: device.clone(), session: 0, until: Instant::now(), due: 0 };
         user.devices.insert(new.id, row);

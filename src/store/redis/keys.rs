@@ -3,7 +3,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::id::{ChatId, DeviceId, MessageKey, TerminationId, UserId};
+use crate::domain::{
+    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
+    link::LinkCode,
+};
 
 /// Names that begin with one prefix.
 #[derive(Debug, Clone)]
@@ -174,6 +177,22 @@ impl Keys {
     /// Sorted set: `<device> <user>` of every device, by when somebody has to look whether it expires.
     pub(super) fn due(&self) -> String {
         format!("{}:{{due}}", self.prefix)
+    }
+
+    /// Hash: code, secret (its SHA-256), name, platform, bound, state, over (until when it may be decided), and what was
+    /// decided: user, main, said, history, device. Runs out by itself.
+    pub(super) fn link(&self, id: LinkId) -> String {
+        format!("{}:{{links}}:{}", self.prefix, id.hex())
+    }
+
+    /// String: the link that has this code. Runs out by itself.
+    pub(super) fn link_code(&self, code: &LinkCode) -> String {
+        format!("{}:{{links}}:code:{}", self.prefix, code.compact())
+    }
+
+    /// Sorted set of the links that wait for a decision, by when their time is over.
+    pub(super) fn open_links(&self) -> String {
+        format!("{}:{{links}}:open", self.prefix)
     }
 
     /// String: the name of this store, made up when it was first used.
