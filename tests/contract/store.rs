@@ -26,6 +26,8 @@ mod devices;
 mod events;
 #[path = "store/expiry.rs"]
 mod expiry;
+#[path = "store/links.rs"]
+mod links;
 #[path = "store/log.rs"]
 mod log;
 #[path = "store/members.rs"]
