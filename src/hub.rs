@@ -23,8 +23,10 @@ use crate::{
 };
 
 mod mailbox;
+mod watchers;
 
 pub use mailbox::{Command, Doom, HistoryAnswer, HistoryAsk, LeaseClock, LinkRequest, Mailbox};
+pub use watchers::{Change, Watchers};
 
 /// How far one session has sent one chat; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;
@@ -107,6 +109,8 @@ struct Maps {
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
     maps: Arc<Mutex<Maps>>,
+    /// Who watches whether whom is online.
+    pub watchers: Watchers,
 }
 
 impl Hub {
@@ -279,6 +283,15 @@ impl Hub {
         let Some((due, _)) = entry.checks.pop_front() else { return };
         for follower in entry.followers.iter().filter(|follower| follower.behind(due)) {
             follower.session.mailbox.tell(Command::Tail(chat, due));
+        }
+    }
+
+    /// Tells the sessions of the others in a chat that a user types; those that have much before them aren't told.
+    pub fn typing(&self, chat: ChatId, user: &UserId) {
+        let maps = self.lock();
+        let Some(entry) = maps.chats.get(&chat) else { return };
+        for follower in entry.followers.iter().filter(|follower| follower.session.user != *user) {
+            follower.session.mailbox.offer(Command::Typing(chat, user.clone()));
         }
     }
 

@@ -83,6 +83,8 @@ struct Session {
     asked: HashMap<String, history::Asked>,
     questions: HashMap<String, history::Question>,
     bad_frames: u32,
+    // How many `watch` frames there were.
+    watch_round: u64,
     // How many messages per chat below its beginning the sub may ask for; none: all.
     history: Option<u64>,
     // A sub whose bootstrap is complete; a main is ready always.
@@ -208,6 +210,7 @@ impl Session {
             asked: HashMap::new(),
             questions: HashMap::new(),
             bad_frames: 0,
+            watch_round: 0,
             history: device.history,
             ready: device.kind == DeviceKind::Main,
             main_check: now,

@@ -35,6 +35,7 @@ pub mod links;
 pub mod listen;
 pub mod membership;
 mod placement;
+pub mod presence;
 pub mod read;
 pub mod reconcile;
 pub mod registration;
@@ -44,6 +45,7 @@ pub mod signal;
 pub mod termination;
 pub mod trim;
 mod turn;
+pub mod typing;
 
 /// What every use case works with; one per edge.
 #[derive(Debug)]
@@ -67,6 +69,8 @@ pub struct Core {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
+    looks: presence::Looks,
+    typists: typing::Typists,
     trims: trim::Trims,
     // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
     lapsing: lapse::Lapsing,
@@ -94,6 +98,7 @@ impl Core {
     ) -> Arc<Self> {
         let (relay, jobs) = relay::Relay::new();
         let (tails, due) = listen::Tails::new();
+        let (looks, watched) = presence::Looks::new();
         let core = Arc::new(Self {
             store,
             broker,
@@ -106,6 +111,8 @@ impl Core {
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
+            looks,
+            typists: typing::Typists::default(),
             trims: trim::Trims::default(),
             lapsing: lapse::Lapsing::default(),
             alive: LeaseClock::new(Duration::ZERO),
@@ -126,6 +133,8 @@ impl Core {
         core.drain.spawn_background(trim::run(core.clone()));
         core.drain.spawn_background(trim::all(core.clone()));
         core.drain.spawn_background(lapse::run(core.clone()));
+        core.drain.spawn_background(presence::run(core.clone(), watched));
+        core.drain.spawn_background(presence::sweep(core.clone()));
         core
     }
 

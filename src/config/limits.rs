@@ -88,6 +88,12 @@ settings! {
         "Link codes a minute that one user may look up or decide";
     bad_frames_in_a_row: u32 = 10, "10", clap::value_parser!(u32), "KEEPSTEP_BAD_FRAMES_IN_A_ROW",
         "Refused frames in a row that close a socket with 4400";
+    typing_members: u32 = 100, "100", clap::value_parser!(u32), "KEEPSTEP_TYPING_MEMBERS",
+        "Members of a chat up to which the others are told who types";
+    watched_users: usize = 100, "100", clap::value_parser!(usize), "KEEPSTEP_WATCHED_USERS",
+        "Users whose presence one connection may watch";
+    watches_per_minute: u32 = 60, "60", clap::value_parser!(u32), "KEEPSTEP_WATCHES_PER_MINUTE",
+        "watch frames a minute of one user";
     page: usize = 1_000, "1000", clap::value_parser!(usize), "KEEPSTEP_PAGE",
         "Most items in one page of a list";
     log_keep: u64 = 1_000, "1000", clap::value_parser!(u64), "KEEPSTEP_LOG_KEEP",

@@ -19,7 +19,7 @@ use crate::{
         Millis, Seq,
         id::{ChatId, DeviceId, UserId},
     },
-    protocol::{ChatEvent, CloseCode, DeviceEvent, ErrorCode},
+    protocol::{ChatEvent, CloseCode, DeviceEvent, ErrorCode, Presence},
     store::{CursorMoved, ReadOffset},
 };
 
@@ -45,6 +45,10 @@ pub enum Command {
     HistoryAsk(Arc<HistoryAsk>),
     /// To a sub: the answer.
     HistoryAnswer(Arc<HistoryAnswer>),
+    /// Somebody else in the chat types.
+    Typing(ChatId, UserId),
+    /// A watched user came online or went; and in which round of watching that is.
+    Presence(u64, Arc<Presence>),
     /// To a main: a page asks to be linked.
     LinkRequest(Arc<LinkRequest>),
 }
@@ -172,6 +176,12 @@ impl Mailbox {
     pub fn new(room: usize) -> (Self, mpsc::Receiver<Box<Command>>) {
         let (commands, out) = mpsc::channel(room);
         (Self { commands, doom: Arc::default() }, out)
+    }
+
+    /// Puts a command in that can wait or be lost: only while at least half of the room is free. False: it wasn't put in.
+    pub fn offer(&self, command: Command) -> bool {
+        self.commands.capacity() > self.commands.max_capacity() / 2
+            && self.commands.try_send(Box::new(command)).is_ok()
     }
 
     /// Puts a command in; a session that doesn't empty its mailbox is closed.

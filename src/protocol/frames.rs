@@ -10,11 +10,13 @@ use super::{
     number::{check_syntax, only_object},
     problem_of,
 };
-use crate::domain::id::{ChatId, MessageKey};
+use crate::domain::id::{ChatId, MessageKey, UserId};
 
 mod server;
 
-pub use server::{ChatEntry, ChatEvent, DeviceEvent, LimitsInfo, MainInfo, ServerFrame, Welcome, raw_reply};
+pub use server::{
+    ChatEntry, ChatEvent, DeviceEvent, LimitsInfo, MainInfo, Presence, ServerFrame, Welcome, raw_reply,
+};
 
 /// The client's own name for a frame: a string of at most 128 bytes, or an integer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,6 +170,18 @@ struct Typing {
     chat: ChatId,
 }
 
+/// `watch`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    #[serde(rename = "type")]
+    _type: String,
+    /// Asked back in the reply.
+    pub id: Option<FrameId>,
+    /// Whose presence, from now on; in place of those before.
+    pub users: Vec<UserId>,
+}
+
 /// What a client says.
 #[derive(Debug)]
 pub enum ClientFrame {
@@ -187,6 +201,8 @@ pub enum ClientFrame {
     HistoryError(HistoryError),
     /// The user types.
     Typing(Option<FrameId>, ChatId),
+    /// Tell me who is online.
+    Watch(Watch),
     /// Are you there?
     Ping(Option<FrameId>),
 }
@@ -255,13 +271,14 @@ impl ClientFrame {
             "history_page" => serde_json::from_str(text).map(Self::HistoryPage),
             "history_error" => serde_json::from_str(text).map(Self::HistoryError),
             "typing" => serde_json::from_str(text).map(|t: Typing| Self::Typing(t.id, t.chat)),
+            "watch" => serde_json::from_str(text).map(Self::Watch),
             "ping" => serde_json::from_str(text).map(|bare: Bare| Self::Ping(bare.id)),
             _ => {
                 let problem = Problem::new(ErrorCode::BadFrame, "no such frame type");
                 return Err(reject(Some(clip(&kind)), id, problem));
             }
         };
-        let needs_id = matches!(kind.as_str(), "send" | "history") && id.is_none();
+        let needs_id = matches!(kind.as_str(), "send" | "history" | "watch") && id.is_none();
         let parsed = parsed.map_err(|error| reject(Some(kind.clone()), id, problem_of(&error)))?;
         if needs_id {
             let problem =

@@ -46,6 +46,7 @@ struct Ear {
     events: Arc<Events>,
     users: HashSet<UserId>,
     chats: HashSet<ChatId>,
+    presence: HashSet<UserId>,
 }
 
 #[derive(Default)]
@@ -162,7 +163,12 @@ impl EmbeddedStore {
         let mut state = self.state();
         let ear = state.ears.len();
         let events = Arc::new(Events::new());
-        state.ears.push(Ear { events, users: HashSet::new(), chats: HashSet::new() });
+        state.ears.push(Ear {
+            events,
+            users: HashSet::new(),
+            chats: HashSet::new(),
+            presence: HashSet::new(),
+        });
         Self { inner: self.inner.clone(), ear }
     }
 
@@ -212,6 +218,40 @@ impl EmbeddedStore {
         }
         self.state().tell_user(user, &StoreEvent::Signal(user.clone(), payload));
         Ok(())
+    }
+
+    /// See [`super::Store::watch_presence`].
+    pub async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.watch(|ear| ear.presence.extend(users.iter().cloned()));
+        Ok(())
+    }
+
+    /// See [`super::Store::unwatch_presence`].
+    pub async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.watch(|ear| ear.presence.retain(|user| !users.contains(user)));
+        Ok(())
+    }
+
+    /// See [`super::Store::announce`].
+    pub async fn announce(&self, user: &UserId, payload: Bytes) -> Result<()> {
+        self.signal(user, payload).await?;
+        for ear in self.state().ears.iter().filter(|ear| ear.presence.contains(user)) {
+            ear.events.emit(StoreEvent::Presence(user.clone()));
+        }
+        Ok(())
+    }
+
+    /// See [`super::Store::tell_typing`].
+    pub async fn tell_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
+        let state = self.state();
+        let few = |room: &&Room| room.members.contains_key(user) && room.members.len() <= most as usize;
+        if state.chats.get(&chat).filter(few).is_none() {
+            return Ok(false);
+        }
+        for ear in state.ears.iter().filter(|ear| ear.chats.contains(&chat)) {
+            ear.events.emit_if_quiet(StoreEvent::Typing(chat, user.clone()));
+        }
+        Ok(true)
     }
 
     /// See [`super::Store::ping`].

@@ -38,6 +38,27 @@ impl Store {
         each!(self.unwatch_chats(chats))
     }
 
+    /// From when this returns, [`Store::announce`] is heard for these users.
+    pub async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
+        each!(self.watch_presence(users))
+    }
+
+    /// No longer.
+    pub async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
+        each!(self.unwatch_presence(users))
+    }
+
+    /// The same as [`Store::signal`], and a hint to every edge that watches the user's presence.
+    pub async fn announce(&self, user: &UserId, payload: Bytes) -> Result<()> {
+        each!(self.announce(user, payload))
+    }
+
+    /// Tells every edge that watches the chat that the user types, at most once; not if the user isn't a member, or the
+    /// chat has more than `most`: then false.
+    pub async fn tell_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
+        each!(self.tell_typing(chat, user, most))
+    }
+
     /// Sends bytes to every edge (this one too) that watches the user. At most once; at most 1 MiB.
     pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
         each!(self.signal(user, payload))

@@ -169,6 +169,34 @@ impl RedisStore {
         self.inner.listener.unwatch_chats(chats).await
     }
 
+    /// See [`super::Store::watch_presence`].
+    pub async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.inner.listener.watch_presence(users).await
+    }
+
+    /// See [`super::Store::unwatch_presence`].
+    pub async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.inner.listener.unwatch_presence(users).await
+    }
+
+    /// See [`super::Store::announce`].
+    pub async fn announce(&self, user: &UserId, payload: Bytes) -> Result<()> {
+        if payload.len() > super::MAX_SIGNAL {
+            return Err(super::types::too_large(payload.len()));
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("PUBLISH").arg(self.keys().signal(user)).arg(&payload[..]);
+        pipeline.cmd("PUBLISH").arg(self.keys().presence(user)).arg("");
+        self.commands().run_all(&pipeline).await.map(drop)
+    }
+
+    /// See [`super::Store::tell_typing`].
+    pub async fn tell_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
+        let call = script::TELL_TYPING.call().arg(self.keys().members(chat)).arg(user.as_str()).arg(most);
+        let call = call.arg(self.keys().doorbell(chat));
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
     /// See [`super::Store::signal`].
     pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
         if payload.len() > super::MAX_SIGNAL {

@@ -380,7 +380,11 @@ pub enum StoreEvent {
     ReadsChanged(UserId),
     /// A watched chat has a message with this number.
     Doorbell(ChatId, Seq),
-    /// Somebody called [`Store::signal`] for a watched user.
+    /// A member of a watched chat types. Left out when there is much else to tell.
+    Typing(ChatId, UserId),
+    /// A device of a user whose presence is watched may have come or gone.
+    Presence(UserId),
+    /// Somebody called [`Store::signal`] or [`Store::announce`] for a watched user.
     Signal(UserId, Bytes),
     /// Events may have been missed: read everything watched again.
     Resubscribed,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Core, leases,
+    Core, leases, presence,
     signal::{self, Signal},
 };
 use crate::{
@@ -205,6 +205,7 @@ pub async fn unfollow(core: &Core, handle: &SessionHandle, chats: &[ChatId]) {
 
 /// Takes a session off the lists and gives its device back; its queues are given back already.
 pub async fn close(core: &Core, handle: &SessionHandle) {
+    presence::forget(core, handle).await;
     if core.hub.detach(handle) {
         let _ = core.store.unwatch_user(&handle.user).await;
         if core.hub.has_user(&handle.user) {

@@ -46,7 +46,12 @@ pub async fn tell(core: &Core, user: &UserId, signal: &Signal) {
         Ok(payload) => Bytes::from(payload),
         Err(error) => return tracing::error!(%error, "a signal can't be written"),
     };
-    if let Err(error) = core.store.signal(user, payload).await {
+    // Those who watch the user hear that there is something, and look for themselves.
+    let sent = match signal {
+        Signal::Device(..) => core.store.announce(user, payload).await,
+        _ => core.store.signal(user, payload).await,
+    };
+    if let Err(error) = sent {
         tracing::warn!(%user, %error, "a signal wasn't sent; its slower way will do");
     }
 }

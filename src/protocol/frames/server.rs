@@ -85,6 +85,17 @@ pub struct Welcome {
     pub chats: Vec<ChatEntry>,
 }
 
+/// Whether a user is online: any device of theirs is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Presence {
+    /// Who.
+    pub user: UserId,
+    /// Whether.
+    pub online: bool,
+    /// When a device of theirs was last connected (now, if one is); none: never.
+    pub last_seen: Option<Millis>,
+}
+
 /// What happened to a device of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -149,6 +160,10 @@ pub enum ServerFrame<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         entry: Option<ChatEntry>,
     },
+    /// A watched user came online, or went.
+    Presence(&'a Presence),
+    /// Somebody else types.
+    Typing { chat: ChatId, user: &'a UserId },
     /// To the main: a page asks to be linked.
     LinkRequest { code: &'a str, name: &'a str, platform: &'a str },
     /// I'm here.

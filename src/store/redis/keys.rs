@@ -83,7 +83,7 @@ impl Keys {
         format!("{}:{{c.{}}}:k:{user}:{}", self.prefix, chat.hex(), key.hex())
     }
 
-    /// Channel on which a chat's new seqs are told.
+    /// Channel on which a chat's new seqs are told, and, as `typing <user>`, who types.
     pub(super) fn doorbell(&self, chat: ChatId) -> String {
         self.of_chat(chat, "bell")
     }
@@ -111,6 +111,11 @@ impl Keys {
     /// Channel of the signals to a user.
     pub(super) fn signal(&self, user: &UserId) -> String {
         self.of_user(user, "signal")
+    }
+
+    /// Channel of the hints that a user may have come online or gone.
+    pub(super) fn presence(&self, user: &UserId) -> String {
+        self.of_user(user, "presence")
     }
 
     /// Hash: user, and `terminated` once it is: the tombstone.
@@ -230,6 +235,7 @@ impl Keys {
         match (tag.split_once('.')?, what, event) {
             (("u", user), "read", true) => user.parse().ok().map(Heard::Read),
             (("u", user), "signal", false) => user.parse().ok().map(Heard::Signal),
+            (("u", user), "presence", false) => user.parse().ok().map(Heard::Presence),
             (("c", chat), "bell", false) => ChatId::from_hex(chat).map(Heard::Doorbell),
             _ => None,
         }
@@ -249,6 +255,7 @@ impl Keys {
 pub(super) enum Heard {
     Read(UserId),
     Signal(UserId),
+    Presence(UserId),
     Doorbell(ChatId),
     Probe,
     Repaired,
@@ -275,6 +282,7 @@ mod tests {
         let heard = |channel: &str| keys.heard(3, channel, "ks:{probe.1}");
         assert_eq!(heard(&keyspace(3, &keys.read(&user))), Some(Heard::Read(user.clone())));
         assert_eq!(heard(&keys.signal(&user)), Some(Heard::Signal(user.clone())));
+        assert_eq!(heard(&keys.presence(&user)), Some(Heard::Presence(user.clone())));
         assert_eq!(heard(&keys.doorbell(chat)), Some(Heard::Doorbell(chat)));
         assert_eq!(heard("__keyspace@3__:ks:{probe.1}"), Some(Heard::Probe));
         assert_eq!(heard(&keys.repaired()), Some(Heard::Repaired));

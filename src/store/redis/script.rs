@@ -70,6 +70,7 @@ scripts! {
     SETTLE_LINK = "settle_link", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
+    TELL_TYPING = "tell_typing", 1;
     TRIM = "trim", 5;
     UNINDEX_CHAT = "unindex_chat", 1;
     WARN_DEVICE = "warn_device", 1;
