@@ -83,7 +83,7 @@ struct Session {
     asked: HashMap<String, history::Asked>,
     questions: HashMap<String, history::Question>,
     bad_frames: u32,
-    // How many `watch` frames there were.
+    // How many `watch` frames there were that counted.
     watch_round: u64,
     // How many messages per chat below its beginning the sub may ask for; none: all.
     history: Option<u64>,

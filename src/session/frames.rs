@@ -23,6 +23,8 @@ pub(super) struct Answer {
     pub history: Option<String>,
     /// Where the user's read offset stands now.
     pub read: Option<(ChatId, Seq)>,
+    /// Which round of watching it begins.
+    pub watch: Option<u64>,
 }
 
 impl Session {
@@ -112,7 +114,7 @@ impl Session {
             let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
             let sent = send::send(&core, sender, chat, &frame).await;
             let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
-            Answer { id: frame.id, frame: "send", result, history: None, read: None }
+            Answer { id: frame.id, frame: "send", result, history: None, read: None, watch: None }
         }));
         Ok(())
     }
@@ -163,19 +165,17 @@ impl Session {
             let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
             let read = marked.as_ref().ok().map(|seq| (chat, *seq));
             let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
-            Answer { id, frame: "read", result, history: None, read }
+            Answer { id, frame: "read", result, history: None, read, watch: None }
         }));
         Ok(())
     }
 
     fn on_watch(&mut self, Watch { id, users, .. }: Watch) -> Result<(), End> {
-        // What an older set brings isn't told any more; the reply says how it is.
-        self.watch_round += 1;
-        let (core, handle, round) = (self.core.clone(), self.handle.clone(), self.watch_round);
+        let (core, handle, round) = (self.core.clone(), self.handle.clone(), self.watch_round + 1);
         self.busy = Some(Boxed::new(async move {
             let found = presence::watch(&core, &handle, round, users).await;
             let result = found.map(|presence| serde_json::json!({ "presence": presence }));
-            Answer { id, frame: "watch", result, history: None, read: None }
+            Answer { id, frame: "watch", result, history: None, read: None, watch: Some(round) }
         }));
         Ok(())
     }
@@ -194,6 +194,8 @@ impl Session {
         match answer.result {
             Ok(ok) => {
                 self.bad_frames = 0;
+                // What the set before brought, and still waits, isn't told behind this answer.
+                self.watch_round = answer.watch.unwrap_or(self.watch_round);
                 self.answer(answer.id.as_ref(), answer.frame, Ok(ok));
                 Ok(())
             }

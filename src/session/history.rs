@@ -59,6 +59,7 @@ impl Session {
                     result: Ok(serde_json::Value::Null),
                     history: None,
                     read: None,
+                    watch: None,
                 },
                 Err(problem) => {
                     core.metrics.bootstraps.with_label_values(&[problem.code.as_str()]).inc();
@@ -68,6 +69,7 @@ impl Session {
                         result: Err(problem),
                         history: Some(request),
                         read: None,
+                        watch: None,
                     }
                 }
             }

@@ -31,9 +31,11 @@ pub mod limits;
 pub mod links;
 pub mod membership;
 pub mod offsets;
+pub mod presence;
 pub mod start;
 pub mod termination;
 pub mod tokens;
+pub mod typing;
 
 pub use world::{Deployment, World};
 
@@ -155,6 +157,12 @@ macro_rules! stories {
                 offsets_of_two_devices_are_one_maximum,
                 offsets_are_one_map,
             ]
+            presence: [
+                whoever_watches_is_told_who_comes_and_goes,
+                who_comes_and_goes_quickly_is_told_of_once_a_second,
+                presence_is_for_those_who_share_a_chat,
+                watching_has_bounds,
+            ]
             termination: [
                 whoever_may_ends_a_device_and_nothing_is_left,
                 nobody_else_ends_a_device,
@@ -167,6 +175,11 @@ macro_rules! stories {
                 user_tokens_are_checked_to_the_letter,
                 a_strange_origin_is_refused,
                 no_token_is_ever_logged,
+            ]
+            typing: [
+                the_others_are_told_who_types,
+                typing_is_told_once_in_three_seconds,
+                typing_is_for_members_of_small_chats,
             ]
         );
     };
