@@ -197,6 +197,8 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::{domain::device::DeviceKind, hub::LeaseClock};
 
@@ -235,13 +237,13 @@ mod tests {
         let watchers = Watchers::default();
         let ((one, _one), (two, _two)) = (session(), session());
         let (bob, carol) = (user("bob"), user("carol"));
-        let change = watchers.watch(&one, 1, std::slice::from_ref(&bob));
+        let change = watchers.watch(&one, 1, from_ref(&bob));
         assert_eq!(change, Change { new: vec![bob.clone()], idle: vec![] });
-        assert_eq!(watchers.watch(&two, 1, &[bob.clone()]), Change::default());
-        let change = watchers.watch(&one, 2, &[carol.clone()]);
+        assert_eq!(watchers.watch(&two, 1, from_ref(&bob)), Change::default());
+        let change = watchers.watch(&one, 2, from_ref(&carol));
         assert_eq!(change, Change { new: vec![carol.clone()], idle: vec![] });
         assert_eq!(watchers.forget(&two), vec![bob]);
-        assert_eq!(watchers.unwatch(&one, &[carol.clone()]), vec![carol]);
+        assert_eq!(watchers.unwatch(&one, from_ref(&carol)), vec![carol.clone()]);
         assert!(watchers.users().is_empty() && lock(&watchers.maps).users.is_empty());
     }
 
@@ -250,13 +252,13 @@ mod tests {
         let watchers = Watchers::default();
         let ((one, mut ones), (two, mut twos)) = (session(), session());
         let bob = user("bob");
-        watchers.watch(&one, 1, std::slice::from_ref(&bob));
+        watchers.watch(&one, 1, from_ref(&bob));
         assert!(!watchers.answered(&one, &bob, false));
         assert!(watchers.hint(&bob));
         assert!(!watchers.hint(&bob), "once");
         watchers.looking(&bob);
         // Another comes while it is looked, and reads what was before: the look must be made again.
-        watchers.watch(&two, 7, std::slice::from_ref(&bob));
+        watchers.watch(&two, 7, from_ref(&bob));
         assert!(!watchers.answered(&two, &bob, false), "the present look goes on with it");
         assert!(watchers.looked(&bob, Some(&presence(true))), "again");
         assert_eq!((told(&mut ones), told(&mut twos)), (vec![(1, true)], vec![(7, true)]));
@@ -264,7 +266,7 @@ mod tests {
         assert!(!watchers.looked(&bob, Some(&presence(true))));
         assert_eq!((told(&mut ones), told(&mut twos)), (vec![], vec![]), "nothing new");
         // An answer that differs from what is known is doubtful.
-        watchers.watch(&two, 8, std::slice::from_ref(&bob));
+        watchers.watch(&two, 8, from_ref(&bob));
         assert!(watchers.answered(&two, &bob, false));
         watchers.looking(&bob);
         assert!(!watchers.looked(&bob, Some(&presence(true))));
@@ -278,7 +280,7 @@ mod tests {
         let watchers = Watchers::default();
         let (one, mut ones) = session();
         let bob = user("bob");
-        watchers.watch(&one, 1, std::slice::from_ref(&bob));
+        watchers.watch(&one, 1, from_ref(&bob));
         watchers.answered(&one, &bob, false);
         while one.mailbox.offer(Command::Membership(crate::domain::id::ChatId::random())) {}
         assert!(watchers.looked(&bob, Some(&presence(true))), "again");

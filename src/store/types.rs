@@ -82,7 +82,7 @@ pub enum Opened {
         /// Who held it until now; it must be told.
         previous: Option<Lease>,
         /// The device as it is now.
-        device: Device,
+        device: Box<Device>,
     },
     /// It was terminated, or the token's generation is an older one.
     Terminated,

@@ -91,7 +91,7 @@ pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(De
             if previous.is_some() {
                 signal::tell(core, &device.user, &Signal::Replaced(device.id, session)).await;
             }
-            Ok((device, session))
+            Ok((*device, session))
         }
     }
 }

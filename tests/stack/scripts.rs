@@ -151,6 +151,18 @@ async fn scripts_of_links() {
 }
 
 #[tokio::test]
+async fn the_script_of_typing() {
+    let redis = &Redis::start().await;
+    let typing = script!("tell_typing");
+    assert_eq!(eval(redis, typing, "m", "alice 5 bell").await, "0", "no such chat");
+    run(redis, "HSET m alice 0 bob 3").await;
+    assert_eq!(eval(redis, typing, "m", "alice 1 bell").await, "0", "too many");
+    assert_eq!(eval(redis, typing, "m", "carol 5 bell").await, "0", "not a member");
+    assert_eq!(eval(redis, typing, "m", "alice 2 bell").await, "1");
+    assert_eq!(run(redis, "DBSIZE").await, "1", "nothing is written");
+}
+
+#[tokio::test]
 async fn scripts_of_single_keys() {
     let redis = &Redis::start().await;
     assert_eq!(eval(redis, script!("swap"), "k", "_ one").await, "one");

@@ -190,7 +190,8 @@ impl RedisStore {
         let its_session = value::number(value::next(&mut answer)?)?;
         let previous = (!before.is_empty()).then_some(Lease { edge: before, session: its_session });
         let now = value::number(value::next(&mut answer)?)?;
-        Ok(Opened::Session { session, previous, device: device(user, id, now, answer.collect())? })
+        let device = Box::new(device(user, id, now, answer.collect())?);
+        Ok(Opened::Session { session, previous, device })
     }
 
     /// See [`crate::store::Store::renew_session`].

@@ -88,8 +88,8 @@ async fn what_is_announced_is_a_signal_and_a_hint() {
     let signal = StoreEvent::Signal(bob.clone(), Bytes::from_static(b"three"));
     assert_eq!(both, [signal, StoreEvent::Presence(bob.clone())]);
     // Each is watched for itself.
-    store.unwatch_presence(&[bob.clone()]).await.unwrap();
-    store.unwatch_presence(&[bob.clone()]).await.unwrap();
+    store.unwatch_presence(std::slice::from_ref(&bob)).await.unwrap();
+    store.unwatch_presence(std::slice::from_ref(&bob)).await.unwrap();
     store.announce(&bob, Bytes::from_static(b"four")).await.unwrap();
     store.announce(&alice, Bytes::from_static(b"five")).await.unwrap();
     assert!(matches!(until(&mut events, any).await, StoreEvent::Signal(..)));
