@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod device;
 pub mod id;
+pub mod link;
 pub mod message;
 pub mod names;
 pub mod rate;

@@ -1,7 +1,11 @@
 //! HTTP: the whole route table in one function. A handler answers `Result<Response, Problem>`; what a problem looks
 //! like on the wire is decided once, in `respond`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use hyper::upgrade::OnUpgrade;
 use warp::{
@@ -24,8 +28,10 @@ mod body;
 mod chats;
 mod cors;
 mod devices;
+mod links;
 pub mod listener;
 mod ops;
+mod qr;
 mod respond;
 mod socket;
 
@@ -54,6 +60,8 @@ struct Request {
     context: Context,
     headers: HeaderMap,
     query: Query,
+    // The other end of the connection: perhaps a proxy.
+    peer: IpAddr,
 }
 
 /// The public API.
@@ -73,6 +81,11 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         .or(warp::path!("v1" / "terminations" / String).and(get()).then(run1(devices::termination)))
         .unify()
         .boxed();
+
+    let links = warp::path!("v1" / "links").and(post()).then(run2(links::open)).boxed();
+    let links = links.or(warp::path!("v1" / "links" / String).and(get()).then(run1(links::get))).unify();
+    let decide = warp::path!("v1" / "links" / String / "approve");
+    let links = links.or(decide.and(post()).then(run3(links::decide))).unify().boxed();
 
     let chat = || warp::path("v1").and(warp::path("chats"));
     let chats = chat().and(end()).and(post()).then(run2(chats::create)).boxed();
@@ -119,8 +132,18 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         answer(socket::open(request, upgrade, counted).await)
     });
 
-    let all =
-        socket.or(chats).unify().or(devices).unify().or(admin).unify().recover(unrouted).unify().boxed();
+    let all = socket
+        .or(chats)
+        .unify()
+        .or(devices)
+        .unify()
+        .or(links)
+        .unify()
+        .or(admin)
+        .unify()
+        .recover(unrouted)
+        .unify()
+        .boxed();
     let (server, headers) = (context.server.clone(), warp::header::headers_cloned);
     let asked =
         warp::options().and(headers()).map(move |headers| cors::preflight(&server.allowed_origins, &headers));
@@ -146,11 +169,15 @@ fn request(
     let context = context.clone();
     // Neither can fail: a request without a query has an empty one.
     let query = warp::query::raw().or_else(|_| async { Ok::<_, Infallible>((String::new(),)) });
-    warp::header::headers_cloned().and(query).map(move |headers, query: String| Request {
-        context: context.clone(),
-        headers,
-        query: Query::parse(&query),
-    })
+    let peer = warp::ext::optional::<listener::Counted>();
+    warp::header::headers_cloned().and(query).and(peer).map(
+        move |headers, query: String, peer: Option<listener::Counted>| Request {
+            context: context.clone(),
+            headers,
+            query: Query::parse(&query),
+            peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.address()),
+        },
+    )
 }
 
 // The four shapes of handlers: with or without an id in the path, with or without a body.

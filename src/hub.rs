@@ -10,72 +10,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, mpsc},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{
     domain::{
-        Millis, Seq,
+        Seq,
         device::DeviceKind,
         id::{ChatId, DeviceId, UserId},
     },
-    protocol::{ChatEvent, CloseCode, DeviceEvent, ErrorCode},
-    store::{CursorMoved, ReadOffset},
+    protocol::CloseCode,
+    store::ReadOffset,
 };
 
-/// What a session is told by others. Everything here can be read again or asked for again, so that a session whose
-/// mailbox is full may lose it: it is closed as a slow consumer then.
-#[derive(Debug, Clone)]
-pub enum Command {
-    /// The user's read offset in a chat moved.
-    Read(ChatId, ReadOffset),
-    /// Something happened to a device of the user.
-    Device(DeviceEvent, DeviceId, Millis),
-    /// The user may have come into this chat, or gone: look, and attach or detach.
-    Membership(ChatId),
-    /// Somebody else came or went.
-    Member(ChatEvent, ChatId, UserId),
-    /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.
-    Tail(ChatId, Seq),
-    /// The chat is carried by another node of the broker now: take it from there.
-    Placed(ChatId, Arc<str>),
-    /// A cursor that the session handed in stands here now; none: the store failed, and it is asked again.
-    Moved(ChatId, Option<CursorMoved>),
-    /// To a main: a sub asks for a page.
-    HistoryAsk(Arc<HistoryAsk>),
-    /// To a sub: the answer.
-    HistoryAnswer(Arc<HistoryAnswer>),
-}
+mod mailbox;
+mod watchers;
 
-/// A sub's question to the main, on its way between sessions.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct HistoryAsk {
-    /// The main.
-    pub to: DeviceId,
-    /// The sub.
-    pub device: DeviceId,
-    /// Names the question; unique.
-    pub request: String,
-    /// Which chat.
-    pub chat: ChatId,
-    /// Messages below this …
-    pub before: Seq,
-    /// … at most so many.
-    pub limit: u64,
-}
-
-/// The main's answer on its way back.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct HistoryAnswer {
-    /// The sub.
-    pub to: DeviceId,
-    /// Which question.
-    pub request: String,
-    /// The JSON text of `ok`, or why there is none.
-    pub result: Result<String, ErrorCode>,
-}
+pub use mailbox::{Command, Doom, HistoryAnswer, HistoryAsk, LeaseClock, LinkRequest, Mailbox};
+pub use watchers::{Change, Watchers};
 
 /// How far one session has sent one chat; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;
@@ -87,98 +38,6 @@ pub struct Followed {
     pub progress: Progress,
     /// The node of the broker that the session takes it from.
     pub node: Arc<str>,
-}
-
-/// The order to end a session. It can't be refused or overlooked, whatever else the session is busy with; the first
-/// one counts.
-#[derive(Debug, Default)]
-pub struct Doom {
-    code: Mutex<Option<CloseCode>>,
-    told: Notify,
-}
-
-impl Doom {
-    /// Ends the session with this code.
-    pub fn seal(&self, code: CloseCode) {
-        let mut sealed = lock(&self.code);
-        if sealed.is_none() {
-            *sealed = Some(code);
-            drop(sealed);
-            self.told.notify_one();
-        }
-    }
-
-    /// The code, once there is one.
-    pub fn code(&self) -> Option<CloseCode> {
-        *lock(&self.code)
-    }
-
-    /// Waits for the code.
-    pub async fn sealed(&self) -> CloseCode {
-        loop {
-            let told = self.told.notified();
-            if let Some(code) = self.code() {
-                return code;
-            }
-            told.await;
-        }
-    }
-}
-
-/// Until when a session may act for its device, by this machine's monotonic clock: a frozen edge must not go on when
-/// it wakes, because somebody else may own the device by then.
-#[derive(Debug)]
-pub struct LeaseClock {
-    started: Instant,
-    until_ms: AtomicU64,
-}
-
-impl LeaseClock {
-    /// Runs from now.
-    #[must_use]
-    pub fn new(ttl: Duration) -> Self {
-        let clock = Self { started: Instant::now(), until_ms: AtomicU64::new(0) };
-        clock.renewed(clock.started, ttl);
-        clock
-    }
-
-    /// A renewal that was *asked for* at `asked` succeeded.
-    pub fn renewed(&self, asked: Instant, ttl: Duration) {
-        let until = asked.saturating_duration_since(self.started) + ttl;
-        self.until_ms.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Whether it has run out.
-    #[must_use]
-    pub fn expired(&self) -> bool {
-        let now = self.started.elapsed().as_millis();
-        !planted!(NoLeaseCheck) && now > u128::from(self.until_ms.load(Ordering::Relaxed))
-    }
-}
-
-/// What a session is told by, and how it is ended.
-#[derive(Debug, Clone)]
-pub struct Mailbox {
-    // Boxed: a channel keeps room for 32 of them, for each idle device.
-    commands: mpsc::Sender<Box<Command>>,
-    /// Its end.
-    pub doom: Arc<Doom>,
-}
-
-impl Mailbox {
-    /// A mailbox with room for so many commands, and where they come out.
-    #[must_use]
-    pub fn new(room: usize) -> (Self, mpsc::Receiver<Box<Command>>) {
-        let (commands, out) = mpsc::channel(room);
-        (Self { commands, doom: Arc::default() }, out)
-    }
-
-    /// Puts a command in; a session that doesn't empty its mailbox is closed.
-    pub fn tell(&self, command: Command) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(Box::new(command)) {
-            self.doom.seal(CloseCode::SlowConsumer);
-        }
-    }
 }
 
 /// One connected device, as others reach it.
@@ -250,6 +109,8 @@ struct Maps {
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
     maps: Arc<Mutex<Maps>>,
+    /// Who watches whether whom is online.
+    pub watchers: Watchers,
 }
 
 impl Hub {
@@ -422,6 +283,15 @@ impl Hub {
         let Some((due, _)) = entry.checks.pop_front() else { return };
         for follower in entry.followers.iter().filter(|follower| follower.behind(due)) {
             follower.session.mailbox.tell(Command::Tail(chat, due));
+        }
+    }
+
+    /// Tells the sessions of the others in a chat that a user types; those that have much before them aren't told.
+    pub fn typing(&self, chat: ChatId, user: &UserId) {
+        let maps = self.lock();
+        let Some(entry) = maps.chats.get(&chat) else { return };
+        for follower in entry.followers.iter().filter(|follower| follower.session.user != *user) {
+            follower.session.mailbox.offer(Command::Typing(chat, user.clone()));
         }
     }
 

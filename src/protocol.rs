@@ -8,7 +8,7 @@ mod number;
 pub use code::{CloseCode, ErrorCode, Problem};
 pub use frames::{
     Ack, ChatEntry, ChatEvent, ClientFrame, DeviceEvent, FrameId, HistoryAsk, HistoryError, HistoryPage,
-    LimitsInfo, MainInfo, Media, Read, Rejected, Send, ServerFrame, Welcome, raw_reply,
+    LimitsInfo, MainInfo, Media, Presence, Read, Rejected, Send, ServerFrame, Watch, Welcome, raw_reply,
 };
 pub use number::{SafeInt, is_object, parse_object, problem_of};
 

@@ -19,7 +19,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 
 use crate::{
     broker::{Notice, Sink, Subscription},
-    domain::{Seq, device::DeviceKind, id::ChatId, rate::Rate},
+    domain::{
+        Seq,
+        device::{Device, DeviceKind},
+        id::ChatId,
+        rate::Rate,
+    },
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect, connect::Refusal},
@@ -78,6 +83,10 @@ struct Session {
     asked: HashMap<String, history::Asked>,
     questions: HashMap<String, history::Question>,
     bad_frames: u32,
+    // How many `watch` frames there were that counted.
+    watch_round: u64,
+    // How many messages per chat below its beginning the sub may ask for; none: all.
+    history: Option<u64>,
     // A sub whose bootstrap is complete; a main is ready always.
     ready: bool,
     main_check: Instant,
@@ -159,7 +168,7 @@ pub async fn open(core: Arc<Core>, connection: Connection, claims: DeviceClaims)
         }
     };
     let (sink, events) = mpsc::channel(EVENTS);
-    let mut session = Box::new(Session::new(core, handle, connection, device.kind, sink));
+    let mut session = Box::new(Session::new(core, handle, connection, &device, sink));
     session.begin(start).await;
     Some(Open { session, commands, events })
 }
@@ -183,7 +192,7 @@ impl Session {
         core: Arc<Core>,
         handle: SessionHandle,
         connection: Connection,
-        kind: DeviceKind,
+        device: &Device,
         sink: Sink,
     ) -> Self {
         let now = Instant::now();
@@ -201,7 +210,9 @@ impl Session {
             asked: HashMap::new(),
             questions: HashMap::new(),
             bad_frames: 0,
-            ready: kind == DeviceKind::Main,
+            watch_round: 0,
+            history: device.history,
+            ready: device.kind == DeviceKind::Main,
             main_check: now,
             heard: now,
             ping_at: now + core.timing.heartbeat,

@@ -20,7 +20,6 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use crate::domain::{
     Millis, Seq,
@@ -62,7 +61,10 @@ macro_rules! each {
     };
 }
 
+// Behind the macro, because they use it.
 mod console;
+mod hearing;
+mod links;
 
 pub use console::*;
 
@@ -401,60 +403,5 @@ impl Store {
     /// All read offsets of a user.
     pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
         each!(self.reads(user))
-    }
-}
-
-// Events
-impl Store {
-    /// The events of everything watched through this store. The first call has the receiver; later ones none. Bounded:
-    /// what doesn't fit is dropped and told as [`StoreEvent::Resubscribed`].
-    pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
-        match self {
-            Store::Redis(store) => store.take_events(),
-            Store::Embedded(store) => store.take_events(),
-            #[cfg(feature = "simulation")]
-            Store::Faulty(store) => store.take_events(),
-        }
-    }
-
-    /// From when this returns, read offsets and signals of the user are heard.
-    pub async fn watch_user(&self, user: &UserId) -> Result<()> {
-        each!(self.watch_user(user))
-    }
-
-    /// No longer.
-    pub async fn unwatch_user(&self, user: &UserId) -> Result<()> {
-        each!(self.unwatch_user(user))
-    }
-
-    /// From when this returns, doorbells of these chats are heard.
-    pub async fn watch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        each!(self.watch_chats(chats))
-    }
-
-    /// No longer.
-    pub async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        each!(self.unwatch_chats(chats))
-    }
-
-    /// Sends bytes to every edge (this one too) that watches the user. At most once; at most 1 MiB.
-    pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
-        each!(self.signal(user, payload))
-    }
-
-    /// How often notifications were found not to flow. Only Redis has them.
-    #[must_use]
-    pub fn notifications_missed(&self) -> u64 {
-        match self {
-            Store::Redis(store) => store.notifications_missed(),
-            Store::Embedded(_) => 0,
-            #[cfg(feature = "simulation")]
-            Store::Faulty(_) => 0,
-        }
-    }
-
-    /// Whether it answers.
-    pub async fn ping(&self) -> Result<()> {
-        each!(self.ping())
     }
 }

@@ -32,10 +32,12 @@ pub mod cursors;
 pub mod expiry;
 pub mod lapse;
 pub mod leases;
+pub mod links;
 pub mod listen;
 pub mod membership;
 mod notes;
 mod placement;
+pub mod presence;
 pub mod read;
 pub mod reconcile;
 pub mod registration;
@@ -45,6 +47,7 @@ pub mod signal;
 pub mod termination;
 pub mod trim;
 mod turn;
+pub mod typing;
 
 /// What every use case works with; one per edge.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub struct Core {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
+    looks: presence::Looks,
+    typists: typing::Typists,
     trims: trim::Trims,
     // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
     lapsing: lapse::Lapsing,
@@ -78,6 +83,8 @@ pub struct Core {
     notes: notes::Notes,
     // What is shown to admins.
     console: console::Console,
+    // Pages that wait here for their link to be decided.
+    polls: links::Polls,
 }
 
 impl Core {
@@ -95,6 +102,7 @@ impl Core {
         let (relay, jobs) = relay::Relay::new();
         let (tails, due) = listen::Tails::new();
         let console = console::Console::new(timing.console_refresh);
+        let (looks, watched) = presence::Looks::new();
         let core = Arc::new(Self {
             store,
             broker,
@@ -107,12 +115,15 @@ impl Core {
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
+            looks,
+            typists: typing::Typists::default(),
             trims: trim::Trims::default(),
             lapsing: lapse::Lapsing::default(),
             alive: LeaseClock::new(Duration::ZERO),
             rates: Mutex::default(),
             notes: notes::Notes::default(),
             console,
+            polls: links::Polls::default(),
         });
         core.drain.spawn_background(cursors::run(core.clone()));
         core.drain.spawn_background(relay::run(core.clone(), jobs));
@@ -127,12 +138,19 @@ impl Core {
         core.drain.spawn_background(trim::run(core.clone()));
         core.drain.spawn_background(trim::all(core.clone()));
         core.drain.spawn_background(lapse::run(core.clone()));
+        core.drain.spawn_background(presence::run(core.clone(), watched));
+        core.drain.spawn_background(presence::sweep(core.clone()));
         core
     }
 
-    /// Counts one more of a user's `what` in this minute; over `most` it is refused.
-    pub(crate) async fn limit(&self, what: &str, user: &UserId, most: u32) -> Result<(), Problem> {
-        let count = self.store.count(&format!("{what}.{user}"), Duration::from_secs(60)).await?;
+    /// Counts one more of somebody's `what` in this minute; over `most` it is refused.
+    pub(crate) async fn limit(
+        &self,
+        what: &str,
+        whose: impl std::fmt::Display,
+        most: u32,
+    ) -> Result<(), Problem> {
+        let count = self.store.count(&format!("{what}.{whose}"), Duration::from_secs(60)).await?;
         if count > u64::from(most) {
             return Err(Problem::new(
                 ErrorCode::TooManyRequests,

@@ -80,8 +80,20 @@ settings! {
         "Creates, joins and invitations a minute of one user";
     passwords_per_minute: u32 = 10, "10", clap::value_parser!(u32), "KEEPSTEP_PASSWORDS_PER_MINUTE",
         "Group passwords a minute that one user may try";
+    links_per_minute: u32 = 600, "600", clap::value_parser!(u32), "KEEPSTEP_LINKS_PER_MINUTE",
+        "Links a minute that one address may ask for";
+    links_waiting: u32 = 10_000, "10000", clap::value_parser!(u32), "KEEPSTEP_LINKS_WAITING",
+        "Links that may wait for a decision at the same time, all together";
+    link_tries_per_minute: u32 = 20, "20", clap::value_parser!(u32), "KEEPSTEP_LINK_TRIES_PER_MINUTE",
+        "Link codes a minute that one user may look up or decide";
     bad_frames_in_a_row: u32 = 10, "10", clap::value_parser!(u32), "KEEPSTEP_BAD_FRAMES_IN_A_ROW",
         "Refused frames in a row that close a socket with 4400";
+    typing_members: u32 = 100, "100", clap::value_parser!(u32), "KEEPSTEP_TYPING_MEMBERS",
+        "Members of a chat up to which the others are told who types";
+    watched_users: usize = 100, "100", clap::value_parser!(usize), "KEEPSTEP_WATCHED_USERS",
+        "Users whose presence one connection may watch";
+    watches_per_minute: u32 = 60, "60", clap::value_parser!(u32), "KEEPSTEP_WATCHES_PER_MINUTE",
+        "watch frames a minute of one user";
     page: usize = 1_000, "1000", clap::value_parser!(usize), "KEEPSTEP_PAGE",
         "Most items in one page of a list";
     audit_keep: usize = 10_000, "10000", clap::value_parser!(usize), "KEEPSTEP_AUDIT_KEEP",
@@ -133,6 +145,8 @@ settings! {
         "Unseen, until a sub device is terminated";
     mains_expire: Duration = 180 * DAY, "180d", duration, "KEEPSTEP_MAINS_EXPIRE",
         "Unseen, until a main device is terminated";
+    link_lifetime: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_LINK_LIFETIME",
+        "For a main to approve or refuse a link";
     expire_warning: Duration = 7 * DAY, "7d", duration, "KEEPSTEP_EXPIRE_WARNING",
         "Before a device is ended because nobody sees it: when the user's other devices are told";
     main_required: bool = false, "false", clap::builder::BoolishValueParser::new(), "KEEPSTEP_MAIN_REQUIRED",
@@ -158,6 +172,9 @@ impl Limits {
         zero("frames_per_second", self.frames_per_second == 0)?;
         zero("creates_per_minute", self.creates_per_minute == 0)?;
         zero("passwords_per_minute", self.passwords_per_minute == 0)?;
+        zero("links_per_minute", self.links_per_minute == 0)?;
+        zero("links_waiting", self.links_waiting == 0)?;
+        zero("link_tries_per_minute", self.link_tries_per_minute == 0)?;
         zero("bad_frames_in_a_row", self.bad_frames_in_a_row == 0)?;
         zero("page", self.page == 0)?;
         zero("audit_keep", self.audit_keep == 0)?;
@@ -203,6 +220,7 @@ impl Timing {
             ("write_timeout", self.write_timeout),
             ("subs_expire", self.subs_expire),
             ("mains_expire", self.mains_expire),
+            ("link_lifetime", self.link_lifetime),
         ] {
             if value.is_zero() {
                 return Err(ConfigError::value(Self::env_of(field), "it must be longer than 0"));

@@ -71,6 +71,8 @@ pub struct Device {
     pub lease: Option<Lease>,
     /// When it will be ended because nobody has seen it for long, once its user was told so; none when it is seen again.
     pub expires: Option<Millis>,
+    /// How many messages per chat, below where it begins, a sub may ask the main for; none: all of them.
+    pub history: Option<u64>,
 }
 
 impl Device {

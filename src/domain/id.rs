@@ -140,6 +140,10 @@ uuid_id! {
     /// One termination of one device; its receipt is asked for by this.
     TerminationId
 }
+uuid_id! {
+    /// One try of a page to become somebody's device.
+    LinkId
+}
 
 impl serde::Serialize for UserId {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -47,6 +47,11 @@ fn token(request: &Request) -> Result<&str, Problem> {
         .ok_or_else(|| Problem::new(ErrorCode::Unauthorized, "send a token: `Authorization: Bearer …`"))
 }
 
+/// Whether the request says who asks, rightly or not.
+pub(super) fn is_given(request: &Request) -> bool {
+    request.headers.contains_key(header::AUTHORIZATION)
+}
+
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         let code = match error {

@@ -18,6 +18,7 @@ use crate::{
     },
     protocol::{ErrorCode, Problem},
     sync::{registration, termination},
+    tokens::DeviceClaims,
 };
 
 #[derive(Deserialize)]
@@ -45,6 +46,8 @@ pub(super) struct DeviceView {
     state: DeviceState,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<u64>,
 }
 
 impl From<Device> for DeviceView {
@@ -60,6 +63,7 @@ impl From<Device> for DeviceView {
             edge: device.lease.map(|lease| lease.edge),
             state: device.state,
             expires: device.expires,
+            history: device.history,
         }
     }
 }
@@ -94,14 +98,20 @@ pub(super) async fn register(request: Request, body: Body) -> Result<Response, P
         name: new.name,
         platform: new.platform,
         replace: new.replace,
+        history: None,
     };
     let (device, claims, created) = registration::register(core, &claims.user, wish).await?;
-    let token = request.context.tokens.issue_device(&claims).map_err(|error| {
-        tracing::error!(%error, "a device token can't be made");
-        Problem::new(ErrorCode::Unavailable, "the token can't be made now: try again with the same id")
-    })?;
+    let token = token(&request, &claims)?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json(status, &serde_json::json!({ "device": DeviceView::from(device), "token": token })))
+}
+
+/// A token for a device.
+pub(super) fn token(request: &Request, claims: &DeviceClaims) -> Result<String, Problem> {
+    request.context.tokens.issue_device(claims).map_err(|error| {
+        tracing::error!(%error, "a device token can't be made");
+        Problem::new(ErrorCode::Unavailable, "the token can't be made now: try again with the same id")
+    })
 }
 
 /// A page of devices.

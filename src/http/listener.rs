@@ -22,6 +22,9 @@ use warp::{filters::BoxedFilter, reply::Response};
 
 use crate::{config::ServerConfig, drain::Drain};
 
+/// At a stop: how long a request that is under way has for its answer.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+
 /// What one listener allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
@@ -60,11 +63,19 @@ struct Census(Arc<Mutex<Counts>>);
 /// connection's task, stays counted too.
 #[derive(Debug, Clone)]
 pub struct Counted {
-    _entry: Arc<Entry>,
+    entry: Arc<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry(Census, IpAddr);
+
+impl Counted {
+    /// Whose it is.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.entry.1
+    }
+}
 
 impl Census {
     fn enter(&self, address: IpAddr, rules: Rules) -> Option<Counted> {
@@ -75,7 +86,7 @@ impl Census {
         }
         counts.all += 1;
         counts.by_address.insert(address, own + 1);
-        Some(Counted { _entry: Arc::new(Entry(self.clone(), address)) })
+        Some(Counted { entry: Arc::new(Entry(self.clone(), address)) })
     }
 }
 
@@ -132,19 +143,28 @@ pub async fn serve(
             routes.call(request)
         });
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let drain = drain.clone();
-        tokio::spawn(async move {
+        let (tasks, drain) = (drain.clone(), drain.clone());
+        let connection = async move {
             let mut connection = std::pin::pin!(connection);
             let result = tokio::select! {
                 result = connection.as_mut() => result,
                 () = drain.begun(), if stop_on_drain => {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    match tokio::time::timeout(LAST_ANSWER, connection).await {
+                        Ok(result) => result,
+                        Err(_) => return tracing::debug!(%peer, "a connection was cut off by the stop"),
+                    }
                 }
             };
             if let Err(error) = result {
                 tracing::debug!(%peer, %error, "a connection ended in an error");
             }
-        });
+        };
+        // Those that end with the drain are waited for: else the process would be gone before their answers are.
+        if stop_on_drain {
+            tasks.spawn(connection);
+        } else {
+            tokio::spawn(connection);
+        }
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn open(
     upgrade: Option<OnUpgrade>,
     counted: Option<Counted>,
 ) -> Result<Response, Problem> {
-    let Request { context, headers, query } = &request;
+    let Request { context, headers, query, .. } = &request;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if !context.server.allowed_origins.allows(text(header::ORIGIN), text(header::HOST)) {
         let detail = "this page's origin may not connect: add it to KEEPSTEP_ALLOWED_ORIGINS";

@@ -4,11 +4,18 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{Boxed, End, Session, work::Done};
 use crate::{
-    domain::{Seq, device::DeviceKind, id::ChatId},
-    hub::Command,
+    domain::{
+        Seq,
+        device::DeviceKind,
+        id::{ChatId, UserId},
+    },
+    hub::{Command, LinkRequest},
     protocol::{ChatEvent, CloseCode, DeviceEvent, ServerFrame},
     store::Attached,
-    sync::connect::{self, Membership},
+    sync::{
+        connect::{self, Membership},
+        presence,
+    },
 };
 
 /// After which a chat is looked at again in which nothing is owed to the device of a member.
@@ -40,11 +47,29 @@ impl Session {
             Command::Member(event, chat, user) => {
                 let frame = ServerFrame::Chat { event, chat, user: Some(&user), entry: None };
                 self.connection.send(frame.text().into());
+                if event == ChatEvent::MemberLeft {
+                    self.recheck_watched(Some(user));
+                }
+            }
+            // The first to be left out.
+            Command::Typing(chat, user) => {
+                if self.chats.contains_key(&chat) && self.connection.stuck_since().is_none() {
+                    self.connection.send(ServerFrame::Typing { chat, user: &user }.text().into());
+                }
+            }
+            Command::Presence(round, presence) => {
+                if round == self.watch_round {
+                    self.connection.send(ServerFrame::Presence(&presence).text().into());
+                }
             }
             Command::Tail(chat, seq) => self.on_tail(chat, seq),
             Command::Placed(chat, node) => self.on_placed(chat, node),
             Command::Moved(chat, moved) => self.on_moved(chat, moved),
             Command::HistoryAsk(ask) => self.on_question(ask),
+            Command::LinkRequest(request) => {
+                let LinkRequest { code, name, platform } = &*request;
+                self.connection.send(ServerFrame::LinkRequest { code, name, platform }.text().into());
+            }
             Command::HistoryAnswer(answer) => return self.on_history_answer(&answer),
         }
         Ok(())
@@ -143,9 +168,24 @@ impl Session {
         self.window.acked(open, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
         let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
         self.connection.send(frame.text().into());
+        self.recheck_watched(None);
         let (core, handle) = (self.core.clone(), self.handle.clone());
         self.work.push(Boxed::new(async move {
             connect::unfollow(&core, &handle, &[chat]).await;
+            Done::Nothing
+        }));
+    }
+
+    /// Whom the user shares no chat with any more isn't watched any more.
+    fn recheck_watched(&mut self, who: Option<UserId>) {
+        if self.watch_round == 0 {
+            return;
+        }
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Boxed::new(async move {
+            if let Err(error) = presence::recheck(&core, &handle, who.as_ref()).await {
+                tracing::debug!(%error, "who is watched can't be looked at again now");
+            }
             Done::Nothing
         }));
     }

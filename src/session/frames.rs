@@ -4,11 +4,13 @@
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{Boxed, End, Session};
+use super::{Boxed, End, Session, work::Done};
 use crate::{
     domain::{Seq, device::DeviceKind, id::ChatId, rate::Verdict},
-    protocol::{Ack, ClientFrame, CloseCode, ErrorCode, FrameId, Problem, Read, Rejected, Send, ServerFrame},
-    sync::{read, send},
+    protocol::{
+        Ack, ClientFrame, CloseCode, ErrorCode, FrameId, Problem, Read, Rejected, Send, ServerFrame, Watch,
+    },
+    sync::{presence, read, send, typing},
 };
 
 /// What a frame under way came to.
@@ -21,6 +23,8 @@ pub(super) struct Answer {
     pub history: Option<String>,
     /// Where the user's read offset stands now.
     pub read: Option<(ChatId, Seq)>,
+    /// Which round of watching it begins.
+    pub watch: Option<u64>,
 }
 
 impl Session {
@@ -47,6 +51,7 @@ impl Session {
             ClientFrame::Read(read) => Some((read.id.clone(), "read")),
             ClientFrame::History(ask) => Some((ask.id.clone(), "history")),
             ClientFrame::Typing(id, _) => Some((id.clone(), "typing")),
+            ClientFrame::Watch(watch) => Some((watch.id.clone(), "watch")),
             _ => None,
         };
         if let Some((id, name)) = counted {
@@ -80,7 +85,17 @@ impl Session {
             ClientFrame::Typing(id, chat) if !self.chats.contains_key(&chat) => {
                 self.refuse(id.as_ref(), Some("typing"), &Problem::no_such_chat())
             }
-            ClientFrame::Typing(id, _) => self.accept(id.as_ref()),
+            ClientFrame::Typing(id, chat) => {
+                if typing::may_tell(&self.core, &self.handle.user, chat) {
+                    let (core, user) = (self.core.clone(), self.handle.user.clone());
+                    self.work.push(Boxed::new(async move {
+                        typing::tell(&core, &user, chat).await;
+                        Done::Nothing
+                    }));
+                }
+                self.accept(id.as_ref())
+            }
+            ClientFrame::Watch(watch) => self.on_watch(watch),
             ClientFrame::Ping(id) => {
                 self.accept(id.as_ref())?;
                 self.connection.send(ServerFrame::Pong.text().into());
@@ -99,7 +114,7 @@ impl Session {
             let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
             let sent = send::send(&core, sender, chat, &frame).await;
             let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
-            Answer { id: frame.id, frame: "send", result, history: None, read: None }
+            Answer { id: frame.id, frame: "send", result, history: None, read: None, watch: None }
         }));
         Ok(())
     }
@@ -150,7 +165,17 @@ impl Session {
             let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
             let read = marked.as_ref().ok().map(|seq| (chat, *seq));
             let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
-            Answer { id, frame: "read", result, history: None, read }
+            Answer { id, frame: "read", result, history: None, read, watch: None }
+        }));
+        Ok(())
+    }
+
+    fn on_watch(&mut self, Watch { id, users, .. }: Watch) -> Result<(), End> {
+        let (core, handle, round) = (self.core.clone(), self.handle.clone(), self.watch_round + 1);
+        self.busy = Some(Boxed::new(async move {
+            let found = presence::watch(&core, &handle, round, users).await;
+            let result = found.map(|presence| serde_json::json!({ "presence": presence }));
+            Answer { id, frame: "watch", result, history: None, read: None, watch: Some(round) }
         }));
         Ok(())
     }
@@ -169,6 +194,8 @@ impl Session {
         match answer.result {
             Ok(ok) => {
                 self.bad_frames = 0;
+                // What the set before brought, and still waits, isn't told behind this answer.
+                self.watch_round = answer.watch.unwrap_or(self.watch_round);
                 self.answer(answer.id.as_ref(), answer.frame, Ok(ok));
                 Ok(())
             }

@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{Boxed, End, Session, frames::Answer, work::Done};
 use crate::{
-    domain::{Seq, device::DeviceKind, id::ChatId},
+    domain::{device::DeviceKind, id::ChatId},
     hub::{HistoryAnswer, HistoryAsk},
     protocol::{self, ErrorCode, FrameId, HistoryError, HistoryPage, Problem, ServerFrame, raw_reply},
-    sync::bootstrap,
+    sync::bootstrap::{self, Page},
 };
 
 /// Questions that a main may have before it.
@@ -36,11 +36,11 @@ impl Session {
     /// A sub asks for a page.
     pub(super) fn on_history(&mut self, frame: &protocol::HistoryAsk) -> Result<(), End> {
         let Some(id) = frame.id.clone() else { return Ok(()) };
-        let (before, limit) = match self.page_asked(frame) {
+        let page = match self.page_asked(frame) {
             Ok(page) => page,
             Err(problem) => return self.refuse(Some(&id), Some("history"), &problem),
         };
-        if before <= 1 {
+        if page.before <= page.floor + 1 {
             self.connection.send(raw_reply(&id, "{\"messages\":[],\"more\":false}").into());
             return Ok(());
         }
@@ -50,8 +50,7 @@ impl Session {
         let until = Instant::now() + core.timing.history_timeout;
         self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
         self.busy = Some(Boxed::new(async move {
-            let asked =
-                bootstrap::ask(&core, &handle.user, handle.device, &request, chat, before, limit).await;
+            let asked = bootstrap::ask(&core, &handle.user, handle.device, &request, page).await;
             match asked {
                 // No reply yet: the main's page will be it.
                 Ok(()) => Answer {
@@ -60,6 +59,7 @@ impl Session {
                     result: Ok(serde_json::Value::Null),
                     history: None,
                     read: None,
+                    watch: None,
                 },
                 Err(problem) => {
                     core.metrics.bootstraps.with_label_values(&[problem.code.as_str()]).inc();
@@ -69,6 +69,7 @@ impl Session {
                         result: Err(problem),
                         history: Some(request),
                         read: None,
+                        watch: None,
                     }
                 }
             }
@@ -76,7 +77,7 @@ impl Session {
         Ok(())
     }
 
-    fn page_asked(&self, frame: &protocol::HistoryAsk) -> Result<(Seq, u64), Problem> {
+    fn page_asked(&self, frame: &protocol::HistoryAsk) -> Result<Page, Problem> {
         if self.handle.kind == DeviceKind::Main {
             return Err(Problem::new(
                 ErrorCode::BadFrame,
@@ -99,7 +100,10 @@ impl Session {
         if before == 0 || before > highest {
             return Err(Problem::new(ErrorCode::BadRange, format!("before is from 1 to {highest}")));
         }
-        Ok((before, limit))
+        let floor = self.history.map_or(0, |most| state.from.saturating_sub(most));
+        // The main isn't asked for what wouldn't be passed on.
+        let limit = limit.min(before.saturating_sub(floor + 1));
+        Ok(Page { chat: frame.chat, before, limit, floor })
     }
 
     /// The main has answered this sub, or can't.

@@ -18,7 +18,7 @@ use crate::domain::{
     Millis, Seq,
     chat::Chat,
     device::Device,
-    id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
     termination::Termination,
 };
 
@@ -26,6 +26,7 @@ mod chats;
 mod console;
 mod devices;
 mod expiry;
+mod links;
 mod messages;
 mod owed;
 mod terminations;
@@ -48,6 +49,7 @@ struct Ear {
     events: Arc<Events>,
     users: HashSet<UserId>,
     chats: HashSet<ChatId>,
+    presence: HashSet<UserId>,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ struct State {
     reports: BTreeMap<String, (Bytes, Instant)>,
     /// What admins did, oldest first.
     audit: VecDeque<(AuditId, Bytes)>,
+    links: HashMap<LinkId, links::Waiting>,
     ears: Vec<Ear>,
 }
 
@@ -167,7 +170,12 @@ impl EmbeddedStore {
         let mut state = self.state();
         let ear = state.ears.len();
         let events = Arc::new(Events::new());
-        state.ears.push(Ear { events, users: HashSet::new(), chats: HashSet::new() });
+        state.ears.push(Ear {
+            events,
+            users: HashSet::new(),
+            chats: HashSet::new(),
+            presence: HashSet::new(),
+        });
         Self { inner: self.inner.clone(), ear }
     }
 
@@ -217,6 +225,40 @@ impl EmbeddedStore {
         }
         self.state().tell_user(user, &StoreEvent::Signal(user.clone(), payload));
         Ok(())
+    }
+
+    /// See [`super::Store::watch_presence`].
+    pub async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.watch(|ear| ear.presence.extend(users.iter().cloned()));
+        Ok(())
+    }
+
+    /// See [`super::Store::unwatch_presence`].
+    pub async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.watch(|ear| ear.presence.retain(|user| !users.contains(user)));
+        Ok(())
+    }
+
+    /// See [`super::Store::announce`].
+    pub async fn announce(&self, user: &UserId, payload: Bytes) -> Result<()> {
+        self.signal(user, payload).await?;
+        for ear in self.state().ears.iter().filter(|ear| ear.presence.contains(user)) {
+            ear.events.emit(StoreEvent::Presence(user.clone()));
+        }
+        Ok(())
+    }
+
+    /// See [`super::Store::tell_typing`].
+    pub async fn tell_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
+        let state = self.state();
+        let few = |room: &&Room| room.members.contains_key(user) && room.members.len() <= most as usize;
+        if state.chats.get(&chat).filter(few).is_none() {
+            return Ok(false);
+        }
+        for ear in state.ears.iter().filter(|ear| ear.chats.contains(&chat)) {
+            ear.events.emit_if_quiet(StoreEvent::Typing(chat, user.clone()));
+        }
+        Ok(true)
     }
 
     /// See [`super::Store::ping`].

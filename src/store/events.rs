@@ -39,6 +39,14 @@ impl Events {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// One that nobody misses: only while less than half of the room is taken, so that it never pushes others out.
+    pub(super) fn emit_if_quiet(&self, event: StoreEvent) {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sender.overflowed && sender.channel.capacity() > CAPACITY / 2 {
+            let _ = sender.channel.try_send(event);
+        }
+    }
+
     pub(super) fn emit(&self, event: StoreEvent) {
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let room = sender.channel.capacity();
@@ -56,6 +64,28 @@ impl Events {
 mod tests {
     use super::*;
     use crate::domain::id::ChatId;
+
+    #[test]
+    fn typing_never_pushes_anything_out() {
+        let events = Events::new();
+        let mut reader = events.take().unwrap();
+        let (chat, user): (_, crate::domain::id::UserId) = (ChatId::random(), "alice".parse().unwrap());
+        for _ in 0..2 * CAPACITY {
+            events.emit_if_quiet(StoreEvent::Typing(chat, user.clone()));
+        }
+        for seq in 0..CAPACITY as u64 / 2 - 1 {
+            events.emit(StoreEvent::Doorbell(chat, seq));
+        }
+        let mut told = Vec::new();
+        while let Ok(event) = reader.try_recv() {
+            told.push(event);
+        }
+        assert_eq!(
+            told.iter().filter(|event| matches!(event, StoreEvent::Doorbell(..))).count(),
+            CAPACITY / 2 - 1
+        );
+        assert!(!told.contains(&StoreEvent::Resubscribed));
+    }
 
     #[test]
     fn what_does_not_fit_is_told_once_and_behind_everything() {

@@ -3,7 +3,7 @@
 //! - `keys` names everything, `script` holds the Lua scripts (`lua/*.lua`), `value` and `error` read the answers.
 //! - `link` keeps a connection for ever; there are two, so that bulky reads don't stand before sends. `listener` keeps
 //!   the third, on which the events come.
-//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `chats` and `members`, `messages`, `edges`,
+//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `links`, `chats` and `members`, `messages`, `edges`,
 //!   `owed`, `console`.
 //! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same, and
 //!   not an older copy.
@@ -33,6 +33,7 @@ mod expiry;
 mod identity;
 mod keys;
 mod link;
+mod links;
 mod listener;
 mod members;
 mod messages;
@@ -167,6 +168,34 @@ impl RedisStore {
     /// See [`super::Store::unwatch_chats`].
     pub async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
         self.inner.listener.unwatch_chats(chats).await
+    }
+
+    /// See [`super::Store::watch_presence`].
+    pub async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.inner.listener.watch_presence(users).await
+    }
+
+    /// See [`super::Store::unwatch_presence`].
+    pub async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.inner.listener.unwatch_presence(users).await
+    }
+
+    /// See [`super::Store::announce`].
+    pub async fn announce(&self, user: &UserId, payload: Bytes) -> Result<()> {
+        if payload.len() > super::MAX_SIGNAL {
+            return Err(super::types::too_large(payload.len()));
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("PUBLISH").arg(self.keys().signal(user)).arg(&payload[..]);
+        pipeline.cmd("PUBLISH").arg(self.keys().presence(user)).arg("");
+        self.commands().run_all(&pipeline).await.map(drop)
+    }
+
+    /// See [`super::Store::tell_typing`].
+    pub async fn tell_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
+        let call = script::TELL_TYPING.call().arg(self.keys().members(chat)).arg(user.as_str()).arg(most);
+        let call = call.arg(self.keys().doorbell(chat));
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
 
     /// See [`super::Store::signal`].

@@ -9,7 +9,8 @@ use crate::domain::{
     Millis, Seq,
     chat::{Chat, ChatKind, Owed},
     device::{Device, DeviceKind, Lease},
-    id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
+    link::LinkCode,
     message::Unnumbered,
 };
 
@@ -50,6 +51,8 @@ pub struct NewDevice {
     pub name: String,
     /// What it runs on.
     pub platform: String,
+    /// How many messages per chat, below where it begins, it may ask the main for; none: all.
+    pub history: Option<u64>,
     /// Now.
     pub created: Millis,
 }
@@ -79,7 +82,7 @@ pub enum Opened {
         /// Who held it until now; it must be told.
         previous: Option<Lease>,
         /// The device as it is now.
-        device: Device,
+        device: Box<Device>,
     },
     /// It was terminated, or the token's generation is an older one.
     Terminated,
@@ -160,6 +163,49 @@ pub struct Owner {
     pub user: UserId,
     /// Its termination, if it had one: the tombstone.
     pub terminated: Option<TerminationId>,
+}
+
+/// A link to be opened.
+#[derive(Debug, Clone)]
+pub struct NewLink {
+    /// Its id.
+    pub id: LinkId,
+    /// Its code.
+    pub code: LinkCode,
+    /// The SHA-256 of its secret, in hexadecimal digits.
+    pub secret: String,
+    /// What the new device is to be called.
+    pub name: String,
+    /// What it runs on.
+    pub platform: String,
+    /// The only user who may decide; none: whoever has the code.
+    pub bound: Option<UserId>,
+    /// For how long it may be decided.
+    pub lifetime: Duration,
+    /// For how long it is kept after that, so that the asking page can learn what became of it.
+    pub kept: Duration,
+}
+
+/// What [`Store::open_link`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkOpened {
+    /// It waits for a main now.
+    Opened,
+    /// Another link has the code: make another one.
+    CodeTaken,
+    /// As many as allowed are waiting.
+    Full,
+}
+
+/// What [`Store::decide_link`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// The decision counts, from now on or since the same one was made before; with yes, this is the id of the device.
+    Counts(DeviceId),
+    /// The user has decided otherwise.
+    Otherwise,
+    /// No such link for this user, its time is over, or another user has decided.
+    Gone,
 }
 
 /// A chat to be created.
@@ -334,7 +380,11 @@ pub enum StoreEvent {
     ReadsChanged(UserId),
     /// A watched chat has a message with this number.
     Doorbell(ChatId, Seq),
-    /// Somebody called [`Store::signal`] for a watched user.
+    /// A member of a watched chat types. Left out when there is much else to tell.
+    Typing(ChatId, UserId),
+    /// A device of a user whose presence is watched may have come or gone.
+    Presence(UserId),
+    /// Somebody called [`Store::signal`] or [`Store::announce`] for a watched user.
     Signal(UserId, Bytes),
     /// Events may have been missed: read everything watched again.
     Resubscribed,

@@ -17,6 +17,19 @@ use crate::{
     protocol::{ErrorCode, Problem, parse_object},
 };
 
+/// What a sub asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// Of this chat.
+    pub chat: ChatId,
+    /// Messages below this …
+    pub before: Seq,
+    /// … at most so many …
+    pub limit: u64,
+    /// … and above this.
+    pub floor: Seq,
+}
+
 /// Asks the main. The answer comes as a command to the asking session, which knows it by `request` and keeps the
 /// deadline.
 ///
@@ -27,14 +40,20 @@ pub async fn ask(
     user: &UserId,
     device: DeviceId,
     request: &str,
-    chat: ChatId,
-    before: Seq,
-    limit: u64,
+    page: Page,
 ) -> Result<(), Problem> {
+    let Page { chat, before, limit, floor } = page;
     match connect::main_of(core, user).await? {
         Some(main) if main.online => {
-            let ask =
-                HistoryAsk { to: main.device, device, request: request.to_owned(), chat, before, limit };
+            let ask = HistoryAsk {
+                to: main.device,
+                device,
+                request: request.to_owned(),
+                chat,
+                before,
+                limit,
+                floor,
+            };
             signal::tell(core, user, &Signal::HistoryAsk(ask)).await;
             Ok(())
         }
@@ -64,7 +83,8 @@ struct Item<'a> {
 }
 
 /// Checks a page against its question: only message frames of that chat, ascending, below `before`, not more than were
-/// asked for, not larger than a page may be. The items themselves are relayed unchanged.
+/// asked for, not larger than a page may be. The items themselves are relayed unchanged, but for those that aren't for this
+/// sub: the main may give them, and they end here.
 ///
 /// # Errors
 /// `bad_field`, `bad_range` or `too_large`, for the main to see; the sub is told `bad_main`.
@@ -86,9 +106,12 @@ pub fn check(
             format!("a page has at most {most_bytes} bytes of messages"),
         ));
     }
-    let mut last = 0;
-    for item in messages {
-        let item: Item<'_> = parse_object(item.get().as_bytes()).map_err(|problem| {
+    let (mut last, mut items, mut more) = (0, Vec::with_capacity(messages.len()), more);
+    if more && messages.is_empty() {
+        return range("an empty page can't have more behind it".to_owned());
+    }
+    for raw in messages {
+        let item: Item<'_> = parse_object(raw.get().as_bytes()).map_err(|problem| {
             Problem::new(ErrorCode::BadField, format!("an item isn't a message frame: {}", problem.detail))
         })?;
         if item.kind != "message" || item.chat != ask.chat {
@@ -101,10 +124,11 @@ pub fn check(
             return range(format!("seq {} is out of order, or not below {}", item.seq, ask.before));
         }
         last = item.seq;
+        if item.seq > ask.floor {
+            items.push(raw.get());
+        }
+        // Below it there is nothing for this sub.
+        more &= item.seq > ask.floor + 1;
     }
-    if more && messages.is_empty() {
-        return range("an empty page can't have more behind it".to_owned());
-    }
-    let items: Vec<&str> = messages.iter().map(|item| item.get()).collect();
     Ok(format!("{{\"messages\":[{}],\"more\":{more}}}", items.join(",")))
 }

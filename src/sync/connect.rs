@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Core, leases,
+    Core, leases, presence,
     signal::{self, Signal},
 };
 use crate::{
@@ -18,6 +18,17 @@ use crate::{
     store::{Attached, Opened, Result},
     tokens::DeviceClaims,
 };
+
+/// What the token of a device says.
+#[must_use]
+pub fn claims(device: &Device) -> DeviceClaims {
+    DeviceClaims {
+        user: device.user.clone(),
+        device: device.id,
+        kind: device.kind,
+        generation: device.generation,
+    }
+}
 
 /// Why a device isn't let in: the close code and, with `main_offline`, when the main was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +91,7 @@ pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(De
             if previous.is_some() {
                 signal::tell(core, &device.user, &Signal::Replaced(device.id, session)).await;
             }
-            Ok((device, session))
+            Ok((*device, session))
         }
     }
 }
@@ -194,6 +205,7 @@ pub async fn unfollow(core: &Core, handle: &SessionHandle, chats: &[ChatId]) {
 
 /// Takes a session off the lists and gives its device back; its queues are given back already.
 pub async fn close(core: &Core, handle: &SessionHandle) {
+    presence::forget(core, handle).await;
     if core.hub.detach(handle) {
         let _ = core.store.unwatch_user(&handle.user).await;
         if core.hub.has_user(&handle.user) {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Core, paced, signal};
+use super::{Core, paced, presence, signal};
 use crate::{
     domain::{
         Seq,
@@ -75,6 +75,8 @@ pub(super) async fn run(core: Arc<Core>) {
                     again.insert(user);
                 }
                 Some(StoreEvent::Doorbell(chat, seq)) => rung(&core, chat, seq),
+                Some(StoreEvent::Typing(chat, user)) => core.hub.typing(chat, &user),
+                Some(StoreEvent::Presence(user)) => presence::hint(&core, user),
                 Some(StoreEvent::Signal(user, payload)) => signal::deliver(&core, &user, &payload),
                 Some(StoreEvent::Resubscribed) if planted!(NoReread) => {}
                 Some(StoreEvent::Resubscribed) => {
@@ -82,6 +84,7 @@ pub(super) async fn run(core: Arc<Core>) {
                     // An older copy of the data may be back, without the notes.
                     core.notes.forget_all();
                     again.extend(core.hub.users());
+                    presence::reread(&core);
                     ring_heads(&core).await;
                 }
             },

@@ -27,6 +27,8 @@ pub struct Wish {
     pub platform: String,
     /// A main may end another main of the user.
     pub replace: bool,
+    /// How many messages per chat, below where it begins, a sub may ask the main for; none: all.
+    pub history: Option<u64>,
 }
 
 /// Registers a device. True: it is new.
@@ -45,6 +47,7 @@ pub async fn register(
         kind: wish.kind,
         name: wish.name,
         platform: wish.platform,
+        history: wish.history,
         created: now_millis(),
     };
     // Ending the old main takes one more try; a third main that comes in between, another.
@@ -80,12 +83,7 @@ pub async fn register(
             }
             connect::told(core, user, device.id, DeviceEvent::Linked).await;
         }
-        let claims = DeviceClaims {
-            user: user.clone(),
-            device: device.id,
-            kind: device.kind,
-            generation: device.generation,
-        };
+        let claims = connect::claims(&device);
         return Ok((Device { state: DeviceState::Active, ..device }, claims, created));
     }
     Err(Problem::new(ErrorCode::Conflict, "other mains are being registered at the same time: try again"))

@@ -8,9 +8,10 @@ use super::Core;
 use crate::{
     domain::{
         Millis,
+        device::DeviceKind,
         id::{ChatId, DeviceId, UserId},
     },
-    hub::{Command, HistoryAnswer, HistoryAsk},
+    hub::{Command, HistoryAnswer, HistoryAsk, LinkRequest},
     protocol::{ChatEvent, CloseCode, DeviceEvent},
 };
 
@@ -35,6 +36,8 @@ pub enum Signal {
     HistoryAsk(HistoryAsk),
     /// The main answers.
     HistoryAnswer(HistoryAnswer),
+    /// To the main: a page that says that it is this user's asks to be linked.
+    LinkRequest(LinkRequest),
 }
 
 /// Tells every edge where the user is connected. A failure is logged: every signal has a slower second way.
@@ -43,7 +46,12 @@ pub async fn tell(core: &Core, user: &UserId, signal: &Signal) {
         Ok(payload) => Bytes::from(payload),
         Err(error) => return tracing::error!(%error, "a signal can't be written"),
     };
-    if let Err(error) = core.store.signal(user, payload).await {
+    // Those who watch the user hear that there is something, and look for themselves.
+    let sent = match signal {
+        Signal::Device(..) => core.store.announce(user, payload).await,
+        _ => core.store.signal(user, payload).await,
+    };
+    if let Err(error) = sent {
         tracing::warn!(%user, %error, "a signal wasn't sent; its slower way will do");
     }
 }
@@ -79,6 +87,11 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         Signal::HistoryAsk(ask) => {
             let ask = std::sync::Arc::new(ask);
             one(ask.to).for_each(|s| s.mailbox.tell(Command::HistoryAsk(ask.clone())));
+        }
+        Signal::LinkRequest(request) => {
+            let request = std::sync::Arc::new(request);
+            let mains = sessions.iter().filter(|session| session.kind == DeviceKind::Main);
+            mains.for_each(|s| s.mailbox.tell(Command::LinkRequest(request.clone())));
         }
         Signal::HistoryAnswer(answer) => {
             let answer = std::sync::Arc::new(answer);

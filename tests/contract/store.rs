@@ -28,6 +28,8 @@ mod devices;
 mod events;
 #[path = "store/expiry.rs"]
 mod expiry;
+#[path = "store/links.rs"]
+mod links;
 #[path = "store/log.rs"]
 mod log;
 #[path = "store/members.rs"]
@@ -57,6 +59,7 @@ pub fn new_device(owner: &UserId, kind: DeviceKind) -> NewDevice {
         kind,
         name: "a \"device\" {1}\u{e9}".into(),
         platform: "web".into(),
+        history: None,
         created: 1_700_000_000_123,
     }
 }

@@ -93,6 +93,7 @@ pub async fn registers(world: &World, user: &UserId, kind: DeviceKind, habits: H
         name: "device".to_owned(),
         platform: "simulated".to_owned(),
         replace: false,
+        history: None,
     };
     let registered = world
         .insists(|core| {

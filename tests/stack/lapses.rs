@@ -43,6 +43,30 @@ async fn when_an_edge_dies_its_devices_are_told_to_be_offline() {
 }
 
 #[tokio::test]
+async fn when_an_edge_dies_whoever_watches_its_users_is_told() {
+    let mut world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    alice.direct(&bob).await;
+    let (phone, mut bobs) = (alice.phone(1).await, bob.phone(0).await);
+    let watched =
+        phone.requests(json!({ "type": "watch", "users": [bob.name] })).await.expect("it may watch");
+    assert_eq!(watched["presence"][0]["online"], true, "{watched}");
+    world.edges[0].kill9();
+    let gone = phone.gets(json!({ "type": "presence", "user": bob.name, "online": false })).await;
+    // When his lease was last renewed: that may be a little before the answer to the watch.
+    let devices = bob.api(1).get("/v1/devices").await.ok();
+    assert_eq!(gone["last_seen"], devices["items"][0]["last_seen"]);
+    bobs.lost().await;
+    bobs.connects(1).await;
+    phone.gets(json!({ "type": "presence", "user": bob.name, "online": true })).await;
+    // What is told while Redis can't be heard is found afterwards.
+    let redis = &world.stack.as_ref().unwrap().redis;
+    redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
+    bobs.leaves().await;
+    phone.gets(json!({ "type": "presence", "user": bob.name, "online": false })).await;
+}
+
+#[tokio::test]
 async fn an_edge_that_comes_back_under_its_name_tells_for_itself() {
     let quick = Deployment::Stack.with("KEEPSTEP_LEASE", "1500ms").with("KEEPSTEP_LEASE_RENEWAL", "500ms");
     let mut world = quick.start().await;

@@ -77,7 +77,7 @@ fn new_chat(owner: &UserId, with: Option<UserId>) -> NewChat {
 
 fn new_device(owner: &UserId, id: DeviceId) -> NewDevice {
     let (name, platform) = (String::new(), String::new());
-    NewDevice { id, user: owner.clone(), kind: DeviceKind::Sub, name, platform, created: 1 }
+    NewDevice { id, user: owner.clone(), kind: DeviceKind::Sub, name, platform, history: None, created: 1 }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -67,6 +67,7 @@ async fn device(store: &RedisStore, owner: &UserId) -> DeviceId {
         kind: DeviceKind::Sub,
         name: "n".into(),
         platform: "p".into(),
+        history: None,
         created: 1,
     };
     store.register_device(&new).await.unwrap();

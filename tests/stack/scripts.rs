@@ -33,7 +33,7 @@ const DEVICE: &str = "0b1c2d3e00004000800000000000000a";
 async fn scripts_of_devices() {
     let redis = &Redis::start().await;
     let register = script!("register_device");
-    let args = |step: &str, kind: &str, most: u32| format!("{step} {DEVICE} {kind} {most} name web 5");
+    let args = |step: &str, kind: &str, most: u32| format!("{step} {DEVICE} {kind} {most} name web 5 7");
     assert_eq!(eval(redis, register, "d i", &args("write", "sub", 5)).await, "lost", "no mark");
     assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 0)).await, "full");
     assert_eq!(run(redis, "EXISTS d i").await, "0", "a refusal changes nothing");
@@ -43,7 +43,9 @@ async fn scripts_of_devices() {
     assert_eq!(run(redis, "EXISTS d i").await, "1", "the mark is used up");
     let again = eval(redis, register, "d i", &args("intend", "sub", 0)).await;
     assert!(
-        again.starts_with("existing ") && again.contains(" sub name web 5 5 registering 1 0 "),
+        again.starts_with("existing ")
+            && again.contains(" sub name web 5 5 registering 1 0 ")
+            && again.ends_with(" 7"),
         "{again}"
     );
     assert_eq!(eval(redis, register, "d i", &args("intend", "main", 5)).await, "other_kind");
@@ -109,6 +111,55 @@ async fn scripts_of_devices() {
     run(redis, &format!("HSET from {DEVICE} 3")).await;
     eval(redis, script!("bar_device"), "from fence", DEVICE).await;
     assert_eq!(run(redis, &format!("HGET fence {DEVICE}")).await, (1u64 << 53).to_string());
+}
+
+#[tokio::test]
+async fn scripts_of_links() {
+    let redis = &Redis::start().await;
+    let (open, decide, settle) = (script!("open_link"), script!("decide_link"), script!("settle_link"));
+    let new = |link: &str, most: u32| format!("{link} 5000 9000 {most} C d name web alice");
+    assert_eq!(eval(redis, open, "l1 c1 o", &new("1", 0)).await, "full");
+    assert_eq!(run(redis, "EXISTS l1 c1 o").await, "0", "a refusal changes nothing");
+    assert_eq!(eval(redis, open, "l1 c1 o", &new("1", 1)).await, "opened");
+    assert_eq!(eval(redis, open, "l1 c1 o", &new("1", 1)).await, "opened");
+    assert_eq!(eval(redis, open, "l2 c2 o", &new("2", 1)).await, "full");
+    assert_eq!(eval(redis, open, "l2 c1 o", &new("2", 2)).await, "taken");
+    let kept = async |keys: &[&str]| {
+        for key in keys {
+            let left: i64 = run(redis, &format!("PTTL {key}")).await.parse().unwrap();
+            assert!((1..=9000).contains(&left), "{key} stays for {left}");
+        }
+    };
+    kept(&["l1", "c1", "o"]).await;
+    assert_eq!(eval(redis, decide, "nobody o", "0 alice main approving 3 dev").await, "");
+    assert_eq!(eval(redis, decide, "l1 o", "1 bob main approving 3 dev").await, "", "bound to alice");
+    assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 dev").await, "dev");
+    assert_eq!(run(redis, "EXISTS o").await, "0", "it doesn't wait any more");
+    assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 other").await, "dev");
+    assert_eq!(eval(redis, decide, "l1 o", "1 alice main refused 3 other").await, "otherwise");
+    assert_eq!(eval(redis, settle, "l1 o", "1 other pending").await, "0");
+    assert_eq!(eval(redis, settle, "l1 o", "1 dev pending").await, "1");
+    assert_eq!(run(redis, "ZRANGE o 0 -1").await, "1");
+    // What comes back into the list takes it away with it again.
+    kept(&["l1", "c1", "o"]).await;
+    assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 dev").await, "dev");
+    assert_eq!(eval(redis, settle, "l1 o", "1 dev approved").await, "1");
+    assert_eq!(eval(redis, settle, "l1 o", "1 dev pending").await, "0");
+    assert_eq!(eval(redis, settle, "nobody o", "0 dev pending").await, "0");
+    assert_eq!(run(redis, "EXISTS nobody o").await, "0", "nothing is made by that");
+    kept(&["l1", "c1"]).await;
+}
+
+#[tokio::test]
+async fn the_script_of_typing() {
+    let redis = &Redis::start().await;
+    let typing = script!("tell_typing");
+    assert_eq!(eval(redis, typing, "m", "alice 5 bell").await, "0", "no such chat");
+    run(redis, "HSET m alice 0 bob 3").await;
+    assert_eq!(eval(redis, typing, "m", "alice 1 bell").await, "0", "too many");
+    assert_eq!(eval(redis, typing, "m", "carol 5 bell").await, "0", "not a member");
+    assert_eq!(eval(redis, typing, "m", "alice 2 bell").await, "1");
+    assert_eq!(run(redis, "DBSIZE").await, "1", "nothing is written");
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ pub struct Memory {
 }
 
 /// The fields that each frame has at least, by its type.
-const FIELDS: [(&str, &str); 12] = [
+const FIELDS: [(&str, &str); 13] = [
     ("welcome", "protocol user device kind session edge heartbeat_s limits main chats"),
     ("message", "chat seq key from device at kind"),
     ("reply", "id"),
@@ -93,6 +93,7 @@ const FIELDS: [(&str, &str); 12] = [
     ("chat", "event chat"),
     ("presence", "user online last_seen"),
     ("typing", "chat user"),
+    ("link_request", "code name platform"),
     ("pong", ""),
 ];
 

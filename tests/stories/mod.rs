@@ -30,11 +30,14 @@ pub mod drain;
 pub mod expiry;
 pub mod groups;
 pub mod limits;
+pub mod links;
 pub mod membership;
 pub mod offsets;
+pub mod presence;
 pub mod start;
 pub mod termination;
 pub mod tokens;
+pub mod typing;
 
 pub use world::{Deployment, World};
 
@@ -143,6 +146,16 @@ macro_rules! stories {
                 too_many_frames_are_slowed_and_then_refused,
                 the_window_holds_back_and_loses_nothing,
             ]
+            links: [
+                a_page_becomes_a_web_session,
+                a_link_is_refused_or_runs_out,
+                a_link_is_used_once,
+                a_sixth_web_session_waits_for_room,
+                only_the_phone_decides_and_only_the_page_learns,
+                a_link_gives_as_much_of_the_past_as_was_allowed,
+                links_are_asked_for_within_bounds,
+                a_stop_sends_waiting_pages_elsewhere,
+            ]
             membership: [
                 a_direct_chat_is_one_per_pair,
                 a_chat_that_begins_now_works_on_the_open_socket,
@@ -157,6 +170,12 @@ macro_rules! stories {
                 offsets_of_two_devices_are_one_maximum,
                 offsets_are_one_map,
             ]
+            presence: [
+                whoever_watches_is_told_who_comes_and_goes,
+                who_comes_and_goes_quickly_is_told_of_once_a_second,
+                presence_is_for_those_who_share_a_chat,
+                watching_has_bounds,
+            ]
             termination: [
                 whoever_may_ends_a_device_and_nothing_is_left,
                 nobody_else_ends_a_device,
@@ -169,6 +188,11 @@ macro_rules! stories {
                 user_tokens_are_checked_to_the_letter,
                 a_strange_origin_is_refused,
                 no_token_is_ever_logged,
+            ]
+            typing: [
+                the_others_are_told_who_types,
+                typing_is_told_once_in_three_seconds,
+                typing_is_for_members_of_small_chats,
             ]
         );
     };

@@ -57,6 +57,7 @@ impl EmbeddedStore {
             generation: 1,
             lease: None,
             expires: None,
+            history: new.history,
         };
         let row = Row { device: device.clone(), session: 0, until: Instant::now(), due: 0 };
         user.devices.insert(new.id, row);
@@ -126,7 +127,7 @@ impl EmbeddedStore {
         let (session, device_now) = (row.session, row.seen());
         let noted = NotedSession { user: user.clone(), device, session };
         state.edges.entry(edge.to_owned()).or_insert_with(Edge::new).sessions.insert(noted);
-        Ok(Opened::Session { session, previous, device: device_now })
+        Ok(Opened::Session { session, previous, device: Box::new(device_now) })
     }
 
     /// See [`crate::store::Store::renew_session`].

@@ -19,4 +19,5 @@ local edge = ''
 if was[4] and tonumber(was[5]) > now then edge = was[4] end
 return {session, edge, was[3], string.format('%.0f', now),
   unpack(redis.call('HMGET', KEYS[1], d .. '.kind', d .. '.name', d .. '.platform', d .. '.created', d .. '.seen',
-    d .. '.state', d .. '.generation', d .. '.session', d .. '.edge', d .. '.until'), 1, 10)}
+    d .. '.state', d .. '.generation', d .. '.session', d .. '.edge', d .. '.until', d .. '.expires',
+    d .. '.history'), 1, 12)}

@@ -2,17 +2,17 @@
 -- `intend` checks and leaves a short-lived mark; `write` checks again and writes, if the mark is still there: a
 -- termination that came between has removed it, so that it can't be undone by a call that was on its way.
 -- KEYS devices, intent
--- ARGV "intend" or "write", device, kind, most subs, name, platform, created
+-- ARGV "intend" or "write", device, kind, most subs, name, platform, created, history or ""
 -- Gives {"existing", now, kind, name, ...}, {"other_kind"}, {"ending"}, {"main", device}, {"full"}, {"lost"} or {"ok"}
 local device, kind = ARGV[2], ARGV[3]
 local fields = redis.call('HMGET', KEYS[1], device .. '.kind', device .. '.name', device .. '.platform',
   device .. '.created', device .. '.seen', device .. '.state', device .. '.generation', device .. '.session',
-  device .. '.edge', device .. '.until')
+  device .. '.edge', device .. '.until', device .. '.expires', device .. '.history')
 if fields[1] then
   if fields[6] == 'terminating' then return {'ending'} end
   if fields[1] ~= kind then return {'other_kind'} end
   local time = redis.call('TIME')
-  return {'existing', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), unpack(fields, 1, 10)}
+  return {'existing', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), unpack(fields, 1, 12)}
 end
 
 local subs, all, kinds, ending = 0, redis.call('HGETALL', KEYS[1]), {}, {}
@@ -37,4 +37,5 @@ if redis.call('DEL', KEYS[2]) == 0 then return {'lost'} end
 redis.call('HSET', KEYS[1], device .. '.kind', kind, device .. '.name', ARGV[5], device .. '.platform', ARGV[6],
   device .. '.created', ARGV[7], device .. '.seen', ARGV[7], device .. '.state', 'registering',
   device .. '.generation', '1', device .. '.session', '0')
+if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], device .. '.history', ARGV[8]) end
 return {'ok'}

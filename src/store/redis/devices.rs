@@ -20,8 +20,8 @@ use crate::{
     store::{NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
 };
 
-/// The fields of a device; the first ten in the order in which scripts give them too.
-const FIELDS: [&str; 11] = [
+/// The fields of a device, in the order in which scripts give them too.
+const FIELDS: [&str; 12] = [
     "kind",
     "name",
     "platform",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 11] = [
     "edge",
     "until",
     "expires",
+    "history",
 ];
 
 impl RedisStore {
@@ -72,7 +73,8 @@ impl RedisStore {
             .arg(self.limits().subs_per_user)
             .arg(&new.name)
             .arg(&new.platform)
-            .arg(new.created);
+            .arg(new.created)
+            .arg(new.history.map_or(String::new(), |most| most.to_string()));
         let mut answer = value::list(self.commands().eval(&call).await?)?.into_iter();
         let found = match value::text(value::next(&mut answer)?)?.as_str() {
             "ok" if step == "intend" => return Ok(None),
@@ -188,7 +190,8 @@ impl RedisStore {
         let its_session = value::number(value::next(&mut answer)?)?;
         let previous = (!before.is_empty()).then_some(Lease { edge: before, session: its_session });
         let now = value::number(value::next(&mut answer)?)?;
-        Ok(Opened::Session { session, previous, device: device(user, id, now, answer.collect())? })
+        let device = Box::new(device(user, id, now, answer.collect())?);
+        Ok(Opened::Session { session, previous, device })
     }
 
     /// See [`crate::store::Store::renew_session`].
@@ -266,6 +269,7 @@ fn fresh(new: &NewDevice) -> Device {
         generation: 1,
         lease: None,
         expires: None,
+        history: new.history,
     }
 }
 
@@ -289,14 +293,28 @@ fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Resul
     let edge = values.next().and_then(value::some).map(value::text).transpose()?;
     let until = values.next().and_then(value::some).map(value::number).transpose()?;
     let expires = values.next().and_then(value::some).map(value::number).transpose()?;
+    let history = values.next().and_then(value::some).map(value::number).transpose()?;
     let lease = edge.filter(|_| until.is_some_and(|until| until > now)).map(|edge| Lease { edge, session });
     let last_seen = if lease.is_some() { now.max(seen) } else { seen };
     let user = user.clone();
-    Ok(Device { id, user, kind, name, platform, created, last_seen, state, generation, lease, expires })
+    Ok(Device {
+        id,
+        user,
+        kind,
+        name,
+        platform,
+        created,
+        last_seen,
+        state,
+        generation,
+        lease,
+        expires,
+        history,
+    })
 }
 
 // Seconds and microseconds.
-fn server_time(value: Value) -> Result<Millis> {
+pub(super) fn server_time(value: Value) -> Result<Millis> {
     let mut parts = value::list(value)?.into_iter();
     let (seconds, micros) =
         (value::number(value::next(&mut parts)?)?, value::number(value::next(&mut parts)?)?);

@@ -3,7 +3,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::id::{ChatId, DeviceId, MessageKey, TerminationId, UserId};
+use crate::domain::{
+    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
+    link::LinkCode,
+};
 
 /// Names that begin with one prefix.
 #[derive(Debug, Clone)]
@@ -80,7 +83,7 @@ impl Keys {
         format!("{}:{{c.{}}}:k:{user}:{}", self.prefix, chat.hex(), key.hex())
     }
 
-    /// Channel on which a chat's new seqs are told.
+    /// Channel on which a chat's new seqs are told, and, as `typing <user>`, who types.
     pub(super) fn doorbell(&self, chat: ChatId) -> String {
         self.of_chat(chat, "bell")
     }
@@ -108,6 +111,11 @@ impl Keys {
     /// Channel of the signals to a user.
     pub(super) fn signal(&self, user: &UserId) -> String {
         self.of_user(user, "signal")
+    }
+
+    /// Channel of the hints that a user may have come online or gone.
+    pub(super) fn presence(&self, user: &UserId) -> String {
+        self.of_user(user, "presence")
     }
 
     /// Hash: user, and `terminated` once it is: the tombstone.
@@ -186,6 +194,22 @@ impl Keys {
         format!("{}:{{due}}", self.prefix)
     }
 
+    /// Hash: code, secret (its SHA-256), name, platform, bound, state, over (until when it may be decided), and what was
+    /// decided: user, main, said, history, device. Runs out by itself.
+    pub(super) fn link(&self, id: LinkId) -> String {
+        format!("{}:{{links}}:{}", self.prefix, id.hex())
+    }
+
+    /// String: the link that has this code. Runs out by itself.
+    pub(super) fn link_code(&self, code: &LinkCode) -> String {
+        format!("{}:{{links}}:code:{}", self.prefix, code.compact())
+    }
+
+    /// Sorted set of the links that wait for a decision, by when their time is over.
+    pub(super) fn open_links(&self) -> String {
+        format!("{}:{{links}}:open", self.prefix)
+    }
+
     /// String: the name of this store, made up when it was first used.
     pub(super) fn store(&self) -> String {
         format!("{}:{{store}}", self.prefix)
@@ -221,6 +245,7 @@ impl Keys {
         match (tag.split_once('.')?, what, event) {
             (("u", user), "read", true) => user.parse().ok().map(Heard::Read),
             (("u", user), "signal", false) => user.parse().ok().map(Heard::Signal),
+            (("u", user), "presence", false) => user.parse().ok().map(Heard::Presence),
             (("c", chat), "bell", false) => ChatId::from_hex(chat).map(Heard::Doorbell),
             _ => None,
         }
@@ -240,6 +265,7 @@ impl Keys {
 pub(super) enum Heard {
     Read(UserId),
     Signal(UserId),
+    Presence(UserId),
     Doorbell(ChatId),
     Probe,
     Repaired,
@@ -266,6 +292,7 @@ mod tests {
         let heard = |channel: &str| keys.heard(3, channel, "ks:{probe.1}");
         assert_eq!(heard(&keyspace(3, &keys.read(&user))), Some(Heard::Read(user.clone())));
         assert_eq!(heard(&keys.signal(&user)), Some(Heard::Signal(user.clone())));
+        assert_eq!(heard(&keys.presence(&user)), Some(Heard::Presence(user.clone())));
         assert_eq!(heard(&keys.doorbell(chat)), Some(Heard::Doorbell(chat)));
         assert_eq!(heard("__keyspace@3__:ks:{probe.1}"), Some(Heard::Probe));
         assert_eq!(heard(&keys.repaired()), Some(Heard::Repaired));

@@ -64,13 +64,29 @@ struct Shared {
 struct Watched {
     users: HashSet<UserId>,
     chats: HashSet<ChatId>,
+    presence: HashSet<UserId>,
 }
 
 /// "What is watched has changed for these: subscribe or unsubscribe as it says now."
 struct Order {
-    users: Vec<UserId>,
-    chats: Vec<ChatId>,
+    which: Which,
     done: oneshot::Sender<Result<()>>,
+}
+
+enum Which {
+    User(UserId),
+    Chats(Vec<ChatId>),
+    Presence(Vec<UserId>),
+}
+
+impl Which {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::User(_) => false,
+            Self::Chats(chats) => chats.is_empty(),
+            Self::Presence(users) => users.is_empty(),
+        }
+    }
 }
 
 impl Listener {
@@ -116,17 +132,17 @@ impl Listener {
 
     pub(super) async fn watch_user(&self, user: &UserId) -> Result<()> {
         self.shared.watched().users.insert(user.clone());
-        self.order(vec![user.clone()], Vec::new()).await
+        self.order(Which::User(user.clone())).await
     }
 
     pub(super) async fn unwatch_user(&self, user: &UserId) -> Result<()> {
         self.shared.watched().users.remove(user);
-        self.order(vec![user.clone()], Vec::new()).await.or_else(off)
+        self.order(Which::User(user.clone())).await.or_else(off)
     }
 
     pub(super) async fn watch_chats(&self, chats: &[ChatId]) -> Result<()> {
         self.shared.watched().chats.extend(chats);
-        self.order(Vec::new(), chats.to_vec()).await
+        self.order(Which::Chats(chats.to_vec())).await
     }
 
     pub(super) async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
@@ -136,17 +152,27 @@ impl Listener {
                 watched.chats.remove(chat);
             }
         }
-        self.order(Vec::new(), chats.to_vec()).await.or_else(off)
+        self.order(Which::Chats(chats.to_vec())).await.or_else(off)
     }
 
-    async fn order(&self, users: Vec<UserId>, chats: Vec<ChatId>) -> Result<()> {
-        if users.is_empty() && chats.is_empty() {
+    pub(super) async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.shared.watched().presence.extend(users.iter().cloned());
+        self.order(Which::Presence(users.to_vec())).await
+    }
+
+    pub(super) async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
+        self.shared.watched().presence.retain(|user| !users.contains(user));
+        self.order(Which::Presence(users.to_vec())).await.or_else(off)
+    }
+
+    async fn order(&self, which: Which) -> Result<()> {
+        if which.is_empty() {
             return Ok(());
         }
         let (done, answer) = oneshot::channel();
         let asked = async {
             let lost = |_| StoreError::Unavailable("the store is closing".into());
-            self.orders.send(Order { users, chats, done }).await.map_err(|_| lost(()))?;
+            self.orders.send(Order { which, done }).await.map_err(|_| lost(()))?;
             answer.await.map_err(|_| lost(()))?
         };
         match timeout(self.timeout, asked).await {
@@ -185,10 +211,14 @@ impl Shared {
         match self.keys.heard(self.database, channel, probe_key) {
             Some(Heard::Read(user)) => self.events.emit(StoreEvent::ReadsChanged(user)),
             Some(Heard::Signal(user)) => self.events.emit(StoreEvent::Signal(user, Bytes::from(payload))),
+            Some(Heard::Presence(user)) => self.events.emit(StoreEvent::Presence(user)),
             Some(Heard::Doorbell(chat)) => {
                 let seq = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+                let typist = || std::str::from_utf8(&payload).ok()?.strip_prefix("typing ")?.parse().ok();
                 if let Some(seq) = seq {
                     self.events.emit(StoreEvent::Doorbell(chat, seq));
+                } else if let Some(user) = typist() {
+                    self.events.emit_if_quiet(StoreEvent::Typing(chat, user));
                 }
             }
             Some(Heard::Probe) => {
@@ -249,7 +279,7 @@ impl Task {
 
     fn anything_watched(&self) -> bool {
         let watched = self.shared.watched();
-        !watched.users.is_empty() || !watched.chats.is_empty()
+        !watched.users.is_empty() || !watched.chats.is_empty() || !watched.presence.is_empty()
     }
 
     async fn connect(
@@ -272,6 +302,7 @@ impl Task {
             let watched = self.shared.watched();
             channels.extend(watched.users.iter().flat_map(|user| self.shared.user_channels(user)));
             channels.extend(watched.chats.iter().map(|chat| self.shared.keys.doorbell(*chat)));
+            channels.extend(watched.presence.iter().map(|user| self.shared.keys.presence(user)));
         }
         for channels in channels.chunks(CHANNELS) {
             connection.subscribe(channels).await?;
@@ -357,13 +388,23 @@ impl Task {
         {
             let watched = self.shared.watched();
             for order in &orders {
-                for user in &order.users {
-                    let side = if watched.users.contains(user) { &mut on } else { &mut off };
-                    side.extend(self.shared.user_channels(user));
-                }
-                for chat in &order.chats {
-                    let side = if watched.chats.contains(chat) { &mut on } else { &mut off };
-                    side.insert(self.shared.keys.doorbell(*chat));
+                match &order.which {
+                    Which::User(user) => {
+                        let side = if watched.users.contains(user) { &mut on } else { &mut off };
+                        side.extend(self.shared.user_channels(user));
+                    }
+                    Which::Chats(chats) => {
+                        for chat in chats {
+                            let side = if watched.chats.contains(chat) { &mut on } else { &mut off };
+                            side.insert(self.shared.keys.doorbell(*chat));
+                        }
+                    }
+                    Which::Presence(users) => {
+                        for user in users {
+                            let side = if watched.presence.contains(user) { &mut on } else { &mut off };
+                            side.insert(self.shared.keys.presence(user));
+                        }
+                    }
                 }
             }
         }

@@ -40,6 +40,7 @@ scripts! {
     CLOSE_SESSION = "close_session", 1;
     COUNT = "count", 1;
     CREATE_CHAT = "create_chat", 2;
+    DECIDE_LINK = "decide_link", 2;
     DELETE_CHAT = "delete_chat", 9;
     DUE_DEVICES = "due_devices", 1;
     EDGE_ALIVE = "edge_alive", 2;
@@ -57,6 +58,7 @@ scripts! {
     MOVE_CURSORS = "move_cursors", 4;
     MOVE_READ = "move_read", 1;
     NOTE = "note", 3;
+    OPEN_LINK = "open_link", 3;
     OPEN_SESSION = "open_session", 1;
     OUTBOX = "outbox", 3;
     OWE = "owe", 4;
@@ -67,8 +69,10 @@ scripts! {
     REPORT = "report", 1;
     REPORTS = "reports", 1;
     SAME_STORE = "same_store", 2;
+    SETTLE_LINK = "settle_link", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
+    TELL_TYPING = "tell_typing", 1;
     TRIM = "trim", 5;
     UNINDEX_CHAT = "unindex_chat", 1;
     WARN_DEVICE = "warn_device", 1;

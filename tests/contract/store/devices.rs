@@ -31,6 +31,7 @@ async fn a_device_is_registered_once_and_found_again() {
             generation: 1,
             lease: None,
             expires: None,
+            history: None,
         }
     );
     assert_eq!(store.register_device(&new).await.unwrap(), Registered::Existing(device.clone()));

@@ -46,6 +46,59 @@ async fn a_read_offset_that_moves_is_heard() {
 }
 
 #[tokio::test]
+async fn who_types_is_heard_by_those_who_watch_the_chat() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let mut events = store.take_events().unwrap();
+    let (alice, bob) = (user("alice.b@c-d_E"), user("bob"));
+    let (chat, other) = (group(&store, &alice).await, group(&store, &alice).await);
+    store.watch_chats(&[chat]).await.unwrap();
+    assert!(!store.tell_typing(chat, &bob, 9).await.unwrap(), "not a member");
+    assert!(!store.tell_typing(ChatId::random(), &bob, 9).await.unwrap(), "no such chat");
+    assert!(store.tell_typing(other, &alice, 9).await.unwrap(), "nobody watches that");
+    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    assert!(!store.tell_typing(chat, &alice, 1).await.unwrap(), "too many members");
+    for who in [&alice, &bob] {
+        assert!(store.tell_typing(chat, who, 2).await.unwrap());
+    }
+    let typing = |event: &StoreEvent| match event {
+        StoreEvent::Typing(chat, user) => Some((*chat, user.clone())),
+        _ => None,
+    };
+    assert_eq!(until(&mut events, typing).await, (chat, alice.clone()));
+    assert_eq!(until(&mut events, typing).await, (chat, bob));
+    assert_eq!(store.chat(chat).await.unwrap().unwrap().head, 0);
+}
+
+#[tokio::test]
+async fn what_is_announced_is_a_signal_and_a_hint() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let mut events = store.take_events().unwrap();
+    let (alice, bob) = (user("alice.b@c-d_E"), user("bob"));
+    store.watch_presence(&[alice.clone(), bob.clone()]).await.unwrap();
+    store.watch_presence(&[]).await.unwrap();
+    store.watch_user(&bob).await.unwrap();
+    // Alice is watched by others alone: what she is told isn't theirs.
+    store.announce(&alice, Bytes::from_static(b"one")).await.unwrap();
+    store.signal(&alice, Bytes::from_static(b"two")).await.unwrap();
+    store.announce(&bob, Bytes::from_static(b"three")).await.unwrap();
+    let any = |event: &StoreEvent| (*event != StoreEvent::Resubscribed).then(|| event.clone());
+    assert_eq!(until(&mut events, any).await, StoreEvent::Presence(alice.clone()));
+    let mut both = vec![until(&mut events, any).await, until(&mut events, any).await];
+    both.sort_by_key(|event| matches!(event, StoreEvent::Presence(_)));
+    let signal = StoreEvent::Signal(bob.clone(), Bytes::from_static(b"three"));
+    assert_eq!(both, [signal, StoreEvent::Presence(bob.clone())]);
+    // Each is watched for itself.
+    store.unwatch_presence(std::slice::from_ref(&bob)).await.unwrap();
+    store.unwatch_presence(std::slice::from_ref(&bob)).await.unwrap();
+    store.announce(&bob, Bytes::from_static(b"four")).await.unwrap();
+    store.announce(&alice, Bytes::from_static(b"five")).await.unwrap();
+    assert!(matches!(until(&mut events, any).await, StoreEvent::Signal(..)));
+    assert_eq!(until(&mut events, any).await, StoreEvent::Presence(alice));
+    let huge = Bytes::from(vec![b'x'; MAX_SIGNAL + 1]);
+    assert!(matches!(store.announce(&bob, huge).await, Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test]
 async fn the_doorbell_of_a_watched_chat_rings() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let mut events = store.take_events().unwrap();

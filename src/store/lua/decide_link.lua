@@ -1,0 +1,17 @@
+-- Decides a link, once.
+-- KEYS link, open
+-- ARGV link, user, main, "approving" or "refused", history or "", device
+-- Gives nil (gone), "otherwise", or the id of the device that comes of it
+local is = redis.call('HMGET', KEYS[1], 'state', 'over', 'bound', 'user', 'main', 'said', 'history', 'device')
+if not is[1] or (is[3] ~= '' and is[3] ~= ARGV[2]) then return false end
+if is[1] ~= 'pending' then
+  if is[4] ~= ARGV[2] then return false end
+  if is[5] ~= ARGV[3] or is[6] ~= ARGV[4] or is[7] ~= ARGV[5] then return 'otherwise' end
+  return is[8]
+end
+local time = redis.call('TIME')
+if tonumber(is[2]) <= time[1] * 1000 + math.floor(time[2] / 1000) then return false end
+redis.call('HSET', KEYS[1], 'state', ARGV[4], 'user', ARGV[2], 'main', ARGV[3], 'said', ARGV[4], 'history', ARGV[5],
+  'device', ARGV[6])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return ARGV[6]

@@ -1,0 +1,322 @@
+//! Linking: a page asks, and shows a code; a main decides; the page learns what became of it, and gets its token.
+//!
+//! What may go wrong on the way can be asked for again: a decision counts once and is answered alike each time, the
+//! device of a yes has its id from that decision on, and the token is made for whoever has the link's secret.
+
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+
+use super::{
+    Core, connect, lock,
+    registration::{self, Wish},
+    signal::{self, Signal},
+};
+use crate::{
+    domain::{
+        device::{Device, DeviceKind, DeviceState},
+        id::{DeviceId, LinkId, UserId},
+        link::{Decision, Link, LinkCode, LinkState},
+    },
+    hub::LinkRequest,
+    protocol::{ErrorCode, Problem},
+    store::{Decided, LinkOpened, NewLink},
+    tokens::DeviceClaims,
+};
+
+/// For so long after its time a page can learn what became of its link.
+const KEPT: Duration = Duration::from_secs(120);
+/// How often a waiting page's link is looked at. A decision may come on any edge; the waits are few and short, so that
+/// asking costs less than a subscription each.
+const LOOK: Duration = Duration::from_millis(500);
+/// Pages that may wait on this edge: for one link (a page that was reloaded leaves the old one for a moment), and in all.
+const WAITS_PER_LINK: usize = 4;
+const WAITS: usize = 2_048;
+/// Codes that are tried until one is free: with 10,000 of 2^30 in use, one is enough nearly always.
+const CODES: usize = 8;
+
+/// A link that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its id.
+    pub id: LinkId,
+    /// Its code.
+    pub code: LinkCode,
+    /// What only the asking page knows.
+    pub secret: String,
+    /// For how long it may be decided.
+    pub lifetime: Duration,
+}
+
+/// Opens a link for a page at `address`. One that is `bound` to a user can be decided by that user's main alone, which is
+/// told if it is connected.
+///
+/// # Errors
+/// `too_many_requests`, `limit_reached`, `unavailable`.
+pub async fn open(
+    core: &Core,
+    address: IpAddr,
+    bound: Option<UserId>,
+    name: String,
+    platform: String,
+) -> Result<Opened, Problem> {
+    core.limit("links", network(address), core.limits.links_per_minute).await?;
+    if let Some(user) = &bound {
+        core.limit("creates", user, core.limits.creates_per_minute).await?;
+    }
+    let secret = hex(&rand::random::<[u8; 32]>());
+    let lifetime = core.timing.link_lifetime;
+    let mut new = NewLink {
+        id: LinkId::random(),
+        code: LinkCode::from_bits(rand::random()),
+        secret: digest(&secret),
+        name,
+        platform,
+        bound,
+        lifetime,
+        kept: KEPT,
+    };
+    for _ in 0..CODES {
+        match core.store.open_link(&new, core.limits.links_waiting.into()).await? {
+            LinkOpened::Opened => {
+                let NewLink { id, code, name, platform, bound, .. } = new;
+                if let Some(user) = bound {
+                    let request = LinkRequest { code: code.to_string(), name, platform };
+                    signal::tell(core, &user, &Signal::LinkRequest(request)).await;
+                }
+                return Ok(Opened { id, code, secret, lifetime });
+            }
+            LinkOpened::CodeTaken => new.code = LinkCode::from_bits(rand::random()),
+            LinkOpened::Full => {
+                let detail = "too many pages wait to be linked: try again in two minutes";
+                return Err(Problem::new(ErrorCode::TooManyRequests, detail));
+            }
+        }
+    }
+    Err(Problem::new(ErrorCode::Unavailable, "no code is free just now: try again"))
+}
+
+/// What a main is about to decide.
+///
+/// # Errors
+/// `not_found`, `too_many_requests`, `unavailable`.
+pub async fn look(core: &Core, main: &Device, code: &str) -> Result<Link, Problem> {
+    let link = find(core, main, code).await?;
+    if link.state == LinkState::Pending && !link.left.is_zero() { Ok(link) } else { Err(no_such_link()) }
+}
+
+/// A main decides. With yes: the new device, whose queues are there.
+///
+/// # Errors
+/// `not_found`, `conflict` (the user has decided otherwise), `limit_reached` (the link waits on), `too_many_requests`,
+/// `unavailable` (decide again, the same).
+pub async fn decide(
+    core: &Arc<Core>,
+    main: &Device,
+    code: &str,
+    approve: bool,
+    history: Option<u64>,
+) -> Result<Option<Device>, Problem> {
+    let link = find(core, main, code).await?;
+    let decision =
+        Decision { user: main.user.clone(), main: main.id, approve, history, device: DeviceId::random() };
+    let device = match core.store.decide_link(link.id, &decision).await? {
+        Decided::Counts(device) => device,
+        Decided::Otherwise => {
+            return Err(Problem::new(ErrorCode::Conflict, "this link was decided otherwise already"));
+        }
+        Decided::Gone => return Err(no_such_link()),
+    };
+    if !approve {
+        return Ok(None);
+    }
+    let wish = Wish {
+        id: Some(device),
+        kind: DeviceKind::Sub,
+        name: link.name,
+        platform: link.platform,
+        replace: false,
+        history,
+    };
+    match registration::register(core, &main.user, wish).await {
+        Ok((registered, ..)) => {
+            // Should this fail, the page sees by the device itself that it is there.
+            core.store.settle_link(link.id, device, true).await?;
+            Ok(Some(registered))
+        }
+        Err(problem) => {
+            if problem.code == ErrorCode::LimitReached {
+                core.store.settle_link(link.id, device, false).await?;
+            }
+            Err(problem)
+        }
+    }
+}
+
+async fn find(core: &Core, main: &Device, code: &str) -> Result<Link, Problem> {
+    core.limit("link_tries", &main.user, core.limits.link_tries_per_minute).await?;
+    let code: LinkCode = code.parse().map_err(|_| no_such_link())?;
+    let link = core.store.link_by_code(code).await?.ok_or_else(no_such_link)?;
+    // Whose it is isn't told to others.
+    if link.bound.as_ref().is_some_and(|user| *user != main.user) { Err(no_such_link()) } else { Ok(link) }
+}
+
+/// The same for every reason, so that nobody learns which codes are in use.
+fn no_such_link() -> Problem {
+    let detail = "there is no such link for you: the code is wrong, was used, or its time is over";
+    Problem::new(ErrorCode::NotFound, detail)
+}
+
+/// What became of a link.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nobody has decided yet.
+    Pending,
+    /// The device is there.
+    Approved(Box<Device>, DeviceClaims),
+    /// The main said no.
+    Refused,
+    /// Nobody decided in time, or the device was ended since.
+    Expired,
+}
+
+/// Waits, at most for `patience` and not longer than this edge runs, until something became of a link.
+///
+/// # Errors
+/// `not_found` (no such link, or another secret), `too_many_requests`, `unavailable`.
+pub async fn wait(core: &Core, id: LinkId, secret: &str, patience: Duration) -> Result<Outcome, Problem> {
+    let unknown = || Problem::new(ErrorCode::NotFound, "there is no such link, or this isn't its secret");
+    let until = Instant::now() + patience;
+    let mut link = core.store.link(id).await?.ok_or_else(unknown)?;
+    if !bool::from(digest(secret).as_bytes().ct_eq(link.secret.as_bytes())) {
+        return Err(unknown());
+    }
+    let mut place = None;
+    loop {
+        match outcome(core, &link).await? {
+            Outcome::Pending if Instant::now() < until && !core.drain.has_begun() => {}
+            other => return Ok(other),
+        }
+        if place.is_none() {
+            place = Some(core.polls.enter(id)?);
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
+            () = core.drain.begun() => {}
+        }
+        link = match core.store.link(id).await? {
+            Some(link) => link,
+            None => return Ok(Outcome::Expired),
+        };
+    }
+}
+
+async fn outcome(core: &Core, link: &Link) -> Result<Outcome, Problem> {
+    let (user, device) = match (link.state, &link.decided) {
+        (LinkState::Refused, _) => return Ok(Outcome::Refused),
+        (LinkState::Approving | LinkState::Approved, Some(decided)) => decided,
+        _ if link.left.is_zero() => return Ok(Outcome::Expired),
+        _ => return Ok(Outcome::Pending),
+    };
+    // The device itself says whether it is there: whoever approved may have been cut off just before noting that.
+    match core.store.device(user, *device).await? {
+        Some(device) if device.state == DeviceState::Active => {
+            let claims = connect::claims(&device);
+            Ok(Outcome::Approved(Box::new(device), claims))
+        }
+        Some(device) if device.state == DeviceState::Terminating => Ok(Outcome::Expired),
+        _ if link.state == LinkState::Approving && !link.left.is_zero() => Ok(Outcome::Pending),
+        _ => Ok(Outcome::Expired),
+    }
+}
+
+/// Who waits here.
+#[derive(Debug, Default)]
+pub(super) struct Polls(Arc<Mutex<HashMap<LinkId, usize>>>);
+
+/// One that waits, until this is dropped.
+#[derive(Debug)]
+struct Place(Arc<Mutex<HashMap<LinkId, usize>>>, LinkId);
+
+impl Polls {
+    fn enter(&self, link: LinkId) -> Result<Place, Problem> {
+        let mut waiting = lock(&self.0);
+        // Each has at least one that waits, so this bounds the links; it is near enough to the number of waits.
+        let own = waiting.get(&link).copied().unwrap_or_default();
+        if own >= WAITS_PER_LINK || waiting.len() >= WAITS {
+            let detail = "too many wait for links here: ask again in a moment, or with \"wait\" 0";
+            return Err(Problem::new(ErrorCode::TooManyRequests, detail));
+        }
+        waiting.insert(link, own + 1);
+        Ok(Place(self.0.clone(), link))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.0);
+        if let Some(count) = waiting.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Whom a limit per address is for: of IPv6, where one customer has 2^64 addresses, their network.
+fn network(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.to_string(),
+            None => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}")
+            }
+        },
+    }
+}
+
+fn digest(secret: &str) -> String {
+    hex(&Sha256::digest(secret.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_bounded_and_given_back() {
+        let (polls, link) = (Polls::default(), LinkId::random());
+        let places: Vec<_> = (0..WAITS_PER_LINK).map(|_| polls.enter(link).unwrap()).collect();
+        assert_eq!(polls.enter(link).unwrap_err().code, ErrorCode::TooManyRequests);
+        let others: Vec<_> = (1..WAITS).map(|_| polls.enter(LinkId::random()).unwrap()).collect();
+        assert_eq!(polls.enter(LinkId::random()).unwrap_err().code, ErrorCode::TooManyRequests);
+        drop((places, others));
+        assert!(lock(&polls.0).is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_customer_is_one() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Who is online, for those who watch (decision 0011). What the store tells is a hint, so the devices of the user are read
+//! again, at most once a second; a sweep finds what no hint told. It costs what is watched, however large groups are.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream, stream::FuturesUnordered};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{MissedTickBehavior, interval, sleep, sleep_until},
+};
+
+use super::{Core, paced};
+use crate::{
+    domain::{
+        device::DeviceState,
+        id::{ChatId, UserId},
+    },
+    hub::SessionHandle,
+    protocol::{ErrorCode, Presence, Problem},
+    store::Result as Stored,
+};
+
+/// Users that are read at a time, by one `watch` and by this edge's looks.
+const PARALLEL: usize = 16;
+const LOOKS: usize = 64;
+/// Between two looks at everybody who is watched: events may be lost.
+const SWEEP: Duration = Duration::from_secs(30);
+/// After a look that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Users that are to be looked at. Bounded by the hub: each watched user once.
+#[derive(Debug)]
+pub(super) struct Looks {
+    due: mpsc::UnboundedSender<UserId>,
+}
+
+impl Looks {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<UserId>) {
+        let (due, taken) = mpsc::unbounded_channel();
+        (Self { due }, taken)
+    }
+}
+
+/// The session watches these users from now on, and no others: those of them with whom its user shares a chat, and how
+/// they are now.
+///
+/// # Errors
+/// `limit_reached`, `too_many_requests`, `unavailable` (ask again).
+pub async fn watch(
+    core: &Core,
+    handle: &SessionHandle,
+    round: u64,
+    users: Vec<UserId>,
+) -> Result<Vec<Presence>, Problem> {
+    let most = core.limits.watched_users;
+    if users.len() > most {
+        return Err(Problem::new(ErrorCode::LimitReached, format!("at most {most} users are watched")));
+    }
+    core.limit("watches", &handle.user, core.limits.watches_per_minute).await?;
+    let (mut seen, mut once) = (HashSet::new(), users);
+    once.retain(|user| seen.insert(user.clone()));
+    let known = known(core, &handle.user, once).await?;
+    // Heard first, then read.
+    let change = core.hub.watchers.watch(handle, round, &known);
+    unhear(core, change.idle).await;
+    if !change.new.is_empty() {
+        core.store.watch_presence(&change.new).await?;
+    }
+    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    let reads: Vec<_> = known.iter().map(|user| read(core, user)).collect();
+    let found: Vec<Presence> = stream::iter(reads)
+        .buffered(PARALLEL)
+        .collect::<Vec<_>>()
+        .await
+        .into_iter()
+        .collect::<Stored<_>>()?;
+    // Without waiting from here to the reply: what is told meanwhile must come behind it.
+    for presence in &found {
+        if core.hub.watchers.answered(handle, &presence.user, presence.online) {
+            let _ = core.looks.due.send(presence.user.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// The session's user has left a chat, or this other one has: whom it shares no chat with any more, it watches no more.
+///
+/// # Errors
+/// When the store fails.
+pub async fn recheck(core: &Core, handle: &SessionHandle, who: Option<&UserId>) -> Stored<()> {
+    let mut watched = core.hub.watchers.watched_by(handle);
+    watched.retain(|user| who.is_none_or(|who| who == user));
+    if watched.is_empty() {
+        return Ok(());
+    }
+    let still: HashSet<UserId> = known(core, &handle.user, watched.clone()).await?.into_iter().collect();
+    watched.retain(|user| !still.contains(user));
+    unhear(core, core.hub.watchers.unwatch(handle, &watched)).await;
+    Ok(())
+}
+
+/// The session is over.
+pub(super) async fn forget(core: &Core, handle: &SessionHandle) {
+    unhear(core, core.hub.watchers.forget(handle)).await;
+}
+
+async fn unhear(core: &Core, idle: Vec<UserId>) {
+    if idle.is_empty() {
+        return;
+    }
+    // What is heard in vain is found at the next event.
+    let _ = core.store.unwatch_presence(&idle).await;
+    // Somebody may have begun to watch in between: then what was just taken away was theirs, and something may be missed.
+    for user in idle {
+        if core.hub.watchers.when(&user).is_some() {
+            let _ = core.store.watch_presence(std::slice::from_ref(&user)).await;
+            hint(core, user);
+        }
+    }
+}
+
+/// Those who share a chat with the user, in the order given.
+async fn known(core: &Core, user: &UserId, others: Vec<UserId>) -> Stored<Vec<UserId>> {
+    let own: HashSet<ChatId> = core.store.chats_of(user).await?.into_iter().collect();
+    let looks: Vec<_> = others
+        .into_iter()
+        .map(|other| {
+            let own = &own;
+            async move { Ok(shares(core, user, own, &other).await?.then_some(other)) }
+        })
+        .collect();
+    let found: Vec<Stored<Option<UserId>>> = stream::iter(looks).buffered(PARALLEL).collect().await;
+    Ok(found.into_iter().collect::<Stored<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+async fn shares(core: &Core, user: &UserId, own: &HashSet<ChatId>, other: &UserId) -> Stored<bool> {
+    for chat in core.store.chats_of(other).await?.into_iter().filter(|chat| own.contains(chat)) {
+        // The lists may be ahead of the chats, after a crash for good.
+        if core.store.chat_of_member(chat, user).await?.is_some()
+            && core.store.chat_of_member(chat, other).await?.is_some()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn read(core: &Core, user: &UserId) -> Stored<Presence> {
+    let mut devices = core.store.devices(user).await?;
+    devices.retain(|device| device.state != DeviceState::Terminating);
+    let online = devices.iter().any(|device| device.online());
+    // One that was never connected was last seen when it was registered.
+    let seen = devices.iter().filter(|device| device.online() || device.last_seen != device.created);
+    Ok(Presence { user: user.clone(), online, last_seen: seen.map(|device| device.last_seen).max() })
+}
+
+/// A device of the user may have come or gone. One that nobody watches comes by, too, to be heard of no longer.
+pub(super) fn hint(core: &Core, user: UserId) {
+    if core.hub.watchers.hint(&user) || core.hub.watchers.when(&user).is_none() {
+        let _ = core.looks.due.send(user);
+    }
+}
+
+/// Looks at those who are due.
+pub(super) async fn run(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<UserId>) {
+    let at_a_time = Semaphore::new(LOOKS);
+    let mut looks = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(()) = looks.next(), if !looks.is_empty() => {}
+            user = due.recv() => match user {
+                Some(user) => looks.push(look(&core, user, &at_a_time)),
+                None => return,
+            },
+        }
+    }
+}
+
+async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
+    let Some(when) = core.hub.watchers.when(&user) else {
+        return unhear(core, vec![user]).await;
+    };
+    sleep_until(when).await;
+    let Ok(_turn) = at_a_time.acquire().await else { return };
+    core.hub.watchers.looking(&user);
+    let found = match read(core, &user).await {
+        Ok(found) => Some(found),
+        Err(error) => {
+            tracing::debug!(%error, "whether a user is online can't be read now");
+            sleep(AGAIN).await;
+            None
+        }
+    };
+    if core.hub.watchers.looked(&user, found.as_ref()) {
+        let _ = core.looks.due.send(user);
+    }
+}
+
+/// Everything watched is looked at again at once: events may have been missed.
+pub(super) fn reread(core: &Core) {
+    core.hub.watchers.users().into_iter().for_each(|user| hint(core, user));
+}
+
+/// The last resort.
+pub(super) async fn sweep(core: Arc<Core>) {
+    let mut ticks = interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let core = &core;
+        paced(core.hub.watchers.users(), SWEEP, |user| async move { hint(core, user) }).await;
+    }
+}
