@@ -91,8 +91,8 @@ impl App {
         let api = listen(config.server.listen).await?;
         let ops = listen(config.server.ops_listen).await?;
         let drain = Drain::default();
-        let core =
-            Core::start(store, broker, Metrics::new(), drain, config.limits, config.timing, config.edge);
+        let metrics = Metrics::new().map_err(refused)?;
+        let core = Core::start(store, broker, metrics, drain, config.limits, config.timing, config.edge);
         let rules = Rules::from(&config.server);
         let context = Context::new(core.clone(), tokens, config.server);
         Ok(Self { core, context, rules, api, ops, redis: watched })

@@ -21,6 +21,7 @@ use crate::{
     broker::{Notice, Sink, Subscription},
     domain::{Seq, device::DeviceKind, id::ChatId, rate::Rate},
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
+    metrics::Share,
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect, connect::Refusal},
     tokens::DeviceClaims,
@@ -67,6 +68,8 @@ struct Session {
     // Boxed: most devices have few chats, and a table keeps room for more.
     chats: HashMap<ChatId, Box<chats::ChatState>>,
     window: window::Window,
+    // What is open in it, as metrics tell it.
+    unacknowledged: Share,
     looks: chats::Looks,
     rate: Rate,
     // Where subscriptions send.
@@ -192,6 +195,7 @@ impl Session {
             connection,
             chats: HashMap::new(),
             window: window::Window::new(core.limits.unacked_window),
+            unacknowledged: Share::of(&core.metrics.unacknowledged),
             looks: chats::Looks::new(),
             rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
             sink,

@@ -448,6 +448,17 @@ impl Store {
         }
     }
 
+    /// Whether it answered when it was last asked, a second ago or less. Asks nothing.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.is_up(),
+            Self::Embedded(_) => true,
+            #[cfg(feature = "simulation")]
+            Self::Faulty(_) => true,
+        }
+    }
+
     /// Whether it answers.
     pub async fn ping(&self) -> Result<()> {
         each!(self.ping())

@@ -33,6 +33,7 @@ pub mod lapse;
 pub mod leases;
 pub mod listen;
 pub mod membership;
+mod outbox;
 mod placement;
 pub mod read;
 pub mod reconcile;

@@ -151,6 +151,23 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::ShuttingDown,
+        Self::SlowConsumer,
+        Self::HeartbeatTimeout,
+        Self::MainOffline,
+        Self::BackendUnavailable,
+        Self::AckTimeout,
+        Self::BadFrame,
+        Self::Unauthorized,
+        Self::Terminated,
+        Self::Replaced,
+        Self::Kicked,
+        Self::FrameTooLarge,
+        Self::TooManyRequests,
+    ];
+
     /// The number on the wire.
     #[must_use]
     pub fn number(self) -> u16 {

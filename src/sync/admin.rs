@@ -14,6 +14,7 @@ use crate::{
         Seq,
         device::Device,
         id::{ChatId, DeviceId, UserId},
+        message::accepted_at,
         names, now_millis,
     },
     protocol::{ErrorCode, Problem},
@@ -124,13 +125,9 @@ pub async fn channels(core: &Core, device: DeviceId) -> Result<Channels, Problem
 
 /// nsqd doesn't know how old its messages are; the log does.
 async fn oldest(core: &Core, chat: ChatId, seq: Seq) -> Result<Option<u64>, Problem> {
-    #[derive(serde::Deserialize)]
-    struct At {
-        at: u64,
-    }
     let page = core.store.log(chat, seq, 1, 1).await?;
-    let at = page.messages.first().and_then(|(_, frame)| serde_json::from_slice::<At>(frame).ok());
-    Ok(at.map(|message| now_millis().saturating_sub(message.at)))
+    let at = page.messages.first().and_then(|(_, frame)| accepted_at(frame));
+    Ok(at.map(|at| now_millis().saturating_sub(at)))
 }
 
 /// Closes all sockets of a user (4410); answers nothing, because they may be on any edge.

@@ -264,7 +264,7 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
     // The edge that took it died when the others had forgotten it already, because it had been silent before.
     for (chat, _) in now.unconfirmed.intersection(&before.unconfirmed) {
         count("outbox_found");
-        core.relay.behind(*chat, String::new());
+        core.relay.behind(*chat);
     }
     for (node, chat) in now.topics.intersection(&before.topics) {
         match remove_topic(core, node, *chat).await {

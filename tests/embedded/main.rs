@@ -12,6 +12,7 @@ mod broker;
 mod checker;
 mod cli;
 mod demo;
+mod metrics;
 mod proxy;
 mod store;
 

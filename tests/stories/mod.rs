@@ -29,6 +29,7 @@ pub mod expiry;
 pub mod groups;
 pub mod limits;
 pub mod membership;
+pub mod metrics;
 pub mod offsets;
 pub mod start;
 pub mod termination;
@@ -138,6 +139,10 @@ macro_rules! stories {
                 who_comes_and_goes_all_the_time_is_in_step,
                 chats_are_listed_as_they_are,
                 messages_are_paged_newest_first,
+            ]
+            metrics: [
+                what_happens_is_counted,
+                a_backlog_is_no_latency,
             ]
             offsets: [
                 what_is_read_on_the_phone_is_read_on_the_web,

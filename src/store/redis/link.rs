@@ -104,6 +104,11 @@ impl Link {
         let _ = self.state.clone().wait_for(|state| !matches!(state, State::Starting)).await;
     }
 
+    /// Whether it is connected, and the server answered when it was last asked.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(_))
+    }
+
     /// One command.
     pub(super) async fn run(&self, command: &Cmd) -> Result<Value> {
         self.raw(command).await?.map_err(|err| failure(&err))
