@@ -179,7 +179,7 @@ async fn connect_nsq(config: &NsqConfig, edge: &str) -> Result<NsqBroker, AppErr
 /// Whether this Redis may be trusted with messages. True: it can't be reached, so it isn't known yet.
 async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Result<bool, AppError> {
     let unreachable = |reason: &StoreError| {
-        tracing::warn!(%reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
+        tracing::warn!(error = %reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
         Ok(true)
     };
     match store.startup_check(config.allow_volatile).await {

@@ -24,6 +24,9 @@ const FINE_SECONDS: &[f64] = &[
     0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
+/// What closes with a code of WebSocket's own are counted under.
+pub const PROTOCOL_ERROR: &str = "protocol_error";
+
 /// One histogram for each kind of device.
 #[derive(Debug, Clone)]
 pub struct ByKind {
@@ -285,7 +288,7 @@ impl Metrics {
 /// Closes of every code are there from the start, as is everything whose labels are known: a series that isn't there
 /// can't be told from one that is zero, and its first increase isn't seen.
 fn closes() -> Vec<&'static str> {
-    CloseCode::ALL.iter().map(|code| code.name()).chain(["protocol_error"]).collect()
+    CloseCode::ALL.iter().map(|code| code.name()).chain([PROTOCOL_ERROR]).collect()
 }
 
 fn bootstraps() -> Vec<&'static str> {

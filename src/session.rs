@@ -21,7 +21,7 @@ use crate::{
     broker::{Notice, Sink, Subscription},
     domain::{Seq, device::DeviceKind, id::ChatId, rate::Rate},
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
-    metrics::Share,
+    metrics::{PROTOCOL_ERROR, Share},
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect, connect::Refusal},
     tokens::DeviceClaims,
@@ -58,6 +58,18 @@ enum End {
     Protocol(Code),
     /// The client has gone.
     Gone,
+}
+
+impl End {
+    /// For the log.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Close(code) => code.name(),
+            Self::MainOffline(_) => CloseCode::MainOffline.name(),
+            Self::Protocol(_) => PROTOCOL_ERROR,
+            Self::Gone => "gone",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -247,6 +259,8 @@ impl Session {
         if let Err(error) = connect::follow(&self.core, &self.handle, &followed).await {
             tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
         }
+        let SessionHandle { user, device, session, .. } = &self.handle;
+        tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");
         // Written only now: whoever sees this device online may count on its being attached.
         connect::told(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
     }
@@ -406,6 +420,8 @@ impl Session {
         }
         let returned = closing.collect::<()>();
         let core = this.core.clone();
+        let SessionHandle { user, device, session, .. } = &this.handle;
+        tracing::debug!(%user, %device, session, code = end.name(), "a device's connection ends");
         let count = |name: &str| core.metrics.closes.with_label_values(&[name]).inc();
         let closed = async {
             match end {
@@ -420,7 +436,7 @@ impl Session {
                         .await;
                 }
                 End::Protocol(code) => {
-                    count("protocol_error");
+                    count(PROTOCOL_ERROR);
                     this.connection.close_protocol(code).await;
                 }
                 // Answered last: whoever was told goodbye isn't found online any more.

@@ -13,6 +13,7 @@ mod gaps;
 mod health;
 mod hiccups;
 mod lapses;
+mod metrics;
 mod nsq;
 mod older;
 mod outages;

@@ -28,6 +28,7 @@ pub mod drain;
 pub mod expiry;
 pub mod groups;
 pub mod limits;
+pub mod logs;
 pub mod membership;
 pub mod metrics;
 pub mod offsets;
@@ -130,6 +131,10 @@ macro_rules! stories {
                 a_device_that_never_reads_is_closed,
                 too_many_frames_are_slowed_and_then_refused,
                 the_window_holds_back_and_loses_nothing,
+            ]
+            logs: [
+                no_secret_is_logged_in_text,
+                no_secret_is_logged_as_json,
             ]
             membership: [
                 a_direct_chat_is_one_per_pair,

@@ -233,14 +233,14 @@ async fn keep(
                 tracing::info!(link = name, "connected to Redis");
                 state.send_replace(State::Up(connection.clone()));
                 let reason = watch_over(connection, &identity, &suspect).await;
-                tracing::warn!(link = name, %reason, "lost the connection to Redis; trying again");
+                tracing::warn!(link = name, error = %reason, "lost the connection to Redis; trying again");
                 state.send_replace(State::Down(reason));
             }
             Err(err) => {
                 let reason = err.to_string();
                 let told = matches!(&*state.borrow(), State::Down(known) if *known == reason);
                 if !told {
-                    tracing::warn!(link = name, reason, "can't use Redis; trying again");
+                    tracing::warn!(link = name, error = reason, "can't use Redis; trying again");
                 }
                 state.send_replace(State::Down(reason));
             }
