@@ -304,6 +304,8 @@ impl Session {
             if let Err(end) = done {
                 return end;
             }
+            // Once for all that came at once.
+            self.unacknowledged.set(self.window.open());
             let leaving = self.leave_at.is_some_and(|at| at <= Instant::now());
             if leaving && self.window.is_empty() && self.settled() {
                 return End::Close(CloseCode::ShuttingDown);

@@ -97,8 +97,8 @@ pub(super) async fn register(request: Request, body: Body) -> Result<Response, P
     };
     let (device, claims, created) = registration::register(core, &claims.user, wish).await?;
     let token = request.context.tokens.issue_device(&claims).map_err(|error| {
-        tracing::error!(%error, "a device token can't be made");
         Problem::new(ErrorCode::Unavailable, "the token can't be made now: try again with the same id")
+            .because_of(&error)
     })?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json(status, &serde_json::json!({ "device": DeviceView::from(device), "token": token })))

@@ -211,7 +211,6 @@ impl Session {
             Err(_) => return tracing::warn!(%chat, seq, "a message isn't UTF-8: not sent"),
         }
         self.window.sent(chat, seq, Instant::now(), age);
-        self.unacknowledged.set(self.window.open());
         let metrics = &self.core.metrics;
         if age != Sent::NO_AGE {
             metrics.send_to_receive.observe(self.handle.kind, Duration::from_millis(age.into()));
@@ -350,7 +349,6 @@ impl Session {
             let chats = &self.chats;
             let done = |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq);
             self.window.acked(acked - before, done);
-            self.unacknowledged.set(self.window.open());
         }
         self.move_cursor(chat);
         Some(true)

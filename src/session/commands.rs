@@ -130,7 +130,6 @@ impl Session {
         drop(state);
         let chats = &self.chats;
         self.window.acked(open, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
-        self.unacknowledged.set(self.window.open());
         let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
         self.connection.send(frame.text().into());
         let (core, handle) = (self.core.clone(), self.handle.clone());

@@ -194,6 +194,10 @@ impl Session {
         frame: Option<&str>,
         problem: &Problem,
     ) -> Result<(), End> {
+        if let Some(error) = &problem.cause {
+            let (user, device, code) = (&self.handle.user, self.handle.device, problem.code.as_str());
+            tracing::warn!(%user, %device, frame, code, error = &**error, "a frame failed");
+        }
         match id {
             Some(id) => {
                 let reply = ServerFrame::Reply { id, ok: None, error: Some(problem) };

@@ -238,7 +238,7 @@ async fn remove_orphan(core: &Core, queue: &QueueAt) {
         }
         Ok(false) => {}
         Err(problem) => {
-            tracing::warn!(%chat, %device, %node, %problem, "a queue that is nobody's stays for now")
+            tracing::warn!(%chat, %device, %node, error = %problem, "a queue that is nobody's stays for now")
         }
     }
 }
@@ -257,7 +257,7 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
             }
             Ok(false) => {}
             Err(problem) => {
-                tracing::warn!(%chat, %device, %node, %problem, "a queue that is gone stays so for now")
+                tracing::warn!(%chat, %device, %node, error = %problem, "a queue that is gone stays so for now")
             }
         }
     }
@@ -273,7 +273,9 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
                 tracing::info!(%chat, %node, "the place of a chat that isn't there is removed");
             }
             Ok(false) => {}
-            Err(problem) => tracing::warn!(%chat, %node, %problem, "the place of a chat stays for now"),
+            Err(problem) => {
+                tracing::warn!(%chat, %node, error = %problem, "the place of a chat stays for now")
+            }
         }
     }
 }
