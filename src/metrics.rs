@@ -6,15 +6,18 @@
 
 use std::time::Duration;
 
+use maker::Maker;
 use prometheus::{
-    Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Error, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
 use crate::{
     domain::device::DeviceKind,
     protocol::{CloseCode, ErrorCode},
 };
+
+mod maker;
 
 /// Upper bounds of latencies in seconds: fine where people feel it, and up to the ack timeout.
 const SECONDS: &[f64] =
@@ -310,50 +313,6 @@ fn process(registry: &Registry) -> Result<(), Error> {
 #[must_use]
 pub fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn add<T: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        made: Result<T, Error>,
-    ) -> Result<T, Error> {
-        let made = made?;
-        self.registry.register(Box::new(made.clone()))?;
-        Ok(made)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
-        self.add(IntCounter::new(name, help))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
-        self.add(IntGauge::new(name, help))
-    }
-
-    fn seconds(&self, name: &str, help: &str) -> Result<Gauge, Error> {
-        self.add(Gauge::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, label: &str, values: &[&str]) -> Result<IntCounterVec, Error> {
-        let family = self.add(IntCounterVec::new(Opts::new(name, help), &[label]))?;
-        values.iter().for_each(|value| drop(family.with_label_values(&[value])));
-        Ok(family)
-    }
-
-    fn gauges(&self, name: &str, help: &str, label: &str, values: &[&str]) -> Result<IntGaugeVec, Error> {
-        let family = self.add(IntGaugeVec::new(Opts::new(name, help), &[label]))?;
-        values.iter().for_each(|value| drop(family.with_label_values(&[value])));
-        Ok(family)
-    }
-
-    fn latencies(&self, name: &str, help: &str, bounds: &[f64]) -> Result<HistogramVec, Error> {
-        let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
-        self.add(HistogramVec::new(options, &["kind"]))
-    }
 }
 
 #[cfg(test)]

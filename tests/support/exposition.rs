@@ -114,7 +114,7 @@ fn check(name: &str, family: &Family) -> Result<(), String> {
         if !seen.insert((&sample.name, &sample.labels)) {
             return Err(format!("{sample:?} comes twice"));
         }
-        if family.kind != "gauge" && !(sample.value >= 0.0) {
+        if family.kind != "gauge" && (sample.value.is_nan() || sample.value < 0.0) {
             return Err(format!("{sample:?} is below 0"));
         }
     }
