@@ -245,6 +245,21 @@ manager, or set KEEPSTEP_CHROMIUM to the program."
     say "$("$found" --version --no-sandbox 2>/dev/null | head -n 1): $found"
 }
 
+# ensure_examples: what the README's clients run with: Node 20 or newer, and Python with the package websockets, which goes
+# into .cache/python if it is missing. Puts that in front of PATH.
+ensure_examples() {
+    [[ ! -x $KS_CACHE/python/bin/python3 ]] || PATH=$KS_CACHE/python/bin:$PATH
+    if ! python3 -c 'import websockets.sync.client' 2>/dev/null; then
+        have python3 || apt_get python3 python3-venv || true
+        { python3 -m venv "$KS_CACHE/python" && "$KS_CACHE/python/bin/python3" -m pip install -q 'websockets>=13' >&2; } ||
+            die "Python 3 with the package websockets is needed for the README's Python, and couldn't be installed. Install both
+(pip install websockets; on Debian and Ubuntu also: apt-get install python3-venv)."
+        PATH=$KS_CACHE/python/bin:$PATH
+    fi
+    export PATH
+    say "node $(node --version), $(python3 --version) with websockets"
+}
+
 # --- processes -----------------------------------------------------------------------------------------------
 
 KS_PIDS=()

@@ -91,8 +91,8 @@ impl App {
         let api = listen(config.server.listen).await?;
         let ops = listen(config.server.ops_listen).await?;
         let drain = Drain::default();
-        let core =
-            Core::start(store, broker, Metrics::new(), drain, config.limits, config.timing, config.edge);
+        let metrics = Metrics::new().map_err(refused)?;
+        let core = Core::start(store, broker, metrics, drain, config.limits, config.timing, config.edge);
         core.drain.spawn_background(console::run(core.clone()));
         let rules = Rules::from(&config.server);
         let context = Context::new(core.clone(), tokens, config.server);
@@ -180,7 +180,7 @@ async fn connect_nsq(config: &NsqConfig, edge: &str) -> Result<NsqBroker, AppErr
 /// Whether this Redis may be trusted with messages. True: it can't be reached, so it isn't known yet.
 async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Result<bool, AppError> {
     let unreachable = |reason: &StoreError| {
-        tracing::warn!(%reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
+        tracing::warn!(error = %reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
         Ok(true)
     };
     match store.startup_check(config.allow_volatile).await {

@@ -10,6 +10,7 @@ use crate::config::{ConfigError, ServeArgs};
 pub mod admin;
 pub mod client;
 pub mod demo;
+pub mod log;
 pub mod serve;
 pub mod table;
 pub mod token;

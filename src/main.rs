@@ -2,11 +2,7 @@
 
 use std::process::ExitCode;
 
-use keepstep::{
-    cli::{self, Command, Failure},
-    config::{LogConfig, LogFormat},
-};
-use tracing_subscriber::EnvFilter;
+use keepstep::cli::{self, Command, Failure};
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
@@ -29,7 +25,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => {
             let config = args.into_config()?;
-            start_log(&config.log);
+            cli::log::start(&config.log);
             wait_for(cli::serve::run(config))
         }
         Command::Token(args) => cli::token::run(&args),
@@ -41,14 +37,4 @@ fn run(command: Command) -> Result<(), Failure> {
 fn wait_for(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Failure::run(format!("no runtime can be started: {error}")))?.block_on(work)
-}
-
-/// To the standard error: the standard output is for results. The filter was checked with the settings.
-fn start_log(log: &LogConfig) {
-    let all =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&log.filter)).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => all.init(),
-        LogFormat::Json => all.json().flatten_event(true).init(),
-    }
 }

@@ -1,24 +1,130 @@
-//! What this edge counts. Names are Prometheus' by convention; `docs/protocol.md` lists those that others rely on.
+//! What this edge counts and measures, under Prometheus names. `docs/operating.md` says what each is good for;
+//! `tests/embedded/metrics.rs` holds that page, the alert rules and the dashboard to what is really there.
+//!
+//! Counting costs a few atomic steps and never a lock or an allocation: whatever is counted for each message is looked
+//! up by its labels once, here.
 
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use std::time::Duration;
 
-/// All counters of one edge. Cheap to clone: the values are shared.
+use maker::Maker;
+use prometheus::{
+    Encoder, Error, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
+};
+
+use crate::{
+    domain::device::DeviceKind,
+    protocol::{CloseCode, ErrorCode},
+};
+
+mod maker;
+
+/// Upper bounds of latencies in seconds: fine where people feel it, and up to the ack timeout.
+const SECONDS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The same where a part of a millisecond can be told.
+const FINE_SECONDS: &[f64] = &[
+    0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// What closes with a code of WebSocket's own are counted under.
+pub const PROTOCOL_ERROR: &str = "protocol_error";
+
+/// One histogram for each kind of device.
+#[derive(Debug, Clone)]
+pub struct ByKind {
+    main: Histogram,
+    sub: Histogram,
+}
+
+impl ByKind {
+    fn of(family: &HistogramVec) -> Self {
+        Self { main: family.with_label_values(&["main"]), sub: family.with_label_values(&["sub"]) }
+    }
+
+    /// Notes how long it took.
+    pub fn observe(&self, kind: DeviceKind, took: Duration) {
+        match kind {
+            DeviceKind::Main => self.main.observe(took.as_secs_f64()),
+            DeviceKind::Sub => self.sub.observe(took.as_secs_f64()),
+        }
+    }
+}
+
+/// A part of a gauge that is taken back when its owner goes, however it goes.
+#[derive(Debug)]
+pub struct Share {
+    gauge: IntGauge,
+    part: i64,
+}
+
+impl Share {
+    /// Of this gauge, with nothing in it yet.
+    #[must_use]
+    pub fn of(gauge: &IntGauge) -> Self {
+        Self { gauge: gauge.clone(), part: 0 }
+    }
+
+    /// From now on its part is `count`.
+    pub fn set(&mut self, count: usize) {
+        let count = whole(count);
+        if count != self.part {
+            self.gauge.add(count - self.part);
+            self.part = count;
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.gauge.sub(self.part);
+    }
+}
+
+/// All that one edge counts. Cheap to clone: the values are shared.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// Messages sent to devices that came from their queue. (Both kinds are one series by label; looked up once, because
-    /// they are counted for every message.)
+    /// Messages sent to devices that came from their queue. (Both kinds are one series by label.)
     pub deliveries_nsq: IntCounter,
     /// Messages sent to devices that came from the log.
     pub deliveries_log: IntCounter,
     /// Messages accepted.
     pub sends: IntCounter,
+    /// Messages that devices acknowledged.
+    pub acknowledged: IntCounter,
+    /// Messages sent to connected devices that they haven't acknowledged.
+    pub unacknowledged: IntGauge,
+    /// From a `send` frame to its durable answer, by the sending device's kind.
+    pub send_reply: ByKind,
+    /// The same of `POST /v1/chats/{id}/messages`.
+    pub send_reply_http: Histogram,
+    /// From a message's `at` to its going out to a connected device.
+    pub send_to_receive: ByKind,
+    /// From a message's `at` to the acknowledgement of a connected device.
+    pub send_to_ack: ByKind,
+    /// From a message's going out to its acknowledgement.
+    pub delivery_to_ack: ByKind,
     /// Connected devices by kind.
     pub connections: IntGaugeVec,
+    /// Chats of connected devices, each device's counted.
+    pub chats_followed: IntGauge,
+    /// Of those, the ones whose queue is attached.
+    pub nsq_attachments: IntGauge,
     /// Whether messages are given to a server of the broker (1) or wait in the store (0).
     pub nsqd_up: IntGaugeVec,
+    /// Whether the store answers (1) or not (0).
+    pub store_up: IntGauge,
+    /// Messages that the broker hasn't confirmed.
+    pub outbox_messages: IntGauge,
+    /// Since when the oldest of those waits, in seconds.
+    pub outbox_oldest: Gauge,
+    /// Edges that have gone and whose outboxes couldn't be emptied yet.
+    pub outbox_dead_edges: IntGauge,
     /// Tasks that run in this process: a leak shows here first.
     pub tasks: IntGauge,
+    /// Whether this edge is stopping (1).
+    pub draining: IntGauge,
     /// Times a stretch was fetched from the log because the queue didn't bring it.
     pub refills: IntCounter,
     /// Seqs told to devices as gone from the server.
@@ -35,68 +141,102 @@ pub struct Metrics {
     pub bootstraps: IntCounterVec,
     /// Terminations by the state they came to.
     pub terminations: IntCounterVec,
+    /// Terminations that aren't done, of the whole deployment, as this edge saw it last.
+    pub terminations_unfinished: IntGauge,
 }
 
 impl Metrics {
     /// A fresh set, all zero.
     ///
-    /// # Panics
-    /// Never: the names are constants, each used once, which a test proves by making a set.
-    #[must_use]
-    #[allow(clippy::missing_panics_doc, clippy::expect_used, reason = "constant names; see above")]
-    pub fn new() -> Self {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help).expect("a constant name");
-            registry.register(Box::new(counter.clone())).expect("a name used once");
-            counter
-        };
-        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label]).expect("a constant name");
-            registry.register(Box::new(counters.clone())).expect("a name used once");
-            // A series that isn't there can't be told from one that is zero.
-            for value in values {
-                counters.with_label_values(&[value]);
-            }
-            counters
-        };
-        let connections = IntGaugeVec::new(Opts::new("keepstep_connections", "Connected devices"), &["kind"])
-            .expect("a constant name");
-        registry.register(Box::new(connections.clone())).expect("a name used once");
-        for kind in ["main", "sub"] {
-            connections.with_label_values(&[kind]);
-        }
-        let nsqd_up = IntGaugeVec::new(
-            Opts::new(
-                "keepstep_nsqd_up",
-                "Whether messages are given to this nsqd (1) or wait in the store (0)",
-            ),
-            &["node"],
-        )
-        .expect("a constant name");
-        registry.register(Box::new(nsqd_up.clone())).expect("a name used once");
-        let tasks =
-            IntGauge::new("keepstep_tasks", "Tasks that run in this process").expect("a constant name");
-        registry.register(Box::new(tasks.clone())).expect("a name used once");
-        let deliveries =
-            counters("keepstep_deliveries_total", "Messages sent to devices", "source", &["nsq", "log"]);
-        Self {
+    /// # Errors
+    /// Never, as long as each name is good and used once; a test makes a set.
+    pub fn new() -> Result<Self, Error> {
+        let all = Maker { registry: Registry::new() };
+        process(&all.registry)?;
+        all.gauges("keepstep_build_info", "Which build this is; always 1", "version", &[])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let deliveries = all.counters(
+            "keepstep_deliveries_total",
+            "Messages sent to devices, by where they came from: their NSQ queue, or the log",
+            "source",
+            &["nsq", "log"],
+        )?;
+        let sends = all.latencies(
+            "keepstep_send_reply_seconds",
+            "From the receipt of a send to its durable answer, of sends that were accepted, by who sent: a main or a \
+             sub on its socket, or anyone by HTTP",
+            FINE_SECONDS,
+        )?;
+        let by_kind = |name, help, bounds| Ok::<_, Error>(ByKind::of(&all.latencies(name, help, bounds)?));
+        Ok(Self {
             deliveries_nsq: deliveries.with_label_values(&["nsq"]),
             deliveries_log: deliveries.with_label_values(&["log"]),
-            sends: counter("keepstep_sends_total", "Messages accepted"),
-            connections,
-            nsqd_up,
-            tasks,
-            refills: counter(
-                "keepstep_refills_total",
-                "Stretches fetched from the log that the queue didn't bring",
-            ),
-            gaps: counter("keepstep_gaps_total", "Seqs told to devices as gone from the server"),
-            notifications_missed: counter(
+            sends: all.counter("keepstep_sends_total", "Messages accepted")?,
+            acknowledged: all.counter("keepstep_acknowledged_total", "Messages acknowledged by devices")?,
+            unacknowledged: all.gauge(
+                "keepstep_unacknowledged_messages",
+                "Messages sent to the devices connected here that they haven't acknowledged yet",
+            )?,
+            send_reply: ByKind::of(&sends),
+            send_reply_http: sends.with_label_values(&["http"]),
+            send_to_receive: by_kind(
+                "keepstep_send_to_receive_seconds",
+                "From a message's `at` to its going out on a receiving device's socket, by the receiver's kind; only \
+                 of messages sent while that device was connected. Whole milliseconds, by the wall clocks of the \
+                 accepting and of this edge: when those differ, so does this (never below 0)",
+                SECONDS,
+            )?,
+            send_to_ack: by_kind(
+                "keepstep_send_to_ack_seconds",
+                "From a message's `at` to the acknowledgement by a receiving device, by the receiver's kind; of the \
+                 same messages and clocks as keepstep_send_to_receive_seconds",
+                SECONDS,
+            )?,
+            delivery_to_ack: by_kind(
+                "keepstep_delivery_to_ack_seconds",
+                "From a message's going out on a device's socket to the device's acknowledgement, by the device's \
+                 kind; of all messages, by this edge's monotonic clock",
+                FINE_SECONDS,
+            )?,
+            connections: all.gauges("keepstep_connections", "Connected devices", "kind", &["main", "sub"])?,
+            chats_followed: all.gauge(
+                "keepstep_chats_followed",
+                "Chats of the devices connected here, counted once for each device: so many queues should be attached",
+            )?,
+            nsq_attachments: all.gauge(
+                "keepstep_nsq_attachments",
+                "Of keepstep_chats_followed, those whose queue is attached; the others live from the log meanwhile",
+            )?,
+            nsqd_up: all.gauges(
+                "keepstep_nsqd_up",
+                "Whether messages are given to this nsqd (1) or wait in the store (0)",
+                "node",
+                &[],
+            )?,
+            store_up: all.gauge("keepstep_store_up", "Whether Redis answers this edge (1) or not (0)")?,
+            outbox_messages: all.gauge(
+                "keepstep_outbox_messages",
+                "Messages accepted here that NSQ hasn't confirmed",
+            )?,
+            outbox_oldest: all.seconds(
+                "keepstep_outbox_oldest_seconds",
+                "For how long the oldest message that NSQ hasn't confirmed has waited, as far as this edge knows; 0: none",
+            )?,
+            outbox_dead_edges: all.gauge(
+                "keepstep_outbox_dead_edges",
+                "Edges that have gone and whose unconfirmed messages couldn't all be published yet",
+            )?,
+            tasks: all.gauge("keepstep_tasks", "Tasks that run in this process")?,
+            draining: all.gauge("keepstep_draining", "Whether this edge is stopping (1)")?,
+            refills: all
+                .counter("keepstep_refills_total", "Stretches fetched from the log that the queue didn't bring")?,
+            gaps: all.counter("keepstep_gaps_total", "Seqs told to devices as gone from the server")?,
+            notifications_missed: all.counter(
                 "keepstep_notifications_missed_total",
                 "Times the store's notifications were found not to flow",
-            ),
-            reconciler_actions: counters(
+            )?,
+            reconciler_actions: all.counters(
                 "keepstep_reconciler_actions_total",
                 "What reconciling did",
                 "action",
@@ -109,48 +249,101 @@ impl Metrics {
                     "chat_moved",
                     "topic_removed",
                 ],
-            ),
-            closes: counters("keepstep_closes_total", "Sockets closed by the server", "code", &[]),
-            relayed: counter("keepstep_relayed_total", "Messages published again from an outbox"),
-            bootstraps: counters("keepstep_bootstraps_total", "History pages asked for", "result", &["ok"]),
-            terminations: counters(
+            )?,
+            closes: all.counters(
+                "keepstep_closes_total",
+                "Sockets closed by the server, by the name of the close code; protocol_error: a code of WebSocket's own",
+                "code",
+                &closes(),
+            )?,
+            relayed: all.counter("keepstep_relayed_total", "Messages published again from an outbox")?,
+            bootstraps: all.counters(
+                "keepstep_bootstraps_total",
+                "History pages that subs asked for, by what they got: ok, or the error's code",
+                "result",
+                &bootstraps(),
+            )?,
+            terminations: all.counters(
                 "keepstep_terminations_total",
-                "Terminations",
+                "Terminations, by the state they came to; pending: an nsqd or nsqlookupd didn't answer",
                 "state",
-                &["accepted", "done"],
-            ),
-            registry,
-        }
+                &["accepted", "pending", "done"],
+            )?,
+            terminations_unfinished: all.gauge(
+                "keepstep_terminations_unfinished",
+                "Terminations that aren't done, of all edges, as this one saw them in its last look, every 5 s",
+            )?,
+            registry: all.registry,
+        })
     }
 
     /// The Prometheus text.
-    #[must_use]
-    pub fn render(&self) -> String {
+    ///
+    /// # Errors
+    /// The library's, when a family can't be written.
+    pub fn render(&self) -> Result<String, Error> {
         let mut out = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics can't be rendered");
-        }
-        String::from_utf8(out).unwrap_or_default()
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        String::from_utf8(out).map_err(|error| Error::Msg(error.to_string()))
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Closes of every code are there from the start, as is everything whose labels are known: a series that isn't there
+/// can't be told from one that is zero, and its first increase isn't seen.
+fn closes() -> Vec<&'static str> {
+    CloseCode::ALL.iter().map(|code| code.name()).chain([PROTOCOL_ERROR]).collect()
+}
+
+fn bootstraps() -> Vec<&'static str> {
+    use ErrorCode::{BadMain, BadRange, MainBusy, MainOffline, MainTimeout, NotFound, Unavailable};
+    let errors = [MainOffline, MainTimeout, MainBusy, BadMain, BadRange, NotFound, Unavailable];
+    ["ok"].into_iter().chain(errors.map(ErrorCode::as_str)).collect()
+}
+
+/// Memory, processor time, open files of this process, where the library can read them.
+fn process(registry: &Registry) -> Result<(), Error> {
+    #[cfg(target_os = "linux")]
+    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = registry;
+    Ok(())
+}
+
+/// A count as gauges have it.
+#[must_use]
+pub fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::{Metrics, Share};
+
     #[test]
     fn every_series_is_there_from_the_start() {
-        let text = super::Metrics::new().render();
+        let text = Metrics::new().unwrap().render().unwrap();
         for series in [
             "keepstep_deliveries_total{source=\"nsq\"} 0",
             "keepstep_sends_total 0",
             "keepstep_connections{kind=\"sub\"} 0",
+            "keepstep_closes_total{code=\"main_offline\"} 0",
+            "keepstep_bootstraps_total{result=\"main_timeout\"} 0",
+            "keepstep_send_to_ack_seconds_count{kind=\"sub\"} 0",
         ] {
             assert!(text.contains(series), "{series} isn't in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_share_is_taken_back_with_its_owner() {
+        let metrics = Metrics::new().unwrap();
+        let mut one = Share::of(&metrics.unacknowledged);
+        let mut other = Share::of(&metrics.unacknowledged);
+        one.set(3);
+        other.set(2);
+        one.set(1);
+        assert_eq!(metrics.unacknowledged.get(), 3);
+        drop(one);
+        assert_eq!(metrics.unacknowledged.get(), 2);
     }
 }

@@ -26,6 +26,7 @@ use crate::{
         rate::Rate,
     },
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
+    metrics::{PROTOCOL_ERROR, Share},
     protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect, connect::Refusal},
     tokens::DeviceClaims,
@@ -64,6 +65,18 @@ enum End {
     Gone,
 }
 
+impl End {
+    /// For the log.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Close(code) => code.name(),
+            Self::MainOffline(_) => CloseCode::MainOffline.name(),
+            Self::Protocol(_) => PROTOCOL_ERROR,
+            Self::Gone => "gone",
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Session {
     core: Arc<Core>,
@@ -72,6 +85,8 @@ struct Session {
     // Boxed: most devices have few chats, and a table keeps room for more.
     chats: HashMap<ChatId, Box<chats::ChatState>>,
     window: window::Window,
+    // What is open in it, as metrics tell it.
+    unacknowledged: Share,
     looks: chats::Looks,
     rate: Rate,
     // Where subscriptions send.
@@ -201,6 +216,7 @@ impl Session {
             connection,
             chats: HashMap::new(),
             window: window::Window::new(core.limits.unacked_window),
+            unacknowledged: Share::of(&core.metrics.unacknowledged),
             looks: chats::Looks::new(),
             rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
             sink,
@@ -254,6 +270,8 @@ impl Session {
         if let Err(error) = connect::follow(&self.core, &self.handle, &followed).await {
             tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
         }
+        let SessionHandle { user, device, session, .. } = &self.handle;
+        tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");
         // Written only now: whoever sees this device online may count on its being attached.
         connect::told(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
     }
@@ -297,6 +315,8 @@ impl Session {
             if let Err(end) = done {
                 return end;
             }
+            // Once for all that came at once.
+            self.unacknowledged.set(self.window.open());
             let leaving = self.leave_at.is_some_and(|at| at <= Instant::now());
             if leaving && self.window.is_empty() && self.settled() {
                 return End::Close(CloseCode::ShuttingDown);
@@ -413,6 +433,8 @@ impl Session {
         }
         let returned = closing.collect::<()>();
         let core = this.core.clone();
+        let SessionHandle { user, device, session, .. } = &this.handle;
+        tracing::debug!(%user, %device, session, code = end.name(), "a device's connection ends");
         let count = |name: &str| core.metrics.closes.with_label_values(&[name]).inc();
         let closed = async {
             match end {
@@ -427,7 +449,7 @@ impl Session {
                         .await;
                 }
                 End::Protocol(code) => {
-                    count("protocol_error");
+                    count(PROTOCOL_ERROR);
                     this.connection.close_protocol(code).await;
                 }
                 // Answered last: whoever was told goodbye isn't found online any more.

@@ -36,6 +36,7 @@ pub mod links;
 pub mod listen;
 pub mod membership;
 mod notes;
+mod outbox;
 mod placement;
 pub mod presence;
 pub mod read;
@@ -187,12 +188,11 @@ impl Core {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        // Logged here because the client is told only that it may try again.
-        tracing::warn!(%error, "the store failed a request");
         Problem::new(
             ErrorCode::Unavailable,
             "the server can't reach its store now: try again, with the same ids and keys",
         )
+        .because_of(&error)
     }
 }
 

@@ -1,10 +1,10 @@
 //! A message is serialised once: the same bytes are the log entry, the NSQ body and the socket frame. This module is
-//! the only one that knows where in those bytes the chat and the seq stand; the delivery path reads them by offset
-//! and parses no JSON.
+//! the only one that knows where in those bytes the chat, the seq and the time stand; the delivery path reads them by
+//! offset and parses no JSON.
 
 use bytes::Bytes;
 
-use super::{Seq, id::ChatId};
+use super::{Millis, Seq, id::ChatId};
 
 const HEAD: &str = "{\"type\":\"message\",\"chat\":\"";
 const BEFORE_SEQ: &str = "\",\"seq\":";
@@ -52,6 +52,29 @@ pub fn chat_and_seq(frame: &[u8]) -> Option<(ChatId, Seq)> {
     None
 }
 
+/// When a frame made by [`Unnumbered`] was accepted, by the accepting edge's wall clock. It stands behind
+/// `"key":"…","from":"…","device":…`, which hold nothing that JSON would escape; none when the bytes are something else.
+#[must_use]
+pub fn accepted_at(frame: &[u8]) -> Option<Millis> {
+    const UUID: usize = 36;
+    const USER: usize = 64;
+    let rest = frame.get(SEQ_AT..)?;
+    let rest = rest.get(rest.iter().take(21).position(|byte| *byte == b',')?..)?;
+    let rest = rest.strip_prefix(b",\"key\":\"")?.get(UUID..)?.strip_prefix(b"\",\"from\":\"")?;
+    let rest = rest.get(rest.iter().take(USER + 1).position(|byte| *byte == b'"')?..)?;
+    let rest = rest.strip_prefix(b"\",\"device\":")?;
+    let rest = match rest.strip_prefix(b"null") {
+        Some(rest) => rest,
+        None => rest.strip_prefix(b"\"")?.get(UUID..)?.strip_prefix(b"\"")?,
+    };
+    let rest = rest.strip_prefix(b",\"at\":")?;
+    let digits = rest.iter().take(20).take_while(|byte| byte.is_ascii_digit()).count();
+    if rest.get(digits) != Some(&b',') {
+        return None;
+    }
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -69,9 +92,24 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), cut in 0usize..120) {
-            let _ = chat_and_seq(&bytes);
+            let _ = (chat_and_seq(&bytes), accepted_at(&bytes));
             let frame = Unnumbered::new(ChatId::random(), "\"key\":\"k\"").number(7);
             let _ = chat_and_seq(&frame[..cut.min(frame.len())]);
+        }
+
+        #[test]
+        fn the_time_is_found_behind_any_sender(
+            seq in 0..=u64::MAX, at in 0..=u64::MAX, user in "[A-Za-z0-9_.@-]{1,64}", device: bool, cut in 0usize..400,
+        ) {
+            let (id, chat) = (ChatId::random(), ChatId::random());
+            let device = if device { format!("\"{id}\"") } else { "null".to_owned() };
+            let fields = format!(
+                "\"key\":\"{id}\",\"from\":\"{user}\",\"device\":{device},\"at\":{at},\"kind\":\"text\",\"content\":\"\"",
+            );
+            let frame = Unnumbered::new(chat, &fields).number(seq);
+            prop_assert_eq!(accepted_at(&frame), Some(at));
+            let cut = cut.min(frame.len());
+            prop_assert!(accepted_at(&frame[..cut]).is_none_or(|found| found == at));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use warp::{http::StatusCode, reply::Response};
 
 use super::{
@@ -206,6 +207,7 @@ pub(super) async fn remove(id: String, user: String, request: Request) -> Result
 
 /// `POST /v1/chats/{id}/messages`: what bots send with.
 pub(super) async fn send(id: String, request: Request, body: Body) -> Result<Response, Problem> {
+    let received = Instant::now();
     let caller = auth::caller(&request).await?;
     let chat: ChatId = body::id(&id)?;
     let message: Send = body::json(body)?;
@@ -216,6 +218,7 @@ pub(super) async fn send(id: String, request: Request, body: Body) -> Result<Res
     core.may_send(caller.user())?;
     let sender = send::Sender { user: caller.user(), device: caller.device() };
     let (seq, at) = send::send(core, sender, chat, &message).await?;
+    core.metrics.send_reply_http.observe(received.elapsed().as_secs_f64());
     Ok(ok(&serde_json::json!({ "seq": seq, "at": at })))
 }
 

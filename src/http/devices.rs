@@ -109,8 +109,8 @@ pub(super) async fn register(request: Request, body: Body) -> Result<Response, P
 /// A token for a device.
 pub(super) fn token(request: &Request, claims: &DeviceClaims) -> Result<String, Problem> {
     request.context.tokens.issue_device(claims).map_err(|error| {
-        tracing::error!(%error, "a device token can't be made");
         Problem::new(ErrorCode::Unavailable, "the token can't be made now: try again with the same id")
+            .because_of(&error)
     })
 }
 

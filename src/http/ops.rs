@@ -7,6 +7,7 @@ use warp::{
 };
 
 use super::{Context, respond::json};
+use crate::metrics::whole;
 
 /// `GET /readyz`: 200 when the store and every nsqd answer and the edge isn't stopping; else 503, and what is wrong.
 /// A missing nsqlookupd is said, but live delivery doesn't need it.
@@ -32,21 +33,34 @@ pub(super) async fn ready(context: Context) -> Response {
     json(status, &body)
 }
 
-/// `GET /metrics`.
+/// `GET /metrics`. What isn't counted where it happens is looked at here; nothing is asked of the store or the broker.
 pub(super) async fn metrics(context: Context) -> Response {
-    let metrics = &context.core.metrics;
+    let core = &context.core;
+    let metrics = &core.metrics;
     // The store counts these itself.
-    let missed = context.core.store.notifications_missed().saturating_sub(metrics.notifications_missed.get());
+    let missed = core.store.notifications_missed().saturating_sub(metrics.notifications_missed.get());
     metrics.notifications_missed.inc_by(missed);
-    for (node, up) in context.core.broker.nodes() {
+    for (node, up) in core.broker.nodes() {
         metrics.nsqd_up.with_label_values(&[&node]).set(i64::from(up));
     }
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
-    let (mains, subs) = context.core.hub.count();
-    metrics.connections.with_label_values(&["main"]).set(i64::try_from(mains).unwrap_or(i64::MAX));
-    metrics.connections.with_label_values(&["sub"]).set(i64::try_from(subs).unwrap_or(i64::MAX));
-    let text = metrics.render();
-    warp::reply::with_header(text, header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
-        .into_response()
+    metrics.store_up.set(i64::from(core.store.is_up()));
+    metrics.draining.set(i64::from(core.drain.has_begun()));
+    metrics.tasks.set(whole(tokio::runtime::Handle::current().metrics().num_alive_tasks()));
+    let (mains, subs) = core.hub.count();
+    metrics.connections.with_label_values(&["main"]).set(whole(mains));
+    metrics.connections.with_label_values(&["sub"]).set(whole(subs));
+    let unconfirmed = core.unconfirmed();
+    metrics.outbox_messages.set(whole(unconfirmed.messages));
+    metrics.outbox_oldest.set(unconfirmed.oldest.as_secs_f64());
+    metrics.outbox_dead_edges.set(whole(unconfirmed.dead_edges));
+    match metrics.render() {
+        Ok(text) => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            warp::reply::with_header(text, header::CONTENT_TYPE, kind).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics can't be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }

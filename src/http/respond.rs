@@ -12,6 +12,9 @@ use crate::protocol::Problem;
 /// A handler's result as a response.
 pub(super) fn answer(result: Result<Response, Problem>) -> Response {
     result.unwrap_or_else(|problem| {
+        if let Some(error) = &problem.cause {
+            tracing::warn!(code = problem.code.as_str(), error = &**error, "a call failed");
+        }
         let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         refuse(status, &problem)
     })

@@ -1,6 +1,6 @@
 //! Codes: why a frame or call was refused, and why a socket was closed.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize, ser::SerializeStruct};
 
@@ -80,7 +80,7 @@ error_codes! {
 
 /// A refusal: to be answered as a reply's `error`, an `error` frame, or RFC 9457 problem details.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", code.as_str())]
+#[error("{}: {}", code.as_str(), cause.as_deref().unwrap_or(detail))]
 pub struct Problem {
     /// Which.
     pub code: ErrorCode,
@@ -88,13 +88,21 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// When the main was last seen, with `main_offline`.
     pub last_seen: Option<u64>,
+    /// What is behind it. Never told to who asked; whoever answers or drops the problem logs it, and nobody before.
+    pub cause: Option<Arc<str>>,
 }
 
 impl Problem {
     /// A problem with its sentence.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), last_seen: None }
+        Self { code, detail: detail.into(), last_seen: None, cause: None }
+    }
+
+    /// The same, because of an error that isn't for who asked.
+    #[must_use]
+    pub fn because_of(self, error: &impl std::fmt::Display) -> Self {
+        Self { cause: Some(error.to_string().into()), ..self }
     }
 
     /// The same answer for "isn't there" and "not for you".
@@ -151,6 +159,23 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::ShuttingDown,
+        Self::SlowConsumer,
+        Self::HeartbeatTimeout,
+        Self::MainOffline,
+        Self::BackendUnavailable,
+        Self::AckTimeout,
+        Self::BadFrame,
+        Self::Unauthorized,
+        Self::Terminated,
+        Self::Replaced,
+        Self::Kicked,
+        Self::FrameTooLarge,
+        Self::TooManyRequests,
+    ];
+
     /// The number on the wire.
     #[must_use]
     pub fn number(self) -> u16 {

@@ -14,12 +14,19 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{
     Boxed, Session,
     feed::{Feed, Offered},
+    window::Sent,
     work::Done,
 };
 use crate::{
     broker::{Delivery, Event, Receipt, Subscription},
-    domain::{Seq, id::ChatId, message::chat_and_seq},
+    domain::{
+        Seq,
+        id::ChatId,
+        message::{accepted_at, chat_and_seq},
+        now_millis,
+    },
     hub::{Followed, Progress},
+    metrics::Share,
     protocol::ServerFrame,
     store::{Attached, CursorMove, CursorMoved, LogPage, Result as Stored},
     sync::leases,
@@ -61,6 +68,11 @@ pub(super) struct ChatState {
     // What the log no longer has is waited for since then, at this seq.
     pub gap_since: Option<(Instant, Seq)>,
     pub held: usize,
+    // What is above came while this session was there: only of that it means something how long it took.
+    live_above: Seq,
+    // Counted as a chat of a connected device, and as one whose queue is attached.
+    _followed: Share,
+    pub attached: Share,
 }
 
 /// Where a message came from.
@@ -81,6 +93,9 @@ impl Session {
         let progress = Progress::new(owed.cursor.into());
         let now = Instant::now();
         let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
+        let (mut followed, attached_now) =
+            (Share::of(&self.core.metrics.chats_followed), Share::of(&self.core.metrics.nsq_attachments));
+        followed.set(1);
         let state = ChatState {
             feed: Feed::new(owed.cursor),
             subscription: Some(subscription),
@@ -96,6 +111,9 @@ impl Session {
             filling: false,
             gap_since: None,
             held: 0,
+            live_above: attached.chat.head,
+            _followed: followed,
+            attached: attached_now,
         };
         // A chat that was left and joined again: the old subscription ends here.
         self.chats.insert(chat, Box::new(state));
@@ -122,18 +140,21 @@ impl Session {
             Event::Attached => {
                 // What was missed while it was away shows in the head.
                 state.arrived = Instant::now();
+                state.attached.set(1);
                 self.look_at(chat, Instant::now() + self.core.timing.tail_check);
             }
             Event::Detached => {
                 // Everything held came on the connection that is gone, and is delivered again.
                 state.feed.drop_early();
                 state.held = 0;
+                state.attached.set(0);
             }
             Event::Gone => {
                 // Removed while this session was away, or by mistake. Whether the device still is owed this chat, only
                 // the store knows. (Perhaps it was one of the former: then the other is made anew for nothing.)
                 state.subscription = None;
                 state.former.clear();
+                state.attached.set(0);
                 self.rejoin(chat);
             }
         }
@@ -178,18 +199,28 @@ impl Session {
     }
 
     fn deliver(&mut self, chat: ChatId, seq: Seq, body: Bytes, source: Source) {
+        let mut age = Sent::NO_AGE;
+        if let Some(state) = self.chats.get(&chat) {
+            state.progress.store(seq, Ordering::Relaxed);
+            if seq > state.live_above
+                && let Some(at) = accepted_at(&body)
+            {
+                age = u32::try_from(now_millis().saturating_sub(at)).unwrap_or(Sent::NO_AGE);
+            }
+        }
         match Utf8Bytes::try_from(body) {
             Ok(text) => self.connection.send(text),
             // Only a foreign writer could do that; a text frame can't carry it.
             Err(_) => return tracing::warn!(%chat, seq, "a message isn't UTF-8: not sent"),
         }
-        if let Some(state) = self.chats.get(&chat) {
-            state.progress.store(seq, Ordering::Relaxed);
+        self.window.sent(chat, seq, Instant::now(), age);
+        let metrics = &self.core.metrics;
+        if age != Sent::NO_AGE {
+            metrics.send_to_receive.observe(self.handle.kind, Duration::from_millis(age.into()));
         }
-        self.window.sent(chat, seq, Instant::now());
         match source {
-            Source::Queue => self.core.metrics.deliveries_nsq.inc(),
-            Source::Log => self.core.metrics.deliveries_log.inc(),
+            Source::Queue => metrics.deliveries_nsq.inc(),
+            Source::Log => metrics.deliveries_log.inc(),
         }
     }
 
@@ -315,11 +346,30 @@ impl Session {
         if planted!(FinishBeforeCursor) {
             state.feed.release(seq).into_iter().for_each(Receipt::finish);
         }
-        let count = state.feed.acked() - before;
-        let chats = &self.chats;
-        self.window.acked(count, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
+        let acked = state.feed.acked();
+        if acked > before {
+            self.measure(chat, before, acked);
+            let chats = &self.chats;
+            let done = |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq);
+            self.window.acked(acked - before, done);
+        }
         self.move_cursor(chat);
         Some(true)
+    }
+
+    /// How long it took until these messages were acknowledged.
+    fn measure(&self, chat: ChatId, above: Seq, to: Seq) {
+        let (metrics, kind, now) = (&self.core.metrics, self.handle.kind, Instant::now());
+        let mut count = 0;
+        for sent in self.window.between(chat, above, to) {
+            let took = now.saturating_duration_since(sent.at);
+            metrics.delivery_to_ack.observe(kind, took);
+            if sent.age_ms != Sent::NO_AGE {
+                metrics.send_to_ack.observe(kind, Duration::from_millis(sent.age_ms.into()) + took);
+            }
+            count += 1;
+        }
+        metrics.acknowledged.inc_by(count);
     }
 
     /// Writes the cursor, unless a write is under way: then its end begins the next.

@@ -110,9 +110,13 @@ impl Session {
             return self.refuse(frame.id.as_ref(), Some("send"), &problem);
         };
         let (core, handle) = (self.core.clone(), self.handle.clone());
+        let received = Instant::now();
         self.busy = Some(Boxed::new(async move {
             let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
             let sent = send::send(&core, sender, chat, &frame).await;
+            if sent.is_ok() {
+                core.metrics.send_reply.observe(handle.kind, received.elapsed());
+            }
             let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
             Answer { id: frame.id, frame: "send", result, history: None, read: None, watch: None }
         }));
@@ -217,6 +221,10 @@ impl Session {
         frame: Option<&str>,
         problem: &Problem,
     ) -> Result<(), End> {
+        if let Some(error) = &problem.cause {
+            let (user, device, code) = (&self.handle.user, self.handle.device, problem.code.as_str());
+            tracing::warn!(%user, %device, frame, code, error = &**error, "a frame failed");
+        }
         match id {
             Some(id) => {
                 let reply = ServerFrame::Reply { id, ok: None, error: Some(problem) };

@@ -38,9 +38,10 @@ impl Session {
         let Some(id) = frame.id.clone() else { return Ok(()) };
         let page = match self.page_asked(frame) {
             Ok(page) => page,
-            Err(problem) => return self.refuse(Some(&id), Some("history"), &problem),
+            Err(problem) => return self.bootstrap_failed(&id, problem),
         };
         if page.before <= page.floor + 1 {
+            self.core.metrics.bootstraps.with_label_values(&["ok"]).inc();
             self.connection.send(raw_reply(&id, "{\"messages\":[],\"more\":false}").into());
             return Ok(());
         }

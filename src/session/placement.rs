@@ -28,6 +28,7 @@ impl Session {
         // What was held came from the old one, and goes back there.
         state.feed.drop_early();
         state.held = 0;
+        state.attached.set(0);
         state.node = node;
         state.subscription = Some(subscription);
         self.look_at(chat, Instant::now() + self.core.timing.tail_check);

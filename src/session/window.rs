@@ -6,13 +6,29 @@ use tokio::time::Instant;
 
 use crate::domain::{Seq, id::ChatId};
 
+/// A message that went out.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    chat: ChatId,
+    seq: Seq,
+    /// When it went out.
+    pub at: Instant,
+    /// How old it was then, in milliseconds; [`Sent::NO_AGE`]: that isn't known, or says nothing.
+    pub age_ms: u32,
+}
+
+impl Sent {
+    /// Of a message whose age doesn't count.
+    pub const NO_AGE: u32 = u32::MAX;
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Window {
     most: usize,
     // In the order of sending. Entries that are acknowledged are removed when they come to the front, and are not
     // counted as open before.
-    sent: VecDeque<(ChatId, Seq, Instant)>,
+    sent: VecDeque<Sent>,
     open: usize,
 }
 
@@ -36,36 +52,50 @@ impl Window {
         if self.has_room() { self.most - self.open } else { 0 }
     }
 
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
     /// Whether nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open == 0
     }
 
-    /// A message goes out.
-    pub fn sent(&mut self, chat: ChatId, seq: Seq, now: Instant) {
-        self.sent.push_back((chat, seq, now));
+    /// A message goes out, `age_ms` old.
+    pub fn sent(&mut self, chat: ChatId, seq: Seq, at: Instant, age_ms: u32) {
+        self.sent.push_back(Sent { chat, seq, at, age_ms });
         self.open += 1;
+    }
+
+    /// Those of a chat above `acked` up to `seq`, which are about to be acknowledged. Looks no further than it has to:
+    /// they mostly stand in front.
+    pub fn between(&self, chat: ChatId, acked: Seq, seq: Seq) -> impl Iterator<Item = &Sent> {
+        let count = usize::try_from(seq.saturating_sub(acked)).unwrap_or(usize::MAX);
+        let within = move |sent: &&Sent| sent.chat == chat && sent.seq > acked && sent.seq <= seq;
+        self.sent.iter().filter(within).take(count)
     }
 
     /// So many messages were acknowledged; `acked` tells of each entry whether it is.
     pub fn acked(&mut self, count: u64, acked: impl Fn(ChatId, Seq) -> bool) {
         self.open = self.open.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-        while let Some((chat, seq, _)) = self.sent.front() {
-            if self.open > 0 && !acked(*chat, *seq) {
+        while let Some(sent) = self.sent.front() {
+            if self.open > 0 && !acked(sent.chat, sent.seq) {
                 break;
             }
             self.sent.pop_front();
         }
         if self.sent.len() >= self.most * 4 {
-            self.sent.retain(|(chat, seq, _)| !acked(*chat, *seq));
+            self.sent.retain(|sent| !acked(sent.chat, sent.seq));
         }
     }
 
     /// When the oldest open message's time is over.
     #[must_use]
     pub fn deadline(&self, patience: Duration) -> Option<Instant> {
-        self.sent.front().map(|(_, _, at)| *at + patience)
+        self.sent.front().map(|sent| sent.at + patience)
     }
 }
 
@@ -90,18 +120,21 @@ mod tests {
                     if window.has_room() {
                         let head = heads.get_mut(&chat).unwrap();
                         head.0 += 1;
-                        window.sent(chat, head.0, now);
+                        window.sent(chat, head.0, now, 0);
                     }
                 } else {
                     let head = heads.get_mut(&chat).unwrap();
                     let to = head.0.min(head.1 + ack);
                     let count = to - head.1;
+                    let seqs: Vec<Seq> = window.between(chat, head.1, to).map(|sent| sent.seq).collect();
+                    prop_assert_eq!(seqs, (head.1 + 1..=to).collect::<Vec<_>>());
                     head.1 = to;
                     window.acked(count, |chat, seq| seq <= heads[&chat].1);
                 }
                 let open: u64 = heads.values().map(|(sent, acked)| sent - acked).sum();
                 prop_assert_eq!(window.room() as u64, 16u64.saturating_sub(open));
                 prop_assert_eq!(window.is_empty(), open == 0);
+                prop_assert_eq!(window.open() as u64, open);
                 prop_assert_eq!(window.deadline(Duration::ZERO).is_some(), open > 0);
             }
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Result, Store};
 use crate::domain::{
     Millis,
-    id::{ChatId, DeviceId, UserId},
+    id::{DeviceId, UserId},
 };
 
 /// Some of all devices.
@@ -82,11 +82,6 @@ impl Store {
     /// The figures that edges have left and that haven't run out, by edge.
     pub async fn reports(&self) -> Result<Vec<(String, Bytes)>> {
         each!(self.reports())
-    }
-
-    /// How many messages of each of these chats NSQ hasn't confirmed, in their order.
-    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<u64>> {
-        each!(self.outbox_sizes(chats))
     }
 
     /// How it is.

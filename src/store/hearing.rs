@@ -64,6 +64,17 @@ impl Store {
         each!(self.signal(user, payload))
     }
 
+    /// Whether it answered when it was last asked, a second ago or less. Asks nothing.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.is_up(),
+            Self::Embedded(_) => true,
+            #[cfg(feature = "simulation")]
+            Self::Faulty(_) => true,
+        }
+    }
+
     /// How often notifications were found not to flow. Only Redis has them.
     #[must_use]
     pub fn notifications_missed(&self) -> u64 {

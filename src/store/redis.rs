@@ -144,6 +144,12 @@ impl RedisStore {
         self.inner.listener.missed()
     }
 
+    /// See [`super::Store::is_up`]. Both connections: a method needs either.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.inner.commands.is_up() && self.inner.bulk.is_up()
+    }
+
     /// See [`super::Store::take_events`].
     #[must_use]
     pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {

@@ -16,6 +16,7 @@ use crate::{
         Millis, Seq,
         device::Device,
         id::{ChatId, DeviceId, UserId},
+        message::accepted_at,
         names, now_millis,
     },
     protocol::{ErrorCode, Problem},
@@ -167,16 +168,7 @@ pub(super) async fn oldest_at(
 
 async fn at(core: &Core, chat: ChatId, seq: Seq) -> Result<Option<Millis>, Problem> {
     let page = core.store.log(chat, seq, 1, 1).await?;
-    Ok(page.messages.first().and_then(|(_, frame)| sent_at(frame)))
-}
-
-/// When the message of this frame was sent.
-pub(super) fn sent_at(frame: &[u8]) -> Option<Millis> {
-    #[derive(serde::Deserialize)]
-    struct At {
-        at: Millis,
-    }
-    serde_json::from_slice::<At>(frame).ok().map(|message| message.at)
+    Ok(page.messages.first().and_then(|(_, frame)| accepted_at(frame)))
 }
 
 /// What the queues of a device can be sorted by; the first unless told otherwise.

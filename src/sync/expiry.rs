@@ -53,7 +53,7 @@ async fn pass(core: &Arc<Core>) -> Stored<()> {
         let count = due.len();
         let looks = due.into_iter().map(|(user, device)| async move {
             let until = look(core, &user, device, now).await.unwrap_or_else(|problem| {
-                tracing::warn!(%device, %problem, "whether a device expires can't be said now");
+                tracing::warn!(%device, error = %problem, "whether a device expires can't be said now");
                 Some(now.saturating_add(millis(AGAIN)))
             });
             core.store.put_off(&user, device, until).await

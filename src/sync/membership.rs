@@ -257,7 +257,7 @@ async fn dismiss(core: &Arc<Core>, chat: &Chat, user: &UserId, ban: bool) -> Res
     let tasks = core.drain.clone();
     tasks.spawn(async move {
         if let Err(problem) = clear(&core, chat, &user, remaining == 0).await {
-            tracing::warn!(%chat, %user, %problem, "queues of a member who left aren't removed yet");
+            tracing::warn!(%chat, %user, error = %problem, "queues of a member who left aren't removed yet");
         }
     });
     Ok(())

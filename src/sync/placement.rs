@@ -40,7 +40,7 @@ pub(super) async fn move_all(core: &Core, adrift: &HashMap<ChatId, String>) {
                 Ok(None) => {
                     tracing::debug!(%chat, from, "a chat can't move: no other nsqd is well, or it has moved")
                 }
-                Err(problem) => tracing::warn!(%chat, from, %problem, "a chat can't move now"),
+                Err(problem) => tracing::warn!(%chat, from, error = %problem, "a chat can't move now"),
             }
         })
         .await;

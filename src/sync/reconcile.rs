@@ -255,7 +255,7 @@ async fn remove_orphan(core: &Core, queue: &QueueAt) {
         }
         Ok(false) => {}
         Err(problem) => {
-            tracing::warn!(%chat, %device, %node, %problem, "a queue that is nobody's stays for now")
+            tracing::warn!(%chat, %device, %node, error = %problem, "a queue that is nobody's stays for now")
         }
     }
 }
@@ -274,14 +274,14 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
             }
             Ok(false) => {}
             Err(problem) => {
-                tracing::warn!(%chat, %device, %node, %problem, "a queue that is gone stays so for now")
+                tracing::warn!(%chat, %device, %node, error = %problem, "a queue that is gone stays so for now")
             }
         }
     }
     // The edge that took it died when the others had forgotten it already, because it had been silent before.
     for (chat, _) in now.unconfirmed.intersection(&before.unconfirmed) {
         count("outbox_found");
-        core.relay.behind(*chat, String::new());
+        core.relay.behind(*chat);
     }
     for (node, chat) in now.topics.intersection(&before.topics) {
         match remove_topic(core, node, *chat).await {
@@ -290,7 +290,9 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
                 tracing::info!(%chat, %node, "the place of a chat that isn't there is removed");
             }
             Ok(false) => {}
-            Err(problem) => tracing::warn!(%chat, %node, %problem, "the place of a chat stays for now"),
+            Err(problem) => {
+                tracing::warn!(%chat, %node, error = %problem, "the place of a chat stays for now")
+            }
         }
     }
 }

@@ -143,9 +143,9 @@ pub(super) fn membership_work(chat: ChatId, user: &UserId) -> String {
 }
 
 pub(super) fn no_queue(error: crate::broker::BrokerError) -> Problem {
-    tracing::warn!(%error, "queues can't be made");
     Problem::new(
         ErrorCode::Unavailable,
         "the device's queues can't be made now: try again, with the same ids",
     )
+    .because_of(&error)
 }

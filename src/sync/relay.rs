@@ -2,29 +2,23 @@
 //! What wasn't confirmed stays in the outbox, and `heal` publishes it again: its own edge's at once, a dead edge's when
 //! another edge notices that it has gone. A message may be published twice, never forgotten.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use super::{Core, lapse, lock};
-use crate::domain::{Seq, id::ChatId};
+use super::{
+    Core, lapse,
+    outbox::{Behind, Outbox, UNDER_WAY, Unconfirmed, since},
+};
+use crate::domain::{Seq, id::ChatId, message::accepted_at};
 
 /// Messages waiting to be published by this edge. Beyond it they wait in their outbox instead.
 const WAITING: usize = 8192;
-/// Publishes under way at once: enough to keep the connections to all nsqd full.
-const UNDER_WAY: usize = 1024;
 /// Messages per outbox page.
 const PAGE: usize = 100;
 /// A chat's outbox is one edge's for so long, unless it says so again: another one waits no longer for a dead one. Two at
@@ -42,54 +36,40 @@ pub(super) struct Job {
     pub node: String,
     pub seq: Seq,
     pub frame: Bytes,
+    /// When it was accepted.
+    pub since: Instant,
 }
 
 /// Where senders leave their messages.
 #[derive(Debug)]
 pub(super) struct Relay {
     jobs: mpsc::Sender<Job>,
-    // Chats whose outbox must be looked at, and the node that didn't take it, if that is known. Bounded by the chats this
-    // edge sends to.
-    behind: Mutex<HashMap<ChatId, String>>,
-    // Those that `heal` is looking at in this moment.
-    at_work: Mutex<Vec<ChatId>>,
-    // Handed over and not yet noted as confirmed (or left to the outbox).
-    open: AtomicUsize,
+    outbox: Outbox,
 }
 
 impl Relay {
     pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
         let (jobs, taken) = mpsc::channel(WAITING);
-        (Self { jobs, behind: Mutex::default(), at_work: Mutex::default(), open: AtomicUsize::new(0) }, taken)
+        (Self { jobs, outbox: Outbox::new() }, taken)
     }
 
     /// Never waits: a send must not hang because NSQ does.
     pub(super) fn hand_over(&self, job: Job) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.outbox.opened();
         if let Err(TrySendError::Full(job) | TrySendError::Closed(job)) = self.jobs.try_send(job) {
-            self.behind(job.chat, job.node);
-            self.closed(1);
+            let Job { chat, node, since, .. } = job;
+            self.left_behind(chat, node, 1, since);
+            self.outbox.closed(1);
         }
     }
 
-    fn closed(&self, count: usize) {
-        self.open.fetch_sub(count, Ordering::Relaxed);
+    /// Something in this chat's outbox isn't being published; its node isn't known.
+    pub(super) fn behind(&self, chat: ChatId) {
+        self.left_behind(chat, String::new(), 0, Instant::now());
     }
 
-    /// Something in this chat's outbox isn't being published; `node`: where to, if that is known, else empty.
-    pub(super) fn behind(&self, chat: ChatId, node: String) {
-        if planted!(NoOutbox) {
-            return;
-        }
-        lock(&self.behind).insert(chat, node);
-    }
-
-    /// Chats whose outbox waits here.
-    pub(super) fn waiting(&self) -> HashSet<ChatId> {
-        // In this order: a chat that goes from one to the other meanwhile is seen in either.
-        let mut all: HashSet<ChatId> = lock(&self.behind).keys().copied().collect();
-        all.extend(lock(&self.at_work).iter());
-        all
+    fn left_behind(&self, chat: ChatId, node: String, messages: usize, since: Instant) {
+        self.outbox.behind(chat, Behind { node, messages, since });
     }
 }
 
@@ -115,16 +95,22 @@ impl<'a> Doubt<'a> {
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if let Some(chat) = self.chat {
-            self.relay.behind(chat, String::new());
+            self.relay.behind(chat);
         }
     }
 }
 
 impl Core {
+    /// What NSQ hasn't confirmed, as this edge knows it.
+    #[must_use]
+    pub fn unconfirmed(&self) -> Unconfirmed {
+        self.relay.outbox.unconfirmed()
+    }
+
     /// Waits until everything that was sent here is with NSQ, and noted so: before this edge ends, because what stays in
     /// an outbox waits until another edge has noticed that this one has gone.
     pub async fn flushed(&self) {
-        while self.relay.open.load(Ordering::Relaxed) > 0 {
+        while self.relay.outbox.open() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -137,6 +123,8 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     let mut under_way = FuturesUnordered::new();
     let mut confirmed: HashMap<ChatId, Vec<Seq>> = HashMap::new();
     let mut noting = false;
+    // As many as may be under way: where each can be seen to wait.
+    let mut places: Vec<usize> = (0..UNDER_WAY).rev().collect();
     let (noted, mut done) = mpsc::channel::<()>(1);
     loop {
         if !noting && !confirmed.is_empty() {
@@ -152,23 +140,30 @@ pub(super) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         tokio::select! {
             biased;
             Some(()) = done.recv() => noting = false,
-            Some((chat, node, seq, result)) = under_way.next(), if !under_way.is_empty() => match result {
-                Ok(()) => confirmed.entry(chat).or_default().push(seq),
-                Err(error) => {
-                    tracing::debug!(%chat, seq, %error, "not confirmed: stays in the outbox");
-                    core.relay.behind(chat, node);
-                    core.relay.closed(1);
+            Some((chat, node, seq, since, place, result)) = under_way.next(), if !under_way.is_empty() => {
+                core.relay.outbox.place(place, None);
+                places.push(place);
+                match result {
+                    Ok(()) => confirmed.entry(chat).or_default().push(seq),
+                    Err(error) => {
+                        tracing::debug!(%chat, seq, %error, "not confirmed: stays in the outbox");
+                        core.relay.left_behind(chat, node, 1, since);
+                        core.relay.outbox.closed(1);
+                    }
                 }
-            },
+            }
             job = jobs.recv(), if under_way.len() < UNDER_WAY => {
-                let Some(Job { chat, node, seq, frame }) = job else { return };
+                let Some(Job { chat, node, seq, frame, since }) = job else { return };
+                // There is one, because fewer are under way.
+                let place = places.pop().unwrap_or(UNDER_WAY);
+                core.relay.outbox.place(place, Some(since));
                 let core = core.clone();
                 under_way.push(async move {
                     if planted!(ConfirmBeforePublish) {
                         let _ = core.store.published(chat, &[seq]).await;
                     }
                     let published = core.broker.publish(&node, chat, frame).await;
-                    (chat, node, seq, published)
+                    (chat, node, seq, since, place, published)
                 });
             }
         }
@@ -179,11 +174,11 @@ async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
     futures_util::stream::iter(batch)
         .for_each_concurrent(32, |(chat, seqs)| async move {
             let noted = core.store.published(chat, &seqs).await;
-            core.relay.closed(seqs.len());
+            core.relay.outbox.closed(seqs.len());
             if let Err(error) = noted {
                 // They'd be published a second time; seq removes that.
                 tracing::debug!(%chat, %error, "confirmed messages stay in the outbox for now");
-                core.relay.behind(chat, String::new());
+                core.relay.left_behind(chat, String::new(), seqs.len(), Instant::now());
             }
         })
         .await;
@@ -194,37 +189,33 @@ pub(super) async fn heal(core: Arc<Core>) {
     let mut ticks = interval(HEAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Edges whose outboxes couldn't be emptied the last time.
-    let mut hard = HashSet::new();
+    let mut hard: HashMap<String, Option<Instant>> = HashMap::new();
     for turn in 0u64.. {
         ticks.tick().await;
         let patient = turn % SELDOM != 0;
-        let behind: Vec<(ChatId, String)> = {
-            let mut behind = lock(&core.relay.behind);
-            *lock(&core.relay.at_work) = behind.keys().copied().collect();
-            behind.drain().collect()
-        };
-        for (chat, node) in behind {
+        for (chat, behind) in core.relay.outbox.take_behind() {
             // What a node that is down is owed may be a lot, and asking for it costs the store something; but the chat may
             // have got another node, so it is asked now and then.
-            if patient && !node.is_empty() && core.broker.down_for(&node).is_some() {
-                core.relay.behind(chat, node);
-            } else if let Err(node) = empty_outbox(&core, chat).await {
-                core.relay.behind(chat, node);
+            if patient && !behind.node.is_empty() && core.broker.down_for(&behind.node).is_some() {
+                core.relay.outbox.behind(chat, behind);
+            } else if let Err(Left { node, sent, since }) = empty_outbox(&core, chat).await {
+                let messages = behind.messages.saturating_sub(sent);
+                core.relay.left_behind(chat, node, messages, since.unwrap_or(behind.since));
             }
         }
-        lock(&core.relay.at_work).clear();
         match lapse::dead_edges(&core).await {
             Ok(dead) => {
+                hard.retain(|edge, _| dead.contains(edge));
                 for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {
-                    if patient && hard.contains(&edge) {
+                    if patient && hard.contains_key(&edge) {
                         continue;
                     }
-                    if adopt(&core, &edge).await {
-                        hard.remove(&edge);
-                    } else {
-                        hard.insert(edge);
+                    match adopt(&core, &edge).await {
+                        Ok(()) => drop(hard.remove(&edge)),
+                        Err(since) => drop(hard.insert(edge, since)),
                     }
                 }
+                core.relay.outbox.left(hard.len(), hard.values().flatten().min().copied());
             }
             Err(error) => tracing::debug!(%error, "other edges can't be looked for now"),
         }
@@ -232,12 +223,22 @@ pub(super) async fn heal(core: Arc<Core>) {
     }
 }
 
-/// `Err`: it isn't empty, with the node that didn't take it, if that is known; or somebody else is at it.
-async fn empty_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
+/// Why an outbox isn't empty: somebody else is at it, or not all could be published.
+#[derive(Debug, Default)]
+struct Left {
+    // The node that didn't take it, if that is known; else empty.
+    node: String,
+    // How many were published.
+    sent: usize,
+    // Since when the oldest waits, if that was seen.
+    since: Option<Instant>,
+}
+
+async fn empty_outbox(core: &Core, chat: ChatId) -> Result<(), Left> {
     let work = format!("relay.{}", chat.hex());
     let taken = core.store.take_work(&work, &core.edge, TURN).await;
     if !taken.is_ok_and(|taken| taken) {
-        return Err(String::new());
+        return Err(Left::default());
     }
     let result = publish_outbox(core, chat).await;
     // If this fails, the work's own end frees it.
@@ -245,7 +246,8 @@ async fn empty_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
     result
 }
 
-async fn publish_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
+async fn publish_outbox(core: &Core, chat: ChatId) -> Result<(), Left> {
+    let mut all = 0;
     // At most a thousand pages a turn, so that one chat can't keep the others waiting for ever.
     for turn in 0..1000 {
         // First one message alone: its node may be down.
@@ -255,6 +257,7 @@ async fn publish_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
             return Ok(());
         }
         let asked = messages.len();
+        let at = messages.first().and_then(|(_, frame)| accepted_at(frame));
         let mut sent = Vec::with_capacity(asked);
         for (seq, frame) in messages {
             match timeout(Duration::from_secs(5), core.broker.publish(&node, chat, frame)).await {
@@ -264,34 +267,39 @@ async fn publish_outbox(core: &Core, chat: ChatId) -> Result<(), String> {
         }
         core.metrics.relayed.inc_by(sent.len() as u64);
         let noted = sent.is_empty() || core.store.published(chat, &sent).await.is_ok();
+        all += sent.len();
         if sent.len() < asked || !noted {
-            return Err(node);
+            return Err(Left { node, sent: all, since: Some(since(at)) });
         }
     }
-    Err(String::new())
+    Err(Left { sent: all, ..Left::default() })
 }
 
-/// False: not all of it could be done.
-async fn adopt(core: &Core, edge: &str) -> bool {
-    let Ok(chats) = core.store.noted_chats(edge).await else { return false };
+/// `Err`: not all of it could be done; since when the oldest message waits, if that was seen.
+async fn adopt(core: &Core, edge: &str) -> Result<(), Option<Instant>> {
+    let Ok(chats) = core.store.noted_chats(edge).await else { return Err(None) };
     if !chats.is_empty() {
         tracing::info!(edge, chats = chats.len(), "taking over the outboxes of an edge that has gone");
     }
     let silence = lapse::dead_after(core);
-    let mut all = true;
+    let (mut all, mut oldest) = (true, None::<Instant>);
     for chat in chats {
-        if empty_outbox(core, chat).await.is_ok() && core.store.forget_note(edge, chat, silence).await.is_ok()
-        {
+        let emptied = empty_outbox(core, chat).await;
+        if emptied.is_ok() && core.store.forget_note(edge, chat, silence).await.is_ok() {
             core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]).inc();
-        } else {
-            all = false;
+            continue;
+        }
+        all = false;
+        if let Err(Left { since: Some(since), .. }) = emptied {
+            oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
         }
     }
-    if all {
-        // Refused as long as it has sessions; tried again at the next turn.
-        let _ = core.store.forget_edge(edge).await;
+    if !all {
+        return Err(oldest);
     }
-    all
+    // Refused as long as it has sessions; tried again at the next turn.
+    let _ = core.store.forget_edge(edge).await;
+    Ok(())
 }
 
 /// Keeps the notes of this edge from growing with every chat it ever sent to.

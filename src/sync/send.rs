@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::{
     Core, notes,
@@ -84,7 +85,8 @@ pub async fn send(
             doubt.settled();
             core.metrics.sends.inc();
             core.trims.sent(chat, seq);
-            core.relay.hand_over(Job { chat, node, seq, frame: append.frame.number(seq) });
+            let (frame, since) = (append.frame.number(seq), Instant::now());
+            core.relay.hand_over(Job { chat, node, seq, frame, since });
             Ok((seq, at))
         }
         // Whoever took it the first time may be gone, before it told the broker: the doubt stays.

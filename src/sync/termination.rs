@@ -22,6 +22,7 @@ use crate::{
         names, now_millis,
         termination::{Receipt, ReceiptLine, Termination, TerminationState},
     },
+    metrics::whole,
     protocol::{DeviceEvent, ErrorCode, Problem},
     store::Result as Stored,
 };
@@ -77,7 +78,10 @@ pub(super) async fn resume(core: Arc<Core>) {
             continue;
         }
         match core.store.unfinished_terminations().await {
-            Ok(unfinished) => unfinished.into_iter().for_each(|id| spawn(&core, id, true)),
+            Ok(unfinished) => {
+                core.metrics.terminations_unfinished.set(whole(unfinished.len()));
+                unfinished.into_iter().for_each(|id| spawn(&core, id, true));
+            }
             Err(error) => tracing::debug!(%error, "unfinished terminations can't be looked for now"),
         }
     }
@@ -146,6 +150,9 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
             }
         }
         if !termination.unreachable.is_empty() {
+            if termination.state != TerminationState::Pending {
+                core.metrics.terminations.with_label_values(&["pending"]).inc();
+            }
             termination.state = TerminationState::Pending;
         }
         core.store.save_termination(&termination).await?;

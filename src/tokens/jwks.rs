@@ -190,7 +190,11 @@ impl Task {
         match &keys {
             Ok(keys) => tracing::debug!(place = self.place, keys = keys.len(), "the public keys were read"),
             Err(reason) => {
-                tracing::warn!(place = self.place, reason, "the public keys can't be read; trying again soon")
+                tracing::warn!(
+                    place = self.place,
+                    error = reason,
+                    "the public keys can't be read; trying again soon"
+                )
             }
         }
         self.sender.send_modify(|state| {

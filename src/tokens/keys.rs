@@ -61,7 +61,7 @@ impl KeySet {
                         same.push((algorithm, Arc::new(key)));
                     }
                 }
-                Err(reason) => tracing::debug!(kid, reason, "a published key isn't used"),
+                Err(reason) => tracing::debug!(kid, error = reason, "a published key isn't used"),
             }
         }
         Ok(keys)

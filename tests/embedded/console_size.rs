@@ -48,8 +48,15 @@ async fn crowd(store: &Store, broker: &Broker) {
                 let kind = if n == 0 { DeviceKind::Main } else { DeviceKind::Sub };
                 let (name, platform) = (format!("the {n}th of {user}"), "web".to_owned());
                 let id = DeviceId::random();
-                let device =
-                    NewDevice { id, user: user.clone(), kind, name, platform, created: 1_700_000_000_000 };
+                let device = NewDevice {
+                    id,
+                    user: user.clone(),
+                    kind,
+                    name,
+                    platform,
+                    created: 1_700_000_000_000,
+                    history: None,
+                };
                 store.register_device(&device).await.unwrap();
                 store.activate_device(user, id).await.unwrap();
                 store.owe(new.id, user, id, OwedSince::Now).await.unwrap();
@@ -80,7 +87,7 @@ async fn a_page_of_100_000_queues_comes_at_once() {
     let core = Core::start(
         store,
         broker,
-        Metrics::new(),
+        Metrics::new().unwrap(),
         drain.clone(),
         Limits::default(),
         timing,

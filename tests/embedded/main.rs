@@ -14,6 +14,7 @@ mod cli;
 mod cli_console;
 mod console_size;
 mod demo;
+mod metrics;
 mod proxy;
 mod store;
 

@@ -107,7 +107,8 @@ impl World {
         let broker = Broker::Faulty(FaultyBroker::new(self.0.broker.clone(), faults.clone()));
         let name = format!("e-{}", self.number());
         let (limits, timing) = (self.0.limits.clone(), self.0.timing.clone());
-        let core = Core::start(store, broker, Metrics::new(), drain, limits, timing, name);
+        let metrics = Metrics::new().expect("good names, each used once");
+        let core = Core::start(store, broker, metrics, drain, limits, timing, name);
         Edge { place, core, faults, gate }
     }
 

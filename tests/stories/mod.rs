@@ -31,7 +31,9 @@ pub mod expiry;
 pub mod groups;
 pub mod limits;
 pub mod links;
+pub mod logs;
 pub mod membership;
+pub mod metrics;
 pub mod offsets;
 pub mod presence;
 pub mod start;
@@ -156,6 +158,10 @@ macro_rules! stories {
                 links_are_asked_for_within_bounds,
                 a_stop_sends_waiting_pages_elsewhere,
             ]
+            logs: [
+                no_secret_is_logged_in_text,
+                no_secret_is_logged_as_json,
+            ]
             membership: [
                 a_direct_chat_is_one_per_pair,
                 a_chat_that_begins_now_works_on_the_open_socket,
@@ -164,6 +170,10 @@ macro_rules! stories {
                 who_comes_and_goes_all_the_time_is_in_step,
                 chats_are_listed_as_they_are,
                 messages_are_paged_newest_first,
+            ]
+            metrics: [
+                what_happens_is_counted,
+                a_backlog_is_no_latency,
             ]
             offsets: [
                 what_is_read_on_the_phone_is_read_on_the_web,

@@ -12,6 +12,7 @@
 
 mod disk;
 mod edge;
+mod exposition;
 mod net;
 mod nsq;
 mod process;
@@ -20,8 +21,9 @@ mod stack;
 
 pub use disk::SmallDisk;
 pub use edge::{Edge, EdgeConfig, JWT_SECRET};
+pub use exposition::{Family, Sample, Scrape};
 pub use net::{free_port, http_get, wait_until};
 pub use nsq::{Lookupd, Nsqd, NsqdOptions};
-pub use process::Process;
+pub use process::{Process, repository};
 pub use redis::{Aof, Redis, RedisOptions};
 pub use stack::Stack;

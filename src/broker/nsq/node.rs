@@ -118,7 +118,7 @@ impl Node {
 
     fn opened(&self, now: bool, why: &str) {
         if now {
-            tracing::warn!(nsqd = self.id(), why, "nsqd isn't well: its messages wait in the store");
+            tracing::warn!(node = self.id(), why, "nsqd isn't well: its messages wait in the store");
         }
     }
 
@@ -159,7 +159,7 @@ impl Node {
 
     fn closed(&self) {
         if self.breaker.close() {
-            tracing::info!(nsqd = self.id(), "nsqd is well");
+            tracing::info!(node = self.id(), "nsqd is well");
         }
     }
 
@@ -182,7 +182,7 @@ impl Node {
             self.admin.barrier().await
         };
         if let Err(error) = claimed.await {
-            tracing::debug!(nsqd = self.id(), %error, "not claimed now; tried again when it is well");
+            tracing::debug!(node = self.id(), %error, "not claimed now; tried again when it is well");
         }
     }
 
@@ -237,7 +237,7 @@ impl Node {
             return Err(format!("it takes no messages: {error}"));
         }
         if let Err(error) = self.admin.delete_topic(names::PROBE).await {
-            tracing::debug!(nsqd = self.id(), %error, "the topic of the probe stays until the next one");
+            tracing::debug!(node = self.id(), %error, "the topic of the probe stays until the next one");
         }
         self.ask().await
     }
@@ -247,7 +247,7 @@ impl Node {
         let info = self.admin.info().await.map_err(|error| in_words(&error))?;
         let before = self.started.swap(info.start_time, Ordering::Relaxed);
         if before != 0 && before != info.start_time {
-            tracing::info!(nsqd = self.id(), "nsqd was restarted");
+            tracing::info!(node = self.id(), "nsqd was restarted");
             self.claim_again().await;
             self.restarts.send_modify(|count| *count += 1);
         }

@@ -110,7 +110,7 @@ impl NsqBroker {
             all.removed.extend(at_node.removed);
             of_interest.extend(at_node.chats);
             if let Some(error) = at_node.error {
-                tracing::warn!(nsqd = node.id(), %error, "queues may be left");
+                tracing::warn!(node = node.id(), %error, "queues may be left");
                 all.unreachable.push(node.id().to_owned());
             }
         }
@@ -143,7 +143,7 @@ impl NsqBroker {
         let mut unreachable = Vec::new();
         for (node, deleted) in nodes.iter().zip(join_all(deleted).await) {
             if let Err(error) = deleted {
-                tracing::warn!(nsqd = node.id(), %error, topic, "a topic may be left");
+                tracing::warn!(node = node.id(), %error, topic, "a topic may be left");
                 unreachable.push(node.id().to_owned());
             }
         }
@@ -207,7 +207,7 @@ impl NsqBroker {
             match answer {
                 Ok(found) => queues.extend(found),
                 Err(error) => {
-                    tracing::debug!(nsqd = node.id(), %error, "no statistics");
+                    tracing::debug!(node = node.id(), %error, "no statistics");
                     unreachable.push(node.id().to_owned());
                 }
             }

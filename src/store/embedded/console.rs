@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::EmbeddedStore;
 use crate::{
-    domain::{id::ChatId, now_millis},
+    domain::now_millis,
     store::{AuditId, KnownPage, Result, StoreHealth},
 };
 
@@ -34,13 +34,6 @@ impl EmbeddedStore {
         let (state, now) = (self.state(), Instant::now());
         let live = state.reports.iter().filter(|(_, (_, until))| *until > now);
         Ok(live.map(|(edge, (figures, _))| (edge.clone(), figures.clone())).collect())
-    }
-
-    /// See [`crate::store::Store::outbox_sizes`].
-    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<u64>> {
-        let state = self.state();
-        let size = |chat: &ChatId| state.chats.get(chat).map_or(0, |room| room.outbox.len() as u64);
-        Ok(chats.iter().map(size).collect())
     }
 
     /// See [`crate::store::Store::health`].

@@ -11,10 +11,7 @@ use super::{
     error::{corrupt, failure},
     millis, script, value,
 };
-use crate::{
-    domain::id::ChatId,
-    store::{AuditId, KnownPage, Result, StoreHealth},
-};
+use crate::store::{AuditId, KnownPage, Result, StoreHealth};
 
 /// Devices that one step of a scan is to look at: it must not hold Redis long.
 const SCAN: usize = 1_000;
@@ -46,15 +43,6 @@ impl RedisStore {
         let mut reports = pairs.collect::<Result<Vec<_>>>()?;
         reports.sort_unstable();
         Ok(reports)
-    }
-
-    /// See [`crate::store::Store::outbox_sizes`].
-    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<u64>> {
-        let mut read = redis::Pipeline::with_capacity(chats.len());
-        for chat in chats {
-            read.cmd("ZCARD").arg(self.keys().outbox(*chat));
-        }
-        self.commands().run_all(&read).await?.into_iter().map(value::number).collect()
     }
 
     /// See [`crate::store::Store::health`].

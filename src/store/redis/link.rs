@@ -104,6 +104,11 @@ impl Link {
         let _ = self.state.clone().wait_for(|state| !matches!(state, State::Starting)).await;
     }
 
+    /// Whether it is connected, and the server answered when it was last asked.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(_))
+    }
+
     /// One command.
     pub(super) async fn run(&self, command: &Cmd) -> Result<Value> {
         self.raw(command).await?.map_err(|err| failure(&err))
@@ -228,14 +233,14 @@ async fn keep(
                 tracing::info!(link = name, "connected to Redis");
                 state.send_replace(State::Up(connection.clone()));
                 let reason = watch_over(connection, &identity, &suspect).await;
-                tracing::warn!(link = name, %reason, "lost the connection to Redis; trying again");
+                tracing::warn!(link = name, error = %reason, "lost the connection to Redis; trying again");
                 state.send_replace(State::Down(reason));
             }
             Err(err) => {
                 let reason = err.to_string();
                 let told = matches!(&*state.borrow(), State::Down(known) if *known == reason);
                 if !told {
-                    tracing::warn!(link = name, reason, "can't use Redis; trying again");
+                    tracing::warn!(link = name, error = reason, "can't use Redis; trying again");
                 }
                 state.send_replace(State::Down(reason));
             }

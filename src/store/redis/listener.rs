@@ -262,12 +262,12 @@ impl Task {
                     self.tried.send_replace(true);
                     let reason = self.serve(connection, &gone).await;
                     let Some(reason) = reason else { return };
-                    tracing::warn!(%reason, "the events of Redis stopped; subscribing again");
+                    tracing::warn!(error = %reason, "the events of Redis stopped; subscribing again");
                     reason
                 }
                 Err(err) => {
                     self.tried.send_replace(true);
-                    tracing::debug!(%err, "can't subscribe to Redis; trying again");
+                    tracing::debug!(error = %err, "can't subscribe to Redis; trying again");
                     err.to_string()
                 }
             };
@@ -295,7 +295,7 @@ impl Task {
         let mut connection = open(&self.client, self.timeout, push).await?;
         if let Err(err) = switch_on_events(&mut connection, &self.shared.keys.repaired()).await {
             // The probe will tell whether they flow all the same.
-            tracing::warn!(%err, "can't switch on Redis's keyspace events");
+            tracing::warn!(error = %err, "can't switch on Redis's keyspace events");
         }
         let mut channels = vec![keyspace(self.shared.database, &self.probe_key), self.shared.keys.repaired()];
         {

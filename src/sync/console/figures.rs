@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
-    domain::{Millis, id::ChatId, now_millis},
+    domain::{Millis, now_millis},
     store::Result as Stored,
-    sync::{Core, admin, lock},
+    sync::{Core, lock},
 };
 
 /// How often an edge writes its figures, and takes a sample of all.
@@ -18,10 +18,6 @@ pub(super) const EVERY: Duration = Duration::from_secs(5);
 const SHOWN: Duration = Duration::from_secs(15);
 /// Samples that are kept: ten minutes.
 const SAMPLES: usize = 120;
-/// Chats whose outbox is counted.
-const COUNTED: usize = 256;
-/// Chats of which it is looked how long their oldest message waits.
-const AGED: usize = 16;
 
 /// One edge's figures. Counters count from its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,10 +122,8 @@ pub(super) async fn all(core: &Core) -> Stored<Vec<Figures>> {
 /// This edge's, now.
 pub(super) async fn own(core: &Core) -> Figures {
     let (mains, subs) = core.hub.count();
-    let mut waiting: Vec<ChatId> = core.relay.waiting().into_iter().collect();
-    let outbox_chats = waiting.len() as u64;
-    waiting.truncate(COUNTED);
-    let outbox = core.store.outbox_sizes(&waiting).await.map_or(0, |sizes| sizes.iter().sum());
+    let unconfirmed = core.unconfirmed();
+    let oldest = (!unconfirmed.oldest.is_zero()).then(|| unconfirmed.oldest.as_millis() as u64);
     Figures {
         edge: core.edge.clone(),
         at: now_millis(),
@@ -142,20 +136,10 @@ pub(super) async fn own(core: &Core) -> Figures {
         deliveries_log: core.metrics.deliveries_log.get(),
         refills: core.metrics.refills.get(),
         gaps: core.metrics.gaps.get(),
-        outbox,
-        outbox_chats,
-        outbox_oldest_ms: oldest_of(core, &waiting).await,
+        outbox: unconfirmed.messages as u64,
+        outbox_chats: unconfirmed.chats as u64,
+        outbox_oldest_ms: oldest,
     }
-}
-
-async fn oldest_of(core: &Core, chats: &[ChatId]) -> Option<u64> {
-    let mut oldest: Option<Millis> = None;
-    for chat in chats.iter().take(AGED) {
-        let Ok((_, messages)) = core.store.outbox(*chat, 1).await else { continue };
-        let at = messages.first().and_then(|(_, frame)| admin::sent_at(frame));
-        oldest = [oldest, at].into_iter().flatten().min();
-    }
-    oldest.map(|at| now_millis().saturating_sub(at))
 }
 
 /// Sums over edges.

@@ -7,7 +7,7 @@ use keepstep::{
     store::{AuditId, StoreLimits},
 };
 
-use super::{ChatId, LONG, PATIENCE, active, group, send, start, user};
+use super::{LONG, PATIENCE, active, start, user};
 use crate::support::wait_until;
 
 #[tokio::test]
@@ -82,18 +82,4 @@ async fn a_store_says_how_it_is() {
         }
         role => assert_eq!((role, health.used_memory), ("embedded", None)),
     }
-}
-
-#[tokio::test]
-async fn what_nsq_has_not_confirmed_is_counted() {
-    let (store, _guard) = start(StoreLimits::default()).await;
-    let alice = user("alice");
-    let (chat, other, nowhere) = (group(&store, &alice).await, group(&store, &alice).await, ChatId::random());
-    for _ in 0..3 {
-        send(&store, chat, &alice, "x").await;
-    }
-    assert_eq!(store.outbox_sizes(&[other, chat, nowhere]).await.unwrap(), [0, 3, 0]);
-    store.published(chat, &[1, 3]).await.unwrap();
-    assert_eq!(store.outbox_sizes(&[chat]).await.unwrap(), [1]);
-    assert_eq!(store.outbox_sizes(&[]).await.unwrap(), Vec::<u64>::new());
 }
