@@ -286,6 +286,7 @@ mod tests {
         assert!(watchers.looked(&bob, Some(&presence(true))), "again");
         assert_eq!(one.mailbox.doom.code(), None, "nobody is closed for that");
         while ones.try_recv().is_ok() {}
+        watchers.looking(&bob);
         assert!(!watchers.looked(&bob, Some(&presence(true))));
         assert_eq!(told(&mut ones), [(1, true)]);
     }
