@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod admin;
+pub mod assets;
 mod auth;
 mod body;
 mod chats;
@@ -26,10 +27,13 @@ mod cors;
 mod devices;
 pub mod listener;
 mod ops;
+pub mod playground;
 mod respond;
 mod socket;
 
+use assets::Assets;
 use body::{Body, Query};
+use playground::Playground;
 use respond::{answer, refuse};
 
 /// What every handler works with.
@@ -38,13 +42,22 @@ pub struct Context {
     core: Arc<Core>,
     tokens: Tokens,
     server: Arc<ServerConfig>,
+    assets: Assets,
+    // None: off.
+    playground: Option<Arc<Playground>>,
 }
 
 impl Context {
     /// Puts it together.
     #[must_use]
-    pub fn new(core: Arc<Core>, tokens: Tokens, server: ServerConfig) -> Self {
-        Self { core, tokens, server: Arc::new(server) }
+    pub fn new(
+        core: Arc<Core>,
+        tokens: Tokens,
+        server: ServerConfig,
+        assets: Assets,
+        playground: Option<Playground>,
+    ) -> Self {
+        Self { core, tokens, server: Arc::new(server), assets, playground: playground.map(Arc::new) }
     }
 }
 
@@ -73,6 +86,11 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         .or(warp::path!("v1" / "terminations" / String).and(get()).then(run1(devices::termination)))
         .unify()
         .boxed();
+
+    let queues = warp::path!("v1" / "devices" / String / "channels");
+    let devices = devices.or(queues.and(get()).then(run1(devices::channels))).unify().boxed();
+    let playground = warp::path!("v1" / "playground").and(post()).then(run2(playground::open));
+    let devices = devices.or(playground).unify().boxed();
 
     let chat = || warp::path("v1").and(warp::path("chats"));
     let chats = chat().and(end()).and(post()).then(run2(chats::create)).boxed();
@@ -109,8 +127,8 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         answer(socket::open(request, upgrade, counted).await)
     });
 
-    let all =
-        socket.or(chats).unify().or(devices).unify().or(admin).unify().recover(unrouted).unify().boxed();
+    let all = socket.or(chats).unify().or(devices).unify().or(admin).unify();
+    let all = all.or(pages(context)).unify().recover(unrouted).unify().boxed();
     let (server, headers) = (context.server.clone(), warp::header::headers_cloned);
     let asked =
         warp::options().and(headers()).map(move |headers| cors::preflight(&server.allowed_origins, &headers));
@@ -119,6 +137,28 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         .and(all)
         .map(move |headers, response| cors::allow(&server.allowed_origins, &headers, response));
     asked.or(all).unify().boxed()
+}
+
+/// The files of the pages. After all calls: a path that is no file is nothing to this filter.
+fn pages(context: &Context) -> BoxedFilter<(Response,)> {
+    let assets = context.assets.clone();
+    let file = warp::path::full().and_then(move |path: warp::path::FullPath| {
+        let assets = assets.clone();
+        async move { assets.find(path.as_str()).await.ok_or_else(warp::reject::not_found) }
+    });
+    let method = warp::get().or(warp::head()).unify();
+    let context = context.clone();
+    file.and(method)
+        .and(warp::header::headers_cloned())
+        .map(move |asset, headers| assets::serve(asset, &context, &headers))
+        .boxed()
+}
+
+/// The `Host` that was asked for, if it is nothing but a host and perhaps a port.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    let host = headers.get(warp::http::header::HOST)?.to_str().ok()?;
+    (!host.is_empty() && host.bytes().all(good)).then_some(host)
 }
 
 /// Health, readiness and metrics, on a listener of their own that isn't for the world.

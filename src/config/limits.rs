@@ -80,6 +80,8 @@ settings! {
         "Creates, joins and invitations a minute of one user";
     passwords_per_minute: u32 = 10, "10", clap::value_parser!(u32), "KEEPSTEP_PASSWORDS_PER_MINUTE",
         "Group passwords a minute that one user may try";
+    queue_views_per_minute: u32 = 240, "240", clap::value_parser!(u32), "KEEPSTEP_QUEUE_VIEWS_PER_MINUTE",
+        "Looks a minute of one user at the queues of the own devices";
     bad_frames_in_a_row: u32 = 10, "10", clap::value_parser!(u32), "KEEPSTEP_BAD_FRAMES_IN_A_ROW",
         "Refused frames in a row that close a socket with 4400";
     page: usize = 1_000, "1000", clap::value_parser!(usize), "KEEPSTEP_PAGE",

@@ -53,8 +53,14 @@ struct ChannelPage {
 /// `GET /admin/v1/devices/{id}/channels`.
 pub(super) async fn channels(id: String, request: Request) -> Result<Response, Problem> {
     auth::admin(&request).await?;
+    let device = body::id(&id)?;
+    queues(&request, device).await
+}
+
+/// A page of the queues of a device, whoever may see them.
+pub(super) async fn queues(request: &Request, device: DeviceId) -> Result<Response, Problem> {
     let core = &request.context.core;
-    let channels = admin::channels(core, body::id(&id)?).await?;
+    let channels = admin::channels(core, device).await?;
     let (items, next) =
         body::page(&request.query, core.limits.page, channels.items, |item| match &item.node {
             Some(node) => format!("{}.{node}", item.chat),

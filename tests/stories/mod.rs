@@ -30,6 +30,7 @@ pub mod groups;
 pub mod limits;
 pub mod membership;
 pub mod offsets;
+pub mod pages;
 pub mod start;
 pub mod termination;
 pub mod tokens;
@@ -143,6 +144,12 @@ macro_rules! stories {
                 what_is_read_on_the_phone_is_read_on_the_web,
                 offsets_of_two_devices_are_one_maximum,
                 offsets_are_one_map,
+            ]
+            pages: [
+                pages_come_with_their_rules,
+                what_is_no_page_is_not_found,
+                a_playground_is_for_who_wants_one,
+                a_user_sees_the_own_queues,
             ]
             termination: [
                 whoever_may_ends_a_device_and_nothing_is_left,
