@@ -27,6 +27,8 @@ export class Keepstep {
   readonly welcome: Welcome | null;
 
   // ---- connection
+  /** Reads what storage has, without network: then `chats()`, `history()` and `outbox()` answer. `connect()` does it, too. */
+  open(): Promise<void>;
   /**
    * Opens storage, registers the device if it must, connects, and goes on connecting until told to stop.
    * Resolves at the first `ready`. Rejects with a KeepstepError when a state is reached that ends trying
@@ -59,7 +61,7 @@ export class Keepstep {
   send(chat: string, draft: string | Draft): Promise<Sent>;
   /** What waits to be sent, oldest first; of one chat, or of all. */
   outbox(chat?: string): Outgoing[];
-  /** Takes a waiting message out of the outbox. False: it isn't there, or is on its way already. */
+  /** Takes a waiting message out of the outbox. False: it isn't there, or may be on its way already (always so after a reload). */
   unsend(key: string): Promise<boolean>;
   /**
    * The newest `limit` messages (default 50) below `before` (default: all), ascending. Taken from storage; what a sub
