@@ -105,7 +105,7 @@ export class Core {
       this.#running.hurry.abort();
       return this.#running.ready.promise;
     }
-    const run = { ready: deferred(), hurry: new AbortController(), stop: new AbortController() };
+    const run = { ready: deferred(), hurry: new AbortController(), socket: null };
     this.#running = run;
     this.#live(run).catch((error) => this.#stop(run, "failed", error));
     return run.ready.promise;
@@ -162,18 +162,15 @@ export class Core {
     run.hurry = new AbortController();
     const hurry = () => run.hurry.abort();
     globalThis.addEventListener?.("online", hurry);
-    run.stop.signal.addEventListener("abort", hurry, { once: true });
-    if (run.stop.signal.aborted) hurry();
     await pause(ms, run.hurry.signal);
     globalThis.removeEventListener?.("online", hurry);
-    run.stop.signal.removeEventListener("abort", hurry);
   }
 
   #stop(run, state, error, { code = null, text = error.message } = {}) {
     if (this.#running !== run) return;
     this.#running = null;
-    run.stop.abort();
-    this.connection?.close();
+    run.hurry.abort();
+    run.socket?.close(); // what waits for its end is forgotten with it
     this.connection = null;
     this.#tell(state, { code, text: state === "closed" ? TEXTS.closed : text, error });
     run.ready.reject(error);
@@ -229,11 +226,7 @@ export class Core {
           resolve({ ...over, welcomed: connection.welcomed });
         },
       });
-      // A connection that is closed by `disconnect()` says nothing: then nobody waits for it any more.
-      run.stop.signal.addEventListener("abort", () => {
-        connection.close();
-        resolve({ code: 1000, reason: "", welcomed: false });
-      }, { once: true });
+      run.socket = connection;
     });
   }
 
@@ -307,8 +300,7 @@ export class Core {
   #onChat({ event, chat, user, entry }, connection) {
     if (event === "joined" && entry) {
       const room = this.#room(chat);
-      const adopted = room.adopt(entry, connection);
-      this.emit("chat", { event, chat });
+      const adopted = room.adopt(entry, connection, event);
       if (this.kind === "sub") {
         adopted.then(() => this.pages.boot([room], connection)).catch((error) => this.report(error));
       }
