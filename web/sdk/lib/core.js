@@ -1,7 +1,7 @@
 // The parts put together: storage, the life of connections, and what each frame of the server sets off.
 import { Connection } from "./connection.js";
 import { KeepstepError, ending } from "./errors.js";
-import { Events, deferred, pause, uuid } from "./events.js";
+import { Events, deferred, offline, pause, uuid } from "./events.js";
 import { Api } from "./http.js";
 import { memory } from "./memory.js";
 import { Outbox } from "./outbox.js";
@@ -66,6 +66,12 @@ export class Core {
 
   pause(ms, signal) {
     return pause(ms, signal);
+  }
+
+  /** Why nothing can be asked now. */
+  offline() {
+    const { state, text, lastSeen } = this.status;
+    return state === "main_offline" ? new KeepstepError("main_offline", text, { retry: true, lastSeen }) : offline();
   }
 
   // ---- storage
@@ -153,6 +159,7 @@ export class Core {
       const retryIn = Math.round(wait * (0.5 + Math.random()));
       wait = Math.min(wait * 2, this.timing.pauseMax);
       this.#tell(state, { text, code: over.code, retryIn, lastSeen });
+      if (state === "main_offline") this.#mainIs({ device: this.main?.device ?? null, online: false, lastSeen });
       await this.#rest(run, retryIn);
     }
   }

@@ -35,8 +35,10 @@ export async function startServer(...flags) {
       if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
       return answer.json();
     },
+    /** Asks it to stop in order. */
+    drain: () => child.removeAllListeners("exit") && child.kill("SIGTERM"),
     stop: () => new Promise((resolve) => {
-      if (child.exitCode !== null) return resolve();
+      if (child.exitCode !== null || child.signalCode !== null) return resolve();
       child.removeAllListeners("exit");
       child.on("exit", resolve);
       child.kill("SIGKILL");
