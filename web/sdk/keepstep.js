@@ -1,7 +1,7 @@
 // Keepstep's client: see keepstep.d.ts for what everything means, README.md for examples.
 import { Core } from "./lib/core.js";
 import { KeepstepError } from "./lib/errors.js";
-import { uuid } from "./lib/events.js";
+import { either, uuid } from "./lib/events.js";
 import { Api, part } from "./lib/http.js";
 import { requestLink } from "./lib/link.js";
 
@@ -53,7 +53,10 @@ export class Keepstep {
 
   // ---- messages
   send(chat, draft) {
-    const sent = this.#core.open().then(() => this.#core.outbox.add(chat, draft));
+    const sent = this.#core.open().then(() => {
+      if (this.state === "terminated") throw this.#core.status.error;
+      return this.#core.outbox.add(chat, draft);
+    });
     sent.catch(() => {}); // the event `refused` tells those who don't wait
     return sent;
   }
@@ -144,8 +147,9 @@ export class Keepstep {
   async #known(info) {
     const { connection, events } = this.#core;
     if (connection?.alive && !this.chat(info.id)?.joined) {
-      const signal = AbortSignal.any([connection.signal, AbortSignal.timeout(KNOWN)]);
+      const { signal, end } = either(connection.signal, AbortSignal.timeout(KNOWN));
       await events.once("chat", ({ chat }) => chat === info.id && this.chat(info.id)?.joined === true, { signal }).catch(() => {});
+      end();
     }
     return info;
   }

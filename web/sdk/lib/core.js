@@ -1,7 +1,7 @@
 // The parts put together: storage, the life of connections, and what each frame of the server sets off.
 import { Connection } from "./connection.js";
 import { KeepstepError, ending } from "./errors.js";
-import { Events, deferred, pause, uuid } from "./events.js";
+import { Events, deferred, offline, pause, uuid } from "./events.js";
 import { Api } from "./http.js";
 import { memory } from "./memory.js";
 import { Outbox } from "./outbox.js";
@@ -68,6 +68,12 @@ export class Core {
     return pause(ms, signal);
   }
 
+  /** Why nothing can be asked now. */
+  offline() {
+    const { state, text, lastSeen } = this.status;
+    return state === "main_offline" ? new KeepstepError("main_offline", text, { retry: true, lastSeen }) : offline();
+  }
+
   // ---- storage
 
   open() {
@@ -105,7 +111,7 @@ export class Core {
       this.#running.hurry.abort();
       return this.#running.ready.promise;
     }
-    const run = { ready: deferred(), hurry: new AbortController(), stop: new AbortController() };
+    const run = { ready: deferred(), hurry: new AbortController(), socket: null };
     this.#running = run;
     this.#live(run).catch((error) => this.#stop(run, "failed", error));
     return run.ready.promise;
@@ -153,6 +159,7 @@ export class Core {
       const retryIn = Math.round(wait * (0.5 + Math.random()));
       wait = Math.min(wait * 2, this.timing.pauseMax);
       this.#tell(state, { text, code: over.code, retryIn, lastSeen });
+      if (state === "main_offline") this.#mainIs({ device: this.main?.device ?? null, online: false, lastSeen });
       await this.#rest(run, retryIn);
     }
   }
@@ -162,18 +169,15 @@ export class Core {
     run.hurry = new AbortController();
     const hurry = () => run.hurry.abort();
     globalThis.addEventListener?.("online", hurry);
-    run.stop.signal.addEventListener("abort", hurry, { once: true });
-    if (run.stop.signal.aborted) hurry();
     await pause(ms, run.hurry.signal);
     globalThis.removeEventListener?.("online", hurry);
-    run.stop.signal.removeEventListener("abort", hurry);
   }
 
   #stop(run, state, error, { code = null, text = error.message } = {}) {
     if (this.#running !== run) return;
     this.#running = null;
-    run.stop.abort();
-    this.connection?.close();
+    run.hurry.abort();
+    run.socket?.close(); // what waits for its end is forgotten with it
     this.connection = null;
     this.#tell(state, { code, text: state === "closed" ? TEXTS.closed : text, error });
     run.ready.reject(error);
@@ -229,11 +233,7 @@ export class Core {
           resolve({ ...over, welcomed: connection.welcomed });
         },
       });
-      // A connection that is closed by `disconnect()` says nothing: then nobody waits for it any more.
-      run.stop.signal.addEventListener("abort", () => {
-        connection.close();
-        resolve({ code: 1000, reason: "", welcomed: false });
-      }, { once: true });
+      run.socket = connection;
     });
   }
 
@@ -307,8 +307,7 @@ export class Core {
   #onChat({ event, chat, user, entry }, connection) {
     if (event === "joined" && entry) {
       const room = this.#room(chat);
-      const adopted = room.adopt(entry, connection);
-      this.emit("chat", { event, chat });
+      const adopted = room.adopt(entry, connection, event);
       if (this.kind === "sub") {
         adopted.then(() => this.pages.boot([room], connection)).catch((error) => this.report(error));
       }

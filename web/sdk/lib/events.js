@@ -67,6 +67,17 @@ export function pause(ms, signal) {
   });
 }
 
+/** Aborted as soon as one of several is; `end` lets go of them. */
+export function either(...signals) {
+  const all = new AbortController();
+  const abort = () => all.abort();
+  for (const signal of signals) {
+    if (signal?.aborted) abort();
+    else signal?.addEventListener("abort", abort, { once: true });
+  }
+  return { signal: all.signal, end: () => signals.forEach((signal) => signal?.removeEventListener("abort", abort)) };
+}
+
 /** A random UUID, also in pages without TLS (where `crypto.randomUUID` isn't there). */
 export function uuid() {
   if (crypto.randomUUID) return crypto.randomUUID();

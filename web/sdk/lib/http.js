@@ -1,6 +1,6 @@
 // The server's HTTP calls: tokens, deadlines, problem details, lists page by page.
 import { KeepstepError } from "./errors.js";
-import { pause } from "./events.js";
+import { either, pause } from "./events.js";
 
 const TRIES = 4;
 
@@ -46,10 +46,7 @@ export class Api {
 
   async #once(method, path, { body, token, headers, signal, timeout }) {
     const clock = AbortSignal.timeout(timeout);
-    const ends = new AbortController();
-    const end = () => ends.abort();
-    for (const one of [clock, signal]) one?.addEventListener("abort", end, { once: true });
-    if (signal?.aborted) end();
+    const ends = either(clock, signal);
     let answer, text;
     try {
       // Called without `this`: a page's own fetch insists on it.
@@ -71,7 +68,7 @@ export class Api {
       if (clock.aborted) throw new KeepstepError("timeout", `the server didn't answer within ${timeout} ms`, { retry: true, cause });
       throw new KeepstepError("offline", "the server can't be reached", { retry: true, cause });
     } finally {
-      for (const one of [clock, signal]) one?.removeEventListener("abort", end);
+      ends.end();
     }
     let json;
     try {

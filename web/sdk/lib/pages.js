@@ -1,6 +1,6 @@
 // Older messages, page by page: a sub's bootstrap, what it asks for later, gaps; and a main's answers.
 import { KeepstepError } from "./errors.js";
-import { offline, pause } from "./events.js";
+import { pause } from "./events.js";
 
 /** Messages in one page. */
 const PAGE = 100;
@@ -27,7 +27,7 @@ export class Pages {
   async #page(room, before, limit, { connection = this.#core.connection, signal } = {}) {
     for (let attempt = 1; ; attempt++) {
       if (signal?.aborted) throw new KeepstepError("cancelled", "the question was cancelled");
-      if (!connection?.alive) throw offline();
+      if (!connection?.alive) throw this.#core.offline();
       try {
         return await connection.ask({ type: "history", chat: room.id, before, limit });
       } catch (error) {

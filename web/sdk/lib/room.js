@@ -63,7 +63,7 @@ export class Room {
   // ---- what a connection begins with
 
   /** Takes over the chat's entry of `welcome` or of `joined`. What comes behind it on the connection waits until then. */
-  async adopt(entry, connection) {
+  async adopt(entry, connection, event = "changed") {
     const busy = (this.#busy = {});
     this.#inbox = [];
     this.#came = { connection, seq: entry.cursor, acked: entry.cursor };
@@ -78,7 +78,7 @@ export class Room {
       await this.#recount();
       this.#told(null);
     }
-    this.#core.emit("chat", { event: "changed", chat: this.id });
+    this.#core.emit("chat", { event, chat: this.id });
     this.sendRead();
     if (missing) await this.#fill(missing, connection, { acked: true, busy });
     else this.#free(busy);
