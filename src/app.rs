@@ -99,9 +99,13 @@ impl App {
         let rules = Rules::from(&config.server);
         let (mut second, mut playground) = (None, None);
         if let Some(wished) = &config.pages.playground {
-            if matches!(config.backend, Backend::Embedded) {
+            if let Store::Embedded(store) = &store {
                 let free = SocketAddr::new(config.server.listen.ip(), 0);
-                let (on, both) = (wished.listen.unwrap_or(free), (store.clone(), broker.clone()));
+                let (on, both) = (
+                    wished.listen.unwrap_or(free),
+                    // It hears for itself, as another edge does.
+                    (Store::Embedded(store.another()), broker.clone()),
+                );
                 second = Some(Second::build(&config, on, both, tokens.clone(), drain.clone()).await?);
             }
             let edges = wished.edges.iter().map(|edge| edge.origin().ascii_serialization()).collect();
