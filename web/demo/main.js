@@ -170,9 +170,10 @@ class Page {
 
   /** The phone ends a device, and keeps the receipt where the device was. */
   async remove(phone, device) {
+    // Before it is asked for: the window may hear of its end first, and then knows its own id no more.
+    const station = this.webs.find((web) => web.device === device);
     try {
       const termination = await phone.client.removeDevice(device);
-      const station = this.webs.find((web) => web.device === device);
       if (!station) return;
       const keep = (state) => {
         station.ending = state;

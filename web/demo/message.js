@@ -46,7 +46,7 @@ export function row(station, chat, one, index, all) {
   const place = { key: one.key, role: "listitem", "aria-setsize": all, "aria-posinset": index + 1 };
   if (one.day) return h("div", { ...place, class: "row row--day", memo: one.key }, h("span", null, one.day));
   if (one.borrowed !== undefined) {
-    const text = `${count(one.borrowed, "message")} borrowed from the phone, live from here`;
+    const text = `${count(one.borrowed, "message")} borrowed from the phone`;
     return h("div", { ...place, class: "row row--border", memo: text }, h("span", null, icon("phone"), text));
   }
   const { message } = one;

@@ -8,6 +8,7 @@ import { icon, row, rows } from "./message.js";
 import { fromFile } from "./picture.js";
 import { ago, count, person, sentence, stateWord } from "./words.js";
 
+const FILLING = 700;
 const STOPPED = ["terminated", "replaced", "kicked", "unauthorized", "failed"];
 
 export class Pane {
@@ -108,7 +109,8 @@ export class Pane {
     const { station } = this;
     const { state } = station.status;
     if (station.progress && ["booting", "online"].includes(state)) {
-      const { done, total } = station.progress;
+      const { total } = station.progress;
+      const done = this.#shown(station.progress);
       return h(
         "div",
         { key: "notice", class: "notice notice--boot" },
@@ -122,6 +124,14 @@ export class Pane {
     if (!text) return null;
     const tone = station.refusal || state === "offline" || state === "main_offline" || station.airplane ? "notice--warning" : "";
     return h("p", { key: "notice", class: `notice ${tone}`, role: "status" }, icon(station.airplane ? "plane" : "wait"), text);
+  }
+
+  // A whole past comes in a blink here. The bar takes a moment for it, so that it can be seen; it is never ahead.
+  #shown({ done, total, since }) {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return done;
+    const shown = Math.min(done, Math.ceil((total * (Date.now() - since)) / FILLING));
+    if (shown < done) this.redraw();
+    return shown;
   }
 
   // Who types, who is there.

@@ -160,7 +160,7 @@ export class Station {
       this.#take(chat, messages);
     });
     on("progress", (progress) => {
-      if (progress.reason === "bootstrap") this.progress = progress;
+      if (progress.reason === "bootstrap") this.progress = { since: this.progress?.since ?? Date.now(), ...progress };
       changed();
     });
     for (const name of ["queued", "sent", "main", "presence"]) on(name, changed);
@@ -184,7 +184,9 @@ export class Station {
     on("typing", ({ chat, user }) => this.#types(chat, user));
     on("link_request", (request) => this.tell("link", request));
     on("history_served", (served) => {
-      this.lent = { ...served, at: Date.now() };
+      const now = Date.now();
+      const before = this.lent && now - this.lent.at < 2000 && served.chat !== this.side ? this.lent.count : 0;
+      if (served.chat !== this.side) this.lent = { count: before + served.count, at: now };
       changed();
     });
     on("frame", (frame) => this.tell("frame", frame));

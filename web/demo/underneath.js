@@ -73,8 +73,10 @@ export class Underneath {
     }
     const trace = this.#trace;
     if (direction === "in" && frame.type === "message" && !String(frame.kind).startsWith("x.")) {
-      if (!trace || (frame.key !== trace.key && frame.at >= trace.at - 50)) this.#trace = { key: frame.key, chat: frame.chat, id: null, by: null, text: words(frame), start: now, at: frame.at, seq: frame.seq, logged: null, devices: new Map() };
-      if (frame.key === this.#trace.key) {
+      // One of elsewhere, newer than what is shown. An own one that has no number yet is newer than anything that comes.
+      const older = trace && (trace.seq === null || (frame.chat === trace.chat ? frame.seq <= trace.seq : frame.at <= trace.at));
+      if (frame.key !== trace?.key && !older) this.#trace = { key: frame.key, chat: frame.chat, id: null, by: null, text: words(frame), start: now, at: frame.at, seq: frame.seq, logged: null, devices: new Map() };
+      if (frame.key === this.#trace?.key) {
         this.#trace.seq = frame.seq;
         this.#trace.devices.set(station, { got: now - this.#trace.start, acked: null });
         this.redraw();
@@ -104,7 +106,8 @@ export class Underneath {
       h("li", { class: "way__step" }, "topic ", h("span", { class: "mono" }, short(`c.${trace.chat.replaceAll("-", "")}`))),
       [...this.stations].filter((station) => station.alive).map((station) => {
         const one = trace.devices.get(station);
-        const [state, time] = !one ? [station.online ? "in flight" : "waits in its queue", null] : one.acked === null ? ["got it", one.got] : ["acknowledged", one.acked];
+        const borrowed = trace.seq !== null && station.timeline(trace.chat).borrowed >= trace.seq;
+        const [state, time] = !one && borrowed ? ["borrowed it", null] : !one ? [station.online ? "in flight" : "waits in its queue", null] : one.acked === null ? ["got it", one.got] : ["acknowledged", one.acked];
         return h("li", { key: station.id, class: `way__step way__step--device ${one?.acked != null ? "way__step--done" : ""}` }, `${station.name} ${state} `, time !== null && h("span", { class: "way__time" }, ms(time)));
       }));
   }
