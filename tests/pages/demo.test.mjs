@@ -68,6 +68,10 @@ test("link by code, bootstrap 100, chat both ways, badges, airplane mode, refuse
   await it.web1.getByText("This session was ended by the phone. Nothing of it is left on the server (3 queues removed)").waitFor();
   await it.web1.getByRole("button", { name: "See the receipt" }).click();
   await page.getByRole("dialog").getByText("3 queues removed, nothing left").waitFor();
+  const device = await page.getByRole("dialog").locator("dd").first().textContent();
+  const seen = await fetch(`${server.url}/admin/v1/devices/${device}/channels`, { headers: { authorization: `Bearer ${server.admin()}` } });
+  const channels = await seen.json();
+  assert.ok(seen.status === 404 ? channels.code === "not_found" : channels.items.length === 0, `an admin sees channels: ${JSON.stringify(channels)}`);
   await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
   await it.link(it.web1, "Nothing from before");
   await it.write(it.bob, "and again");

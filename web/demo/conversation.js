@@ -47,13 +47,21 @@ export async function furnish(alice, bob) {
       const draft = typeof line === "string" ? line : { ...line, media: await drawn() };
       await both[who].send(chat.id, draft);
     }
+    await Promise.all(both.map((client) => holds(client, chat.id, lines.length)));
     // All but the last was read, so that there is something to be read.
     await alice.read(chat.id, lines.length - 1);
     await bob.read(chat.id, lines.length);
   }
 }
 
+const patience = () => ({ signal: AbortSignal.timeout(10_000) });
+
 async function known(client, chat) {
   if (client.chat(chat)?.joined) return;
-  await client.once("chat", ({ event, chat: which }) => event === "joined" && which === chat, { signal: AbortSignal.timeout(10_000) });
+  await client.once("chat", ({ event, chat: which }) => event === "joined" && which === chat, patience());
+}
+
+async function holds(client, chat, seq) {
+  if (client.chat(chat)?.top >= seq) return;
+  await client.once("message", (message) => message.chat === chat && message.seq >= seq, patience());
 }

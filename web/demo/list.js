@@ -31,6 +31,8 @@ export class List {
   get atEnd() { return this.#atEnd; }
 
   set(rows) {
+    // The same rows may still look another way: a tick, a clock.
+    if (rows === this.#rows) return this.#paint();
     const anchor = this.#anchor();
     this.#rows = rows;
     this.#measure();

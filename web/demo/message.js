@@ -15,6 +15,13 @@ const TICKS = {
 /** The rows of a chat on a device: days, the border of what was borrowed, messages, what waits in the outbox. */
 export function rows(station, chat) {
   const timeline = station.timeline(chat);
+  const outbox = station.client?.outbox(chat) ?? [];
+  const sign = `${timeline.version} ${outbox.map(({ key }) => key)} ${dayOf(Date.now())}`;
+  if (timeline.rows?.sign !== sign) timeline.rows = { sign, rows: build(station, timeline, outbox) };
+  return timeline.rows.rows;
+}
+
+function build(station, timeline, outbox) {
   const out = [];
   let day = null;
   const dayRow = (at) => {
@@ -34,7 +41,7 @@ export function rows(station, chat) {
   }
   if (border) borrowed();
   const there = new Set(timeline.messages.slice(-50).map((message) => message.key));
-  for (const waiting of station.client?.outbox(chat) ?? []) {
+  for (const waiting of outbox) {
     if (there.has(waiting.key)) continue;
     out.push({ key: waiting.key, message: { ...waiting.body, key: waiting.key, from: station.user, at: waiting.at, seq: null } });
   }

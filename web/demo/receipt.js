@@ -21,7 +21,7 @@ export function showReceipt(sheet, station) {
     h("header", { class: "sheet__head" }, h("h2", { id: "sheet-title" }, `The end of ${station.name}`),
       h("button", { type: "button", class: "button button--small", onclick: () => sheet.close() }, icon("close"), "Close")),
     h("div", { class: "sheet__body" },
-      h("p", { class: "note note--good" }, icon("sent"), `${count(channels.length, "queue")} removed, ${remaining === 0 ? "nothing left" : `${remaining} left`}. Looked at again ${moment(verified_at)}.`),
+      h("p", { class: "note note--good" }, icon("sent"), `${count(channels.length, "queue")} removed, ${remaining === 0 ? "nothing left" : `${remaining} left`}. Looked at again on ${moment(verified_at)}.`),
       h("dl", { class: "facts" },
         h("dt", null, "Device"), h("dd", { class: "mono" }, termination.device),
         h("dt", null, "Ended by"), h("dd", null, termination.by === "main" ? "the phone" : termination.by),

@@ -81,7 +81,7 @@ export class Underneath {
         this.#trace.devices.set(station, { got: now - this.#trace.start, acked: null });
         this.redraw();
       }
-    } else if (trace && direction === "in" && frame.type === "reply" && station === trace.by && frame.id === trace.id && frame.ok) {
+    } else if (trace && direction === "in" && frame.type === "reply" && station === trace.by && frame.id === trace.id && trace.logged === null && frame.ok) {
       Object.assign(trace, { seq: frame.ok.seq, logged: now - trace.start });
       this.redraw();
     } else if (trace && direction === "out" && frame.type === "ack" && frame.chat === trace.chat && frame.seq >= trace.seq) {

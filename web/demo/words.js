@@ -7,7 +7,8 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle
 
 export const clock = (at) => time.format(at);
 export const clockExact = (at) => exact.format(at);
-export const dayOf = (at) => (day.format(at) === day.format(Date.now()) ? "Today" : day.format(at));
+export const dayOf = (at) => (sameDay(at, Date.now()) ? "Today" : day.format(at));
+const sameDay = (one, other) => new Date(one).toDateString() === new Date(other).toDateString();
 export const moment = (at) => full.format(at);
 
 /** `alice-7f3k92qm` is Alice; a name that wasn't made up here stays as it is. */
