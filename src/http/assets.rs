@@ -3,8 +3,9 @@
 //! What isn't to be served (tests, what npm leaves) isn't embedded, and isn't served from a folder either. A path is
 //! taken apart before any file is looked for, so it can't lead out of the folder.
 
-use std::{borrow::Cow, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, io::Write, path::PathBuf, sync::Arc};
 
+use flate2::{Compression, write::GzEncoder};
 use rust_embed::Embed;
 use sha2::{Digest, Sha256};
 use warp::{
@@ -63,7 +64,7 @@ impl Assets {
             }
         };
         let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let tag = HeaderValue::from_str(&format!("\"{hex}\"")).ok()?;
+        let tag = HeaderValue::from_str(&format!("W/\"{hex}\"")).ok()?;
         Some(Asset { kind, tag, bytes })
     }
 }
@@ -111,17 +112,23 @@ pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Respo
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|tag| tag.trim().trim_start_matches("W/"))
+        .map(str::trim)
         .any(|tag| tag == "*" || asset.tag == tag);
+    let packed = if known || asset.kind == "image/png" { None } else { packed(&asset.bytes, asked) };
+    let is_packed = packed.is_some();
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        asset.bytes.into_owned().into_response()
+        packed.unwrap_or_else(|| asset.bytes.into_owned()).into_response()
     };
     let headers = response.headers_mut();
     if !known {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
     }
+    if is_packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(header::ETAG, asset.tag);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -130,6 +137,23 @@ pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Respo
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
+}
+
+/// The same in a third of the size, for who takes it. Done anew each time: a file is small, and a browser that has it is
+/// answered `304`.
+fn packed(bytes: &[u8], asked: &HeaderMap) -> Option<Vec<u8>> {
+    let takes = asked
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|one| one.trim().eq_ignore_ascii_case("gzip"));
+    if !takes {
+        return None;
+    }
+    let mut out = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::default());
+    out.write_all(bytes).ok()?;
+    out.finish().ok()
 }
 
 /// A page may run its own files, and talk to this edge and to the playground's. Not every browser takes `'self'` for

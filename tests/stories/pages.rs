@@ -41,7 +41,15 @@ pub async fn pages_come_with_their_rules(on: Deployment) {
             "{text}"
         );
 
+        // Packed for who takes it, and only then.
+        assert!(!answer.head.contains("content-encoding"), "{}", answer.head);
+        let packed = page(&world, path, "Accept-Encoding: br, gzip\r\n").await;
+        assert!(packed.head.contains("content-encoding: gzip"), "{}", packed.head);
+        assert!(packed.head.contains("vary: accept-encoding"), "{}", packed.head);
+
         let tag = answer.head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("an ETag");
+        // Heads are kept in lower case here.
+        let tag = tag.replacen("w/", "W/", 1);
         let again = page(&world, path, &format!("If-None-Match: \"other\", {tag}\r\n")).await;
         assert_eq!((again.status, again.text.as_str()), (304, ""), "{}", again.head);
         assert_eq!(page(&world, path, "If-None-Match: \"other\"\r\n").await.status, 200);
