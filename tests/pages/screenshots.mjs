@@ -1,4 +1,4 @@
-// See scripts/screenshots.
+// See scripts/pages.
 
 import { mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";

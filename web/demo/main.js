@@ -3,6 +3,7 @@
 import { draw, h } from "/shared/dom.js";
 import { Badge } from "./badge.js";
 import { furnish } from "./conversation.js";
+import * as flight from "./flight.js";
 import { Lessons } from "./lessons.js";
 import { ask } from "./linking.js";
 import { icon } from "./message.js";
@@ -61,6 +62,7 @@ class Page {
     for (const station of this.own) this.#panes.push(new Pane(place(station, byId("panes")), station, this));
     if (this.bob) this.#panes.push(new Pane(place(this.bob, byId("bob-place"), "pane--flat"), this.bob, this));
     for (const station of this.everyone) station.on("heard", (heard) => this.#announce(station, heard));
+    for (const { station, root } of this.#panes) flight.watch(station, root, byId("underneath-title"));
     for (const station of [this.phone, this.bob].filter(Boolean)) new Teller(station);
     this.badge = new Badge(byId("agree"), byId("agree-said"), this.own);
     this.strip = new Underneath(byId("strip"), this.own, this.everyone, () => this.#shown());
