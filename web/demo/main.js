@@ -14,7 +14,7 @@ import { Teller } from "./receipts.js";
 import * as session from "./session.js";
 import { Station } from "./station.js";
 import { Underneath } from "./underneath.js";
-import { person } from "./words.js";
+import { madeUp, person } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const say = (text) => { byId("said").textContent = text; };
@@ -93,8 +93,10 @@ class Page {
     await this.link(this.webs[0]);
   }
 
+  // A made-up user's phone lives in this browser; where its history was lost, a new one takes its place. A real user's
+  // phone is never taken away.
   #phone(station, { token, user }) {
-    return station.start({ register: { userToken: token, kind: "main", name: station.name, platform: "Keepstep demo", replace: user !== person(user) } });
+    return station.start({ register: { userToken: token, kind: "main", name: station.name, platform: "Keepstep demo", replace: madeUp(user) } });
   }
 
   #shown() {

@@ -78,7 +78,7 @@ export class Pane {
     return [
       station.link?.request && approval(station, page),
       this.#notice(),
-      station.kind === "web" && station.status.state !== "online" && chats.length === 0 && h("div", { key: "empty", class: "pane__wait" }),
+      chats.length === 0 && (station.online ? this.#first() : h("div", { key: "empty", class: "pane__wait" })),
       chat && h("nav", { key: "chats", class: "chats", "aria-label": `Chats on ${station.name}` }, chats.map((one) => this.#tab(one, one === chat))),
       chat && h("div", {
         key: "list", class: "messages", tabindex: "0", role: "region", "aria-label": `${station.title(chat, person)}, messages on ${station.name}`, memo: chat.id,
@@ -86,6 +86,24 @@ export class Pane {
       chat && this.#line(chat),
       chat && this.#composer(chat),
     ];
+  }
+
+  // Somebody who came with an own token, and has no chats.
+  #first() {
+    const { station } = this;
+    const submit = (event) => {
+      event.preventDefault();
+      const user = event.currentTarget.elements.with.value.trim();
+      station.refusal = null;
+      station.client.createChat({ kind: "direct", with: user }).catch((error) => {
+        station.refusal = error.message;
+        this.redraw();
+      });
+    };
+    return h("form", { key: "first", class: "pane__card", onsubmit: submit },
+      h("p", null, "No chats yet."),
+      h("label", { class: "field" }, h("span", null, "Start one with the user"), h("input", { name: "with", class: "input input--small", autocomplete: "off", required: true, maxlength: "64" })),
+      h("button", { class: "button button--primary" }, "Start"));
   }
 
   #tab(chat, open) {

@@ -11,9 +11,13 @@ export const dayOf = (at) => (sameDay(at, Date.now()) ? "Today" : day.format(at)
 const sameDay = (one, other) => new Date(one).toDateString() === new Date(other).toDateString();
 export const moment = (at) => full.format(at);
 
+const MADE_UP = /^(alice|bob)-[2-9a-z]{8}$/;
+/** Whether the playground made this user up. */
+export const madeUp = (user) => MADE_UP.test(user);
+
 /** `alice-7f3k92qm` is Alice; a name that wasn't made up here stays as it is. */
 export function person(user) {
-  const made = /^(alice|bob)-[2-9a-z]{8}$/.exec(user ?? "");
+  const made = MADE_UP.exec(user ?? "");
   return made ? made[1][0].toUpperCase() + made[1].slice(1) : user ?? "somebody";
 }
 
