@@ -134,7 +134,7 @@ export class Keepstep {
   lookupLink(code) { return this.#core.api.call("GET", `/v1/links/${part(code)}`); }
   approveLink(code, { approve = true, history } = {}) {
     const body = { approve, ...(history === undefined ? {} : { history }) };
-    return this.#core.api.call("POST", `/v1/links/${part(code)}/approve`, { body });
+    return this.#core.api.call("POST", `/v1/links/${part(code)}/approve`, { body, again: true });
   }
 
   #room(chat) {

@@ -308,6 +308,7 @@ export class Core {
     if (event === "joined" && entry) {
       const room = this.#room(chat);
       const adopted = room.adopt(entry, connection, event);
+      this.presence.met(connection);
       if (this.kind === "sub") {
         adopted.then(() => this.pages.boot([room], connection)).catch((error) => this.report(error));
       }
@@ -317,6 +318,7 @@ export class Core {
       const room = this.rooms.get(chat);
       return room && this.#leave(room);
     }
+    if (event === "member_joined") this.presence.met(connection);
     this.emit("chat", { event, chat, ...(user === undefined ? {} : { user }) });
   }
 

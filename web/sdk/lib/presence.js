@@ -3,12 +3,15 @@ import { KeepstepError } from "./errors.js";
 
 const WATCHED = 100;
 const TYPING_EVERY = 3_000;
+/** Between two looks for users who may be watched only now. The server takes 60 a minute. */
+const TOLD_AGAIN = 2_000;
 
 export class PresenceBook {
   #core;
   #watched = [];
   #known = new Map();
   #typed = new Map();
+  #timer = null;
 
   constructor(core) {
     this.#core = core;
@@ -35,8 +38,28 @@ export class PresenceBook {
       presence.forEach((one) => this.heard(one));
     } catch (error) {
       // A server without presence says `bad_frame`: then there is none. A lost connection says it again by itself.
-      if (error.code !== "bad_frame" && !error.retry) this.#core.report(error);
+      if (error.code === "bad_frame") return;
+      if (error.retry) this.#later(connection, TOLD_AGAIN * 2);
+      else this.#core.report(error);
     }
+  }
+
+  /** Somebody new shares a chat with the user: only now the server tells of them. */
+  met(connection) {
+    if (this.#watched.some((user) => !this.#known.has(user))) this.#later(connection, TOLD_AGAIN);
+  }
+
+  /** Once for many reasons: the server counts. */
+  #later(connection, ms) {
+    if (this.#timer !== null || !connection.alive) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      if (connection.alive) this.tellServer(connection, false);
+    }, ms);
+    connection.signal.addEventListener("abort", () => {
+      clearTimeout(this.#timer);
+      this.#timer = null;
+    }, { once: true });
   }
 
   heard({ user, online, last_seen: lastSeen = null }) {

@@ -64,6 +64,21 @@ test("a wrong or expired user token ends in unauthorized; a good one later goes 
   assert.equal(client.device, values.registering);
 });
 
+test("a token that is no good any more is got again by registering, with the same id and all that is stored", async (t) => {
+  const { device, user } = world(t, server);
+  const storage = memory();
+  const phone = await device(user("alice"), "main", { storage });
+  const { id: chat } = await phone.createChat({ kind: "group" });
+  await phone.send(chat, "kept");
+  await eventually("stored", () => phone.chat(chat).top === 1);
+  await phone.close();
+  await storage.write({ values: { token: "of-another-secret" } });
+  const again = await device(user("alice"), "main", { storage });
+  assert.deepEqual([again.state, again.device], ["online", phone.device]);
+  assert.deepEqual(await told(again, chat), [`#1 ${user("alice")}: kept`]);
+  assert.notEqual((await storage.load()).values.token, "of-another-secret");
+});
+
 test("a second main is refused in words; with replace it takes the place, and the first is terminated", async (t) => {
   const { device, user } = world(t, server);
   const alice = user("alice");

@@ -16,8 +16,9 @@ export async function startProxy(port) {
       from.on("end", () => pair.frozen || to.end());
       from.on("error", () => {});
       from.on("close", () => {
-        pairs.delete(pair);
+        // Of a frozen pair the other side notices nothing; it is kept, to be ended in the end.
         if (!pair.frozen) to.destroy();
+        if (from.destroyed && to.destroyed) pairs.delete(pair);
       });
     };
     relay(client, upstream);

@@ -2,6 +2,11 @@
 import { spawn } from "node:child_process";
 import { createHmac, randomBytes } from "node:crypto";
 
+/** Servers don't outlive the tests, however those end. */
+const children = new Set();
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+for (const [signal, code] of [["SIGTERM", 143], ["SIGINT", 130]]) process.once(signal, () => process.exit(code));
+
 /** Starts a server of its own on free ports. `flags` such as `--heartbeat 1s`. */
 export async function startServer(...flags) {
   const bin = process.env.KEEPSTEP_BIN;
@@ -13,6 +18,8 @@ export async function startServer(...flags) {
   const quiet = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("KEEPSTEP_")));
   const args = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--log-format", "json", ...flags];
   const child = spawn(bin, args, { env: { ...quiet, KEEPSTEP_JWT_SECRET: secret }, stdio: ["ignore", "ignore", "pipe"] });
+  children.add(child);
+  child.on("exit", () => children.delete(child));
   let log = "";
   const url = await new Promise((resolve, reject) => {
     child.on("error", (error) => reject(new Error(`KEEPSTEP_BIN=${bin} can't be started: ${error.message}`)));
@@ -36,11 +43,10 @@ export async function startServer(...flags) {
       return answer.json();
     },
     /** Asks it to stop in order. */
-    drain: () => child.removeAllListeners("exit") && child.kill("SIGTERM"),
+    drain: () => child.kill("SIGTERM"),
     stop: () => new Promise((resolve) => {
       if (child.exitCode !== null || child.signalCode !== null) return resolve();
-      child.removeAllListeners("exit");
-      child.on("exit", resolve);
+      child.once("exit", resolve);
       child.kill("SIGKILL");
     }),
   };
