@@ -13,7 +13,7 @@ use crate::{
     config::{Backend, Config, Limits, NsqConfig, RedisConfig},
     domain::names,
     drain::Drain,
-    http::{self, Context, listener, listener::Rules},
+    http::{self, Context, assets::Assets, listener, listener::Rules, playground::Playground},
     metrics::Metrics,
     store::{
         Store, StoreError, StoreLimits,
@@ -23,6 +23,10 @@ use crate::{
     sync::{Core, console},
     tokens::Tokens,
 };
+
+mod second;
+
+use second::Second;
 
 /// nsqd is told how far the store's clock is once in so many of its seconds.
 const MARK: u64 = 600;
@@ -55,6 +59,7 @@ pub struct App {
     api: TcpListener,
     ops: TcpListener,
     redis: Option<Watched>,
+    second: Option<Second>,
 }
 
 /// The Redis that the edge stands on.
@@ -91,12 +96,28 @@ impl App {
         let api = listen(config.server.listen).await?;
         let ops = listen(config.server.ops_listen).await?;
         let drain = Drain::default();
+        let rules = Rules::from(&config.server);
+        let (mut second, mut playground) = (None, None);
+        if let Some(wished) = &config.pages.playground {
+            if let Store::Embedded(store) = &store {
+                let free = SocketAddr::new(config.server.listen.ip(), 0);
+                let (on, both) = (
+                    wished.listen.unwrap_or(free),
+                    // It hears for itself, as another edge does.
+                    (Store::Embedded(store.another()), broker.clone()),
+                );
+                second = Some(Second::build(&config, on, both, tokens.clone(), drain.clone()).await?);
+            }
+            let edges = wished.edges.iter().map(|edge| edge.origin().ascii_serialization()).collect();
+            let second = second.as_ref().map(|second: &Second| second.address);
+            playground = Some(Playground { edges, second });
+        }
         let metrics = Metrics::new().map_err(refused)?;
         let core = Core::start(store, broker, metrics, drain, config.limits, config.timing, config.edge);
         core.drain.spawn_background(console::run(core.clone()));
-        let rules = Rules::from(&config.server);
-        let context = Context::new(core.clone(), tokens, config.server);
-        Ok(Self { core, context, rules, api, ops, redis: watched })
+        let assets = Assets::from(config.pages.web);
+        let context = Context::new(core.clone(), tokens, config.server, assets, playground);
+        Ok(Self { core, context, rules, api, ops, redis: watched, second })
     }
 
     /// Where the API and the sockets are.
@@ -121,11 +142,16 @@ impl App {
     /// # Errors
     /// When a Redis that came late turns out not to be usable.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
-        let Self { core, context, rules, api, ops, redis } = self;
+        let Self { core, context, rules, api, ops, redis, second } = self;
         let drain = core.drain.clone();
         drain.spawn(listener::serve(api, http::api(&context), rules, drain.clone(), true));
         // Health and metrics are served to the very end: an operator wants to see the drain.
         drain.spawn_background(listener::serve(ops, http::ops(&context), rules, drain.clone(), false));
+        let second = second.map(|second| {
+            let routes = second.routes();
+            drain.spawn(listener::serve(second.api, routes, rules, drain.clone(), true));
+            second.core
+        });
         let refused = async {
             match redis {
                 Some(redis) => watch(redis, &core).await,
@@ -140,7 +166,13 @@ impl App {
             "draining: no new connections; open sockets are closed when their acknowledgements are in"
         );
         drain.begin();
-        if !drain.finish(core.timing.drain_deadline, core.flushed()).await {
+        let flushed = async {
+            core.flushed().await;
+            if let Some(second) = second {
+                second.flushed().await;
+            }
+        };
+        if !drain.finish(core.timing.drain_deadline, flushed).await {
             tracing::warn!("the drain's time is over: what is left is cut off, and heals elsewhere");
         }
         end

@@ -7,12 +7,14 @@ use std::{net::SocketAddr, time::Duration};
 
 pub mod args;
 pub mod limits;
+pub mod pages;
 #[cfg(test)]
 mod tests;
 pub mod values;
 
 pub use args::ServeArgs;
 pub use limits::{Limits, Timing};
+pub use pages::{PageConfig, PlaygroundConfig};
 pub use values::{AllowedOrigins, JwksSource, RedisUrl, Secret};
 
 /// Everything that `keepstep serve` was told.
@@ -22,6 +24,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// How it knows its users.
     pub tokens: TokenConfig,
+    /// What is served beside the API.
+    pub pages: PageConfig,
     /// Where the truth and the queues are.
     pub backend: Backend,
     /// How much of everything is allowed.
@@ -43,6 +47,7 @@ impl Config {
         Self {
             server: ServerConfig::default(),
             tokens: TokenConfig::generate(),
+            pages: PageConfig::default(),
             backend: Backend::Embedded,
             limits: Limits::default(),
             timing: Timing::default(),

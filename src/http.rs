@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod admin;
+pub mod assets;
 mod auth;
 mod body;
 mod chats;
@@ -31,11 +32,14 @@ mod devices;
 mod links;
 pub mod listener;
 mod ops;
+pub mod playground;
 mod qr;
 mod respond;
 mod socket;
 
+use assets::Assets;
 use body::{Body, Query};
+use playground::Playground;
 use respond::{answer, refuse};
 
 /// What every handler works with.
@@ -44,13 +48,22 @@ pub struct Context {
     core: Arc<Core>,
     tokens: Tokens,
     server: Arc<ServerConfig>,
+    assets: Assets,
+    // None: off.
+    playground: Option<Arc<Playground>>,
 }
 
 impl Context {
     /// Puts it together.
     #[must_use]
-    pub fn new(core: Arc<Core>, tokens: Tokens, server: ServerConfig) -> Self {
-        Self { core, tokens, server: Arc::new(server) }
+    pub fn new(
+        core: Arc<Core>,
+        tokens: Tokens,
+        server: ServerConfig,
+        assets: Assets,
+        playground: Option<Playground>,
+    ) -> Self {
+        Self { core, tokens, server: Arc::new(server), assets, playground: playground.map(Arc::new) }
     }
 }
 
@@ -82,6 +95,10 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         .unify()
         .boxed();
 
+    let queues = warp::path!("v1" / "devices" / String / "channels");
+    let devices = devices.or(queues.and(get()).then(run1(devices::channels))).unify().boxed();
+    let playground = warp::path!("v1" / "playground").and(post()).then(run2(playground::open));
+    let devices = devices.or(playground).unify().boxed();
     let links = warp::path!("v1" / "links").and(post()).then(run2(links::open)).boxed();
     let links = links.or(warp::path!("v1" / "links" / String).and(get()).then(run1(links::get))).unify();
     let decide = warp::path!("v1" / "links" / String / "approve");
@@ -132,18 +149,8 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         answer(socket::open(request, upgrade, counted).await)
     });
 
-    let all = socket
-        .or(chats)
-        .unify()
-        .or(devices)
-        .unify()
-        .or(links)
-        .unify()
-        .or(admin)
-        .unify()
-        .recover(unrouted)
-        .unify()
-        .boxed();
+    let all = socket.or(chats).unify().or(devices).unify().or(links).unify().or(admin).unify();
+    let all = all.or(pages(context)).unify().recover(unrouted).unify().boxed();
     let (server, headers) = (context.server.clone(), warp::header::headers_cloned);
     let asked =
         warp::options().and(headers()).map(move |headers| cors::preflight(&server.allowed_origins, &headers));
@@ -152,6 +159,28 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         .and(all)
         .map(move |headers, response| cors::allow(&server.allowed_origins, &headers, response));
     asked.or(all).unify().boxed()
+}
+
+/// The files of the pages. After all calls: a path that is no file is nothing to this filter.
+fn pages(context: &Context) -> BoxedFilter<(Response,)> {
+    let assets = context.assets.clone();
+    let file = warp::path::full().and_then(move |path: warp::path::FullPath| {
+        let assets = assets.clone();
+        async move { assets.find(path.as_str()).await.ok_or_else(warp::reject::not_found) }
+    });
+    let method = warp::get().or(warp::head()).unify();
+    let context = context.clone();
+    file.and(method)
+        .and(warp::header::headers_cloned())
+        .map(move |asset, headers| assets::serve(asset, &context, &headers))
+        .boxed()
+}
+
+/// The `Host` that was asked for, if it is nothing but a host and perhaps a port.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    let host = headers.get(warp::http::header::HOST)?.to_str().ok()?;
+    (!host.is_empty() && host.bytes().all(good)).then_some(host)
 }
 
 /// Health, readiness and metrics, on a listener of their own that isn't for the world.

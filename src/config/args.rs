@@ -7,6 +7,7 @@ use clap::{Args, builder::BoolishValueParser};
 use super::{
     Backend, Config, ConfigError, Limits, LogConfig, LogFormat, NsqConfig, RedisConfig, ServerConfig, Timing,
     TokenConfig,
+    pages::PageArgs,
     values::{
         AllowedOrigins, JwksSource, RedisUrl, Secret, duration, listen, nsq_addresses, plain, random_edge,
     },
@@ -20,6 +21,8 @@ pub struct ServeArgs {
     server: ServerArgs,
     #[command(flatten)]
     tokens: TokenArgs,
+    #[command(flatten)]
+    pages: PageArgs,
     #[command(flatten)]
     backend: BackendArgs,
     #[command(flatten)]
@@ -123,6 +126,7 @@ impl ServeArgs {
     pub fn into_config(self) -> Result<Config, ConfigError> {
         let backend = self.backend.into_backend()?;
         let tokens = self.tokens.into_config(matches!(backend, Backend::Embedded))?;
+        let pages = self.pages.into_config(&tokens, &backend)?;
         self.limits.check()?;
         self.timing.check()?;
         let edge = match given(self.server.edge.as_deref()) {
@@ -132,6 +136,7 @@ impl ServeArgs {
         Ok(Config {
             server: self.server.into_config()?,
             tokens,
+            pages,
             backend,
             limits: self.limits,
             timing: self.timing,
@@ -243,6 +248,6 @@ impl LogArgs {
 
 /// A flag may be given empty, as a variable may: both count as not given. What is given stays as it is: a secret may
 /// well begin with a space.
-fn given(text: Option<&str>) -> Option<&str> {
+pub(super) fn given(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.trim().is_empty())
 }

@@ -86,6 +86,8 @@ settings! {
         "Links that may wait for a decision at the same time, all together";
     link_tries_per_minute: u32 = 20, "20", clap::value_parser!(u32), "KEEPSTEP_LINK_TRIES_PER_MINUTE",
         "Link codes a minute that one user may look up or decide";
+    queue_views_per_minute: u32 = 240, "240", clap::value_parser!(u32), "KEEPSTEP_QUEUE_VIEWS_PER_MINUTE",
+        "Looks a minute of one user at the queues of the own devices";
     bad_frames_in_a_row: u32 = 10, "10", clap::value_parser!(u32), "KEEPSTEP_BAD_FRAMES_IN_A_ROW",
         "Refused frames in a row that close a socket with 4400";
     typing_members: u32 = 100, "100", clap::value_parser!(u32), "KEEPSTEP_TYPING_MEMBERS",

@@ -156,6 +156,9 @@ fn without_credentials(url: &Url) -> String {
 pub enum AllowedOrigins {
     /// Only pages that this server's own address served: the origin's `host:port` is the request's `Host`.
     SameOrigin,
+    /// Only pages of the same host, whatever their port: of the playground's second edge, which is another port of the
+    /// same process.
+    SameHost,
     /// Every page (`*`).
     Any,
     /// Exactly these, and nothing else: not even the same origin. Lower case, without default port.
@@ -196,6 +199,11 @@ impl AllowedOrigins {
         match self {
             Self::Any => true,
             Self::List(list) => origin(asked).is_some_and(|asked| list.contains(&asked)),
+            Self::SameHost => {
+                let host = |text: &str| Url::parse(text).ok()?.host_str().map(str::to_owned);
+                let own = host_header.and_then(|own| host(&format!("http://{own}")));
+                own.is_some() && own == host(asked)
+            }
             Self::SameOrigin => {
                 let (Some(asked), Some(host)) = (origin(asked), host_header) else { return false };
                 // The scheme of this server isn't known behind a load balancer that ends TLS, so the page's is taken;
@@ -219,6 +227,13 @@ fn origin(text: &str) -> Option<String> {
     }
     let url = Url::parse(text).ok()?;
     Some(url.origin().ascii_serialization())
+}
+
+/// `http(s)://host[:port]` and nothing behind it.
+pub(super) fn without_path(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    (bare && url.username().is_empty() && url.password().is_none()).then_some(url)
 }
 
 /// A duration: whole numbers with units, largest first or in any order: `500ms`, `25s`, `1h30m`, `7d`.

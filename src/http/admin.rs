@@ -71,7 +71,13 @@ struct ChannelPage<'a> {
 /// `GET /admin/v1/devices/{id}/channels`.
 pub(super) async fn channels(id: String, request: Request) -> Result<Response, Problem> {
     auth::admin(&request).await?;
-    let (device, listing) = (body::id(&id)?, listing(&request, admin::CHANNEL_SORTS)?);
+    let device = body::id(&id)?;
+    queues(&request, device).await
+}
+
+/// A page of the queues of a device, whoever may see them.
+pub(super) async fn queues(request: &Request, device: DeviceId) -> Result<Response, Problem> {
+    let listing = listing(request, admin::CHANNEL_SORTS)?;
     let channels = admin::channels(&request.context.core, device).await?;
     let page = channels.page(&listing)?;
     let unreachable = &channels.unreachable;

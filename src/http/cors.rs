@@ -41,7 +41,8 @@ pub(super) fn preflight(origins: &AllowedOrigins, headers: &HeaderMap) -> Respon
 // A page of the same origin needs no permission.
 fn allowed<'a>(origins: &AllowedOrigins, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
-    (*origins != AllowedOrigins::SameOrigin && origins.allows(origin.to_str().ok(), None)).then_some(origin)
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    (*origins != AllowedOrigins::SameOrigin && origins.allows(origin.to_str().ok(), host)).then_some(origin)
 }
 
 #[cfg(test)]

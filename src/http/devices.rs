@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use warp::{http::StatusCode, reply::Response};
 
 use super::{
-    Request,
+    Request, admin,
     auth::{self, Caller},
     body::{self, Body},
     respond::{json, ok},
@@ -155,6 +155,19 @@ pub(super) async fn end(id: String, request: Request) -> Result<Response, Proble
     };
     let termination = termination::begin(&request.context.core, caller.user(), device, by).await?;
     Ok(accepted(&termination))
+}
+
+/// `GET /v1/devices/{id}/channels`: what an admin sees of it, for the user it belongs to. Each call asks every nsqd, so
+/// they are counted.
+pub(super) async fn channels(id: String, request: Request) -> Result<Response, Problem> {
+    let caller = auth::caller(&request).await?;
+    let device: DeviceId = body::id(&id)?;
+    let core = &request.context.core;
+    core.limit("queues", caller.user(), core.limits.queue_views_per_minute).await?;
+    if core.store.device(caller.user(), device).await?.is_none() {
+        return Err(Problem::new(ErrorCode::NotFound, "you have no such device"));
+    }
+    admin::queues(&request, device).await
 }
 
 /// `202` with what was begun (or was under way).

@@ -22,6 +22,18 @@ mod store;
 mod on_one_process {
     crate::stories!(crate::stories::Deployment::Embedded);
 
+    mod playground {
+        #[tokio::test]
+        async fn a_device_moves_to_the_playgrounds_second_edge() {
+            crate::stories::pages::a_device_moves_to_the_playgrounds_second_edge().await;
+        }
+
+        #[tokio::test]
+        async fn a_playground_without_a_secret_is_refused() {
+            crate::stories::pages::a_playground_without_a_secret_is_refused().await;
+        }
+    }
+
     mod start {
         #[tokio::test]
         async fn half_a_deployment_is_refused() {

@@ -35,6 +35,7 @@ pub mod logs;
 pub mod membership;
 pub mod metrics;
 pub mod offsets;
+pub mod pages;
 pub mod presence;
 pub mod start;
 pub mod termination;
@@ -179,6 +180,12 @@ macro_rules! stories {
                 what_is_read_on_the_phone_is_read_on_the_web,
                 offsets_of_two_devices_are_one_maximum,
                 offsets_are_one_map,
+            ]
+            pages: [
+                pages_come_with_their_rules,
+                what_is_no_page_is_not_found,
+                a_playground_is_for_who_wants_one,
+                a_user_sees_the_own_queues,
             ]
             presence: [
                 whoever_watches_is_told_who_comes_and_goes,

@@ -20,7 +20,12 @@ pub struct User {
 impl User {
     /// One with this name.
     pub fn new(name: &str, edges: Arc<[String]>) -> User {
-        User { name: name.to_owned(), token: user_token(name), edges }
+        User::with_token(name, &user_token(name), edges)
+    }
+
+    /// One who got a token from somebody else.
+    pub fn with_token(name: &str, token: &str, edges: Arc<[String]>) -> User {
+        User { name: name.to_owned(), token: token.to_owned(), edges }
     }
 
     /// The API of an edge with the user's token.

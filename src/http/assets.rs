@@ -1,0 +1,207 @@
+//! The pages: the files of `web/`, out of the binary or out of a folder.
+//!
+//! What isn't to be served (tests, what npm leaves) isn't embedded, and isn't served from a folder either. A path is
+//! taken apart before any file is looked for, so it can't lead out of the folder.
+
+use std::{borrow::Cow, io::Write, path::PathBuf, sync::Arc};
+
+use flate2::{Compression, write::GzEncoder};
+use rust_embed::Embed;
+use sha2::{Digest, Sha256};
+use warp::{
+    Reply,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use super::Context;
+
+#[derive(Embed)]
+#[folder = "web/"]
+#[exclude = "*.test.mjs"]
+#[exclude = "*/test/*"]
+#[exclude = "*/node_modules/*"]
+#[exclude = "*package-lock.json"]
+struct Embedded;
+
+/// Where the files are.
+#[derive(Debug, Clone)]
+pub enum Assets {
+    /// In the binary.
+    Embedded,
+    /// In a folder, read anew at each request.
+    Folder(Arc<PathBuf>),
+}
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct Asset {
+    kind: &'static str,
+    tag: HeaderValue,
+    bytes: Cow<'static, [u8]>,
+}
+
+impl From<Option<PathBuf>> for Assets {
+    fn from(folder: Option<PathBuf>) -> Self {
+        folder.map_or(Self::Embedded, |folder| Self::Folder(folder.into()))
+    }
+}
+
+impl Assets {
+    /// The file behind a path of the address, as it came (not decoded: no file's name needs that).
+    pub(super) async fn find(&self, path: &str) -> Option<Asset> {
+        let name = name(path)?;
+        let kind = kind(name)?;
+        let (bytes, hash) = match self {
+            Self::Embedded => {
+                let file = Embedded::get(name)?;
+                (file.data, file.metadata.sha256_hash())
+            }
+            Self::Folder(folder) => {
+                let bytes = tokio::fs::read(folder.join(name)).await.ok()?;
+                let hash = Sha256::digest(&bytes).into();
+                (bytes.into(), hash)
+            }
+        };
+        let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let tag = HeaderValue::from_str(&format!("W/\"{hex}\"")).ok()?;
+        Some(Asset { kind, tag, bytes })
+    }
+}
+
+/// Which file of `web/` a path means. None: no page has such a path.
+fn name(path: &str) -> Option<&str> {
+    match path {
+        "/" => return Some("demo/index.html"),
+        "/admin" | "/admin/" => return Some("admin/index.html"),
+        _ => {}
+    }
+    let name = path.strip_prefix('/')?;
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    };
+    let unwanted = |part: &str| {
+        matches!(part, "test" | "node_modules" | "package-lock.json") || part.ends_with(".test.mjs")
+    };
+    let (first, rest) = name.split_once('/')?;
+    (matches!(first, "sdk" | "demo" | "admin" | "shared")
+        && rest.split('/').all(|part| plain(part) && !unwanted(part)))
+    .then_some(name)
+}
+
+/// The content type; a file of another kind isn't served.
+fn kind(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit_once('.')?.1 {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "ts" | "md" | "txt" => "text/plain; charset=utf-8",
+        _ => return None,
+    })
+}
+
+/// The answer: always to be asked for again, and then mostly `304`, because a page and its modules must be of one build.
+pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Response {
+    let known = asked
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || asset.tag == tag);
+    let packed = if known || asset.kind == "image/png" { None } else { packed(&asset.bytes, asked) };
+    let is_packed = packed.is_some();
+    let mut response = if known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        packed.unwrap_or_else(|| asset.bytes.into_owned()).into_response()
+    };
+    let headers = response.headers_mut();
+    if !known {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
+    }
+    if is_packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    headers.insert(header::ETAG, asset.tag);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Ok(policy) = HeaderValue::from_str(&policy(context, asked)) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// The same in a third of the size, for who takes it. Done anew each time: a file is small, and a browser that has it is
+/// answered `304`.
+fn packed(bytes: &[u8], asked: &HeaderMap) -> Option<Vec<u8>> {
+    let takes = asked
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|one| one.trim().eq_ignore_ascii_case("gzip"));
+    if !takes {
+        return None;
+    }
+    let mut out = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::default());
+    out.write_all(bytes).ok()?;
+    out.finish().ok()
+}
+
+/// A page may run its own files, and talk to this edge and to the playground's. Not every browser takes `'self'` for
+/// the sockets of the own host, so they are named.
+fn policy(context: &Context, asked: &HeaderMap) -> String {
+    let host = super::host(asked);
+    let mut connect = String::from("'self'");
+    if let Some(host) = host {
+        connect.push_str(&format!(" ws://{host} wss://{host}"));
+    }
+    for edge in context.playground.iter().flat_map(|playground| playground.edges(host)) {
+        connect.push_str(&format!(" {edge} {}", edge.replacen("http", "ws", 1)));
+    }
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: https:; \
+         connect-src {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_file_of_the_pages_or_nothing() {
+        assert_eq!(name("/"), Some("demo/index.html"));
+        assert_eq!(name("/admin"), Some("admin/index.html"));
+        assert_eq!(name("/sdk/keepstep.js"), Some("sdk/keepstep.js"));
+        for path in [
+            "",
+            "//",
+            "/sdk",
+            "/sdk/",
+            "/sdk//keepstep.js",
+            "/sdk/../../Cargo.toml",
+            "/sdk/..%2fCargo.toml",
+            "/sdk/%2e%2e/Cargo.toml",
+            "/sdk/..\\Cargo.toml",
+            "/sdk/.npmrc",
+            "/sdk/keepstep.test.mjs",
+            "/sdk/test/helper.mjs",
+            "/sdk/node_modules/a.js",
+            "/sdk/package-lock.json",
+            "/other/file.js",
+            "/admin/v1/",
+            "/sdk/a\0.js",
+        ] {
+            assert_eq!(name(path), None, "{path:?}");
+        }
+    }
+}

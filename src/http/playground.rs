@@ -1,0 +1,115 @@
+//! The playground: made-up users for whoever opens the demo page. Off (`404`) wherever users are real.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use warp::{http::StatusCode, reply::Response};
+
+use super::{
+    Request,
+    body::{self, Body},
+    host,
+    respond::json,
+};
+use crate::{
+    domain::id::UserId,
+    protocol::{ErrorCode, Problem},
+};
+
+const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
+const MINUTE: Duration = Duration::from_secs(60);
+/// Pairs of users a minute, of all visitors together: nothing is stored for them until they register devices.
+const PER_MINUTE: u64 = 120;
+// No letters or digits that look alike, so that a name can be read out.
+const ALPHABET: &[u8; 32] = b"23456789abcdefghijkmnpqrstuvwxyz";
+
+/// What the demo page may know of this deployment.
+#[derive(Debug, Clone, Default)]
+pub struct Playground {
+    /// Edges as browsers reach them.
+    pub edges: Vec<String>,
+    /// The second edge of this process.
+    pub second: Option<SocketAddr>,
+}
+
+impl Playground {
+    /// Addresses of other edges, for a browser that reaches this one at `host`.
+    pub(super) fn edges(&self, host: Option<&str>) -> Vec<String> {
+        let second = self.second.map(|address| match host {
+            // By the name that the browser used: it may be another machine.
+            Some(host) if !address.ip().is_loopback() || is_loopback(host) => {
+                let name = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+                format!("http://{}:{}", name.map_or(host, |(name, _)| name), address.port())
+            }
+            _ => format!("http://{address}"),
+        });
+        second.into_iter().chain(self.edges.iter().cloned()).collect()
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    ["localhost", "127.0.0.1", "[::1]"]
+        .iter()
+        .any(|name| host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Serialize)]
+struct Player {
+    user: UserId,
+    token: String,
+}
+
+/// `POST /v1/playground`.
+pub(super) async fn open(request: Request, body: Body) -> Result<Response, Problem> {
+    let Some(playground) = &request.context.playground else {
+        let detail = "this server has no playground: start it embedded, or with KEEPSTEP_PLAYGROUND=true";
+        return Err(Problem::new(ErrorCode::NotFound, detail));
+    };
+    let Nothing {} = body::json_or_nothing(body)?;
+    let core = &request.context.core;
+    if core.store.count("playground", MINUTE).await? > PER_MINUTE {
+        let detail = "too many people came to the playground in this minute: try again in the next";
+        return Err(Problem::new(ErrorCode::TooManyRequests, detail));
+    }
+    // Both get one ending, and 40 bits of it: nobody is to guess, or be given, somebody else's.
+    let ending: String =
+        rand::random::<[u8; 8]>().iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
+    let player = |name: &str| {
+        let user: UserId = format!("{name}-{ending}").parse().ok()?;
+        let token = request.context.tokens.issue_user(&user, false, GOOD_FOR).ok()?.token;
+        Some(Player { user, token })
+    };
+    let (Some(alice), Some(bob)) = (player("alice"), player("bob")) else {
+        tracing::error!("the playground's tokens can't be made");
+        return Err(Problem::new(ErrorCode::Unavailable, "no users can be made up now: try again"));
+    };
+    let mut answer = serde_json::json!({ "users": [alice, bob] });
+    if let Some(edge) = playground.edges(host(&request.headers)).into_iter().next() {
+        answer["second_edge"] = edge.into();
+    }
+    Ok(json(StatusCode::OK, &answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_edge_is_named_as_the_browser_names_the_first() {
+        let on = |address: &str| Playground { second: Some(address.parse().unwrap()), edges: Vec::new() };
+        for (address, host, edge) in [
+            ("127.0.0.1:9", Some("localhost:8080"), "http://localhost:9"),
+            ("127.0.0.1:9", Some("[::1]:8080"), "http://[::1]:9"),
+            ("127.0.0.1:9", Some("localhost.example:8080"), "http://127.0.0.1:9"),
+            ("127.0.0.1:9", None, "http://127.0.0.1:9"),
+            ("0.0.0.0:9", Some("demo.example"), "http://demo.example:9"),
+            ("0.0.0.0:9", Some("[fe80::1]"), "http://[fe80::1]:9"),
+        ] {
+            assert_eq!(on(address).edges(host), [edge], "{address} {host:?}");
+        }
+    }
+}

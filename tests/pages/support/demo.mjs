@@ -1,0 +1,80 @@
+// The demo page as people use it: by what stands on it.
+
+import assert from "node:assert/strict";
+
+export const PATIENCE = 20_000;
+
+export class Demo {
+  constructor(page) {
+    this.page = page;
+    this.phone = page.locator("#phone");
+    this.web1 = page.locator("#web1");
+    this.web2 = page.locator("#web2");
+    this.bob = page.locator("#bob-place");
+    this.badge = page.locator("#agree summary");
+    page.setDefaultTimeout(PATIENCE);
+  }
+
+  /** Both phones have talked, and the first web window shows its code. */
+  async opened() {
+    await this.web1.getByRole("button", { name: "Scan with the phone" }).waitFor();
+    await this.says(this.phone, "See you! And bring your charger, please");
+  }
+
+  /** Links a web window by its code. `history`: the choice on the phone. */
+  async link(web, history = "Everything") {
+    const show = web.getByRole("button", { name: /Show a code|Link it again|New code/ });
+    if (await show.count()) await show.click();
+    await web.getByRole("button", { name: "Scan with the phone" }).click();
+    await this.phone.getByLabel(history).check();
+    await this.phone.getByRole("button", { name: "Approve" }).click();
+    await this.state(web, "online");
+  }
+
+  async state(pane, word) { await pane.locator(".state", { hasText: word }).waitFor(); }
+
+  /** A message stands in a pane. */
+  async says(pane, text) { await pane.locator(".bubble", { hasText: text }).last().waitFor(); }
+
+  async write(pane, text) {
+    const field = pane.locator("input[name=text]");
+    await field.fill(text);
+    await field.press("Enter");
+  }
+
+  async openBob() {
+    const open = this.page.getByRole("button", { name: "Open" });
+    if (await open.isVisible()) await open.click();
+    await this.bob.locator("input[name=text]").waitFor();
+  }
+
+  /** The unread badge of a chat in a pane; "" if there is none. */
+  unread(pane, chat = "Bob") {
+    return pane.locator(".chats__tab", { hasText: chat }).evaluate((tab) => tab.querySelector("[data-unread]")?.dataset.unread ?? "");
+  }
+
+  tick(pane, text) { return pane.locator(".row--own", { hasText: text }).last().locator(".tick").getAttribute("title"); }
+
+  lesson(name) { return this.page.locator(`[data-lesson=${name}]`); }
+
+  said() { return this.page.locator(".lessons__said").textContent(); }
+
+  /** A row of the strip: its cells by column. */
+  async strip(station) {
+    const cells = await this.page.locator(`[data-station=${station}] > *`).allTextContents();
+    const [device, topic, channel, edge, depth, inFlight, cursor, read] = cells.map((cell) => cell.trim());
+    return { device, topic, channel, edge, depth, inFlight, cursor, read };
+  }
+}
+
+/** Waits until `look` gives something true; says what it waited for. */
+export async function until(what, look, patience = PATIENCE) {
+  const end = Date.now() + patience;
+  let last;
+  for (;;) {
+    last = await look();
+    if (last) return last;
+    if (Date.now() > end) assert.fail(`waited ${patience / 1000} s in vain for: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

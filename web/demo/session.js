@@ -1,0 +1,70 @@
+// Who plays here: two made-up users, remembered for a day; or somebody with a token; or an invited Bob.
+
+import { playground } from "./server.js";
+
+const KEY = "keepstep-demo";
+const DAY = 23 * 3600 * 1000;
+
+const read = (store) => { try { return JSON.parse(store().getItem(KEY)); } catch { return null; } };
+const write = (store, value) => {
+  try {
+    if (value) store().setItem(KEY, JSON.stringify(value));
+    else store().removeItem(KEY);
+  } catch { /* A browser that keeps nothing: then it is for this page only. */ }
+};
+const lasting = () => localStorage;
+const passing = () => sessionStorage;
+
+/**
+ * `{users: [{user, token}], second_edge?}` with one user or two, and `invited: true` for a guest; null: this server has no
+ * playground, and there is no token.
+ */
+export async function open() {
+  const invited = /^#join=([\w.-]+)$/.exec(location.hash);
+  if (invited) {
+    // A token doesn't belong into an address that somebody may copy.
+    history.replaceState(null, "", location.pathname);
+    return keep(passing, { invited: true, users: [{ user: subject(invited[1]), token: invited[1] }] });
+  }
+  const guest = read(passing);
+  if (guest?.until > Date.now()) return guest;
+  const known = read(lasting);
+  if (known?.until > Date.now()) return known;
+  const made = await playground();
+  return made && keep(lasting, made);
+}
+
+/** With a token that somebody pasted. Throws if it is none. */
+export function withToken(token) {
+  return keep(lasting, { users: [{ user: subject(token), token }] });
+}
+
+/** The address that lets another browser be this user, too. */
+export const invitation = ({ token }) => `${location.origin}/#join=${token}`;
+
+/** Forgets the users and what their phones keep here. */
+export async function forget() {
+  const users = read(lasting)?.users ?? [];
+  write(lasting, null);
+  write(passing, null);
+  await Promise.all(users.map(({ user }) => new Promise((resolve) => {
+    const asked = indexedDB.deleteDatabase(`keepstep-demo-${user}`);
+    asked.onsuccess = asked.onerror = asked.onblocked = resolve;
+  })));
+}
+
+function keep(store, session) {
+  const whole = { ...session, until: Date.now() + DAY };
+  write(store, whole);
+  return whole;
+}
+
+// Only to show a name: who somebody is, the server decides.
+function subject(token) {
+  try {
+    const [, claims] = token.split(".");
+    const { sub } = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(claims.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0))));
+    if (typeof sub === "string" && sub) return sub;
+  } catch { /* told below */ }
+  throw new Error("This isn't a user token: paste the whole text, such as eyJ… with two dots in it.");
+}

@@ -1,0 +1,156 @@
+// Keepstep's client: see keepstep.d.ts for what everything means, README.md for examples.
+import { Core } from "./lib/core.js";
+import { KeepstepError } from "./lib/errors.js";
+import { either, uuid } from "./lib/events.js";
+import { Api, part } from "./lib/http.js";
+import { requestLink } from "./lib/link.js";
+
+export { KeepstepError } from "./lib/errors.js";
+export { indexedDB } from "./lib/indexeddb.js";
+export { memory } from "./lib/memory.js";
+
+/** For the connection to tell what HTTP has answered already. */
+const KNOWN = 5_000;
+
+export class Keepstep {
+  #core;
+
+  constructor(options = {}) {
+    this.#core = new Core(options);
+  }
+
+  static requestLink(options) {
+    return requestLink(options);
+  }
+
+  static register({ url, fetch, id = uuid(), ...registration }) {
+    return new Api({ url, fetch }).register({ ...registration, id });
+  }
+
+  get state() { return this.#core.status.state; }
+  get status() { return { ...this.#core.status }; }
+  get user() { return this.#core.user; }
+  get device() { return this.#core.device; }
+  get kind() { return this.#core.kind; }
+  get token() { return this.#core.token; }
+  get main() { return this.#core.main && { ...this.#core.main }; }
+  get welcome() { return this.#core.welcome && structuredClone(this.#core.welcome); }
+
+  // ---- connection
+  open() { return this.#core.open(); }
+  connect() { return this.#core.connect(); }
+  disconnect() { this.#core.disconnect(); }
+  async close() {
+    this.#core.disconnect();
+    await Promise.all([...this.#core.rooms.values()].map((room) => room.change(() => null)));
+    await this.#core.storage.close();
+  }
+
+  // ---- events
+  on(name, listener) { return this.#core.events.on(name, listener); }
+  off(name, listener) { this.#core.events.off(name, listener); }
+  once(name, filter, options) { return this.#core.events.once(name, filter, options); }
+
+  // ---- messages
+  send(chat, draft) {
+    const sent = this.#core.open().then(() => {
+      if (this.state === "terminated") throw this.#core.status.error;
+      return this.#core.outbox.add(chat, draft);
+    });
+    sent.catch(() => {}); // the event `refused` tells those who don't wait
+    return sent;
+  }
+  outbox(chat) { return this.#core.outbox.list(chat); }
+  async unsend(key) {
+    await this.#core.open();
+    return this.#core.outbox.remove(key);
+  }
+  async history(chat, options) {
+    await this.#core.open();
+    return this.#core.pages.history(this.#room(chat), options);
+  }
+
+  // ---- chats
+  chats() {
+    const all = [...this.#core.rooms.values()].filter(({ record }) => record.from !== null).map((room) => room.view());
+    return all.sort((one, other) => (other.last?.at ?? 0) - (one.last?.at ?? 0) || (one.id < other.id ? -1 : 1));
+  }
+  chat(id) {
+    const room = this.#core.rooms.get(id);
+    return room && room.record.from !== null ? room.view() : undefined;
+  }
+  async read(chat, seq) {
+    await this.#core.open();
+    return this.#room(chat).readTo(seq);
+  }
+  async createChat({ id = uuid(), ...chat }) {
+    return this.#known(await this.#core.api.call("POST", "/v1/chats", { body: { ...chat, id }, again: true }));
+  }
+  async joinChat(chat, password) {
+    const path = typeof chat === "string" ? `/v1/chats/${part(chat)}/join` : "/v1/chats/join";
+    const body = { ...(typeof chat === "string" ? {} : { name: chat.name }), ...(password === undefined ? {} : { password }) };
+    return this.#known(await this.#core.api.call("POST", path, { body, again: true }));
+  }
+  async leaveChat(chat) {
+    await this.#core.api.call("POST", `/v1/chats/${part(chat)}/leave`);
+  }
+  listChats() { return this.#core.api.list("/v1/chats"); }
+  getChat(chat) { return this.#core.api.call("GET", `/v1/chats/${part(chat)}`); }
+  invite(chat, user) {
+    return this.#core.api.call("POST", `/v1/chats/${part(chat)}/members`, { body: { user }, again: true });
+  }
+  async removeMember(chat, user) {
+    await this.#core.api.call("DELETE", `/v1/chats/${part(chat)}/members/${part(user)}`);
+  }
+  async forgetChat(chat) {
+    await this.#core.open();
+    if (this.#room(chat).record.joined) throw new KeepstepError("conflict", "the user is in this chat: leave it first");
+    this.#core.rooms.delete(chat);
+    await this.#core.storage.write({ removeChats: [chat] });
+  }
+
+  // ---- devices
+  devices() { return this.#core.api.list("/v1/devices"); }
+  async removeDevice(device) {
+    return (await this.#core.api.call("DELETE", `/v1/devices/${part(device)}`)).termination;
+  }
+  termination(id) { return this.#core.api.call("GET", `/v1/terminations/${part(id)}`); }
+  async receipt(id, { onState, signal } = {}) {
+    for (let wait = 200, told = ""; ; wait = Math.min(wait * 1.5, 5_000)) {
+      const now = await this.#core.api.call("GET", `/v1/terminations/${part(id)}`, { signal });
+      if (JSON.stringify(now) !== told) onState?.(now);
+      told = JSON.stringify(now);
+      if (now.state === "done") return now;
+      await this.#core.pause(wait, signal);
+    }
+  }
+
+  // ---- presence and typing
+  typing(chat) { this.#core.presence.typing(chat); }
+  watch(users) { this.#core.presence.watch(users); }
+  presence(user) { return this.#core.presence.of(user); }
+
+  // ---- linking, on the main
+  lookupLink(code) { return this.#core.api.call("GET", `/v1/links/${part(code)}`); }
+  approveLink(code, { approve = true, history } = {}) {
+    const body = { approve, ...(history === undefined ? {} : { history }) };
+    return this.#core.api.call("POST", `/v1/links/${part(code)}/approve`, { body, again: true });
+  }
+
+  #room(chat) {
+    const room = this.#core.rooms.get(chat);
+    if (!room) throw new KeepstepError("not_found", `this device knows no chat ${chat}`);
+    return room;
+  }
+
+  /** Waits until the connection has told of a chat, too, if there is one. */
+  async #known(info) {
+    const { connection, events } = this.#core;
+    if (connection?.alive && !this.chat(info.id)?.joined) {
+      const { signal, end } = either(connection.signal, AbortSignal.timeout(KNOWN));
+      await events.once("chat", ({ chat }) => chat === info.id && this.chat(info.id)?.joined === true, { signal }).catch(() => {});
+      end();
+    }
+    return info;
+  }
+}

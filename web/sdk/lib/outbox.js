@@ -1,0 +1,155 @@
+// What waits to be sent: stored before it is sent, one at a time per chat, under one key until it is answered.
+import { KeepstepError } from "./errors.js";
+import { deferred, pause, uuid } from "./events.js";
+
+/** More than anybody writes by hand; a program that sends faster than the server takes should hear of it. */
+const MOST = 10_000;
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+export class Outbox {
+  #core;
+  // By key, in the order of `n`: {entry, answer, stored, tried}. `tried`: it may have arrived.
+  #waiting = new Map();
+  #working = new Set();
+  #last = 0;
+
+  constructor(core) {
+    this.#core = core;
+  }
+
+  load(entries) {
+    for (const entry of entries) {
+      this.#waiting.set(entry.key, { entry, answer: deferred(), stored: true, tried: true });
+      this.#last = Math.max(this.#last, entry.n);
+    }
+  }
+
+  list(chat) {
+    const all = [...this.#waiting.values()].filter(({ stored }) => stored).map(({ entry }) => structuredClone(entry));
+    return chat === undefined ? all : all.filter((entry) => entry.chat === chat);
+  }
+
+  has(key) {
+    return this.#waiting.has(key);
+  }
+
+  add(chat, draft) {
+    const item = { answer: deferred(), stored: false, tried: false };
+    try {
+      item.entry = this.#entry(chat, draft);
+    } catch (error) {
+      item.answer.reject(error);
+      return item.answer.promise;
+    }
+    const { key } = item.entry;
+    this.#waiting.set(key, item);
+    this.#core.storage.write({ outbox: [item.entry] }).then(
+      () => {
+        if (this.#waiting.get(key) !== item) return; // the device was ended meanwhile
+        item.stored = true;
+        this.#core.emit("queued", structuredClone(item.entry));
+        this.flush(chat);
+      },
+      (cause) => {
+        this.#waiting.delete(key);
+        item.answer.reject(new KeepstepError("storage", `the message couldn't be stored: ${cause.message}`, { cause }));
+      },
+    );
+    return item.answer.promise;
+  }
+
+  #entry(chat, draft) {
+    const { key = uuid(), kind = "text", ...rest } = typeof draft === "string" ? { content: draft } : draft;
+    if (!UUID.test(chat)) throw new KeepstepError("bad_field", `the chat's id must be a UUID in lower case; it is ${chat}`);
+    if (!UUID.test(key)) throw new KeepstepError("bad_field", `key must be a UUID in lower case; it is ${key}`);
+    if (this.#waiting.has(key)) throw new KeepstepError("conflict", "a message with this key is in the outbox already");
+    if (this.#waiting.size >= MOST) {
+      throw new KeepstepError("limit_reached", `${MOST} messages wait to be sent: wait for the event \`sent\``, { retry: true });
+    }
+    const body = JSON.parse(JSON.stringify({ kind, ...rest }));
+    return { key, chat, n: ++this.#last, at: Date.now(), body };
+  }
+
+  async remove(key) {
+    const item = this.#waiting.get(key);
+    if (!item?.stored || item.tried) return false;
+    this.#waiting.delete(key);
+    await this.#core.storage.write({ removeOutbox: [key] });
+    item.answer.reject(new KeepstepError("cancelled", "the message was taken out of the outbox"));
+    return true;
+  }
+
+  flushAll() {
+    for (const chat of new Set([...this.#waiting.values()].map(({ entry }) => entry.chat))) this.flush(chat);
+  }
+
+  /** Sends what waits for a chat, one after the other: a later message never overtakes an earlier one. */
+  async flush(chat) {
+    if (this.#working.has(chat)) return;
+    this.#working.add(chat);
+    try {
+      let wait = 500;
+      for (let connection; (connection = this.#core.connection)?.alive;) {
+        const item = [...this.#waiting.values()].find(({ entry }) => entry.chat === chat);
+        if (!item?.stored) return;
+        const outcome = await this.#send(connection, item);
+        if (outcome === "again") {
+          await pause(wait * (0.5 + Math.random()), connection.signal);
+          wait = Math.min(wait * 2, 10_000);
+        } else {
+          wait = 500;
+        }
+      }
+    } finally {
+      this.#working.delete(chat);
+    }
+  }
+
+  async #send(connection, item) {
+    const { key, chat, body } = item.entry;
+    const frame = { type: "send", chat, key, ...body };
+    // A frame over the limit would end the connection, and the next one, too. 64 bytes are for the id.
+    const most = this.#core.welcome.limits?.frame_bytes ?? 131_072;
+    if (new TextEncoder().encode(JSON.stringify(frame)).length + 64 > most) {
+      return this.#refuse(item, new KeepstepError("too_large", `the message is larger than ${most} bytes`));
+    }
+    item.tried = true;
+    try {
+      const { seq, at } = await connection.ask(frame);
+      await this.settle({ key, chat, seq, at });
+    } catch (error) {
+      // Not known whether it arrived: again under the same key, on this connection or on the next.
+      if (error.retry) return connection.alive ? "again" : "lost";
+      await this.#refuse(item, error);
+    }
+    return "done";
+  }
+
+  /** It is numbered: the reply says so, or the message itself came. `forgotten`: the storage knows already. */
+  async settle(sent, { forgotten = false } = {}) {
+    const item = this.#waiting.get(sent.key);
+    if (!item) return;
+    if (!forgotten) await this.#forget(sent.key);
+    if (!this.#waiting.delete(sent.key)) return;
+    this.#core.emit("sent", sent);
+    item.answer.resolve(sent);
+  }
+
+  async #refuse(item, error) {
+    await this.#forget(item.entry.key);
+    if (!this.#waiting.delete(item.entry.key)) return;
+    this.#core.emit("refused", { ...item.entry, error });
+    item.answer.reject(error);
+  }
+
+  /** If this fails, it is sent again after a reload: under its key, so it doesn't matter. */
+  async #forget(key) {
+    await this.#core.storage.write({ removeOutbox: [key] }).catch((cause) => this.#core.report(cause));
+  }
+
+  /** The device has ended. */
+  clear(error) {
+    for (const { answer } of this.#waiting.values()) answer.reject(error);
+    this.#waiting.clear();
+  }
+}

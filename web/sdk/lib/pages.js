@@ -1,0 +1,212 @@
+// Older messages, page by page: a sub's bootstrap, what it asks for later, gaps; and a main's answers.
+import { KeepstepError } from "./errors.js";
+import { pause } from "./events.js";
+
+/** Messages in one page. */
+const PAGE = 100;
+/** A page is asked for so many times before it is given up (until somebody asks again, or the next connection). */
+const TRIES = 6;
+/** A gap holds up what comes behind it for at most so long, and is held in memory up to so many messages. */
+const IN_TURN_TIME = 15_000;
+const IN_TURN_COUNT = 1_000;
+/** Chats whose bootstrap runs at the same time. */
+const TOGETHER = 4;
+/** Bytes of messages in one page of a main, with room for what the server's own count may differ by. */
+const PAGE_BYTES = 262_144 - 4_096;
+
+export class Pages {
+  #core;
+
+  constructor(core) {
+    this.#core = core;
+  }
+
+  // ---- a sub asks
+
+  /** One page of a chat's history from the main, tried again while that may help. One at a time per chat: hold `room.paging`. */
+  async #page(room, before, limit, { connection = this.#core.connection, signal } = {}) {
+    for (let attempt = 1; ; attempt++) {
+      if (signal?.aborted) throw new KeepstepError("cancelled", "the question was cancelled");
+      if (!connection?.alive) throw this.#core.offline();
+      try {
+        return await connection.ask({ type: "history", chat: room.id, before, limit });
+      } catch (error) {
+        const hopeless = !error.retry || ["main_offline", "offline"].includes(error.code) || attempt >= TRIES;
+        if (hopeless) throw error;
+        await pause(Math.min(250 * 2 ** attempt, 5_000) * (0.5 + Math.random()), connection.signal);
+      }
+    }
+  }
+
+  /** The next page below what this device has. */
+  #below(room, limit, { reason, connection, signal }) {
+    return room.paging.run(async () => {
+      const { low, complete } = room.record;
+      if (complete || limit < 1) return;
+      const { messages, more } = await this.#page(room, low, Math.min(limit, PAGE), { connection, signal });
+      const older = messages.filter(({ seq }) => seq < low);
+      const patch = (record) => ({
+        low: Math.min(record.low, older[0]?.seq ?? record.low),
+        complete: !more || older.length === 0,
+      });
+      const stored = await room.addOlder(older, patch, { more, reason });
+      if (!stored) throw new KeepstepError("storage", "the page couldn't be stored", { retry: true });
+    });
+  }
+
+  // ---- bootstrap
+
+  /** Asks for the newest messages of each chat that hasn't got them yet. True when no chat was left out. */
+  async boot(rooms, connection) {
+    const want = this.#core.bootstrap;
+    const todo = rooms.filter(({ record }) => record.joined && !record.booted);
+    const share = (room) => Math.min(want, room.record.bootAt);
+    const have = ({ record }) => record.bootAt + 1 - record.low;
+    const total = todo.reduce((sum, room) => sum + share(room), 0);
+    const tell = (chat) => {
+      const done = todo.reduce((sum, room) => sum + (room.record.booted ? share(room) : Math.min(share(room), have(room))), 0);
+      this.#core.emit("progress", { reason: "bootstrap", chat, done, total });
+    };
+    if (todo.length === 0) return true;
+    tell(null);
+    let whole = true;
+    const queue = [...todo];
+    const one = async () => {
+      for (let room; (room = queue.shift()) && connection.alive;) {
+        try {
+          while (!room.record.complete && have(room) < want) {
+            await this.#below(room, want - have(room), { reason: "bootstrap", connection });
+            if (!room.record.complete && have(room) < want) tell(room.id);
+          }
+        } catch (error) {
+          whole = false;
+          if (error.retry) {
+            if (connection.alive) this.#core.report(error); // the next connection tries again
+            continue;
+          }
+          // The main doesn't know the chat: there is nothing to be had.
+          await room.change(() => ({ patch: { complete: true } }));
+        }
+        await room.change(() => ({ patch: { booted: true } }));
+        tell(room.id);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(TOGETHER, todo.length) }, one));
+    return whole;
+  }
+
+  // ---- on demand
+
+  async history(room, { before = Infinity, limit = 50, signal, onProgress } = {}) {
+    if (!(limit >= 1)) throw new KeepstepError("bad_range", "limit is at least 1");
+    const { storage, kind } = this.#core;
+    // One more than asked for tells whether there are older ones.
+    const stored = () => storage.messages(room.id, { before: Math.min(before, Number.MAX_SAFE_INTEGER), limit: limit + 1 });
+    let found = await stored();
+    let failed = null;
+    let asked = false;
+    const tell = (done) => {
+      this.#core.emit("progress", { reason: "asked", chat: room.id, done, total: limit });
+      onProgress?.(done, limit);
+    };
+    while (kind === "sub" && found.length < limit && !room.record.complete && !failed) {
+      try {
+        await this.#below(room, before > room.record.low ? limit - found.length : PAGE, { reason: "asked", signal });
+        asked = true;
+        found = await stored();
+        if (found.length < limit && !room.record.complete) tell(found.length);
+      } catch (error) {
+        failed = error;
+      }
+    }
+    if (failed && (found.length === 0 || failed.code === "cancelled")) throw failed;
+    if (asked) tell(limit);
+    return { messages: found.slice(-limit), more: found.length > limit || !room.record.complete };
+  }
+
+  // ---- gaps
+
+  /**
+   * What `source` ("main", "log": the server's, or null: nobody) has from `from` to `to`, ascending. `whole`: all that the
+   * main has; of the log, which forgets: all there was.
+   */
+  async between(room, { from, to, source, connection }) {
+    if (source === null) return { messages: [], whole: false };
+    const end = Date.now() + IN_TURN_TIME;
+    const messages = [];
+    let before = to + 1;
+    try {
+      while (Date.now() < end && messages.length < IN_TURN_COUNT) {
+        const page = source === "main"
+          ? await room.paging.run(() => this.#page(room, before, PAGE, { connection }))
+          : await this.#core.api.call("GET", `/v1/chats/${room.id}/messages?before=${before}&limit=${PAGE}`, { signal: connection.signal });
+        messages.unshift(...page.messages ?? page.items);
+        before = messages[0]?.seq ?? 0;
+        if (!page.more || before <= from) {
+          const inside = messages.filter(({ seq }) => seq >= from);
+          return { messages: inside, whole: source === "main" || inside.length === to - from + 1 };
+        }
+      }
+    } catch (error) {
+      if (source === "log" && error.retry) throw error; // a main must not step over what it can still get
+    }
+    return { messages: messages.filter(({ seq }) => seq >= from), whole: false };
+  }
+
+  /** Gaps that couldn't be filled in their turn, from above. */
+  async fillHoles(rooms) {
+    for (const room of rooms) {
+      if (room.filling || !room.record.joined) continue;
+      room.filling = true;
+      try {
+        while (room.record.holes.length > 0) await this.#hole(room, room.record.holes.at(-1));
+      } catch (error) {
+        if (!error.retry) this.#core.report(error);
+      } finally {
+        room.filling = false;
+      }
+    }
+  }
+
+  #hole(room, [from, to]) {
+    return room.paging.run(async () => {
+      const { messages, more } = await this.#page(room, to + 1, PAGE);
+      const inside = messages.filter(({ seq }) => seq >= from);
+      const rest = more && messages[0]?.seq > from ? [[from, messages[0].seq - 1]] : [];
+      const patch = ({ holes }) => ({ holes: [...holes.filter((hole) => hole[0] !== from), ...rest] });
+      const stored = await room.addOlder(inside, patch, { more: rest.length > 0, reason: "gap" });
+      if (!stored) throw new KeepstepError("storage", "the page couldn't be stored", { retry: true });
+      if (rest.length === 0) this.#core.emit("gap", { chat: room.id, from, to, filled: true });
+    });
+  }
+
+  // ---- a main answers
+
+  /** Answers a sub's question from storage, on the connection it came on. */
+  async serve({ request, chat, before, limit, device = null }, connection) {
+    if (!this.#core.rooms.has(chat)) return void connection.put({ type: "history_error", request, code: "not_found" });
+    try {
+      const found = await this.#core.storage.messages(chat, { before, limit: limit + 1 });
+      const messages = fitting(found.slice(-limit));
+      const more = found.length > messages.length;
+      connection.put({ type: "history_page", request, messages, more });
+      this.#core.emit("history_served", { chat, device, count: messages.length, from: messages[0]?.seq ?? null, more });
+    } catch (error) {
+      connection.put({ type: "history_error", request, code: "unavailable" });
+      this.#core.report(error);
+    }
+  }
+}
+
+/** The newest messages that fit into one page; at least one. */
+function fitting(messages) {
+  const encoder = new TextEncoder();
+  let bytes = 0;
+  let first = messages.length;
+  while (first > 0) {
+    bytes += encoder.encode(JSON.stringify(messages[first - 1])).length + 1;
+    if (bytes > PAGE_BYTES && first < messages.length) break;
+    first--;
+  }
+  return messages.slice(first);
+}

@@ -1,0 +1,331 @@
+// One chat of this device: what is stored of it, and the order in which things happen to it.
+//
+// Everything that changes the chat's record runs as a job of `#jobs`, one after the other; each writes the record together
+// with what it is about, and only then is it true. So storage never falls behind what was acknowledged or told.
+import { Serial } from "./events.js";
+
+/** How many pages of unread messages are counted again when the read offset moves into the middle. */
+const COUNTED = 10;
+
+export class Room {
+  #core;
+  #jobs = new Serial();
+  #inbox = [];
+  #draining = false;
+  /** While an entry is taken over or a gap filled, nothing behind it is looked at. Who holds it up, else null. */
+  #busy = null;
+  /** Per connection the highest seq that came on it: more may not be acknowledged there. */
+  #came = { connection: null, seq: 0, acked: 0 };
+  /** Pages of history come one at a time. */
+  paging = new Serial();
+  record;
+  last = null;
+
+  constructor(core, record) {
+    this.#core = core;
+    this.record = record;
+  }
+
+  get id() {
+    return this.record.id;
+  }
+
+  view() {
+    const { id, kind, name, head, top, low, complete, read, unread, joined } = this.record;
+    // Messages this device hasn't got may be unread, too.
+    const unreadMore = !complete && read < low - 1;
+    return { id, kind, name, head, top, low, complete, read, unread, unreadMore, last: this.last && structuredClone(this.last), joined };
+  }
+
+  /**
+   * Runs a job that may change the record: it gives `{patch, ...changes}` to be written in one step, or nothing. True when
+   * that is stored; false when it couldn't be (the connection is dropped: what wasn't stored comes again).
+   */
+  change(job) {
+    return this.#jobs.run(async () => {
+      const epoch = this.#core.epoch;
+      const result = await job();
+      if (!result) return true;
+      const { patch, ...changes } = result;
+      const record = { ...this.record, ...patch };
+      if (epoch !== this.#core.epoch) return false; // the device was ended: nothing may be stored any more
+      try {
+        await this.#core.storage.write({ chats: [record], ...changes });
+      } catch (cause) {
+        this.#core.storageFailed(cause);
+        return false;
+      }
+      this.record = record;
+      return true;
+    });
+  }
+
+  // ---- what a connection begins with
+
+  /** Takes over the chat's entry of `welcome` or of `joined`. What comes behind it on the connection waits until then. */
+  async adopt(entry, connection, event = "changed") {
+    const busy = (this.#busy = {});
+    this.#inbox = [];
+    this.#came = { connection, seq: entry.cursor, acked: entry.cursor };
+    const { read: readBefore, from: fromBefore } = this.record;
+    let missing = null;
+    await this.change(() => {
+      const { patch, lacks } = this.#adopted(entry);
+      missing = lacks;
+      return { patch };
+    });
+    if (this.record.read > readBefore && fromBefore !== null) {
+      await this.#recount();
+      this.#told(null);
+    }
+    this.#core.emit("chat", { event, chat: this.id });
+    this.sendRead();
+    if (missing) await this.#fill(missing, connection, { acked: true, busy });
+    else this.#free(busy);
+  }
+
+  #adopted(entry) {
+    const mine = this.record;
+    const patch = {
+      kind: entry.kind,
+      name: entry.name,
+      joined: true,
+      from: entry.from,
+      head: Math.max(mine.head, entry.head),
+      read: Math.max(mine.read, entry.read),
+      readKnown: Math.max(mine.readKnown, entry.read),
+    };
+    if (mine.from === null) {
+      // New here. A main has nothing older to get; a sub borrows what is at or below its cursor.
+      const main = this.#core.kind === "main";
+      const top = main ? entry.from : entry.cursor;
+      Object.assign(patch, { top, low: top + 1, bootAt: top, complete: main || top === 0, booted: main });
+      return { patch, lacks: top < entry.cursor ? { from: top + 1, to: entry.cursor } : null };
+    }
+    if (mine.from !== entry.from) {
+      // A new membership: what was said in between isn't for this user.
+      return { patch: { ...patch, top: Math.max(mine.top, entry.cursor), holes: [] }, lacks: null };
+    }
+    // An older copy of the storage may have come back: what it lacks was acknowledged.
+    return { patch, lacks: mine.top < entry.cursor ? { from: mine.top + 1, to: entry.cursor } : null };
+  }
+
+  /** What held up the live messages is over; unless something else does by now. */
+  #free(busy) {
+    if (this.#busy !== busy) return;
+    this.#busy = null;
+    this.#drain();
+  }
+
+  // ---- live
+
+  /** A `message` or `gap` frame came. */
+  push(frame, connection) {
+    if (this.#came.connection !== connection) return;
+    this.#came.seq = Math.max(this.#came.seq, frame.type === "gap" ? frame.to : frame.seq);
+    this.#inbox.push(frame);
+    this.#drain();
+  }
+
+  async #drain() {
+    if (this.#draining) return;
+    this.#draining = true;
+    try {
+      while (this.#inbox.length > 0 && !this.#busy) {
+        const { connection } = this.#came;
+        if (this.#inbox[0].type === "gap") {
+          const { from, to } = this.#inbox.shift();
+          const gap = { from: Math.max(from, this.record.top + 1), to };
+          if (gap.from <= to) this.#fill(gap, connection, { acked: false, busy: (this.#busy = {}) });
+          continue;
+        }
+        const end = this.#inbox.findIndex((frame) => frame.type === "gap");
+        await this.#store(this.#inbox.splice(0, end < 0 ? this.#inbox.length : end), connection);
+      }
+    } finally {
+      this.#draining = false;
+    }
+  }
+
+  /** Stores a run of live messages, tells of them, acknowledges. */
+  async #store(run, connection) {
+    let fresh = [];
+    let broken = false;
+    const stored = await this.change(() => {
+      for (const message of run) {
+        const top = fresh.at(-1)?.seq ?? this.record.top;
+        if (message.seq <= top) continue; // it came on an earlier connection already
+        if (message.seq > top + 1) {
+          broken = true; // never without a `gap`
+          break;
+        }
+        fresh.push(message);
+      }
+      return fresh.length > 0 && this.#added(fresh, { top: fresh.at(-1).seq });
+    });
+    if (!stored) return;
+    this.#announce(fresh);
+    this.#ack();
+    // What is missing was never acknowledged: the next connection brings it.
+    if (broken) connection.lose();
+  }
+
+  /** What is to be written for new messages at the upper end. */
+  #added(messages, patch) {
+    const keys = this.#ownKeys(messages);
+    const head = Math.max(this.record.head, patch.top);
+    return {
+      patch: { ...patch, head, unread: this.record.unread + this.unreadOf(messages) },
+      messages,
+      ...(keys.length > 0 ? { removeOutbox: keys } : {}),
+    };
+  }
+
+  #ownKeys(messages) {
+    const own = messages.filter(({ key, from }) => from === this.#core.user && this.#core.outbox.has(key));
+    return own.map(({ key }) => key);
+  }
+
+  #announce(messages) {
+    if (messages.length === 0) return;
+    this.last = messages.at(-1);
+    for (const message of messages) {
+      const { key, chat, seq, at, from } = message;
+      if (from === this.#core.user) this.#core.outbox.settle({ key, chat, seq, at }, { forgotten: true });
+      this.#core.emit("message", message);
+    }
+    this.#core.emit("chat", { event: "changed", chat: this.id });
+  }
+
+  #ack() {
+    const { connection, seq, acked } = this.#came;
+    const upTo = Math.min(this.record.top, seq);
+    if (upTo <= acked || !connection?.alive) return;
+    this.#came.acked = upTo;
+    connection.put({ type: "ack", chat: this.id, seq: upTo });
+  }
+
+  // ---- gaps
+
+  /**
+   * Numbers that come no more by themselves, in turn: what others have of them is told before what follows. `acked`: this
+   * device acknowledged them once and has lost them, so a main may find them in the server's log.
+   */
+  async #fill({ from, to }, connection, { acked, busy }) {
+    try {
+      const source = this.#core.kind === "sub" ? "main" : acked ? "log" : null;
+      const { messages, whole } = await this.#core.pages.between(this, { from, to, source, connection });
+      if (connection.signal.aborted) return; // told again on the next connection
+      const stored = await this.change(() => {
+        const hole = [from, messages.length > 0 ? messages[0].seq - 1 : to];
+        const holes = whole || source !== "main" ? this.record.holes : [...this.record.holes, hole];
+        return this.#added(messages, { top: Math.max(this.record.top, to), holes });
+      });
+      if (!stored) return;
+      this.#announce(messages);
+      this.#core.emit("gap", { chat: this.id, from, to, filled: whole });
+      this.#ack();
+    } catch (error) {
+      this.#core.report(error);
+      connection.lose(); // the next one tells the gap again
+    } finally {
+      this.#free(busy);
+    }
+  }
+
+  // ---- older messages
+
+  /** Stores a page of older messages; `patch(record, fresh)` says what it means for the record. */
+  async addOlder(messages, patch, { more, reason }) {
+    const stored = await this.change(() => ({
+      patch: { ...patch(this.record), unread: this.record.unread + this.unreadOf(messages) },
+      messages,
+    }));
+    if (!stored || messages.length === 0) return stored;
+    if (!this.last || this.last.seq < messages.at(-1).seq) this.last = messages.at(-1);
+    this.#core.emit("history", { chat: this.id, messages, more, reason });
+    this.#core.emit("chat", { event: "changed", chat: this.id });
+    return true;
+  }
+
+  unreadOf(messages) {
+    return messages.filter((message) => message.seq > this.record.read && message.from !== this.#core.user).length;
+  }
+
+  // ---- read offsets
+
+  /** The user read up to here, on this device. */
+  async readTo(seq) {
+    await this.#moveRead(Math.min(seq ?? Infinity, this.record.top), this.#core.device);
+    this.sendRead();
+  }
+
+  /** The user read on another device. */
+  readElsewhere(seq, device) {
+    return this.#moveRead(seq, device);
+  }
+
+  async #moveRead(seq, device) {
+    if (!(seq > this.record.read)) return;
+    const before = this.record.read;
+    await this.change(async () => (seq > this.record.read ? { patch: { read: seq, unread: await this.#countUnread(seq) } } : null));
+    if (this.record.read > before) this.#told(device);
+  }
+
+  #told(device) {
+    const { id, read, unread } = this.record;
+    this.#core.emit("read", { chat: id, seq: read, device, unread });
+    this.#core.emit("chat", { event: "changed", chat: id });
+  }
+
+  #recount() {
+    return this.change(async () => {
+      const unread = await this.#countUnread(this.record.read);
+      return unread === this.record.unread ? null : { patch: { unread } };
+    });
+  }
+
+  async #countUnread(read) {
+    let count = 0;
+    let before = this.record.top + 1;
+    for (let page = 0; page < COUNTED && before > read + 1; page++) {
+      const messages = await this.#core.storage.messages(this.id, { before, limit: 100 });
+      count += messages.filter(({ seq, from }) => seq > read && from !== this.#core.user).length;
+      if (messages.length < 100) break;
+      before = messages[0].seq;
+    }
+    return count;
+  }
+
+  /** Tells the server how far the user has read, the latest only, until it knows. */
+  async sendRead() {
+    if (this.sendingRead) return;
+    this.sendingRead = true;
+    try {
+      for (let connection; (connection = this.#core.connection)?.alive && this.record.joined;) {
+        const { read, readKnown } = this.record;
+        if (read <= readKnown) return;
+        let known = read;
+        try {
+          known = (await connection.ask({ type: "read", chat: this.id, seq: read })).seq;
+        } catch (error) {
+          if (error.retry) {
+            await this.#core.pause(1_000, connection.signal);
+            continue;
+          }
+          // Refused for good: it would be the next time, too.
+        }
+        await this.change(() => ({ patch: { readKnown: Math.max(known, read) } }));
+        if (known > read) await this.#moveRead(known, null);
+      }
+    } finally {
+      this.sendingRead = false;
+    }
+  }
+}
+
+/** What is known of a chat before anything is. `from` null: it was never adopted. */
+export const blank = (id) => ({
+  id, kind: null, name: null, from: null, head: 0, top: 0, low: 1, bootAt: 0, complete: false, booted: false,
+  read: 0, readKnown: 0, unread: 0, joined: true, holes: [],
+});

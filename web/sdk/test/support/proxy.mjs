@@ -1,0 +1,55 @@
+// A TCP proxy in front of a server, to break connections as networks do.
+import net from "node:net";
+
+export async function startProxy(port) {
+  const pairs = new Set();
+  let refusing = false;
+  const server = net.createServer((client) => {
+    if (refusing) return client.destroy();
+    const upstream = net.connect(port, "127.0.0.1");
+    const pair = { client, upstream, frozen: false };
+    pairs.add(pair);
+    const relay = (from, to) => {
+      from.on("data", (data) => {
+        if (!pair.frozen) to.write(data);
+      });
+      from.on("end", () => pair.frozen || to.end());
+      from.on("error", () => {});
+      from.on("close", () => {
+        // Of a frozen pair the other side notices nothing; it is kept, to be ended in the end.
+        if (!pair.frozen) to.destroy();
+        if (from.destroyed && to.destroyed) pairs.delete(pair);
+      });
+    };
+    relay(client, upstream);
+    relay(upstream, client);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    /** Breaks all connections at once, without a word of WebSocket. */
+    cut() {
+      const count = pairs.size;
+      for (const { client, upstream } of pairs) {
+        client.destroy();
+        upstream.destroy();
+      }
+      return count;
+    },
+    /** Half-open: the connections stay, nothing passes any more. New ones work. */
+    freeze() {
+      for (const pair of pairs) pair.frozen = true;
+    },
+    refuse(yes) {
+      refusing = yes;
+    },
+    connections: () => pairs.size,
+    stop() {
+      for (const { client, upstream } of pairs) {
+        client.destroy();
+        upstream.destroy();
+      }
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
