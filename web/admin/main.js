@@ -79,7 +79,7 @@ const ctx = {
 
 function arrive() {
   const next = placeOf(location.hash);
-  if (next.hash === place.hash && data) return;
+  if (next.hash === place.hash) return;
   const otherPath = next.path !== place.path;
   left.delete(place.hash);
   left.set(place.hash, { data, asOf, scroll: scrollY });

@@ -65,7 +65,7 @@ const kind = (item) => h("span", { class: "kind" }, icon(item.kind === "main" ? 
 
 function presence(item) {
   if (item.state && item.state !== "active") return badge("warning", "being ended", "wait");
-  return item.online ? badge("good", item.edge ?? "online", "check") : badge("", "offline");
+  return item.online ? badge("good", item.edge ? `on ${item.edge}` : "online", "check") : badge("", "offline");
 }
 
 const deviceColumns = (withUser, refresh) => [
@@ -136,12 +136,17 @@ export const deviceChats = {
   every: 3000,
   async load(place, signal) {
     const [, user, device] = place.parts;
-    const [page, found] = await Promise.all([
-      get(`/admin/v1/devices/${encodeURIComponent(device)}/channels`, { query: asked(place, CHATS, "chat"), signal }).catch(gone),
-      get(`/admin/v1/users/${encodeURIComponent(user)}/devices`, { query: { limit: 1000 }, signal }),
-    ]);
-    if (!page) return { items: [], gone: true };
-    return { ...page, device: found.items.find((item) => item.id === device) ?? null };
+    const found = await get(`/admin/v1/users/${encodeURIComponent(user)}/devices`, { query: { limit: 1000 }, signal });
+    const known = found.items.find((item) => item.id === device);
+    if (!known) return { items: [], gone: true };
+    try {
+      const page = await get(`/admin/v1/devices/${encodeURIComponent(device)}/channels`, { query: asked(place, CHATS, "chat"), signal });
+      return { ...page, device: known };
+    } catch (problem) {
+      // It ended between the two questions.
+      if (problem instanceof Refusal && problem.status === 404) return { items: [], gone: true };
+      throw problem;
+    }
   },
   head: (ctx, data) => crumbs([["Users", "#/users"], [ctx.place.parts[1], userHref(ctx.place.parts[1])]],
     data?.device?.name ?? short(ctx.place.parts[2]),
@@ -157,12 +162,6 @@ export const deviceChats = {
     }),
   ]),
 };
-
-/** Not there is an answer here; all else isn't. */
-function gone(problem) {
-  if (problem instanceof Refusal && problem.status === 404) return null;
-  throw problem;
-}
 
 function facts(device) {
   const fact = (label, ...value) => h("div", null, h("dt", null, label), h("dd", null, ...value));

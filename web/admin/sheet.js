@@ -8,11 +8,13 @@ const dialog = document.getElementById("sheet");
 let open = null;
 
 dialog.addEventListener("close", () => {
+  // The event comes a little after the closing; another sheet may be open by now.
+  if (dialog.open) return;
   const closed = open;
   open = null;
   draw(dialog);
   if (closed?.from?.isConnected && document.activeElement === document.body) closed.from.focus();
-  closed?.onclose?.();
+  closed?.onclose();
 });
 // A press on the veil, not one that began inside.
 dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog) dialog.close(); });
@@ -25,9 +27,11 @@ dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog)
  *   title; `signal` aborts at closing
  */
 export function openSheet(onclose) {
-  if (open) dialog.close();
+  const before = open;
+  open = null;
+  before?.onclose();
   const stop = new AbortController();
-  const mine = { from: document.activeElement, step: null, onclose: () => { stop.abort(); onclose?.(); } };
+  const mine = { from: before?.from ?? document.activeElement, step: null, onclose: () => { stop.abort(); onclose?.(); } };
   open = mine;
   return {
     signal: stop.signal,

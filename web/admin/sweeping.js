@@ -25,22 +25,21 @@ export async function sweep(after, foreign = false) {
     return stumble(sheet, problem, TITLE, () => sweep(after, foreign));
   }
   const doomed = plan.items.filter((item) => item.result === "would_remove");
-  const strangers = plan.items.filter((item) => item.foreign);
   sheet.show({
     step: "preview", title: TITLE,
     body: [
       doomed.length
         ? h("p", null, "Deletes ", h("strong", null, count(doomed.length, "queue")), plan.left ? ` of ${number(doomed.length + plan.left)}` : "", ", which hold ", h("strong", null, count(held(doomed), "message")), " that no device is owed.")
-        : note("good", "check", h("p", null, h("strong", null, "There is nothing to sweep. "), plan.kept ? `${count(plan.kept, "queue")} stay.` : "What was seen is gone already, or is wanted again.")),
+        : note("good", "check", h("p", null, h("strong", null, "There is nothing to sweep. "), plan.foreign ? `${count(plan.foreign, "foreign queue")} stay${plan.foreign === 1 ? "s" : ""}.` : "What was seen is gone already, or is wanted again.")),
       doomed.length ? table({ label: "What is deleted, and why", items: groups(doomed), key: (group) => group.key, columns: [
         { label: "Server", lead: true, cell: (group) => h("span", { class: "mono" }, group.node) },
         { label: "Why", cell: (group) => REASONS[group.reason] ?? group.reason },
         { label: "Queues", number: true, cell: (group) => number(group.queues) },
         { label: "Messages", number: true, cell: (group) => number(group.depth) },
       ] }) : null,
-      strangers.length || foreign ? h("label", { class: "check card" },
+      plan.foreign || foreign ? h("label", { class: "check card" },
         h("input", { type: "checkbox", checked: foreign, onchange: (event) => sweep(after, event.target.checked) }),
-        h("span", null, h("strong", null, "Foreign ones too. "), "This store never knew their device or their chat. If another deployment uses the same nsqd, they are its own, and it loses what they hold.")) : null,
+        h("span", null, h("strong", null, foreign ? "Foreign ones too. " : `${count(plan.foreign, "foreign one")} too. `), "This store never knew their device or their chat. If another deployment uses the same nsqd, they are its own, and it loses what they hold.")) : null,
       lost(plan.unreachable),
       doomed.length ? h("p", { class: "quiet" }, "Each gets a last look before it is deleted, everywhere and durably. This can’t be undone.") : null,
     ],
@@ -71,6 +70,7 @@ async function run(sheet, foreign, expected) {
   const unreachable = new Set();
   let stopped = false;
   let left = expected;
+  let spared = 0;
   const show = () => sheet.show({
     step: "progress", title: TITLE,
     body: [
@@ -89,7 +89,7 @@ async function run(sheet, foreign, expected) {
     const keys = new Set(answer.items.map((item) => `${item.node} ${item.topic} ${item.channel}`));
     for (let at = seen.length - 1; at >= 0; at -= 1) if (keys.has(`${seen[at].node} ${seen[at].topic} ${seen[at].channel}`)) seen.splice(at, 1);
     seen.push(...answer.items.filter((item) => item.result !== "later"));
-    left = answer.left;
+    ({ left, foreign: spared } = answer);
     show();
     sheet.say(`${number(sums.removed)} of ${number(expected)} deleted`);
     if (!left || !answer.removed) break;
@@ -97,10 +97,10 @@ async function run(sheet, foreign, expected) {
   }
   sums.kept = seen.filter((item) => item.result === "kept").length;
   sums.failed = seen.filter((item) => item.result === "failed").length;
-  receipt(sheet, { at: Date.now(), ...sums, left, unreachable: [...unreachable], items: seen });
+  receipt(sheet, { at: Date.now(), ...sums, left, foreign: spared, unreachable: [...unreachable], items: seen });
 }
 
-const RESULTS = { removed: ["good", "deleted", "check"], kept: ["", "kept", "info"], failed: ["danger", "failed", "alert"] };
+const RESULTS = { removed: ["good", "deleted", "check"], gone: ["", "gone already", "check"], kept: ["", "kept", "info"], failed: ["danger", "failed", "alert"] };
 
 function receipt(sheet, result) {
   const text = () => JSON.stringify(result, null, 2);
@@ -108,7 +108,7 @@ function receipt(sheet, result) {
     step: "receipt", title: "Swept",
     body: [
       note(result.failed ? "danger" : "good", result.failed ? "alert" : "check", h("p", null, h("strong", null, `${count(result.removed, "queue")} deleted. `),
-        [result.kept ? `${number(result.kept)} kept: wanted again, or foreign.` : null, result.failed ? `${number(result.failed)} failed; the server tries them again by itself.` : null, result.left ? `${number(result.left)} left for another sweep.` : "No orphan is left."].filter(Boolean).join(" "))),
+        [result.kept ? `${number(result.kept)} kept: wanted again, or still holding what their devices need.` : null, result.failed ? `${number(result.failed)} failed; the server tries them again by itself.` : null, result.left ? `${number(result.left)} left for another sweep.` : result.foreign ? `${count(result.foreign, "foreign one")} left alone.` : "No orphan is left."].filter(Boolean).join(" "))),
       lost(result.unreachable),
       result.items.length ? table({ label: "What became of each", items: result.items.slice(0, LINES), key: (item) => `${item.node} ${item.topic} ${item.channel}`, columns: [
         { label: "Queue", lead: true, cell: (item) => h("code", { title: `${item.topic} ${item.channel}` }, `${item.topic.slice(0, 10)}… ${item.channel.slice(0, 10)}…`) },

@@ -10,6 +10,7 @@ import { empty, icon, note, time } from "./parts.js";
  * @property {string} [sort] what the server calls this order; without it the column doesn't sort
  * @property {boolean} [up] the first press sorts ascending (names); otherwise descending (amounts)
  * @property {boolean} [number] right-aligned
+ * @property {boolean} [tail] buttons, at the end: its head is for screen readers only
  * @property {boolean} [lead] what a row is called: its head, and the card's title on a phone
  * @property {string} [title] what the column means, on hover
  * @property {(item: object, page: object) => any} cell
@@ -17,7 +18,8 @@ import { empty, icon, note, time } from "./parts.js";
 
 /** The order a list stands in: from the address, else its default. */
 export function orderOf(place, columns, fallback) {
-  const sort = columns.some((column) => column.sort === place.query.sort) ? place.query.sort : fallback;
+  const asked = place.query.sort;
+  const sort = asked && columns.some((column) => column.sort === asked) ? asked : fallback;
   const column = columns.find((column) => column.sort === sort);
   const given = place.query.order;
   return { sort, order: given === "asc" || given === "desc" ? given : column?.up ? "asc" : "desc" };
@@ -25,7 +27,7 @@ export function orderOf(place, columns, fallback) {
 
 function head(column, { sort, order }, choose) {
   const className = column.number ? "number" : null;
-  if (!column.sort) return h("th", { scope: "col", role: "columnheader", class: className, title: column.title }, column.label);
+  if (!column.sort) return h("th", { scope: "col", role: "columnheader", class: className, title: column.title }, column.tail ? h("span", { class: "unseen" }, column.label) : column.label);
   const active = column.sort === sort;
   const next = active ? (order === "asc" ? "desc" : "asc") : column.up ? "asc" : "desc";
   return h("th", { scope: "col", role: "columnheader", class: className, "aria-sort": active ? (order === "asc" ? "ascending" : "descending") : null },
@@ -92,7 +94,8 @@ function pager(ctx, data) {
   const known = !ctx.place.query.after || trail.length > 0;
   const first = known ? trail.length * pageSize(ctx.place) + 1 : null;
   const total = typeof data.total === "number" ? ` of ${number(data.total)}` : "";
-  const where = first === null ? `${number(shown)}${total}` : `${number(first)}–${number(first + shown - 1)}${total}`;
+  const range = shown === 1 ? number(first) : `${number(first)}–${number(first + shown - 1)}`;
+  const where = first === null ? `${number(shown)}${total}` : `${range}${total}`;
   return h("nav", { class: "pager", "aria-label": "Pages" },
     h("p", { class: "small quiet" }, shown ? where : null),
     h("label", { class: "pager__size small" }, h("span", null, "Rows"),
@@ -119,7 +122,8 @@ export function listing(ctx, data, spec) {
   const none = narrowed && spec.noMatch ? spec.noMatch : spec.nothing;
   return [
     h("div", { class: "tools", key: "tools" },
-      spec.search ? searchField(ctx, spec.search) : null, spec.tools, sortMenu(spec.columns, order, choose)),
+      spec.search ? searchField(ctx, spec.search) : null, spec.tools, sortMenu(spec.columns, order, choose),
+      data?.as_of ? h("p", { key: "as-of", class: "small quiet as-of" }, "The server looked ", time(data.as_of)) : null),
     data ? warnings(data) : null,
     data && !data.items.length && !ctx.place.query.after
       ? h("div", { key: "none" }, empty(none.title, none.words,
@@ -148,6 +152,5 @@ export function warnings(data) {
         h("p", null, h("strong", null, "There is more than one look can hold. ")),
         h("p", null, "What you see is the part that was read; sums and order are of that part. Search for a user or a device to narrow it down.")))
       : null,
-    data.as_of ? h("p", { key: "as-of", class: "small quiet as-of" }, "The server looked ", time(data.as_of), ".") : null,
   ];
 }
