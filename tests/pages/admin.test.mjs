@@ -4,20 +4,19 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { after, afterEach, before, describe, test } from "node:test";
-import { World, browser, findings, open, token, until } from "./admin-world.mjs";
+import { World, findings, launch, open, token, until } from "./support/world.mjs";
 
 const KEY = "keepstep-admin-token";
 let chromium;
 let page;
 
-before(async () => { chromium = await browser(); });
+before(async () => { chromium = await launch(); });
 after(() => chromium?.close());
 
 /** Opens a place of the console, signed in. */
 async function visit(world, place = "", options = {}) {
-  page = await open(chromium, options);
-  await page.addInitScript(([key, value]) => { if (location.protocol === "http:") sessionStorage.setItem(key, value); }, [KEY, world.admin]);
-  await page.goto(`${world.url}/admin${place}`);
+  const before = (opened) => opened.addInitScript(([key, value]) => { if (location.protocol === "http:") sessionStorage.setItem(key, value); }, [KEY, world.admin]);
+  page = await open(chromium, `${world.url}/admin${place}`, { ...options, before });
   await page.waitForSelector(".view h1");
   return page;
 }
@@ -32,7 +31,7 @@ async function settled() {
 
 afterEach(async () => {
   if (!page) return;
-  const { wrong } = page;
+  const wrong = page.wrong();
   await page.context().close();
   page = null;
   assert.deepEqual(wrong, [], "no error in the browser’s console");
@@ -58,9 +57,8 @@ describe("the console over an embedded server", () => {
   after(() => world?.end());
 
   test("signing in takes an admin’s token, says in words what is wrong with others, and forgets at signing out", async () => {
-    page = await open(chromium);
+    page = await open(chromium, `${world.url}/admin#/audit`);
     page.expected.push(/status of 40[13]/);
-    await page.goto(`${world.url}/admin#/audit`);
     await page.getByRole("heading", { name: "Sign in" }).waitFor();
     assert.match(await page.locator(".command code").innerText(), /^keepstep token --user root --admin/);
     await settled();
@@ -234,7 +232,8 @@ describe("the console over an embedded server", () => {
     assert.equal(receipt.state, "done");
     assert.deepEqual([receipt.channels_deleted, receipt.receipt.remaining, receipt.receipt.channels.length], [1, 0, 1]);
     await sheet.getByRole("button", { name: "Done" }).click();
-    await page.getByRole("heading", { name: "No devices" }).waitFor();
+    await rows().getByText("ended").waitFor();
+    await page.getByRole("heading", { name: "No devices" }).waitFor({ timeout: 20_000 });
     await assert.rejects(world.call("GET", `/admin/v1/devices/${device.id}/channels`), { status: 404 });
     // Its own place says so too, without an error.
     await page.goto(`${world.url}/admin#/users/ending/${device.id}`);
@@ -293,14 +292,14 @@ describe("the console over an embedded server", () => {
   });
 
   test("on a phone nothing is wider than the screen, and one can sort, search and end", async () => {
-    await visit(world, "", { width: 390, height: 844, hasTouch: true });
+    await visit(world, "", { viewport: { width: 390, height: 844 }, hasTouch: true });
     for (const place of ["", "#/users", "#/devices?limit=50", "#/users/user-0007", "#/orphans", "#/audit"]) {
       await page.goto(`${world.url}/admin${place}`);
       await page.locator(".view table, .view .state").first().waitFor();
       assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390, place);
       await settled();
     }
-    await page.goto(`${world.url}/admin#/devices?limit=50`);
+    await page.goto(`${world.url}/admin#/devices?limit=50&search=user-`);
     await page.getByLabel("Sort by").selectOption("user asc");
     await page.waitForFunction(() => document.querySelector(".view tbody tr")?.innerText.includes("user-0000"));
     await page.getByRole("button", { name: /^End Phone of user-0000/ }).click();
@@ -311,7 +310,7 @@ describe("the console over an embedded server", () => {
   });
 
   test("light and dark, as the system says or the switch", async () => {
-    await visit(world, "#/devices?limit=50", { scheme: "dark" });
+    await visit(world, "#/devices?limit=50", { colorScheme: "dark" });
     await rows().first().waitFor();
     const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     const dark = await ground();
@@ -328,13 +327,14 @@ describe("the console over an embedded server", () => {
   });
 
   test("the page is small, and runs nothing but its own files", async () => {
-    page = await open(chromium);
     const files = new Map();
-    page.on("response", (response) => files.set(response.url(), response.body().then((body) => body.length)));
-    const response = await page.goto(`${world.url}/admin`);
+    const before = (opened) => opened.on("response", (response) => files.set(response.url(), response));
+    page = await open(chromium, `${world.url}/admin`, { before });
     await page.getByRole("heading", { name: "Sign in" }).waitFor();
     await page.waitForLoadState("networkidle");
-    const weight = (await Promise.all(files.values())).reduce((sum, size) => sum + size, 0);
+    const response = files.get(`${world.url}/admin`);
+    let weight = 0;
+    for (const file of files.values()) weight += (await file.body()).length;
     assert.ok(weight > 10_000 && weight < 150 * 1024, `${weight} bytes`);
     assert.deepEqual([...files.keys()].filter((file) => !file.startsWith(world.url)), []);
     const policy = response.headers()["content-security-policy"];

@@ -14,6 +14,14 @@ const LINES = 100;
 
 const BY = { user: "the user", main: "the user’s phone", self: "the device itself", admin: "an admin", replaced: "a new phone in its place", expired: "itself: nobody had seen it for too long" };
 
+// What this page saw the end of. Lists are some seconds old and may still have it.
+const ended = new Set();
+
+/** A page of devices, with those marked whose end was seen here. */
+export function markEnded(page) {
+  return ended.size ? { ...page, items: page.items.map((item) => (ended.has(item.device) ? { ...item, state: "ended", online: false } : item)) } : page;
+}
+
 /** Opens the sheet with what would happen. @param {() => void} after when the sheet is closed */
 export async function endDevice(device, after) {
   const sheet = openSheet(after);
@@ -142,6 +150,7 @@ function progress(sheet, now, plan, begun, trouble) {
 }
 
 function receipt(sheet, now, plan) {
+  ended.add(now.device);
   const lines = now.receipt?.channels ?? [];
   const undelivered = lines.reduce((sum, line) => sum + (line.depth ?? 0), 0);
   const text = () => JSON.stringify(now, null, 2);

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { h } from "./dom.js";
 import { number } from "./format.js";
 import { badge, id, note } from "./parts.js";
-import { sweep } from "./sweeping.js";
+import { sweep, withoutSwept } from "./sweeping.js";
 import { listing, pageSize } from "./table.js";
 
 export const REASONS = {
@@ -24,14 +24,12 @@ export const COLUMNS = [
   { label: "In flight", number: true, cell: (item) => number(item.in_flight) },
 ];
 
-export const keyOf = (item) => `${item.node} ${item.topic} ${item.channel}`;
-
 export const orphans = {
   name: "orphans",
   title: () => "Orphans",
   every: 10_000,
   slow: "The server looks at every queue of every nsqd. With 100,000 of them that takes some seconds.",
-  load: (place, signal) => get("/admin/v1/channels/orphans", { query: { search: place.query.search, after: place.query.after, limit: pageSize(place) }, signal }),
+  load: (place, signal) => get("/admin/v1/channels/orphans", { query: { search: place.query.search, after: place.query.after, limit: pageSize(place) }, signal }).then(withoutSwept),
   head: (ctx, data) => h("div", { class: "view__head" },
     h("div", null, h("h1", { tabindex: -1 }, "Orphans"), h("p", { class: "quiet" }, "Queues that no device is owed. The server finds and removes its own by itself, twice looked at; a sweep does it now.")),
     h("div", { class: "view__actions" }, h("button", { type: "button", class: "button", disabled: !data?.total, onclick: () => sweep(ctx.refresh) }, "Sweep…"))),
@@ -40,7 +38,7 @@ export const orphans = {
       ? h("div", { key: "foreign" }, note("warning", "info", h("p", null, h("strong", null, "Some are foreign: "), "this store never knew their device or their chat. They may be another deployment’s on the same nsqd, so a sweep leaves them unless you say otherwise.")))
       : null,
     listing(ctx, data, {
-      label: "Orphans", columns: COLUMNS, key: keyOf,
+      label: "Orphans", columns: COLUMNS, key: (item) => `${item.node} ${item.topic} ${item.channel}`,
       search: { label: "Search orphans", placeholder: "User, device, chat or server" },
       nothing: { title: "No orphans", words: "Every queue on every server that answers belongs to a device that is owed it." },
       noMatch: { title: "No orphan matches", words: "Search looks for a part of user, device, chat or server." }, clear: { search: "", after: "" },

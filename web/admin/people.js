@@ -2,7 +2,7 @@
 
 import { Refusal, get } from "./api.js";
 import { h } from "./dom.js";
-import { endDevice } from "./ending.js";
+import { endDevice, markEnded } from "./ending.js";
 import { count, number, short, span } from "./format.js";
 import { kickUser } from "./kicking.js";
 import { badge, bar, empty, icon, id, time } from "./parts.js";
@@ -64,6 +64,7 @@ export const users = {
 const kind = (item) => h("span", { class: "kind" }, icon(item.kind === "main" ? "phone" : "web"), item.kind === "main" ? "phone" : "web");
 
 function presence(item) {
+  if (item.state === "ended") return badge("", "ended", "check");
   if (item.state && item.state !== "active") return badge("warning", "being ended", "wait");
   return item.online ? badge("good", item.edge ? `on ${item.edge}` : "online", "check") : badge("", "offline");
 }
@@ -79,7 +80,7 @@ const deviceColumns = (withUser, refresh) => [
   { label: "Undelivered", sort: "undelivered", number: true, title: "Messages in its queues, those in flight too", cell: (item, { top }) => bar(item.undelivered, top) },
   { label: "Oldest", sort: "oldest", number: true, title: "How long the oldest of them has waited", cell: waits },
   { label: "Requeues", sort: "requeues", number: true, title: "Times that messages were given back", cell: (item) => number(item.requeues) },
-  { label: "End", tail: true, cell: (item) => h("button", { type: "button", class: "button button--small", "aria-label": `End ${item.name} of ${item.user}…`, onclick: () => endDevice(item.device, refresh) }, "End…") },
+  { label: "End", tail: true, cell: (item) => item.state !== "ended" && h("button", { type: "button", class: "button button--small", "aria-label": `End ${item.name} of ${item.user}…`, onclick: () => endDevice(item.device, refresh) }, "End…") },
 ].filter(Boolean);
 
 const DEVICE_SEARCH = { label: "Search devices", placeholder: "User, device id or name" };
@@ -90,7 +91,7 @@ export const allDevices = {
   title: () => "Devices",
   every: 5000,
   slow: SLOW,
-  load: (place, signal) => get("/admin/v1/devices", { query: asked(place, ALL_DEVICES(), "undelivered"), signal }),
+  load: (place, signal) => get("/admin/v1/devices", { query: asked(place, ALL_DEVICES(), "undelivered"), signal }).then(markEnded),
   head: () => crumbs([], "Devices"),
   body: (ctx, data) => listing(ctx, data, {
     label: "Devices", columns: ALL_DEVICES(ctx), fallback: "undelivered", key: (item) => item.device, page: { top: largest(data) },
@@ -105,7 +106,7 @@ export const userDevices = {
   title: ({ parts }) => parts[1],
   every: 5000,
   slow: SLOW,
-  load: (place, signal) => get("/admin/v1/devices", { query: { ...asked(place, deviceColumns(false), "undelivered"), user: place.parts[1] }, signal }),
+  load: (place, signal) => get("/admin/v1/devices", { query: { ...asked(place, deviceColumns(false), "undelivered"), user: place.parts[1] }, signal }).then(markEnded),
   head: (ctx) => crumbs([["Users", "#/users"]], ctx.place.parts[1],
     h("button", { type: "button", class: "button", onclick: () => kickUser(ctx.place.parts[1], ctx.refresh) }, "Close all sockets…")),
   body: (ctx, data) => listing(ctx, data, {

@@ -13,6 +13,17 @@ const BATCH = 200;
 const LINES = 100;
 const TITLE = "Sweep orphans";
 
+const keyOf = (item) => `${item.node} ${item.topic} ${item.channel}`;
+
+// What went when, by the server's clock. The list of orphans is some seconds old and may still have it.
+const swept = new Map();
+
+/** A page of orphans, without those that went after the server looked. */
+export function withoutSwept(page) {
+  const items = page.items.filter((item) => !(swept.get(keyOf(item)) >= page.as_of));
+  return { ...page, items, total: page.total - (page.items.length - items.length) };
+}
+
 /** @param {() => void} after when the sheet is closed */
 export async function sweep(after, foreign = false) {
   const sheet = openSheet(after);
@@ -86,8 +97,9 @@ async function run(sheet, foreign, expected) {
     for (const name of Object.keys(sums)) sums[name] += answer[name];
     for (const node of answer.unreachable) unreachable.add(node);
     // What is kept is looked at again in each batch; it counts once.
-    const keys = new Set(answer.items.map((item) => `${item.node} ${item.topic} ${item.channel}`));
-    for (let at = seen.length - 1; at >= 0; at -= 1) if (keys.has(`${seen[at].node} ${seen[at].topic} ${seen[at].channel}`)) seen.splice(at, 1);
+    const keys = new Set(answer.items.map(keyOf));
+    for (let at = seen.length - 1; at >= 0; at -= 1) if (keys.has(keyOf(seen[at]))) seen.splice(at, 1);
+    for (const item of answer.items) if (item.result === "removed" || item.result === "gone") swept.set(keyOf(item), answer.at);
     seen.push(...answer.items.filter((item) => item.result !== "later"));
     ({ left, foreign: spared } = answer);
     show();
@@ -110,7 +122,7 @@ function receipt(sheet, result) {
       note(result.failed ? "danger" : "good", result.failed ? "alert" : "check", h("p", null, h("strong", null, `${count(result.removed, "queue")} deleted. `),
         [result.kept ? `${number(result.kept)} kept: wanted again, or still holding what their devices need.` : null, result.failed ? `${number(result.failed)} failed; the server tries them again by itself.` : null, result.left ? `${number(result.left)} left for another sweep.` : result.foreign ? `${count(result.foreign, "foreign one")} left alone.` : "No orphan is left."].filter(Boolean).join(" "))),
       lost(result.unreachable),
-      result.items.length ? table({ label: "What became of each", items: result.items.slice(0, LINES), key: (item) => `${item.node} ${item.topic} ${item.channel}`, columns: [
+      result.items.length ? table({ label: "What became of each", items: result.items.slice(0, LINES), key: keyOf, columns: [
         { label: "Queue", lead: true, cell: (item) => h("code", { title: `${item.topic} ${item.channel}` }, `${item.topic.slice(0, 10)}… ${item.channel.slice(0, 10)}…`) },
         { label: "On", cell: (item) => h("span", { class: "mono" }, item.node) },
         { label: "Result", cell: (item) => [badge(...(RESULTS[item.result] ?? ["", item.result])), item.detail ? h("p", { class: "small" }, item.detail) : null] },

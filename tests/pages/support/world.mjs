@@ -1,5 +1,5 @@
-// What the console's tests stand on: a real server (embedded, or on a Redis and two nsqd of its own), people with devices in
-// it, a real Chromium. Everything on free ports of the loopback and in temporary folders; all of it ends with `end()`.
+// What the console's tests stand on: a real server (in memory, or on a Redis and two nsqd of its own), people with devices in
+// it, a page of a real Chromium. Everything on free ports of the loopback and in temporary folders; `end()` ends all of it.
 
 import { spawn } from "node:child_process";
 import { createHmac, randomUUID } from "node:crypto";
@@ -9,9 +9,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import axe from "axe-core";
-import { chromium } from "playwright-core";
+import { launch, open as openPage } from "./browser.mjs";
+import { start } from "./server.mjs";
 
-const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url));
+export { launch };
+
+const REPOSITORY = fileURLToPath(new URL("../../..", import.meta.url));
 const SECRET = "the pages' tests sign with these bytes";
 const PATIENCE = 20_000;
 
@@ -44,11 +47,11 @@ function program(variable, name) {
   return found;
 }
 
-/** A child process with its own end. */
+/** What runs under a server. */
 class Daemon {
-  constructor(name, file, args, env = {}) {
+  constructor(name, file, args) {
     Object.assign(this, { name, log: "" });
-    this.child = spawn(file, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    this.child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
     const keep = (chunk) => { this.log = (this.log + chunk).slice(-20_000); };
     this.child.stdout.on("data", keep);
     this.child.stderr.on("data", keep);
@@ -92,13 +95,9 @@ export class World {
     try {
       const env = { KEEPSTEP_JWT_SECRET: SECRET, KEEPSTEP_EDGE: "edge-1", ...settings };
       if (stack) Object.assign(env, await world.#startStack());
-      const [port, ops] = [await freePort(), await freePort()];
-      world.url = `http://127.0.0.1:${port}`;
-      const bin = process.env.KEEPSTEP_BIN ?? join(REPOSITORY, "target/debug/keepstep");
-      if (!existsSync(bin)) throw new Error(`there is no server at ${bin}: build it, or name it in KEEPSTEP_BIN`);
-      const edge = world.#run("keepstep", bin, ["serve"], { ...env, KEEPSTEP_LISTEN: `127.0.0.1:${port}`, KEEPSTEP_OPS_LISTEN: `127.0.0.1:${ops}` });
-      await edge.ready(`http://127.0.0.1:${ops}/readyz`);
-      await edge.ready(`${world.url}/admin`);
+      world.server = await start(env);
+      world.url = world.server.url;
+      await until("the server to answer", () => world.call("GET", "/admin/v1/overview"));
       return world;
     } catch (error) {
       await world.end();
@@ -133,6 +132,7 @@ export class World {
   }
 
   async end() {
+    await this.server?.stop();
     for (const daemon of this.daemons.reverse()) await daemon.end();
     for (const folder of this.folders) rmSync(folder, { recursive: true, force: true });
   }
@@ -171,25 +171,15 @@ export class World {
   }
 }
 
-const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-
-export function browser() {
-  return chromium.launch({ executablePath: process.env.KEEPSTEP_CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-}
-
 /**
- * A page in a profile of its own, that remembers what went wrong in it.
- * @returns page with `page.wrong`: console errors, exceptions, refused resources, that nobody expected (`page.expected`: a
- *   list of patterns of those that a test brings about)
+ * A page in a profile of its own.
+ * @returns page with `page.wrong()`: what it complained about that nobody expected; `page.expected`: patterns of what a test
+ *   brings about
  */
-export async function open(launched, { width = 1440, height = 900, scheme = "light", ...more } = {}) {
-  const context = await launched.newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: "reduce", ...more });
-  const page = await context.newPage();
-  page.wrong = [];
+export async function open(browser, url, options = {}) {
+  const { page, complaints } = await openPage(browser, url, options);
   page.expected = [];
-  const note = (text) => { if (!page.expected.some((pattern) => pattern.test(text))) page.wrong.push(text); };
-  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) note(`${message.text()} ${message.location().url}`); });
-  page.on("pageerror", (error) => note(`${error.name}: ${error.message}`));
+  page.wrong = () => complaints.filter((complaint) => !page.expected.some((pattern) => pattern.test(complaint)));
   return page;
 }
 

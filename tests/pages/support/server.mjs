@@ -1,0 +1,55 @@
+// The real server on free ports, and its end. KEEPSTEP_BIN names the binary; without it the one that cargo built last.
+
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+const built = ["release", "debug"].map((profile) => `${root}target/${profile}/keepstep`);
+
+function binary() {
+  const named = process.env.KEEPSTEP_BIN;
+  if (named && !existsSync(named)) throw new Error(`KEEPSTEP_BIN is ${named}, and there is no such file: build it (cargo build) or name another`);
+  const found = named ?? built.find(existsSync);
+  if (!found) throw new Error("there is no server to test: run `cargo build`, or set KEEPSTEP_BIN to a keepstep binary");
+  return found;
+}
+
+/**
+ * Starts a server with its playground; `env` is added. Its pages come from `web/` of this repository, so that nothing has
+ * to be built after a change of a page. `{url, admin, stop()}`.
+ */
+export async function start(env = {}) {
+  const server = spawn(binary(), ["serve"], {
+    env: {
+      PATH: process.env.PATH, KEEPSTEP_LISTEN: "127.0.0.1:0", KEEPSTEP_OPS_LISTEN: "127.0.0.1:0", KEEPSTEP_LOG: "info",
+      KEEPSTEP_LOG_FORMAT: "json", KEEPSTEP_WEB: `${root}web`, ...env,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let said = "";
+  let log = "";
+  const ended = new Promise((resolve) => server.once("exit", resolve));
+  const url = await new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`the server didn't say where it listens within 20 s: ${log}`)), 20_000);
+    server.once("error", reject);
+    server.once("exit", (code) => reject(new Error(`the server ended with ${code}: ${log}`)));
+    server.stdout.setEncoding("utf8").on("data", (text) => { said += text; });
+    server.stderr.setEncoding("utf8").on("data", (text) => {
+      log += text;
+      const found = /serving on (http:\/\/[\d.:]+)/.exec(log);
+      if (found) { clearTimeout(timer); resolve(found[1]); }
+    });
+  });
+  return {
+    url,
+    log: () => log,
+    admin: () => /KEEPSTEP_ADMIN_TOKEN=(\S+)/.exec(said)?.[1],
+    async stop() {
+      server.kill("SIGTERM");
+      const late = setTimeout(() => server.kill("SIGKILL"), 15_000);
+      await ended;
+      clearTimeout(late);
+    },
+  };
+}
