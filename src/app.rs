@@ -20,7 +20,7 @@ use crate::{
         embedded::EmbeddedStore,
         redis::{RedisOptions, RedisStore, StartupError},
     },
-    sync::Core,
+    sync::{Core, console},
     tokens::Tokens,
 };
 
@@ -93,6 +93,7 @@ impl App {
         let drain = Drain::default();
         let core =
             Core::start(store, broker, Metrics::new(), drain, config.limits, config.timing, config.edge);
+        core.drain.spawn_background(console::run(core.clone()));
         let rules = Rules::from(&config.server);
         let context = Context::new(core.clone(), tokens, config.server);
         Ok(Self { core, context, rules, api, ops, redis: watched })

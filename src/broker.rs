@@ -235,6 +235,10 @@ macro_rules! each {
     };
 }
 
+mod console;
+
+pub use console::*;
+
 impl Broker {
     /// The server that shall carry a new chat: by rendezvous hash over those that are well (over all, if none is).
     #[must_use]

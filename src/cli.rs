@@ -43,7 +43,7 @@ pub enum Command {
     /// Make a user token with the shared secret, to try things out
     #[command(after_help = token::EXAMPLES)]
     Token(token::TokenArgs),
-    /// Look into a running server and remove devices
+    /// Look into a running server, remove devices, sweep what is nobody's
     #[command(after_help = admin::EXAMPLES)]
     Admin(admin::AdminArgs),
     /// Play a day of two people with phones and web sessions, to see what Keepstep does

@@ -94,6 +94,10 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let chats = chats.or(warp::path!("v1" / "offsets").and(get()).then(run(chats::offsets))).unify().boxed();
 
     let admin = warp::path!("admin" / "v1" / "overview").and(get()).then(run(admin::overview)).boxed();
+    let users = warp::path!("admin" / "v1" / "users").and(get());
+    let admin = admin.or(users.then(run(admin::all_users))).unify().boxed();
+    let all = warp::path!("admin" / "v1" / "devices").and(get());
+    let admin = admin.or(all.then(run(admin::all_devices))).unify().boxed();
     let of_user = warp::path!("admin" / "v1" / "users" / String / "devices");
     let admin = admin.or(of_user.and(get()).then(run1(admin::devices))).unify().boxed();
     let kick = warp::path!("admin" / "v1" / "users" / String / "kick");
@@ -102,6 +106,12 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let admin = admin.or(queues.and(get()).then(run1(admin::channels))).unify().boxed();
     let remove = warp::path!("admin" / "v1" / "devices" / String);
     let admin = admin.or(remove.and(delete()).then(run1(admin::end))).unify().boxed();
+    let orphans = warp::path!("admin" / "v1" / "channels" / "orphans").and(get());
+    let admin = admin.or(orphans.then(run(admin::orphans))).unify().boxed();
+    let sweep = warp::path!("admin" / "v1" / "channels" / "sweep").and(post());
+    let admin = admin.or(sweep.then(run2(admin::sweep))).unify().boxed();
+    let audit = warp::path!("admin" / "v1" / "audit").and(get());
+    let admin = admin.or(audit.then(run(admin::audit_log))).unify().boxed();
 
     let upgrade = warp::ext::optional::<OnUpgrade>().and(warp::ext::optional::<listener::Counted>());
     let socket = warp::path!("v1" / "socket").and(warp::get()).and(request(context)).and(upgrade);

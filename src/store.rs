@@ -62,6 +62,10 @@ macro_rules! each {
     };
 }
 
+mod console;
+
+pub use console::*;
+
 // Devices and sessions
 impl Store {
     /// Claims the id for the user (ids are global and never used again), then writes the device as `registering`.

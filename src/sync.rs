@@ -27,6 +27,7 @@ use crate::{
 pub mod admin;
 pub mod bootstrap;
 pub mod connect;
+pub mod console;
 pub mod cursors;
 pub mod expiry;
 pub mod lapse;
@@ -75,6 +76,8 @@ pub struct Core {
     rates: Mutex<HashMap<UserId, Rate>>,
     // Chats that this edge has told the store it sends to; see `relay`.
     noted: Mutex<HashSet<ChatId>>,
+    // What is shown to admins.
+    console: console::Console,
 }
 
 impl Core {
@@ -91,6 +94,7 @@ impl Core {
     ) -> Arc<Self> {
         let (relay, jobs) = relay::Relay::new();
         let (tails, due) = listen::Tails::new();
+        let console = console::Console::new(timing.console_refresh);
         let core = Arc::new(Self {
             store,
             broker,
@@ -108,6 +112,7 @@ impl Core {
             alive: LeaseClock::new(Duration::ZERO),
             rates: Mutex::default(),
             noted: Mutex::default(),
+            console,
         });
         core.drain.spawn_background(cursors::run(core.clone()));
         core.drain.spawn_background(relay::run(core.clone(), jobs));

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::{
-    Delivery, Event, NodeHealth, Notice, Present, QueueAt, QueueState, ReceiptKind, Removal, Result, Sink,
-    Subscription as Handle, SubscriptionKind,
+    Delivery, Event, NodeHealth, NodeTotals, Notice, Present, QueueAt, QueueState, ReceiptKind,
+    Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
 
@@ -160,6 +160,30 @@ impl EmbeddedBroker {
         let keys = all.iter().flat_map(|(chat, queues)| queues.keys().map(|device| (*chat, *device)));
         let queues = keys.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect();
         Present { queues, ..Present::default() }
+    }
+
+    /// See [`super::Broker::totals`].
+    pub async fn totals(&self, most: usize) -> Totals {
+        let (mut totals, mut node) = (Totals::default(), NodeTotals::default());
+        for (chat, queues) in self.chats().iter() {
+            for (device, queue) in queues {
+                totals.add(&mut node, most, &state(*chat, *device, queue));
+            }
+        }
+        totals.nodes.push(NodeTotals { node: NODE.to_owned(), ..node });
+        totals
+    }
+
+    /// See [`super::Broker::queue_at`].
+    pub async fn queue_at(&self, queue: &QueueAt) -> Result<Option<QueueState>> {
+        let all = self.chats();
+        let found = all.get(&queue.chat).and_then(|queues| queues.get(&queue.device));
+        Ok(found.map(|found| state(queue.chat, queue.device, found)))
+    }
+
+    /// See [`super::Broker::registrations`]: there is no directory.
+    pub async fn registrations(&self, _most: usize) -> Registrations {
+        Registrations::default()
     }
 
     /// See [`super::Broker::remove_empty`]: what has no queue isn't here.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use super::{
-    BrokerError, Event, NodeHealth, Notice, Present, QueueState, Removal, Result, Sink,
-    Subscription as Handle, SubscriptionKind, embedded::EmbeddedBroker,
+    BrokerError, Event, NodeHealth, Notice, Present, QueueAt, QueueState, Registrations, Removal, Result,
+    Sink, Subscription as Handle, SubscriptionKind, Totals, embedded::EmbeddedBroker,
 };
 use crate::{
     domain::id::{ChatId, DeviceId},
@@ -96,6 +96,19 @@ impl FaultyBroker {
     pub(super) async fn queues(&self) -> Present {
         let silent = |_| Present { silent: vec![NODE.to_owned()], ..Present::default() };
         self.call("queues", self.inner.queues()).await.unwrap_or_else(silent)
+    }
+
+    pub(super) async fn totals(&self, most: usize) -> Totals {
+        let silent = |_| Totals { silent: vec![NODE.to_owned()], ..Totals::default() };
+        self.call("totals", self.inner.totals(most)).await.unwrap_or_else(silent)
+    }
+
+    pub(super) async fn queue_at(&self, queue: &QueueAt) -> Result<Option<QueueState>> {
+        self.call("queue_at", self.inner.queue_at(queue)).await?
+    }
+
+    pub(super) async fn registrations(&self, most: usize) -> Registrations {
+        self.inner.registrations(most).await
     }
 
     pub(super) async fn remove_empty(&self, node: &str, chat: ChatId) -> Result<bool> {

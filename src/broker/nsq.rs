@@ -34,6 +34,7 @@ use crate::domain::{
 
 mod address;
 mod breaker;
+mod console;
 mod node;
 mod placement;
 mod removal;

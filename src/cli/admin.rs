@@ -1,11 +1,8 @@
-//! `keepstep admin`: what the admin API says, as tables; and the removal of a device.
+//! `keepstep admin`: what the admin API says, as tables (`views`); and what changes something (`changes`).
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,20 +10,30 @@ use super::{
     Failure,
     client::{Client, ServerArgs},
     print,
-    table::{Cell, plain, table, utc},
+    table::table,
 };
 use crate::{
     config::values,
-    domain::id::{DeviceId, UserId},
+    domain::{
+        id::{DeviceId, UserId},
+        now_millis,
+    },
 };
+
+mod changes;
+mod views;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   export KEEPSTEP_URL=http://127.0.0.1:8080 KEEPSTEP_JWT_SECRET=...   # or KEEPSTEP_ADMIN_TOKEN
+  keepstep admin overview
   keepstep admin devices alice
+  keepstep admin devices --sort undelivered --limit 20
   keepstep admin channels 0b1c2d3e-0000-4000-8000-000000000001
   keepstep admin remove 0b1c2d3e-0000-4000-8000-000000000001 --dry-run
   keepstep admin remove 0b1c2d3e-0000-4000-8000-000000000001 --yes --wait
+  keepstep admin sweep --dry-run
+  keepstep admin audit --since 24h --json
 
 Exit codes: 0 done, 1 refused or failed, 2 usage, 3 the server can't be reached.";
 
@@ -42,19 +49,77 @@ pub struct AdminArgs {
     server: ServerArgs,
 }
 
+/// Which rows of a list, and in which order.
+#[derive(Args)]
+struct ListArgs {
+    /// Only what has this in its user, id or name
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// What to sort by
+    #[arg(long, value_name = "FIELD")]
+    sort: Option<String>,
+    /// Which way
+    #[arg(long, value_enum)]
+    order: Option<Order>,
+    /// At most so many rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Order {
+    Asc,
+    Desc,
+}
+
+impl ListArgs {
+    fn given(&self) -> bool {
+        self.search.is_some() || self.sort.is_some() || self.order.is_some() || self.limit.is_some()
+    }
+
+    fn query(&self) -> Vec<(&str, &str)> {
+        let order = self.order.map(|order| match order {
+            Order::Asc => "asc",
+            Order::Desc => "desc",
+        });
+        let all = [("search", self.search.as_deref()), ("sort", self.sort.as_deref()), ("order", order)];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    fn rows(&self, default: Option<u32>) -> Option<usize> {
+        self.limit.or(default).and_then(|rows| usize::try_from(rows).ok())
+    }
+}
+
 #[derive(Subcommand)]
 enum AdminCommand {
-    /// List the devices of a user
-    #[command(after_help = "Example:\n  keepstep admin devices alice --json")]
+    /// Show all edges, the store, every nsqd, and what is sent and delivered
+    #[command(after_help = "Example:\n  keepstep admin overview --json")]
+    Overview,
+    /// List users with the sums of their devices
+    #[command(after_help = "Sorts: user (default), undelivered, devices, online, chats, last_seen.\n\n\
+                      Example:\n  keepstep admin users --sort undelivered --limit 20")]
+    Users {
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// List the devices of a user; of all users when none is said
+    #[command(after_help = "Sorts: undelivered (default), oldest, last_seen, chats, requeues, user.\n\n\
+                      Examples:\n  keepstep admin devices alice --json\n  keepstep admin devices --sort oldest --limit 20")]
     Devices {
         /// Whose
-        user: UserId,
+        user: Option<UserId>,
+        #[command(flatten)]
+        list: ListArgs,
     },
     /// List the queues of a device: what waits, what is on the way, who takes it
-    #[command(after_help = "Example:\n  keepstep admin channels 0b1c2d3e-0000-4000-8000-000000000001")]
+    #[command(after_help = "Sorts: chat (default), undelivered, oldest, requeues.\n\n\
+                      Example:\n  keepstep admin channels 0b1c2d3e-0000-4000-8000-000000000001 --sort undelivered")]
     Channels {
         /// Whose queues
         device: DeviceId,
+        #[command(flatten)]
+        list: ListArgs,
     },
     /// Terminate a device: its token dies at once, its queues are deleted everywhere
     #[command(
@@ -78,10 +143,61 @@ enum AdminCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Close all sockets of a user; the devices stay
+    #[command(after_help = "Example:\n  keepstep admin kick alice")]
+    Kick {
+        /// Whose
+        user: UserId,
+    },
+    /// List queues that are nobody's
+    #[command(after_help = "Example:\n  keepstep admin orphans --json")]
+    Orphans {
+        /// Only what has this in its chat, device, user or nsqd
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+        /// At most so many rows
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+    },
+    /// Delete queues that are nobody's: looked at twice, and once more before each is deleted
+    #[command(after_help = "Examples:\n  keepstep admin sweep --dry-run\n  keepstep admin sweep --yes\n\n\
+                      The exit code is 1 when one of them couldn't be deleted.")]
+    Sweep {
+        /// Only say what would be deleted
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
+        /// Also those of devices and chats that this store never knew: another deployment's on the same nsqd look the same
+        #[arg(long)]
+        foreign: bool,
+        /// At most so many at a time
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: Option<u32>,
+        /// Don't ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Show what admins did: the newest first
+    #[command(
+        after_help = "Examples:\n  keepstep admin audit --since 24h --action device.end\n  keepstep admin audit --json"
+    )]
+    Audit {
+        /// Only of this admin
+        #[arg(long, value_name = "USER")]
+        who: Option<UserId>,
+        /// Only this: device.end, user.kick or channels.sweep
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// Only of the last so long, such as 24h or 7d
+        #[arg(long, value_parser = values::duration, value_name = "TIME")]
+        since: Option<Duration>,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
 }
 
-/// Between two looks of `--wait`.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Rows of a list of everything, unless told otherwise.
+const ROWS: u32 = 100;
 
 /// Runs one admin command.
 ///
@@ -90,83 +206,81 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// When the server refuses (exit code 1), when something is missing on the command line (2), or when the server can't be
 /// reached (3).
 pub async fn run(args: AdminArgs) -> Result<(), Failure> {
-    let client = Client::new(&args.server)?;
+    let (client, json) = (Client::new(&args.server)?, args.json);
     match args.command {
-        AdminCommand::Devices { user } => {
-            let (items, _) = client.list(&["admin", "v1", "users", user.as_str(), "devices"]).await?;
-            let shown = table(DEVICES, &items);
-            show(args.json, &json!({"items": items}), || shown)
+        AdminCommand::Overview => {
+            let overview = client.call(Method::GET, &["admin", "v1", "overview"], &[]).await?;
+            show(json, &overview, || views::overview(&overview))
         }
-        AdminCommand::Channels { device } => {
-            let (items, last) =
-                client.list(&["admin", "v1", "devices", &device.to_string(), "channels"]).await?;
+        AdminCommand::Users { list } => {
+            let lines = client.rows(&["admin", "v1", "users"], &list.query(), list.rows(Some(ROWS))).await?;
+            show_lines(json, &lines, views::USERS)
+        }
+        AdminCommand::Devices { user: Some(user), list } if !list.given() => {
+            let path = ["admin", "v1", "users", user.as_str(), "devices"];
+            let (items, _) = client.rows(&path, &[], None).await?;
+            show(json, &json!({"items": items}), || table(views::DEVICES_OF_USER, &items))
+        }
+        AdminCommand::Devices { user, list } => {
+            let mut query = list.query();
+            query.extend(user.as_ref().map(|user| ("user", user.as_str())));
+            let lines = client.rows(&["admin", "v1", "devices"], &query, list.rows(Some(ROWS))).await?;
+            show_lines(json, &lines, views::DEVICES)
+        }
+        AdminCommand::Channels { device, list } => {
+            let path = ["admin", "v1", "devices", &device.to_string(), "channels"];
+            let (items, last) = client.rows(&path, &list.query(), list.rows(None)).await?;
             let unreachable = last.get("unreachable").cloned().unwrap_or_else(|| json!([]));
-            let shown = [table(CHANNELS, &items), unreachable_line(&unreachable)].concat();
-            show(args.json, &json!({"items": items, "unreachable": unreachable}), || shown)
+            let text = || [table(views::CHANNELS, &items), views::unreachable(&unreachable)].concat();
+            show(json, &json!({"items": items, "unreachable": unreachable}), text)
         }
         AdminCommand::Remove { device, dry_run: true, .. } => {
             let path = ["admin", "v1", "devices", &device.to_string()];
             let answer = client.call(Method::DELETE, &path, &[("dry_run", "true")]).await?;
-            show(args.json, &answer, || dry_run_text(&answer))
+            show(json, &answer, || views::dry_run(&answer))
         }
         AdminCommand::Remove { device, wait, wait_timeout, yes, .. } => {
             if !yes {
-                confirm(device)?;
+                changes::confirm(&format!(
+                    "Remove device {device}? Its undelivered messages are lost and its id is never used again."
+                ))?;
             }
-            remove(&client, device, wait.then_some(wait_timeout), args.json).await
+            changes::remove(&client, device, wait.then_some(wait_timeout), json).await
         }
-    }
-}
-
-async fn remove(
-    client: &Client,
-    device: DeviceId,
-    wait: Option<Duration>,
-    json: bool,
-) -> Result<(), Failure> {
-    let answer = client.call(Method::DELETE, &["admin", "v1", "devices", &device.to_string()], &[]).await?;
-    let termination = answer.get("termination").unwrap_or(&answer);
-    let Some(id) = termination.get("id").and_then(Value::as_str).map(str::to_owned) else {
-        return Err(Failure::run("the server answered without a termination: is it Keepstep?"));
-    };
-    let Some(patience) = wait else {
-        return show(json, &answer, || format!("termination {id}: {}", state_of(termination)));
-    };
-    let until = tokio::time::Instant::now() + patience;
-    loop {
-        let now = client.call(Method::GET, &["v1", "terminations", &id], &[]).await?;
-        let now = now.get("termination").unwrap_or(&now);
-        let done = state_of(now) == "done";
-        if done || tokio::time::Instant::now() >= until {
-            show(json, now, || {
-                let deleted = plain(now.get("channels_deleted").unwrap_or(&Value::Null));
-                let missing = unreachable_line(now.get("unreachable").unwrap_or(&Value::Null));
-                format!("termination {id}: {}, {deleted} channels deleted{missing}", state_of(now))
-            })?;
-            let late = "the termination isn't done yet; the server goes on trying: look at it again later";
-            return if done { Ok(()) } else { Err(Failure::run(late)) };
+        AdminCommand::Kick { user } => {
+            let path = ["admin", "v1", "users", user.as_str(), "kick"];
+            let answer = client.call(Method::POST, &path, &[]).await?;
+            show(json, &answer, || format!("the sockets of {user} are being closed"))
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// Asks the operator; a script has to say `--yes`.
-fn confirm(device: DeviceId) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(
-            "nobody is there to be asked: give --yes to remove, or --dry-run to look first",
-        ));
-    }
-    eprint!(
-        "Remove device {device}? Its undelivered messages are lost and its id is never used again. [y/N] "
-    );
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        Ok(())
-    } else {
-        Err(Failure::run("nothing was removed"))
+        AdminCommand::Orphans { search, limit } => {
+            let query: Vec<_> = search.as_deref().map(|text| ("search", text)).into_iter().collect();
+            let rows = limit.and_then(|rows| usize::try_from(rows).ok());
+            let lines = client.rows(&["admin", "v1", "channels", "orphans"], &query, rows).await?;
+            show_lines(json, &lines, views::ORPHANS)
+        }
+        AdminCommand::Sweep { dry_run, foreign, limit, yes } => {
+            if !yes && !dry_run {
+                changes::confirm(
+                    "Delete queues that are nobody's? What is in them is lost. (--dry-run shows them.)",
+                )?;
+            }
+            changes::sweep(&client, dry_run, foreign, limit, json).await
+        }
+        AdminCommand::Audit { who, action, since, limit } => {
+            let since = since.map(|ago| {
+                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+                now_millis().saturating_sub(ago).to_string()
+            });
+            let query = [
+                ("who", who.as_ref().map(UserId::as_str)),
+                ("action", action.as_deref()),
+                ("since", since.as_deref()),
+            ];
+            let query: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            let rows = usize::try_from(limit).ok();
+            let (items, _) = client.rows(&["admin", "v1", "audit"], &query, rows).await?;
+            show(json, &json!({"items": items}), || table(views::AUDIT, &items))
+        }
     }
 }
 
@@ -174,69 +288,13 @@ fn show(json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<(), 
     if json { print(&value.to_string()) } else { print(&text()) }
 }
 
-fn state_of(termination: &Value) -> &str {
-    // Only known words, so that nothing of the answer reaches the terminal unchecked.
-    match termination.get("state").and_then(Value::as_str) {
-        Some("accepted") => "accepted",
-        Some("pending") => "pending",
-        Some("done") => "done",
-        _ => "unknown",
-    }
+/// Rows, and what their last page says of all of them.
+fn show_lines(
+    json: bool,
+    (items, last): &(Vec<Value>, Value),
+    columns: views::Columns,
+) -> Result<(), Failure> {
+    let mut all = last.clone();
+    all["items"] = json!(items);
+    show(json, &all, || [table(columns, items), views::footer(items.len(), last)].concat())
 }
-
-fn unreachable_line(list: &Value) -> String {
-    match list.as_array() {
-        Some(list) if !list.is_empty() => {
-            format!("\nunreachable: {}", list.iter().map(plain).collect::<Vec<_>>().join(", "))
-        }
-        _ => String::new(),
-    }
-}
-
-fn dry_run_text(answer: &Value) -> String {
-    let count = |name: &str| match answer.get(name) {
-        Some(Value::Array(list)) => list.len().to_string(),
-        Some(value) => plain(value),
-        None => "-".to_owned(),
-    };
-    let channels = answer.get("channels").and_then(Value::as_array).cloned().unwrap_or_default();
-    let head = format!(
-        "would delete {} channels in {} chats; {} messages are undelivered (as of {} UTC)",
-        channels.len(),
-        count("chats"),
-        count("undelivered"),
-        utc(crate::domain::now_millis()),
-    );
-    let missing = unreachable_line(answer.get("unreachable").unwrap_or(&Value::Null));
-    if channels.is_empty() {
-        format!("{head}{missing}")
-    } else {
-        format!("{head}\n{}{missing}", table(CHANNELS, &channels))
-    }
-}
-
-const DEVICES: &[(&str, Cell)] = &[
-    ("DEVICE", Cell::Plain("id")),
-    ("KIND", Cell::Plain("kind")),
-    ("STATE", Cell::Plain("state")),
-    ("ONLINE", Cell::Flag("online")),
-    ("EDGE", Cell::Plain("edge")),
-    ("LAST SEEN (UTC)", Cell::Time("last_seen")),
-    ("CREATED (UTC)", Cell::Time("created")),
-    ("PLATFORM", Cell::Plain("platform")),
-    ("NAME", Cell::Plain("name")),
-];
-
-const CHANNELS: &[(&str, Cell)] = &[
-    ("CHAT", Cell::Plain("chat")),
-    ("NODE", Cell::Plain("node")),
-    ("DEPTH", Cell::Plain("depth")),
-    ("IN FLIGHT", Cell::Plain("in_flight")),
-    ("REQUEUES", Cell::Plain("requeues")),
-    ("OLDEST", Cell::Span("oldest_ms")),
-    ("CONSUMERS", Cell::Plain("consumers")),
-    ("CONSUMER", Cell::Plain("consumer")),
-    ("FROM", Cell::Plain("from")),
-    ("CURSOR", Cell::Plain("cursor")),
-    ("HEAD", Cell::Plain("head")),
-];

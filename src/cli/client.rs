@@ -9,8 +9,11 @@ use serde_json::Value;
 use super::{Failure, table::plain, token::Signing};
 use crate::outbound;
 
-/// For one call. A server that is up answers in milliseconds; a termination isn't waited for inside a call.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// For one call. A server that is up answers in milliseconds, but the first list of everything takes it seconds, and a sweep
+/// half a minute; a termination isn't waited for inside a call.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Rows in one answer.
+const PAGE: usize = 1_000;
 /// An admin token made for one command is of no use to anybody later.
 const TOKEN_TTL: Duration = Duration::from_secs(15 * 60);
 /// Who the audit log says it was, when the token is made here.
@@ -95,12 +98,20 @@ impl Client {
         }
     }
 
-    /// All pages of a list, as one array; and the last page, for what stands beside the items.
-    pub(super) async fn list(&self, path: &[&str]) -> Result<(Vec<Value>, Value), Failure> {
+    /// So many rows of a list (none: all), as one array, page by page; and the last page, for what stands beside the items.
+    pub(super) async fn rows(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        most: Option<usize>,
+    ) -> Result<(Vec<Value>, Value), Failure> {
         let mut items = Vec::new();
         let mut after = None::<String>;
         loop {
-            let query: Vec<_> = after.as_deref().map(|after| ("after", after)).into_iter().collect();
+            let limit = most.map(|most| (most - items.len()).min(PAGE).to_string());
+            let mut query = query.to_vec();
+            query.extend(limit.as_deref().map(|limit| ("limit", limit)));
+            query.extend(after.as_deref().map(|after| ("after", after)));
             let mut page = self.call(Method::GET, path, &query).await?;
             let Some(Value::Array(part)) = page.get_mut("items").map(Value::take) else {
                 return Err(Failure::run(format!(
@@ -110,9 +121,12 @@ impl Client {
             };
             let empty = part.is_empty();
             items.extend(part);
+            let enough = most.is_some_and(|most| items.len() >= most);
             match page.get("next").and_then(Value::as_str) {
                 // A server that gives the same place again would be asked for ever.
-                Some(next) if !empty && after.as_deref() != Some(next) => after = Some(next.to_owned()),
+                Some(next) if !empty && !enough && after.as_deref() != Some(next) => {
+                    after = Some(next.to_owned());
+                }
                 _ => return Ok((items, page)),
             }
         }

@@ -84,6 +84,8 @@ settings! {
         "Refused frames in a row that close a socket with 4400";
     page: usize = 1_000, "1000", clap::value_parser!(usize), "KEEPSTEP_PAGE",
         "Most items in one page of a list";
+    audit_keep: usize = 10_000, "10000", clap::value_parser!(usize), "KEEPSTEP_AUDIT_KEEP",
+        "Entries of the audit log of what admins did";
     log_keep: u64 = 1_000, "1000", clap::value_parser!(u64), "KEEPSTEP_LOG_KEEP",
         "Messages that the log of one chat holds although every device has acknowledged them";
     log_messages: u64 = 10_000, "10000", clap::value_parser!(u64), "KEEPSTEP_LOG_MESSAGES",
@@ -117,6 +119,8 @@ settings! {
         "Between two comparisons of the queues that are there with those that should be";
     nsqd_give_up: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_NSQD_GIVE_UP",
         "For an nsqd to be away until its chats move to others; 0s: they wait for it for ever";
+    console_refresh: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_CONSOLE_REFRESH",
+        "For which an admin's lists of all devices, users and orphans aren't made anew";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",
         "At a stop: for devices to acknowledge what they were sent";
     drain_deadline: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_DRAIN_DEADLINE",
@@ -156,6 +160,7 @@ impl Limits {
         zero("passwords_per_minute", self.passwords_per_minute == 0)?;
         zero("bad_frames_in_a_row", self.bad_frames_in_a_row == 0)?;
         zero("page", self.page == 0)?;
+        zero("audit_keep", self.audit_keep == 0)?;
         zero("log_messages", self.log_messages == 0)?;
         zero("log_bytes", self.log_bytes == 0)?;
         zero("log_age", self.log_age.is_zero())?;

@@ -1,28 +1,55 @@
-//! What admins call. Every handler's first line is the check of the admin token.
+//! What admins call. Every handler's first line is the check of the admin token. Here is what only looks; `actions` is what
+//! changes something, and is written into the audit log.
 
-use serde::{Deserialize, Serialize};
-use warp::reply::Response;
+use serde::Serialize;
+use warp::{
+    http::{HeaderValue, header},
+    reply::{Reply, Response},
+};
 
 use super::{
     Request, auth,
-    body::{self, Body},
+    body::{self, Query},
     devices,
     respond::ok,
 };
 use crate::{
-    domain::id::{DeviceId, UserId},
-    protocol::Problem,
-    sync::{admin, termination},
+    domain::id::UserId,
+    protocol::{ErrorCode, Problem},
+    sync::{
+        admin,
+        console::{self, audit, order::Listing, orphans, snapshot},
+    },
 };
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
+mod actions;
+
+pub(super) use actions::{end, kick, sweep};
+
+/// Longest text that is searched for, in bytes.
+const SEARCH: usize = 128;
+/// Items of a page, unless told otherwise.
+const PAGE: u64 = 100;
 
 /// `GET /admin/v1/overview`.
 pub(super) async fn overview(request: Request) -> Result<Response, Problem> {
     auth::admin(&request).await?;
-    Ok(ok(&admin::overview(&request.context.core).await))
+    Ok(ok(&console::overview(&request.context.core).await))
+}
+
+/// `GET /admin/v1/users`.
+pub(super) async fn all_users(request: Request) -> Result<Response, Problem> {
+    auth::admin(&request).await?;
+    let listing = listing(&request, snapshot::USER_SORTS)?;
+    Ok(ok(&snapshot::users(&request.context.core, &listing).await?))
+}
+
+/// `GET /admin/v1/devices`.
+pub(super) async fn all_devices(request: Request) -> Result<Response, Problem> {
+    auth::admin(&request).await?;
+    let user = given(&request.query, "user").map(body::parse::<UserId>).transpose()?;
+    let listing = listing(&request, snapshot::DEVICE_SORTS)?;
+    Ok(ok(&snapshot::devices(&request.context.core, user.as_ref(), &listing).await?))
 }
 
 /// `GET /admin/v1/users/{u}/devices`.
@@ -32,55 +59,91 @@ pub(super) async fn devices(user: String, request: Request) -> Result<Response, 
     devices::page(&request, request.context.core.store.devices(&user).await?)
 }
 
-/// `POST /admin/v1/users/{u}/kick`.
-pub(super) async fn kick(user: String, request: Request, body: Body) -> Result<Response, Problem> {
-    let by = auth::admin(&request).await?;
-    let user: UserId = body::id(&user)?;
-    let Nothing {} = body::json_or_nothing(body)?;
-    tracing::info!(by = %by.user, %user, "an admin closes all sockets of a user");
-    admin::kick(&request.context.core, &user).await;
-    Ok(ok(&serde_json::json!({})))
-}
-
 #[derive(Serialize)]
-struct ChannelPage {
-    items: Vec<admin::ChannelView>,
+struct ChannelPage<'a> {
+    items: Vec<&'a admin::ChannelView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-    unreachable: Vec<String>,
+    total: usize,
+    unreachable: &'a [String],
 }
 
 /// `GET /admin/v1/devices/{id}/channels`.
 pub(super) async fn channels(id: String, request: Request) -> Result<Response, Problem> {
     auth::admin(&request).await?;
-    let core = &request.context.core;
-    let channels = admin::channels(core, body::id(&id)?).await?;
-    let (items, next) =
-        body::page(&request.query, core.limits.page, channels.items, |item| match &item.node {
-            Some(node) => format!("{}.{node}", item.chat),
-            None => item.chat.to_string(),
-        })?;
-    Ok(ok(&ChannelPage { items, next, unreachable: channels.unreachable }))
+    let (device, listing) = (body::id(&id)?, listing(&request, admin::CHANNEL_SORTS)?);
+    let channels = admin::channels(&request.context.core, device).await?;
+    let page = channels.page(&listing)?;
+    let unreachable = &channels.unreachable;
+    Ok(ok(&ChannelPage { items: page.rows, next: page.next, total: page.total, unreachable }))
 }
 
-/// `DELETE /admin/v1/devices/{id}?dry_run=`.
-pub(super) async fn end(id: String, request: Request) -> Result<Response, Problem> {
-    let by = auth::admin(&request).await?;
-    let device: DeviceId = body::id(&id)?;
-    let core = &request.context.core;
-    let found = admin::find(core, device).await?;
-    if request.query.flag("dry_run")? {
-        let channels = admin::channels(core, device).await?;
-        return Ok(ok(&serde_json::json!({
-            "dry_run": true,
-            "device": devices::DeviceView::from(found),
-            "chats": channels.items.len(),
-            "undelivered": channels.items.iter().map(|item| item.depth + item.in_flight).sum::<u64>(),
-            "oldest_ms": channels.items.iter().filter_map(|item| item.oldest_ms).max(),
-            "channels": channels.items,
-            "unreachable": channels.unreachable,
-        })));
+/// `GET /admin/v1/channels/orphans`.
+pub(super) async fn orphans(request: Request) -> Result<Response, Problem> {
+    auth::admin(&request).await?;
+    let listing = listing(&request, &["chat"])?;
+    Ok(ok(&orphans::orphans(&request.context.core, &listing).await?))
+}
+
+/// `GET /admin/v1/audit`.
+pub(super) async fn audit_log(request: Request) -> Result<Response, Problem> {
+    auth::admin(&request).await?;
+    let (query, most) = (&request.query, request.context.core.limits.page);
+    let lines_wanted = match given(query, "format") {
+        None | Some("json") => false,
+        Some("jsonl") => true,
+        Some(_) => return Err(bad_field("format is json or jsonl")),
+    };
+    let after = given(query, "after").map(str::parse).transpose();
+    let all = lines_wanted && given(query, "limit").is_none();
+    let wanted = audit::Wanted {
+        who: given(query, "who").map(body::parse::<UserId>).transpose()?,
+        action: one_of(query, "action", audit::ACTIONS)?,
+        since: query.number("since")?,
+        after: after.map_err(|_| bad_field("after is the `next` of the page before"))?,
+        limit: if all { None } else { Some(body::limit(query, PAGE, most)?) },
+    };
+    let (items, next) = audit::entries(&request.context.core, &wanted).await?;
+    if !lines_wanted {
+        return Ok(ok(&devices::Page { items, next }));
     }
-    tracing::info!(by = %by.user, user = %found.user, %device, "an admin ends a device");
-    Ok(devices::accepted(&termination::begin(core, &found.user, device, "admin").await?))
+    let lines: Vec<String> = items.iter().filter_map(|item| serde_json::to_string(item).ok()).collect();
+    let mut response = lines.iter().flat_map(|line| [line, "\n"]).collect::<String>().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// A list as it is asked for: the first sort counts unless another is said, and begins with the greatest, unless it is by
+/// name.
+fn listing(request: &Request, sorts: &[&'static str]) -> Result<Listing, Problem> {
+    let query = &request.query;
+    let search =
+        given(query, "search").map(|text| text.trim().to_lowercase()).filter(|text| !text.is_empty());
+    if search.as_ref().is_some_and(|text| text.len() > SEARCH) {
+        return Err(Problem::new(ErrorCode::BadRange, format!("search has at most {SEARCH} bytes")));
+    }
+    let sort = one_of(query, "sort", sorts)?.or(sorts.first().copied()).unwrap_or_default();
+    let descending = match one_of(query, "order", &["asc", "desc"])? {
+        Some(order) => order == "desc",
+        None => !matches!(sort, "user" | "chat"),
+    };
+    let limit = body::limit(query, PAGE, request.context.core.limits.page)?;
+    Ok(Listing { search, sort, descending, after: given(query, "after").map(str::to_owned), limit })
+}
+
+/// A parameter that says something: an empty one, as forms send it, is none.
+fn given<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
+    query.get(name).filter(|text| !text.is_empty())
+}
+
+fn one_of(query: &Query, name: &str, words: &[&'static str]) -> Result<Option<&'static str>, Problem> {
+    let Some(text) = given(query, name) else { return Ok(None) };
+    let word = words.iter().copied().find(|word| *word == text);
+    word.map(Some).ok_or_else(|| bad_field(format!("{name} is one of: {}", words.join(", "))))
+}
+
+fn bad_field(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    Problem::new(ErrorCode::BadField, detail)
 }

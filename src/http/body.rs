@@ -60,11 +60,32 @@ pub(super) fn json_or_nothing<T: DeserializeOwned + Default>(body: Body) -> Resu
 /// # Errors
 /// `bad_field`.
 pub(super) fn id<T: FromStr<Err = crate::domain::id::IdError>>(text: &str) -> Result<T, Problem> {
-    percent_decode_str(text)
+    let text = percent_decode_str(text)
         .decode_utf8()
-        .map_err(|_| Problem::new(ErrorCode::BadField, "an id in the path isn't UTF-8"))?
-        .parse()
+        .map_err(|_| Problem::new(ErrorCode::BadField, "an id in the path isn't UTF-8"))?;
+    parse(&text)
+}
+
+/// An id that isn't encoded (any more).
+///
+/// # Errors
+/// `bad_field`.
+pub(super) fn parse<T: FromStr<Err = crate::domain::id::IdError>>(text: &str) -> Result<T, Problem> {
+    text.parse()
         .map_err(|error: crate::domain::id::IdError| Problem::new(ErrorCode::BadField, error.to_string()))
+}
+
+/// How many items a page is to have.
+///
+/// # Errors
+/// `bad_field`, `bad_range`.
+pub(super) fn limit(query: &Query, default: u64, most: usize) -> Result<usize, Problem> {
+    let default = default.min(most as u64);
+    let limit = query.number("limit")?.unwrap_or(default);
+    match usize::try_from(limit) {
+        Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
+        _ => Err(Problem::new(ErrorCode::BadRange, format!("limit is from 1 to {most}"))),
+    }
 }
 
 /// The query's parameters; of a doubled one the last counts.
@@ -116,11 +137,7 @@ pub(super) fn page<T>(
     items: Vec<T>,
     key: impl Fn(&T) -> String,
 ) -> Result<(Vec<T>, Option<String>), Problem> {
-    let limit = query.number("limit")?.unwrap_or(100);
-    if limit == 0 || limit > most as u64 {
-        return Err(Problem::new(ErrorCode::BadRange, format!("limit is from 1 to {most}")));
-    }
-    let limit = usize::try_from(limit).unwrap_or(most);
+    let limit = limit(query, 100, most)?;
     let start = match query.get("after") {
         None => 0,
         Some(after) => match items.iter().position(|item| key(item) == after) {

@@ -149,8 +149,12 @@ pub(super) async fn end(id: String, request: Request) -> Result<Response, Proble
 
 /// `202` with what was begun (or was under way).
 pub(super) fn accepted(termination: &Termination) -> Response {
-    let body = serde_json::json!({ "termination": { "id": termination.id, "state": termination.state } });
-    json(StatusCode::ACCEPTED, &body)
+    json(StatusCode::ACCEPTED, &accepted_body(termination))
+}
+
+/// What that says.
+pub(super) fn accepted_body(termination: &Termination) -> serde_json::Value {
+    serde_json::json!({ "termination": { "id": termination.id, "state": termination.state } })
 }
 
 /// `GET /v1/terminations/{id}`: the user, any device of the user, an admin.

@@ -11,7 +11,9 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
+use super::{
+    AuditId, Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events,
+};
 use crate::domain::{
     Millis, Seq,
     chat::Chat,
@@ -21,6 +23,7 @@ use crate::domain::{
 };
 
 mod chats;
+mod console;
 mod devices;
 mod expiry;
 mod messages;
@@ -63,6 +66,10 @@ struct State {
     public: HashMap<String, ChatId>,
     named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
     edges: HashMap<String, Edge>,
+    /// Edges' figures, each until then.
+    reports: BTreeMap<String, (Bytes, Instant)>,
+    /// What admins did, oldest first.
+    audit: VecDeque<(AuditId, Bytes)>,
     ears: Vec<Ear>,
 }
 

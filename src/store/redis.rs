@@ -4,7 +4,7 @@
 //! - `link` keeps a connection for ever; there are two, so that bulky reads don't stand before sends. `listener` keeps
 //!   the third, on which the events come.
 //! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `chats` and `members`, `messages`, `edges`,
-//!   `owed`.
+//!   `owed`, `console`.
 //! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same, and
 //!   not an older copy.
 //!
@@ -25,6 +25,7 @@ use super::{Result, StoreError, StoreEvent, StoreLimits, events::Events};
 use crate::domain::id::{ChatId, UserId};
 
 mod chats;
+mod console;
 mod devices;
 mod edges;
 mod error;

@@ -1,23 +1,28 @@
 //! What admins see and do: a user's devices, a device's queues with what the store knows of them, ending, kicking.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::{
     Core,
+    console::order::{self, Key, Listing, Page},
     signal::{self, Signal},
 };
 use crate::{
     broker::QueueState,
     domain::{
-        Seq,
+        Millis, Seq,
         device::Device,
         id::{ChatId, DeviceId, UserId},
         names, now_millis,
     },
     protocol::{ErrorCode, Problem},
 };
+
+/// Chats that are looked up at a time.
+const PARALLEL: usize = 32;
 
 /// One queue of a device.
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +55,14 @@ pub struct ChannelView {
     pub oldest_ms: Option<u64>,
 }
 
+impl ChannelView {
+    /// The messages in it.
+    #[must_use]
+    pub fn undelivered(&self) -> u64 {
+        self.depth + self.in_flight
+    }
+}
+
 /// All queues of a device.
 #[derive(Debug, Clone, Serialize)]
 pub struct Channels {
@@ -74,124 +87,168 @@ pub async fn find(core: &Core, device: DeviceId) -> Result<Device, Problem> {
 /// # Errors
 /// `not_found`, `unavailable`.
 pub async fn channels(core: &Core, device: DeviceId) -> Result<Channels, Problem> {
-    let found = find(core, device).await?;
-    let (queues, unreachable) = core.broker.queues_of(device).await;
+    channels_of(core, &find(core, device).await?).await
+}
+
+async fn channels_of(core: &Core, device: &Device) -> Result<Channels, Problem> {
+    let (queues, unreachable) = core.broker.queues_of(device.id).await;
     let mut by_chat: HashMap<ChatId, Vec<QueueState>> = HashMap::new();
     for queue in queues {
         by_chat.entry(queue.chat).or_default().push(queue);
     }
-    let mut chats = core.store.chats_of(&found.user).await?;
+    let mut chats = core.store.chats_of(&device.user).await?;
     chats.extend(by_chat.keys().copied());
     chats.sort_unstable();
     chats.dedup();
-    let mut items = Vec::with_capacity(chats.len());
-    for chat in chats {
-        // One, or none; two, when the chat has moved from an nsqd that still holds something.
-        let queues = by_chat.remove(&chat).unwrap_or_default();
-        let owed = core.store.owed(chat, device).await?;
-        if queues.is_empty() && owed.is_none() {
-            continue;
-        }
-        let head = core.store.tips(&[chat]).await?.first().map(|tip| tip.head);
-        let oldest_ms = match owed {
-            Some(owed) if head.is_some_and(|head| head > owed.cursor) => {
-                oldest(core, chat, owed.cursor + 1).await?
-            }
-            _ => None,
-        };
-        let view = |queue: Option<&QueueState>| ChannelView {
-            chat,
-            topic: names::topic(chat),
-            channel: names::channel(device),
-            node: queue.map(|queue| queue.node.clone()),
-            depth: queue.map_or(0, |queue| queue.depth),
-            in_flight: queue.map_or(0, |queue| queue.in_flight),
-            requeues: queue.map_or(0, |queue| queue.requeues),
-            consumers: queue.map_or(0, |queue| queue.consumers),
-            consumer: queue.and_then(|queue| queue.consumer.clone()),
-            cursor: owed.map(|owed| owed.cursor),
-            from: owed.map(|owed| owed.from),
-            head,
-            oldest_ms,
-        };
-        if queues.is_empty() {
-            items.push(view(None));
-        }
-        items.extend(queues.iter().map(|queue| view(Some(queue))));
-    }
-    Ok(Channels { items, unreachable })
+    let tips = core.store.tips(&chats).await?;
+    let heads: HashMap<ChatId, Seq> = chats.iter().copied().zip(tips.iter().map(|tip| tip.head)).collect();
+    // One queue, or none; two, when the chat has moved from an nsqd that still holds something.
+    let views: Vec<_> = chats
+        .into_iter()
+        .map(|chat| {
+            let head = heads.get(&chat).copied();
+            chat_views(core, device.id, chat, head, by_chat.remove(&chat).unwrap_or_default())
+        })
+        .collect();
+    let views: Vec<Vec<ChannelView>> = stream::iter(views).buffered(PARALLEL).try_collect().await?;
+    Ok(Channels { items: views.into_iter().flatten().collect(), unreachable })
 }
 
-/// nsqd doesn't know how old its messages are; the log does.
-async fn oldest(core: &Core, chat: ChatId, seq: Seq) -> Result<Option<u64>, Problem> {
+async fn chat_views(
+    core: &Core,
+    device: DeviceId,
+    chat: ChatId,
+    head: Option<Seq>,
+    queues: Vec<QueueState>,
+) -> Result<Vec<ChannelView>, Problem> {
+    let owed = core.store.owed(chat, device).await?;
+    if queues.is_empty() && owed.is_none() {
+        return Ok(Vec::new());
+    }
+    let at = match owed {
+        Some(owed) if head.is_some_and(|head| head > owed.cursor) => at(core, chat, owed.cursor + 1).await?,
+        _ => None,
+    };
+    let oldest_ms = at.map(|at| now_millis().saturating_sub(at));
+    let view = |queue: Option<&QueueState>| ChannelView {
+        chat,
+        topic: names::topic(chat),
+        channel: names::channel(device),
+        node: queue.map(|queue| queue.node.clone()),
+        depth: queue.map_or(0, |queue| queue.depth),
+        in_flight: queue.map_or(0, |queue| queue.in_flight),
+        requeues: queue.map_or(0, |queue| queue.requeues),
+        consumers: queue.map_or(0, |queue| queue.consumers),
+        consumer: queue.and_then(|queue| queue.consumer.clone()),
+        cursor: owed.map(|owed| owed.cursor),
+        from: owed.map(|owed| owed.from),
+        head,
+        oldest_ms,
+    };
+    if queues.is_empty() {
+        return Ok(vec![view(None)]);
+    }
+    Ok(queues.iter().map(|queue| view(Some(queue))).collect())
+}
+
+/// When the oldest message was sent that the device hasn't acknowledged in this chat; none: there is none, or the log
+/// doesn't go back so far. nsqd doesn't know how old its messages are; the log does.
+///
+/// # Errors
+/// `unavailable`.
+pub(super) async fn oldest_at(
+    core: &Core,
+    chat: ChatId,
+    device: DeviceId,
+) -> Result<Option<Millis>, Problem> {
+    let Some(owed) = core.store.owed(chat, device).await? else { return Ok(None) };
+    at(core, chat, owed.cursor + 1).await
+}
+
+async fn at(core: &Core, chat: ChatId, seq: Seq) -> Result<Option<Millis>, Problem> {
+    let page = core.store.log(chat, seq, 1, 1).await?;
+    Ok(page.messages.first().and_then(|(_, frame)| sent_at(frame)))
+}
+
+/// When the message of this frame was sent.
+pub(super) fn sent_at(frame: &[u8]) -> Option<Millis> {
     #[derive(serde::Deserialize)]
     struct At {
-        at: u64,
+        at: Millis,
     }
-    let page = core.store.log(chat, seq, 1, 1).await?;
-    let at = page.messages.first().and_then(|(_, frame)| serde_json::from_slice::<At>(frame).ok());
-    Ok(at.map(|message| now_millis().saturating_sub(message.at)))
+    serde_json::from_slice::<At>(frame).ok().map(|message| message.at)
+}
+
+/// What the queues of a device can be sorted by; the first unless told otherwise.
+pub const CHANNEL_SORTS: &[&str] = &["chat", "undelivered", "oldest", "requeues"];
+
+impl Channels {
+    /// One page of them.
+    ///
+    /// # Errors
+    /// `bad_field`.
+    pub fn page(&self, listing: &Listing) -> Result<Page<'_, ChannelView>, Problem> {
+        let search = listing.search.as_deref();
+        let wanted = self
+            .items
+            .iter()
+            .filter(|item| search.is_none_or(|search| order::id_has(item.chat.as_bytes(), search)));
+        order::page(listing, wanted, |item| Key {
+            number: match listing.sort {
+                "undelivered" => item.undelivered(),
+                // Begins with 1: one that waits for no time yet is above one that doesn't wait.
+                "oldest" => item.oldest_ms.map_or(0, |waits| waits + 1),
+                "requeues" => item.requeues,
+                _ => 0,
+            },
+            text: item.node.as_deref().unwrap_or(""),
+            id: *item.chat.as_bytes(),
+        })
+    }
+}
+
+/// What ending a device would do.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// The device as it is.
+    pub device: Device,
+    /// Its queues.
+    pub channels: Channels,
+    /// By server: how many queues, and what is in them.
+    pub nodes: Vec<NodeShare>,
+}
+
+/// A server's part of a device's queues.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeShare {
+    /// The server.
+    pub node: String,
+    /// The device's queues there.
+    pub queues: u64,
+    /// The messages in them.
+    pub undelivered: u64,
+}
+
+/// Looks, and changes nothing.
+///
+/// # Errors
+/// `not_found`, `unavailable`.
+pub async fn preview(core: &Core, device: DeviceId) -> Result<Preview, Problem> {
+    let device = find(core, device).await?;
+    let channels = channels_of(core, &device).await?;
+    let mut nodes: BTreeMap<&str, NodeShare> = BTreeMap::new();
+    for item in &channels.items {
+        let Some(node) = item.node.as_deref() else { continue };
+        let empty = || NodeShare { node: node.to_owned(), queues: 0, undelivered: 0 };
+        let share = nodes.entry(node).or_insert_with(empty);
+        share.queues += 1;
+        share.undelivered += item.undelivered();
+    }
+    let nodes = nodes.into_values().collect();
+    Ok(Preview { device, channels, nodes })
 }
 
 /// Closes all sockets of a user (4410); answers nothing, because they may be on any edge.
 pub async fn kick(core: &Core, user: &UserId) {
     signal::tell(core, user, &Signal::Kicked).await;
-}
-
-/// The edge at a glance.
-#[derive(Debug, Clone, Serialize)]
-pub struct Overview {
-    /// This edge.
-    pub edge: String,
-    /// Connected mains here.
-    pub mains: usize,
-    /// Connected subs here.
-    pub subs: usize,
-    /// Chats followed here.
-    pub chats: usize,
-    /// Messages accepted here since the start.
-    pub sends: u64,
-    /// Messages sent to devices here since the start, from the queues and from the log.
-    pub deliveries_nsq: u64,
-    /// See `deliveries_nsq`.
-    pub deliveries_log: u64,
-    /// Whether the store answers.
-    pub store: bool,
-    /// Each server of the broker.
-    pub broker: Vec<ServerView>,
-    /// Terminations that aren't done.
-    pub terminations_unfinished: usize,
-}
-
-/// One server of the broker.
-#[derive(Debug, Clone, Serialize)]
-pub struct ServerView {
-    /// Its address.
-    pub node: String,
-    /// What it is.
-    pub role: &'static str,
-    /// What is wrong with it.
-    pub problem: Option<String>,
-}
-
-/// What this edge knows of itself and its servers.
-pub async fn overview(core: &Core) -> Overview {
-    let (mains, subs) = core.hub.count();
-    let (store, broker) = tokio::join!(core.store.ping(), core.broker.health());
-    let unfinished = core.store.unfinished_terminations().await.map_or(0, |unfinished| unfinished.len());
-    Overview {
-        edge: core.edge.clone(),
-        mains,
-        subs,
-        chats: core.hub.chats().len(),
-        sends: core.metrics.sends.get(),
-        deliveries_nsq: core.metrics.deliveries_nsq.get(),
-        deliveries_log: core.metrics.deliveries_log.get(),
-        store: store.is_ok(),
-        broker: broker
-            .into_iter()
-            .map(|server| ServerView { node: server.node, role: server.role, problem: server.problem })
-            .collect(),
-        terminations_unfinished: unfinished,
-    }
 }

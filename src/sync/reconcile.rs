@@ -58,8 +58,8 @@ const PARALLEL: usize = 64;
 
 /// What one pass found wrong.
 #[derive(Debug, Default)]
-struct Wrong {
-    orphans: HashSet<QueueAt>,
+pub(super) struct Wrong {
+    pub(super) orphans: HashSet<QueueAt>,
     missing: HashSet<QueueAt>,
     // Places of chats without a queue, where the chat isn't (any more).
     topics: HashSet<(Arc<str>, ChatId)>,
@@ -70,11 +70,11 @@ struct Wrong {
 }
 
 /// After a restart of a server, this long between the two comparisons that it takes to put things right.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 /// And this long between their pages: somewhat in a hurry, it may be felt.
-const BRISK: Duration = Duration::from_millis(2);
+pub(super) const BRISK: Duration = Duration::from_millis(2);
 /// The node of a queue that only a directory remembers.
-const DIRECTORY: &str = "nsqlookupd";
+pub(super) const DIRECTORY: &str = "nsqlookupd";
 
 pub(super) async fn run(core: Arc<Core>) {
     if planted!(NoReconciler) {
@@ -157,14 +157,27 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
 
 async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>, pause: Duration) -> Stored<Wrong> {
     let remembered = core.broker.remembered().await;
-    let Present { queues, empty, silent } = core.broker.queues().await;
-    let mut there: HashSet<QueueAt> = queues.into_iter().collect();
-    let mut empty: HashSet<(Arc<str>, ChatId)> = empty.into_iter().collect();
+    let present = core.broker.queues().await;
     // At once, and not only if it is so twice: nobody loses anything by it, and an nsqd that makes a topic anew makes all that
     // is remembered.
-    for queue in shown_by_none(remembered, &there) {
+    for queue in shown_by_none(remembered, &present) {
         remove_orphan(core, &queue).await;
     }
+    judge(core, users, pause, present, &mut |_, _| {}).await
+}
+
+/// What is wrong with what is there. Changes nothing. `owed` is told of each queue that should be there.
+pub(super) async fn judge(
+    core: &Core,
+    users: &mut HashMap<DeviceId, UserId>,
+    pause: Duration,
+    present: Present,
+    owed: &mut (dyn FnMut(ChatId, DeviceId) + Send),
+) -> Stored<Wrong> {
+    let Present { queues, empty, silent } = present;
+    let mut there: HashSet<QueueAt> = queues.into_iter().collect();
+    let mut empty: HashSet<(Arc<str>, ChatId)> = empty.into_iter().collect();
+    let tell_owed = owed;
     let mut wrong = Wrong::default();
     let (mut next, mut known) = (Some(0), HashSet::new());
     while let Some(page) = next {
@@ -188,6 +201,9 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>, pause: Dura
                 known.insert(device);
                 let queue = QueueAt { node: node.clone(), chat, device };
                 let owed = users.get(&device).is_some_and(|user| members.contains(user));
+                if owed {
+                    tell_owed(chat, device);
+                }
                 if !owed {
                     // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.
                     wrong.orphans.insert(queue);
@@ -206,11 +222,12 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>, pause: Dura
     Ok(wrong)
 }
 
-fn shown_by_none(remembered: Vec<(ChatId, DeviceId)>, there: &HashSet<QueueAt>) -> Vec<QueueAt> {
+/// The queues that directories remember and no server shows.
+pub(super) fn shown_by_none(remembered: Vec<(ChatId, DeviceId)>, present: &Present) -> Vec<QueueAt> {
     if remembered.is_empty() {
         return Vec::new();
     }
-    let shown: HashSet<_> = there.iter().map(|queue| (queue.chat, queue.device)).collect();
+    let shown: HashSet<_> = present.queues.iter().map(|queue| (queue.chat, queue.device)).collect();
     let node = Arc::<str>::from(DIRECTORY);
     let not_shown = remembered.into_iter().filter(|queue| !shown.contains(queue));
     not_shown.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect()
@@ -278,8 +295,8 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
     }
 }
 
-/// True: something was there and is gone.
-async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+/// True: something was there and is gone. False: it is wanted, or was gone already, or isn't ours to judge.
+pub(super) async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     match core.store.owner(queue.device).await? {
         Some(Owner { terminated: Some(id), .. }) => {
             let termination = core.store.termination(id).await?;
@@ -323,7 +340,8 @@ async fn is_needed(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     Ok(core.store.log(queue.chat, owed.cursor + 1, 1, 1).await?.floor > owed.cursor + 1)
 }
 
-async fn take_away(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+/// Forgets what is owed, and removes the queue on every server. True: something was there and is gone.
+pub(super) async fn take_away(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     core.store.disown(queue.chat, queue.device).await?;
     let removal = core.broker.remove_queues(queue.device, &[queue.chat], true).await;
     let forgotten = *queue.node == *DIRECTORY && removal.unreachable.is_empty();

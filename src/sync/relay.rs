@@ -51,6 +51,8 @@ pub(super) struct Relay {
     // Chats whose outbox must be looked at, and the node that didn't take it, if that is known. Bounded by the chats this
     // edge sends to.
     behind: Mutex<HashMap<ChatId, String>>,
+    // Those that `heal` is looking at in this moment.
+    at_work: Mutex<Vec<ChatId>>,
     // Handed over and not yet noted as confirmed (or left to the outbox).
     open: AtomicUsize,
 }
@@ -58,7 +60,7 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new() -> (Self, mpsc::Receiver<Job>) {
         let (jobs, taken) = mpsc::channel(WAITING);
-        (Self { jobs, behind: Mutex::default(), open: AtomicUsize::new(0) }, taken)
+        (Self { jobs, behind: Mutex::default(), at_work: Mutex::default(), open: AtomicUsize::new(0) }, taken)
     }
 
     /// Never waits: a send must not hang because NSQ does.
@@ -80,6 +82,14 @@ impl Relay {
             return;
         }
         lock(&self.behind).insert(chat, node);
+    }
+
+    /// Chats whose outbox waits here.
+    pub(super) fn waiting(&self) -> HashSet<ChatId> {
+        // In this order: a chat that goes from one to the other meanwhile is seen in either.
+        let mut all: HashSet<ChatId> = lock(&self.behind).keys().copied().collect();
+        all.extend(lock(&self.at_work).iter());
+        all
     }
 }
 
@@ -188,7 +198,11 @@ pub(super) async fn heal(core: Arc<Core>) {
     for turn in 0u64.. {
         ticks.tick().await;
         let patient = turn % SELDOM != 0;
-        let behind: Vec<(ChatId, String)> = lock(&core.relay.behind).drain().collect();
+        let behind: Vec<(ChatId, String)> = {
+            let mut behind = lock(&core.relay.behind);
+            *lock(&core.relay.at_work) = behind.keys().copied().collect();
+            behind.drain().collect()
+        };
         for (chat, node) in behind {
             // What a node that is down is owed may be a lot, and asking for it costs the store something; but the chat may
             // have got another node, so it is asked now and then.
@@ -198,6 +212,7 @@ pub(super) async fn heal(core: Arc<Core>) {
                 core.relay.behind(chat, node);
             }
         }
+        lock(&core.relay.at_work).clear();
         match lapse::dead_edges(&core).await {
             Ok(dead) => {
                 for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {

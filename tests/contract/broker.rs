@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use keepstep::{
-    broker::{Event, Notice, Present, Receipt},
+    broker::{Event, Notice, Present, QueueAt, Receipt},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::time::{Instant, sleep};
@@ -315,4 +315,40 @@ async fn a_well_broker_says_so() {
     }
     let place = broker.place(ChatId::random());
     assert!(health.iter().any(|node| node.node == place), "{place} in {health:?}");
+}
+
+#[tokio::test]
+async fn all_queues_are_summed_up() {
+    let (broker, _world) = start().await;
+    let (one, other, phone, laptop) =
+        (ChatId::random(), ChatId::random(), DeviceId::random(), DeviceId::random());
+    provision(&broker, phone, &[one, other]).await;
+    provision(&broker, laptop, &[one]).await;
+    publish(&broker, one, numbers(0..5)).await;
+    publish(&broker, other, numbers(0..2)).await;
+    let totals = crate::support::wait_until("what was published to be in the queues", PATIENCE, || async {
+        let totals = broker.totals(100).await;
+        let held: u64 = totals.devices.values().map(|device| device.depth).sum();
+        (held == 12).then_some(totals)
+    })
+    .await;
+    assert_eq!((totals.devices[&phone].queues, totals.devices[&phone].depth), (2, 7));
+    assert_eq!((totals.devices[&laptop].queues, totals.devices[&laptop].depth), (1, 5));
+    let mut holding = totals.holding.clone();
+    holding.sort_unstable_by_key(|(device, _, held)| (*device != phone, *held));
+    assert_eq!(holding, [(phone, other, 2), (phone, one, 5), (laptop, one, 5)]);
+    assert_eq!(totals.nodes.iter().map(|node| node.queues).sum::<u64>(), 3);
+    assert_eq!(totals.nodes.iter().map(|node| node.depth).sum::<u64>(), 12);
+    assert!(totals.silent.is_empty() && !totals.truncated);
+    // No more than so many are told apart, but all are counted.
+    let few = broker.totals(2).await;
+    assert_eq!(few.devices.values().map(|device| device.queues).sum::<u64>(), 2);
+    assert_eq!((few.nodes.iter().map(|node| node.queues).sum::<u64>(), few.truncated), (3, true));
+
+    let node = broker.queues_of(laptop).await.0[0].node.clone();
+    let at = |chat, device| QueueAt { node: node.as_str().into(), chat, device };
+    let found = broker.queue_at(&at(one, laptop)).await.unwrap().unwrap();
+    assert_eq!((found.chat, found.device, found.depth), (one, laptop, 5));
+    assert_eq!(broker.queue_at(&at(other, laptop)).await.unwrap(), None);
+    assert_eq!(broker.queue_at(&at(ChatId::random(), laptop)).await.unwrap(), None);
 }

@@ -20,6 +20,8 @@ use super::start;
 
 #[path = "store/chats.rs"]
 mod chats;
+#[path = "store/console.rs"]
+mod console;
 #[path = "store/devices.rs"]
 mod devices;
 #[path = "store/events.rs"]

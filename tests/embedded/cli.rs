@@ -21,11 +21,11 @@ fn keepstep(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap()
 }
 
-fn out(output: &Output) -> String {
+pub fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn err(output: &Output) -> String {
+pub fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -183,8 +183,13 @@ fn server(answers: Vec<(u16, &'static str)>) -> (String, thread::JoinHandle<Vec<
 }
 
 fn admin(url: &str, arguments: &[&str]) -> Output {
+    admin_of(url, SECRET, arguments)
+}
+
+/// The same of a server with another secret.
+pub fn admin_of(url: &str, secret: &str, arguments: &[&str]) -> Output {
     let arguments: Vec<&str> = ["admin"].iter().chain(arguments).copied().collect();
-    keepstep(&arguments, &[("KEEPSTEP_URL", url), ("KEEPSTEP_JWT_SECRET", SECRET)])
+    keepstep(&arguments, &[("KEEPSTEP_URL", url), ("KEEPSTEP_JWT_SECRET", secret)])
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod support;
 mod broker;
 mod checker;
 mod cli;
+mod cli_console;
+mod console_size;
 mod demo;
 mod proxy;
 mod store;

@@ -3,7 +3,7 @@
 use keepstep::store::{Store, StoreLimits, embedded::EmbeddedStore};
 
 #[path = "../contract/store.rs"]
-mod contract;
+pub mod contract;
 
 async fn start(limits: StoreLimits) -> (Store, ()) {
     (Store::Embedded(EmbeddedStore::new(limits)), ())

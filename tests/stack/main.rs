@@ -6,6 +6,7 @@ mod stories;
 mod support;
 
 mod broker;
+mod console;
 mod daemons;
 mod demo;
 mod faults;

@@ -76,9 +76,21 @@ pub async fn an_admin_ends_a_device_after_a_dry_run(on: Deployment) {
     })
     .await;
     assert!(dry.to_string().contains(&channel(&bobs.id)), "{dry}");
+    assert_eq!(
+        (&dry["sockets"], &dry["edge"], &dry["queues"]),
+        (&json!(0), &Value::Null, &json!(1)),
+        "{dry}"
+    );
+    assert_eq!((&dry["user"], &dry["chats"]), (&json!(bob.name), &json!(1)));
+    assert!(dry["oldest_ms"].is_u64(), "{dry}");
+    let node = &dry["nodes"][0];
+    assert_eq!((&node["queues"], &node["undelivered"]), (&json!(1), &json!(9)), "{dry}");
+    assert_eq!(node["node"], dry["channels"][0]["node"]);
     // It did nothing.
     bobs.connects(0).await;
     bobs.hears(&chat, 9).await;
+    let dry = world.admin().delete(&format!("{path}?dry_run=true")).await.with(200);
+    assert_eq!((&dry["sockets"], &dry["edge"]), (&json!(1), &bobs.memory().welcome["edge"]), "{dry}");
     let answer = world.admin().delete(&path).await.with(202);
     assert_eq!(bobs.closed().await.0, 4403);
     let id = answer["termination"]["id"].as_str().unwrap_or_else(|| panic!("{answer}"));

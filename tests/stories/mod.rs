@@ -16,12 +16,14 @@ pub mod wire;
 pub mod world;
 
 pub mod admin;
+pub mod audit;
 pub mod away;
 pub mod bad_frames;
 pub mod bad_http;
 pub mod bad_phone;
 pub mod bad_wire;
 pub mod bootstrap;
+pub mod console;
 pub mod conversation;
 pub mod devices;
 pub mod drain;
@@ -45,6 +47,10 @@ macro_rules! stories {
                 an_admin_sees_what_waits,
                 an_admin_ends_a_device_after_a_dry_run,
                 an_admin_closes_all_sockets_of_a_user,
+            ]
+            audit: [
+                what_admins_do_is_written_down,
+                the_audit_log_keeps_the_newest,
             ]
             away: [
                 a_device_that_was_away_for_300_messages_gets_them_once_and_in_order,
@@ -89,6 +95,13 @@ macro_rules! stories {
                 without_its_phone_a_web_session_is_turned_away,
                 a_phone_that_was_told_goodbye_is_offline,
                 until_it_is_ready_a_web_session_needs_its_phone,
+            ]
+            console: [
+                an_admin_finds_devices_by_what_waits_for_them,
+                the_overview_shows_every_edge,
+                only_admins_see_the_console,
+                what_makes_no_sense_is_refused_on_the_console,
+                a_tidy_server_has_nothing_to_sweep,
             ]
             conversation: [
                 everyone_gets_150_messages_in_the_same_order,

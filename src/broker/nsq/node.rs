@@ -277,11 +277,23 @@ impl Node {
     ) -> Result<Vec<QueueState>, AdminError> {
         let (topic, channel) = (chat.map(names::topic), names::channel(device));
         let filter = StatsFilter { topic: topic.as_deref(), channel: Some(&channel), clients: true };
+        let mut found = self.queues_by(filter).await?;
+        found.retain(|queue| queue.device == device);
+        Ok(found)
+    }
+
+    /// All queues of ours that it has, without who takes from them.
+    pub(super) async fn all_queues(&self) -> Result<Vec<QueueState>, AdminError> {
+        self.queues_by(StatsFilter { topic: None, channel: None, clients: false }).await
+    }
+
+    async fn queues_by(&self, filter: StatsFilter<'_>) -> Result<Vec<QueueState>, AdminError> {
         let mut found = Vec::new();
         for topic in self.admin.stats(filter).await? {
             // Topics that aren't ours are none of our business, whatever channels they have.
             let Some(chat) = names::chat_of(&topic.topic) else { continue };
-            for queue in topic.channels.into_iter().filter(|queue| queue.channel == channel) {
+            for queue in topic.channels {
+                let Some(device) = names::device_of(&queue.channel) else { continue };
                 found.push(QueueState {
                     node: self.id().to_owned(),
                     chat,

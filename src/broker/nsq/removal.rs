@@ -43,21 +43,28 @@ impl Lookup {
     /// The queues of the next topics that it knows, by name. It tells channels topic by topic only, and it may know
     /// thousands; so it is a few at a time.
     async fn next_registrations(&self) -> Result<Vec<(ChatId, DeviceId)>, AdminError> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (found, next) = self.registrations_after(&seen, REGISTRATIONS).await?;
+        // Behind the end it begins again.
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = next.unwrap_or_default();
+        Ok(found)
+    }
+
+    /// The queues of so many topics behind this one, and the last topic, if there may be more behind it.
+    pub(super) async fn registrations_after(
+        &self,
+        seen: &str,
+        most: usize,
+    ) -> Result<(Vec<(ChatId, DeviceId)>, Option<String>), AdminError> {
         let mut topics = self.admin.topics().await?;
         topics.sort_unstable();
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let chats = topics.iter().filter_map(|topic| Some((topic, names::chat_of(topic)?)));
-        let next: Vec<_> = chats.filter(|(topic, _)| **topic > seen).take(REGISTRATIONS).collect();
-        // Less than a full page: that was the end, and it begins again.
-        let go_on = match next.last() {
-            Some((topic, _)) if next.len() == REGISTRATIONS => (*topic).clone(),
-            _ => String::new(),
-        };
+        let next: Vec<_> = chats.filter(|(topic, _)| topic.as_str() > seen).take(most).collect();
+        let last = next.last().filter(|_| next.len() == most).map(|(topic, _)| (*topic).clone());
         let asked: Vec<_> =
             next.into_iter().map(|(topic, chat)| self.registrations_of(topic, chat)).collect();
         let found: Vec<_> = stream::iter(asked).buffer_unordered(PARALLEL).try_collect().await?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = go_on;
-        Ok(found.into_iter().flatten().collect())
+        Ok((found.into_iter().flatten().collect(), last))
     }
 
     async fn registrations_of(

@@ -21,13 +21,7 @@ impl RedisStore {
         let call = script::DUE_DEVICES.call().arg(self.keys().due()).arg(count);
         let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
         let now = value::number(value::next(&mut answer)?)?;
-        let due = answer.map(|member| {
-            let member = value::text(member)?;
-            let (device, user) =
-                member.split_once(' ').ok_or_else(|| corrupt("a due device of another shape"))?;
-            Ok((value::user(user)?, value::device(device)?))
-        });
-        Ok((now, due.collect::<Result<_>>()?))
+        Ok((now, answer.map(due_from).collect::<Result<_>>()?))
     }
 
     /// See [`crate::store::Store::put_off`].
@@ -70,6 +64,13 @@ impl RedisStore {
         add.arg(self.keys().due()).arg("NX").arg(0).arg(due_member(user, device));
         self.commands().run(&add).await.map(drop).map_err(later)
     }
+}
+
+/// Who stands in the index.
+pub(super) fn due_from(member: redis::Value) -> Result<(UserId, DeviceId)> {
+    let member = value::text(member)?;
+    let (device, user) = member.split_once(' ').ok_or_else(|| corrupt("a due device of another shape"))?;
+    Ok((value::user(user)?, value::device(device)?))
 }
 
 fn due_member(user: &UserId, device: DeviceId) -> String {

@@ -171,6 +171,16 @@ impl Keys {
         format!("{}:{{edges}}:sessions:{edge}", self.prefix)
     }
 
+    /// Hash: edge -> `<until> <its figures>`.
+    pub(super) fn reports(&self) -> String {
+        format!("{}:{{edges}}:figures", self.prefix)
+    }
+
+    /// Stream: what admins did, in field `e`.
+    pub(super) fn audit(&self) -> String {
+        format!("{}:{{audit}}", self.prefix)
+    }
+
     /// Sorted set: `<device> <user>` of every device, by when somebody has to look whether it expires.
     pub(super) fn due(&self) -> String {
         format!("{}:{{due}}", self.prefix)

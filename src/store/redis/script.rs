@@ -64,6 +64,8 @@ scripts! {
     REGISTER_DEVICE = "register_device", 2;
     RELEASE = "release", 1;
     RENEW_SESSION = "renew_session", 1;
+    REPORT = "report", 1;
+    REPORTS = "reports", 1;
     SAME_STORE = "same_store", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;

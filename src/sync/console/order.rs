@@ -1,0 +1,189 @@
+//! A list in an order, page by page: pure. A page begins behind a place in the order, not at a number of rows, so that
+//! rows that come and go between two pages make nobody see another one twice.
+
+use crate::protocol::{ErrorCode, Problem};
+
+/// Where a row stands. Rows that have the same number stand by text, then by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Key<'a> {
+    /// What is sorted by, if that is a number.
+    pub number: u64,
+    /// What is sorted by, if that is a text.
+    pub text: &'a str,
+    /// What makes it one row's alone.
+    pub id: [u8; 16],
+}
+
+/// A list as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Only rows with this in them; in lower case.
+    pub search: Option<String>,
+    /// What they are sorted by.
+    pub sort: &'static str,
+    /// The greatest first.
+    pub descending: bool,
+    /// Only those behind this place.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Some rows of a list.
+#[derive(Debug, Clone)]
+pub struct Page<'a, T> {
+    /// In their order.
+    pub rows: Vec<&'a T>,
+    /// How many there are on all pages.
+    pub total: usize,
+    /// Where the next page begins; none: there is none.
+    pub next: Option<String>,
+}
+
+/// One page of rows that are wanted already.
+///
+/// # Errors
+/// `bad_field`: `after` isn't a place in this order.
+pub fn page<'a, T>(
+    listing: &Listing,
+    rows: impl Iterator<Item = &'a T>,
+    key: impl Fn(&'a T) -> Key<'a>,
+) -> Result<Page<'a, T>, Problem> {
+    let mark = listing.after.as_deref().map(|after| listing.place(after)).transpose()?;
+    let behind = |key: &Key<'_>| match &mark {
+        None => true,
+        Some(mark) if listing.descending => key < mark,
+        Some(mark) => key > mark,
+    };
+    let mut total = 0;
+    let mut left: Vec<(Key<'a>, &'a T)> =
+        rows.inspect(|_| total += 1).map(|row| (key(row), row)).filter(|(key, _)| behind(key)).collect();
+    let compare = |(a, _): &(Key<'a>, &'a T), (b, _): &(Key<'a>, &'a T)| match listing.descending {
+        true => b.cmp(a),
+        false => a.cmp(b),
+    };
+    let more = left.len() > listing.limit;
+    if more {
+        // Of 100,000 rows only those of the page are sorted.
+        left.select_nth_unstable_by(listing.limit, compare);
+        left.truncate(listing.limit);
+    }
+    left.sort_unstable_by(compare);
+    let next = left.last().filter(|_| more).map(|(key, _)| listing.mark(key));
+    Ok(Page { rows: left.into_iter().map(|(_, row)| row).collect(), total, next })
+}
+
+impl Listing {
+    fn name(&self) -> String {
+        format!("{}.{}", self.sort, if self.descending { "desc" } else { "asc" })
+    }
+
+    fn mark(&self, key: &Key<'_>) -> String {
+        let id = uuid::Uuid::from_bytes(key.id).simple();
+        format!("{}.{}.{id}.{}", self.name(), key.number, key.text)
+    }
+
+    fn place<'m>(&self, mark: &'m str) -> Result<Key<'m>, Problem> {
+        let read = || {
+            let mut parts = mark.strip_prefix(&self.name())?.strip_prefix('.')?.splitn(3, '.');
+            let number = parts.next()?.parse().ok()?;
+            let id = uuid::Uuid::try_parse(parts.next()?).ok()?.into_bytes();
+            Some(Key { number, id, text: parts.next()? })
+        };
+        read().ok_or_else(|| {
+            Problem::new(
+                ErrorCode::BadField,
+                "after is the `next` of the page before, asked for with the same sort and order",
+            )
+        })
+    }
+}
+
+/// Whether a text has this (in lower case) in it, in any case.
+#[must_use]
+pub fn has(text: &str, wanted: &str) -> bool {
+    if text.is_ascii() && wanted.is_ascii() {
+        return wanted.is_empty()
+            || text
+                .as_bytes()
+                .windows(wanted.len())
+                .any(|part| part.eq_ignore_ascii_case(wanted.as_bytes()));
+    }
+    text.to_lowercase().contains(wanted)
+}
+
+/// Whether an id has this in it, written with hyphens or without.
+#[must_use]
+pub fn id_has(id: &[u8; 16], wanted: &str) -> bool {
+    let mut buffer = [0; 32];
+    let hex: &str = uuid::Uuid::from_bytes(*id).simple().encode_lower(&mut buffer);
+    match wanted.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        true if wanted.contains('-') => hex.contains(&wanted.replace('-', "")),
+        true => hex.contains(wanted),
+        false => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listing(descending: bool, limit: usize, after: Option<String>) -> Listing {
+        Listing { search: None, sort: "undelivered", descending, after, limit }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_give_every_row_once_in_order(
+            numbers in prop::collection::vec((0u64..5, "[a-c.]{0,2}"), 0..40), limit in 1usize..9, descending: bool,
+        ) {
+            let rows: Vec<(u64, String, [u8; 16])> =
+                numbers.into_iter().enumerate().map(|(n, (number, text))| (number, text, [u8::try_from(n).unwrap(); 16])).collect();
+            let mut sorted: Vec<_> = rows.iter().collect();
+            sorted.sort();
+            if descending {
+                sorted.reverse();
+            }
+            let (mut got, mut after) = (Vec::new(), None);
+            loop {
+                let listing = listing(descending, limit, after);
+                let key = |row: &'_ (u64, String, [u8; 16])| -> (u64, [u8; 16]) { (row.0, row.2) };
+                let page = page(&listing, rows.iter(), |row| Key { number: key(row).0, text: &row.1, id: row.2 }).unwrap();
+                prop_assert_eq!(page.total, rows.len());
+                prop_assert!(page.rows.len() <= limit);
+                got.extend(page.rows);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            prop_assert_eq!(got, sorted);
+        }
+    }
+
+    #[test]
+    fn a_mark_belongs_to_its_order() {
+        let mark = listing(true, 1, None).mark(&Key { number: 7, text: "a.b", id: [3; 16] });
+        let place = listing(true, 1, None).place(&mark).map(|key| (key.number, key.text.to_owned(), key.id));
+        assert_eq!(place, Ok((7, "a.b".to_owned(), [3; 16])));
+        for (listing, mark) in [
+            (listing(false, 1, None), mark.as_str()),
+            (listing(true, 1, None), ""),
+            (listing(true, 1, None), "undelivered.desc"),
+            (listing(true, 1, None), "undelivered.desc.x.03.a"),
+            (Listing { sort: "chats", ..listing(true, 1, None) }, mark.as_str()),
+        ] {
+            assert_eq!(listing.place(mark).unwrap_err().code, ErrorCode::BadField, "{mark}");
+        }
+    }
+
+    #[test]
+    fn a_search_knows_no_case_and_no_hyphens() {
+        assert!(has("Alice@Example.org", "e@ex") && has("ÄRGER", "ä") && has("x", ""));
+        assert!(!has("alice", "bob") && !has("", "b"));
+        let id = *uuid::Uuid::parse_str("0b1c2d3e-0000-4000-8000-00000000000a").unwrap().as_bytes();
+        assert!(id_has(&id, "0b1c2d3e-0000") && id_has(&id, "3e00004") && !id_has(&id, "alice"));
+    }
+}

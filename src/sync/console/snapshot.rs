@@ -1,0 +1,359 @@
+//! All devices and users with sums over their queues: a snapshot, made from the store's list of devices and one look at
+//! each of the broker's servers. See `docs/decisions/0014-the-console-looks-at-a-snapshot.md`.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{
+    MOST_QUEUES, Stamped,
+    order::{self, Key, Listing, Page},
+};
+use crate::{
+    broker::{DeviceTotals, Totals},
+    domain::{
+        Millis,
+        device::{Device, DeviceKind, DeviceState},
+        id::{ChatId, DeviceId, UserId},
+        now_millis,
+    },
+    protocol::Problem,
+    sync::{Core, admin},
+};
+
+/// A snapshot holds no more devices: some 100 MB.
+const MOST_DEVICES: usize = 250_000;
+/// Users, or queues, that are looked up at a time.
+const PARALLEL: usize = 64;
+/// Queues whose oldest message is looked for: of a device, for one page, and of all.
+const AGES_OF_DEVICE: usize = 200;
+const AGES_OF_PAGE: usize = 2_000;
+const AGES_OF_ALL: usize = 20_000;
+
+/// All devices, at one time.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Of when it is.
+    pub as_of: Millis,
+    /// There are more devices, or queues.
+    pub truncated: bool,
+    /// Servers that didn't answer.
+    pub unreachable: Vec<String>,
+    devices: Vec<Row>,
+    users: Vec<UserRow>,
+    /// Queues that hold something, by device, the fullest first.
+    holding: Vec<(DeviceId, ChatId, u64)>,
+}
+
+#[derive(Debug)]
+struct Row {
+    device: Device,
+    totals: DeviceTotals,
+}
+
+impl Row {
+    fn undelivered(&self) -> u64 {
+        self.totals.depth + self.totals.in_flight
+    }
+}
+
+#[derive(Debug)]
+struct UserRow {
+    user: UserId,
+    online: u64,
+    chats: u64,
+    undelivered: u64,
+    in_flight: u64,
+    last_seen: Millis,
+    devices: Vec<DeviceId>,
+}
+
+/// Since when the oldest message that a device hasn't acknowledged has been there.
+pub type Ages = HashMap<DeviceId, Millis>;
+
+/// A device in a list.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "see docs/protocol.md, `GET /admin/v1/devices`")]
+pub struct DeviceLine {
+    pub device: DeviceId,
+    pub user: UserId,
+    pub kind: DeviceKind,
+    pub name: String,
+    pub platform: String,
+    pub state: DeviceState,
+    pub online: bool,
+    pub edge: Option<String>,
+    pub created: Millis,
+    pub last_seen: Millis,
+    pub expires: Option<Millis>,
+    pub chats: u64,
+    pub undelivered: u64,
+    pub in_flight: u64,
+    pub requeues: u64,
+    pub consumers: u64,
+    pub oldest_ms: Option<u64>,
+}
+
+/// A user in a list.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "see docs/protocol.md, `GET /admin/v1/users`")]
+pub struct UserLine {
+    pub user: UserId,
+    pub devices: usize,
+    pub online: u64,
+    pub chats: u64,
+    pub undelivered: u64,
+    pub in_flight: u64,
+    pub last_seen: Millis,
+    pub oldest_ms: Option<u64>,
+}
+
+/// Some lines, and where the next begin.
+#[derive(Debug, Clone, Serialize)]
+pub struct Lines<T> {
+    /// In their order.
+    pub items: Vec<T>,
+    /// The next page's `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// On all pages.
+    pub total: usize,
+    /// Of when.
+    pub as_of: Millis,
+    /// There is more than was looked at.
+    pub truncated: bool,
+    /// Servers that didn't answer.
+    pub unreachable: Vec<String>,
+}
+
+/// What devices can be sorted by; the first unless told otherwise.
+pub const DEVICE_SORTS: &[&str] = &["undelivered", "oldest", "last_seen", "chats", "requeues", "user"];
+/// What users can be sorted by.
+pub const USER_SORTS: &[&str] = &["user", "undelivered", "devices", "online", "chats", "last_seen"];
+
+/// A page of all devices, or of one user's.
+///
+/// # Errors
+/// `bad_field`, `unavailable`.
+pub async fn devices(
+    core: &Arc<Core>,
+    user: Option<&UserId>,
+    listing: &Listing,
+) -> Result<Lines<DeviceLine>, Problem> {
+    let snapshot = snapshot(core).await?;
+    let all = match listing.sort {
+        "oldest" => Some(core.console.ages.get(core, all_ages).await?),
+        _ => None,
+    };
+    let number = |row: &Row| match listing.sort {
+        // The longest wait is the greatest.
+        "oldest" => all.as_ref().and_then(|all| all.get(&row.device.id)).map_or(0, |at| Millis::MAX - at),
+        "last_seen" => row.device.last_seen,
+        "chats" => row.totals.queues,
+        "requeues" => row.totals.requeues,
+        "user" => 0,
+        _ => row.undelivered(),
+    };
+    let page = order::page(listing, snapshot.wanted(user, listing), |row| Key {
+        number: number(row),
+        text: if listing.sort == "user" { row.device.user.as_str() } else { "" },
+        id: *row.device.id.as_bytes(),
+    })?;
+    let ages = match &all {
+        Some(all) => all.as_ref().clone(),
+        None => snapshot.ages_of(core, page.rows.iter().map(|row| row.device.id).collect()).await,
+    };
+    let now = now_millis();
+    let line = |row: &Row| line(row, ages.get(&row.device.id).map(|at| now.saturating_sub(*at)));
+    Ok(snapshot.lines(page, line))
+}
+
+/// A page of all users.
+///
+/// # Errors
+/// `bad_field`, `unavailable`.
+pub async fn users(core: &Arc<Core>, listing: &Listing) -> Result<Lines<UserLine>, Problem> {
+    let snapshot = snapshot(core).await?;
+    let search = listing.search.as_deref().unwrap_or("");
+    let wanted = snapshot.users.iter().filter(|row| order::has(row.user.as_str(), search));
+    let page = order::page(listing, wanted, |row| {
+        let number = match listing.sort {
+            "undelivered" => row.undelivered,
+            "devices" => row.devices.len() as u64,
+            "online" => row.online,
+            "chats" => row.chats,
+            "last_seen" => row.last_seen,
+            _ => 0,
+        };
+        Key { number, text: row.user.as_str(), id: [0; 16] }
+    })?;
+    let devices = page.rows.iter().flat_map(|row| row.devices.iter().copied()).collect();
+    let (ages, now) = (snapshot.ages_of(core, devices).await, now_millis());
+    let line = |row: &UserRow| UserLine {
+        user: row.user.clone(),
+        devices: row.devices.len(),
+        online: row.online,
+        chats: row.chats,
+        undelivered: row.undelivered,
+        in_flight: row.in_flight,
+        last_seen: row.last_seen,
+        oldest_ms: row
+            .devices
+            .iter()
+            .filter_map(|device| ages.get(device))
+            .min()
+            .map(|at| now.saturating_sub(*at)),
+    };
+    Ok(snapshot.lines(page, line))
+}
+
+fn line(row: &Row, oldest_ms: Option<u64>) -> DeviceLine {
+    let Row { device, totals } = row;
+    DeviceLine {
+        device: device.id,
+        user: device.user.clone(),
+        kind: device.kind,
+        name: device.name.clone(),
+        platform: device.platform.clone(),
+        state: device.state,
+        online: device.online(),
+        edge: device.lease.as_ref().map(|lease| lease.edge.clone()),
+        created: device.created,
+        last_seen: device.last_seen,
+        expires: device.expires,
+        chats: totals.queues,
+        undelivered: row.undelivered(),
+        in_flight: totals.in_flight,
+        requeues: totals.requeues,
+        consumers: totals.consumers,
+        oldest_ms,
+    }
+}
+
+async fn snapshot(core: &Arc<Core>) -> Result<Arc<Snapshot>, Problem> {
+    core.console.snapshot.get(core, |core| async move { make(&core).await }).await
+}
+
+async fn make(core: &Core) -> Result<Snapshot, Problem> {
+    let (as_of, begun) = (now_millis(), Instant::now());
+    let totals = core.broker.totals(MOST_QUEUES).await;
+    let totals = Arc::new(Stamped { as_of, value: totals });
+    core.console.totals.put(totals.clone(), begun);
+    let (devices, more) = all_devices(core).await?;
+    let Totals { devices: sums, holding, silent, truncated, .. } = &totals.value;
+    let row = |device: Device| Row { totals: sums.get(&device.id).copied().unwrap_or_default(), device };
+    let devices: Vec<Row> = devices.into_iter().map(row).collect();
+    let mut holding = holding.clone();
+    holding.sort_unstable_by(|a, b| (a.0, b.2, a.1).cmp(&(b.0, a.2, b.1)));
+    Ok(Snapshot {
+        as_of,
+        truncated: *truncated || more,
+        unreachable: silent.clone(),
+        users: by_user(&devices),
+        devices,
+        holding,
+    })
+}
+
+/// All devices; true: and there are more than that.
+async fn all_devices(core: &Core) -> Result<(Vec<Device>, bool), Problem> {
+    let (mut users, mut count, mut next) = (BTreeSet::new(), 0, Some(0));
+    while let (Some(page), true) = (next, count < MOST_DEVICES) {
+        let page = core.store.known_devices(page).await?;
+        (next, count) = (page.next, count + page.devices.len());
+        users.extend(page.devices.into_iter().map(|(user, _)| user));
+    }
+    let asked = users.into_iter().map(|user| async move { core.store.devices(&user).await });
+    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    let asked: Vec<_> = asked.collect();
+    let found: Vec<Vec<Device>> = stream::iter(asked).buffered(PARALLEL).try_collect().await?;
+    let mut devices: Vec<Device> = found.into_iter().flatten().collect();
+    let more = next.is_some() || devices.len() > MOST_DEVICES;
+    devices.truncate(MOST_DEVICES);
+    Ok((devices, more))
+}
+
+/// The devices come user by user.
+fn by_user(devices: &[Row]) -> Vec<UserRow> {
+    let sum = |rows: &[Row]| UserRow {
+        user: rows[0].device.user.clone(),
+        online: rows.iter().filter(|row| row.device.online()).count() as u64,
+        chats: rows.iter().map(|row| row.totals.queues).max().unwrap_or(0),
+        undelivered: rows.iter().map(Row::undelivered).sum(),
+        in_flight: rows.iter().map(|row| row.totals.in_flight).sum(),
+        last_seen: rows.iter().map(|row| row.device.last_seen).max().unwrap_or(0),
+        devices: rows.iter().map(|row| row.device.id).collect(),
+    };
+    devices.chunk_by(|a, b| a.device.user == b.device.user).map(sum).collect()
+}
+
+/// Of all devices, as far as they have the fullest queues.
+async fn all_ages(core: Arc<Core>) -> Result<Ages, Problem> {
+    let snapshot = snapshot(&core).await?;
+    let mut fullest: Vec<&(DeviceId, ChatId, u64)> = snapshot.holding.iter().collect();
+    fullest.sort_unstable_by_key(|(_, _, held)| std::cmp::Reverse(*held));
+    fullest.truncate(AGES_OF_ALL);
+    Ok(ages(&core, fullest.into_iter().map(|(device, chat, _)| (*device, *chat)).collect()).await)
+}
+
+/// What can't be looked up now isn't known.
+async fn ages(core: &Core, queues: Vec<(DeviceId, ChatId)>) -> Ages {
+    let asked: Vec<_> = queues
+        .into_iter()
+        .map(|(device, chat)| async move { (device, admin::oldest_at(core, chat, device).await) })
+        .collect();
+    let mut ages = Ages::new();
+    let mut found = stream::iter(asked).buffer_unordered(PARALLEL);
+    while let Some((device, at)) = found.next().await {
+        match at {
+            Ok(Some(at)) => {
+                ages.entry(device).and_modify(|oldest| *oldest = at.min(*oldest)).or_insert(at);
+            }
+            Ok(None) => {}
+            Err(problem) => {
+                tracing::debug!(%device, %problem, "how long its oldest message waits isn't known")
+            }
+        }
+    }
+    ages
+}
+
+impl Snapshot {
+    fn wanted<'a>(&'a self, user: Option<&'a UserId>, listing: &'a Listing) -> impl Iterator<Item = &'a Row> {
+        let search = listing.search.as_deref();
+        self.devices.iter().filter(move |Row { device, .. }| {
+            user.is_none_or(|user| device.user == *user)
+                && search.is_none_or(|search| {
+                    order::has(device.user.as_str(), search)
+                        || order::id_has(device.id.as_bytes(), search)
+                        || order::has(&device.name, search)
+                })
+        })
+    }
+
+    async fn ages_of(&self, core: &Core, devices: Vec<DeviceId>) -> Ages {
+        let each = AGES_OF_DEVICE.min(AGES_OF_PAGE / devices.len().max(1)).max(1);
+        let queues = devices.into_iter().flat_map(|device| {
+            let begin = self.holding.partition_point(|(other, ..)| *other < device);
+            let of_device = self.holding.iter().skip(begin).take_while(move |(other, ..)| *other == device);
+            of_device.take(each).map(|(device, chat, _)| (*device, *chat))
+        });
+        ages(core, queues.collect()).await
+    }
+
+    fn lines<T, L>(&self, page: Page<'_, T>, line: impl Fn(&T) -> L) -> Lines<L> {
+        Lines {
+            items: page.rows.into_iter().map(line).collect(),
+            next: page.next,
+            total: page.total,
+            as_of: self.as_of,
+            truncated: self.truncated,
+            unreachable: self.unreachable.clone(),
+        }
+    }
+}
