@@ -40,10 +40,15 @@ function detail(item, refresh) {
     return h("button", { type: "button", class: "button button--small", onclick: () => showTermination(known.termination, refresh) }, "Receipt");
   }
   if (typeof known.queues === "number") return `${count(known.queues, "queue")}, ${number(known.undelivered)} undelivered`;
-  if (typeof known.would_remove === "number") return `would delete ${number(known.would_remove)}, keep ${number(known.kept)}`;
-  if (typeof known.removed === "number") {
-    return [`${number(known.removed)} deleted`, known.kept ? `${number(known.kept)} kept` : null, known.failed ? `${number(known.failed)} failed` : null].filter(Boolean).join(", ");
-  }
+  const sums = [
+    typeof known.would_remove === "number" ? `would delete ${number(known.would_remove)}` : null,
+    typeof known.removed === "number" ? `${number(known.removed)} deleted` : null,
+    known.kept ? `${number(known.kept)} kept` : null,
+    known.foreign ? `${number(known.foreign)} foreign` : null,
+    known.failed ? `${number(known.failed)} failed` : null,
+    known.left ? `${number(known.left)} left` : null,
+  ].filter(Boolean);
+  if (sums.length) return sums.join(", ");
   return h("span", { class: "quiet" }, "–");
 }
 

@@ -1,11 +1,14 @@
 // The real server on free ports, and its end. KEEPSTEP_BIN names the binary; without it the one that cargo built last.
 
 import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const built = ["release", "debug"].map((profile) => `${root}target/${profile}/keepstep`);
+
+const SECRET = "a secret of tests alone, 32 bytes or more";
 
 function binary() {
   const named = process.env.KEEPSTEP_BIN;
@@ -16,10 +19,27 @@ function binary() {
 }
 
 /**
- * Starts a server with its playground; `env` is added. Its pages come from `web/` of this repository, so that nothing has
+ * Starts a server with its playground; `env` is added. With KEEPSTEP_REDIS_URL and KEEPSTEP_NSQD it stands on these, with a
+ * second edge beside it; else it is embedded. Its pages come from `web/` of this repository, so that nothing has
  * to be built after a change of a page. `{url, admin, stop()}`.
  */
 export async function start(env = {}) {
+  const { KEEPSTEP_REDIS_URL, KEEPSTEP_NSQD, KEEPSTEP_NSQLOOKUPD } = process.env;
+  if (!KEEPSTEP_REDIS_URL) return run(env);
+  // On a real stack the second edge is a server of its own.
+  const stack = { KEEPSTEP_REDIS_URL, KEEPSTEP_NSQD, KEEPSTEP_NSQLOOKUPD: KEEPSTEP_NSQLOOKUPD ?? "", KEEPSTEP_JWT_SECRET: SECRET };
+  const second = await run({ ...stack, KEEPSTEP_ALLOWED_ORIGINS: "*" });
+  const first = await run({ ...stack, KEEPSTEP_PLAYGROUND: "true", KEEPSTEP_PLAYGROUND_EDGES: second.url, ...env });
+  return { ...first, admin: () => sign({ sub: "root", admin: true }), stop: async () => { await first.stop(); await second.stop(); } };
+}
+
+function sign(claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ exp: Math.floor(Date.now() / 1000) + 3600, ...claims })}`;
+  return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
+}
+
+async function run(env) {
   const server = spawn(binary(), ["serve"], {
     env: {
       PATH: process.env.PATH, KEEPSTEP_LISTEN: "127.0.0.1:0", KEEPSTEP_OPS_LISTEN: "127.0.0.1:0", KEEPSTEP_LOG: "info",

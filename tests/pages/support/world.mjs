@@ -14,6 +14,9 @@ import { start } from "./server.mjs";
 
 export { launch };
 
+// These tests bring a Redis of their own, or none: not one that the environment names for others.
+for (const name of ["KEEPSTEP_REDIS_URL", "KEEPSTEP_NSQD", "KEEPSTEP_NSQLOOKUPD"]) delete process.env[name];
+
 const REPOSITORY = fileURLToPath(new URL("../../..", import.meta.url));
 const SECRET = "the pages' tests sign with these bytes";
 const PATIENCE = 20_000;
