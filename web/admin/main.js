@@ -9,7 +9,7 @@ import { audit } from "./audit.js";
 import { orphans } from "./orphans.js";
 import { overview } from "./overview.js";
 import { allDevices, deviceChats, userDevices, users } from "./people.js";
-import { failure, icon, say, skeleton, tick, time } from "./parts.js";
+import { failure, say, skeleton, tick } from "./parts.js";
 import { closeSheet } from "./sheet.js";
 import { signIn } from "./signin.js";
 
@@ -88,6 +88,8 @@ function arrive() {
   view = viewOf(place);
   const known = left.get(place.hash);
   error = null;
+  if (otherPath) closeSheet();
+  if (!session.token) return show();
   if (otherPath || known) {
     data = known?.data ?? null;
     asOf = known?.asOf ?? null;

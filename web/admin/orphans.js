@@ -14,7 +14,7 @@ export const REASONS = {
   unknown_device: "nobody knows its device",
 };
 
-export const COLUMNS = [
+const COLUMNS = [
   { label: "Device", lead: true, cell: (item) => (item.device ? id(item.device, "device id") : h("code", null, item.channel)) },
   { label: "Chat", cell: (item) => (item.chat ? id(item.chat, "chat id") : h("code", null, item.topic)) },
   { label: "User", cell: (item) => (item.user ? h("a", { href: `#/users/${encodeURIComponent(item.user)}` }, item.user) : h("span", { class: "quiet" }, "–")) },
