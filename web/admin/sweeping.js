@@ -46,7 +46,7 @@ export async function sweep(after, foreign = false) {
         { label: "Server", lead: true, cell: (group) => h("span", { class: "mono" }, group.node) },
         { label: "Why", cell: (group) => REASONS[group.reason] ?? group.reason },
         { label: "Queues", number: true, cell: (group) => number(group.queues) },
-        { label: "Messages", number: true, cell: (group) => number(group.depth) },
+        { label: "Held", number: true, title: "Messages in them", cell: (group) => number(group.depth) },
       ] }) : null,
       plan.foreign || foreign ? h("label", { class: "check card" },
         h("input", { type: "checkbox", checked: foreign, onchange: (event) => sweep(after, event.target.checked) }),
