@@ -14,7 +14,7 @@ use super::{
     respond::ok,
 };
 use crate::{
-    domain::id::UserId,
+    domain::id::{DeviceId, UserId},
     protocol::{ErrorCode, Problem},
     sync::{
         admin,

@@ -87,6 +87,7 @@ async fn story(seed: u64) -> Outcome {
     world.set_stage(Stage::Over);
     violations.extend(settle::is_over(&world).await);
     let history = History { events: world.take_events(), end, rules };
+    world.falls_apart();
     violations.extend(check(&history).into_iter().map(|violation| {
         let at = violation.at.map_or(String::new(), |at| format!(" at {:.3} ms", at as f64 / 1000.0));
         format!("invariant {}{at}: {}", violation.invariant, violation.what)

@@ -230,6 +230,12 @@ impl World {
         self.0.devices.lock().unwrap().clone()
     }
 
+    /// Devices know the world, and edges what they stand on: without this neither would ever be freed.
+    pub fn falls_apart(&self) {
+        self.0.devices.lock().unwrap().clear();
+        self.edges().clear();
+    }
+
     pub fn ended(&self, device: DeviceId) {
         self.0.ids.lock().unwrap().ended.insert(device);
     }
