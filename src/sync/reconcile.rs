@@ -166,18 +166,17 @@ async fn compare(core: &Core, users: &mut HashMap<DeviceId, UserId>, pause: Dura
     judge(core, users, pause, present, &mut |_, _| {}).await
 }
 
-/// What is wrong with what is there. Changes nothing. `owed` is told of each queue that should be there.
+/// What is wrong with what is there. Changes nothing. `is_owed` is told of each queue that should be there.
 pub(super) async fn judge(
     core: &Core,
     users: &mut HashMap<DeviceId, UserId>,
     pause: Duration,
     present: Present,
-    owed: &mut (dyn FnMut(ChatId, DeviceId) + Send),
+    is_owed: &mut (dyn FnMut(ChatId, DeviceId) + Send),
 ) -> Stored<Wrong> {
     let Present { queues, empty, silent } = present;
     let mut there: HashSet<QueueAt> = queues.into_iter().collect();
     let mut empty: HashSet<(Arc<str>, ChatId)> = empty.into_iter().collect();
-    let tell_owed = owed;
     let mut wrong = Wrong::default();
     let (mut next, mut known) = (Some(0), HashSet::new());
     while let Some(page) = next {
@@ -202,7 +201,7 @@ pub(super) async fn judge(
                 let queue = QueueAt { node: node.clone(), chat, device };
                 let owed = users.get(&device).is_some_and(|user| members.contains(user));
                 if owed {
-                    tell_owed(chat, device);
+                    is_owed(chat, device);
                 }
                 if !owed {
                     // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.

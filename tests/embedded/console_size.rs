@@ -81,6 +81,10 @@ async fn a_page_of_100_000_queues_comes_at_once() {
     let store = Store::Embedded(EmbeddedStore::new(StoreLimits::default()));
     let broker = Broker::Embedded(EmbeddedBroker::new());
     crowd(&store, &broker).await;
+    // Another edge's, so that the comparison of all queues and the look at all devices don't come in between.
+    for work in ["reconcile", "expiry"] {
+        assert!(store.take_work(work, "another edge", Duration::from_secs(3600)).await.unwrap());
+    }
     // It is made once.
     let timing = Timing { console_refresh: Duration::from_secs(3600), ..Timing::default() };
     let drain = Drain::default();
@@ -117,14 +121,14 @@ async fn a_page_of_100_000_queues_comes_at_once() {
     wanted.push(("a search that finds all".to_owned(), listing("user", false, Some("example"), None)));
     wanted.push(("a search that finds none".to_owned(), listing("user", false, Some("nobody"), None)));
     for (what, listing) in &wanted {
-        slowest = slowest.max(timed(what, snapshot::devices(&core, None, listing)).await);
+        slowest = slowest.max(timed(what, || snapshot::devices(&core, None, listing)).await);
     }
     let user: UserId = "user.7.7@example.org".parse().unwrap();
     let of_user = snapshot::devices(&core, Some(&user), &wanted[0].1).await.unwrap();
     assert_eq!(of_user.total, DEVICES_OF_USER);
     for sort in snapshot::USER_SORTS {
         let listing = listing(sort, true, None, None);
-        slowest = slowest.max(timed(&format!("users by {sort}"), snapshot::users(&core, &listing)).await);
+        slowest = slowest.max(timed(&format!("users by {sort}"), || snapshot::users(&core, &listing)).await);
     }
     println!("the slowest page: {slowest:?}");
     // 200 ms are promised of a server; this may be built without optimisation, on a machine that does something else.
@@ -133,14 +137,19 @@ async fn a_page_of_100_000_queues_comes_at_once() {
     drain.finish(Duration::from_secs(5), core.flushed()).await;
 }
 
-/// How long it took.
-async fn timed<T, F>(what: &str, page: F) -> Duration
+/// How long it takes: the middle one of five, because the machine does something else too.
+async fn timed<T, F>(what: &str, page: impl Fn() -> F) -> Duration
 where
     F: Future<Output = Result<snapshot::Lines<T>, keepstep::protocol::Problem>>,
 {
-    let begun = Instant::now();
-    let page = page.await.unwrap();
-    let took = begun.elapsed();
-    println!("{what}: {took:?} ({} of {})", page.items.len(), page.total);
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let page = page().await.unwrap();
+        times.push((begun.elapsed(), page.items.len(), page.total));
+    }
+    times.sort_unstable();
+    let (took, items, total) = times[2];
+    println!("{what}: {took:?} ({items} of {total})");
     took
 }

@@ -205,6 +205,16 @@ async fn scripts_of_edges() {
     eval(redis, script!("forget_edge"), "e c", "edge-1").await;
     assert_eq!(run(redis, "EXISTS c n1").await, "0");
     assert_eq!(run(redis, "ZRANGE e 0 -1").await, "edge-2");
+
+    // Figures: those that have run out aren't given, and go with the next that come.
+    assert_eq!(eval(redis, script!("reports"), "f", "_").await, "");
+    eval(redis, script!("report"), "f", "edge-1 60000 {}").await;
+    redis.command(&["HSET", "f", "gone", "5 {\"old\":1}"]).await.unwrap();
+    assert_eq!(eval(redis, script!("reports"), "f", "_").await, "edge-1 {}");
+    assert_eq!(run(redis, "HLEN f").await, "2");
+    eval(redis, script!("report"), "f", "edge-1 60000 {\"new\":2}").await;
+    assert_eq!(run(redis, "HKEYS f").await, "edge-1");
+    assert_eq!(eval(redis, script!("reports"), "f", "_").await, "edge-1 {\"new\":2}");
 }
 
 #[tokio::test]
