@@ -93,7 +93,7 @@ pub async fn bad_paths_are_not_found(on: Deployment) {
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let chat = alice.direct(&bob).await;
     for path in [
-        "/",
+        "/nothing",
         "/v1",
         "/v2/chats",
         "/v1/chats//messages",

@@ -13,30 +13,30 @@ use super::{Deployment, World};
 use crate::support::wait_until;
 
 /// A page that asked.
-struct Page {
+pub(super) struct Page {
     edge: String,
-    code: String,
+    pub(super) code: String,
     link: String,
-    secret: String,
+    pub(super) secret: String,
 }
 
 fn wish() -> Value {
     json!({ "name": "Firefox on a laptop", "platform": "web" })
 }
 
-fn stranger(world: &World, edge: usize) -> Api {
+pub(super) fn stranger(world: &World, edge: usize) -> Api {
     Api { token: None, ..world.api(edge, "") }
 }
 
 impl Page {
-    async fn opens(api: &Api) -> Page {
+    pub(super) async fn opens(api: &Api) -> Page {
         let opened = api.post("/v1/links", wish()).await.with(201);
         let text = |name: &str| opened[name].as_str().unwrap_or_else(|| panic!("{opened}")).to_owned();
         Page { edge: api.edge.clone(), code: text("code"), link: text("link"), secret: text("secret") }
     }
 
     /// Asks what became of it, with any secret, and waits so many seconds.
-    async fn polls(&self, secret: &str, wait: u64) -> Answer {
+    pub(super) async fn polls(&self, secret: &str, wait: u64) -> Answer {
         let Page { edge, link, .. } = self;
         let request = format!(
             "GET /v1/links/{link}?wait={wait} HTTP/1.1\r\nHost: {edge}\r\nConnection: close\r\nX-Link-Secret: {secret}\r\n\r\n"
@@ -61,7 +61,7 @@ impl Page {
         format!("/v1/links/{}", self.code)
     }
 
-    async fn decided(&self, by: &Api, body: Value) -> Answer {
+    pub(super) async fn decided(&self, by: &Api, body: Value) -> Answer {
         by.post(&format!("{}/approve", self.path()), body).await
     }
 }

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::client::{Socket, admin_token, sign};
+use super::links::{Page, stranger};
 use super::user::id;
 use super::{Deployment, World};
 use crate::support::JWT_SECRET;
@@ -113,6 +114,15 @@ async fn everything_happens(world: &World) -> Secrets {
         device.hears(&chat, 2).await;
         device.acks(&chat, 2).await;
     }
+    // A page that is linked; its secret, a wrong one, and the token that it gets.
+    let page = Page::opens(&stranger(world, 1)).await;
+    hide("a link's secret", &page.secret);
+    let guess = hide("a wrong link's secret", &mark("guess"));
+    page.polls(&guess, 0).await.problem(404, "not_found");
+    page.decided(&phone.api(), json!({ "approve": true })).await.ok();
+    let linked = page.polls(&page.secret, 2).await.with(200);
+    let token = linked["token"].as_str().unwrap_or_else(|| panic!("{linked}"));
+    hide("a linked page's token", token.rsplit('.').next().unwrap_or_default());
     // A past that is borrowed, a queue that is looked into, a device that is ended.
     let late = alice.web(0).await;
     hide("the token of a late sub", late.token.rsplit('.').next().unwrap_or_default());
