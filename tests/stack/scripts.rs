@@ -196,12 +196,21 @@ async fn scripts_of_edges() {
     assert_eq!(eval(redis, script!("edge_alive"), "e c", "edge-2 1000").await, "edge-1");
     let listed = run(redis, "ZRANGE e 0 -1").await;
     assert_eq!(listed, "edge-1 edge-2", "edge-3 had no notes");
+    run(redis, "ZADD e 5 edge-1").await;
+    eval(redis, script!("note"), "e c n1", "edge-1 x").await;
+    assert_eq!(
+        eval(redis, script!("forget_note"), "e c n1", "edge-1 x 60000").await,
+        "0",
+        "a note is a sign of life"
+    );
+    assert_eq!(run(redis, "HGET c edge-1").await, "2");
+    run(redis, "ZADD e 5 edge-1").await;
     for _ in 0..2 {
-        eval(redis, script!("forget_note"), "c n1", "edge-1 x").await;
+        eval(redis, script!("forget_note"), "e c n1", "edge-1 x 60000").await;
         eval(redis, script!("forget_edge"), "e c", "edge-1").await;
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "1");
-    eval(redis, script!("forget_note"), "c n1", "edge-1 y").await;
+    eval(redis, script!("forget_note"), "e c n1", "edge-1 y 0").await;
     eval(redis, script!("forget_edge"), "e c", "edge-1").await;
     assert_eq!(run(redis, "EXISTS c n1").await, "0");
     assert_eq!(run(redis, "ZRANGE e 0 -1").await, "edge-2");
