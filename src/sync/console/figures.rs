@@ -163,10 +163,12 @@ pub(super) async fn own(core: &Core) -> Figures {
 /// How long it took 99 of 100 messages to go out since the counts before, in milliseconds.
 fn p99(before: &Received, now: &Received) -> Option<f64> {
     let mut sum = Counts::default();
-    // An edge that has just begun is counted from the next time on.
-    for (edge, counts) in now {
-        if let Some(before) = before.get(edge) {
-            sum.add(&counts.since(before));
+    for (life, counts) in now {
+        match before.get(life) {
+            Some(before) => sum.add(&counts.since(before)),
+            // As with the rates: one that has just begun, and not one that was out of sight.
+            None if has_just_begun(now_millis(), life.1) => sum.add(counts),
+            None => {}
         }
     }
     sum.quantile(0.99).map(|seconds| (seconds * 100_000.0).round() / 100.0)
@@ -196,6 +198,10 @@ pub(super) fn sums(all: &[Figures]) -> Sums {
     }
 }
 
+fn has_just_begun(now: Millis, started: Millis) -> bool {
+    now.saturating_sub(started) <= 2 * EVERY.as_millis() as u64
+}
+
 fn sample(before: &HashMap<String, Figures>, now: &HashMap<String, Figures>, time: Duration) -> Sample {
     let all: Vec<Figures> = now.values().cloned().collect();
     let sums = sums(&all);
@@ -203,7 +209,7 @@ fn sample(before: &HashMap<String, Figures>, now: &HashMap<String, Figures>, tim
         let more = |figures: &Figures| match before.get(&figures.edge) {
             Some(before) if before.started == figures.started => field(figures).saturating_sub(field(before)),
             // It has just begun, perhaps again.
-            _ if figures.at.saturating_sub(figures.started) <= 2 * EVERY.as_millis() as u64 => field(figures),
+            _ if has_just_begun(figures.at, figures.started) => field(figures),
             // It was only out of sight: what it did meanwhile wasn't done in these seconds.
             _ => 0,
         };
