@@ -1,7 +1,7 @@
 // The deployment at a glance: does it live, how busy is it, does anything wait.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { bytes, count, fine, list, number, span } from "./format.js";
 import { badge, note, sparkline, time } from "./parts.js";
 import { table } from "./table.js";
