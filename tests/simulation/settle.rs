@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     device::Device,
     history::End,
-    world::{World, text},
+    world::{World, text, user},
 };
 
 /// What is owed is there.
@@ -178,11 +178,19 @@ pub async fn is_over(world: &World) -> Vec<String> {
     let until = Instant::now() + Duration::from_secs(15);
     loop {
         let mut left = Vec::new();
-        let edges: Vec<_> = world.edges().iter().cloned().collect();
+        // One that died in the storm's last moment, and that nobody started again, has nobody.
+        let edges: Vec<_> = world.edges().iter().filter(|edge| !edge.gate.is_dead()).cloned().collect();
         for edge in &edges {
             let ((mains, subs), chats) = (edge.core.hub.count(), edge.core.hub.chats().len());
             if mains + subs + chats > 0 {
-                left.push(format!("{}: {mains} mains, {subs} subs, {chats} chats followed", edge.core.edge));
+                let sessions = (0..3).flat_map(|n| edge.core.hub.sessions_of(&user(n)));
+                let sessions: Vec<String> =
+                    sessions.map(|it| format!("session {} of {}", it.session, it.device)).collect();
+                left.push(format!(
+                    "{}: {mains} mains, {subs} subs, {chats} chats followed ({})",
+                    edge.core.edge,
+                    sessions.join(", ")
+                ));
             }
         }
         for device in world.devices() {
