@@ -13,31 +13,31 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 
 use crate::{
-    broker::{Notice, Sink, Subscription},
+    broker::{Notice, Sink},
     domain::{
         Seq,
         device::{Device, DeviceKind},
         id::ChatId,
         rate::Rate,
     },
-    hub::{Command, LeaseClock, Mailbox, SessionHandle},
-    metrics::{PROTOCOL_ERROR, Share},
-    protocol::{self, CloseCode, DeviceEvent, FrameId, LimitsInfo, ServerFrame, Welcome},
-    sync::{Core, connect, connect::Refusal},
-    tokens::DeviceClaims,
+    hub::{Command, SessionHandle},
+    metrics::Share,
+    protocol::{self, CloseCode, FrameId},
+    sync::Core,
 };
 
 mod chats;
 mod commands;
 mod connection;
+mod ending;
 mod feed;
 mod frames;
 mod history;
+mod opening;
 mod placement;
 mod window;
 mod wire;
@@ -45,37 +45,15 @@ mod work;
 
 pub use connection::Connection;
 use connection::Inbound;
+use ending::End;
+pub use ending::refuse;
+pub use opening::{Open, open};
 pub use wire::Wire;
 
 /// Commands that may wait for a session. More, and it is closed as a slow consumer.
 const MAILBOX: usize = 1024;
 /// Messages taken from the queues that may wait for the session: they are held back there, not here.
 const EVENTS: usize = 16;
-
-/// How a session ends.
-#[derive(Debug)]
-enum End {
-    /// The server closes with a code of the contract.
-    Close(CloseCode),
-    /// The server closes because the main has gone.
-    MainOffline(Option<u64>),
-    /// The server closes with a code of WebSocket's own.
-    Protocol(Code),
-    /// The client has gone.
-    Gone,
-}
-
-impl End {
-    /// For the log.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Close(code) => code.name(),
-            Self::MainOffline(_) => CloseCode::MainOffline.name(),
-            Self::Protocol(_) => PROTOCOL_ERROR,
-            Self::Gone => "gone",
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Session {
@@ -137,71 +115,6 @@ impl<T> std::fmt::Debug for Boxed<T> {
     }
 }
 
-/// A session that is open and not served yet.
-#[derive(Debug)]
-pub struct Open {
-    session: Box<Session>,
-    commands: mpsc::Receiver<Box<Command>>,
-    events: mpsc::Receiver<Box<Notice>>,
-}
-
-impl Open {
-    /// Serves it to its end. This future is what an idle device costs, so what is done once, at either end, isn't part of
-    /// it: opening is a future of its own, and ending is boxed.
-    pub async fn serve(self) {
-        let Self { mut session, mut commands, mut events } = self;
-        let end = session.turn(&mut commands, &mut events).await;
-        Box::pin(session.end(end)).await;
-    }
-}
-
-/// Takes the device's lease and begins its session. None: it was refused, and the socket is closed.
-pub async fn open(core: Arc<Core>, connection: Connection, claims: DeviceClaims) -> Option<Open> {
-    let (device, session) = match connect::open(&core, &claims).await {
-        Ok(opened) => opened,
-        Err(refusal) => {
-            refuse(&core, connection, refusal).await;
-            return None;
-        }
-    };
-    let (mailbox, commands) = Mailbox::new(MAILBOX);
-    let handle = SessionHandle {
-        user: device.user.clone(),
-        device: device.id,
-        kind: device.kind,
-        session,
-        mailbox,
-        lease: Arc::new(LeaseClock::new(core.timing.lease)),
-    };
-    let start = match connect::attach(&core, &handle).await {
-        Ok(start) => start,
-        Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "a device can't be attached");
-            refuse(&core, connection, CloseCode::BackendUnavailable.into()).await;
-            connect::close(&core, &handle).await;
-            return None;
-        }
-    };
-    let (sink, events) = mpsc::channel(EVENTS);
-    let mut session = Box::new(Session::new(core, handle, connection, &device, sink));
-    session.begin(start).await;
-    Some(Open { session, commands, events })
-}
-
-/// Closes a socket that isn't let in.
-pub async fn refuse(core: &Core, connection: Connection, refusal: Refusal) {
-    core.metrics.closes.with_label_values(&[refusal.code.name()]).inc();
-    connection.close(refusal.code, &reason(refusal.code, refusal.last_seen)).await;
-}
-
-fn reason(code: CloseCode, last_seen: Option<u64>) -> String {
-    if code == CloseCode::MainOffline {
-        serde_json::json!({ "code": code.name(), "last_seen": last_seen }).to_string()
-    } else {
-        code.name().to_owned()
-    }
-}
-
 impl Session {
     fn new(
         core: Arc<Core>,
@@ -237,43 +150,6 @@ impl Session {
             leave_at: None,
             core,
         }
-    }
-
-    /// `welcome`, then the subscriptions.
-    async fn begin(&mut self, start: connect::Start) {
-        let limits = &self.core.limits;
-        let welcome = Welcome {
-            protocol: protocol::VERSION,
-            user: self.handle.user.clone(),
-            device: self.handle.device,
-            kind: self.handle.kind,
-            session: self.handle.session,
-            edge: self.core.edge.clone(),
-            heartbeat_s: self.core.timing.heartbeat.as_secs_f64(),
-            limits: LimitsInfo {
-                content_bytes: limits.content_bytes,
-                frame_bytes: limits.frame_bytes,
-                history_frame_bytes: limits.history_frame_bytes,
-                history_page: limits.history_page_messages,
-                unacked: limits.unacked_window,
-                ack_timeout_s: self.core.timing.ack_timeout.as_secs(),
-            },
-            main: start.main,
-            chats: start.chats.iter().map(|(attached, read)| connect::entry(attached, *read)).collect(),
-        };
-        self.connection.send(ServerFrame::Welcome(Box::new(welcome)).text().into());
-        let followed: HashMap<ChatId, _> = start
-            .chats
-            .iter()
-            .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read)))
-            .collect();
-        if let Err(error) = connect::follow(&self.core, &self.handle, &followed).await {
-            tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
-        }
-        let SessionHandle { user, device, session, .. } = &self.handle;
-        tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");
-        // Written only now: whoever sees this device online may count on its being attached.
-        connect::told(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
     }
 
     async fn turn(
@@ -411,56 +287,5 @@ impl Session {
             self.ping_at = now + timing.heartbeat;
         }
         Ok(())
-    }
-
-    /// Gives everything back, in the order that makes a hand-over safe: consumers first, then the lease.
-    async fn end(self: Box<Self>, end: End) {
-        let mut this = *self;
-        // Those too that it has just left, and whose unfollowing was still under way.
-        let chats = this.core.hub.followed_by(&this.handle);
-        connect::unfollow(&this.core, &this.handle, &chats).await;
-        let closing = FuturesUnordered::new();
-        for (_, mut state) in this.chats.drain() {
-            let subscriptions: Vec<_> =
-                state.subscription.take().into_iter().chain(state.former.drain(..)).collect();
-            if !subscriptions.is_empty() {
-                closing.push(async move {
-                    join_all(subscriptions.into_iter().map(Subscription::close)).await;
-                    // Receipts after their subscription: by now they are void.
-                    drop(state);
-                });
-            }
-        }
-        let returned = closing.collect::<()>();
-        let core = this.core.clone();
-        let SessionHandle { user, device, session, .. } = &this.handle;
-        tracing::debug!(%user, %device, session, code = end.name(), "a device's connection ends");
-        let count = |name: &str| core.metrics.closes.with_label_values(&[name]).inc();
-        let closed = async {
-            match end {
-                End::Close(code) => {
-                    count(code.name());
-                    this.connection.close(code, &reason(code, None)).await;
-                }
-                End::MainOffline(last_seen) => {
-                    count(CloseCode::MainOffline.name());
-                    this.connection
-                        .close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen))
-                        .await;
-                }
-                End::Protocol(code) => {
-                    count(PROTOCOL_ERROR);
-                    this.connection.close_protocol(code).await;
-                }
-                // Answered last: whoever was told goodbye isn't found online any more.
-                End::Gone => return Some(this.connection),
-            }
-            None
-        };
-        let ((), gone) = tokio::join!(returned, closed);
-        connect::close(&core, &this.handle).await;
-        if let Some(connection) = gone {
-            connection.goodbye().await;
-        }
     }
 }

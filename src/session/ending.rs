@@ -1,0 +1,105 @@
+//! How a session ends, and what a client is told by it.
+
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
+
+use super::{Connection, Session};
+use crate::{
+    broker::Subscription,
+    hub::SessionHandle,
+    metrics::PROTOCOL_ERROR,
+    protocol::CloseCode,
+    sync::{Core, connect, connect::Refusal},
+};
+
+/// How a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The server closes with a code of the contract.
+    Close(CloseCode),
+    /// The server closes because the main has gone.
+    MainOffline(Option<u64>),
+    /// The server closes with a code of WebSocket's own.
+    Protocol(Code),
+    /// The client has gone.
+    Gone,
+}
+
+impl End {
+    /// For the log.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Close(code) => code.name(),
+            Self::MainOffline(_) => CloseCode::MainOffline.name(),
+            Self::Protocol(_) => PROTOCOL_ERROR,
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Closes a socket that isn't let in.
+pub async fn refuse(core: &Core, connection: Connection, refusal: Refusal) {
+    core.metrics.closes.with_label_values(&[refusal.code.name()]).inc();
+    connection.close(refusal.code, &reason(refusal.code, refusal.last_seen)).await;
+}
+
+fn reason(code: CloseCode, last_seen: Option<u64>) -> String {
+    if code == CloseCode::MainOffline {
+        serde_json::json!({ "code": code.name(), "last_seen": last_seen }).to_string()
+    } else {
+        code.name().to_owned()
+    }
+}
+
+impl Session {
+    /// Gives everything back, in the order that makes a hand-over safe: consumers first, then the lease.
+    pub(super) async fn end(self: Box<Self>, end: End) {
+        let mut this = *self;
+        // Those too that it has just left, and whose unfollowing was still under way.
+        let chats = this.core.hub.followed_by(&this.handle);
+        connect::unfollow(&this.core, &this.handle, &chats).await;
+        let closing = FuturesUnordered::new();
+        for (_, mut state) in this.chats.drain() {
+            let subscriptions: Vec<_> =
+                state.subscription.take().into_iter().chain(state.former.drain(..)).collect();
+            if !subscriptions.is_empty() {
+                closing.push(async move {
+                    join_all(subscriptions.into_iter().map(Subscription::close)).await;
+                    // Receipts after their subscription: by now they are void.
+                    drop(state);
+                });
+            }
+        }
+        let returned = closing.collect::<()>();
+        let core = this.core.clone();
+        let SessionHandle { user, device, session, .. } = &this.handle;
+        tracing::debug!(%user, %device, session, code = end.name(), "a device's connection ends");
+        let count = |name: &str| core.metrics.closes.with_label_values(&[name]).inc();
+        let closed = async {
+            match end {
+                End::Close(code) => {
+                    count(code.name());
+                    this.connection.close(code, &reason(code, None)).await;
+                }
+                End::MainOffline(last_seen) => {
+                    count(CloseCode::MainOffline.name());
+                    this.connection
+                        .close(CloseCode::MainOffline, &reason(CloseCode::MainOffline, last_seen))
+                        .await;
+                }
+                End::Protocol(code) => {
+                    count(PROTOCOL_ERROR);
+                    this.connection.close_protocol(code).await;
+                }
+                // Answered last: whoever was told goodbye isn't found online any more.
+                End::Gone => return Some(this.connection),
+            }
+            None
+        };
+        let ((), gone) = tokio::join!(returned, closed);
+        connect::close(&core, &this.handle).await;
+        if let Some(connection) = gone {
+            connection.goodbye().await;
+        }
+    }
+}
