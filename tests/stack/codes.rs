@@ -1,4 +1,4 @@
-//! The close codes that a server gives only while its Redis is frozen. (All others: `tests/embedded/codes.rs`.)
+//! The codes that a server gives only while its Redis is frozen. (All others: `tests/embedded/codes.rs`.)
 
 use std::time::Duration;
 
@@ -33,11 +33,14 @@ async fn acknowledgements_that_nothing_can_answer_do_not_pile_up() {
 #[tokio::test]
 async fn whoever_comes_while_redis_is_frozen_is_sent_away() {
     let world = Deployment::Stack.start().await;
-    let mut phone = world.user("alice").registers("main").await;
+    let alice = world.user("alice");
+    let mut phone = alice.registers("main").await;
     let redis = &world.stack.as_ref().unwrap().redis;
     redis.sigstop();
     let mut socket = Socket::open(&world.addresses()[0], &phone.token).await;
     let closed = soon("the close frame", socket.refused()).await;
+    // Where there is an HTTP answer, it says the same.
+    alice.api(1).get("/v1/chats").await.problem(503, "unavailable");
     redis.sigcont();
     assert_eq!(closed, (4304, "backend_unavailable".to_owned()));
     let end = tokio::time::Instant::now() + Duration::from_secs(30);
