@@ -9,7 +9,7 @@ use std::time::Duration;
 use maker::Maker;
 use prometheus::{
     Encoder, Error, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Registry, TextEncoder,
+    Registry, TextEncoder, core::Metric as _,
 };
 
 use crate::{
@@ -48,6 +48,19 @@ impl ByKind {
             DeviceKind::Main => self.main.observe(took.as_secs_f64()),
             DeviceKind::Sub => self.sub.observe(took.as_secs_f64()),
         }
+    }
+
+    /// Each upper bound in seconds with how many took at most so long, of both kinds together; and how many there were.
+    #[must_use]
+    pub fn counts(&self) -> (Vec<(f64, u64)>, u64) {
+        let (main, sub) = (self.main.metric(), self.sub.metric());
+        let (main, sub) = (main.get_histogram(), sub.get_histogram());
+        let within = main
+            .get_bucket()
+            .iter()
+            .zip(sub.get_bucket())
+            .map(|(main, sub)| (main.upper_bound(), main.cumulative_count() + sub.cumulative_count()));
+        (within.collect(), main.get_sample_count() + sub.get_sample_count())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
 pub mod audit;
 mod figures;
 mod fresh;
+mod latency;
 pub mod order;
 pub mod orphans;
 mod overview;

@@ -65,7 +65,11 @@ async fn crowd(store: &Store, broker: &Broker) {
         }
         if c % 10 == 0 {
             let mut append = crate::store::contract::message(new.id, &users[0], "waiting");
-            append.frame = Unnumbered::new(new.id, "\"at\":1700000000789");
+            let fields = format!(
+                r#""key":"{}","from":"{}","device":null,"at":1700000000789,"kind":"text","content":"waiting""#,
+                append.key, users[0]
+            );
+            append.frame = Unnumbered::new(new.id, &fields);
             store.append(&append).await.unwrap();
             broker.publish("embedded", new.id, append.frame.number(1)).await.unwrap();
         }

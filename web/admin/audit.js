@@ -1,7 +1,7 @@
 // Who did what.
 
 import { call, get, Refusal } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { showTermination } from "./ending.js";
 import { count, now, number } from "./format.js";
 import { alarm, badge, download, icon, id, say, time } from "./parts.js";

@@ -1,7 +1,7 @@
 // Ending a device: what will happen, one button, how far it is on each nsqd, the receipt.
 
 import { Refusal, call, get } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { count, list, number, short, span } from "./format.js";
 import { badge, copyButton, download, failure, icon, id, note, skeleton, time } from "./parts.js";
 import { openSheet, pause } from "./sheet.js";

@@ -1,7 +1,7 @@
 // Closing all sockets of a user.
 
 import { call } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { stumble } from "./ending.js";
 import { note } from "./parts.js";
 import { openSheet } from "./sheet.js";

@@ -4,7 +4,7 @@
 // (milliseconds until it is read again; 0: it isn't). One view is shown at a time, one load is under way at a time.
 
 import { Refusal, session } from "./api.js";
-import { draw, h } from "./dom.js";
+import { draw, h } from "/shared/dom.js";
 import { audit } from "./audit.js";
 import { orphans } from "./orphans.js";
 import { overview } from "./overview.js";

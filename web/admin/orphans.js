@@ -1,7 +1,7 @@
 // Queues that are nobody's. The server removes them by itself; here one sees them, and needn't wait.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { number } from "./format.js";
 import { badge, id, note } from "./parts.js";
 import { sweep, withoutSwept } from "./sweeping.js";

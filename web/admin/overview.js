@@ -1,7 +1,7 @@
 // The deployment at a glance: does it live, how busy is it, does anything wait.
 
 import { get } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { bytes, count, fine, list, number, span } from "./format.js";
 import { badge, note, sparkline, time } from "./parts.js";
 import { table } from "./table.js";
@@ -41,14 +41,16 @@ function tiles(data) {
   const last = samples.at(-1);
   const line = (of) => samples.map((sample) => ({ at: sample.at, value: of(sample) }));
   const all = data.cluster;
-  const measured = samples.some((sample) => sample.p99_ms !== null && sample.p99_ms !== undefined);
+  // Where nothing is sent there is no latency: the last there was.
+  const p99 = samples.findLast((sample) => sample.p99_ms !== null && sample.p99_ms !== undefined)?.p99_ms;
+  const measured = p99 !== undefined;
   const deliveries = (sample) => sample.deliveries_nsq + sample.deliveries_log;
   const share = last && deliveries(last) > 0 ? Math.round((100 * last.deliveries_log) / deliveries(last)) : null;
   return [
     tile("Connections", number(all.mains + all.subs), `${count(all.mains, "phone")}, ${number(all.subs)} web`, line((s) => s.mains + s.subs)),
     tile("Sends", fine(last?.sends), "a second", line((s) => s.sends)),
     tile("Deliveries", fine(last && deliveries(last)), share ? `a second, ${share} % from the log` : "a second", line(deliveries)),
-    tile("Latency, p99", measured ? `${fine(last?.p99_ms)} ms` : "–", measured ? "send to receive" : "isn’t measured here", measured ? line((s) => s.p99_ms) : null),
+    tile("Latency, p99", measured ? `${fine(p99)} ms` : "–", measured ? "send to receive" : "nothing was sent in the last ten minutes", measured ? line((s) => s.p99_ms) : null),
     tile("Outbox", number(all.outbox), all.outbox ? `in ${count(all.outbox_chats, "chat")}, oldest ${span(all.outbox_oldest_ms)}` : "nothing waits for NSQ", line((s) => s.outbox), { tone: all.outbox_oldest_ms > 10_000 ? "warning" : "" }),
     tile("Refills", fine(last?.refills), `a second; ${number(all.refills)} so far`, line((s) => s.refills), { title: "Holes that were filled from the log, because NSQ was late or had lost something" }),
     tile("Gaps", fine(last?.gaps), `a second; ${number(all.gaps)} so far`, line((s) => s.gaps), { title: "Messages that the log didn’t hold any more: the device asks its phone", tone: all.gaps ? "warning" : "" }),

@@ -1,6 +1,6 @@
 // Pieces that several views are made of.
 
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { exact, fine, now as clock, number, relative, short } from "./format.js";
 
 export function icon(name) {

@@ -1,7 +1,7 @@
 // Users -> devices -> chats: one table that one goes down into.
 
 import { Refusal, get } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { endDevice, markEnded } from "./ending.js";
 import { count, number, short, span } from "./format.js";
 import { kickUser } from "./kicking.js";

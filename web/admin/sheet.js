@@ -1,7 +1,7 @@
 // The side sheet: one at a time, over everything else. The browser's own modal dialog keeps the focus inside, closes on
 // Escape, and gives the focus back to where it was.
 
-import { draw, h } from "./dom.js";
+import { draw, h } from "/shared/dom.js";
 import { icon } from "./parts.js";
 
 const dialog = document.getElementById("sheet");

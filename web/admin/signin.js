@@ -1,7 +1,7 @@
 // Signing in: an admin token, pasted, tried once, kept in this tab only.
 
 import { Refusal, get, session } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { copyButton, icon, note } from "./parts.js";
 
 const COMMAND = "keepstep token --user root --admin --ttl 8h";

@@ -1,7 +1,7 @@
 // Sweeping orphans: a dry run first, then batch after batch with what became of each.
 
 import { call } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { stumble } from "./ending.js";
 import { count, list, number } from "./format.js";
 import { badge, copyButton, download, icon, note, skeleton } from "./parts.js";

@@ -1,6 +1,6 @@
 // Lists that the server sorts, searches and pages: one frame for all of them. Where it stands is in the address.
 
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { count, number } from "./format.js";
 import { empty, icon, note, time } from "./parts.js";
 

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::latency::Counts;
 use crate::{
     domain::{Millis, now_millis},
     store::Result as Stored,
@@ -38,6 +39,16 @@ pub struct Figures {
     pub outbox: u64,
     pub outbox_chats: u64,
     pub outbox_oldest_ms: Option<u64>,
+}
+
+/// What an edge leaves in the store.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// From a message's `at` to its going out to a device.
+    pub received: Counts,
 }
 
 /// The sums of all edges.
@@ -75,31 +86,38 @@ pub struct Sample {
     pub p99_ms: Option<f64>,
 }
 
+/// The counts of each edge, and of each of its lives.
+type Received = HashMap<(String, Millis), Counts>;
+
 /// Writes this edge's figures and samples all, for ever.
 pub async fn run(core: Arc<Core>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before: Option<(Instant, HashMap<String, Figures>)> = None;
+    let mut before: Option<(Instant, HashMap<String, Figures>, Received)> = None;
     loop {
         ticks.tick().await;
         let all = async {
-            write(&core, &own(&core).await).await?;
+            write(&core, &Report { figures: own(&core).await, received: received(&core) }).await?;
             all(&core).await
         };
         match all.await {
             Ok(all) => {
                 let now = Instant::now();
-                let by_edge: HashMap<String, Figures> =
-                    all.into_iter().map(|figures| (figures.edge.clone(), figures)).collect();
-                if let Some((then, before)) = &before {
-                    let sample = sample(before, &by_edge, now - *then);
+                let (mut by_edge, mut received) = (HashMap::new(), Received::new());
+                for Report { figures, received: counts } in all {
+                    received.insert((figures.edge.clone(), figures.started), counts);
+                    by_edge.insert(figures.edge.clone(), figures);
+                }
+                if let Some((then, before, received_before)) = &before {
+                    let mut sample = sample(before, &by_edge, now - *then);
+                    sample.p99_ms = p99(received_before, &received);
                     let mut history = lock(&core.console.history);
                     history.push_back(sample);
                     while history.len() > SAMPLES {
                         history.pop_front();
                     }
                 }
-                before = Some((now, by_edge));
+                before = Some((now, by_edge, received));
             }
             // There is a hole in the samples then, as is right.
             Err(error) => tracing::debug!(%error, "figures can't be exchanged now"),
@@ -107,14 +125,14 @@ pub async fn run(core: Arc<Core>) {
     }
 }
 
-async fn write(core: &Core, figures: &Figures) -> Stored<()> {
+async fn write(core: &Core, report: &Report) -> Stored<()> {
     // Numbers and a name: it can't fail.
-    let Ok(json) = serde_json::to_vec(figures) else { return Ok(()) };
+    let Ok(json) = serde_json::to_vec(report) else { return Ok(()) };
     core.store.report(&core.edge, json.into(), SHOWN).await
 }
 
 /// What all edges last wrote, by edge. What this version can't read isn't shown.
-pub(super) async fn all(core: &Core) -> Stored<Vec<Figures>> {
+pub(super) async fn all(core: &Core) -> Stored<Vec<Report>> {
     let reports = core.store.reports().await?;
     Ok(reports.into_iter().filter_map(|(_, figures)| serde_json::from_slice(&figures).ok()).collect())
 }
@@ -123,7 +141,7 @@ pub(super) async fn all(core: &Core) -> Stored<Vec<Figures>> {
 pub(super) async fn own(core: &Core) -> Figures {
     let (mains, subs) = core.hub.count();
     let unconfirmed = core.unconfirmed();
-    let oldest = (!unconfirmed.oldest.is_zero()).then(|| unconfirmed.oldest.as_millis() as u64);
+    let oldest = (!unconfirmed.oldest.is_zero()).then_some(unconfirmed.oldest.as_millis() as u64);
     Figures {
         edge: core.edge.clone(),
         at: now_millis(),
@@ -140,6 +158,26 @@ pub(super) async fn own(core: &Core) -> Figures {
         outbox_chats: unconfirmed.chats as u64,
         outbox_oldest_ms: oldest,
     }
+}
+
+/// How long it took 99 of 100 messages to go out since the counts before, in milliseconds.
+fn p99(before: &Received, now: &Received) -> Option<f64> {
+    let mut sum = Counts::default();
+    for (life, counts) in now {
+        match before.get(life) {
+            Some(before) => sum.add(&counts.since(before)),
+            // As with the rates: one that has just begun, and not one that was out of sight.
+            None if has_just_begun(now_millis(), life.1) => sum.add(counts),
+            None => {}
+        }
+    }
+    sum.quantile(0.99).map(|seconds| (seconds * 100_000.0).round() / 100.0)
+}
+
+fn received(core: &Core) -> Counts {
+    let (within, all) = core.metrics.send_to_receive.counts();
+    let (bounds, within) = within.into_iter().unzip();
+    Counts { bounds, within, all }
 }
 
 /// Sums over edges.
@@ -160,6 +198,10 @@ pub(super) fn sums(all: &[Figures]) -> Sums {
     }
 }
 
+fn has_just_begun(now: Millis, started: Millis) -> bool {
+    now.saturating_sub(started) <= 2 * EVERY.as_millis() as u64
+}
+
 fn sample(before: &HashMap<String, Figures>, now: &HashMap<String, Figures>, time: Duration) -> Sample {
     let all: Vec<Figures> = now.values().cloned().collect();
     let sums = sums(&all);
@@ -167,7 +209,7 @@ fn sample(before: &HashMap<String, Figures>, now: &HashMap<String, Figures>, tim
         let more = |figures: &Figures| match before.get(&figures.edge) {
             Some(before) if before.started == figures.started => field(figures).saturating_sub(field(before)),
             // It has just begun, perhaps again.
-            _ if figures.at.saturating_sub(figures.started) <= 2 * EVERY.as_millis() as u64 => field(figures),
+            _ if has_just_begun(figures.at, figures.started) => field(figures),
             // It was only out of sight: what it did meanwhile wasn't done in these seconds.
             _ => 0,
         };

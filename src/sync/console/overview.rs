@@ -83,7 +83,7 @@ pub async fn overview(core: &Arc<Core>) -> Overview {
         core.store.unfinished_terminations(),
     );
     let totals = totals.ok().and_then(Result::ok);
-    let mut edges = others.unwrap_or_default();
+    let mut edges: Vec<Figures> = others.unwrap_or_default().into_iter().map(|other| other.figures).collect();
     edges.retain(|figures| figures.edge != own.edge);
     edges.push(own.clone());
     edges.sort_by(|a, b| a.edge.cmp(&b.edge));
