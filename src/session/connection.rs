@@ -156,9 +156,12 @@ impl Connection {
         self.close_with(Code::from(code.number()), reason, drop_queue).await;
     }
 
-    /// Ends it with one of the WebSocket protocol's own codes.
+    /// Ends it for what the library found: one of the WebSocket protocol's own codes, or a frame that is too large.
     pub async fn close_protocol(mut self, code: Code) {
-        self.close_with(code, "", false).await;
+        // Ours come with their name, whoever found the fault; the protocol's own say enough by themselves.
+        let too_large = u16::from(code) == CloseCode::FrameTooLarge.number();
+        let reason = if too_large { CloseCode::FrameTooLarge.name() } else { "" };
+        self.close_with(code, reason, false).await;
     }
 
     /// The client has ended it: what the library has to answer to a close frame goes out, so that an orderly goodbye doesn't

@@ -90,12 +90,19 @@ pub async fn a_phone_that_answers_twice_is_told_so(on: Deployment) {
     phone.requests(stray).await.expect_err("nobody asked");
     assert_eq!(web.reply(asked).await.expect("a page")["messages"].as_array().unwrap().len(), 10);
 
-    // An error is an answer, too.
-    let asked = web.asks(json!({ "type": "history", "chat": chat, "before": 16, "limit": 10 }));
-    let request = phone.gets(json!({ "type": "history_request", "chat": chat })).await;
-    let sorry = json!({ "type": "history_error", "request": request["request"], "code": "main_busy" });
-    phone.requests(sorry).await.expect("an error is taken");
-    assert_eq!(web.reply(asked).await.expect_err("no page")["code"], "main_busy");
+    // An error is an answer, too. Words that a sub knows reach it as they are.
+    for (said, told) in [
+        ("main_busy", "main_busy"),
+        ("not_found", "not_found"),
+        ("unavailable", "unavailable"),
+        ("out of paper", "bad_main"),
+    ] {
+        let asked = web.asks(json!({ "type": "history", "chat": chat, "before": 16, "limit": 10 }));
+        let request = phone.gets(json!({ "type": "history_request", "chat": chat })).await;
+        let sorry = json!({ "type": "history_error", "request": request["request"], "code": said });
+        phone.requests(sorry).await.expect("an error is taken");
+        assert_eq!(web.reply(asked).await.expect_err("no page")["code"], told);
+    }
     // Without an id a refused answer comes back as an `error` frame.
     phone.puts(json!({ "type": "history_page", "request": "none", "messages": [], "more": false }));
     phone.gets(json!({ "type": "error", "frame": "history_page" })).await;

@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::Deployment;
-use super::client::{PATIENCE, Socket};
-use crate::support::wait_until;
+use super::client::{PATIENCE, Socket, soon};
+use super::wire::HANDSHAKE;
+use crate::support::{schemas, wait_until};
 
 pub async fn a_stop_is_orderly(on: Deployment) {
     let mut world = on.start().await;
@@ -20,6 +23,14 @@ pub async fn a_stop_is_orderly(on: Deployment) {
     bobs.hears(&chat, 20).await;
     bobs.acks(&chat, 5).await;
 
+    // Somebody is in the middle of asking for a socket.
+    let address = world.addresses()[0].clone();
+    let asking = format!("GET /v1/socket HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n");
+    let mut late = TcpStream::connect(&address).await.expect("connect");
+    late.write_all(asking.as_bytes()).await.expect("half a question");
+    // An answer to what was asked later: the half is there by now.
+    phone.requests(json!({ "type": "ping" })).await.expect("an answer");
+
     let begun = Instant::now();
     world.edges[0].process().signal(Signal::SIGTERM);
     wait_until("/readyz to say no", Duration::from_secs(2), || async {
@@ -27,10 +38,21 @@ pub async fn a_stop_is_orderly(on: Deployment) {
         (answer.0 == 503).then_some(())
     })
     .await;
+    let rest = format!(
+        "{}Authorization: Bearer {}\r\n\r\n",
+        HANDSHAKE.replace("Connection: Upgrade\r\n", ""),
+        phone.token
+    );
+    late.write_all(rest.as_bytes()).await.expect("the other half");
+    let mut answer = String::new();
+    soon("an answer to the late", late.read_to_string(&mut answer)).await.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer of HTTP");
+    assert!(head.starts_with("HTTP/1.1 503"), "{answer}");
+    schemas::answer("GET /v1/socket HTTP/1.1", 503, &head.to_ascii_lowercase(), body);
+    assert!(body.contains(r#""code":"draining""#), "{body}");
     // A device that still acknowledges is heard.
     bobs.acks(&chat, 8).await;
     // Nobody new is let in: not at all, or with a reason to go elsewhere.
-    let address = world.addresses()[0].clone();
     if let Ok(mut late) =
         Socket::handshake(&address, "/v1/socket", &[("Authorization", &format!("Bearer {}", alice.token))])
             .await

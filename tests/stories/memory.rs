@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 
 use super::client::Came;
+use crate::support::schemas;
 
 /// A chat on the device.
 #[derive(Debug, Default)]
@@ -80,23 +81,6 @@ pub struct Memory {
     reads: HashMap<u64, String>,
 }
 
-/// The fields that each frame has at least, by its type.
-const FIELDS: [(&str, &str); 13] = [
-    ("welcome", "protocol user device kind session edge heartbeat_s limits main chats"),
-    ("message", "chat seq key from device at kind"),
-    ("reply", "id"),
-    ("error", "frame error"),
-    ("read", "chat seq device"),
-    ("gap", "chat from to"),
-    ("history_request", "request chat before limit device"),
-    ("device", "event device"),
-    ("chat", "event chat"),
-    ("presence", "user online last_seen"),
-    ("typing", "chat user"),
-    ("link_request", "code name platform"),
-    ("pong", ""),
-];
-
 impl Memory {
     /// Of a device that has never been connected.
     pub fn new(id: &str) -> Memory {
@@ -169,7 +153,10 @@ impl Memory {
     /// Something came: whether the socket is over, and what to send back.
     pub fn takes(&mut self, came: Came) -> (bool, Vec<Value>) {
         match came {
-            Came::Closed(code, reason) => self.closed = Some((code, reason)),
+            Came::Closed(code, reason) => {
+                self.faults.extend(schemas::closed(code, &reason).err());
+                self.closed = Some((code, reason));
+            }
             Came::Lost => self.lost = true,
             Came::Frame(text) => {
                 let mut answers = Vec::new();
@@ -183,12 +170,9 @@ impl Memory {
     }
 
     fn frame(&mut self, text: &str, answers: &mut Vec<Value>) -> Result<(), String> {
+        schemas::frame(text)?;
         let frame: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let kind = frame["type"].as_str().ok_or("a frame without a type")?;
-        let fields = FIELDS.iter().find(|(name, _)| *name == kind).ok_or("a frame of an unknown type")?.1;
-        if let Some(missing) = fields.split_whitespace().find(|field| frame.get(*field).is_none()) {
-            return Err(format!("no {missing}"));
-        }
         if self.welcome.is_null() != (kind == "welcome") {
             return Err("welcome comes first, and once".to_owned());
         }

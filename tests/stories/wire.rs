@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::soon;
+use crate::support::schemas;
 
 /// See the module. It doesn't read before it is asked to.
 #[derive(Debug)]
@@ -56,6 +57,18 @@ impl Wire {
             Some((first, payload))
         })
         .await
+        .inspect(|(first, payload)| match (*first, payload.as_slice()) {
+            (TEXT, text) => {
+                let text = String::from_utf8_lossy(text);
+                schemas::frame(&text).unwrap_or_else(|why| panic!("{why}: {text}"));
+            }
+            (CLOSE, [high, low, reason @ ..]) => {
+                let code = u16::from_be_bytes([*high, *low]);
+                let reason = String::from_utf8_lossy(reason);
+                schemas::closed(code, &reason).unwrap_or_else(|why| panic!("{why}"));
+            }
+            _ => {}
+        })
     }
 
     /// The next frame that begins with this byte; others are let go.

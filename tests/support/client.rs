@@ -1,7 +1,7 @@
 //! A client as strange applications have one: user tokens, HTTP and WebSocket, each small enough to hide nothing.
 //!
-//! What comes is checked for its form here (a problem is a problem, a close frame has a code); what it means, the
-//! stories know.
+//! What comes is checked for its form here: every answer and every frame is held to the published schemas. What it means,
+//! the stories know.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::JWT_SECRET;
+use crate::support::{JWT_SECRET, schemas};
 
 /// How long anything may take before a story gives up. Generous: machines of CI are slow and shared.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -147,8 +147,13 @@ impl Api {
             request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
         }
         request.push_str("\r\n");
-        request.push_str(&body.unwrap_or_default());
-        raw_http(&self.edge, request.as_bytes()).await.unwrap_or_else(|why| panic!("{method} {path}: {why}"))
+        request.push_str(body.as_deref().unwrap_or_default());
+        let answer = raw_http(&self.edge, request.as_bytes()).await;
+        let answer = answer.unwrap_or_else(|why| panic!("{method} {path}: {why}"));
+        if let (200..300, Some(body)) = (answer.status, body) {
+            schemas::request(method, path, &body);
+        }
+        answer
     }
 }
 
@@ -165,9 +170,11 @@ pub async fn raw_http(edge: &str, request: &[u8]) -> std::io::Result<Answer> {
         if answer.is_empty() { end.map(|_| answer) } else { Ok(answer) }
     };
     let answer = soon(&asked, exchange).await?;
-    parse(asked, &answer).ok_or_else(|| {
+    let answer = parse(asked, &answer).ok_or_else(|| {
         std::io::Error::other(format!("not an answer of HTTP: {:?}", String::from_utf8_lossy(&answer)))
-    })
+    })?;
+    schemas::answer(&String::from_utf8_lossy(line), answer.status, &answer.head, &answer.text);
+    Ok(answer)
 }
 
 fn parse(asked: String, answer: &[u8]) -> Option<Answer> {
@@ -259,7 +266,10 @@ impl Socket {
     /// The next frame.
     pub async fn frame(&mut self) -> Value {
         match soon("a frame", self.come()).await {
-            Came::Frame(text) => serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}")),
+            Came::Frame(text) => {
+                schemas::frame(&text).unwrap_or_else(|why| panic!("{why}: {text}"));
+                serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+            }
             other => panic!("expected a frame, but: {other:?}"),
         }
     }
@@ -278,8 +288,8 @@ impl Socket {
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             match soon("the close frame", self.come()).await {
-                Came::Frame(_) => {}
-                Came::Closed(code, reason) => return (code, reason),
+                Came::Frame(text) => schemas::frame(&text).unwrap_or_else(|why| panic!("{why}: {text}")),
+                Came::Closed(code, reason) => return checked(code, reason),
                 Came::Lost => panic!("the connection ended without a close frame"),
             }
         }
@@ -288,7 +298,7 @@ impl Socket {
     /// The close frame, and no other frame before it.
     pub async fn refused(&mut self) -> (u16, String) {
         match soon("the close frame", self.come()).await {
-            Came::Closed(code, reason) => (code, reason),
+            Came::Closed(code, reason) => checked(code, reason),
             other => panic!("expected to be closed at once, but: {other:?}"),
         }
     }
@@ -301,4 +311,10 @@ impl Socket {
         };
         soon("the server to answer a close frame", goodbye).await;
     }
+}
+
+/// A close frame that is as the documents say.
+fn checked(code: u16, reason: String) -> (u16, String) {
+    schemas::closed(code, &reason).unwrap_or_else(|why| panic!("{why}"));
+    (code, reason)
 }

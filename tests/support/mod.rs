@@ -17,6 +17,7 @@ mod net;
 mod nsq;
 mod process;
 mod redis;
+pub mod schemas;
 mod stack;
 
 pub use disk::SmallDisk;
