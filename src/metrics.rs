@@ -152,6 +152,8 @@ pub struct Metrics {
     pub relayed: IntCounter,
     /// Bootstrap pages asked for, by result.
     pub bootstraps: IntCounterVec,
+    /// Links by the state they came to.
+    pub links: IntCounterVec,
     /// Terminations by the state they came to.
     pub terminations: IntCounterVec,
     /// Terminations that aren't done, of the whole deployment, as this edge saw it last.
@@ -275,6 +277,12 @@ impl Metrics {
                 "History pages that subs asked for, by what they got: ok, or the error's code",
                 "result",
                 &bootstraps(),
+            )?,
+            links: all.counters(
+                "keepstep_links_total",
+                "Links: opened by a page, approved by a main (the device is there), refused by one",
+                "state",
+                &["opened", "approved", "refused"],
             )?,
             terminations: all.counters(
                 "keepstep_terminations_total",

@@ -49,7 +49,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 /// What somebody who has just started it may want to see.
 fn try_next(address: &str) -> String {
     format!(
-        "\nTry next: open http://{address}/ in a browser. Or, in another terminal:\n  \
+        "\nTry next: open http://{address}/ in a browser, and http://{address}/admin with the admin's token.\n\
+         Or, in another terminal:\n  \
          cargo run --release -- demo          a day of two users, their phones and web sessions\n  \
          curl -s http://{address}/v1/chats -H \"Authorization: Bearer $TOKEN\"\n  \
          keepstep token --help                tokens for more users, with a KEEPSTEP_JWT_SECRET of your own\n\

@@ -87,6 +87,7 @@ pub async fn open(
     for _ in 0..CODES {
         match core.store.open_link(&new, core.limits.links_waiting.into()).await? {
             LinkOpened::Opened => {
+                core.metrics.links.with_label_values(&["opened"]).inc();
                 let NewLink { id, code, name, platform, bound, .. } = new;
                 if let Some(user) = bound {
                     let request = LinkRequest { code: code.to_string(), name, platform };
@@ -136,6 +137,7 @@ pub async fn decide(
         Decided::Gone => return Err(no_such_link()),
     };
     if !approve {
+        core.metrics.links.with_label_values(&["refused"]).inc();
         return Ok(None);
     }
     let wish = Wish {
@@ -147,7 +149,10 @@ pub async fn decide(
         history,
     };
     match registration::register(core, &main.user, wish).await {
-        Ok((registered, ..)) => {
+        Ok((registered, _, new)) => {
+            if new {
+                core.metrics.links.with_label_values(&["approved"]).inc();
+            }
             // Should this fail, the page sees by the device itself that it is there.
             core.store.settle_link(link.id, device, true).await?;
             Ok(Some(registered))

@@ -139,6 +139,9 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
             if planted!(SingleDeletePass) {
                 return done(core, termination, &chats).await;
             }
+            // What is gone is on record before the wait: people watch it go, and if this edge dies now, whoever takes
+            // over finds no queue that would tell.
+            core.store.save_termination(&termination).await?;
             tokio::time::sleep(SECOND_LOOK).await;
             let second = core.broker.remove_queues(device, &chats, false).await;
             note(&mut termination, &second);

@@ -133,6 +133,7 @@ pub async fn a_page_becomes_a_web_session(on: Deployment) {
     assert_eq!(again["device"]["id"], json!(web.id));
     let listed = Api::new(&page.edge, again["token"].as_str().unwrap()).get("/v1/devices").await.with(200);
     assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+    assert_eq!(world.metric("keepstep_links_total{state=\"approved\"}").await, 1.0);
     // Ended, it isn't there for the page either.
     alice.ends(&web.id).await;
     assert_eq!(page.learns(0).await, json!({ "state": "expired" }));

@@ -195,6 +195,7 @@ macro_rules! stories {
             ]
             termination: [
                 whoever_may_ends_a_device_and_nothing_is_left,
+                a_receipt_fills_while_the_work_goes_on,
                 nobody_else_ends_a_device,
                 an_ended_device_gets_no_further_frame,
             ]
