@@ -213,6 +213,7 @@ impl Session {
                 self.refuse(None, None, &protocol::Problem::new(protocol::ErrorCode::BadFrame, detail))
             }
             Inbound::Alive => Ok(()),
+            Inbound::TooLarge => Err(End::Close(CloseCode::FrameTooLarge)),
             Inbound::Over(Some(code)) => Err(End::Protocol(code)),
             Inbound::Over(None) => Err(End::Gone),
         }

@@ -37,6 +37,8 @@ pub enum Inbound {
     Binary,
     /// A ping or a pong.
     Alive,
+    /// The beginning of a message that is larger than may be; the rest isn't read.
+    TooLarge,
     /// The connection is over: closed by the client, broken, or the client broke the WebSocket protocol.
     Over(Option<Code>),
 }
@@ -156,12 +158,9 @@ impl Connection {
         self.close_with(Code::from(code.number()), reason, drop_queue).await;
     }
 
-    /// Ends it for what the library found: one of the WebSocket protocol's own codes, or a frame that is too large.
+    /// Ends it with one of the WebSocket protocol's own codes.
     pub async fn close_protocol(mut self, code: Code) {
-        // Ours come with their name, whoever found the fault; the protocol's own say enough by themselves.
-        let too_large = u16::from(code) == CloseCode::FrameTooLarge.number();
-        let reason = if too_large { CloseCode::FrameTooLarge.name() } else { "" };
-        self.close_with(code, reason, false).await;
+        self.close_with(code, "", false).await;
     }
 
     /// The client has ended it: what the library has to answer to a close frame goes out, so that an orderly goodbye doesn't
@@ -201,13 +200,13 @@ impl Connection {
 }
 
 fn over(error: &tungstenite::Error) -> Inbound {
-    Inbound::Over(match error {
-        tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-            Some(Code::from(CloseCode::FrameTooLarge.number()))
+    match error {
+        tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => Inbound::TooLarge,
+        tungstenite::Error::Utf8(_) => Inbound::Over(Some(Code::Invalid)),
+        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            Inbound::Over(None)
         }
-        tungstenite::Error::Utf8(_) => Some(Code::Invalid),
-        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
-        tungstenite::Error::Protocol(_) => Some(Code::Protocol),
-        _ => None,
-    })
+        tungstenite::Error::Protocol(_) => Inbound::Over(Some(Code::Protocol)),
+        _ => Inbound::Over(None),
+    }
 }

@@ -15,7 +15,10 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::due_devices`].
     pub async fn due_devices(&self, count: usize) -> Result<(Millis, Vec<(UserId, DeviceId)>)> {
         let (state, now) = (self.state(), now_millis());
-        let rows = state.users.iter().flat_map(|(user, rows)| rows.devices.iter().map(move |(id, row)| (row.due, user, *id)));
+        let rows = state
+            .users
+            .iter()
+            .flat_map(|(user, rows)| rows.devices.iter().map(move |(id, row)| (row.due, user, *id)));
         let mut due: Vec<_> = rows.filter(|(due, ..)| *due <= now).collect();
         due.sort_unstable_by_key(|(due, ..)| *due);
         Ok((now, due.into_iter().take(count).map(|(_, user, device)| (user.clone(), device)).collect()))
