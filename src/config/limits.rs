@@ -178,7 +178,10 @@ impl Limits {
         zero("links_waiting", self.links_waiting == 0)?;
         zero("link_tries_per_minute", self.link_tries_per_minute == 0)?;
         zero("bad_frames_in_a_row", self.bad_frames_in_a_row == 0)?;
-        zero("page", self.page == 0)?;
+        if self.page < 1_000 {
+            let reason = "clients may ask for pages of 1000: give at least that";
+            return Err(ConfigError::value(Self::env_of("page"), reason));
+        }
         zero("audit_keep", self.audit_keep == 0)?;
         zero("log_messages", self.log_messages == 0)?;
         zero("log_bytes", self.log_bytes == 0)?;

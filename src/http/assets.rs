@@ -3,8 +3,15 @@
 //! What isn't to be served (tests, what npm leaves) isn't embedded, and isn't served from a folder either. A path is
 //! taken apart before any file is looked for, so it can't lead out of the folder.
 
-use std::{borrow::Cow, io::Write, path::PathBuf, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    io::Write,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use rust_embed::Embed;
 use sha2::{Digest, Sha256};
@@ -24,9 +31,17 @@ use super::Context;
 #[exclude = "*package-lock.json"]
 struct Embedded;
 
+/// The files, and what was packed of them.
+#[derive(Debug, Clone)]
+pub struct Assets {
+    source: Source,
+    // By name, with the tag of what was packed. No more than there are files.
+    packed: Arc<Mutex<HashMap<String, (HeaderValue, Bytes)>>>,
+}
+
 /// Where the files are.
 #[derive(Debug, Clone)]
-pub enum Assets {
+enum Source {
     /// In the binary.
     Embedded,
     /// In a folder, read anew at each request.
@@ -36,6 +51,7 @@ pub enum Assets {
 /// One file.
 #[derive(Debug)]
 pub(super) struct Asset {
+    name: String,
     kind: &'static str,
     tag: HeaderValue,
     bytes: Cow<'static, [u8]>,
@@ -43,7 +59,8 @@ pub(super) struct Asset {
 
 impl From<Option<PathBuf>> for Assets {
     fn from(folder: Option<PathBuf>) -> Self {
-        folder.map_or(Self::Embedded, |folder| Self::Folder(folder.into()))
+        let source = folder.map_or(Source::Embedded, |folder| Source::Folder(folder.into()));
+        Self { source, packed: Arc::default() }
     }
 }
 
@@ -52,12 +69,12 @@ impl Assets {
     pub(super) async fn find(&self, path: &str) -> Option<Asset> {
         let name = name(path)?;
         let kind = kind(name)?;
-        let (bytes, hash) = match self {
-            Self::Embedded => {
+        let (bytes, hash) = match &self.source {
+            Source::Embedded => {
                 let file = Embedded::get(name)?;
                 (file.data, file.metadata.sha256_hash())
             }
-            Self::Folder(folder) => {
+            Source::Folder(folder) => {
                 let bytes = tokio::fs::read(folder.join(name)).await.ok()?;
                 let hash = Sha256::digest(&bytes).into();
                 (bytes.into(), hash)
@@ -65,7 +82,20 @@ impl Assets {
         };
         let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let tag = HeaderValue::from_str(&format!("W/\"{hex}\"")).ok()?;
-        Some(Asset { kind, tag, bytes })
+        Some(Asset { name: name.to_owned(), kind, tag, bytes })
+    }
+
+    /// The same in a third of the size. Packed once: whoever asks for it again and again mustn't keep a core busy.
+    fn packed(&self, asset: &Asset) -> Option<Bytes> {
+        let mut all = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, packed)) = all.get(&asset.name).filter(|(tag, _)| *tag == asset.tag) {
+            return Some(packed.clone());
+        }
+        let mut out = GzEncoder::new(Vec::with_capacity(asset.bytes.len() / 2), Compression::default());
+        out.write_all(&asset.bytes).ok()?;
+        let packed = Bytes::from(out.finish().ok()?);
+        all.insert(asset.name.clone(), (asset.tag.clone(), packed.clone()));
+        Some(packed)
     }
 }
 
@@ -114,12 +144,13 @@ pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Respo
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .any(|tag| tag == "*" || asset.tag == tag);
-    let packed = if known || asset.kind == "image/png" { None } else { packed(&asset.bytes, asked) };
+    let wanted = !known && asset.kind != "image/png" && takes_gzip(asked);
+    let packed = if wanted { context.assets.packed(&asset) } else { None };
     let is_packed = packed.is_some();
-    let mut response = if known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        packed.unwrap_or_else(|| asset.bytes.into_owned()).into_response()
+    let mut response = match packed {
+        _ if known => StatusCode::NOT_MODIFIED.into_response(),
+        Some(packed) => Response::new(packed.into()),
+        None => asset.bytes.into_owned().into_response(),
     };
     let headers = response.headers_mut();
     if !known {
@@ -139,21 +170,13 @@ pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Respo
     response
 }
 
-/// The same in a third of the size, for who takes it. Done anew each time: a file is small, and a browser that has it is
-/// answered `304`.
-fn packed(bytes: &[u8], asked: &HeaderMap) -> Option<Vec<u8>> {
-    let takes = asked
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    asked
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|one| one.trim().eq_ignore_ascii_case("gzip"));
-    if !takes {
-        return None;
-    }
-    let mut out = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::default());
-    out.write_all(bytes).ok()?;
-    out.finish().ok()
+        .any(|one| one.trim().eq_ignore_ascii_case("gzip"))
 }
 
 /// A page may run its own files, and talk to this edge and to the playground's. Not every browser takes `'self'` for

@@ -21,6 +21,9 @@ use crate::{
     tokens::DeviceClaims,
 };
 
+/// For each so many chats of a user, a look at the own queues counts once more.
+const CHATS_PER_VIEW: u32 = 50;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewDevice {
@@ -163,7 +166,10 @@ pub(super) async fn channels(id: String, request: Request) -> Result<Response, P
     let caller = auth::caller(&request).await?;
     let device: DeviceId = body::id(&id)?;
     let core = &request.context.core;
-    core.limit("queues", caller.user(), core.limits.queue_views_per_minute).await?;
+    // What a look costs grows with the user's chats.
+    let chats = u32::try_from(core.store.chats_of(caller.user()).await?.len()).unwrap_or(u32::MAX);
+    let most = core.limits.queue_views_per_minute / (1 + chats / CHATS_PER_VIEW);
+    core.limit("queues", caller.user(), most).await?;
     if core.store.device(caller.user(), device).await?.is_none() {
         return Err(Problem::new(ErrorCode::NotFound, "you have no such device"));
     }

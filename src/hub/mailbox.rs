@@ -69,6 +69,7 @@ pub struct HistoryAsk {
     /// … at most so many …
     pub limit: u64,
     /// … and only those above this: what is at or below it isn't for this sub.
+    #[serde(default)]
     pub floor: Seq,
 }
 

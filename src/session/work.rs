@@ -1,6 +1,7 @@
 //! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
 //! page, one rejoin, one cursor retry and one wait for a membership per chat, one look at a membership per news of it,
-//! one check of the main, one answer per question.
+//! one check of the main, one answer per question, one telling of typing per chat in three seconds, one look at who is
+//! watched per leave.
 
 use std::sync::Arc;
 

@@ -235,7 +235,11 @@ impl EmbeddedStore {
 
     /// See [`super::Store::unwatch_presence`].
     pub async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
-        self.watch(|ear| ear.presence.retain(|user| !users.contains(user)));
+        self.watch(|ear| {
+            for user in users {
+                ear.presence.remove(user);
+            }
+        });
         Ok(())
     }
 

@@ -54,6 +54,9 @@ pub struct ChannelView {
     pub head: Option<Seq>,
     /// How long the oldest message that isn't acknowledged has waited, in milliseconds, as far as the log goes back.
     pub oldest_ms: Option<u64>,
+    /// When that was accepted. What is sorted by it must not change with the time between two pages.
+    #[serde(skip)]
+    pub oldest_at: Option<Millis>,
 }
 
 impl ChannelView {
@@ -145,6 +148,7 @@ async fn chat_views(
         from: owed.map(|owed| owed.from),
         head,
         oldest_ms,
+        oldest_at: at,
     };
     if queues.is_empty() {
         return Ok(vec![view(None)]);
@@ -188,10 +192,9 @@ impl Channels {
         order::page(listing, wanted, |item| Key {
             number: match listing.sort {
                 "undelivered" => item.undelivered(),
-                // Begins with 1: one that waits for no time yet is above one that doesn't wait.
-                "oldest" => item.oldest_ms.map_or(0, |waits| waits + 1),
+                "oldest" => item.oldest_at.map_or(0, |at| Millis::MAX - at),
                 "requeues" => item.requeues,
-                _ => 0,
+                _ => order::by_id(item.chat.as_bytes()),
             },
             text: item.node.as_deref().unwrap_or(""),
             id: *item.chat.as_bytes(),
@@ -243,4 +246,66 @@ pub async fn preview(core: &Core, device: DeviceId) -> Result<Preview, Problem> 
 /// Closes all sockets of a user (4410); answers nothing, because they may be on any edge.
 pub async fn kick(core: &Core, user: &UserId) {
     signal::tell(core, user, &Signal::Kicked).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(chat: u8, node: &str, oldest_at: Option<Millis>) -> ChannelView {
+        ChannelView {
+            chat: ChatId::from_hex(&format!("{chat:02x}").repeat(16)).unwrap(),
+            topic: String::new(),
+            channel: String::new(),
+            node: Some(node.to_owned()),
+            depth: 0,
+            in_flight: 0,
+            requeues: 0,
+            consumers: 0,
+            consumer: None,
+            cursor: None,
+            from: None,
+            head: None,
+            oldest_ms: oldest_at.map(|at| now_millis().saturating_sub(at)),
+            oldest_at,
+        }
+    }
+
+    /// The chats in order, one a page; before each page the queues are as `look` says.
+    fn chats(sort: &'static str, descending: bool, look: impl Fn() -> Vec<ChannelView>) -> Vec<u8> {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let channels = Channels { items: look(), unreachable: Vec::new() };
+            let page = channels.page(&Listing { search: None, sort, descending, after, limit: 1 }).unwrap();
+            seen.extend(page.rows.iter().map(|row| row.chat.as_bytes()[0]));
+            after = page.next;
+            if after.is_none() {
+                return seen;
+            }
+        }
+    }
+
+    #[test]
+    fn queues_stand_by_chat_whichever_server_has_them() {
+        let look =
+            || vec![queue(3, "a", None), queue(1, "b", None), queue(2, "a", None), queue(2, "b", None)];
+        assert_eq!(chats("chat", false, look), [1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn time_that_passes_between_pages_changes_no_order() {
+        let begun = now_millis();
+        // Each page is asked for a second after the one before, so that what waits has waited longer each time.
+        let pages = std::cell::Cell::new(0);
+        let look = || {
+            pages.set(pages.get() + 1);
+            let mut all =
+                vec![queue(1, "a", Some(begun - 900)), queue(2, "a", Some(begun - 500)), queue(3, "a", None)];
+            all.iter_mut()
+                .for_each(|queue| queue.oldest_ms = queue.oldest_ms.map(|ms| ms + 1000 * pages.get()));
+            all
+        };
+        assert_eq!(chats("oldest", true, look), [1, 2, 3]);
+        assert_eq!(chats("oldest", false, look), [3, 2, 1]);
+    }
 }

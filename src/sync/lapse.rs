@@ -49,13 +49,18 @@ impl Lapsing {
 pub(super) async fn dead_edges(core: &Core) -> Result<Vec<String>> {
     let (asked, dead_after) = (Instant::now(), dead_after(core));
     let dead = core.store.edge_alive(&core.edge, dead_after).await?;
+    said_alive(core, asked);
+    Ok(dead)
+}
+
+/// The store has learnt, by a call that was begun at `asked`, that this edge lives.
+pub(super) fn said_alive(core: &Core, asked: Instant) {
     // The others may have taken it for dead meanwhile, and forgotten its notes.
     if core.alive.expired() {
         core.notes.forget_all();
     }
     // Half: what begins just before, such as an append, ends before the others take this edge for dead.
-    core.alive.renewed(asked, dead_after / 2);
-    Ok(dead)
+    core.alive.renewed(asked, dead_after(core) / 2);
 }
 
 /// For how long an edge has to be silent to be dead to the others.

@@ -238,7 +238,8 @@ async fn outcome(core: &Core, link: &Link) -> Result<Outcome, Problem> {
             Ok(Outcome::Approved(Box::new(device), claims))
         }
         Some(device) if device.state == DeviceState::Terminating => Ok(Outcome::Expired),
-        _ if link.state == LinkState::Approving && !link.left.is_zero() => Ok(Outcome::Pending),
+        // A yes counts also if its device is there only after the link's time: the phone may ask for the same again.
+        _ if link.state == LinkState::Approving => Ok(Outcome::Pending),
         _ => Ok(Outcome::Expired),
     }
 }
@@ -254,9 +255,8 @@ struct Place(Arc<Mutex<HashMap<LinkId, usize>>>, LinkId);
 impl Polls {
     fn enter(&self, link: LinkId) -> Result<Place, Problem> {
         let mut waiting = lock(&self.0);
-        // Each has at least one that waits, so this bounds the links; it is near enough to the number of waits.
         let own = waiting.get(&link).copied().unwrap_or_default();
-        if own >= WAITS_PER_LINK || waiting.len() >= WAITS {
+        if own >= WAITS_PER_LINK || waiting.values().sum::<usize>() >= WAITS {
             let detail = "too many wait for links here: ask again in a moment, or with \"wait\" 0";
             return Err(Problem::new(ErrorCode::TooManyRequests, detail));
         }
@@ -311,7 +311,8 @@ mod tests {
         let (polls, link) = (Polls::default(), LinkId::random());
         let places: Vec<_> = (0..WAITS_PER_LINK).map(|_| polls.enter(link).unwrap()).collect();
         assert_eq!(polls.enter(link).unwrap_err().code, ErrorCode::TooManyRequests);
-        let others: Vec<_> = (1..WAITS).map(|_| polls.enter(LinkId::random()).unwrap()).collect();
+        let others: Vec<_> =
+            (WAITS_PER_LINK..WAITS).map(|_| polls.enter(LinkId::random()).unwrap()).collect();
         assert_eq!(polls.enter(LinkId::random()).unwrap_err().code, ErrorCode::TooManyRequests);
         drop((places, others));
         assert!(lock(&polls.0).is_empty());

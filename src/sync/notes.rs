@@ -4,7 +4,9 @@
 
 use std::{collections::HashSet, sync::Mutex};
 
-use super::{Core, lock};
+use tokio::time::Instant;
+
+use super::{Core, lapse, lock};
 use crate::{
     domain::id::{ChatId, UserId},
     protocol::Problem,
@@ -67,18 +69,18 @@ impl Notes {
 /// # Errors
 /// `not_found` for a chat the user isn't in, `unavailable`.
 pub(super) async fn note(core: &Core, user: &UserId, chat: ChatId) -> Result<(), Problem> {
+    // Once more at the most for each time that this edge was silent for too long: a note says as well that it lives.
     loop {
-        if core.alive.expired() {
-            core.notes.forget_all();
-        }
-        if core.notes.has(chat) {
+        if !core.alive.expired() && core.notes.has(chat) {
             return Ok(());
         }
         let forgotten = core.notes.forgotten();
         if core.store.chat_of_member(chat, user).await?.is_none() {
             return Err(Problem::no_such_chat());
         }
+        let asked = Instant::now();
         core.store.note_sender(&core.edge, chat).await?;
+        lapse::said_alive(core, asked);
         if core.notes.add(chat, forgotten) {
             return Ok(());
         }

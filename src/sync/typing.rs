@@ -13,24 +13,34 @@ const APART: Duration = Duration::from_secs(3);
 /// So many (user, chat) are remembered for that; more at the same time aren't told.
 const MOST: usize = 10_000;
 
+/// A full list is looked through for what is over no more often than this: it is under a lock.
+const PRUNE: Duration = Duration::from_secs(1);
+
 /// When whose typing was told.
 #[derive(Debug, Default)]
-pub(super) struct Typists(Mutex<HashMap<(UserId, ChatId), Instant>>);
+pub(super) struct Typists(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    at: HashMap<(UserId, ChatId), Instant>,
+    pruned: Option<Instant>,
+}
 
 impl Typists {
     fn may_tell(&self, user: &UserId, chat: ChatId, now: Instant) -> bool {
         let mut told = lock(&self.0);
         let key = (user.clone(), chat);
-        if told.get(&key).is_some_and(|at| now < *at + APART) {
+        if told.at.get(&key).is_some_and(|at| now < *at + APART) {
             return false;
         }
-        if told.len() >= MOST {
-            told.retain(|_, at| now < *at + APART);
+        if told.at.len() >= MOST && told.pruned.is_none_or(|pruned| now >= pruned + PRUNE) {
+            told.at.retain(|_, at| now < *at + APART);
+            told.pruned = Some(now);
         }
-        if told.len() >= MOST {
+        if told.at.len() >= MOST && !told.at.contains_key(&key) {
             return false;
         }
-        told.insert(key, now);
+        told.at.insert(key, now);
         true
     }
 }
@@ -64,7 +74,7 @@ mod tests {
         for _ in 0..2 * MOST {
             typists.may_tell(&bob, ChatId::random(), now + APART);
         }
-        assert_eq!(lock(&typists.0).len(), MOST);
+        assert_eq!(lock(&typists.0).at.len(), MOST);
         assert!(!typists.may_tell(&bob, other, now + APART));
         assert!(typists.may_tell(&bob, other, now + 2 * APART));
     }

@@ -58,6 +58,7 @@ fn settings_that_can_not_work_are_refused_with_one_sentence_and_code_2() {
         (&[("KEEPSTEP_HEARTBEAT", "25")], &["--heartbeat", "25s"]),
         (&[("KEEPSTEP_HEARTBEAT", "0s")], &["KEEPSTEP_HEARTBEAT", "longer than 0"]),
         (&[("KEEPSTEP_LEASE", "2s")], &["KEEPSTEP_LEASE_RENEWAL", "shorter"]),
+        (&[("KEEPSTEP_PAGE", "500")], &["KEEPSTEP_PAGE", "at least that"]),
         (&[("KEEPSTEP_DRAIN_ACKS", "10s")], &["KEEPSTEP_DRAIN_ACKS", "shorter"]),
         (&[("KEEPSTEP_UNACKED_WINDOW", "0")], &["KEEPSTEP_UNACKED_WINDOW", "at least 1"]),
         (&[("KEEPSTEP_SUBS_PER_USER", "-1")], &["--subs-per-user"]),

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::faults::carrier;
 use crate::stories::client::PATIENCE;
 use crate::stories::device::Device;
+use crate::stories::links::{Page, stranger, yes};
 use crate::stories::user::accepted;
 use crate::stories::{Deployment, World};
 use crate::support::wait_until;
@@ -206,4 +207,31 @@ async fn a_termination_waits_for_an_nsqd_that_is_down() {
     phone.connects(1).await;
     phone.says(&chat, "and on").await;
     phone.hears(&chat, 12).await;
+}
+
+#[tokio::test]
+async fn a_yes_counts_though_its_device_comes_late() {
+    const LIFETIME: Duration = Duration::from_secs(3);
+    let world =
+        Deployment::Stack.with("KEEPSTEP_LINK_LIFETIME", &format!("{}s", LIFETIME.as_secs())).start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, _bobs) = (alice.phone(0).await, bob.phone(0).await);
+    alice.direct(&bob).await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd;
+    let page = Page::opens(&stranger(&world, 1)).await;
+    let opened = Instant::now();
+    nsqd.iter().for_each(|nsqd| nsqd.sigstop());
+    // Its queue can't be made now. The yes stands all the same.
+    page.decided(&phone.api(), yes()).await.problem(503, "unavailable");
+    // Its time has to be over: that is what this is about.
+    tokio::time::sleep((LIFETIME + Duration::from_millis(300)).saturating_sub(opened.elapsed())).await;
+    assert_eq!(page.learns(0).await, json!({ "state": "pending" }));
+    nsqd.iter().for_each(|nsqd| nsqd.sigcont());
+    wait_until("the same yes to be done", PATIENCE, || async {
+        (page.decided(&phone.api(), yes()).await.status == 200).then_some(())
+    })
+    .await;
+    let learnt = page.learns(25).await;
+    assert_eq!(learnt["state"], "approved", "{learnt}");
+    alice.device(&learnt).connects(1).await;
 }

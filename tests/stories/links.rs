@@ -13,7 +13,7 @@ use super::{Deployment, World};
 use crate::support::wait_until;
 
 /// A page that asked.
-pub(super) struct Page {
+pub(crate) struct Page {
     edge: String,
     pub(super) code: String,
     link: String,
@@ -24,12 +24,12 @@ fn wish() -> Value {
     json!({ "name": "Firefox on a laptop", "platform": "web" })
 }
 
-pub(super) fn stranger(world: &World, edge: usize) -> Api {
+pub(crate) fn stranger(world: &World, edge: usize) -> Api {
     Api { token: None, ..world.api(edge, "") }
 }
 
 impl Page {
-    pub(super) async fn opens(api: &Api) -> Page {
+    pub(crate) async fn opens(api: &Api) -> Page {
         let opened = api.post("/v1/links", wish()).await.with(201);
         let text = |name: &str| opened[name].as_str().unwrap_or_else(|| panic!("{opened}")).to_owned();
         Page { edge: api.edge.clone(), code: text("code"), link: text("link"), secret: text("secret") }
@@ -44,7 +44,7 @@ impl Page {
         raw_http(edge, request.as_bytes()).await.expect("an answer")
     }
 
-    async fn learns(&self, wait: u64) -> Value {
+    pub(crate) async fn learns(&self, wait: u64) -> Value {
         self.polls(&self.secret, wait).await.with(200)
     }
 
@@ -61,12 +61,12 @@ impl Page {
         format!("/v1/links/{}", self.code)
     }
 
-    pub(super) async fn decided(&self, by: &Api, body: Value) -> Answer {
+    pub(crate) async fn decided(&self, by: &Api, body: Value) -> Answer {
         by.post(&format!("{}/approve", self.path()), body).await
     }
 }
 
-fn yes() -> Value {
+pub(crate) fn yes() -> Value {
     json!({ "approve": true })
 }
 

@@ -166,8 +166,12 @@ pub(super) fn swept(answer: &Value) -> String {
         Some(foreign) => format!("; {foreign} may be another deployment's and stay (--foreign)"),
     };
     let missing = unreachable(answer.get("unreachable").unwrap_or(&Value::Null));
+    let more = match answer.get("truncated").and_then(Value::as_bool) {
+        Some(true) => "; there are more than one look takes, and foreign ones may hide own ones",
+        _ => "",
+    };
     let rows = if items.is_empty() { String::new() } else { format!("{}\n", table(SWEPT, &items)) };
-    format!("{rows}{what}{foreign}{missing}")
+    format!("{rows}{what}{foreign}{more}{missing}")
 }
 
 /// What stands under a list: of how many, of when, and what isn't in it.

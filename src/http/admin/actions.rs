@@ -165,6 +165,10 @@ async fn audited(
             }
         }
         let noted = audit::record(&core, &entry).await;
+        if let Err(error) = &noted {
+            let audit::Entry { who, action, result, .. } = &entry;
+            tracing::error!(%error, %who, action, result, "what an admin did can't be written into the audit log");
+        }
         let _ = answer.send(match (done, noted) {
             (Ok(_), Err(problem)) => Err(Problem::new(
                 problem.code,

@@ -161,7 +161,12 @@ impl Listener {
     }
 
     pub(super) async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
-        self.shared.watched().presence.retain(|user| !users.contains(user));
+        {
+            let mut watched = self.shared.watched();
+            for user in users {
+                watched.presence.remove(user);
+            }
+        }
         self.order(Which::Presence(users.to_vec())).await.or_else(off)
     }
 

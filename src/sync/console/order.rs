@@ -99,6 +99,12 @@ impl Listing {
     }
 }
 
+/// What rows are sorted by that stand by an id's first half.
+#[must_use]
+pub fn by_id(id: &[u8; 16]) -> u64 {
+    u64::from_be_bytes(std::array::from_fn(|n| id[n]))
+}
+
 /// Whether a text has this (in lower case) in it, in any case.
 #[must_use]
 pub fn has(text: &str, wanted: &str) -> bool {

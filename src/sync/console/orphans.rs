@@ -112,6 +112,7 @@ pub struct Swept {
     pub failed: usize,
     pub left: usize,
     pub foreign: usize,
+    pub truncated: bool,
     pub unreachable: Vec<String>,
     pub at: Millis,
 }
@@ -142,7 +143,7 @@ pub async fn orphans(core: &Arc<Core>, listing: &Listing) -> Result<Lines<Orphan
     });
     let page = order::page(listing, wanted, |orphan| Key {
         // Beside each other what is of one chat.
-        number: u64::from_be_bytes(first_half(orphan.queue.chat)),
+        number: order::by_id(orphan.queue.chat.as_bytes()),
         text: &orphan.queue.node,
         id: *orphan.queue.device.as_bytes(),
     })?;
@@ -155,10 +156,6 @@ pub async fn orphans(core: &Arc<Core>, listing: &Listing) -> Result<Lines<Orphan
         truncated: orphans.truncated,
         unreachable: orphans.unreachable.clone(),
     })
-}
-
-fn first_half(chat: ChatId) -> [u8; 8] {
-    std::array::from_fn(|n| chat.as_bytes()[n])
 }
 
 /// Looks twice, and removes what is nobody's both times, each after a last look.
@@ -202,6 +199,7 @@ async fn sweep_in_turn(core: &Core, holder: &str, wanted: Sweep) -> Result<Swept
         failed: count(&["failed"]),
         left: beyond + count(&["later"]),
         foreign: spared.len(),
+        truncated: now.truncated,
         items,
         unreachable: now.unreachable,
         at: now_millis(),
@@ -214,7 +212,8 @@ async fn sweep_one(core: &Core, orphan: &Orphan, wanted: Sweep, until: Instant) 
     if wanted.dry_run {
         return done("would_remove", None);
     }
-    if Instant::now() >= until {
+    // A stop waits for what is under way, and its entry in the audit log; not for all of it.
+    if Instant::now() >= until || core.drain.has_begun() {
         return done("later", None);
     }
     let removed = match orphan.reason {

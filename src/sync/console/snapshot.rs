@@ -268,11 +268,14 @@ async fn all_devices(core: &Core) -> Result<(Vec<Device>, bool), Problem> {
         (next, count) = (page.next, count + page.devices.len());
         users.extend(page.devices.into_iter().map(|(user, _)| user));
     }
-    let asked = users.into_iter().map(|user| async move { core.store.devices(&user).await });
-    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
-    let asked: Vec<_> = asked.collect();
-    let found: Vec<Vec<Device>> = stream::iter(asked).buffered(PARALLEL).try_collect().await?;
-    let mut devices: Vec<Device> = found.into_iter().flatten().collect();
+    let users: Vec<UserId> = users.into_iter().collect();
+    let mut devices: Vec<Device> = Vec::new();
+    for some in users.chunks(1_024) {
+        // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+        let asked: Vec<_> = some.iter().map(|user| core.store.devices(user)).collect();
+        let found: Vec<Vec<Device>> = stream::iter(asked).buffered(PARALLEL).try_collect().await?;
+        devices.extend(found.into_iter().flatten());
+    }
     let more = next.is_some() || devices.len() > MOST_DEVICES;
     devices.truncate(MOST_DEVICES);
     Ok((devices, more))
@@ -343,7 +346,7 @@ impl Snapshot {
             let of_device = self.holding.iter().skip(begin).take_while(move |(other, ..)| *other == device);
             of_device.take(each).map(|(device, chat, _)| (*device, *chat))
         });
-        ages(core, queues.collect()).await
+        ages(core, queues.take(AGES_OF_PAGE).collect()).await
     }
 
     fn lines<T, L>(&self, page: Page<'_, T>, line: impl Fn(&T) -> L) -> Lines<L> {
