@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::client::PATIENCE;
+use super::world::Pair;
 use super::{Deployment, World};
 use crate::support::{Edge, Scrape, http_get, wait_until};
 
@@ -73,9 +74,7 @@ pub async fn what_happens_is_counted(on: Deployment) {
 
 pub async fn a_backlog_is_no_latency(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     bobs.leaves().await;
     phone.says_many(&chat, "while Bob is away", 5).await;
     bobs.connects(1).await;
