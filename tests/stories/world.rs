@@ -246,7 +246,8 @@ impl World {
         traces
     }
 
-    /// Looks again and again for so long: the traces of a device stay away.
+    /// Looks again and again for so long: the traces of a device stay away. A consumer that comes back, a ping of nsqd's or the
+    /// reconciler might bring one, and no event says that none of them will.
     pub async fn stays_without_traces(&self, device: &str, long: Duration) {
         stays(long, async || assert_eq!(self.traces(device).await, Vec::<String>::new())).await;
     }
