@@ -1,15 +1,14 @@
 //! The broker's contract as stories, each run over both variants. The including module gives `start()`, a fresh broker
 //! with whatever has to live as long as it, and `SETTLE`, how long a removed queue is watched for coming back.
 
-use std::time::Duration;
-
 use keepstep::{
     broker::{Event, Notice, Present, QueueAt, Receipt},
     domain::id::{ChatId, DeviceId},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{SETTLE, start};
+use crate::support::{stays, wait_until};
 
 #[path = "inbox.rs"]
 pub mod inbox;
@@ -235,14 +234,7 @@ async fn a_removed_queue_is_gone_and_stays_gone() {
     let mut late = Inbox::new(1);
     let _late = broker.subscribe(&node, chat, device, late.sink.clone());
     late.gone().await;
-    let end = Instant::now() + SETTLE;
-    loop {
-        assert_eq!(broker.queues_of(device).await, (vec![], vec![]));
-        if Instant::now() >= end {
-            break;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
+    stays(SETTLE, async || assert_eq!(broker.queues_of(device).await, (vec![], vec![]))).await;
     until(&broker, other, |queues| queues[0].depth == 5).await;
 
     let again = broker.remove_queues(device, &[chat], false).await;
@@ -326,7 +318,7 @@ async fn all_queues_are_summed_up() {
     provision(&broker, laptop, &[one]).await;
     publish(&broker, one, numbers(0..5)).await;
     publish(&broker, other, numbers(0..2)).await;
-    let totals = crate::support::wait_until("what was published to be in the queues", PATIENCE, || async {
+    let totals = wait_until("what was published to be in the queues", PATIENCE, || async {
         let totals = broker.totals(100).await;
         let held: u64 = totals.devices.values().map(|device| device.depth).sum();
         (held == 12).then_some(totals)

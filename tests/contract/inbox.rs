@@ -7,10 +7,9 @@ use keepstep::{
     broker::{Broker, Delivery, Event, Notice, QueueState, Receipt, Sink, Subscription},
     domain::id::{ChatId, DeviceId},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::support::wait_for;
 
 /// Long enough for a busy machine; a story that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,16 +81,12 @@ pub async fn until(
     device: DeviceId,
     wish: impl Fn(&[QueueState]) -> bool,
 ) -> Vec<QueueState> {
-    let end = Instant::now() + PATIENCE;
-    loop {
+    wait_for("the device's queues to be as wished", PATIENCE, async || {
         let (queues, unreachable) = broker.queues_of(device).await;
         assert!(unreachable.is_empty(), "{unreachable:?}");
-        if wish(&queues) {
-            return queues;
-        }
-        assert!(Instant::now() < end, "the queues never became as wished: {queues:?}");
-        sleep(Duration::from_millis(20)).await;
-    }
+        if wish(&queues) { Ok(queues) } else { Err(queues) }
+    })
+    .await
 }
 
 pub async fn provision(broker: &Broker, device: DeviceId, chats: &[ChatId]) {

@@ -17,6 +17,7 @@ use keepstep::{
 use tokio::{sync::mpsc, time::timeout};
 
 use super::start;
+use crate::support::wait_until;
 
 #[path = "store/chats.rs"]
 mod chats;

@@ -1,11 +1,10 @@
 //! The codes that a server gives only while its Redis is frozen. (All others: `tests/embedded/codes.rs`.)
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::stories::Deployment;
-use crate::stories::client::{Socket, soon};
+use crate::stories::client::{Came, PATIENCE, Socket, soon};
+use crate::support::wait_for;
 
 #[tokio::test]
 async fn acknowledgements_that_nothing_can_answer_do_not_pile_up() {
@@ -43,14 +42,14 @@ async fn whoever_comes_while_redis_is_frozen_is_sent_away() {
     alice.api(1).get("/v1/chats").await.problem(503, "unavailable");
     redis.sigcont();
     assert_eq!(closed, (4304, "backend_unavailable".to_owned()));
-    let end = tokio::time::Instant::now() + Duration::from_secs(30);
     // 43xx: it connects again.
-    loop {
+    wait_for("a frame", PATIENCE, async || {
         let mut socket = Socket::open(&world.addresses()[0], &phone.token).await;
-        match soon("an answer", socket.come()).await {
-            crate::stories::client::Came::Frame(_) => break,
-            other => assert!(tokio::time::Instant::now() < end, "{other:?}"),
+        match socket.come().await {
+            Came::Frame(_) => Ok(()),
+            other => Err(other),
         }
-    }
+    })
+    .await;
     phone.connects(1).await;
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::faults::carrier;
 use crate::stories::client::PATIENCE;
-use crate::stories::world::{channel, topic};
+use crate::stories::world::{Pair, channel, topic};
 use crate::stories::{Deployment, World};
 use crate::support::wait_until;
 
@@ -147,9 +147,7 @@ async fn orphans_are_listed_and_swept_and_nothing_else() {
 #[tokio::test]
 async fn what_is_wanted_is_no_orphan_though_its_nsqd_is_silent() {
     let world = start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, bobs, chat, .. } = world.pair().await;
     bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
     let carrier = carrier(&world, &chat).await;
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier];

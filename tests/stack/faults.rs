@@ -1,16 +1,16 @@
 //! What a deployment of several processes must survive: one of them dies, or isn't there yet. Stories of the real stack
 //! alone; what both deployments promise is told in `tests/stories`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::stories::client::{Api, Came, PATIENCE, Socket, soon};
 use crate::stories::device::{Device, Sent};
 use crate::stories::start::refused;
-use crate::stories::world::topic;
+use crate::stories::world::{Pair, topic};
 use crate::stories::{Deployment, World};
-use crate::support::{EdgeConfig, http_get, wait_until};
+use crate::support::{EdgeConfig, http_get, stays, wait_until};
 
 /// Sends until it is acknowledged, on whatever edge lives, with the same key each time.
 pub(crate) async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent {
@@ -55,6 +55,19 @@ pub(crate) async fn trimmed(world: &World, chat: &str, most: u64) {
     .await;
 }
 
+/// A pair that has said 20 messages; and a web session of Alice's that has them all, and has gone.
+pub(crate) async fn after_a_talk(world: &World) -> (Pair, Device) {
+    let pair = world.pair().await;
+    let mut web = pair.alice.web(1).await;
+    pair.phone.says_many(&pair.chat, "before", 20).await;
+    for device in [&pair.phone, &pair.bobs, &web] {
+        device.hears(&pair.chat, 20).await;
+        device.acks(&pair.chat, 20).await;
+    }
+    web.leaves().await;
+    (pair, web)
+}
+
 /// Both have the whole of what was acknowledged, and the same.
 async fn agree(devices: &[&Device], chat: &str, sent: &[Sent]) {
     let last = sent.iter().map(|sent| sent.seq).max().expect("something was sent");
@@ -75,9 +88,7 @@ async fn agree(devices: &[&Device], chat: &str, sent: &[Sent]) {
 #[tokio::test]
 async fn an_nsqd_is_killed_in_mid_conversation() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     let mut sent = phone.says_many(&chat, "before", 50).await;
     bobs.hears(&chat, 20).await;
     let carrier = carrier(&world, &chat).await;
@@ -110,9 +121,7 @@ async fn an_nsqd_is_killed_in_mid_conversation() {
 #[tokio::test]
 async fn an_nsqd_loses_its_disk() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     let mut sent = phone.says_many(&chat, "before", 10).await;
     bobs.hears(&chat, 10).await;
     bobs.leaves().await;
@@ -169,9 +178,7 @@ async fn what_nobody_holds_any_more_is_told_as_a_gap() {
 #[tokio::test]
 async fn an_edge_is_killed_in_mid_conversation() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (mut phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { alice, mut phone, mut bobs, chat, .. } = world.pair().await;
     bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
     bobs.stops_acking();
     let mut sent = phone.says_many(&chat, "before", 40).await;
@@ -230,10 +237,7 @@ async fn an_edge_that_was_frozen_is_fenced() {
     let mut sent = phone.says_many(&chat, "on the other edge", 20).await;
     bobs.hears(&chat, 25).await;
     bobs.acks(&chat, 25).await;
-    let still = Instant::now() + Duration::from_millis(1500);
-    while Instant::now() < still {
-        sent.push(phone.says(&chat, "meanwhile").await);
-    }
+    stays(Duration::from_millis(1500), async || sent.push(phone.says(&chat, "meanwhile").await)).await;
     // The old connection's last words come too late; the server's, too.
     old.send(&json!({ "type": "ack", "chat": chat, "seq": 1 })).await;
     old.send(&json!({ "type": "read", "chat": chat, "seq": 1 })).await;
@@ -258,9 +262,7 @@ async fn an_edge_that_was_frozen_is_fenced() {
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_is_not_trusted() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { alice, phone, bobs, chat, .. } = world.pair().await;
     phone.says_many(&chat, "said", 20).await;
     bobs.hears(&chat, 20).await;
     let stack = world.stack.as_mut().unwrap();
@@ -301,9 +303,7 @@ async fn a_redis_that_comes_back_empty_is_not_trusted() {
 #[tokio::test]
 async fn redis_is_killed_in_mid_conversation() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (mut phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { alice, bob, mut phone, mut bobs, chat } = world.pair().await;
     let mut sent = phone.says_many(&chat, "before", 30).await;
     bobs.hears(&chat, 30).await;
     bobs.acks(&chat, 30).await;

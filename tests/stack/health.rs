@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::faults::carrier;
+use crate::faults::{after_a_talk, carrier};
 use crate::stories::client::PATIENCE;
 use crate::stories::user::User;
+use crate::stories::world::Pair;
 use crate::stories::{Deployment, World};
-use crate::support::wait_until;
+use crate::support::{stays, wait_until};
 
 /// "After the last fault heals."
 const RECOVERY: Duration = Duration::from_secs(10);
@@ -27,16 +28,7 @@ async fn is_up(world: &World, node: &str, is: bool) {
 #[tokio::test]
 async fn an_nsqd_whose_disk_is_full_loses_nobody_anything() {
     let world = Deployment::Stack.with("KEEPSTEP_LOG", "info").on_small_disks(8).start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let mut web = alice.web(1).await;
-    let chat = alice.direct(&bob).await;
-    phone.says_many(&chat, "before", 20).await;
-    for device in [&phone, &bobs, &web] {
-        device.hears(&chat, 20).await;
-        device.acks(&chat, 20).await;
-    }
-    web.leaves().await;
+    let (Pair { phone, bobs, chat, .. }, mut web) = after_a_talk(&world).await;
     let stack = world.stack.as_ref().unwrap();
     let carrier = carrier(&world, &chat).await;
     let node = stack.nsqd[carrier].http();
@@ -62,15 +54,16 @@ async fn an_nsqd_whose_disk_is_full_loses_nobody_anything() {
     assert!(status == 503 && said.contains(&node) && said.contains("free its disk"), "{status}: {said}");
     let overview = world.admin().get("/admin/v1/overview").await.ok();
     assert!(overview["broker"].to_string().contains("free its disk"), "{overview}");
-    let (waiting, begun) = (world.unconfirmed(&chat).await, Instant::now());
+    let waiting = world.unconfirmed(&chat).await;
     assert!(waiting > 0, "the disk wasn't full");
-    while begun.elapsed() < Duration::from_secs(3) {
+    // Longer than it is from one probe to the next.
+    stays(Duration::from_secs(3), async || {
         assert_eq!(world.metric(&up(&node)).await, 0.0, "a probe went through although nothing else would");
-    }
+    })
+    .await;
 
     stack.disks[carrier].free();
-    wait_until("an empty outbox", RECOVERY, || async { (world.unconfirmed(&chat).await == 0).then_some(()) })
-        .await;
+    world.is_confirmed(&chat, RECOVERY).await;
     wait_until("the backlog to be in NSQ", RECOVERY, || async {
         (world.queue(&chat, &web.id).await.depth >= waiting).then_some(())
     })
@@ -129,9 +122,6 @@ async fn an_nsqd_that_hangs_holds_up_no_other() {
     bobs.hears(&stuck, 201).await;
 
     frozen.sigcont();
-    wait_until("an empty outbox", RECOVERY, || async {
-        (world.unconfirmed(&stuck).await == 0).then_some(())
-    })
-    .await;
+    world.is_confirmed(&stuck, RECOVERY).await;
     is_up(&world, &frozen.http(), true).await;
 }

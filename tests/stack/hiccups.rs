@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::stories::Deployment;
 use crate::stories::client::PATIENCE;
-use crate::stories::world::topic;
+use crate::stories::world::{Pair, topic};
 use crate::support::{http_get, wait_until};
 
 #[tokio::test]
@@ -62,9 +62,7 @@ async fn offsets_arrive_although_redis_forgets_to_notify() {
 async fn a_frozen_nsqd_holds_up_nobody_for_long() {
     let world = Deployment::Stack.start().await;
     let stack = world.stack.as_ref().unwrap();
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, bobs, chat, .. } = world.pair().await;
     phone.says_many(&chat, "before", 10).await;
     bobs.hears(&chat, 10).await;
     stack.nsqd.iter().for_each(|nsqd| nsqd.sigstop());

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::stories::client::PATIENCE;
 use crate::stories::metrics::scrape;
+use crate::stories::world::Pair;
 use crate::stories::{Deployment, World};
 use crate::support::wait_until;
 
@@ -21,9 +22,7 @@ async fn sees(world: &World, edge: usize, name: &str, what: impl Fn(f64) -> bool
 #[tokio::test]
 async fn what_nsq_does_not_take_is_seen_with_its_age_even_when_its_edge_dies() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (mut phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { mut phone, bobs, chat, .. } = world.pair().await;
     phone.says(&chat, "hello").await;
     bobs.hears(&chat, 1).await;
     sees(&world, 1, "keepstep_nsq_attachments", |attached| attached == 1.0).await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::faults::insists;
 use crate::stories::client::PATIENCE;
 use crate::stories::device::{Device, Sent};
+use crate::stories::world::Pair;
 use crate::stories::{Deployment, World};
 use crate::support::{Redis, http_get, wait_until};
 
@@ -116,9 +117,7 @@ async fn an_older_redis_gives_no_number_twice() {
 #[tokio::test]
 async fn what_only_the_queue_has_is_delivered_and_acknowledged() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     let mut sent = phone.says_many(&chat, "before the copy", 20).await;
     bobs.hears(&chat, 20).await;
     bobs.acks(&chat, 20).await;

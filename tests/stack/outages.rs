@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::faults::carrier;
+use crate::faults::{after_a_talk, carrier};
 use crate::stories::client::PATIENCE;
 use crate::stories::device::Device;
 use crate::stories::links::{Page, stranger, yes};
 use crate::stories::user::accepted;
+use crate::stories::world::Pair;
 use crate::stories::{Deployment, World};
 use crate::support::wait_until;
 
@@ -22,16 +23,8 @@ const RECOVERY: Duration = Duration::from_secs(10);
 #[tokio::test]
 async fn nsq_is_down_for_a_minute_and_nobody_waits_for_it() {
     let mut world = Deployment::Stack.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let mut web = alice.web(1).await;
-    let chat = alice.direct(&bob).await;
-    let before = phone.says_many(&chat, "before", 20).await.len() as u64;
-    for device in [&phone, &bobs, &web] {
-        device.hears(&chat, before).await;
-        device.acks(&chat, before).await;
-    }
-    web.leaves().await;
+    let (Pair { phone, bobs, chat, .. }, mut web) = after_a_talk(&world).await;
+    let before = 20;
     let stack = world.stack.as_mut().unwrap();
     // In good order: after a `kill -9` nsqd may lose messages that it takes *later* to a queue that is younger than its
     // `sync_timeout`, because it finds the queue's file and not where in it to go on. `faults.rs` kills.
@@ -74,8 +67,7 @@ async fn nsq_is_down_for_a_minute_and_nobody_waits_for_it() {
         nsqd.restart().await;
     }
     let back = Instant::now();
-    wait_until("an empty outbox", RECOVERY, || async { (world.unconfirmed(&chat).await == 0).then_some(()) })
-        .await;
+    world.is_confirmed(&chat, RECOVERY).await;
     println!("the outbox was empty {:?} after NSQ was back", back.elapsed());
     wait_until("the backlog to be in NSQ", RECOVERY, || async {
         (world.queue(&chat, &web.id).await.depth == head - before).then_some(())
@@ -95,11 +87,7 @@ async fn nsq_is_down_for_a_minute_and_nobody_waits_for_it() {
 async fn drains(world: &World, chat: &str, device: &Device) {
     let last = device.memory().chat(chat).expect("a chat it knows").last;
     device.acks(chat, last).await;
-    wait_until("a drained queue", PATIENCE, || async {
-        let queue = world.queue(chat, &device.id).await;
-        (queue.depth + queue.in_flight == 0).then_some(())
-    })
-    .await;
+    world.is_drained(chat, device).await;
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::faults::carrier;
 use crate::stories::Deployment;
 use crate::stories::client::PATIENCE;
-use crate::stories::world::{channel, topic};
-use crate::support::wait_until;
+use crate::stories::world::{Pair, channel, topic};
+use crate::support::{http_get, wait_until};
 
 const OFTEN: (&str, &str) = ("KEEPSTEP_RECONCILE", "250ms");
 
@@ -61,9 +61,7 @@ async fn queues_that_are_nobodys_go() {
 #[tokio::test]
 async fn a_queue_that_was_lost_while_its_device_is_away_is_made_again() {
     let world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     phone.says_many(&chat, "before", 10).await;
     bobs.hears(&chat, 10).await;
     bobs.acks(&chat, 10).await;
@@ -90,11 +88,7 @@ async fn a_queue_that_was_lost_while_its_device_is_away_is_made_again() {
     bobs.connects(0).await;
     bobs.hears(&chat, 18).await;
     bobs.acks(&chat, 18).await;
-    wait_until("an empty queue", PATIENCE, || async {
-        let queue = world.queue(&chat, &bobs.id).await;
-        (queue.depth + queue.in_flight == 0).then_some(())
-    })
-    .await;
+    world.is_drained(&chat, &bobs).await;
 }
 
 #[tokio::test]
@@ -108,9 +102,9 @@ async fn after_the_restart_of_an_nsqd_queues_are_compared_at_once() {
     // Nobody is connected who would notice that a queue is gone.
     phone.leaves().await;
     let carrier = carrier(&world, &chat).await;
-    // nsqd tells by the second when it was started.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    world.stack.as_mut().unwrap().nsqd[carrier].restart_empty().await;
+    let nsqd = &mut world.stack.as_mut().unwrap().nsqd[carrier];
+    nsqd.outlives_its_second().await;
+    nsqd.restart_empty().await;
     let back = Instant::now();
     wait_until("both queues", PATIENCE, || async {
         let queues = world.queues(&topic(&chat), "d.").await;
@@ -134,14 +128,13 @@ async fn the_topic_of_a_chat_that_was_deleted_while_its_nsqd_was_down_goes() {
     let carrier = carrier(&world, &chat).await;
     world.stack.as_mut().unwrap().nsqd[carrier].kill9();
     alice.leaves(&chat).await;
-    let redis = &world.stack.as_ref().unwrap().redis;
-    let meta = format!("ks:{{c.{}}}:meta", chat.replace('-', ""));
+    // Its deletion ends with nsqlookupd: it has tried in vain by then.
+    let lookupd = world.stack.as_ref().unwrap().lookupd.http();
     wait_until("the chat to be deleted", PATIENCE, || async {
-        (redis.command(&["HEXISTS", &meta, "deleted"]).await.ok()? == "1").then_some(())
+        let (_, known) = http_get(&lookupd, "/topics").await.ok()?;
+        (!known.contains(&topic(&chat))).then_some(())
     })
     .await;
-    // Whatever its deletion still tries, it tries in vain.
-    tokio::time::sleep(Duration::from_secs(1)).await;
     world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
     let topics = async || {
         let mut topics = Vec::new();

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::stories::client::{PATIENCE, Socket};
 use crate::stories::world::topic;
 use crate::stories::{Deployment, World};
-use crate::support::wait_until;
+use crate::support::{wait_for, wait_until};
 
 /// Half of them with a goodbye, a quarter with none, and a quarter before they have even read `welcome`.
 const RECONNECTS: u64 = 10_000;
@@ -36,14 +36,14 @@ async fn ten_thousand_reconnects_of_one_device_leave_nothing_behind() {
     comes_and_goes(&world, &bobs.token, RECONNECTS).await;
     let took = begun.elapsed();
     settled(&world, &chat).await;
-    let mut last = held(&mut world, &chat).await;
+    println!("{RECONNECTS} reconnects took {took:?}\nbefore {before:?}");
     // What is being closed needs a moment.
-    while grown(&before, &last).is_some() && begun.elapsed() < took + PATIENCE {
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        last = held(&mut world, &chat).await;
-    }
-    println!("{RECONNECTS} reconnects took {took:?}\nbefore {before:?}\nafter  {last:?}");
-    assert_eq!(grown(&before, &last), None, "before: {before:?}, after: {last:?}");
+    let after = wait_for("nothing to have grown", PATIENCE, async || {
+        let after = held(&mut world, &chat).await;
+        grown(&before, &after).map_or(Ok(after.clone()), |what| Err((what, after)))
+    })
+    .await;
+    println!("after  {after:?}");
 
     // And the device is none the worse for it.
     phone.says_many(&chat, "said", 20).await;

@@ -65,8 +65,7 @@ async fn an_nsqd_that_comes_late_or_with_nothing_is_claimed() {
     claimed(&nsqd).await;
     late.restart().await;
     claimed(&late).await;
-    // nsqd tells by the second when it was started.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    late.outlives_its_second().await;
     late.restart_empty().await;
     claimed(&late).await;
 }

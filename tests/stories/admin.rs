@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Deployment;
 use super::client::PATIENCE;
-use super::world::{channel, topic};
+use super::world::{Pair, channel, topic};
 use crate::support::wait_until;
 
 /// The one queue of a device, as an admin sees it.
@@ -17,9 +17,7 @@ async fn view(world: &super::World, device: &str) -> Value {
 
 pub async fn an_admin_sees_what_waits(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     phone.says_many(&chat, "read at once", 3).await;
     bobs.hears(&chat, 3).await;
     bobs.acks(&chat, 3).await;
@@ -62,11 +60,7 @@ pub async fn an_admin_sees_what_waits(on: Deployment) {
 
 pub async fn an_admin_ends_a_device_after_a_dry_run(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
-    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
-    bobs.leaves().await;
+    let Pair { bob, phone, mut bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
     phone.says_many(&chat, "waiting", 9).await;
     let path = format!("/admin/v1/devices/{}", bobs.id);
     // What it would do, and what would be lost by it.

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::Deployment;
-use crate::support::wait_until;
-
 use super::client::{PATIENCE, Socket};
 use super::device::Device;
+use super::world::Pair;
+use crate::support::wait_until;
 
 pub async fn a_device_that_was_away_for_300_messages_gets_them_once_and_in_order(on: Deployment) {
     let world = on.start().await;
@@ -36,11 +36,7 @@ pub async fn a_device_that_was_away_for_300_messages_gets_them_once_and_in_order
     assert_eq!(bobs.memory().chat(&chat).unwrap().contents(11..=310), expected);
     bobs.acks(&chat, 310).await;
     if world.stack.is_some() {
-        wait_until("an empty queue", PATIENCE, || async {
-            let queue = world.queue(&chat, &bobs.id).await;
-            (queue.depth == 0 && queue.in_flight == 0).then_some(())
-        })
-        .await;
+        world.is_drained(&chat, &bobs).await;
         let nsq = world.metric("keepstep_deliveries_total{source=\"nsq\"}").await;
         assert!(nsq >= 0.99 * 620.0, "{nsq} of 620 deliveries came through NSQ");
     }
@@ -77,11 +73,7 @@ async fn forgotten(phone: &Device, page: &str) {
 
 pub async fn what_is_too_old_leaves_a_chat_in_which_nobody_speaks(on: Deployment) {
     let world = on.with("KEEPSTEP_LOG_AGE", "2s").start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
-    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
-    bobs.leaves().await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
     phone.says_many(&chat, "said", 5).await;
     forgotten(&phone, &format!("/v1/chats/{chat}/messages")).await;
     // NSQ's disk has them for whom they are owed; a gap would be a fault.
@@ -130,9 +122,7 @@ pub async fn a_device_with_many_chats_gets_all_of_them(on: Deployment) {
 
 pub async fn what_was_not_acknowledged_comes_again(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
     bobs.stops_acking();
     phone.says_many(&chat, "hear me", 20).await;

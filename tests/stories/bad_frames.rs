@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 
 use super::client::Socket;
 use super::user::User;
-use super::world::Setup;
+use super::world::{Pair, Setup};
 use super::{Deployment, World};
 
 /// A phone on a bare socket, in a chat that has three messages, all acknowledged and none read.
@@ -239,9 +239,7 @@ pub async fn ids_are_uuids_and_nothing_else(on: Deployment) {
 
 pub async fn content_has_64_kib_and_not_a_byte_more(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { alice, phone, bobs, chat, .. } = world.pair().await;
     let send = |content: &str| json!({ "type": "send", "chat": chat, "key": uuid::Uuid::new_v4(), "kind": "text", "content": content });
     let (most, wide) = ("x".repeat(65_536), "ä".repeat(32_768));
     phone.is_refused(send(&format!("{most}y")), "too_large").await;

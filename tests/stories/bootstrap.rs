@@ -6,13 +6,12 @@ use serde_json::{Value, json};
 
 use super::client::{Socket, soon};
 use super::memory::Phone;
+use super::world::Pair;
 use super::{Deployment, World};
 
 pub async fn a_new_web_session_borrows_its_past_and_misses_nothing(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { alice, phone, bobs, chat, .. } = world.pair().await;
     tokio::join!(phone.says_many(&chat, "alice", 80), bobs.says_many(&chat, "bob", 80));
     phone.hears(&chat, 160).await;
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::{Api, PATIENCE, user_token};
+use super::world::Pair;
 use super::{Deployment, World};
 use crate::support::wait_until;
 
@@ -167,11 +168,7 @@ pub async fn an_admin_finds_devices_by_what_waits_for_them(on: Deployment) {
 
 pub async fn the_overview_shows_every_edge(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
-    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
-    bobs.leaves().await;
+    let Pair { phone, chat, .. } = world.pair_of_which_bob_is_away().await;
     phone.says_many(&chat, "said", 20).await;
     let edges = world.edges.len();
     let admin = world.admin();
@@ -280,11 +277,7 @@ pub async fn what_makes_no_sense_is_refused_on_the_console(on: Deployment) {
 
 pub async fn a_tidy_server_has_nothing_to_sweep(on: Deployment) {
     let world = on.with(SOON.0, SOON.1).start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
-    bobs.gets(json!({ "type": "chat", "event": "joined" })).await;
-    bobs.leaves().await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
     phone.says_many(&chat, "waiting", 3).await;
     let admin = world.admin();
     let found = admin.get("/admin/v1/channels/orphans").await.with(200);

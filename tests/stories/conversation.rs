@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::device::Device;
-use super::world::{channel, topic};
+use super::world::{Pair, channel, topic};
 use super::{Deployment, World};
 
 pub async fn everyone_gets_150_messages_in_the_same_order(on: Deployment) {
@@ -173,9 +173,7 @@ pub async fn a_bot_sends_without_a_socket(on: Deployment) {
 
 pub async fn media_memo_and_meta_arrive_as_they_were_sent(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, bobs, chat, .. } = world.pair().await;
     let media = json!({
         "url": "https://files.example/1", "preview": "data:image/png;base64,AA==", "mime": "image/png",
         "size": 12345, "width": 640, "height": 480, "name": "Käse 🧀.png",

@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::Deployment;
-use super::client::{PATIENCE, Socket, soon};
+use super::client::{PATIENCE, Socket};
 use super::user::{User, id};
-use super::world::topic;
+use super::world::{Pair, topic};
 use crate::support::wait_until;
 
 fn new(kind: &str) -> Value {
@@ -179,13 +179,9 @@ pub async fn devices_are_listed_as_they_are(on: Deployment) {
     }
     assert!(listed(&bob, 0).await.is_empty(), "Alice's devices are hers");
     phone.leaves().await;
-    let offline = soon("the phone to be offline", async {
-        loop {
-            let main = listed(&alice, 1).await.into_iter().find(|device| device["id"] == phone.id).unwrap();
-            if main["online"] == false {
-                return main;
-            }
-        }
+    let offline = wait_until("the phone to be offline", PATIENCE, async || {
+        let main = listed(&alice, 1).await.into_iter().find(|device| device["id"] == phone.id)?;
+        (main["online"] == false).then_some(main)
     })
     .await;
     assert_eq!(offline["edge"], Value::Null);
@@ -264,9 +260,7 @@ pub async fn when_all_have_gone_nothing_is_held(on: Deployment) {
 
 pub async fn a_device_registered_in_the_middle_of_a_conversation_has_no_hole(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { alice, phone, bobs, chat, .. } = world.pair().await;
     let talk = async {
         for n in 1..=30 {
             bobs.says_many(&chat, &format!("part {n}"), 10).await;

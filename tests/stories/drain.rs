@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Deployment;
-use super::client::{PATIENCE, Socket, soon};
+use super::client::{Socket, soon};
 use super::wire::HANDSHAKE;
 use crate::support::{schemas, wait_until};
 
@@ -84,9 +84,5 @@ pub async fn a_stop_is_orderly(on: Deployment) {
     phone.says(&chat, "after it").await;
     bobs.hears(&chat, 21).await;
     bobs.acks(&chat, 21).await;
-    wait_until("an empty queue", PATIENCE, || async {
-        let queue = world.queue(&chat, &bobs.id).await;
-        (queue.depth == 0 && queue.in_flight == 0).then_some(())
-    })
-    .await;
+    world.is_drained(&chat, &bobs).await;
 }

@@ -7,13 +7,12 @@ use serde_json::json;
 use super::Deployment;
 use super::client::PATIENCE;
 use super::wire::Wire;
-use crate::support::wait_until;
+use super::world::Pair;
+use crate::support::{stays, wait_until};
 
 pub async fn a_device_that_never_acknowledges_is_closed(on: Deployment) {
     let world = on.with("KEEPSTEP_ACK_TIMEOUT", "1s").start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     bobs.stops_acking();
     phone.says_many(&chat, "hear me", 5).await;
     bobs.hears(&chat, 5).await;
@@ -27,10 +26,11 @@ pub async fn a_device_that_never_acknowledges_is_closed(on: Deployment) {
     assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(3..=5));
     bobs.resumes_acking();
     bobs.acks(&chat, 5).await;
-    let end = Instant::now() + Duration::from_millis(1500);
-    while Instant::now() < end {
+    // Longer than the time-out for acknowledgements.
+    stays(Duration::from_millis(1500), async || {
         bobs.requests(json!({ "type": "ping" })).await.expect("it stays");
-    }
+    })
+    .await;
     phone.says(&chat, "well done").await;
     bobs.hears(&chat, 6).await;
 }
@@ -123,9 +123,7 @@ pub async fn too_many_frames_are_slowed_and_then_refused(on: Deployment) {
 
 pub async fn the_window_holds_back_and_loses_nothing(on: Deployment) {
     let world = on.with("KEEPSTEP_UNACKED_WINDOW", "10").start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
+    let Pair { phone, bobs, chat, .. } = world.pair().await;
     bobs.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
     assert_eq!(bobs.memory().welcome["limits"]["unacked"], 10);
     bobs.stops_acking();
@@ -134,11 +132,11 @@ pub async fn the_window_holds_back_and_loses_nothing(on: Deployment) {
     for part in 1..=5 {
         bobs.hears(&chat, part * 10).await;
         // Not one more, however long.
-        let end = Instant::now() + Duration::from_millis(300);
-        while Instant::now() < end {
+        stays(Duration::from_millis(300), async || {
             bobs.requests(json!({ "type": "ping" })).await.expect("a ping");
             assert_eq!(bobs.memory().chat(&chat).unwrap().last, part * 10);
-        }
+        })
+        .await;
         bobs.acks(&chat, part * 10).await;
     }
     bobs.hears(&chat, 55).await;

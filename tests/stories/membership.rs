@@ -6,7 +6,7 @@ use super::Deployment;
 use super::client::{PATIENCE, soon};
 use super::user::id;
 use super::world::topic;
-use crate::support::wait_until;
+use crate::support::{stays, wait_until};
 
 pub async fn a_direct_chat_is_one_per_pair(on: Deployment) {
     let world = on.start().await;
@@ -197,10 +197,7 @@ pub async fn who_comes_and_goes_all_the_time_is_in_step(on: Deployment) {
         let queues = async || world.queues(&topic(&group), "").await.len();
         wait_until("three queues", PATIENCE, || async { (queues().await == 3).then_some(()) }).await;
         // Whatever is still being cleared from an earlier leave must not hit them.
-        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(2);
-        while tokio::time::Instant::now() < end {
-            assert_eq!(queues().await, 3);
-        }
+        stays(std::time::Duration::from_secs(2), async || assert_eq!(queues().await, 3)).await;
     }
     phone.says(&group, "the end").await;
     for device in [&phone, &bobs, &bobs_web] {

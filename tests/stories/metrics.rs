@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::client::PATIENCE;
+use super::world::Pair;
 use super::{Deployment, World};
 use crate::support::{Edge, Scrape, http_get, wait_until};
 
@@ -16,6 +17,10 @@ pub async fn what_happens_is_counted(on: Deployment) {
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, mut web, bobs) = (alice.phone(0).await, alice.web(1).await, bob.phone(1).await);
     let chat = alice.direct(&bob).await;
+    // What is said before a session has begun with the chat is a backlog to it, and has no latency.
+    for device in [&phone, &web, &bobs] {
+        device.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
+    }
     phone.says_many(&chat, "by the phone", 30).await;
     web.says_many(&chat, "by the web", 20).await;
     let body = json!({ "key": uuid::Uuid::new_v4(), "kind": "text", "content": "by HTTP" });
@@ -73,10 +78,8 @@ pub async fn what_happens_is_counted(on: Deployment) {
 
 pub async fn a_backlog_is_no_latency(on: Deployment) {
     let world = on.start().await;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
-    let chat = alice.direct(&bob).await;
-    bobs.leaves().await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
+    phone.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
     phone.says_many(&chat, "while Bob is away", 5).await;
     bobs.connects(1).await;
     phone.says(&chat, "while Bob is there").await;

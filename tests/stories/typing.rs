@@ -67,12 +67,12 @@ pub async fn typing_is_told_once_in_three_seconds(on: Deployment) {
     phone.requests(types(&chat)).await.expect("it is taken");
     bobs.gets(json!({ "type": "typing", "chat": chat, "user": alice.name })).await;
     let (begun, mut asked) = (Instant::now(), 0);
-    while bobs.memory().take(&json!({ "type": "typing" })).is_none() {
+    wait_until("the next one", PATIENCE, async || {
         asked += 1;
         phone.requests(types(&chat)).await.expect("it is taken");
-        assert!(begun.elapsed() < PATIENCE, "the next one never came");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        bobs.memory().take(&json!({ "type": "typing" }))
+    })
+    .await;
     assert!(asked > 5 && begun.elapsed() > Duration::from_millis(2_800), "{asked} in {:?}", begun.elapsed());
 }
 

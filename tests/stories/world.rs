@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::client::{Api, PATIENCE, admin_token};
+use super::device::Device;
 use super::user::User;
-use crate::support::{Edge, EdgeConfig, SmallDisk, Stack, http_get, wait_until};
+use crate::support::{Edge, EdgeConfig, SmallDisk, Stack, http_get, stays, wait_until};
 
 /// How Keepstep is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,21 @@ pub struct World {
     _turn: SemaphorePermit<'static>,
 }
 
+/// Two who talk to each other.
+#[derive(Debug)]
+pub struct Pair {
+    /// One of them.
+    pub alice: User,
+    /// The other.
+    pub bob: User,
+    /// Alice's main.
+    pub phone: Device,
+    /// Bob's main.
+    pub bobs: Device,
+    /// Their direct chat.
+    pub chat: String,
+}
+
 /// A queue as nsqd shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
@@ -105,6 +121,22 @@ impl World {
     /// Somebody whom no other story knows.
     pub fn user(&self, name: &str) -> User {
         User::new(&format!("{name}.{}", &self.run[..12]), self.addresses())
+    }
+
+    /// Alice and Bob with their phones, on two edges if there are two, and their chat.
+    pub async fn pair(&self) -> Pair {
+        let (alice, bob) = (self.user("alice"), self.user("bob"));
+        let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+        let chat = alice.direct(&bob).await;
+        Pair { alice, bob, phone, bobs, chat }
+    }
+
+    /// The same, and Bob's phone has gone before anybody spoke.
+    pub async fn pair_of_which_bob_is_away(&self) -> Pair {
+        let mut pair = self.pair().await;
+        pair.bobs.gets(json!({ "type": "chat", "event": "joined", "chat": pair.chat })).await;
+        pair.bobs.leaves().await;
+        pair
     }
 
     /// Where clients connect, edge by edge. A story may name more edges than there are: they are counted around.
@@ -176,6 +208,21 @@ impl World {
         queues[0].clone()
     }
 
+    /// Waits until nothing is left in the queue of a device.
+    pub async fn is_drained(&self, chat: &str, device: &Device) {
+        wait_until("a drained queue", PATIENCE, || async {
+            let queue = self.queue(chat, &device.id).await;
+            (queue.depth + queue.in_flight == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits, at most for `limit`, until NSQ has confirmed all messages of a chat.
+    pub async fn is_confirmed(&self, chat: &str, limit: Duration) {
+        wait_until("an empty outbox", limit, || async { (self.unconfirmed(chat).await == 0).then_some(()) })
+            .await;
+    }
+
     /// How many messages of a chat NSQ hasn't confirmed, as Redis knows it.
     pub async fn unconfirmed(&self, chat: &str) -> u64 {
         let stack = self.stack.as_ref().expect("only the real stack has an outbox to look into");
@@ -199,13 +246,10 @@ impl World {
         traces
     }
 
-    /// Looks again and again for so long: the traces of a device stay away.
+    /// Looks again and again for so long: the traces of a device stay away. A consumer that comes back, a ping of nsqd's or the
+    /// reconciler might bring one, and no event says that none of them will.
     pub async fn stays_without_traces(&self, device: &str, long: Duration) {
-        let end = tokio::time::Instant::now() + long;
-        while tokio::time::Instant::now() < end {
-            assert_eq!(self.traces(device).await, Vec::<String>::new());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        stays(long, async || assert_eq!(self.traces(device).await, Vec::<String>::new())).await;
     }
 }
 

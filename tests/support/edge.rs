@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
-use super::net::{free_port, http_get, wait_until};
+use super::daemon::{Daemon, Ready, daemon};
+use super::net::{free_port, http_get};
 use super::nsq::{Lookupd, Nsqd};
 use super::process::{Process, START_LIMIT, temp_folder};
 use super::redis::Redis;
+use super::wait::wait_until;
 
 /// The secret of every edge in tests, unless one is set: tests sign their users' tokens with it.
 pub const JWT_SECRET: &str = "a secret of tests alone, 32 bytes or more";
+
+/// The guarantee is 10 s.
+const ENDING: Duration = Duration::from_secs(15);
 
 /// The settings of an edge: environment variables, as in production.
 #[derive(Clone, Debug)]
@@ -56,35 +59,26 @@ impl EdgeConfig {
 /// One edge.
 #[derive(Debug)]
 pub struct Edge {
-    process: Process,
+    daemon: Daemon,
     listen: u16,
     ops: u16,
-    _folder: TempDir,
 }
+
+daemon!(Edge);
 
 impl Edge {
     /// Starts one and waits until it is alive (`/healthz`). Whether it is ready is another question: `ready`.
     pub async fn start(config: EdgeConfig) -> Edge {
-        let mut why = String::new();
-        for _ in 0..5 {
-            let mut edge = Edge::describe(&config);
-            match edge.run().await {
-                Ok(()) => return edge,
-                // Only a port taken in between is worth another try.
-                Err(reason) if reason.contains("in use") => why = reason,
-                Err(reason) => panic!("{reason}"),
-            }
-        }
-        panic!("{why}");
+        Daemon::start(|| Edge::describe(&config)).await
     }
 
     /// Starts one that is expected to refuse its settings: how it ended, and what it said.
     pub async fn refused(config: EdgeConfig) -> (ExitStatus, String) {
         let mut edge = Edge::describe(&config);
-        edge.process.spawn();
-        let status = edge.process.wait(START_LIMIT).await;
+        edge.process().spawn();
+        let status = edge.process().wait(START_LIMIT).await;
         let Some(status) = status else { panic!("the edge runs; it should have refused to start") };
-        (status, edge.process.log())
+        (status, edge.process().log())
     }
 
     /// `127.0.0.1:port` of clients.
@@ -107,11 +101,6 @@ impl Edge {
         format!("ws://{}/v1/socket", self.listen())
     }
 
-    /// The process, for signals and its log.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
     /// Waits until it says that it is ready (`/readyz`).
     pub async fn ready(&self) {
         let ops = self.ops();
@@ -129,32 +118,6 @@ impl Edge {
         value.map_or(0.0, |value| value.trim().parse().expect("a metric is a number"))
     }
 
-    /// SIGKILL.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// SIGSTOP: frozen.
-    pub fn sigstop(&self) {
-        self.process.sigstop();
-    }
-
-    /// SIGCONT.
-    pub fn sigcont(&self) {
-        self.process.sigcont();
-    }
-
-    /// SIGTERM, and waits for its end; the guarantee is 10 s.
-    pub async fn terminate(&mut self) -> ExitStatus {
-        self.process.terminate(Duration::from_secs(15)).await
-    }
-
-    /// Starts it on the same ports, killing it first if it still runs.
-    pub async fn restart(&mut self) {
-        self.process.kill9();
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
-    }
-
     fn describe(config: &EdgeConfig) -> Edge {
         // Cargo sets it for the integration tests of the server's own crate alone.
         let Some(program) = option_env!("CARGO_BIN_EXE_keepstep") else {
@@ -168,12 +131,7 @@ impl Edge {
             Process::new(format!("edge {listen}"), PathBuf::from(program), folder.path().join("edge.log"))
                 .arg("serve")
                 .env(env);
-        Edge { process, listen, ops, _folder: folder }
-    }
-
-    async fn run(&mut self) -> Result<(), String> {
-        self.process.spawn();
-        let ops = self.ops();
-        self.process.ready(|| async { matches!(http_get(&ops, "/healthz").await, Ok((200, _))) }).await
+        let ready = Ready::Ok(format!("127.0.0.1:{ops}"), "/healthz");
+        Edge { daemon: Daemon::new(process, folder, ready, ENDING), listen, ops }
     }
 }

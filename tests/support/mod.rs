@@ -10,6 +10,7 @@
 // Each test binary has its own copy of this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod daemon;
 mod disk;
 mod edge;
 mod exposition;
@@ -19,12 +20,15 @@ mod process;
 mod redis;
 pub mod schemas;
 mod stack;
+mod wait;
 
+pub use daemon::Daemon;
 pub use disk::SmallDisk;
 pub use edge::{Edge, EdgeConfig, JWT_SECRET};
 pub use exposition::{Family, Sample, Scrape};
-pub use net::{free_port, http_get, wait_until};
+pub use net::{free_port, http_get};
 pub use nsq::{Lookupd, Nsqd, NsqdOptions};
 pub use process::{Process, repository};
 pub use redis::{Aof, Redis, RedisOptions};
 pub use stack::Stack;
+pub use wait::{stays, wait_for, wait_until};

@@ -1,7 +1,6 @@
-//! Ports, waiting, and an HTTP GET that needs no client and hides nothing.
+//! Ports, and an HTTP GET that needs no client and hides nothing.
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Mutex;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 /// A port nobody listens on, and that this test binary hasn't handed out before.
 ///
@@ -26,23 +25,6 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("found no free port between 12000 and 32000");
-}
-
-/// Asks every 20 ms until the answer is `Some`, which it returns; panics, saying what it waited for, when `limit` is
-/// over. One question that hangs counts against the limit too.
-pub async fn wait_until<T, F>(what: &str, limit: Duration, mut ask: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
-    let deadline = Instant::now() + limit;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match timeout(left.max(Duration::from_millis(1)), ask()).await {
-            Ok(Some(answer)) => return answer,
-            Ok(None) if !left.is_zero() => sleep(Duration::from_millis(20)).await,
-            _ => panic!("waited {limit:?} in vain for: {what}"),
-        }
-    }
 }
 
 /// `GET http://{addr}{path}`: status and body. Gives up after 2 s.

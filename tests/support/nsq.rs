@@ -1,42 +1,45 @@
 //! An nsqd and an nsqlookupd of a test's own, with the configuration of production (`nsq/conf`).
 
-use std::process::ExitStatus;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use tempfile::TempDir;
-
+use super::daemon::{Daemon, Ready, daemon};
 use super::net::{free_port, http, http_get};
-use super::process::{Process, daemon, repository, temp_folder};
+use super::process::{Process, program, repository, temp_folder};
+use super::wait::wait_until;
+
+/// It saves everything before it ends.
+const ENDING: Duration = Duration::from_secs(60);
+
+fn ping(http: u16) -> Ready {
+    Ready::Ok(format!("127.0.0.1:{http}"), "/ping")
+}
 
 /// An nsqlookupd.
 #[derive(Debug)]
 pub struct Lookupd {
-    process: Process,
+    daemon: Daemon,
     tcp: u16,
     http: u16,
-    _folder: TempDir,
 }
 
+daemon!(Lookupd);
+
 impl Lookupd {
-    /// Starts one.
+    /// Starts one. After a restart it remembers nothing, and an nsqd needs up to 30 s (two of its pings) to tell it again.
     pub async fn start() -> Lookupd {
-        let program = daemon("KEEPSTEP_NSQLOOKUPD_BIN", "nsqlookupd");
-        let mut why = String::new();
-        for _ in 0..5 {
+        let program = program("KEEPSTEP_NSQLOOKUPD_BIN", "nsqlookupd");
+        let describe = || {
             let (tcp, http, folder) = (free_port(), free_port(), temp_folder("nsqlookupd"));
             let process = Process::new("nsqlookupd", program.clone(), folder.path().join("nsqlookupd.log"))
                 .arg(format!("--config={}", repository("nsq/conf/nsqlookupd.cfg").display()))
                 .arg("--broadcast-address=127.0.0.1")
                 .arg(format!("--tcp-address=127.0.0.1:{tcp}"))
                 .arg(format!("--http-address=127.0.0.1:{http}"));
-            let mut lookupd = Lookupd { process, tcp, http, _folder: folder };
-            match lookupd.run().await {
-                Ok(()) => return lookupd,
-                Err(reason) => why = reason,
-            }
-        }
-        panic!("{why}");
+            Lookupd { daemon: Daemon::new(process, folder, ping(http), ENDING), tcp, http }
+        };
+        Daemon::start(describe).await
     }
 
     /// The address nsqd registers at.
@@ -49,43 +52,10 @@ impl Lookupd {
         format!("127.0.0.1:{}", self.http)
     }
 
-    /// The process, for signals and its log.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// SIGKILL.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// SIGSTOP: frozen.
-    pub fn sigstop(&self) {
-        self.process.sigstop();
-    }
-
-    /// SIGCONT.
-    pub fn sigcont(&self) {
-        self.process.sigcont();
-    }
-
     /// A POST that it answers with 200.
     pub async fn post(&self, path: &str) {
         let (status, answer) = http(&self.http(), "POST", path, "").await.expect("nsqlookupd answers");
         assert_eq!(status, 200, "{path}: {answer}");
-    }
-
-    /// Starts it on the same ports, killing it first if it still runs. It remembers nothing, and an
-    /// nsqd needs up to 30 s (two of its pings) to tell it again.
-    pub async fn restart(&mut self) {
-        self.process.kill9();
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
-    }
-
-    async fn run(&mut self) -> Result<(), String> {
-        self.process.spawn();
-        let http = self.http();
-        self.process.ready(|| ping(&http)).await
     }
 }
 
@@ -95,7 +65,7 @@ pub struct NsqdOptions {
     /// The TCP address of the nsqlookupd it registers at.
     pub lookupd: Option<String>,
     /// Where its data goes, if not to a temporary folder: a small file system, say.
-    pub data: Option<std::path::PathBuf>,
+    pub data: Option<PathBuf>,
     /// Further arguments, e.g. `["--msg-timeout=2s"]`; they win over `nsq/conf/nsqd.cfg`.
     pub args: Vec<String>,
 }
@@ -103,12 +73,13 @@ pub struct NsqdOptions {
 /// An nsqd.
 #[derive(Debug)]
 pub struct Nsqd {
-    process: Process,
+    daemon: Daemon,
     tcp: u16,
     http: u16,
-    data: std::path::PathBuf,
-    _folder: TempDir,
+    data: PathBuf,
 }
+
+daemon!(Nsqd);
 
 impl Nsqd {
     /// Starts one with the configuration of production.
@@ -119,9 +90,8 @@ impl Nsqd {
     /// With other options.
     pub async fn start_with(options: NsqdOptions) -> Nsqd {
         static NODE: AtomicU16 = AtomicU16::new(0);
-        let program = daemon("KEEPSTEP_NSQD_BIN", "nsqd");
-        let mut why = String::new();
-        for _ in 0..5 {
+        let program = program("KEEPSTEP_NSQD_BIN", "nsqd");
+        let describe = || {
             let (tcp, http, folder) = (free_port(), free_port(), temp_folder("nsqd"));
             let node = NODE.fetch_add(1, Ordering::Relaxed) % 1024;
             let data = options.data.clone().unwrap_or_else(|| folder.path().join("data"));
@@ -140,13 +110,9 @@ impl Nsqd {
             for arg in &options.args {
                 process = process.arg(arg);
             }
-            let mut nsqd = Nsqd { process, tcp, http, data, _folder: folder };
-            match nsqd.run().await {
-                Ok(()) => return nsqd,
-                Err(reason) => why = reason,
-            }
-        }
-        panic!("{why}");
+            Nsqd { daemon: Daemon::new(process, folder, ping(http), ENDING), tcp, http, data }
+        };
+        Daemon::start(describe).await
     }
 
     /// The address of NSQ's protocol.
@@ -159,50 +125,29 @@ impl Nsqd {
         format!("127.0.0.1:{}", self.http)
     }
 
-    /// The process, for signals and its log.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// SIGKILL.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// SIGSTOP: frozen.
-    pub fn sigstop(&self) {
-        self.process.sigstop();
-    }
-
-    /// SIGCONT.
-    pub fn sigcont(&self) {
-        self.process.sigcont();
-    }
-
-    /// SIGTERM, and waits for its end: everything is saved.
-    pub async fn terminate(&mut self) -> ExitStatus {
-        self.process.terminate(Duration::from_secs(60)).await
-    }
-
-    /// Starts it on the same ports with the data it left, killing it first if it still runs.
-    pub async fn restart(&mut self) {
-        self.process.kill9();
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
-    }
-
-    /// The same with one more argument, which wins.
+    /// Starts it again with one more argument, which wins.
     pub async fn restart_with(&mut self, arg: &str) {
-        self.process.add_arg(arg);
+        self.process().add_arg(arg);
         self.restart().await;
     }
 
     /// Starts it on the same ports with nothing: killed, its disk lost.
     pub async fn restart_empty(&mut self) {
-        self.process.kill9();
+        self.kill9();
         for entry in std::fs::read_dir(&self.data).expect("read nsqd's data folder") {
             std::fs::remove_file(entry.expect("read nsqd's data folder").path()).expect("remove nsqd's data");
         }
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+        self.restart().await;
+    }
+
+    /// nsqd tells by the second when it was started: waits until its next start is told from this one.
+    pub async fn outlives_its_second(&self) {
+        let started = self.stats(None).await["start_time"].as_u64().expect("a Unix time");
+        wait_until("the second of nsqd's start to be over", Duration::from_secs(5), async || {
+            let now = UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs();
+            (now > started).then_some(())
+        })
+        .await;
     }
 
     /// What `/stats?format=json` says, of one topic or all.
@@ -219,14 +164,4 @@ impl Nsqd {
         let (status, answer) = http(&self.http(), "POST", path, body).await.expect("nsqd answers");
         assert_eq!(status, 200, "{path}: {answer}");
     }
-
-    async fn run(&mut self) -> Result<(), String> {
-        self.process.spawn();
-        let http = self.http();
-        self.process.ready(|| ping(&http)).await
-    }
-}
-
-async fn ping(http: &str) -> bool {
-    matches!(http_get(http, "/ping").await, Ok((200, _)))
 }

@@ -183,7 +183,7 @@ impl Drop for Process {
 }
 
 /// The program a variable names, else the one `scripts/setup` built, else the one of that name in `PATH`.
-pub fn daemon(variable: &str, name: &str) -> PathBuf {
+pub fn program(variable: &str, name: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         assert!(path.is_file(), "{variable}={} isn't there: run scripts/setup", path.display());

@@ -1,7 +1,6 @@
 //! A Redis of a test's own.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -9,8 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::daemon::{Daemon, Ready, daemon};
 use super::net::free_port;
-use super::process::{Process, daemon, temp_folder};
+use super::process::{Process, program, temp_folder};
 
 /// What a `kill -9` leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,10 +36,11 @@ pub struct RedisOptions {
 /// A Redis on a port and in a folder of its own.
 #[derive(Debug)]
 pub struct Redis {
-    process: Process,
+    daemon: Daemon,
     port: u16,
-    folder: TempDir,
 }
+
+daemon!(Redis);
 
 impl Redis {
     /// Append-only file with an fsync at every write, nothing evicted, keyspace events off: as in production, before
@@ -50,9 +51,8 @@ impl Redis {
 
     /// With other options.
     pub async fn start_with(options: RedisOptions) -> Redis {
-        let program = daemon("KEEPSTEP_REDIS_BIN", "redis-server");
-        let mut why = String::new();
-        for _ in 0..5 {
+        let program = program("KEEPSTEP_REDIS_BIN", "redis-server");
+        let describe = || {
             let (port, folder) = (free_port(), temp_folder("redis"));
             let mut process = Process::new("redis", program.clone(), folder.path().join("redis.log"))
                 .arg("--port")
@@ -72,13 +72,10 @@ impl Redis {
             {
                 process = process.arg(arg);
             }
-            let mut redis = Redis { process, port, folder };
-            match redis.run().await {
-                Ok(()) => return redis,
-                Err(reason) => why = reason,
-            }
-        }
-        panic!("{why}");
+            let ready = Ready::Pong(format!("127.0.0.1:{port}"));
+            Redis { daemon: Daemon::new(process, folder, ready, Duration::from_secs(20)), port }
+        };
+        Daemon::start(describe).await
     }
 
     /// `redis://127.0.0.1:port/`
@@ -91,37 +88,6 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The process, for signals and its log.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// SIGKILL.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// SIGSTOP: frozen.
-    pub fn sigstop(&self) {
-        self.process.sigstop();
-    }
-
-    /// SIGCONT.
-    pub fn sigcont(&self) {
-        self.process.sigcont();
-    }
-
-    /// SIGTERM, and waits for its end.
-    pub async fn terminate(&mut self) -> ExitStatus {
-        self.process.terminate(Duration::from_secs(20)).await
-    }
-
-    /// Starts it on the same port with the data it left, killing it first if it still runs.
-    pub async fn restart(&mut self) {
-        self.process.kill9();
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
-    }
-
     /// A copy of the data as it is now, as a backup would have it. Nobody may write meanwhile.
     pub fn copy(&self) -> TempDir {
         let copy = temp_folder("redis-copy");
@@ -131,21 +97,21 @@ impl Redis {
 
     /// Starts it on the same port with a copy of the data: killed, its files replaced.
     pub async fn restart_with(&mut self, copy: &TempDir) {
-        self.process.kill9();
+        self.kill9();
         std::fs::remove_dir_all(self.aof()).expect("remove the append-only files");
         std::fs::create_dir(self.aof()).expect("make their folder");
         copy_files(copy.path(), &self.aof());
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+        self.restart().await;
     }
 
     /// Starts it on the same port with nothing: killed, its files gone.
     pub async fn restart_empty(&mut self) {
-        self.process.kill9();
+        self.kill9();
         if self.aof().exists() {
             std::fs::remove_dir_all(self.aof()).expect("remove the append-only files");
         }
-        let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+        let _ = std::fs::remove_file(self.folder().join("dump.rdb"));
+        self.restart().await;
     }
 
     /// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list one item a line,
@@ -164,20 +130,7 @@ impl Redis {
     }
 
     fn aof(&self) -> PathBuf {
-        self.folder.path().join("appendonlydir")
-    }
-
-    async fn run(&mut self) -> Result<(), String> {
-        self.process.spawn();
-        let addr = self.addr();
-        let pong = || async {
-            let Ok(mut stream) = TcpStream::connect(&addr).await else { return false };
-            let mut answer = [0; 5];
-            stream.write_all(b"PING\r\n").await.is_ok()
-                && matches!(timeout(Duration::from_secs(1), stream.read_exact(&mut answer)).await, Ok(Ok(_)))
-                && &answer == b"+PONG"
-        };
-        self.process.ready(pong).await
+        self.folder().join("appendonlydir")
     }
 }
 

@@ -6,7 +6,6 @@ use keepstep::{
     domain::device::{DeviceState, Lease},
     store::{Owner, Renewed, StoreLimits},
 };
-use tokio::time::sleep;
 
 use super::*;
 
@@ -173,13 +172,10 @@ async fn a_lease_that_is_not_renewed_runs_out() {
     let ttl = Duration::from_millis(400);
     let opened = store.open_session(&alice, device.id, 1, "edge-1", ttl).await.unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
-    timeout(PATIENCE, async {
-        while store.devices(&alice).await.unwrap()[0].online() {
-            sleep(Duration::from_millis(20)).await;
-        }
+    wait_until("the lease to run out", PATIENCE, async || {
+        (!store.devices(&alice).await.unwrap()[0].online()).then_some(())
     })
-    .await
-    .expect("it runs out");
+    .await;
     assert!(!store.device(&alice, device.id).await.unwrap().unwrap().online());
     // Nobody else came, so the device is still its own.
     assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Held);

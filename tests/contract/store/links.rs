@@ -8,7 +8,6 @@ use keepstep::{
     },
     store::{Decided, LinkOpened, NewLink, StoreLimits},
 };
-use tokio::time::sleep;
 
 use super::*;
 
@@ -153,25 +152,19 @@ async fn links_run_out_and_are_gone() {
     open(&store, &decided).await;
     let decision = yes(&alice);
     store.decide_link(decided.id, &decision).await.unwrap();
-    timeout(PATIENCE, async {
-        while !store.link(late.id).await.unwrap().expect("it is kept for longer").left.is_zero() {
-            sleep(Duration::from_millis(20)).await;
-        }
+    wait_until("its time to run out", PATIENCE, async || {
+        store.link(late.id).await.unwrap().expect("it is kept for longer").left.is_zero().then_some(())
     })
-    .await
-    .expect("its time runs out");
+    .await;
     assert_eq!(store.decide_link(late.id, &yes(&alice)).await.unwrap(), Decided::Gone);
     assert_eq!(state(&store, late.id).await, LinkState::Pending);
     // Whoever decided in time may ask again.
     assert_eq!(store.decide_link(decided.id, &decision).await.unwrap(), Decided::Counts(decision.device));
-    timeout(PATIENCE, async {
-        while store.link(late.id).await.unwrap().is_some() || store.link(decided.id).await.unwrap().is_some()
-        {
-            sleep(Duration::from_millis(20)).await;
-        }
+    wait_until("both to be gone", PATIENCE, async || {
+        let (late, decided) = (store.link(late.id).await.unwrap(), store.link(decided.id).await.unwrap());
+        (late.is_none() && decided.is_none()).then_some(())
     })
-    .await
-    .expect("it is gone in the end");
+    .await;
     assert_eq!(store.link_by_code(late.code).await.unwrap(), None);
     store.settle_link(decided.id, decision.device, false).await.unwrap();
     assert_eq!(store.link(decided.id).await.unwrap(), None, "nothing brings it back");
@@ -190,13 +183,7 @@ async fn only_so_many_wait() {
     // One whose time is over doesn't wait any more.
     assert_eq!(opens(&more).await, LinkOpened::Full);
     assert_eq!(store.link(more.id).await.unwrap(), None);
-    timeout(PATIENCE, async {
-        while opens(&more).await == LinkOpened::Full {
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-    .expect("there is room in the end");
+    wait_until("room", PATIENCE, async || (opens(&more).await != LinkOpened::Full).then_some(())).await;
     // Nor does one that is decided, unless it is to be decided anew.
     let (decision, next) = (yes(&user("alice")), new_link());
     assert_eq!(opens(&next).await, LinkOpened::Full);

@@ -1,6 +1,7 @@
 //! What the log keeps and what it lets go of; and a log with a hole, as an older copy of the data leaves it.
 
 use keepstep::store::{CursorMove, CursorMoved, LogPage, OwedSince, StoreLimits};
+use tokio::time::Instant;
 
 use super::{messages::seqs, *};
 
@@ -106,40 +107,42 @@ async fn what_everyone_has_goes_but_for_the_newest() {
 
 #[tokio::test]
 async fn what_is_too_old_goes_whoever_needs_it() {
-    let limits = StoreLimits { log_age: Duration::from_secs(8), ..StoreLimits::default() };
-    let (store, _guard) = start(limits).await;
+    // Redis counts whole seconds.
+    let (age, second) = (Duration::from_secs(3), Duration::from_secs(1));
+    let (store, _guard) = start(StoreLimits { log_age: age, ..StoreLimits::default() }).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
     store.owe(chat, &alice, DeviceId::random(), OwedSince::Now).await.unwrap();
-    say(&store, chat, &alice, 64, 500).await;
-    // Half of them is three seconds younger.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    say(&store, chat, &alice, 64, 500).await;
-    reaches_back(&whole(&store, chat).await, 1..=1);
-    let lets_go_of = async |first| {
-        loop {
-            store.trim(chat).await.unwrap();
-            let page = whole(&store, chat).await;
-            if page.floor != first {
-                return page;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut sent = Vec::new();
+    let mut look = async |speaking| {
+        if speaking {
+            sent.push(Instant::now());
+            say(&store, chat, &alice, 1, 500).await;
         }
-    };
-    // Nobody speaks any more, and that is no reason to keep them. (In memory each message has an age of its own.)
-    let page = timeout(PATIENCE, lets_go_of(1)).await.expect("the older half goes");
-    reaches_back(&page, 2..=65);
-    let last = async {
-        let mut page = page;
-        while !page.messages.is_empty() {
-            page = lets_go_of(page.floor).await;
+        store.trim(chat).await.unwrap();
+        let page = whole(&store, chat).await;
+        if let Some(gone) = page.floor.checked_sub(2) {
+            let lived = sent[usize::try_from(gone).unwrap()].elapsed();
+            assert!(lived >= age - second, "{} went after {lived:?}", page.floor - 1);
         }
         page
     };
-    let page = timeout(PATIENCE, last).await.expect("the younger half goes");
-    assert_eq!((page.floor, page.head), (129, 128));
+    // Somebody speaks all the time: the oldest go, and the newest are there.
+    let page = wait_until("the oldest to go", PATIENCE, async || {
+        let page = look(true).await;
+        (page.floor > 1).then_some(page)
+    })
+    .await;
+    reaches_back(&page, 2..=page.head);
+    // Nobody speaks any more, and that is no reason to keep them.
+    let page = wait_until("the newest to go, too", PATIENCE, async || {
+        let page = look(false).await;
+        page.messages.is_empty().then_some(page)
+    })
+    .await;
+    assert_eq!(page.floor, page.head + 1);
     say(&store, chat, &alice, 1, 500).await;
-    reaches_back(&whole(&store, chat).await, 129..=129);
+    reaches_back(&whole(&store, chat).await, page.floor..=page.floor);
 }
 
 #[tokio::test]

@@ -160,15 +160,11 @@ async fn the_notes_of_a_dead_edge_are_found() {
     store.edge_alive("edge-1", LONG).await.unwrap();
     store.edge_alive("edge-without-notes", LONG).await.unwrap();
     assert_eq!(store.edge_alive("edge-2", LONG).await.unwrap(), Vec::<String>::new(), "all said so lately");
-    let dead = timeout(PATIENCE, async {
-        loop {
-            let dead = store.edge_alive("edge-2", quick).await.unwrap();
-            if !dead.is_empty() {
-                return dead;
-            }
-        }
+    let dead = wait_until("silent edges", PATIENCE, async || {
+        let dead = store.edge_alive("edge-2", quick).await.unwrap();
+        (!dead.is_empty()).then_some(dead)
     });
-    assert_eq!(dead.await.unwrap(), vec!["edge-1".to_owned()], "and never itself, nor one without notes");
+    assert_eq!(dead.await, ["edge-1"], "and never itself, nor one without notes");
     store.forget_edge("edge-1").await.unwrap();
     assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), vec!["edge-1"], "it has notes");
     store.forget_note("edge-1", one, LONG).await.unwrap();

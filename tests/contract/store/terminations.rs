@@ -4,7 +4,6 @@ use keepstep::{
     domain::{device::DeviceState, termination::ReceiptLine},
     store::{CursorMove, CursorMoved, OwedSince, Owner, Renewed, StoreLimits},
 };
-use tokio::time::sleep;
 
 use super::*;
 
@@ -130,13 +129,10 @@ async fn work_is_one_holders_until_given_back_or_run_out() {
     assert!(!store.take_work("reconcile", "edge-2", LONG).await.unwrap(), "it wasn't edge-2's to give");
     store.release_work("reconcile", "edge-1").await.unwrap();
     assert!(store.take_work("reconcile", "edge-2", Duration::from_millis(200)).await.unwrap());
-    timeout(PATIENCE, async {
-        while !store.take_work("reconcile", "edge-1", LONG).await.unwrap() {
-            sleep(Duration::from_millis(20)).await;
-        }
+    wait_until("edge-2's to run out", PATIENCE, async || {
+        store.take_work("reconcile", "edge-1", LONG).await.unwrap().then_some(())
     })
-    .await
-    .expect("it runs out");
+    .await;
 }
 
 #[tokio::test]
@@ -146,11 +142,8 @@ async fn a_window_counts_from_its_first_event() {
         assert_eq!(store.count("logins alice", LONG).await.unwrap(), expected);
     }
     assert_eq!(store.count("logins bob", Duration::from_millis(300)).await.unwrap(), 1);
-    timeout(PATIENCE, async {
-        while store.count("logins bob", Duration::from_millis(300)).await.unwrap() != 1 {
-            sleep(Duration::from_millis(50)).await;
-        }
+    wait_until("a new window to begin", PATIENCE, async || {
+        (store.count("logins bob", Duration::from_millis(300)).await.unwrap() == 1).then_some(())
     })
-    .await
-    .expect("a new window begins");
+    .await;
 }
