@@ -1,4 +1,5 @@
 // What tests are told in: devices of users on a server, and waiting for what must come.
+import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { Keepstep, memory } from "../../keepstep.js";
 
@@ -35,6 +36,34 @@ export async function eventually(what, holds, { within = 15_000 } = {}) {
 }
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/**
+ * That a client which has stopped makes no attempt. This waits for the clock, because nothing happening has no event: for twice
+ * the longest pause after which it could have tried.
+ */
+export async function stays(client, state, ms = FAST.pauseMax * 2) {
+  const before = client.notes.states.length;
+  await sleep(ms);
+  assert.deepEqual([client.state, client.notes.states.slice(before)], [state, []]);
+}
+
+/** A storage whose writes that `which` accepts wait between `hold()` and a call of what that gives; in their order. */
+export function held(storage, which) {
+  let gate = null;
+  const write = async (changes) => {
+    if (gate && which(changes)) await gate;
+    return storage.write(changes);
+  };
+  const hold = () => {
+    let release;
+    gate = new Promise((resolve) => { release = resolve; });
+    return () => {
+      gate = null;
+      release();
+    };
+  };
+  return { storage: { ...storage, write }, hold };
+}
 
 /** Makes devices, and closes them when the test is over. */
 export function world(t, server) {
