@@ -371,7 +371,7 @@ export function indexedDB(name: string, options?: { factory?: IDBFactory }): Sto
 
 /**
  * Where a device keeps what it knows. A main's holds the whole history, a sub's its copy and its outbox. Write your own with
- * these five methods; `test/storage.test.mjs` is the contract as tests. All values are plain JSON.
+ * these five methods; `test/support/contract.mjs` is the contract as tests. All values are plain JSON.
  */
 export interface Storage {
   /** Opens it, and gives everything but the messages. Called first. `outbox` ascending by `n`. */
