@@ -38,7 +38,7 @@ export class Keepstep {
   connect(): Promise<void>;
   /** Ends the connection and the retries: state `closed`. What is sent meanwhile waits in the outbox. `connect()` goes on. */
   disconnect(): void;
-  /** `disconnect()`, waits for what is being stored, and closes the storage. The client can't be used again. */
+  /** `disconnect()`, waits for what is being stored, and closes the storage. The client can't be used again: calls reject with `closed`. */
   close(): Promise<void>;
 
   // ---- events; see `Events` for names and payloads
@@ -140,7 +140,10 @@ export interface Options {
 }
 
 export interface Registration {
-  /** A user token, or a function that gets a fresh one. */
+  /**
+   * A user token, or a function that gets a fresh one. One that throws is asked again later (state `offline`), unless it throws
+   * a KeepstepError without `retry`; one that gives nothing ends in `unauthorized`.
+   */
   userToken: string | (() => string | Promise<string>);
   kind: DeviceKind;
   /** 1-128 bytes each, shown in the list of devices. */

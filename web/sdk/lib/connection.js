@@ -18,6 +18,8 @@ export class Connection {
   #abort = new AbortController();
   /** Whether `welcome` came. */
   welcomed = false;
+  /** Whether this client ended it because it couldn't go on: the next one may end the same way, so it shouldn't come at once. */
+  fault = false;
 
   /**
    * Begins to connect. `onFrame(frame, connection)` gets every frame but replies and pongs, `onOver({code, reason})` the
@@ -48,7 +50,12 @@ export class Connection {
   put(frame) {
     if (this.#abort.signal.aborted || this.#socket.readyState !== 1) return false;
     this.#hooks.onTraffic("out", frame);
-    this.#socket.send(JSON.stringify(frame));
+    try {
+      this.#socket.send(JSON.stringify(frame));
+    } catch {
+      this.lose(); // whatever it is, this connection doesn't carry frames any more
+      return false;
+    }
     return true;
   }
 
@@ -75,8 +82,9 @@ export class Connection {
     this.#watch(this.#timing.silence ?? Math.min(heartbeat * 1000 || 25_000, 25_000));
   }
 
-  /** It doesn't work any more, whatever the socket thinks: as if the network had broken it. */
-  lose() {
+  /** It doesn't work any more, whatever the socket thinks: as if the network had broken it. `fault`: see there. */
+  lose({ fault = false } = {}) {
+    if (!this.#abort.signal.aborted) this.fault = fault;
     this.#over(1006, "");
   }
 

@@ -7,7 +7,7 @@ import { startProxy } from "./support/proxy.mjs";
 import { startServer } from "./support/server.mjs";
 import { startStack } from "./support/stack.mjs";
 import { tampered } from "./support/tampered.mjs";
-import { eventually, held, stays, told, world } from "./support/world.mjs";
+import { eventually, held, ofMessages, stays, told, world } from "./support/world.mjs";
 
 let server;
 before(async () => { server = await startServer("--heartbeat", "300ms", "--ack-timeout", "1s"); });
@@ -120,7 +120,7 @@ test("4304: a server that lost its store sends everybody away, and they come bac
 });
 
 test("4305: a storage that takes too long costs the connection, not the message: it is told once", async (t) => {
-  const { storage, hold } = held(memory(), ({ messages }) => messages?.length > 0);
+  const { storage, hold } = held(memory(), ofMessages);
   const { phone, bobs, chat } = await talking(t, server, { storage });
   const end = ended(phone);
   const release = hold();
@@ -155,7 +155,7 @@ test("4400: ten bad frames in a row are a bug: the client stops", async (t) => {
 test("4429: questions that nothing can answer don't pile up: the client stops", async (t) => {
   const stack = await startStack(t);
   const edge = await stack.edge();
-  const { storage, hold } = held(memory(), ({ messages }) => messages?.length > 0);
+  const { storage, hold } = held(memory(), ofMessages);
   const WebSocket = tampered(() => undefined);
   const { phone, bobs, chat } = await talking(t, edge, { storage, WebSocket });
   const release = hold();

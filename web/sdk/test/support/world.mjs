@@ -6,6 +6,12 @@ import { Keepstep, memory } from "../../keepstep.js";
 /** Short pauses, so that tests don't wait for what people would. */
 export const FAST = { pause: 30, pauseMax: 200 };
 
+/** What a storage has. */
+export const METHODS = ["load", "write", "messages", "clear", "close"];
+
+/** For `held`: writes of messages. */
+export const ofMessages = (name, changes) => name === "write" && changes.messages?.length > 0;
+
 /** Numbers at random that come again with the same seed; KEEPSTEP_TEST_SEED sets it. */
 export function chance(t) {
   const seed = Number(process.env.KEEPSTEP_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -47,12 +53,20 @@ export async function stays(client, state, ms = FAST.pauseMax * 2) {
   assert.deepEqual([client.state, client.notes.states.slice(before)], [state, []]);
 }
 
-/** A storage whose writes that `which` accepts wait between `hold()` and a call of what that gives; in their order. */
+/**
+ * A storage that does one thing after the other, as a disk does. Between `hold()` and a call of what that gives, what `which`
+ * accepts (by the method's name and its arguments) waits, and with it all that is called later.
+ */
 export function held(storage, which) {
   let gate = null;
-  const write = async (changes) => {
-    if (gate && which(changes)) await gate;
-    return storage.write(changes);
+  let last = Promise.resolve();
+  const turn = (name) => (...args) => {
+    const done = last.then(async () => {
+      if (gate && which(name, ...args)) await gate;
+      return storage[name](...args);
+    });
+    last = done.catch(() => {});
+    return done;
   };
   const hold = () => {
     let release;
@@ -62,7 +76,7 @@ export function held(storage, which) {
       release();
     };
   };
-  return { storage: { ...storage, write }, hold };
+  return { storage: Object.fromEntries(METHODS.map((name) => [name, turn(name)])), hold };
 }
 
 /** Makes devices, and closes them when the test is over. */
