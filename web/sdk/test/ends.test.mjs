@@ -134,6 +134,26 @@ test("a WebSocket that throws when it is to send costs the connection, not the m
   assert.ok(phone.notes.states.some(({ state }) => state === "offline"));
 });
 
+test("a half-open connection is let go of at once where the WebSocket can: no goodbye would come", async (t) => {
+  const { device, user } = world(t, server);
+  const proxy = await startProxy(server.port);
+  t.after(() => proxy.stop());
+  let terminated = 0;
+  class Ws extends WebSocket { // that of the package `ws` has this, too
+    terminate() {
+      terminated++;
+      super.close();
+    }
+  }
+  const phone = await device(user("alice"), "main", { WebSocket: Ws, url: proxy.url, timing: { silence: 100, patience: 100 } });
+  proxy.freeze();
+  const lost = phone.once("state", ({ state }) => state === "offline");
+  await lost;
+  assert.equal(terminated, 1);
+  await phone.close();
+  assert.equal(terminated, 1, "a goodbye is said where it can be");
+});
+
 test("a gap that was stepped over before is acknowledged again: the server may not have heard of it", async (t) => {
   const { device, user } = world(t, server);
   const storage = memory();
