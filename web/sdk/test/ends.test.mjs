@@ -145,7 +145,7 @@ test("a half-open connection is let go of at once where the WebSocket can: no go
       super.close();
     }
   }
-  const phone = await device(user("alice"), "main", { WebSocket: Ws, url: proxy.url, timing: { silence: 100, patience: 100 } });
+  const phone = await device(user("alice"), "main", { WebSocket: Ws, url: proxy.url, timing: { silence: 100, patience: 1_000 } });
   proxy.freeze();
   const lost = phone.once("state", ({ state }) => state === "offline");
   await lost;

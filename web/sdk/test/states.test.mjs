@@ -229,7 +229,7 @@ test("a half-open connection is noticed by silence, and what was missed comes", 
   const proxy = await startProxy(server.port);
   t.after(() => proxy.stop());
   const [alice, bob] = [user("alice"), user("bob")];
-  const phone = await device(alice, "main", { url: proxy.url, timing: { silence: 150, patience: 150, open: 500 } });
+  const phone = await device(alice, "main", { url: proxy.url, timing: { silence: 100, patience: 1_000, open: 2_000 } });
   const bobs = await device(bob, "main");
   const { id: chat } = await phone.createChat({ kind: "direct", with: bob });
   // In quiet times pings keep it alive.
@@ -240,7 +240,7 @@ test("a half-open connection is noticed by silence, and what was missed comes", 
   assert.deepEqual(names(phone), []);
   proxy.freeze();
   await bobs.send(chat, "do you hear me?");
-  await eventually("it is noticed", () => names(phone).includes("offline"), { within: 2_000 });
+  await eventually("it is noticed", () => names(phone).includes("offline"));
   await eventually("it came", () => phone.chat(chat).top === 1);
   assert.deepEqual(phone.notes.contents.get(chat), ["do you hear me?"]);
 });
