@@ -10,7 +10,7 @@ import { tampered } from "./support/tampered.mjs";
 import { eventually, held, ofMessages, stays, told, world } from "./support/world.mjs";
 
 let server;
-before(async () => { server = await startServer("--heartbeat", "300ms", "--ack-timeout", "1s"); });
+before(async () => { server = await startServer("--heartbeat", "1s", "--ack-timeout", "1s"); });
 after(() => server?.stop());
 
 /** The next end of a client's connection, as the app is told of it. */
