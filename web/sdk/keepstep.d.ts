@@ -38,7 +38,7 @@ export class Keepstep {
   connect(): Promise<void>;
   /** Ends the connection and the retries: state `closed`. What is sent meanwhile waits in the outbox. `connect()` goes on. */
   disconnect(): void;
-  /** `disconnect()`, waits for what is being stored, and closes the storage. The client can't be used again. */
+  /** `disconnect()`, waits for what is being stored, and closes the storage. The client can't be used again: calls reject with `closed`. */
   close(): Promise<void>;
 
   // ---- events; see `Events` for names and payloads
@@ -140,7 +140,10 @@ export interface Options {
 }
 
 export interface Registration {
-  /** A user token, or a function that gets a fresh one. */
+  /**
+   * A user token, or a function that gets a fresh one. One that throws is asked again later (state `offline`), unless it throws
+   * a KeepstepError without `retry`; one that gives nothing ends in `unauthorized`.
+   */
   userToken: string | (() => string | Promise<string>);
   kind: DeviceKind;
   /** 1-128 bytes each, shown in the list of devices. */
@@ -371,7 +374,7 @@ export function indexedDB(name: string, options?: { factory?: IDBFactory }): Sto
 
 /**
  * Where a device keeps what it knows. A main's holds the whole history, a sub's its copy and its outbox. Write your own with
- * these five methods; `test/storage.test.mjs` is the contract as tests. All values are plain JSON.
+ * these five methods; `test/support/contract.mjs` is the contract as tests. All values are plain JSON.
  */
 export interface Storage {
   /** Opens it, and gives everything but the messages. Called first. `outbox` ascending by `n`. */

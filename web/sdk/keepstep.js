@@ -40,11 +40,7 @@ export class Keepstep {
   open() { return this.#core.open(); }
   connect() { return this.#core.connect(); }
   disconnect() { this.#core.disconnect(); }
-  async close() {
-    this.#core.disconnect();
-    await Promise.all([...this.#core.rooms.values()].map((room) => room.change(() => null)));
-    await this.#core.storage.close();
-  }
+  close() { return this.#core.close(); }
 
   // ---- events
   on(name, listener) { return this.#core.events.on(name, listener); }
@@ -54,7 +50,7 @@ export class Keepstep {
   // ---- messages
   send(chat, draft) {
     const sent = this.#core.open().then(() => {
-      if (this.state === "terminated") throw this.#core.status.error;
+      if (this.#core.ended) throw this.#core.ended;
       return this.#core.outbox.add(chat, draft);
     });
     sent.catch(() => {}); // the event `refused` tells those who don't wait
@@ -105,6 +101,7 @@ export class Keepstep {
   async forgetChat(chat) {
     await this.#core.open();
     if (this.#room(chat).record.joined) throw new KeepstepError("conflict", "the user is in this chat: leave it first");
+    this.#room(chat).gone = true; // what is under way for it stores nothing any more
     this.#core.rooms.delete(chat);
     await this.#core.storage.write({ removeChats: [chat] });
   }

@@ -16,8 +16,12 @@ export class Connection {
   #heard = Date.now();
   #timer;
   #abort = new AbortController();
+  /** How the socket is let go of. */
+  #let = (socket) => socket.close();
   /** Whether `welcome` came. */
   welcomed = false;
+  /** Whether this client ended it because it couldn't go on: the next one may end the same way, so it shouldn't come at once. */
+  fault = false;
 
   /**
    * Begins to connect. `onFrame(frame, connection)` gets every frame but replies and pongs, `onOver({code, reason})` the
@@ -48,7 +52,12 @@ export class Connection {
   put(frame) {
     if (this.#abort.signal.aborted || this.#socket.readyState !== 1) return false;
     this.#hooks.onTraffic("out", frame);
-    this.#socket.send(JSON.stringify(frame));
+    try {
+      this.#socket.send(JSON.stringify(frame));
+    } catch {
+      this.lose(); // whatever it is, this connection doesn't carry frames any more
+      return false;
+    }
     return true;
   }
 
@@ -75,8 +84,11 @@ export class Connection {
     this.#watch(this.#timing.silence ?? Math.min(heartbeat * 1000 || 25_000, 25_000));
   }
 
-  /** It doesn't work any more, whatever the socket thinks: as if the network had broken it. */
-  lose() {
+  /** It doesn't work any more, whatever the socket thinks: as if the network had broken it. `fault`: see there. */
+  lose({ fault = false } = {}) {
+    if (!this.#abort.signal.aborted) this.fault = fault;
+    // No goodbye can be said on it. `ws` knows how to let go at once; a browser's socket does so after a while.
+    this.#let = (socket) => (typeof socket.terminate === "function" ? socket.terminate() : socket.close());
     this.#over(1006, "");
   }
 
@@ -130,7 +142,7 @@ export class Connection {
     // Kept as functions that do nothing: some sockets throw an `error` that nobody listens to.
     socket.onopen = socket.onmessage = socket.onclose = socket.onerror = () => {};
     try {
-      socket.close();
+      this.#let(socket);
     } catch {
       // it was closed already
     }

@@ -1,7 +1,7 @@
 // The parts put together: storage, the life of connections, and what each frame of the server sets off.
 import { Connection } from "./connection.js";
 import { KeepstepError, ending } from "./errors.js";
-import { Events, deferred, offline, pause, uuid } from "./events.js";
+import { Events, closed, deferred, offline, pause, uuid } from "./events.js";
 import { Api } from "./http.js";
 import { memory } from "./memory.js";
 import { Outbox } from "./outbox.js";
@@ -30,9 +30,10 @@ export class Core {
   device = null;
   kind = null;
   token = null;
-  /** Rises when the device has ended: what was under way for the old one may store nothing any more. */
-  epoch = 0;
+  /** Why nothing more is taken: the device was ended, or the client closed. Else null. */
+  ended = null;
   status = { state: "idle", text: TEXTS.idle, code: null, retryIn: null, lastSeen: null, error: null };
+  closed = false;
   #opening = null;
   #values = {};
   #running = null;
@@ -54,14 +55,13 @@ export class Core {
 
   /** Something failed that nobody waits for. */
   report(cause) {
-    const error = cause instanceof KeepstepError ? cause : new KeepstepError("failed", cause?.message ?? String(cause), { cause });
-    this.emit("error", error);
+    this.emit("error", KeepstepError.of(cause));
   }
 
   /** What can't be stored isn't acknowledged; the next connection brings it again. */
   storageFailed(cause) {
     this.report(new KeepstepError("storage", `the storage failed: ${cause?.message ?? cause}`, { retry: true, cause }));
-    this.connection?.lose();
+    this.connection?.lose({ fault: true });
   }
 
   pause(ms, signal) {
@@ -77,6 +77,7 @@ export class Core {
   // ---- storage
 
   open() {
+    if (this.closed) return Promise.reject(closed());
     this.#opening ??= this.#load().catch((cause) => {
       this.#opening = null;
       throw new KeepstepError("storage", `the storage can't be opened: ${cause?.message ?? cause}`, { cause });
@@ -101,18 +102,38 @@ export class Core {
 
   async #keep(values) {
     Object.assign(this.#values, values);
-    await this.storage.write({ values });
+    await this.storage.write({ values }).catch((cause) => {
+      throw new KeepstepError("storage", `the device couldn't be stored: ${cause?.message ?? cause}`, { cause });
+    });
+  }
+
+  /** Ends everything, waits for what is being stored, and closes the storage: nothing touches that any more. */
+  async close() {
+    this.closed = true;
+    this.disconnect();
+    this.ended = closed();
+    await this.#opening?.catch(() => {});
+    const rooms = [...this.rooms.values()];
+    await Promise.all(rooms.map((room) => room.change(() => null)));
+    for (const room of rooms) room.gone = true;
+    await this.storage.close();
   }
 
   // ---- the life of connections
 
   connect() {
+    if (this.closed) {
+      const refused = deferred();
+      refused.reject(closed());
+      return refused.promise;
+    }
     if (this.#running) {
       this.#running.hurry.abort();
       return this.#running.ready.promise;
     }
-    const run = { ready: deferred(), hurry: new AbortController(), socket: null };
+    const run = { ready: deferred(), hurry: new AbortController(), over: new AbortController(), socket: null };
     this.#running = run;
+    this.ended = null;
     this.#live(run).catch((error) => this.#stop(run, "failed", error));
     return run.ready.promise;
   }
@@ -133,17 +154,18 @@ export class Core {
       if (this.status.state !== "connecting") this.#tell("connecting");
       let over;
       try {
-        await this.#credentials();
+        await this.#credentials(run.over.signal);
         if (this.#running !== run) return;
         over = await this.#session(run);
-      } catch (error) {
+      } catch (cause) {
         if (this.#running !== run) return;
+        const error = KeepstepError.of(cause);
         if (!error.retry) return this.#stop(run, error.code === "unauthorized" || error.code === "no_token" ? "unauthorized" : "failed", error);
-        over = { code: null, reason: error.message, welcomed: false };
+        over = { code: null, reason: "", welcomed: false, text: error.code === "no_token" ? "This device can't sign in now." : undefined };
       }
       if (this.#running !== run) return;
       if (over.welcomed) {
-        wait = this.timing.pause;
+        if (!over.fault) wait = this.timing.pause;
         registered = false;
       }
       const { state, text, lastSeen, error } = ending(over.code, over.reason);
@@ -158,7 +180,7 @@ export class Core {
       }
       const retryIn = Math.round(wait * (0.5 + Math.random()));
       wait = Math.min(wait * 2, this.timing.pauseMax);
-      this.#tell(state, { text, code: over.code, retryIn, lastSeen });
+      this.#tell(state, { text: over.text ?? text, code: over.code, retryIn, lastSeen });
       if (state === "main_offline") this.#mainIs({ device: this.main?.device ?? null, online: false, lastSeen });
       await this.#rest(run, retryIn);
     }
@@ -177,6 +199,7 @@ export class Core {
     if (this.#running !== run) return;
     this.#running = null;
     run.hurry.abort();
+    run.over.abort();
     run.socket?.close(); // what waits for its end is forgotten with it
     this.connection = null;
     this.#tell(state, { code, text: state === "closed" ? TEXTS.closed : text, error });
@@ -189,7 +212,7 @@ export class Core {
   }
 
   /** A device token: given, stored, or by registering. */
-  async #credentials() {
+  async #credentials(signal) {
     if (this.token !== null) return;
     const how = this.options.register;
     if (!how) {
@@ -200,7 +223,7 @@ export class Core {
       const id = this.device ?? this.#values.registering ?? uuid();
       if (this.device === null) await this.#keep({ registering: id }); // before it is used: a retry has the same
       try {
-        const { device, token } = await this.api.register({ ...how, id });
+        const { device, token } = await this.api.register({ ...how, id, signal });
         await this.#keep({ token, device: device.id, kind: device.kind, registering: null });
         Object.assign(this, { token, device: device.id, kind: device.kind });
         return;
@@ -230,7 +253,7 @@ export class Core {
         onTraffic: (direction, frame) => this.emit("frame", { direction, frame }),
         onOver: (over) => {
           if (this.connection === connection) this.connection = null;
-          resolve({ ...over, welcomed: connection.welcomed });
+          resolve({ ...over, welcomed: connection.welcomed, fault: connection.fault });
         },
       });
       run.socket = connection;
@@ -350,7 +373,8 @@ export class Core {
 
   /** It was ended: nothing of it stays here. */
   async #forget(error) {
-    this.epoch++;
+    this.ended = error;
+    for (const room of this.rooms.values()) room.gone = true;
     this.outbox.clear(error);
     this.rooms.clear();
     this.#values = {};

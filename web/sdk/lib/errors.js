@@ -11,6 +11,11 @@ export class KeepstepError extends Error {
     if (lastSeen !== undefined) this.lastSeen = lastSeen;
   }
 
+  /** Whatever was thrown, as one of ours. */
+  static of(cause) {
+    return cause instanceof KeepstepError ? cause : new KeepstepError("failed", cause?.message ?? String(cause), { cause });
+  }
+
   /** From the server's `{code, message|detail, retry?, last_seen?}`. */
   static from(problem, { status, retry = problem?.retry === true } = {}) {
     const code = typeof problem?.code === "string" ? problem.code : "failed";

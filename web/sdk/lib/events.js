@@ -99,4 +99,5 @@ export class Serial {
   }
 }
 
+export const closed = () => new KeepstepError("closed", "this client was closed: make a new one");
 export const offline = () => new KeepstepError("offline", "there is no connection to the server now", { retry: true });

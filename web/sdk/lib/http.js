@@ -95,11 +95,21 @@ export class Api {
   }
 
   /** Registers a device: safe to repeat, because it has its id. */
-  async register({ id, kind, name, platform, replace, userToken }) {
-    const token = typeof userToken === "function" ? await userToken() : userToken;
+  async register({ id, kind, name, platform, replace, userToken, signal }) {
+    const token = typeof userToken === "function" ? await asked(userToken) : userToken;
     if (!token) throw new KeepstepError("no_token", "a user token is needed to register a device");
     const body = { id, kind, name, platform, ...(replace === undefined ? {} : { replace }) };
-    return this.call("POST", "/v1/devices", { body, token, again: true });
+    return this.call("POST", "/v1/devices", { body, token, again: true, signal });
+  }
+}
+
+/** The app's own function: what it throws is mostly its network's, and may be over the next time. */
+async function asked(userToken) {
+  try {
+    return await userToken();
+  } catch (cause) {
+    if (cause instanceof KeepstepError) throw cause;
+    throw new KeepstepError("no_token", `the app's \`userToken\` failed: ${cause?.message ?? cause}`, { retry: true, cause });
   }
 }
 

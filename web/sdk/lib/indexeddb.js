@@ -13,14 +13,17 @@ export function indexedDB(name, { factory = globalThis.indexedDB } = {}) {
     const db = await open();
     return new Promise((resolve, reject) => {
       const result = {};
-      const tx = db.transaction(stores, mode, { durability: "strict" });
-      tx.oncomplete = () => resolve(result);
-      tx.onabort = () => reject(new KeepstepError("storage", `IndexedDB: ${tx.error?.message ?? "the transaction was aborted"}`, { cause: tx.error }));
+      let tx = null;
       try {
+        tx = db.transaction(stores, mode, { durability: "strict" });
+        tx.oncomplete = () => resolve(result);
+        tx.onabort = () => reject(new KeepstepError("storage", `IndexedDB: ${tx.error?.message ?? "the transaction was aborted"}`, { cause: tx.error }));
         work(result, ...stores.map((store) => tx.objectStore(store)));
       } catch (error) {
-        reject(new KeepstepError("storage", `IndexedDB: ${error.message}`, { cause: error }));
-        tx.abort();
+        // Without a transaction the database was closed: site data was cleared, or a newer version of the page wants it.
+        const text = tx ? error.message : `the database was closed, reload the page (${error.message})`;
+        reject(new KeepstepError("storage", `IndexedDB: ${text}`, { cause: error }));
+        tx?.abort();
       }
     });
   }

@@ -52,7 +52,8 @@ export class Outbox {
       },
       (cause) => {
         this.#waiting.delete(key);
-        item.answer.reject(new KeepstepError("storage", `the message couldn't be stored: ${cause.message}`, { cause }));
+        item.answer.reject(new KeepstepError("storage", `the message couldn't be stored: ${cause?.message ?? cause}`, { cause }));
+        this.flush(chat); // what came behind it has waited for it
       },
     );
     return item.answer.promise;
@@ -73,8 +74,15 @@ export class Outbox {
   async remove(key) {
     const item = this.#waiting.get(key);
     if (!item?.stored || item.tried) return false;
-    this.#waiting.delete(key);
-    await this.#core.storage.write({ removeOutbox: [key] });
+    item.stored = false; // so that it isn't sent meanwhile
+    let failed = null;
+    await this.#core.storage.write({ removeOutbox: [key] }).catch((cause) => {
+      failed = new KeepstepError("storage", `the message couldn't be taken out of the outbox: ${cause?.message ?? cause}`, { cause });
+    });
+    if (failed) item.stored = true; // it's still there, and would be after a reload
+    else this.#waiting.delete(key);
+    this.flush(item.entry.chat);
+    if (failed) throw failed;
     item.answer.reject(new KeepstepError("cancelled", "the message was taken out of the outbox"));
     return true;
   }

@@ -1,5 +1,6 @@
 // Who is there and who types: transient, never stored, nothing waits for it.
 import { KeepstepError } from "./errors.js";
+import { pause } from "./events.js";
 
 const WATCHED = 100;
 const TYPING_EVERY = 3_000;
@@ -11,7 +12,7 @@ export class PresenceBook {
   #watched = [];
   #known = new Map();
   #typed = new Map();
-  #timer = null;
+  #waits = false;
 
   constructor(core) {
     this.#core = core;
@@ -51,15 +52,12 @@ export class PresenceBook {
 
   /** Once for many reasons: the server counts. */
   #later(connection, ms) {
-    if (this.#timer !== null || !connection.alive) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = null;
+    if (this.#waits || !connection.alive) return;
+    this.#waits = true;
+    pause(ms, connection.signal).then(() => {
+      this.#waits = false;
       if (connection.alive) this.tellServer(connection, false);
-    }, ms);
-    connection.signal.addEventListener("abort", () => {
-      clearTimeout(this.#timer);
-      this.#timer = null;
-    }, { once: true });
+    });
   }
 
   heard({ user, online, last_seen: lastSeen = null }) {

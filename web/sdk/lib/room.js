@@ -18,6 +18,8 @@ export class Room {
   #came = { connection: null, seq: 0, acked: 0 };
   /** Pages of history come one at a time. */
   paging = new Serial();
+  /** The device was ended, the chat forgotten or the client closed: nothing of it may be stored any more. */
+  gone = false;
   record;
   last = null;
 
@@ -39,24 +41,24 @@ export class Room {
 
   /**
    * Runs a job that may change the record: it gives `{patch, ...changes}` to be written in one step, or nothing. True when
-   * that is stored; false when it couldn't be (the connection is dropped: what wasn't stored comes again).
+   * that is stored; false when it couldn't be (the connection is dropped: what wasn't stored comes again), or mustn't any more.
    */
   change(job) {
     return this.#jobs.run(async () => {
-      const epoch = this.#core.epoch;
-      const result = await job();
-      if (!result) return true;
-      const { patch, ...changes } = result;
-      const record = { ...this.record, ...patch };
-      if (epoch !== this.#core.epoch) return false; // the device was ended: nothing may be stored any more
+      if (this.gone) return false;
       try {
+        const result = await job(); // it may read from the storage
+        if (!result) return true;
+        const { patch, ...changes } = result;
+        const record = { ...this.record, ...patch };
+        if (this.gone) return false;
         await this.#core.storage.write({ chats: [record], ...changes });
+        this.record = record;
       } catch (cause) {
         this.#core.storageFailed(cause);
         return false;
       }
-      this.record = record;
-      return true;
+      return !this.gone;
     });
   }
 
@@ -69,15 +71,14 @@ export class Room {
     this.#came = { connection, seq: entry.cursor, acked: entry.cursor };
     const { read: readBefore, from: fromBefore } = this.record;
     let missing = null;
-    await this.change(() => {
+    await this.change(async () => {
       const { patch, lacks } = this.#adopted(entry);
       missing = lacks;
+      // With the offset in one write, or a count that failed would stay wrong.
+      if (patch.read > readBefore && fromBefore !== null) patch.unread = await this.#countUnread(patch.read);
       return { patch };
     });
-    if (this.record.read > readBefore && fromBefore !== null) {
-      await this.#recount();
-      this.#told(null);
-    }
+    if (this.record.read > readBefore && fromBefore !== null) this.#told(null);
     this.#core.emit("chat", { event, chat: this.id });
     this.sendRead();
     if (missing) await this.#fill(missing, connection, { acked: true, busy });
@@ -137,6 +138,7 @@ export class Room {
           const { from, to } = this.#inbox.shift();
           const gap = { from: Math.max(from, this.record.top + 1), to };
           if (gap.from <= to) this.#fill(gap, connection, { acked: false, busy: (this.#busy = {}) });
+          else this.#ack(); // stepped over on an earlier connection, which ended before it could say so
           continue;
         }
         const end = this.#inbox.findIndex((frame) => frame.type === "gap");
@@ -167,7 +169,7 @@ export class Room {
     this.#announce(fresh);
     this.#ack();
     // What is missing was never acknowledged: the next connection brings it.
-    if (broken) connection.lose();
+    if (broken) connection.lose({ fault: true });
   }
 
   /** What is to be written for new messages at the upper end. */
@@ -227,7 +229,7 @@ export class Room {
       this.#ack();
     } catch (error) {
       this.#core.report(error);
-      connection.lose(); // the next one tells the gap again
+      connection.lose({ fault: true }); // the next one tells the gap again
     } finally {
       this.#free(busy);
     }
@@ -278,13 +280,6 @@ export class Room {
     this.#core.emit("chat", { event: "changed", chat: id });
   }
 
-  #recount() {
-    return this.change(async () => {
-      const unread = await this.#countUnread(this.record.read);
-      return unread === this.record.unread ? null : { patch: { unread } };
-    });
-  }
-
   async #countUnread(read) {
     let count = 0;
     let before = this.record.top + 1;
@@ -315,7 +310,7 @@ export class Room {
           }
           // Refused for good: it would be the next time, too.
         }
-        await this.change(() => ({ patch: { readKnown: Math.max(known, read) } }));
+        if (!(await this.change(() => ({ patch: { readKnown: Math.max(known, read) } })))) return;
         if (known > read) await this.#moveRead(known, null);
       }
     } finally {

@@ -5,7 +5,7 @@ import "fake-indexeddb/auto";
 import { indexedDB, memory } from "../keepstep.js";
 import { startProxy } from "./support/proxy.mjs";
 import { startServer } from "./support/server.mjs";
-import { chance, eventually, sleep, told, world } from "./support/world.mjs";
+import { METHODS, chance, eventually, sleep, told, world } from "./support/world.mjs";
 
 let server;
 before(async () => { server = await startServer("--creates-per-minute", "1000"); });
@@ -86,7 +86,7 @@ function crashable(storage) {
   const never = new Promise(() => {});
   const guard = (method) => (...args) => (gone ? never : method(...args));
   return {
-    storage: Object.fromEntries(["load", "write", "messages", "clear", "close"].map((name) => [name, guard(storage[name])])),
+    storage: Object.fromEntries(METHODS.map((name) => [name, guard(storage[name])])),
     crash: () => { gone = true; },
   };
 }

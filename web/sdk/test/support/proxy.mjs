@@ -3,21 +3,23 @@ import net from "node:net";
 
 export async function startProxy(port) {
   const pairs = new Set();
+  let target = port;
   let refusing = false;
   const server = net.createServer((client) => {
     if (refusing) return client.destroy();
-    const upstream = net.connect(port, "127.0.0.1");
-    const pair = { client, upstream, frozen: false };
+    const upstream = net.connect(target, "127.0.0.1");
+    const pair = { client, upstream, frozen: false, muted: false };
     pairs.add(pair);
     const relay = (from, to) => {
       from.on("data", (data) => {
-        if (!pair.frozen) to.write(data);
+        if (!pair.frozen && !(pair.muted && from === client)) to.write(data);
       });
       from.on("end", () => pair.frozen || to.end());
       from.on("error", () => {});
       from.on("close", () => {
         // Of a frozen pair the other side notices nothing; it is kept, to be ended in the end.
-        if (!pair.frozen) to.destroy();
+        // After an orderly end what is under way still arrives.
+        if (!pair.frozen && !from.readableEnded) to.destroy();
         if (from.destroyed && to.destroyed) pairs.delete(pair);
       });
     };
@@ -39,6 +41,21 @@ export async function startProxy(port) {
     /** Half-open: the connections stay, nothing passes any more. New ones work. */
     freeze() {
       for (const pair of pairs) pair.frozen = true;
+    },
+    /** What clients say goes nowhere; what the server says comes. New connections work. */
+    mute() {
+      for (const pair of pairs) pair.muted = true;
+    },
+    /** Takes nothing more from the server, so that its buffers fill up; `flow()` takes it again. */
+    stall() {
+      for (const { upstream } of pairs) upstream.pause();
+    },
+    flow() {
+      for (const { upstream } of pairs) upstream.resume();
+    },
+    /** New connections go to another server. */
+    point(to) {
+      target = to;
     },
     refuse(yes) {
       refusing = yes;

@@ -1,9 +1,16 @@
 // What tests are told in: devices of users on a server, and waiting for what must come.
+import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { Keepstep, memory } from "../../keepstep.js";
 
 /** Short pauses, so that tests don't wait for what people would. */
 export const FAST = { pause: 30, pauseMax: 200 };
+
+/** What a storage has. */
+export const METHODS = ["load", "write", "messages", "clear", "close"];
+
+/** For `held`: writes of messages. */
+export const ofMessages = (name, changes) => name === "write" && changes.messages?.length > 0;
 
 /** Numbers at random that come again with the same seed; KEEPSTEP_TEST_SEED sets it. */
 export function chance(t) {
@@ -35,6 +42,42 @@ export async function eventually(what, holds, { within = 15_000 } = {}) {
 }
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/**
+ * That a client which has stopped makes no attempt. This waits for the clock, because nothing happening has no event: for twice
+ * the longest pause after which it could have tried.
+ */
+export async function stays(client, state, ms = FAST.pauseMax * 2) {
+  const before = client.notes.states.length;
+  await sleep(ms);
+  assert.deepEqual([client.state, client.notes.states.slice(before)], [state, []]);
+}
+
+/**
+ * A storage that does one thing after the other, as a disk does. Between `hold()` and a call of what that gives, what `which`
+ * accepts (by the method's name and its arguments) waits, and with it all that is called later.
+ */
+export function held(storage, which) {
+  let gate = null;
+  let last = Promise.resolve();
+  const turn = (name) => (...args) => {
+    const done = last.then(async () => {
+      if (gate && which(name, ...args)) await gate;
+      return storage[name](...args);
+    });
+    last = done.catch(() => {});
+    return done;
+  };
+  const hold = () => {
+    let release;
+    gate = new Promise((resolve) => { release = resolve; });
+    return () => {
+      gate = null;
+      release();
+    };
+  };
+  return { storage: Object.fromEntries(METHODS.map((name) => [name, turn(name)])), hold };
+}
 
 /** Makes devices, and closes them when the test is over. */
 export function world(t, server) {
