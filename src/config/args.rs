@@ -85,7 +85,7 @@ struct TokenArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Backend (neither Redis nor nsqd: embedded, in memory)")]
 struct BackendArgs {
-    /// Redis: redis://host:6379, rediss://host:6379 or unix:///path
+    /// Redis: redis://host:6379 or rediss://host:6379
     #[arg(long, env = "KEEPSTEP_REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis_url: Option<String>,
     /// What every key in Redis starts with

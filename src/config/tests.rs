@@ -40,7 +40,6 @@ fn redis_addresses_print_without_their_password() {
         "redis://localhost",
         "rediss://u:p@redis.example.org:6380/2",
         "redis://[::1]:6379/0",
-        "unix:///run/redis.sock",
     ] {
         let url = RedisUrl::new(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(url.as_str(), text);
@@ -55,7 +54,7 @@ fn redis_addresses_print_without_their_password() {
         "redis://r:99999",
         "redis://r:x",
         "redis://r/zero",
-        "unix://",
+        "unix:///run/redis.sock",
     ] {
         assert!(RedisUrl::new(text).is_err(), "{text}");
     }

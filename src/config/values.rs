@@ -54,14 +54,12 @@ impl RedisUrl {
     ///
     /// # Errors
     ///
-    /// When it isn't `redis://host[:port][/db]`, `rediss://…` or `unix://path`.
+    /// When it isn't `redis://host[:port][/db]` or `rediss://…`.
     pub fn new(text: &str) -> Result<Self, ConfigError> {
         let refuse = |reason: &str| ConfigError::value("KEEPSTEP_REDIS_URL", reason);
         // The reasons never quote the text: it may hold a password.
         let url = Url::parse(text).map_err(|error| {
-            refuse(&format!(
-                "not an address ({error}): write redis://host:6379, rediss://host:6379 or unix:///path"
-            ))
+            refuse(&format!("not an address ({error}): write redis://host:6379 or rediss://host:6379"))
         })?;
         match url.scheme() {
             "redis" | "rediss" => {
@@ -75,9 +73,7 @@ impl RedisUrl {
                     ));
                 }
             }
-            "unix" if url.path().len() > 1 => {}
-            "unix" => return Err(refuse("the path of the socket is missing: write unix:///path")),
-            _ => return Err(refuse("it must start with redis://, rediss:// or unix://")),
+            _ => return Err(refuse("it must start with redis:// or rediss://")),
         }
         Ok(Self(url))
     }
