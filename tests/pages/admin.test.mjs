@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { after, afterEach, before, describe, test } from "node:test";
+import "./support/evidence.mjs";
 import { World, findings, launch, open, token, until } from "./support/world.mjs";
 
 const KEY = "keepstep-admin-token";

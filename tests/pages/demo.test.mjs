@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
+import "./support/evidence.mjs";
 import { launch, open } from "./support/browser.mjs";
 import { Demo, until } from "./support/demo.mjs";
 import { start } from "./support/server.mjs";

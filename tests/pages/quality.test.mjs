@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 
+import "./support/evidence.mjs";
 import { launch, open } from "./support/browser.mjs";
 import { Demo, until } from "./support/demo.mjs";
 import { start } from "./support/server.mjs";

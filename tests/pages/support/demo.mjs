@@ -1,18 +1,19 @@
 // The demo page as people use it: by what stands on it.
 
-import assert from "node:assert/strict";
+import { PATIENCE } from "./until.mjs";
 
-export const PATIENCE = 20_000;
+export { until } from "./until.mjs";
 
 export class Demo {
-  constructor(page) {
+  /** `patience`: milliseconds that a wait in this page takes at most. */
+  constructor(page, patience = PATIENCE) {
     this.page = page;
     this.phone = page.locator("#phone");
     this.web1 = page.locator("#web1");
     this.web2 = page.locator("#web2");
     this.bob = page.locator("#bob-place");
     this.badge = page.locator("#agree summary");
-    page.setDefaultTimeout(PATIENCE);
+    page.setDefaultTimeout(patience);
   }
 
   /** Both phones have talked, and the first web window shows its code. */
@@ -64,17 +65,5 @@ export class Demo {
     const cells = await this.page.locator(`[data-station=${station}] > *`).allTextContents();
     const [device, topic, channel, edge, depth, inFlight, cursor, read] = cells.map((cell) => cell.trim());
     return { device, topic, channel, edge, depth, inFlight, cursor, read };
-  }
-}
-
-/** Waits until `look` gives something true; says what it waited for. */
-export async function until(what, look, patience = PATIENCE) {
-  const end = Date.now() + patience;
-  let last;
-  for (;;) {
-    last = await look();
-    if (last) return last;
-    if (Date.now() > end) assert.fail(`waited ${patience / 1000} s in vain for: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
