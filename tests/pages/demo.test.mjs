@@ -30,7 +30,7 @@ test("link by code, bootstrap 100, chat both ways, badges, airplane mode, refuse
   await it.link(it.web1);
   await it.says(it.web1, "old 100");
   await it.web1.getByText("100 messages borrowed from the phone").waitFor();
-  await until("the badge to say that both agree", async () => /All 2 devices agree at #111/.test(await it.badge.textContent()));
+  await until("the badge to say that both agree", async () => /Both devices agree at #111/.test(await it.badge.textContent()));
 
   // Both ways, with ticks, and typing.
   await it.bob.locator("input[name=text]").pressSequentially("hm, let me think", { delay: 250 });
@@ -62,7 +62,7 @@ test("link by code, bootstrap 100, chat both ways, badges, airplane mode, refuse
   await it.lesson("lock").click();
   await it.state(it.web1, "online");
   for (const pane of [it.phone, it.web1]) await it.says(pane, "are you there?");
-  await until("all to agree", async () => /All 2 devices agree/.test(await it.badge.textContent()));
+  await until("all to agree", async () => /Both devices agree/.test(await it.badge.textContent()));
 
   // The end of the window.
   await it.lesson("end").click();

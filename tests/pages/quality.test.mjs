@@ -127,7 +127,7 @@ test("with 5,000 messages in a chat and a quarter of the processor, typing stays
     }
   }));
   for (const station of ["phone", "web1"]) await until(`${station} to have all`, async () => (await it.strip(station)).cursor === "5011", 120_000);
-  await until("all to agree", async () => /All 2 devices agree at #5011/.test(await it.badge.textContent()));
+  await until("all to agree", async () => /Both devices agree at #5011/.test(await it.badge.textContent()));
   assert.ok(await it.phone.locator(".row").count() < 80, "only what can be seen is in the page");
 
   const session = await context.newCDPSession(page);

@@ -1,6 +1,6 @@
 // The strip: the same moment as NSQ and the store see it.
 
-import { draw, h } from "/shared/dom.js";
+import { draw, eachFrame, h } from "/shared/dom.js";
 import { icon } from "./message.js";
 import { channels } from "./server.js";
 import { clockExact } from "./words.js";
@@ -23,7 +23,6 @@ export class Underneath {
   #trace = null;
   #frames = new Map();
   #word = null;
-  #due = false;
   #timer = null;
   #last = 0;
 
@@ -38,14 +37,7 @@ export class Underneath {
     this.redraw();
   }
 
-  redraw() {
-    if (this.#due) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#draw();
-    });
-  }
+  redraw = eachFrame(() => this.#draw());
 
   // Looks at the queues, not too often: each look asks every nsqd.
   #ask() {

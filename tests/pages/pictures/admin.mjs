@@ -90,7 +90,7 @@ export const admin = {
           await it.holdTerminations();
           await it.press("End this device");
         },
-        stands: (it) => it.page.getByText("Queues are deleted").waitFor(),
+        stands: (it) => it.dialog.getByText(/^[1-9] of [2-9]$/).first().waitFor(),
       },
       {
         name: "receipt",
@@ -131,6 +131,8 @@ export const admin = {
         async reach(it) {
           await it.userOf("grace");
           it.world.nsqd[1].daemon.signal("SIGSTOP");
+          // Before that, what the server saw a moment ago still counts.
+          await it.page.getByText("1 server can’t be reached").waitFor();
           await it.press(/^End (Firefox|Chrome|Safari)/);
           await it.dialog.getByText("can’t be reached.").waitFor();
         },

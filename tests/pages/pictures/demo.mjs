@@ -2,7 +2,7 @@
 
 import { open } from "../support/browser.mjs";
 import { PATIENCE } from "../support/camera.mjs";
-import { Demo } from "../support/demo.mjs";
+import { Demo, until } from "../support/demo.mjs";
 import { start } from "../support/server.mjs";
 
 export const demo = {
@@ -17,7 +17,13 @@ export const demo = {
     return { visit, log: server.log, end: server.stop };
   },
   chains: [[
-    { name: "open", reach: (it) => it.opened() },
+    {
+      name: "open",
+      async reach(it) {
+        await it.opened();
+        await until("the phone's cursor to be at the end", async () => (await it.strip("phone")).cursor === "11", PATIENCE);
+      },
+    },
     { name: "about", reach: (it) => it.page.locator("#help").click(), stands: (it) => it.page.getByRole("dialog", { name: "What you see" }).waitFor() },
     {
       name: "code", tab: "Web 1",
@@ -101,7 +107,7 @@ export const demo = {
         await it.state(it.web1, "online");
         await it.lesson("slow").click();
       },
-      stands: (it) => it.page.locator(".number--busy").first().waitFor({ state: "attached" }),
+      stands: (it) => it.page.locator("[data-station=web1] .number--busy", { hasText: /[4-9]|1\d/ }).waitFor({ state: "attached" }),
     },
     {
       name: "ended", tab: "Web 1",
