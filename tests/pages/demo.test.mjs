@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 
 import "./support/evidence.mjs";
 import { launch, open } from "./support/browser.mjs";
-import { Demo, until } from "./support/demo.mjs";
+import { Demo, holdPages, until } from "./support/demo.mjs";
 import { start } from "./support/server.mjs";
 
 let server;
@@ -132,6 +132,22 @@ test("the badge turns when a web window drops a frame, and when it holds somethi
   await it.write(it.bob, "half past");
   await until("the badge to say what differs", async () => /Web 1 differs at #13/.test(await it.badge.textContent()));
   assert.equal(await agrees(), "danger");
+  await context.close();
+});
+
+test("while it borrows its past, a web window already calls its chats by their names", async () => {
+  const { it, page, context, complaints } = await demo({ before: (opened) => opened.addInitScript(holdPages) });
+  await page.evaluate(() => globalThis.hold(true));
+  await it.web1.getByRole("button", { name: "Scan with the phone" }).click();
+  await it.phone.getByRole("button", { name: "Approve" }).click();
+  await it.says(it.web1, "bring your charger");
+  await it.state(it.web1, "borrowing its past");
+  const names = () => it.web1.locator(".chats__tab > span:first-child").allTextContents();
+  assert.deepEqual(await names(), ["Bob", "Lake trip"]);
+  await page.evaluate(() => globalThis.hold(false));
+  await it.state(it.web1, "online");
+  assert.deepEqual(await names(), ["Bob", "Lake trip"]);
+  assert.deepEqual(complaints, []);
   await context.close();
 });
 

@@ -2,7 +2,7 @@
 
 import { open } from "../support/browser.mjs";
 import { PATIENCE } from "../support/camera.mjs";
-import { Demo, until } from "../support/demo.mjs";
+import { Demo, holdPages, until } from "../support/demo.mjs";
 import { start } from "../support/server.mjs";
 
 export const demo = {
@@ -144,27 +144,4 @@ export const demo = {
 /** Every device has this one, and has said so. */
 async function agree(it, seq) {
   await it.badge.filter({ hasText: `agree at #${seq}` }).waitFor();
-}
-
-// In the page: while `hold(true)`, small pages of history are kept from the window that asked, so that its bar stands still.
-function holdPages() {
-  let held = null;
-  globalThis.hold = (on) => {
-    const waiting = held ?? [];
-    held = on ? [] : null;
-    for (const pass of waiting) pass();
-  };
-  const Native = globalThis.WebSocket;
-  globalThis.WebSocket = class extends Native {
-    constructor(...args) {
-      super(...args);
-      this.addEventListener("message", (event) => {
-        if (!held || event.passed) return;
-        const frame = JSON.parse(event.data);
-        if (frame.type !== "reply" || !(frame.ok?.messages?.length < 10)) return;
-        event.stopImmediatePropagation();
-        held.push(() => this.dispatchEvent(Object.assign(new MessageEvent("message", { data: event.data }), { passed: true })));
-      });
-    }
-  };
 }

@@ -67,3 +67,29 @@ export class Demo {
     return { device, topic, channel, edge, depth, inFlight, cursor, read };
   }
 }
+
+/**
+ * For `addInitScript`: while `hold(true)`, small pages of history (the group's, not those of the chat with Bob) are kept from
+ * the window that asked, so that it stays where it is in borrowing its past.
+ */
+export function holdPages() {
+  let held = null;
+  globalThis.hold = (on) => {
+    const waiting = held ?? [];
+    held = on ? [] : null;
+    for (const pass of waiting) pass();
+  };
+  const Native = globalThis.WebSocket;
+  globalThis.WebSocket = class extends Native {
+    constructor(...args) {
+      super(...args);
+      this.addEventListener("message", (event) => {
+        if (!held || event.passed) return;
+        const frame = JSON.parse(event.data);
+        if (frame.type !== "reply" || !(frame.ok?.messages?.length < 10)) return;
+        event.stopImmediatePropagation();
+        held.push(() => this.dispatchEvent(Object.assign(new MessageEvent("message", { data: event.data }), { passed: true })));
+      });
+    }
+  };
+}
