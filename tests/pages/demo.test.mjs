@@ -1,12 +1,13 @@
 // The demo page, told as people use it, in a real Chromium against the real server.
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 
 import "./support/evidence.mjs";
 import { launch, open } from "./support/browser.mjs";
 import { Demo, holdPages, until } from "./support/demo.mjs";
-import { start } from "./support/server.mjs";
+import { SIGNED, start, token } from "./support/server.mjs";
 
 let server;
 let browser;
@@ -211,14 +212,14 @@ test("a refusal, a picture, the list of devices, and a guest in another browser"
 });
 
 test("without a playground the page says so, and a user token opens it", async () => {
-  const real = await start({ KEEPSTEP_PLAYGROUND: "false" });
+  const real = await start({ KEEPSTEP_PLAYGROUND: "false", ...SIGNED });
   try {
     const { page, context } = await open(browser, real.url);
     await page.getByText("This server makes up no demo users").waitFor();
     await page.getByLabel("User token").fill("nonsense");
     await page.getByRole("button", { name: "Come in" }).click();
     await page.getByText("This isn't a user token").waitFor();
-    await page.getByLabel("User token").fill(real.admin());
+    await page.getByLabel("User token").fill(token(`carol-${randomUUID()}`));
     await page.getByRole("button", { name: "Come in" }).click();
     await page.locator("#web1").getByRole("button", { name: "Scan with the phone" }).waitFor();
     await context.close();

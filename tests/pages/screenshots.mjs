@@ -23,15 +23,17 @@ if (unknown.length) {
 }
 
 const camera = new Camera(values.out ? resolve(values.out) : fileURLToPath(new URL("screenshots", import.meta.url)), positionals);
-const late = setTimeout(() => {
-  console.error(`ended after ${AT_MOST} minutes, at ${camera.doing}`);
-  process.exit(1);
-}, AT_MOST * 60_000);
-
 await camera.clear(PAGES);
 const browser = await launch();
+// Without the browser nothing can be waited for any more: what is left is missed, and the servers are ended as ever.
+const late = setTimeout(() => {
+  console.error(`ended after ${AT_MOST} minutes, at ${[...camera.doing.values()].join(" and ")}`);
+  browser.close();
+}, AT_MOST * 60_000);
+
 try {
-  for (const page of PAGES) await camera.take(page, browser);
+  // Both at once: much of it is waiting.
+  await Promise.all(PAGES.map((page) => camera.take(page, browser)));
 } finally {
   await browser.close();
   clearTimeout(late);

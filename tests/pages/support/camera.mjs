@@ -25,8 +25,8 @@ export class Camera {
   taken = 0;
   /** Sentences: what couldn't be reached, and why. */
   missed = [];
-  /** What is waited for just now. */
-  doing = "the start";
+  /** By page: what is waited for just now. */
+  doing = new Map();
   #begun = Date.now();
 
   /** `wanted`: names of pages (demo), of states (open) or of both (demo-open); none: all. */
@@ -46,7 +46,7 @@ export class Camera {
   async take(page, browser) {
     const chains = page.chains.map((chain) => chain.slice(0, chain.findLastIndex((state) => this.wants(page, state)) + 1)).filter((chain) => chain.length);
     if (!chains.length) return;
-    this.doing = `${page.name}: its server`;
+    this.doing.set(page, `${page.name}'s server`);
     await mkdir(this.folder, { recursive: true });
     let set;
     try {
@@ -54,11 +54,12 @@ export class Camera {
     } catch (error) {
       return this.#miss(page.name, error);
     }
-    const before = this.missed.length;
+    let whole = true;
     try {
-      for (const chain of chains) if (!await this.#tell(page, chain, set, 1)) await this.#tell(page, chain, set, TURNS);
-      if (this.missed.length > before) await writeFile(join(this.folder, `${page.name}-server.log`), set.log());
+      for (const chain of chains) whole = (await this.#tell(page, chain, set, 1) || await this.#tell(page, chain, set, TURNS)) && whole;
+      if (!whole) await writeFile(join(this.folder, `${page.name}-server.log`), set.log());
     } finally {
+      this.doing.delete(page);
       await set.end();
     }
   }
@@ -69,7 +70,7 @@ export class Camera {
     let broken = null;
     for (const [index, state] of chain.entries()) {
       const name = `${page.name}-${state.name}`;
-      this.doing = name;
+      this.doing.set(page, name);
       try {
         it ??= await set.visit(turn);
         await state.reach(it);

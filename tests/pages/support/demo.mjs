@@ -69,8 +69,8 @@ export class Demo {
 }
 
 /**
- * For `addInitScript`: while `hold(true)`, small pages of history (the group's, not those of the chat with Bob) are kept from
- * the window that asked, so that it stays where it is in borrowing its past.
+ * For `addInitScript`: while `hold(true)`, pages of history are kept from the window that asked, but for that of the chat with
+ * Bob: so it stays where it is in borrowing its past.
  */
 export function holdPages() {
   let held = null;
@@ -86,7 +86,8 @@ export function holdPages() {
       this.addEventListener("message", (event) => {
         if (!held || event.passed) return;
         const frame = JSON.parse(event.data);
-        if (frame.type !== "reply" || !(frame.ok?.messages?.length < 10)) return;
+        const messages = frame.type === "reply" && frame.ok?.messages;
+        if (!messages || messages.some(({ content }) => String(content).startsWith("Morning!"))) return;
         event.stopImmediatePropagation();
         held.push(() => this.dispatchEvent(Object.assign(new MessageEvent("message", { data: event.data }), { passed: true })));
       });

@@ -36,6 +36,12 @@ export async function start(env = {}) {
   return { ...first, admin: () => sign({ sub: "root", admin: true }), stop: async () => { await first.stop(); await second.stop(); } };
 }
 
+/** For `start`: the server takes the tokens that `token` makes. One on a real stack does so in any case. */
+export const SIGNED = { KEEPSTEP_JWT_SECRET: SECRET };
+
+/** A user's token, good for an hour. */
+export const token = (user) => sign({ sub: user });
+
 function sign(claims) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ exp: Math.floor(Date.now() / 1000) + 3600, ...claims })}`;
