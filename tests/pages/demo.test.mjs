@@ -211,6 +211,30 @@ test("a refusal, a picture, the list of devices, and a guest in another browser"
   await context.close();
 });
 
+test("nothing is asked in the name of a device whose end was asked for", async () => {
+  const { it, page, context, complaints } = await demo();
+  await it.link(it.web1);
+  await until("its row", async () => (await it.strip("web1")).cursor === "11");
+  // A look at the queues of both is under way, and takes until one of them is ended.
+  let release;
+  const ended = new Promise((resolve) => { release = resolve; });
+  let looks = 0;
+  await page.route("**/v1/devices/*/channels*", async (route) => {
+    looks += 1;
+    await ended;
+    // One that the page has given up can't be continued.
+    await route.continue().catch(() => {});
+  });
+  await until("a look at both", () => looks === 2);
+  await it.lesson("end").click();
+  await it.web1.getByText("This session was ended by the phone").waitFor();
+  release();
+  await it.web1.getByRole("button", { name: "See the receipt" }).waitFor();
+  await page.unrouteAll({ behavior: "wait" });
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
 test("without a playground the page says so, and a user token opens it", async () => {
   const real = await start({ KEEPSTEP_PLAYGROUND: "false", ...SIGNED });
   try {

@@ -19,6 +19,8 @@ export class Station {
   airplane = false;
   /** Of web windows: how far the linking is. Of phones: who asks. */
   link = null;
+  /** The phone has asked for this device's end: nothing is asked in its name any more. */
+  removing = false;
   /** The termination that ended the device that was here. */
   ending = null;
   /** The server has said what the chats are, or can't be asked. Before that a web window has nothing to show them by. */
@@ -65,6 +67,7 @@ export class Station {
     this.status = this.client.status;
     this.link = null;
     this.ending = null;
+    this.removing = false;
     this.#listen(this.client);
     this.tell("change");
     await this.client.connect();

@@ -20,6 +20,7 @@ const AT_MOST = 1200;
 
 export class Underneath {
   #views = new Map();
+  #looks = new Map();
   #trace = null;
   #frames = new Map();
   #word = null;
@@ -31,7 +32,10 @@ export class Underneath {
     for (const station of all) station.on("frame", (frame) => this.#frame(station, frame));
     for (const station of stations) {
       station.on("heard", () => this.#ask());
-      station.on("change", () => this.redraw());
+      station.on("change", () => {
+        if (station.removing) this.#looks.get(station)?.abort();
+        this.redraw();
+      });
     }
     setInterval(() => this.#ask(), PERIOD);
     this.redraw();
@@ -52,8 +56,10 @@ export class Underneath {
 
   async #look(station) {
     const { client, device } = station;
-    if (!station.alive || !device || !client.token) return this.#views.delete(station);
-    const view = await channels(device, client.token, AbortSignal.timeout(5000)).catch(() => null);
+    if (!station.alive || station.removing || !device || !client.token) return this.#views.delete(station);
+    const look = new AbortController();
+    this.#looks.set(station, look);
+    const view = await channels(device, client.token, AbortSignal.any([look.signal, AbortSignal.timeout(5000)])).catch(() => null);
     if (view) this.#views.set(station, view.items);
   }
 
