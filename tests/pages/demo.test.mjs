@@ -1,11 +1,13 @@
 // The demo page, told as people use it, in a real Chromium against the real server.
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 
+import "./support/evidence.mjs";
 import { launch, open } from "./support/browser.mjs";
-import { Demo, until } from "./support/demo.mjs";
-import { start } from "./support/server.mjs";
+import { Demo, holdPages, until } from "./support/demo.mjs";
+import { SIGNED, start, token } from "./support/server.mjs";
 
 let server;
 let browser;
@@ -29,7 +31,7 @@ test("link by code, bootstrap 100, chat both ways, badges, airplane mode, refuse
   await it.link(it.web1);
   await it.says(it.web1, "old 100");
   await it.web1.getByText("100 messages borrowed from the phone").waitFor();
-  await until("the badge to say that both agree", async () => /All 2 devices agree at #111/.test(await it.badge.textContent()));
+  await until("the badge to say that both agree", async () => /Both devices agree at #111/.test(await it.badge.textContent()));
 
   // Both ways, with ticks, and typing.
   await it.bob.locator("input[name=text]").pressSequentially("hm, let me think", { delay: 250 });
@@ -61,7 +63,7 @@ test("link by code, bootstrap 100, chat both ways, badges, airplane mode, refuse
   await it.lesson("lock").click();
   await it.state(it.web1, "online");
   for (const pane of [it.phone, it.web1]) await it.says(pane, "are you there?");
-  await until("all to agree", async () => /All 2 devices agree/.test(await it.badge.textContent()));
+  await until("all to agree", async () => /Both devices agree/.test(await it.badge.textContent()));
 
   // The end of the window.
   await it.lesson("end").click();
@@ -134,6 +136,22 @@ test("the badge turns when a web window drops a frame, and when it holds somethi
   await context.close();
 });
 
+test("while it borrows its past, a web window already calls its chats by their names", async () => {
+  const { it, page, context, complaints } = await demo({ before: (opened) => opened.addInitScript(holdPages) });
+  await page.evaluate(() => globalThis.hold(true));
+  await it.web1.getByRole("button", { name: "Scan with the phone" }).click();
+  await it.phone.getByRole("button", { name: "Approve" }).click();
+  await it.says(it.web1, "bring your charger");
+  await it.state(it.web1, "borrowing its past");
+  const names = () => it.web1.locator(".chats__tab > span:first-child").allTextContents();
+  assert.deepEqual(await names(), ["Bob", "Lake trip"]);
+  await page.evaluate(() => globalThis.hold(false));
+  await it.state(it.web1, "online");
+  assert.deepEqual(await names(), ["Bob", "Lake trip"]);
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
 test("what the lessons do can be seen underneath, and ends by itself or by a second press", async () => {
   const { it, context, complaints } = await demo();
   for (const name of ["lock", "slow", "end"]) {
@@ -193,15 +211,39 @@ test("a refusal, a picture, the list of devices, and a guest in another browser"
   await context.close();
 });
 
+test("nothing is asked in the name of a device whose end was asked for", async () => {
+  const { it, page, context, complaints } = await demo();
+  await it.link(it.web1);
+  await until("its row", async () => (await it.strip("web1")).cursor === "11");
+  // A look at the queues of both is under way, and takes until one of them is ended.
+  let release;
+  const ended = new Promise((resolve) => { release = resolve; });
+  let looks = 0;
+  await page.route("**/v1/devices/*/channels*", async (route) => {
+    looks += 1;
+    await ended;
+    // One that the page has given up can't be continued.
+    await route.continue().catch(() => {});
+  });
+  await until("a look at both", () => looks === 2);
+  await it.lesson("end").click();
+  await it.web1.getByText("This session was ended by the phone").waitFor();
+  release();
+  await it.web1.getByRole("button", { name: "See the receipt" }).waitFor();
+  await page.unrouteAll({ behavior: "wait" });
+  assert.deepEqual(complaints, []);
+  await context.close();
+});
+
 test("without a playground the page says so, and a user token opens it", async () => {
-  const real = await start({ KEEPSTEP_PLAYGROUND: "false" });
+  const real = await start({ KEEPSTEP_PLAYGROUND: "false", ...SIGNED });
   try {
     const { page, context } = await open(browser, real.url);
     await page.getByText("This server makes up no demo users").waitFor();
     await page.getByLabel("User token").fill("nonsense");
     await page.getByRole("button", { name: "Come in" }).click();
     await page.getByText("This isn't a user token").waitFor();
-    await page.getByLabel("User token").fill(real.admin());
+    await page.getByLabel("User token").fill(token(`carol-${randomUUID()}`));
     await page.getByRole("button", { name: "Come in" }).click();
     await page.locator("#web1").getByRole("button", { name: "Scan with the phone" }).waitFor();
     await context.close();

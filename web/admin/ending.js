@@ -3,7 +3,7 @@
 import { Refusal, call, get } from "./api.js";
 import { h } from "/shared/dom.js";
 import { count, list, number, short, span } from "./format.js";
-import { badge, copyButton, download, failure, icon, id, note, skeleton, time } from "./parts.js";
+import { address, badge, copyButton, download, failure, icon, id, note, skeleton, time } from "./parts.js";
 import { openSheet, pause } from "./sheet.js";
 import { table } from "./table.js";
 
@@ -53,7 +53,9 @@ function preview(plan) {
   const main = device.kind === "main";
   const line = (mark, ...words) => h("li", null, icon(mark), h("span", null, ...words));
   return [
-    h("p", null, main ? "The phone of " : "A web window of ", h("strong", null, plan.user), ", ", id(device.id, "device id"), device.online ? "" : [", last seen ", time(device.last_seen)], "."),
+    h("div", null,
+      h("p", null, main ? "The phone of " : "A web window of ", h("strong", null, plan.user), device.online ? ", online." : [", last seen ", time(device.last_seen), "."]),
+      h("p", { class: "small quiet" }, "Device ", id(device.id, "device id"))),
     h("ul", { class: "plan" },
       plan.sockets
         ? line("close", "Closes ", h("strong", null, count(plan.sockets, "socket")), plan.edge ? [" on ", h("strong", null, plan.edge)] : null, ".")
@@ -64,7 +66,7 @@ function preview(plan) {
         : line("check", "Nothing is undelivered."),
       line("info", "The user’s other devices keep all of theirs.")),
     nodes.length ? table({ label: "What is deleted where", items: nodes, key: (node) => node.node, columns: [
-      { label: "Server", lead: true, cell: (node) => h("span", { class: "mono" }, node.node) },
+      { label: "Server", lead: true, cell: (node) => address(node.node) },
       { label: "Queues", number: true, cell: (node) => number(node.queues) },
       { label: "Undelivered", number: true, cell: (node) => number(node.undelivered) },
     ] }) : null,
@@ -136,7 +138,7 @@ function progress(sheet, now, plan, begun, trouble) {
       h("ol", { class: "steps", key: "steps" },
         step(true, "Refused on every edge. Its sockets are closed."),
         step(deleted, "Queues are deleted", h("ul", { class: "nodes" }, nodes.map((node) => h("li", { key: node.node, class: "node" },
-          h("span", { class: "mono" }, node.node),
+          address(node.node),
           node.waits ? badge("warning", "waiting", "wait") : h("span", { class: "small quiet number" }, `${number(node.deleted)} of ${number(node.queues)}`),
           node.waits ? h("p", { class: "small" }, "It doesn’t answer. Its queues are deleted as soon as it is back, by whichever edge sees it first.")
             : h("progress", { class: "progress", max: node.queues || 1, value: node.queues ? node.deleted : 1, "aria-label": `Queues deleted on ${node.node}` }))))),
@@ -172,7 +174,7 @@ function receipt(sheet, now, plan) {
         fact("Receipt", id(now.id, "termination id"))),
       lines.length ? table({ label: "Deleted queues", items: lines.slice(0, LINES), key: (line) => `${line.node} ${line.topic} ${line.channel}`, columns: [
         { label: "Topic", lead: true, cell: (line) => h("code", { title: line.topic }, `${line.topic.slice(0, 10)}…`) },
-        { label: "Server", cell: (line) => h("span", { class: "mono" }, line.node) },
+        { label: "Server", cell: (line) => address(line.node) },
         { label: "Held", number: true, title: "Messages that it still held", cell: (line) => number(line.depth) },
       ] }) : null,
       lines.length > LINES ? h("p", { class: "small quiet" }, `And ${number(lines.length - LINES)} more, in the copy and the file.`) : null,

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { h } from "/shared/dom.js";
 import { number } from "./format.js";
-import { badge, id, note } from "./parts.js";
+import { address, badge, id, note } from "./parts.js";
 import { sweep, withoutSwept } from "./sweeping.js";
 import { listing, pageSize } from "./table.js";
 
@@ -18,7 +18,7 @@ const COLUMNS = [
   { label: "Device", lead: true, cell: (item) => (item.device ? id(item.device, "device id") : h("code", null, item.channel)) },
   { label: "Chat", cell: (item) => (item.chat ? id(item.chat, "chat id") : h("code", null, item.topic)) },
   { label: "User", cell: (item) => (item.user ? h("a", { href: `#/users/${encodeURIComponent(item.user)}` }, item.user) : h("span", { class: "quiet" }, "–")) },
-  { label: "On", cell: (item) => h("span", { class: "mono" }, item.node) },
+  { label: "On", cell: (item) => address(item.node) },
   { label: "Why", cell: (item) => h("span", { class: "why" }, REASONS[item.reason] ?? item.reason, item.foreign ? badge("warning", "foreign", "alert") : null) },
   { label: "Waiting", number: true, cell: (item) => number(item.depth) },
   { label: "In flight", number: true, cell: (item) => number(item.in_flight) },

@@ -70,6 +70,12 @@ export function id(value, what = "id") {
   return h("span", { class: "id" }, h("code", { title: value }, short(value)), copyButton(`Copy ${what} ${short(value)}`, value));
 }
 
+/** A server's address; where it is too long for its place, it breaks before the port. */
+export function address(node) {
+  const port = node.lastIndexOf(":") + 1;
+  return h("span", { class: "mono" }, node.slice(0, port), port ? h("wbr") : null, node.slice(port));
+}
+
 /** @param {"good"|"warning"|"danger"|""} tone */
 export function badge(tone, words, mark = null) {
   return h("span", { class: `badge${tone ? ` badge--${tone}` : ""}` }, mark ? icon(mark) : null, words);

@@ -5,7 +5,7 @@ import { h } from "/shared/dom.js";
 import { endDevice, markEnded } from "./ending.js";
 import { count, number, short, span } from "./format.js";
 import { kickUser } from "./kicking.js";
-import { badge, bar, empty, icon, id, time } from "./parts.js";
+import { address, badge, bar, empty, icon, id, time } from "./parts.js";
 import { listing, orderOf, pageSize } from "./table.js";
 
 const SLOW = "The server looks at every queue. With 100,000 of them the first look takes some seconds; those after it don’t.";
@@ -121,7 +121,7 @@ export const userDevices = {
 
 const CHATS = [
   { label: "Chat", sort: "chat", up: true, lead: true, cell: (item) => id(item.chat, "chat id") },
-  { label: "On", cell: (item) => (item.node ? h("span", { class: "mono" }, item.node) : badge("warning", "no server shows it", "alert")) },
+  { label: "On", cell: (item) => (item.node ? address(item.node) : badge("warning", "no server shows it", "alert")) },
   { label: "Waiting", sort: "undelivered", number: true, title: "Depth: messages in the queue that nobody has taken", cell: (item, { top }) => bar(item.depth, top) },
   { label: "In flight", number: true, title: "Sent to the device, not acknowledged", cell: (item) => number(item.in_flight) },
   { label: "Oldest", sort: "oldest", number: true, title: "How long the oldest message that isn’t acknowledged has waited", cell: waits },

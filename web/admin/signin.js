@@ -52,6 +52,6 @@ export function signIn({ notice, entered, redraw }) {
     h("section", { class: "signin__help", "aria-label": "How to get a token" },
       h("h2", null, "No token at hand?"),
       h("p", null, "Where the server’s secret is set (", h("code", null, "KEEPSTEP_JWT_SECRET"), "), this prints one that is good for eight hours:"),
-      h("p", { class: "command" }, h("code", null, COMMAND), copyButton("Copy the command", COMMAND)),
+      h("p", { class: "command" }, h("code", null, COMMAND.split(" ").map((word, n) => [n ? " " : null, h("span", { class: "word" }, word)])), copyButton("Copy the command", COMMAND)),
       h("p", { class: "small quiet" }, "With an identity provider of your own: any token that it signs with the claim ", h("code", null, "\"admin\": true"), ".")));
 }

@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { h } from "/shared/dom.js";
 import { stumble } from "./ending.js";
 import { count, list, number } from "./format.js";
-import { badge, copyButton, download, icon, note, skeleton } from "./parts.js";
+import { address, badge, copyButton, download, icon, note, skeleton } from "./parts.js";
 import { REASONS } from "./orphans.js";
 import { openSheet, pause } from "./sheet.js";
 import { table } from "./table.js";
@@ -43,7 +43,7 @@ export async function sweep(after, foreign = false) {
         ? h("p", null, "Deletes ", h("strong", null, count(doomed.length, "queue")), plan.left ? ` of ${number(doomed.length + plan.left)}` : "", ", which hold ", h("strong", null, count(held(doomed), "message")), " that no device is owed.")
         : note("good", "check", h("p", null, h("strong", null, "There is nothing to sweep. "), plan.foreign ? `${count(plan.foreign, "foreign queue")} stay${plan.foreign === 1 ? "s" : ""}.` : "What was seen is gone already, or is wanted again.")),
       doomed.length ? table({ label: "What is deleted, and why", items: groups(doomed), key: (group) => group.key, columns: [
-        { label: "Server", lead: true, cell: (group) => h("span", { class: "mono" }, group.node) },
+        { label: "Server", lead: true, cell: (group) => address(group.node) },
         { label: "Why", cell: (group) => REASONS[group.reason] ?? group.reason },
         { label: "Queues", number: true, cell: (group) => number(group.queues) },
         { label: "Held", number: true, title: "Messages in them", cell: (group) => number(group.depth) },
@@ -124,7 +124,7 @@ function receipt(sheet, result) {
       lost(result.unreachable),
       result.items.length ? table({ label: "What became of each", items: result.items.slice(0, LINES), key: keyOf, columns: [
         { label: "Queue", lead: true, cell: (item) => h("code", { title: `${item.topic} ${item.channel}` }, `${item.topic.slice(0, 10)}… ${item.channel.slice(0, 10)}…`) },
-        { label: "On", cell: (item) => h("span", { class: "mono" }, item.node) },
+        { label: "On", cell: (item) => address(item.node) },
         { label: "Result", cell: (item) => [badge(...(RESULTS[item.result] ?? ["", item.result])), item.detail ? h("p", { class: "small" }, item.detail) : null] },
       ] }) : null,
       result.items.length > LINES ? h("p", { class: "small quiet" }, `And ${number(result.items.length - LINES)} more, in the copy and the file.`) : null,

@@ -72,7 +72,7 @@ export class Badge {
 
   #sentence() {
     const { devices, seq, worst, soft } = this.#result;
-    if (!worst) return devices === 1 ? `One device, at #${seq}` : `All ${devices} devices agree at #${seq}`;
+    if (!worst) return devices === 1 ? `One device, at #${seq}` : `${devices === 2 ? "Both" : `All ${devices}`} devices agree at #${seq}`;
     if (worst.how === "behind") return soft ? `${worst.device} is catching up to #${worst.head}` : `${worst.device} is at #${worst.seq} of #${worst.head} (${worst.title})`;
     if (worst.how === "hole") return `${worst.device} misses #${worst.seq} (${worst.title})`;
     return `${worst.device} differs at #${worst.seq} (${worst.title})`;
@@ -93,7 +93,7 @@ export class Badge {
           h("tbody", null, chat.holdings.map(({ device, held }) => h("tr", null,
             h("th", { scope: "row" }, device),
             h("td", null, held.length ? `#${held[0].seq} to #${held.at(-1).seq}` : "nothing yet"),
-            h("td", null, count(held.length, "message")),
+            h("td", { class: "agree__count" }, count(held.length, "message")),
             h("td", { class: "mono" }, fold(common(held, chat.holdings)).slice(0, 8))))))))));
     // Said once when it turns, not at each message.
     const turn = tone === "soft" ? this.#said : tone === "good" ? "All devices agree again." : text;

@@ -116,7 +116,7 @@ export class Lessons {
         web.line.slow(SLOW);
         const chat = bob?.conversations()[0];
         if (chat) CHATTER.forEach((text) => bob.client.send(chat.id, text).catch(() => {}));
-        return `${web.name} takes one frame in ${SLOW / 1000} s: what it hasn't acknowledged stays in flight on its own channel (see below), and nobody else waits for it.`;
+        return `${web.name} takes one frame in ${SLOW / 1000} s: what it hasn't acknowledged stays in flight on its own channel, and nobody else waits for it.`;
       },
       () => {
         web.line.slow(0);
@@ -137,7 +137,7 @@ export class Lessons {
       () => {
         web.line.edge = second;
         web.line.cut();
-        return `${web.name} connects to a second edge, another server over the same store and queues: it goes on behind its cursor (see the column Edge).`;
+        return `${web.name} connects to a second edge, another server over the same store and queues: it goes on behind its cursor.`;
       },
       () => {
         web.line.edge = null;

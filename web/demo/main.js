@@ -176,6 +176,12 @@ class Page {
   async remove(phone, device) {
     // Before it is asked for: the window may hear of its end first, and then knows its own id no more.
     const station = this.webs.find((web) => web.device === device);
+    const removing = (on) => {
+      if (!station) return;
+      station.removing = on;
+      station.tell("change");
+    };
+    removing(true);
     try {
       const termination = await phone.client.removeDevice(device);
       if (!station) return;
@@ -186,6 +192,7 @@ class Page {
       keep(termination);
       phone.client.receipt(termination.id, { onState: keep, signal: AbortSignal.timeout(60_000) }).then(keep, () => {});
     } catch (error) {
+      removing(false);
       phone.refusal = `It can't be ended now: ${error.message}`;
       phone.tell("change");
     }

@@ -1,6 +1,6 @@
 // One device on the page: its head, its chats, its messages, what it has to say. Phones and web windows are the same.
 
-import { draw, h } from "/shared/dom.js";
+import { draw, eachFrame, h } from "/shared/dom.js";
 import { devices } from "./devices.js";
 import { approval, asking } from "./linking.js";
 import { List } from "./list.js";
@@ -14,7 +14,6 @@ const STOPPED = ["terminated", "replaced", "kicked", "unauthorized", "failed"];
 export class Pane {
   #list = null;
   #drawn = { chat: null, version: null };
-  #due = false;
 
   /** `page`: what panes ask of the page: `hold`, `scan`, `decide`, `link`, `remove`, `receipt`, `say`, `takeOver`. */
   constructor(root, station, page) {
@@ -28,14 +27,7 @@ export class Pane {
   /** The user looks at this one. */
   held = false;
 
-  redraw() {
-    if (this.#due) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#draw();
-    });
-  }
+  redraw = eachFrame(() => this.#draw());
 
   #draw() {
     const { station } = this;
@@ -78,7 +70,7 @@ export class Pane {
     return [
       station.link?.request && approval(station, page),
       this.#notice(),
-      chats.length === 0 && (station.online ? this.#first() : h("div", { key: "empty", class: "pane__wait" })),
+      chats.length === 0 && (station.online && station.known ? this.#first() : h("div", { key: "empty", class: "pane__wait" })),
       chat && h("nav", { key: "chats", class: "chats", "aria-label": `Chats on ${station.name}` }, chats.map((one) => this.#tab(one, one === chat))),
       chat && h("div", {
         key: "list", class: "messages", tabindex: "0", role: "region", "aria-label": `${station.title(chat, person)}, messages on ${station.name}`, memo: chat.id,

@@ -19,8 +19,12 @@ export class Station {
   airplane = false;
   /** Of web windows: how far the linking is. Of phones: who asks. */
   link = null;
+  /** The phone has asked for this device's end: nothing is asked in its name any more. */
+  removing = false;
   /** The termination that ended the device that was here. */
   ending = null;
+  /** The server has said what the chats are, or can't be asked. Before that a web window has nothing to show them by. */
+  known = false;
   /** The chat that is shown. */
   open = null;
   /** The side chat's id. */
@@ -63,6 +67,7 @@ export class Station {
     this.status = this.client.status;
     this.link = null;
     this.ending = null;
+    this.removing = false;
     this.#listen(this.client);
     this.tell("change");
     await this.client.connect();
@@ -83,6 +88,7 @@ export class Station {
     this.infos.clear();
     this.status = NEW;
     this.progress = null;
+    this.known = false;
     this.open = null;
     this.side = null;
   }
@@ -95,6 +101,7 @@ export class Station {
 
   /** The chats that people see, in a fixed order. */
   conversations() {
+    if (this.kind === "web" && !this.known) return [];
     const all = this.client?.chats().filter((chat) => chat.joined && chat.id !== this.side) ?? [];
     return all.sort((one, other) => (one.kind === other.kind ? one.id.localeCompare(other.id) : one.kind === "direct" ? -1 : 1));
   }
@@ -146,6 +153,7 @@ export class Station {
     on("state", (status) => {
       this.status = status;
       if (status.state === "terminated") this.#ended(status);
+      if (status.state === "booting" && !this.known) this.#know(client).then(changed);
       if (status.state !== "booting") this.#settle();
       changed();
     });
@@ -214,10 +222,8 @@ export class Station {
   // What is stored of each chat comes into view; who is in it is asked once.
   async #furnish() {
     const client = this.client;
-    const infos = await client.listChats().catch(() => []);
+    const infos = await this.#know(client);
     if (client !== this.client) return;
-    for (const info of infos) this.infos.set(info.id, info);
-    this.side = infos.find((info) => info.kind === "group" && info.name === RECEIPTS)?.id ?? this.side;
     for (const { id, joined } of client.chats()) {
       const timeline = this.timeline(id);
       if (!joined || timeline.messages.length) continue;
@@ -231,6 +237,16 @@ export class Station {
     client.watch([...new Set(infos.flatMap((info) => info.members))].filter((user) => user !== client.user).slice(0, 100));
     this.tell("heard");
     this.tell("change");
+  }
+
+  // What the chats are, and who is in them.
+  async #know(client) {
+    const infos = await client.listChats().catch(() => []);
+    if (client !== this.client) return infos;
+    for (const info of infos) this.infos.set(info.id, info);
+    this.side = infos.find((info) => info.kind === "group" && info.name === RECEIPTS)?.id ?? this.side;
+    this.known = true;
+    return infos;
   }
 
   async #members(chat) {

@@ -1,6 +1,6 @@
 // The strip: the same moment as NSQ and the store see it.
 
-import { draw, h } from "/shared/dom.js";
+import { draw, eachFrame, h } from "/shared/dom.js";
 import { icon } from "./message.js";
 import { channels } from "./server.js";
 import { clockExact } from "./words.js";
@@ -20,10 +20,10 @@ const AT_MOST = 1200;
 
 export class Underneath {
   #views = new Map();
+  #looks = new Map();
   #trace = null;
   #frames = new Map();
   #word = null;
-  #due = false;
   #timer = null;
   #last = 0;
 
@@ -32,20 +32,16 @@ export class Underneath {
     for (const station of all) station.on("frame", (frame) => this.#frame(station, frame));
     for (const station of stations) {
       station.on("heard", () => this.#ask());
-      station.on("change", () => this.redraw());
+      station.on("change", () => {
+        if (station.removing) this.#looks.get(station)?.abort();
+        this.redraw();
+      });
     }
     setInterval(() => this.#ask(), PERIOD);
     this.redraw();
   }
 
-  redraw() {
-    if (this.#due) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#draw();
-    });
-  }
+  redraw = eachFrame(() => this.#draw());
 
   // Looks at the queues, not too often: each look asks every nsqd.
   #ask() {
@@ -60,8 +56,10 @@ export class Underneath {
 
   async #look(station) {
     const { client, device } = station;
-    if (!station.alive || !device || !client.token) return this.#views.delete(station);
-    const view = await channels(device, client.token, AbortSignal.timeout(5000)).catch(() => null);
+    if (!station.alive || station.removing || !device || !client.token) return this.#views.delete(station);
+    const look = new AbortController();
+    this.#looks.set(station, look);
+    const view = await channels(device, client.token, AbortSignal.any([look.signal, AbortSignal.timeout(5000)])).catch(() => null);
     if (view) this.#views.set(station, view.items);
   }
 

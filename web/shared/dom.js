@@ -30,6 +30,19 @@ export function draw(parent, ...children) {
   }
 }
 
+/** What draws with `paint` in the next frame: once, however often it is asked to before that. */
+export function eachFrame(paint) {
+  let due = false;
+  return () => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      paint();
+    });
+  };
+}
+
 function reconcile(parent, children) {
   const wanted = new Set(children.map((child) => child.key).filter((key) => key !== null && key !== undefined));
   const known = new Map();

@@ -22,6 +22,9 @@ export const launch = () => chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 
+/** The pages that are open: `{page, complaints}`. */
+export const opened = new Set();
+
 /** A page of its own, without anything another page left. What it complains about is collected in `complaints`. */
 export async function open(browser, url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce", locale: "en-GB", ...options });
@@ -30,6 +33,9 @@ export async function open(browser, url, options = {}) {
   page.on("console", (message) => { if (message.type() === "error" || message.type() === "warning") complaints.push(`${message.text()} (${message.location().url})`); });
   page.on("pageerror", (error) => complaints.push(String(error.stack ?? error)));
   page.on("request", (request) => { if (new URL(request.url()).origin !== new URL(url).origin && !request.url().startsWith("data:")) complaints.push(`asked elsewhere: ${request.url()}`); });
+  const one = { page, complaints };
+  opened.add(one);
+  context.once("close", () => opened.delete(one));
   await options.before?.(page);
   await page.goto(url);
   return { context, page, complaints };

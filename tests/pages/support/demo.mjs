@@ -1,18 +1,19 @@
 // The demo page as people use it: by what stands on it.
 
-import assert from "node:assert/strict";
+import { PATIENCE } from "./until.mjs";
 
-export const PATIENCE = 20_000;
+export { until } from "./until.mjs";
 
 export class Demo {
-  constructor(page) {
+  /** `patience`: milliseconds that a wait in this page takes at most. */
+  constructor(page, patience = PATIENCE) {
     this.page = page;
     this.phone = page.locator("#phone");
     this.web1 = page.locator("#web1");
     this.web2 = page.locator("#web2");
     this.bob = page.locator("#bob-place");
     this.badge = page.locator("#agree summary");
-    page.setDefaultTimeout(PATIENCE);
+    page.setDefaultTimeout(patience);
   }
 
   /** Both phones have talked, and the first web window shows its code. */
@@ -67,14 +68,29 @@ export class Demo {
   }
 }
 
-/** Waits until `look` gives something true; says what it waited for. */
-export async function until(what, look, patience = PATIENCE) {
-  const end = Date.now() + patience;
-  let last;
-  for (;;) {
-    last = await look();
-    if (last) return last;
-    if (Date.now() > end) assert.fail(`waited ${patience / 1000} s in vain for: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+/**
+ * For `addInitScript`: while `hold(true)`, pages of history are kept from the window that asked, but for that of the chat with
+ * Bob: so it stays where it is in borrowing its past.
+ */
+export function holdPages() {
+  let held = null;
+  globalThis.hold = (on) => {
+    const waiting = held ?? [];
+    held = on ? [] : null;
+    for (const pass of waiting) pass();
+  };
+  const Native = globalThis.WebSocket;
+  globalThis.WebSocket = class extends Native {
+    constructor(...args) {
+      super(...args);
+      this.addEventListener("message", (event) => {
+        if (!held || event.passed) return;
+        const frame = JSON.parse(event.data);
+        const messages = frame.type === "reply" && frame.ok?.messages;
+        if (!messages || messages.some(({ content }) => String(content).startsWith("Morning!"))) return;
+        event.stopImmediatePropagation();
+        held.push(() => this.dispatchEvent(Object.assign(new MessageEvent("message", { data: event.data }), { passed: true })));
+      });
+    }
+  };
 }

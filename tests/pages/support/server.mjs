@@ -10,6 +10,9 @@ const built = ["release", "debug"].map((profile) => `${root}target/${profile}/ke
 
 const SECRET = "a secret of tests alone, 32 bytes or more";
 
+/** The servers that run: each has `log()`. */
+export const running = new Set();
+
 function binary() {
   const named = process.env.KEEPSTEP_BIN;
   if (named && !existsSync(named)) throw new Error(`KEEPSTEP_BIN is ${named}, and there is no such file: build it (cargo build) or name another`);
@@ -32,6 +35,12 @@ export async function start(env = {}) {
   const first = await run({ ...stack, KEEPSTEP_PLAYGROUND: "true", KEEPSTEP_PLAYGROUND_EDGES: second.url, ...env });
   return { ...first, admin: () => sign({ sub: "root", admin: true }), stop: async () => { await first.stop(); await second.stop(); } };
 }
+
+/** For `start`: the server takes the tokens that `token` makes. One on a real stack does so in any case. */
+export const SIGNED = { KEEPSTEP_JWT_SECRET: SECRET };
+
+/** A user's token, good for an hour. */
+export const token = (user) => sign({ sub: user });
 
 function sign(claims) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -61,15 +70,18 @@ async function run(env) {
       if (found) { clearTimeout(timer); resolve(found[1]); }
     });
   });
-  return {
+  const one = {
     url,
     log: () => log,
     admin: () => /KEEPSTEP_ADMIN_TOKEN=(\S+)/.exec(said)?.[1],
     async stop() {
+      running.delete(one);
       server.kill("SIGTERM");
       const late = setTimeout(() => server.kill("SIGKILL"), 15_000);
       await ended;
       clearTimeout(late);
     },
   };
+  running.add(one);
+  return one;
 }

@@ -11,29 +11,15 @@ import { fileURLToPath } from "node:url";
 import axe from "axe-core";
 import { launch, open as openPage } from "./browser.mjs";
 import { start } from "./server.mjs";
+import { until } from "./until.mjs";
 
-export { launch };
+export { launch, until };
 
 // These tests bring a Redis of their own, or none: not one that the environment names for others.
 for (const name of ["KEEPSTEP_REDIS_URL", "KEEPSTEP_NSQD", "KEEPSTEP_NSQLOOKUPD"]) delete process.env[name];
 
 const REPOSITORY = fileURLToPath(new URL("../../..", import.meta.url));
 const SECRET = "the pages' tests sign with these bytes";
-const PATIENCE = 20_000;
-
-/** Waits until `look` gives something; fails with `what` when it doesn't in time. */
-export async function until(what, look, patience = PATIENCE) {
-  const end = Date.now() + patience;
-  let last = "";
-  for (;;) {
-    try {
-      const found = await look();
-      if (found) return found;
-    } catch (error) { last = `: ${error.message}`; }
-    if (Date.now() > end) throw new Error(`waited ${patience} ms in vain for ${what}${last}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 function freePort() {
   return new Promise((resolve, reject) => {

@@ -1,0 +1,18 @@
+// Waiting for what isn't in a page: those are waited for by Playwright.
+
+/** Milliseconds that a wait takes at most, if it isn't told otherwise. */
+export const PATIENCE = 20_000;
+
+/** Waits until `look` gives something true, and gives that; fails with `what` (and what `look` threw last) when it doesn't in time. */
+export async function until(what, look, patience = PATIENCE) {
+  const end = Date.now() + patience;
+  let last = "";
+  for (;;) {
+    try {
+      const found = await look();
+      if (found) return found;
+    } catch (error) { last = `: ${error.message}`; }
+    if (Date.now() > end) throw new Error(`waited ${patience / 1000} s in vain for: ${what}${last}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
