@@ -3,7 +3,8 @@
 //! 1. The durable fence. From here every edge refuses the device, and any edge can finish the rest.
 //! 2. All edges are told; each closes the socket and drops the consumers, then gives the lease back (or it runs out).
 //! 3. Only then the queues are deleted, on every server, over what the chats say and what the servers show.
-//! 4. After more than a second, once more: a consumer that was just attaching may have brought one back.
+//! 4. After more than a second, once more, until a look finds nothing: a consumer that was just attaching may have brought
+//!    one back.
 //! 5. A server that doesn't answer keeps the termination `pending`; the work goes on when it is back.
 //! 6. Last, the device's keys go. Its tombstone stays for ever.
 
@@ -29,7 +30,7 @@ use crate::{
 
 /// A leased termination whose edge dies is taken over after this.
 const WORK: Duration = Duration::from_secs(10);
-/// Between the two looks: longer than a client needs to attach.
+/// Between two looks: longer than a client needs to attach.
 const SECOND_LOOK: Duration = Duration::from_millis(1100);
 /// Between tries while a server doesn't answer.
 const RETRY: Duration = Duration::from_secs(2);
@@ -131,35 +132,37 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
+    // Whether all servers were looked at, more than a second before.
+    let mut looked = false;
     while Instant::now() + SECOND_LOOK < until {
         let chats = core.store.chats_of(&user).await?;
-        let first = core.broker.remove_queues(device, &chats, false).await;
-        note(&mut termination, &first);
-        if first.unreachable.is_empty() {
-            if planted!(SingleDeletePass) {
-                return done(core, termination, &chats).await;
-            }
-            // What is gone is on record before the wait: people watch it go, and if this edge dies now, whoever takes
-            // over finds no queue that would tell.
-            core.store.save_termination(&termination).await?;
-            tokio::time::sleep(SECOND_LOOK).await;
-            let second = core.broker.remove_queues(device, &chats, false).await;
-            note(&mut termination, &second);
+        let look = core.broker.remove_queues(device, &chats, false).await;
+        note(&mut termination, &look);
+        let whole = look.unreachable.is_empty();
+        if whole && planted!(SingleDeletePass) {
+            return done(core, termination, &chats).await;
+        }
+        // What a look removes may have been brought back by whoever brings it back once more: the last finds nothing.
+        if whole && looked && look.removed.is_empty() {
             let (left, silent) = core.broker.queues_of(device).await;
             termination.receipt.remaining = left.len() as u64;
-            termination.unreachable = merge(second.unreachable, silent);
-            if left.is_empty() && termination.unreachable.is_empty() {
+            if left.is_empty() && silent.is_empty() {
                 return done(core, termination, &chats).await;
             }
+            termination.unreachable = silent;
         }
-        if !termination.unreachable.is_empty() {
+        looked = whole;
+        let pending = !termination.unreachable.is_empty();
+        if pending {
             if termination.state != TerminationState::Pending {
                 core.metrics.terminations.with_label_values(&["pending"]).inc();
             }
             termination.state = TerminationState::Pending;
         }
+        // What is gone is on record before the wait: people watch it go, and if this edge dies now, whoever takes over
+        // finds no queue that would tell.
         core.store.save_termination(&termination).await?;
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(if pending { RETRY } else { SECOND_LOOK }).await;
     }
     Ok(())
 }
@@ -188,11 +191,4 @@ fn note(termination: &mut Termination, removal: &Removal) {
             depth: queue.depth + queue.in_flight,
         });
     }
-}
-
-fn merge(mut one: Vec<String>, other: Vec<String>) -> Vec<String> {
-    one.extend(other);
-    one.sort();
-    one.dedup();
-    one
 }
