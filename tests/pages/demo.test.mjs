@@ -76,6 +76,10 @@ test("link by code, bootstrap 100, chat both ways, badges, airplane mode, refuse
   assert.ok(seen.status === 404 ? channels.code === "not_found" : channels.items.length === 0, `an admin sees channels: ${JSON.stringify(channels)}`);
   await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
   await it.link(it.web1, "Nothing from before");
+  // It holds nothing, as it should: for longer than the badge would be patient.
+  await until("the window to agree", async () => (await it.badge.textContent()).startsWith("Both devices agree"));
+  await page.waitForTimeout(2500);
+  assert.match(await it.badge.textContent(), /^Both devices agree/);
   await it.write(it.bob, "and again");
   await it.says(it.web1, "and again");
   assert.equal(await it.web1.locator(".bubble", { hasText: "are you there?" }).count(), 0, "nothing from before");
@@ -83,6 +87,15 @@ test("link by code, bootstrap 100, chat both ways, badges, airplane mode, refuse
   // A reload: the phone has its history, and the same people are here.
   await page.reload();
   await it.says(it.phone, "and again");
+
+  // Nothing of them stays when the page is told to forget them.
+  const kept = () => page.evaluate(async () => (await indexedDB.databases()).map(({ name }) => name));
+  const names = await kept();
+  assert.ok(names.length > 0, "the phones keep nothing");
+  await page.locator("#who summary").click();
+  await Promise.all([page.waitForEvent("load"), page.getByRole("button", { name: "Start over with new people" }).click()]);
+  await it.opened();
+  assert.deepEqual((await kept()).filter((name) => names.includes(name)), []);
   assert.deepEqual(complaints, []);
   await context.close();
 });

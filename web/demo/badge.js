@@ -55,6 +55,8 @@ export class Badge {
       const holdings = await Promise.all(here.map(async (station) => ({
         device: station.name,
         held: (await all(station.storage, chat.id, limit)).map((message) => ({ seq: message.seq, digest: digest(message) })),
+        // Where one begins that holds nothing (yet): it may have been given nothing from before.
+        from: (station.client?.chat(chat.id)?.low ?? 1) - 1,
       })));
       const head = Math.max(...here.map((station) => station.client?.chat(chat.id)?.head ?? 0));
       chats.push({ title: phone.title(chat, person), last: chat.last?.at ?? 0, holdings, ...compare(holdings, head) });

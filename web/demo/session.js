@@ -30,6 +30,7 @@ export async function open() {
   if (guest?.until > Date.now()) return guest;
   const known = read(lasting);
   if (known?.until > Date.now()) return known;
+  if (known) await forget();
   const made = await playground();
   return made && keep(lasting, made);
 }
@@ -48,7 +49,8 @@ export async function forget() {
   write(lasting, null);
   write(passing, null);
   await Promise.all(users.map(({ user }) => new Promise((resolve) => {
-    const asked = indexedDB.deleteDatabase(`keepstep-demo-${user}`);
+    // The SDK's name for what a phone calls `keepstep-demo-…`, see station.js.
+    const asked = indexedDB.deleteDatabase(`keepstep.keepstep-demo-${user}`);
     asked.onsuccess = asked.onerror = asked.onblocked = resolve;
   })));
 }
