@@ -15,7 +15,7 @@ pub enum TerminationState {
     Accepted,
     /// Waits for an nsqd or nsqlookupd that doesn't answer.
     Pending,
-    /// Nothing of the device is left, and a second look confirmed it.
+    /// Nothing of the device is left, and the last look found nothing.
     Done,
 }
 
@@ -37,7 +37,7 @@ pub struct ReceiptLine {
 pub struct Receipt {
     /// Each channel that was deleted.
     pub channels: Vec<ReceiptLine>,
-    /// When the second look found nothing left.
+    /// When the last look found nothing left.
     pub verified_at: Option<Millis>,
     /// Channels that the last look still found (0 when done).
     pub remaining: u64,

@@ -132,9 +132,10 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    // Whether all servers were looked at, more than a second before.
-    let mut looked = false;
-    while Instant::now() + SECOND_LOOK < until {
+    // Whether all servers were looked at, more than a second before. After such a look one more always follows, however
+    // long it took: else an end whose looks are slow would never see one that finds nothing.
+    let (mut looked, mut one_more) = (false, true);
+    while Instant::now() + SECOND_LOOK < until || (looked && std::mem::take(&mut one_more)) {
         let chats = core.store.chats_of(&user).await?;
         let look = core.broker.remove_queues(device, &chats, false).await;
         note(&mut termination, &look);

@@ -225,30 +225,35 @@ async fn a_yes_counts_though_its_device_comes_late() {
     alice.device(&learnt).connects(1).await;
 }
 
-/// A consumer that was just attaching may bring a queue back; so may another one, after the look that found the first.
+/// A consumer that was just attaching may bring a queue back; so may another one, after the look that found the first. (A
+/// machine that stands still for the second between two looks misses its chance: then again, with another device.)
 #[tokio::test]
 async fn an_end_looks_until_it_finds_nothing() {
     // The reconciler would remove it, too.
     let world = Deployment::Stack.with("KEEPSTEP_RECONCILE", "1h").start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (_phone, web, _bobs) = (alice.phone(0).await, alice.web(0).await, bob.phone(0).await);
+    let (_phone, _bobs) = (alice.phone(0).await, bob.phone(0).await);
     let chat = alice.direct(&bob).await;
-    web.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
-    let again = format!("/channel/create?topic={}&channel={}", topic(&chat), channel(&web.id));
-    let id = accepted(&alice.api(0), &web.id).await;
-    for removed in 1..=3 {
-        let seen = wait_until("the queue to be removed", PATIENCE, || async {
+    for _ in 0..5 {
+        let web = alice.web(0).await;
+        let again = format!("/channel/create?topic={}&channel={}", topic(&chat), channel(&web.id));
+        let id = accepted(&alice.api(0), &web.id).await;
+        let mut back = 0;
+        let done = wait_until("the end", PATIENCE, async || {
             let termination = alice.api(0).get(&format!("/v1/terminations/{id}")).await.ok();
-            (termination["channels_deleted"] == removed).then_some(termination)
+            if termination["state"] == "accepted" && back < 2 && termination["channels_deleted"] == back + 1 {
+                nsqd.post(&again, "").await;
+                back += 1;
+            }
+            (termination["state"] == "done").then_some(termination)
         })
         .await;
-        assert_eq!(seen["state"], "accepted", "{seen}");
-        if removed < 3 {
-            nsqd.post(&again, "").await;
+        if done["channels_deleted"] == 3 {
+            assert_eq!(done["receipt"]["remaining"], 0, "{done}");
+            assert_eq!(world.traces(&web.id).await, Vec::<String>::new());
+            return;
         }
     }
-    let done = world.terminated(&alice.api(0), &id).await;
-    assert_eq!(done["receipt"]["remaining"], 0, "{done}");
-    assert_eq!(world.traces(&web.id).await, Vec::<String>::new());
+    panic!("what came back twice was never removed twice");
 }

@@ -73,23 +73,30 @@ async fn ended(world: &World, who: &str, by: impl Fn(&User, &Device, &Device) ->
     assert_eq!(Socket::open(&world.addresses()[0], &phone.token).await.frame().await["type"], "welcome");
 }
 
-/// Between the first look and the second, which is more than a second later, its receipt says already what is gone.
+/// Between the first look and the second, which is more than a second later, its receipt says already what is gone. (A machine
+/// that stood still for that second has seen nothing: then again, with another device.)
 pub async fn a_receipt_fills_while_the_work_goes_on(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
-    let (phone, web, bobs) = (alice.phone(0).await, alice.web(0).await, bob.phone(0).await);
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(0).await);
     let chat = alice.direct(&bob).await;
-    bobs.says(&chat, "hello").await;
-    web.hears(&chat, 1).await;
-    let id = accepted(&phone.api(), &web.id).await;
-    let seen = wait_until("a queue on the receipt", PATIENCE, || async {
-        let termination = alice.api(0).get(&format!("/v1/terminations/{id}")).await.ok();
-        (termination["channels_deleted"] == 1 || termination["state"] == "done").then_some(termination)
-    })
-    .await;
-    assert_eq!(seen["state"], "accepted", "{seen}");
-    let done = world.terminated(&alice.api(0), &id).await;
-    assert_eq!(done["receipt"]["channels"], seen["receipt"]["channels"], "{done}");
+    for said in 1..=5 {
+        let web = alice.web(0).await;
+        bobs.says(&chat, "hello").await;
+        web.hears(&chat, said).await;
+        let id = accepted(&phone.api(), &web.id).await;
+        let seen = wait_until("a queue on the receipt", PATIENCE, || async {
+            let termination = alice.api(0).get(&format!("/v1/terminations/{id}")).await.ok();
+            (termination["channels_deleted"] == 1 || termination["state"] == "done").then_some(termination)
+        })
+        .await;
+        let done = world.terminated(&alice.api(0), &id).await;
+        assert_eq!(done["receipt"]["channels"], seen["receipt"]["channels"], "{done}");
+        if seen["state"] == "accepted" {
+            return;
+        }
+    }
+    panic!("each receipt was seen only when it was whole");
 }
 
 pub async fn nobody_else_ends_a_device(on: Deployment) {
