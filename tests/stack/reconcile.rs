@@ -185,3 +185,33 @@ async fn what_only_nsqlookupd_remembers_of_an_ended_device_goes() {
     assert_eq!(world.traces(nobody).await.len(), 2, "others' are none of our business");
     assert_eq!(world.traces(&phone.id).await.len(), 2);
 }
+
+#[tokio::test]
+async fn what_an_ended_device_was_owed_is_forgotten_even_if_its_user_came_back() {
+    let world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
+    let redis = &world.stack.as_ref().unwrap().redis;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut web) = (alice.phone(0).await, alice.web(1).await);
+    let chat = alice.direct(&bob).await;
+    phone.says(&chat, "said").await;
+    web.hears(&chat, 1).await;
+    let termination = alice.ends(&web.id).await;
+    web.closed().await;
+    world.terminated(&alice.api(0), &termination).await;
+    // So it is when Redis died in the middle of a leave, then the device was ended, and then its user came back.
+    let (chat, device) = (topic(&chat), web.id.replace('-', ""));
+    let keys = ["from", "cursor", "fence"].map(|what| format!("ks:{{{chat}}}:{what}"));
+    for key in &keys {
+        redis.command(&["HSET", key, &device, "1"]).await.unwrap();
+    }
+    wait_until("it to be forgotten", PATIENCE, async || {
+        for key in &keys {
+            if redis.command(&["HEXISTS", key, &device]).await.ok()? != "0" {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    world.stays_without_traces(&web.id, Duration::from_secs(1)).await;
+}
