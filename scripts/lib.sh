@@ -207,12 +207,12 @@ manager, or set KEEPSTEP_HAPROXY_BIN to the program."
     say "$("$found" -v | head -n 1): $found"
 }
 
-# ensure_node: Node 20 or newer with npm; nothing installs it, because the system's may be too old.
+# ensure_node: Node 20.12 or newer with npm; nothing installs it, because the system's may be too old.
 ensure_node() {
     local version
     version=$(node --version 2>/dev/null || true)
-    if [[ ! $version =~ ^v([0-9]+)\. ]] || ((BASH_REMATCH[1] < 20)) || ! have npm; then
-        die "Node 20 or newer with npm is missing (found: ${version:-none}): install it from nodejs.org or your system's
+    if [[ ! $version =~ ^v([0-9]+)\.([0-9]+)\. ]] || ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] < 2012)) || ! have npm; then
+        die "Node 20.12 or newer with npm is missing (found: ${version:-none}): install it from nodejs.org or your system's
 package manager. scripts/test --embedded does without."
     fi
     say "node $version: $(command -v node)"
@@ -245,12 +245,13 @@ manager, or set KEEPSTEP_CHROMIUM to the program."
     say "$("$found" --version --no-sandbox 2>/dev/null | head -n 1): $found"
 }
 
-# ensure_examples: what the README's clients run with: Node 20 or newer, and Python with the package websockets, which goes
+# ensure_examples: what the README's clients run with: Node 20.12 or newer, and Python with the package websockets, which goes
 # into .cache/python if it is missing. Puts that in front of PATH.
 ensure_examples() {
     [[ ! -x $KS_CACHE/python/bin/python3 ]] || PATH=$KS_CACHE/python/bin:$PATH
     if ! python3 -c 'import websockets.sync.client' 2>/dev/null; then
-        have python3 || apt_get python3 python3-venv || true
+        # Debian's python3 comes without what makes an environment.
+        python3 -c 'import ensurepip' 2>/dev/null || apt_get python3 python3-venv || true
         { python3 -m venv "$KS_CACHE/python" && "$KS_CACHE/python/bin/python3" -m pip install -q 'websockets>=13' >&2; } ||
             die "Python 3 with the package websockets is needed for the README's Python, and couldn't be installed. Install both
 (pip install websockets; on Debian and Ubuntu also: apt-get install python3-venv)."

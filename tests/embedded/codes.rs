@@ -1,5 +1,5 @@
 //! Every code that the documents name is given by a test: the stories that provoke them are told here one after the other,
-//! and what came to the clients in this process is held against the list.
+//! and what came to their clients is held against the list.
 
 use std::collections::BTreeSet;
 

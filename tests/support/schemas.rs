@@ -3,8 +3,9 @@
 //! In the documents the schemas of what the server sends are open, because fields may be added within version 1. Here
 //! they are closed: a field that isn't in the documents is a fault, so that the documents stay true.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
@@ -38,16 +39,18 @@ struct Route {
     request: Option<Validator>,
 }
 
-/// The error codes and close codes that were seen by this process.
-static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+thread_local! {
+    /// The error codes and close codes that were seen by this test, which has a thread (and a runtime) of its own.
+    static SEEN: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
 
 /// See [`SEEN`].
 pub fn seen() -> BTreeSet<String> {
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    SEEN.with_borrow(Clone::clone)
 }
 
 fn saw(code: &str) {
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(code.to_owned());
+    SEEN.with_borrow_mut(|seen| seen.insert(code.to_owned()));
 }
 
 /// The documents; read once.

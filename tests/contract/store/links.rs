@@ -143,10 +143,10 @@ async fn a_bound_link_is_one_users() {
 #[tokio::test]
 async fn links_run_out_and_are_gone() {
     let (store, _guard) = start(StoreLimits::default()).await;
-    let (alice, short) = (user("alice"), Duration::from_millis(300));
+    let (alice, short) = (user("alice"), Duration::from_secs(2));
     let (late, decided) = (
-        NewLink { lifetime: short, kept: short * 4, ..new_link() },
-        NewLink { lifetime: short, kept: short * 4, ..new_link() },
+        NewLink { lifetime: short, kept: short * 3, ..new_link() },
+        NewLink { lifetime: short, kept: short * 3, ..new_link() },
     );
     open(&store, &late).await;
     open(&store, &decided).await;
@@ -174,7 +174,7 @@ async fn links_run_out_and_are_gone() {
 #[tokio::test]
 async fn only_so_many_wait() {
     let (store, _guard) = start(StoreLimits::default()).await;
-    let short = NewLink { lifetime: Duration::from_millis(300), ..new_link() };
+    let short = NewLink { lifetime: Duration::from_secs(2), ..new_link() };
     let (one, other, more) = (new_link(), new_link(), new_link());
     let opens = async |new: &NewLink| store.open_link(new, 3).await.unwrap();
     for new in [&short, &one, &other] {

@@ -206,7 +206,7 @@ class Console {
       const termination = await response.json();
       const channels = termination.receipt?.channels ?? [];
       const half = channels.slice(0, Math.ceil(channels.length / 2));
-      await route.fulfill({ response, json: { ...termination, state: "revoked", channels_deleted: half.length, receipt: { ...termination.receipt, channels: half } } });
+      await route.fulfill({ response, json: { ...termination, state: "accepted", channels_deleted: half.length, receipt: { ...termination.receipt, channels: half } } });
     });
   }
 }

@@ -32,7 +32,10 @@ export async function start(env = {}) {
   // On a real stack the second edge is a server of its own.
   const stack = { KEEPSTEP_REDIS_URL, KEEPSTEP_NSQD, KEEPSTEP_NSQLOOKUPD: KEEPSTEP_NSQLOOKUPD ?? "", KEEPSTEP_JWT_SECRET: SECRET };
   const second = await run({ ...stack, KEEPSTEP_ALLOWED_ORIGINS: "*" });
-  const first = await run({ ...stack, KEEPSTEP_PLAYGROUND: "true", KEEPSTEP_PLAYGROUND_EDGES: second.url, ...env });
+  const first = await run({ ...stack, KEEPSTEP_PLAYGROUND: "true", KEEPSTEP_PLAYGROUND_EDGES: second.url, ...env }).catch(async (error) => {
+    await second.stop(); // else it would keep the tests from ending
+    throw error;
+  });
   return { ...first, admin: () => sign({ sub: "root", admin: true }), stop: async () => { await first.stop(); await second.stop(); } };
 }
 
@@ -60,7 +63,11 @@ async function run(env) {
   let log = "";
   const ended = new Promise((resolve) => server.once("exit", resolve));
   const url = await new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`the server didn't say where it listens within 20 s: ${log}`)), 20_000);
+    const timer = setTimeout(() => {
+      server.kill("SIGKILL");
+      reject(new Error(`the server didn't say where it listens within 20 s: ${log}`));
+    }, 20_000);
+    ended.then(() => clearTimeout(timer));
     server.once("error", reject);
     server.once("exit", (code) => reject(new Error(`the server ended with ${code}: ${log}`)));
     server.stdout.setEncoding("utf8").on("data", (text) => { said += text; });

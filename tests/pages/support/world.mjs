@@ -21,11 +21,13 @@ for (const name of ["KEEPSTEP_REDIS_URL", "KEEPSTEP_NSQD", "KEEPSTEP_NSQLOOKUPD"
 const REPOSITORY = fileURLToPath(new URL("../../..", import.meta.url));
 const SECRET = "the pages' tests sign with these bytes";
 
-function freePort() {
+// Below the range out of which the system takes ports for outgoing connections: one that is free stays so.
+function freePort(tries = 50) {
+  const port = 12_000 + Math.floor(Math.random() * 20_000);
   return new Promise((resolve, reject) => {
     const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => { const { port } = server.address(); server.close(() => resolve(port)); });
+    server.once("error", (error) => (tries > 0 ? freePort(tries - 1).then(resolve, reject) : reject(error)));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(port)));
   });
 }
 
