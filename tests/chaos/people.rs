@@ -165,6 +165,10 @@ impl People {
         let device = Device::new(id, name.clone(), main, device_token);
         let mut devices = self.devices.lock().unwrap();
         let seed = self.seed.wrapping_add(devices.len() as u64 + 1);
+        // `settle` goes through the list, under its lock: who comes after that has to settle by itself.
+        if *self.over.borrow() {
+            settled(&device);
+        }
         devices.push(device.clone());
         let life = Life::new(device.clone(), self.edges.clone(), self.record.clone(), seed);
         self.lives.lock().unwrap().spawn(life.live());
@@ -323,11 +327,7 @@ impl People {
     /// Nobody comes or goes or speaks any more; whoever lives is connected and behaves.
     pub fn settle(&self) {
         self.over.send_replace(true);
-        for device in self.devices.lock().unwrap().iter() {
-            device.told(|orders| {
-                (orders.online, orders.talks, orders.acks, orders.reads) = (true, false, true, true);
-            });
-        }
+        self.devices.lock().unwrap().iter().for_each(|device| settled(device));
     }
 
     /// Everybody goes for good.
@@ -338,4 +338,10 @@ impl People {
         let mut lives = std::mem::take(&mut *self.lives.lock().unwrap());
         while lives.join_next().await.is_some() {}
     }
+}
+
+fn settled(device: &Device) {
+    device.told(|orders| {
+        (orders.online, orders.talks, orders.acks, orders.reads) = (true, false, true, true);
+    });
 }
