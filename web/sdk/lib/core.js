@@ -10,6 +10,8 @@ import { PresenceBook } from "./presence.js";
 import { Room, blank } from "./room.js";
 
 const TIMING = { pause: 1_000, pauseMax: 30_000, open: 15_000, silence: undefined, patience: 10_000, call: 20_000 };
+/** For the server to end the connection of a sub whose main went while it booted. */
+const GOODBYE = 2_000;
 /** What a token may be made of, to be carried as a subprotocol. */
 const TOKEN = /^[A-Za-z0-9._~+-]+$/;
 const TEXTS = {
@@ -306,9 +308,14 @@ export class Core {
   async #complete(adopted, connection, run, complete) {
     if (this.kind === "main") return;
     await Promise.all(adopted);
-    await this.pages.boot([...this.rooms.values()], connection);
+    const there = await this.pages.boot([...this.rooms.values()], connection);
     if (!connection.alive) return;
     if (!complete) {
+      if (!there) {
+        // Said `ready` now, it would stay without its history. The server closes 4303, unless the main is back already.
+        await pause(GOODBYE, connection.signal);
+        return connection.lose({ fault: true });
+      }
       await this.#keep({ ready: true });
       if (connection.alive) this.#ready(connection, run);
     }

@@ -56,7 +56,10 @@ export class Pages {
 
   // ---- bootstrap
 
-  /** Asks for the newest messages of each chat that hasn't got them yet. True when no chat was left out. */
+  /**
+   * Asks for the newest messages of each chat that hasn't got them yet. False when the main went meanwhile, so that chats were left
+   * out which it has. (One that fails in another way holds up nobody: the next connection tries it again.)
+   */
   async boot(rooms, connection) {
     const want = this.#core.bootstrap;
     const todo = rooms.filter(({ record }) => record.joined && !record.booted);
@@ -69,7 +72,7 @@ export class Pages {
     };
     if (todo.length === 0) return true;
     tell(null);
-    let whole = true;
+    let there = true;
     const queue = [...todo];
     const one = async () => {
       for (let room; (room = queue.shift()) && connection.alive;) {
@@ -79,7 +82,11 @@ export class Pages {
             if (!room.record.complete && have(room) < want) tell(room.id);
           }
         } catch (error) {
-          whole = false;
+          if (error.code === "main_offline") {
+            there = false;
+            queue.length = 0; // it has nothing for the others, either
+            continue;
+          }
           if (error.retry) {
             if (connection.alive) this.#core.report(error); // the next connection tries again
             continue;
@@ -92,7 +99,7 @@ export class Pages {
       }
     };
     await Promise.all(Array.from({ length: Math.min(TOGETHER, todo.length) }, one));
-    return whole;
+    return there;
   }
 
   // ---- on demand

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { memory } from "../keepstep.js";
 import { startServer } from "./support/server.mjs";
+import { tampered } from "./support/tampered.mjs";
 import { eventually, told, world } from "./support/world.mjs";
 
 let server;
@@ -102,6 +103,65 @@ test("a bootstrap that was broken off goes on with what is missing", async (t) =
   assert.deepEqual(await told(again, chat), await told(phone, chat));
   // The first page was stored, so nobody asked for it again; the second may have been on its way.
   assert.deepEqual(served.filter((from) => from === 201).length, 1, `${served}`);
+});
+
+/** The server's answers to a web session's questions for history: `refuse(frame)` gives an error in place of the page, or nothing. */
+const refusing = (refuse) => tampered((frame) => {
+  if (frame.type !== "reply" || !frame.ok?.messages) return undefined;
+  const code = refuse(frame);
+  return code ? [{ type: "reply", id: frame.id, error: { code, message: "not now", retry: true } }] : undefined;
+});
+
+/** What a web session says and shows while it boots: `ready` is what the server is told. */
+function steps(web) {
+  const all = [];
+  web.on("state", ({ state }) => all.push(state));
+  web.on("frame", ({ direction, frame }) => { if (direction === "out" && frame.type === "ready") all.push("ready"); });
+  return all;
+}
+
+test("the phone goes while a new web session boots: it says so, waits for it, and is ready only with its history", async (t) => {
+  const { alice, phone, chat, device } = await talked(t, 30);
+  let away = false;
+  const WebSocket = refusing(() => {
+    if (away) return undefined;
+    away = true;
+    phone.disconnect();
+    return "main_offline"; // as the server answers until it closes the connection
+  });
+  const web = await device(alice, "sub", { WebSocket, connect: false });
+  const all = steps(web);
+  const connected = web.connect();
+  await eventually("it waits for the phone", () => web.state === "main_offline");
+  assert.deepEqual(all, ["connecting", "booting", "main_offline"]);
+  await phone.connect();
+  await connected;
+  assert.deepEqual(all.slice(-3), ["booting", "ready", "online"]);
+  assert.equal(all.filter((step) => step === "ready").length, 1);
+  assert.equal(web.chat(chat).complete, true);
+  assert.deepEqual(await told(web, chat), await told(phone, chat));
+});
+
+test("a phone that was away for a moment of the boot, and which the server didn't miss: the web session connects again for the rest", async (t) => {
+  const { alice, phone, chat, device } = await talked(t, 30);
+  let refused = 0;
+  const web = await device(alice, "sub", { WebSocket: refusing(() => (refused++ === 0 ? "main_offline" : undefined)), connect: false });
+  const all = steps(web);
+  await web.connect();
+  assert.deepEqual(all, ["connecting", "booting", "offline", "connecting", "booting", "ready", "online"]);
+  assert.deepEqual([web.chat(chat).low, web.chat(chat).top], [1, 30]);
+  assert.deepEqual(await told(web, chat), await told(phone, chat));
+});
+
+test("one chat whose page is never right doesn't hold a new web session out", async (t) => {
+  const { alice, phone, chat, device } = await talked(t, 3);
+  const { id: broken } = await phone.createChat({ kind: "group" });
+  await phone.send(broken, "lost");
+  await eventually("it is stored", () => phone.chat(broken)?.top === 1);
+  const web = await device(alice, "sub", { WebSocket: refusing(({ ok }) => (ok.messages[0]?.chat === broken ? "bad_main" : undefined)) });
+  assert.deepEqual(web.notes.states.map(({ state }) => state), ["connecting", "booting", "online"]);
+  assert.deepEqual(web.notes.errors.map(({ code }) => code), ["bad_main"]);
+  assert.deepEqual([web.chat(chat).low, web.chat(broken).complete], [1, false]);
 });
 
 test("the phone is away: what the web session has it gives, what it hasn't is refused in words", async (t) => {
