@@ -191,7 +191,11 @@ export class Pages {
 
   /** Answers a sub's question from storage, on the connection it came on. */
   async serve({ request, chat, before, limit, device = null }, connection) {
-    if (!this.#core.rooms.has(chat)) return void connection.put({ type: "history_error", request, code: "not_found" });
+    const room = this.#core.rooms.get(chat);
+    const refuse = (code) => void connection.put({ type: "history_error", request, code });
+    if (!room) return refuse("not_found");
+    // The page would lack what is being fetched, and the sub would take it for all there is. It asks again by itself.
+    if (room.catchingUp) return refuse("main_busy");
     try {
       const found = await this.#core.storage.messages(chat, { before, limit: limit + 1 });
       const messages = fitting(found.slice(-limit));
@@ -199,7 +203,7 @@ export class Pages {
       connection.put({ type: "history_page", request, messages, more });
       this.#core.emit("history_served", { chat, device, count: messages.length, from: messages[0]?.seq ?? null, more });
     } catch (error) {
-      connection.put({ type: "history_error", request, code: "unavailable" });
+      refuse("unavailable");
       this.#core.report(error);
     }
   }

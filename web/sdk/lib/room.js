@@ -32,6 +32,11 @@ export class Room {
     return this.record.id;
   }
 
+  /** What is stored has a hole that is just being filled. */
+  get catchingUp() {
+    return this.#busy !== null;
+  }
+
   view() {
     const { id, kind, name, head, top, low, complete, read, unread, joined } = this.record;
     // Messages this device hasn't got may be unread, too.

@@ -181,24 +181,51 @@ test("the phone is away: what the web session has it gives, what it hasn't is re
   assert.equal((await web.history(chat, { limit: 1_000 })).messages.length, 151);
 });
 
-test("a phone that lost its newest copy gets from the server what that still holds", async (t) => {
-  const { user, device } = world(t, server);
+/** A group that alice's phone said `count` messages in, and an older copy of the phone's storage: it ends with message `kept`. */
+async function restored({ user, device }, count, kept) {
   const storage = memory();
   const phone = await device(user("alice"), "main", { storage });
   const { id: chat } = await phone.createChat({ kind: "group" });
-  for (let n = 1; n <= 5; n++) await phone.send(chat, `${n}`);
+  for (let n = 1; n <= count; n++) await phone.send(chat, `${n}`);
   await eventually("all is acknowledged", async () => {
     const { items } = await server.admin("GET", `/admin/v1/devices/${phone.device}/channels`);
-    return items[0]?.cursor === 5;
+    return items[0]?.cursor === count;
   });
   await phone.close();
-  // An older backup of the phone comes back: the same device, only the first two messages.
   const { values, chats: [record] } = await storage.load();
   const backup = memory();
-  const first = await storage.messages(chat, { before: 3, limit: 10 });
-  await backup.write({ values, chats: [{ ...record, top: 2, head: 2 }], messages: first });
+  const messages = await storage.messages(chat, { before: kept + 1, limit: count });
+  await backup.write({ values, chats: [{ ...record, top: kept, head: kept }], messages });
+  return { chat, backup };
+}
+
+test("a phone that lost its newest copy gets from the server what that still holds", async (t) => {
+  const { user, device } = world(t, server);
+  const { chat, backup } = await restored({ user, device }, 5, 2);
   const again = await device(user("alice"), "main", { storage: backup });
   await eventually("it is whole", () => again.chat(chat).top === 5);
   assert.deepEqual(again.notes.seqs.get(chat), [3, 4, 5]);
   assert.deepEqual(await told(again, chat), [1, 2, 3, 4, 5].map((n) => `#${n} ${user("alice")}: ${n}`));
+});
+
+test("while a phone fetches what it lost it gives no page with a hole in it: the web session asks again", async (t) => {
+  const { user, device } = world(t, server);
+  const { chat, backup } = await restored({ user, device }, 5, 2);
+  let release;
+  const asked = new Promise((resolve) => { release = resolve; });
+  const slow = async (url, options) => {
+    if (url.includes("/messages?")) await asked;
+    return fetch(url, options);
+  };
+  const again = await device(user("alice"), "main", { storage: backup, fetch: slow });
+  const answers = [];
+  again.on("frame", ({ direction, frame }) => {
+    if (direction !== "out" || !frame.type.startsWith("history_")) return;
+    answers.push(frame.code ?? frame.messages.map(({ seq }) => seq));
+    release();
+  });
+  const web = await device(user("alice"), "sub");
+  assert.deepEqual(answers, ["main_busy", [1, 2, 3, 4, 5]]);
+  assert.deepEqual(await told(web, chat), await told(again, chat));
+  assert.deepEqual(web.notes.errors, []);
 });
