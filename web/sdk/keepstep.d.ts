@@ -96,7 +96,10 @@ export class Keepstep {
   /** Ends a device of the user. From here on it is refused everywhere; `receipt()` tells when its queues are gone. */
   removeDevice(device: string): Promise<Termination>;
   termination(id: string): Promise<Termination>;
-  /** Asks until the termination is `done`; `onState` is called with each answer that differs. Ends by `signal` only. */
+  /**
+   * Asks until the termination is `done`, also while the server can't be reached; `onState` is called with each answer that differs.
+   * Ends earlier by `signal` (`cancelled`) or `close()` only; rejects at once for one that the server doesn't know.
+   */
   receipt(id: string, options?: { onState?: (t: Termination) => void; signal?: AbortSignal }): Promise<Termination>;
 
   // ---- presence and typing
