@@ -291,7 +291,10 @@ export interface Message {
 export interface Media {
   url: string; preview?: string; mime?: string; size?: number; width?: number; height?: number; name?: string;
 }
-/** What is to be sent. `key` may be given to know the message by before it has a seq; default: a new UUID. */
+/**
+ * What is to be sent. `key` may be given to know the message by before it has a seq; default: a new UUID. `type`, `id` and `chat`
+ * aren't fields of a draft: `send` rejects with `bad_field`.
+ */
 export interface Draft {
   kind?: Message["kind"]; content?: unknown; media?: Media; memo?: string; meta?: Record<string, unknown>; key?: string;
 }
