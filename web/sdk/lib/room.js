@@ -81,7 +81,9 @@ export class Room {
       missing = lacks;
       // With the offset in one write, or a count that failed would stay wrong.
       if (patch.read > readBefore && fromBefore !== null) patch.unread = await this.#countUnread(patch.read);
-      return { patch };
+      // Mostly nothing has changed: a connection mustn't cost a write for each chat.
+      const changed = Object.entries(patch).some(([field, value]) => this.record[field] !== value);
+      return changed ? { patch } : null;
     });
     if (this.record.read > readBefore && fromBefore !== null) this.#told(null);
     this.#core.emit("chat", { event, chat: this.id });

@@ -139,6 +139,27 @@ test("a chat that is forgotten stays forgotten, whatever was under way in it", a
   assert.deepEqual((await disk.load()).chats, []);
 });
 
+test("a connection writes the chats in which something changed, and no others", async (t) => {
+  const disk = memory();
+  const written = [];
+  const storage = { ...disk, write: (changes) => { written.push(...(changes.chats ?? []).map(({ id }) => id)); return disk.write(changes); } };
+  const { phone, bobs, chat } = await two(t, { storage });
+  const others = [];
+  for (let n = 1; n <= 5; n++) others.push((await phone.createChat({ kind: "group" })).id);
+  await phone.send(others[0], "a note");
+  await eventually("it is stored", () => phone.chat(others[0]).top === 1);
+  phone.disconnect();
+  await bobs.send(chat, "while you were away");
+  written.length = 0;
+  const told = [];
+  phone.on("chat", ({ event, chat: of }) => told.push(`${event} ${of}`));
+  await phone.connect();
+  await eventually("it came", () => phone.chat(chat).top === 1 && others.every((id) => told.includes(`changed ${id}`)));
+  await phone.read(chat, 1); // behind all that was called
+  assert.deepEqual(written.filter((id) => id !== chat), []);
+  assert.ok(written.includes(chat));
+});
+
 test("a storage that can't keep a new device's id ends in words", async (t) => {
   const { device, user } = world(t, server);
   const storage = failing(memory(), (name) => name === "write");
