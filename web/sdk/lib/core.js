@@ -354,9 +354,12 @@ export class Core {
 
   /** What was said stays, until `forgetChat`. */
   async #leave(room) {
-    if (!room.record.joined) return;
-    await room.change(() => ({ patch: { joined: false } }));
-    this.emit("chat", { event: "left", chat: room.id });
+    let left = false;
+    const stored = await room.change(() => {
+      left = room.record.joined; // looked at in turn: a `joined` that came right before may only just be stored
+      return left ? { patch: { joined: false } } : null;
+    });
+    if (left && stored) this.emit("chat", { event: "left", chat: room.id });
   }
 
   #onDevice({ event, device, at }) {

@@ -160,6 +160,28 @@ test("a connection writes the chats in which something changed, and no others", 
   assert.ok(written.includes(chat));
 });
 
+test("who is put out right behind coming back is out, also when storing that takes its time", async (t) => {
+  const { storage, hold } = held(memory(), (name, { chats } = {}) => name === "write" && chats?.length > 0);
+  const { phone, bobs, user } = await two(t, { storage });
+  const { id: group } = await bobs.createChat({ kind: "group" });
+  await bobs.invite(group, user("alice"));
+  await eventually("in", () => phone.chat(group)?.joined);
+  await bobs.removeMember(group, user("alice"));
+  await eventually("out", () => !phone.chat(group).joined);
+  const came = [];
+  const told = [];
+  phone.on("frame", ({ direction, frame }) => { if (direction === "in" && frame.chat === group && frame.type === "chat") came.push(frame.event); });
+  phone.on("chat", ({ chat: of, event }) => { if (of === group && ["joined", "left"].includes(event)) told.push(event); });
+  const release = hold();
+  await bobs.invite(group, user("alice"));
+  await eventually("it heard of the one", () => came.includes("joined"));
+  await bobs.removeMember(group, user("alice"));
+  await eventually("and of the other", () => came.includes("left"));
+  release();
+  await eventually("both are told", () => told.length === 2);
+  assert.deepEqual([told, phone.chat(group).joined], [["joined", "left"], false]);
+});
+
 test("a storage that can't keep a new device's id ends in words", async (t) => {
   const { device, user } = world(t, server);
   const storage = failing(memory(), (name) => name === "write");
