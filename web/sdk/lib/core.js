@@ -103,10 +103,11 @@ export class Core {
   }
 
   async #keep(values) {
-    Object.assign(this.#values, values);
+    const known = this.#values; // of this device: it may be ended meanwhile
     await this.storage.write({ values }).catch((cause) => {
       throw new KeepstepError("storage", `the device couldn't be stored: ${cause?.message ?? cause}`, { cause });
     });
+    Object.assign(known, values);
   }
 
   /** Ends everything, waits for what is being stored, and closes the storage: nothing touches that any more. */
@@ -301,7 +302,10 @@ export class Core {
     const complete = kind === "main" || this.#values.ready === true;
     if (complete) this.#ready(connection, run);
     else this.#tell("booting");
-    this.#complete(adopted, connection, run, complete).catch((error) => this.report(error));
+    this.#complete(adopted, connection, run, complete).catch((error) => {
+      this.report(error);
+      connection.lose({ fault: true }); // the next one goes on where this one failed
+    });
   }
 
   /** A sub gets what it lacks; a new one isn't ready before. */

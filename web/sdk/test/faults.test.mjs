@@ -182,6 +182,22 @@ test("who is put out right behind coming back is out, also when storing that tak
   assert.deepEqual([told, phone.chat(group).joined], [["joined", "left"], false]);
 });
 
+test("a storage that fails at the very end of a web session's boot costs a connection; the next one makes it ready", async (t) => {
+  let broken = true;
+  const storage = failing(memory(), (name, changes) => broken && name === "write" && changes.values?.ready);
+  const { phone, bobs, chat, device, user } = await two(t);
+  await bobs.send(chat, "hello");
+  await eventually("the phone has it", () => phone.chat(chat).top === 1);
+  const web = await device(user("alice"), "sub", { storage, connect: false });
+  const connected = web.connect();
+  await eventually("a second connection failed the same way", () => web.notes.errors.length >= 2);
+  assert.deepEqual([...new Set(web.notes.errors.map(({ code }) => code))], ["storage"]);
+  assert.deepEqual([...new Set(web.notes.states.map(({ state }) => state))], ["connecting", "booting", "offline"]);
+  broken = false;
+  await connected;
+  assert.deepEqual([web.state, (await storage.load()).values.ready, web.chat(chat).top], ["online", true, 1]);
+});
+
 test("a storage that can't keep a new device's id ends in words", async (t) => {
   const { device, user } = world(t, server);
   const storage = failing(memory(), (name) => name === "write");
