@@ -302,6 +302,7 @@ export interface Draft {
 export interface Outgoing { key: string; chat: string; n: number; at: number; body: Omit<Draft, "key"> & { kind: Message["kind"] } }
 export interface Sent { key: string; chat: string; seq: number; at: number }
 export interface Page { messages: Message[]; more: boolean }
+/** `signal` ends the waiting at once, with `cancelled`; a page that is under way then is stored when it comes. */
 export interface HistoryOptions {
   before?: number; limit?: number; signal?: AbortSignal; onProgress?: (done: number, total: number) => void;
 }

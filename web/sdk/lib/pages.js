@@ -1,6 +1,6 @@
 // Older messages, page by page: a sub's bootstrap, what it asks for later, gaps; and a main's answers.
 import { KeepstepError } from "./errors.js";
-import { pause } from "./events.js";
+import { pause, unless } from "./events.js";
 
 /** Messages in one page. */
 const PAGE = 100;
@@ -14,6 +14,8 @@ const TOGETHER = 4;
 /** Bytes of messages in one page of a main, with room for what the server's own count may differ by. */
 const PAGE_BYTES = 262_144 - 4_096;
 
+const cancelled = () => new KeepstepError("cancelled", "the question was cancelled");
+
 export class Pages {
   #core;
 
@@ -26,7 +28,7 @@ export class Pages {
   /** One page of a chat's history from the main, tried again while that may help. One at a time per chat: hold `room.paging`. */
   async #page(room, before, limit, { connection = this.#core.connection, signal } = {}) {
     for (let attempt = 1; ; attempt++) {
-      if (signal?.aborted) throw new KeepstepError("cancelled", "the question was cancelled");
+      if (signal?.aborted) throw cancelled();
       if (!connection?.alive) throw this.#core.offline();
       try {
         return await connection.ask({ type: "history", chat: room.id, before, limit });
@@ -118,7 +120,8 @@ export class Pages {
     };
     while (kind === "sub" && found.length < limit && !room.record.complete && !failed) {
       try {
-        await this.#below(room, before > room.record.low ? limit - found.length : PAGE, { reason: "asked", signal });
+        const page = this.#below(room, before > room.record.low ? limit - found.length : PAGE, { reason: "asked", signal });
+        await unless(signal, page, cancelled);
         asked = true;
         found = await stored();
         if (found.length < limit && !room.record.complete) tell(found.length);

@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 import { memory } from "../keepstep.js";
 import { startServer } from "./support/server.mjs";
 import { tampered } from "./support/tampered.mjs";
-import { eventually, told, world } from "./support/world.mjs";
+import { eventually, held, told, world } from "./support/world.mjs";
 
 let server;
 before(async () => { server = await startServer(); });
@@ -179,6 +179,29 @@ test("the phone is away: what the web session has it gives, what it hasn't is re
   await phone.connect();
   await eventually("it is back", () => web.main.online);
   assert.equal((await web.history(chat, { limit: 1_000 })).messages.length, 151);
+});
+
+test("a question for history that is given up ends at once, while the phone still looks; its page is kept when it comes", async (t) => {
+  const { user, device } = world(t, server);
+  const { storage, hold } = held(memory(), (name) => name === "messages");
+  const phone = await device(user("alice"), "main", { storage });
+  const { id: chat } = await phone.createChat({ kind: "group" });
+  for (let n = 1; n <= 5; n++) await phone.send(chat, `${n}`);
+  await eventually("all is stored", () => phone.chat(chat).top === 5);
+  const web = await device(user("alice"), "sub", { bootstrap: 0 });
+  const asked = phone.once("frame", ({ frame }) => frame.type === "history_request");
+  const release = hold();
+  const end = new AbortController();
+  const question = web.history(chat, { signal: end.signal });
+  await asked;
+  let came = false;
+  web.on("history", () => { came = true; });
+  end.abort();
+  await assert.rejects(question, { code: "cancelled" });
+  assert.equal(came, false);
+  release();
+  await eventually("the page came", () => came);
+  assert.equal((await web.history(chat)).messages.length, 5);
 });
 
 /** A group that alice's phone said `count` messages in, and an older copy of the phone's storage: it ends with message `kept`. */
