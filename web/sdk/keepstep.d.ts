@@ -256,7 +256,7 @@ export interface StateEvent {
 /**
  * What calls reject with. `code` is the server's (docs/protocol.md, "Error codes"), or one of the client's own:
  * `offline` (the server can't be reached), `timeout`, `storage`, `storage_mismatch`, `no_websocket`, `no_token`,
- * `closed`, `refused`, `expired`, `cancelled`, `not_main`, `replaced`, `terminated`, `kicked`, `failed`.
+ * `closed`, `refused`, `expired`, `cancelled`, `replaced`, `terminated`, `kicked`, `failed`.
  */
 export class KeepstepError extends Error {
   constructor(code: string, message: string, options?: { retry?: boolean; status?: number; lastSeen?: number | null; cause?: unknown });
@@ -339,6 +339,8 @@ export type NewChat =
 export interface Device {
   id: string; kind: DeviceKind; name: string; platform: string; created: number; last_seen: number; online: boolean;
   edge: string | null; state: string; expires?: number;
+  /** Of a linked sub: how many messages per chat of the past it may ask for; null or left out: all. */
+  history?: number | null;
 }
 export interface Termination {
   id: string; state: "accepted" | "pending" | "done"; device?: string; by?: string; accepted_at?: number;
