@@ -11,7 +11,7 @@ import { Room, blank } from "./room.js";
 
 const TIMING = { pause: 1_000, pauseMax: 30_000, open: 15_000, silence: undefined, patience: 10_000, call: 20_000 };
 /** For the server to end the connection of a sub whose main went while it booted. */
-const GOODBYE = 2_000;
+const GOODBYE = 5_000;
 /** What a token may be made of, to be carried as a subprotocol. */
 const TOKEN = /^[A-Za-z0-9._~+-]+$/;
 const TEXTS = {
