@@ -96,7 +96,10 @@ export class Keepstep {
   /** Ends a device of the user. From here on it is refused everywhere; `receipt()` tells when its queues are gone. */
   removeDevice(device: string): Promise<Termination>;
   termination(id: string): Promise<Termination>;
-  /** Asks until the termination is `done`; `onState` is called with each answer that differs. Ends by `signal` only. */
+  /**
+   * Asks until the termination is `done`, also while the server can't be reached; `onState` is called with each answer that differs.
+   * Ends earlier by `signal` (`cancelled`) or `close()` only; rejects at once for one that the server doesn't know.
+   */
   receipt(id: string, options?: { onState?: (t: Termination) => void; signal?: AbortSignal }): Promise<Termination>;
 
   // ---- presence and typing
@@ -253,7 +256,7 @@ export interface StateEvent {
 /**
  * What calls reject with. `code` is the server's (docs/protocol.md, "Error codes"), or one of the client's own:
  * `offline` (the server can't be reached), `timeout`, `storage`, `storage_mismatch`, `no_websocket`, `no_token`,
- * `closed`, `refused`, `expired`, `cancelled`, `not_main`, `replaced`, `terminated`, `kicked`, `failed`.
+ * `closed`, `refused`, `expired`, `cancelled`, `replaced`, `terminated`, `kicked`, `failed`.
  */
 export class KeepstepError extends Error {
   constructor(code: string, message: string, options?: { retry?: boolean; status?: number; lastSeen?: number | null; cause?: unknown });
@@ -288,7 +291,10 @@ export interface Message {
 export interface Media {
   url: string; preview?: string; mime?: string; size?: number; width?: number; height?: number; name?: string;
 }
-/** What is to be sent. `key` may be given to know the message by before it has a seq; default: a new UUID. */
+/**
+ * What is to be sent. `key` may be given to know the message by before it has a seq; default: a new UUID. `type`, `id` and `chat`
+ * aren't fields of a draft: `send` rejects with `bad_field`.
+ */
 export interface Draft {
   kind?: Message["kind"]; content?: unknown; media?: Media; memo?: string; meta?: Record<string, unknown>; key?: string;
 }
@@ -296,6 +302,7 @@ export interface Draft {
 export interface Outgoing { key: string; chat: string; n: number; at: number; body: Omit<Draft, "key"> & { kind: Message["kind"] } }
 export interface Sent { key: string; chat: string; seq: number; at: number }
 export interface Page { messages: Message[]; more: boolean }
+/** `signal` ends the waiting at once, with `cancelled`; a page that is under way then is stored when it comes. */
 export interface HistoryOptions {
   before?: number; limit?: number; signal?: AbortSignal; onProgress?: (done: number, total: number) => void;
 }
@@ -332,6 +339,8 @@ export type NewChat =
 export interface Device {
   id: string; kind: DeviceKind; name: string; platform: string; created: number; last_seen: number; online: boolean;
   edge: string | null; state: string; expires?: number;
+  /** Of a linked sub: how many messages per chat of the past it may ask for; null or left out: all. */
+  history?: number | null;
 }
 export interface Termination {
   id: string; state: "accepted" | "pending" | "done"; device?: string; by?: string; accepted_at?: number;

@@ -1,7 +1,7 @@
 // Keepstep's client: see keepstep.d.ts for what everything means, README.md for examples.
 import { Core } from "./lib/core.js";
 import { KeepstepError } from "./lib/errors.js";
-import { either, uuid } from "./lib/events.js";
+import { closed, either, uuid } from "./lib/events.js";
 import { Api, part } from "./lib/http.js";
 import { requestLink } from "./lib/link.js";
 
@@ -114,11 +114,21 @@ export class Keepstep {
   termination(id) { return this.#core.api.call("GET", `/v1/terminations/${part(id)}`); }
   async receipt(id, { onState, signal } = {}) {
     for (let wait = 200, told = ""; ; wait = Math.min(wait * 1.5, 5_000)) {
-      const now = await this.#core.api.call("GET", `/v1/terminations/${part(id)}`, { signal });
-      if (JSON.stringify(now) !== told) onState?.(now);
-      told = JSON.stringify(now);
-      if (now.state === "done") return now;
+      if (this.#core.closed) throw closed();
+      const now = await this.#termination(id, signal);
+      if (now && JSON.stringify(now) !== told) onState?.(now);
+      told = now ? JSON.stringify(now) : told;
+      if (now?.state === "done") return now;
       await this.#core.pause(wait, signal);
+    }
+  }
+  /** How far it is; null when that can't be told now. */
+  async #termination(id, signal) {
+    try {
+      return await this.#core.api.call("GET", `/v1/terminations/${part(id)}`, { signal });
+    } catch (error) {
+      if (error.retry) return null;
+      throw error;
     }
   }
 

@@ -64,9 +64,9 @@ export class Connection {
   /** Sends a frame and waits for its reply: `ok`, or a KeepstepError. */
   ask(frame) {
     const id = this.#nextId++;
-    const { type, ...rest } = frame;
+    const { type } = frame;
     const answer = deferred();
-    if (!this.put({ type, id, ...rest })) {
+    if (!this.put({ ...frame, id })) {
       answer.reject(offline());
       return answer.promise;
     }

@@ -10,6 +10,8 @@ import { PresenceBook } from "./presence.js";
 import { Room, blank } from "./room.js";
 
 const TIMING = { pause: 1_000, pauseMax: 30_000, open: 15_000, silence: undefined, patience: 10_000, call: 20_000 };
+/** For the server to end the connection of a sub whose main went while it booted. */
+const GOODBYE = 5_000;
 /** What a token may be made of, to be carried as a subprotocol. */
 const TOKEN = /^[A-Za-z0-9._~+-]+$/;
 const TEXTS = {
@@ -101,10 +103,11 @@ export class Core {
   }
 
   async #keep(values) {
-    Object.assign(this.#values, values);
+    const known = this.#values; // of this device: it may be ended meanwhile
     await this.storage.write({ values }).catch((cause) => {
       throw new KeepstepError("storage", `the device couldn't be stored: ${cause?.message ?? cause}`, { cause });
     });
+    Object.assign(known, values);
   }
 
   /** Ends everything, waits for what is being stored, and closes the storage: nothing touches that any more. */
@@ -299,16 +302,24 @@ export class Core {
     const complete = kind === "main" || this.#values.ready === true;
     if (complete) this.#ready(connection, run);
     else this.#tell("booting");
-    this.#complete(adopted, connection, run, complete).catch((error) => this.report(error));
+    this.#complete(adopted, connection, run, complete).catch((error) => {
+      this.report(error);
+      connection.lose({ fault: true }); // the next one goes on where this one failed
+    });
   }
 
   /** A sub gets what it lacks; a new one isn't ready before. */
   async #complete(adopted, connection, run, complete) {
     if (this.kind === "main") return;
     await Promise.all(adopted);
-    await this.pages.boot([...this.rooms.values()], connection);
+    const there = await this.pages.boot([...this.rooms.values()], connection);
     if (!connection.alive) return;
     if (!complete) {
+      if (!there) {
+        // Said `ready` now, it would stay without its history. The server closes 4303, unless the main is back already.
+        await pause(GOODBYE, connection.signal);
+        return connection.lose({ fault: true });
+      }
       await this.#keep({ ready: true });
       if (connection.alive) this.#ready(connection, run);
     }
@@ -347,9 +358,12 @@ export class Core {
 
   /** What was said stays, until `forgetChat`. */
   async #leave(room) {
-    if (!room.record.joined) return;
-    await room.change(() => ({ patch: { joined: false } }));
-    this.emit("chat", { event: "left", chat: room.id });
+    let left = false;
+    const stored = await room.change(() => {
+      left = room.record.joined; // looked at in turn: a `joined` that came right before may only just be stored
+      return left ? { patch: { joined: false } } : null;
+    });
+    if (left && stored) this.emit("chat", { event: "left", chat: room.id });
   }
 
   #onDevice({ event, device, at }) {

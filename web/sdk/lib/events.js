@@ -78,6 +78,17 @@ export function either(...signals) {
   return { signal: all.signal, end: () => signals.forEach((signal) => signal?.removeEventListener("abort", abort)) };
 }
 
+/** What a promise gives, or what `reason` makes as soon as the signal is aborted. What the promise stands for goes on. */
+export function unless(signal, promise, reason) {
+  return new Promise((resolve, reject) => {
+    const aborted = () => reject(reason());
+    const end = () => signal?.removeEventListener("abort", aborted);
+    promise.finally(end).then(resolve, reject);
+    if (signal?.aborted) aborted();
+    else signal?.addEventListener("abort", aborted, { once: true });
+  });
+}
+
 /** A random UUID, also in pages without TLS (where `crypto.randomUUID` isn't there). */
 export function uuid() {
   if (crypto.randomUUID) return crypto.randomUUID();

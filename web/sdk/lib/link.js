@@ -5,6 +5,8 @@ import { Api, part } from "./http.js";
 
 /** Seconds that the server may hold a question. */
 const HOLD = 25;
+/** Seconds beyond the code's time: the server says itself that it has expired, and an approved device may still be in the making. */
+const BEYOND = 120;
 
 export async function requestLink({ url, name, platform, userToken, fetch } = {}) {
   const api = new Api({ url, fetch });
@@ -12,7 +14,7 @@ export async function requestLink({ url, name, platform, userToken, fetch } = {}
   const { link, code, secret, expires_in: expiresIn, qr } = asked;
   const answer = deferred();
   const ends = new AbortController();
-  wait(api, { link, secret, until: Date.now() + (expiresIn + 5) * 1000 }, ends.signal).then(answer.resolve, answer.reject);
+  wait(api, { link, secret, until: Date.now() + (expiresIn + BEYOND) * 1000 }, ends.signal).then(answer.resolve, answer.reject);
   return { code, link, qr, expiresIn, result: answer.promise, cancel: () => ends.abort() };
 }
 
@@ -29,6 +31,7 @@ async function wait(api, { link, secret, until }, signal) {
       if (state === "refused") throw new KeepstepError("refused", "the phone refused to link this window");
       if (state === "expired") break;
     } catch (error) {
+      if (error.code === "not_found") break; // the server has forgotten it
       if (!error.retry) throw error;
     }
     // A server that doesn't hold the question isn't asked without a breath in between.

@@ -4,6 +4,8 @@ import { deferred, pause, uuid } from "./events.js";
 
 /** More than anybody writes by hand; a program that sends faster than the server takes should hear of it. */
 const MOST = 10_000;
+/** Fields of the frame that aren't the message's. */
+const OURS = ["type", "id", "chat"];
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 export class Outbox {
@@ -61,6 +63,8 @@ export class Outbox {
 
   #entry(chat, draft) {
     const { key = uuid(), kind = "text", ...rest } = typeof draft === "string" ? { content: draft } : draft;
+    const ours = OURS.find((field) => rest[field] !== undefined);
+    if (ours) throw new KeepstepError("bad_field", `${ours} isn't a field of a message: an id of the app's own is \`key\` (a UUID), or goes into \`meta\``);
     if (!UUID.test(chat)) throw new KeepstepError("bad_field", `the chat's id must be a UUID in lower case; it is ${chat}`);
     if (!UUID.test(key)) throw new KeepstepError("bad_field", `key must be a UUID in lower case; it is ${key}`);
     if (this.#waiting.has(key)) throw new KeepstepError("conflict", "a message with this key is in the outbox already");
@@ -115,7 +119,8 @@ export class Outbox {
 
   async #send(connection, item) {
     const { key, chat, body } = item.entry;
-    const frame = { type: "send", chat, key, ...body };
+    const own = { type: "send", chat, key };
+    const frame = { ...own, ...body, ...own }; // in this order for people's eyes; ours count
     // A frame over the limit would end the connection, and the next one, too. 64 bytes are for the id.
     const most = this.#core.welcome.limits?.frame_bytes ?? 131_072;
     if (new TextEncoder().encode(JSON.stringify(frame)).length + 64 > most) {

@@ -1,6 +1,6 @@
 // Older messages, page by page: a sub's bootstrap, what it asks for later, gaps; and a main's answers.
 import { KeepstepError } from "./errors.js";
-import { pause } from "./events.js";
+import { pause, unless } from "./events.js";
 
 /** Messages in one page. */
 const PAGE = 100;
@@ -14,6 +14,8 @@ const TOGETHER = 4;
 /** Bytes of messages in one page of a main, with room for what the server's own count may differ by. */
 const PAGE_BYTES = 262_144 - 4_096;
 
+const cancelled = () => new KeepstepError("cancelled", "the question was cancelled");
+
 export class Pages {
   #core;
 
@@ -26,7 +28,7 @@ export class Pages {
   /** One page of a chat's history from the main, tried again while that may help. One at a time per chat: hold `room.paging`. */
   async #page(room, before, limit, { connection = this.#core.connection, signal } = {}) {
     for (let attempt = 1; ; attempt++) {
-      if (signal?.aborted) throw new KeepstepError("cancelled", "the question was cancelled");
+      if (signal?.aborted) throw cancelled();
       if (!connection?.alive) throw this.#core.offline();
       try {
         return await connection.ask({ type: "history", chat: room.id, before, limit });
@@ -56,7 +58,10 @@ export class Pages {
 
   // ---- bootstrap
 
-  /** Asks for the newest messages of each chat that hasn't got them yet. True when no chat was left out. */
+  /**
+   * Asks for the newest messages of each chat that hasn't got them yet. False when the main went meanwhile, so that chats were left
+   * out which it has. (One that fails in another way holds up nobody: the next connection tries it again.)
+   */
   async boot(rooms, connection) {
     const want = this.#core.bootstrap;
     const todo = rooms.filter(({ record }) => record.joined && !record.booted);
@@ -69,7 +74,7 @@ export class Pages {
     };
     if (todo.length === 0) return true;
     tell(null);
-    let whole = true;
+    let there = true;
     const queue = [...todo];
     const one = async () => {
       for (let room; (room = queue.shift()) && connection.alive;) {
@@ -79,7 +84,11 @@ export class Pages {
             if (!room.record.complete && have(room) < want) tell(room.id);
           }
         } catch (error) {
-          whole = false;
+          if (error.code === "main_offline") {
+            there = false;
+            queue.length = 0; // it has nothing for the others, either
+            continue;
+          }
           if (error.retry) {
             if (connection.alive) this.#core.report(error); // the next connection tries again
             continue;
@@ -92,7 +101,7 @@ export class Pages {
       }
     };
     await Promise.all(Array.from({ length: Math.min(TOGETHER, todo.length) }, one));
-    return whole;
+    return there;
   }
 
   // ---- on demand
@@ -111,7 +120,8 @@ export class Pages {
     };
     while (kind === "sub" && found.length < limit && !room.record.complete && !failed) {
       try {
-        await this.#below(room, before > room.record.low ? limit - found.length : PAGE, { reason: "asked", signal });
+        const page = this.#below(room, before > room.record.low ? limit - found.length : PAGE, { reason: "asked", signal });
+        await unless(signal, page, cancelled);
         asked = true;
         found = await stored();
         if (found.length < limit && !room.record.complete) tell(found.length);
@@ -184,7 +194,11 @@ export class Pages {
 
   /** Answers a sub's question from storage, on the connection it came on. */
   async serve({ request, chat, before, limit, device = null }, connection) {
-    if (!this.#core.rooms.has(chat)) return void connection.put({ type: "history_error", request, code: "not_found" });
+    const room = this.#core.rooms.get(chat);
+    const refuse = (code) => void connection.put({ type: "history_error", request, code });
+    if (!room) return refuse("not_found");
+    // The page would lack what is being fetched, and the sub would take it for all there is. It asks again by itself.
+    if (room.catchingUp) return refuse("main_busy");
     try {
       const found = await this.#core.storage.messages(chat, { before, limit: limit + 1 });
       const messages = fitting(found.slice(-limit));
@@ -192,7 +206,7 @@ export class Pages {
       connection.put({ type: "history_page", request, messages, more });
       this.#core.emit("history_served", { chat, device, count: messages.length, from: messages[0]?.seq ?? null, more });
     } catch (error) {
-      connection.put({ type: "history_error", request, code: "unavailable" });
+      refuse("unavailable");
       this.#core.report(error);
     }
   }

@@ -38,8 +38,7 @@ export class PresenceBook {
       const { presence = [] } = await connection.ask({ type: "watch", users: this.#watched });
       presence.forEach((one) => this.heard(one));
     } catch (error) {
-      // A server without presence says `bad_frame`: then there is none. A lost connection says it again by itself.
-      if (error.code === "bad_frame") return;
+      // A lost connection says it again by itself.
       if (error.retry) this.#later(connection, TOLD_AGAIN * 2);
       else this.#core.report(error);
     }

@@ -32,6 +32,11 @@ export class Room {
     return this.record.id;
   }
 
+  /** What is stored has a hole that is just being filled. */
+  get catchingUp() {
+    return this.#busy !== null;
+  }
+
   view() {
     const { id, kind, name, head, top, low, complete, read, unread, joined } = this.record;
     // Messages this device hasn't got may be unread, too.
@@ -76,7 +81,9 @@ export class Room {
       missing = lacks;
       // With the offset in one write, or a count that failed would stay wrong.
       if (patch.read > readBefore && fromBefore !== null) patch.unread = await this.#countUnread(patch.read);
-      return { patch };
+      // Mostly nothing has changed: a connection mustn't cost a write for each chat.
+      const changed = Object.entries(patch).some(([field, value]) => this.record[field] !== value);
+      return changed ? { patch } : null;
     });
     if (this.record.read > readBefore && fromBefore !== null) this.#told(null);
     this.#core.emit("chat", { event, chat: this.id });

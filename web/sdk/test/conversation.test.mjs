@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
-import { KeepstepError } from "../keepstep.js";
+import { KeepstepError, memory } from "../keepstep.js";
 import { startServer } from "./support/server.mjs";
 import { eventually, told, world } from "./support/world.mjs";
 
@@ -52,6 +53,24 @@ test("a message waits in the outbox while offline, and goes out in the order it 
   assert.deepEqual(phone.notes.contents.get(chat), Array.from({ length: 20 }, (_, n) => `${n}`));
 });
 
+test("what an earlier version left in the outbox with fields of the frame in it goes out all the same", async (t) => {
+  const { user, device } = world(t, server);
+  const storage = memory();
+  const phone = await device(user("alice"), "main", { storage });
+  const { id: chat } = await phone.createChat({ kind: "group" });
+  await phone.close();
+  const key = randomUUID();
+  const body = { kind: "text", content: "from long ago", id: "local-1", type: "read", chat: key };
+  await storage.write({ outbox: [{ key, chat, n: 1, at: 1, body }] });
+  const again = await device(user("alice"), "main", { storage, connect: false });
+  const sending = again.once("frame", ({ direction, frame }) => direction === "out" && frame.content === body.content);
+  await again.connect();
+  const { frame } = await sending;
+  assert.deepEqual([frame.type, typeof frame.id, frame.chat, frame.key], ["send", "number", chat, key]);
+  await eventually("it is sent", () => again.outbox().length === 0 && again.chat(chat).top === 1);
+  assert.deepEqual(await told(again, chat), [`#1 ${user("alice")}: from long ago`]);
+});
+
 test("a message is taken out of the outbox before it was ever tried, and not after", async (t) => {
   const { user, device } = world(t, server);
   const phone = await device(user("alice"), "main");
@@ -90,6 +109,9 @@ test("what the server refuses for good leaves the outbox with the reason, and ho
   assert.deepEqual(phone.outbox(), []);
   assert.equal(phone.state, "online");
   await assert.rejects(phone.send("not an id", "x"), { code: "bad_field" });
+  for (const field of ["id", "type", "chat"]) {
+    await assert.rejects(phone.send(chat, { content: "x", [field]: "local-1" }), { code: "bad_field", message: new RegExp(`^${field} `) });
+  }
 });
 
 test("unread counts and the read offset move together on all devices, and never back", async (t) => {

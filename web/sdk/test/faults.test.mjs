@@ -139,6 +139,65 @@ test("a chat that is forgotten stays forgotten, whatever was under way in it", a
   assert.deepEqual((await disk.load()).chats, []);
 });
 
+test("a connection writes the chats in which something changed, and no others", async (t) => {
+  const disk = memory();
+  const written = [];
+  const storage = { ...disk, write: (changes) => { written.push(...(changes.chats ?? []).map(({ id }) => id)); return disk.write(changes); } };
+  const { phone, bobs, chat } = await two(t, { storage });
+  const others = [];
+  for (let n = 1; n <= 5; n++) others.push((await phone.createChat({ kind: "group" })).id);
+  await phone.send(others[0], "a note");
+  await eventually("it is stored", () => phone.chat(others[0]).top === 1);
+  phone.disconnect();
+  await bobs.send(chat, "while you were away");
+  written.length = 0;
+  const told = [];
+  phone.on("chat", ({ event, chat: of }) => told.push(`${event} ${of}`));
+  await phone.connect();
+  await eventually("it came", () => phone.chat(chat).top === 1 && others.every((id) => told.includes(`changed ${id}`)));
+  await phone.read(chat, 1); // behind all that was called
+  assert.deepEqual(written.filter((id) => id !== chat), []);
+  assert.ok(written.includes(chat));
+});
+
+test("who is put out right behind coming back is out, also when storing that takes its time", async (t) => {
+  const { storage, hold } = held(memory(), (name, { chats } = {}) => name === "write" && chats?.length > 0);
+  const { phone, bobs, user } = await two(t, { storage });
+  const { id: group } = await bobs.createChat({ kind: "group" });
+  await bobs.invite(group, user("alice"));
+  await eventually("in", () => phone.chat(group)?.joined);
+  await bobs.removeMember(group, user("alice"));
+  await eventually("out", () => !phone.chat(group).joined);
+  const came = [];
+  const told = [];
+  phone.on("frame", ({ direction, frame }) => { if (direction === "in" && frame.chat === group && frame.type === "chat") came.push(frame.event); });
+  phone.on("chat", ({ chat: of, event }) => { if (of === group && ["joined", "left"].includes(event)) told.push(event); });
+  const release = hold();
+  await bobs.invite(group, user("alice"));
+  await eventually("it heard of the one", () => came.includes("joined"));
+  await bobs.removeMember(group, user("alice"));
+  await eventually("and of the other", () => came.includes("left"));
+  release();
+  await eventually("both are told", () => told.length === 2);
+  assert.deepEqual([told, phone.chat(group).joined], [["joined", "left"], false]);
+});
+
+test("a storage that fails at the very end of a web session's boot costs a connection; the next one makes it ready", async (t) => {
+  let broken = true;
+  const storage = failing(memory(), (name, changes) => broken && name === "write" && changes.values?.ready);
+  const { phone, bobs, chat, device, user } = await two(t);
+  await bobs.send(chat, "hello");
+  await eventually("the phone has it", () => phone.chat(chat).top === 1);
+  const web = await device(user("alice"), "sub", { storage, connect: false });
+  const connected = web.connect();
+  await eventually("a second connection failed the same way", () => web.notes.errors.length >= 2);
+  assert.deepEqual([...new Set(web.notes.errors.map(({ code }) => code))], ["storage"]);
+  assert.deepEqual([...new Set(web.notes.states.map(({ state }) => state))], ["connecting", "booting", "offline"]);
+  broken = false;
+  await connected;
+  assert.deepEqual([web.state, (await storage.load()).values.ready, web.chat(chat).top], ["online", true, 1]);
+});
+
 test("a storage that can't keep a new device's id ends in words", async (t) => {
   const { device, user } = world(t, server);
   const storage = failing(memory(), (name) => name === "write");

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { memory } from "../keepstep.js";
 import { startServer } from "./support/server.mjs";
-import { eventually, told, world } from "./support/world.mjs";
+import { tampered } from "./support/tampered.mjs";
+import { eventually, held, told, world } from "./support/world.mjs";
 
 let server;
 before(async () => { server = await startServer(); });
@@ -104,6 +105,65 @@ test("a bootstrap that was broken off goes on with what is missing", async (t) =
   assert.deepEqual(served.filter((from) => from === 201).length, 1, `${served}`);
 });
 
+/** The server's answers to a web session's questions for history: `refuse(frame)` gives an error in place of the page, or nothing. */
+const refusing = (refuse) => tampered((frame) => {
+  if (frame.type !== "reply" || !frame.ok?.messages) return undefined;
+  const code = refuse(frame);
+  return code ? [{ type: "reply", id: frame.id, error: { code, message: "not now", retry: true } }] : undefined;
+});
+
+/** What a web session says and shows while it boots: `ready` is what the server is told. */
+function steps(web) {
+  const all = [];
+  web.on("state", ({ state }) => all.push(state));
+  web.on("frame", ({ direction, frame }) => { if (direction === "out" && frame.type === "ready") all.push("ready"); });
+  return all;
+}
+
+test("the phone goes while a new web session boots: it says so, waits for it, and is ready only with its history", async (t) => {
+  const { alice, phone, chat, device } = await talked(t, 30);
+  let away = false;
+  const WebSocket = refusing(() => {
+    if (away) return undefined;
+    away = true;
+    phone.disconnect();
+    return "main_offline"; // as the server answers until it closes the connection
+  });
+  const web = await device(alice, "sub", { WebSocket, connect: false });
+  const all = steps(web);
+  const connected = web.connect();
+  await eventually("it waits for the phone", () => web.state === "main_offline");
+  assert.deepEqual(all, ["connecting", "booting", "main_offline"]);
+  await phone.connect();
+  await connected;
+  assert.deepEqual(all.slice(-3), ["booting", "ready", "online"]);
+  assert.equal(all.filter((step) => step === "ready").length, 1);
+  assert.equal(web.chat(chat).complete, true);
+  assert.deepEqual(await told(web, chat), await told(phone, chat));
+});
+
+test("a phone that was away for a moment of the boot, and which the server didn't miss: the web session connects again for the rest", async (t) => {
+  const { alice, phone, chat, device } = await talked(t, 30);
+  let refused = 0;
+  const web = await device(alice, "sub", { WebSocket: refusing(() => (refused++ === 0 ? "main_offline" : undefined)), connect: false });
+  const all = steps(web);
+  await web.connect();
+  assert.deepEqual(all, ["connecting", "booting", "offline", "connecting", "booting", "ready", "online"]);
+  assert.deepEqual([web.chat(chat).low, web.chat(chat).top], [1, 30]);
+  assert.deepEqual(await told(web, chat), await told(phone, chat));
+});
+
+test("one chat whose page is never right doesn't hold a new web session out", async (t) => {
+  const { alice, phone, chat, device } = await talked(t, 3);
+  const { id: broken } = await phone.createChat({ kind: "group" });
+  await phone.send(broken, "lost");
+  await eventually("it is stored", () => phone.chat(broken)?.top === 1);
+  const web = await device(alice, "sub", { WebSocket: refusing(({ ok }) => (ok.messages[0]?.chat === broken ? "bad_main" : undefined)) });
+  assert.deepEqual(web.notes.states.map(({ state }) => state), ["connecting", "booting", "online"]);
+  assert.deepEqual(web.notes.errors.map(({ code }) => code), ["bad_main"]);
+  assert.deepEqual([web.chat(chat).low, web.chat(broken).complete], [1, false]);
+});
+
 test("the phone is away: what the web session has it gives, what it hasn't is refused in words", async (t) => {
   const { alice, phone, chat, device } = await talked(t, 150);
   const web = await device(alice, "sub", { bootstrap: 20 });
@@ -121,24 +181,74 @@ test("the phone is away: what the web session has it gives, what it hasn't is re
   assert.equal((await web.history(chat, { limit: 1_000 })).messages.length, 151);
 });
 
-test("a phone that lost its newest copy gets from the server what that still holds", async (t) => {
+test("a question for history that is given up ends at once, while the phone still looks; its page is kept when it comes", async (t) => {
   const { user, device } = world(t, server);
-  const storage = memory();
+  const { storage, hold } = held(memory(), (name) => name === "messages");
   const phone = await device(user("alice"), "main", { storage });
   const { id: chat } = await phone.createChat({ kind: "group" });
   for (let n = 1; n <= 5; n++) await phone.send(chat, `${n}`);
+  await eventually("all is stored", () => phone.chat(chat).top === 5);
+  const web = await device(user("alice"), "sub", { bootstrap: 0 });
+  const asked = phone.once("frame", ({ frame }) => frame.type === "history_request");
+  const release = hold();
+  const end = new AbortController();
+  const question = web.history(chat, { signal: end.signal });
+  await asked;
+  let came = false;
+  web.on("history", () => { came = true; });
+  end.abort();
+  await assert.rejects(question, { code: "cancelled" });
+  assert.equal(came, false);
+  release();
+  await eventually("the page came", () => came);
+  assert.equal((await web.history(chat)).messages.length, 5);
+});
+
+/** A group that alice's phone said `count` messages in, and an older copy of the phone's storage: it ends with message `kept`. */
+async function restored({ user, device }, count, kept) {
+  const storage = memory();
+  const phone = await device(user("alice"), "main", { storage });
+  const { id: chat } = await phone.createChat({ kind: "group" });
+  for (let n = 1; n <= count; n++) await phone.send(chat, `${n}`);
   await eventually("all is acknowledged", async () => {
     const { items } = await server.admin("GET", `/admin/v1/devices/${phone.device}/channels`);
-    return items[0]?.cursor === 5;
+    return items[0]?.cursor === count;
   });
   await phone.close();
-  // An older backup of the phone comes back: the same device, only the first two messages.
   const { values, chats: [record] } = await storage.load();
   const backup = memory();
-  const first = await storage.messages(chat, { before: 3, limit: 10 });
-  await backup.write({ values, chats: [{ ...record, top: 2, head: 2 }], messages: first });
+  const messages = await storage.messages(chat, { before: kept + 1, limit: count });
+  await backup.write({ values, chats: [{ ...record, top: kept, head: kept }], messages });
+  return { chat, backup };
+}
+
+test("a phone that lost its newest copy gets from the server what that still holds", async (t) => {
+  const { user, device } = world(t, server);
+  const { chat, backup } = await restored({ user, device }, 5, 2);
   const again = await device(user("alice"), "main", { storage: backup });
   await eventually("it is whole", () => again.chat(chat).top === 5);
   assert.deepEqual(again.notes.seqs.get(chat), [3, 4, 5]);
   assert.deepEqual(await told(again, chat), [1, 2, 3, 4, 5].map((n) => `#${n} ${user("alice")}: ${n}`));
+});
+
+test("while a phone fetches what it lost it gives no page with a hole in it: the web session asks again", async (t) => {
+  const { user, device } = world(t, server);
+  const { chat, backup } = await restored({ user, device }, 5, 2);
+  let release;
+  const asked = new Promise((resolve) => { release = resolve; });
+  const slow = async (url, options) => {
+    if (url.includes("/messages?")) await asked;
+    return fetch(url, options);
+  };
+  const again = await device(user("alice"), "main", { storage: backup, fetch: slow });
+  const answers = [];
+  again.on("frame", ({ direction, frame }) => {
+    if (direction !== "out" || !frame.type.startsWith("history_")) return;
+    answers.push(frame.code ?? frame.messages.map(({ seq }) => seq));
+    release();
+  });
+  const web = await device(user("alice"), "sub");
+  assert.deepEqual(answers, ["main_busy", [1, 2, 3, 4, 5]]);
+  assert.deepEqual(await told(web, chat), await told(again, chat));
+  assert.deepEqual(web.notes.errors, []);
 });

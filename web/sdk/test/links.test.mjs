@@ -75,6 +75,35 @@ test("the phone refuses; a page that knows its user is announced to the phone; a
   await assert.rejects(phone.approveLink("0000-00"), { code: "not_found" });
 });
 
+/** A server of which only links are seen: `polls` are its answers to the questions what became of one, at these seconds of its life. */
+function linkServer(t, ...polls) {
+  t.mock.timers.enable({ apis: ["Date"], now: 1 });
+  const answer = (status, json) => new Response(JSON.stringify(json), { status });
+  return async (_, { method }) => {
+    if (method === "POST") return answer(201, { link: "l", code: "7F3K-92", secret: "s", expires_in: 120, qr: { size: 25, path: "M0 0" } });
+    const [at, status, json] = polls.shift() ?? assert.fail("asked for nothing");
+    t.mock.timers.setTime(1 + at * 1_000);
+    return answer(status, json);
+  };
+}
+const LINK = { url: "http://127.0.0.1:1", name: "Firefox", platform: "web" };
+const PENDING = { state: "pending" };
+
+test("a link that was approved in time is waited for beyond the code's time: its device may be in the making", async (t) => {
+  const made = { device: { id: "d" }, token: "t" };
+  const fetch = linkServer(t, [119, 200, PENDING], [150, 200, PENDING], [200, 200, { state: "approved", ...made }]);
+  assert.deepEqual(await (await Keepstep.requestLink({ ...LINK, fetch })).result, made);
+});
+
+test("a link ends in `expired` whether the server says so, has forgotten it, or never decides", async (t) => {
+  const ends = [[[121, 200, { state: "expired" }]], [[121, 404, { code: "not_found", detail: "no such link" }]], [[121, 200, PENDING], [241, 200, PENDING]]];
+  for (const polls of ends) {
+    const { result } = await Keepstep.requestLink({ ...LINK, fetch: linkServer(t, ...polls) });
+    await assert.rejects(result, { code: "expired" });
+    t.mock.timers.reset();
+  }
+});
+
 test("presence of those who are watched, also over a reconnect, and of whom one meets later", async (t) => {
   const { device, user } = world(t, server);
   const phone = await device(user("alice"), "main");

@@ -34,6 +34,20 @@ test("npm pack: holds the modules, their types, the README and the licences, and
   await run(tsc, flags, { cwd: folder }).catch((error) => assert.fail(error.stdout));
 });
 
+test("the codes of errors that the declarations name are made somewhere, and all that are made are named there or in docs/protocol.md", async () => {
+  const types = await readFile(join(root, "keepstep.d.ts"), "utf8");
+  const sources = await Promise.all(["keepstep.js", ...(await readdir(join(root, "lib"))).map((name) => `lib/${name}`)].map((name) => readFile(join(root, name), "utf8")));
+  const source = sources.join("\n");
+  const comment = /one of the client's own:([^]*?)\*\//.exec(types)[1];
+  const named = [...comment.matchAll(/`(\w+)`/g)].map(([, code]) => code);
+  assert.ok(named.length >= 10, `${named.length} codes`);
+  assert.deepEqual(named.filter((code) => !source.includes(`"${code}"`)), []);
+  const page = await readFile(join(root, "../../docs/protocol.md"), "utf8");
+  const servers = [...page.split("## Error codes")[1].matchAll(/^\| `(\w+)`/gm)].map(([, code]) => code);
+  const made = [...source.matchAll(/new KeepstepError\("(\w+)"/g)].map(([, code]) => code);
+  assert.deepEqual(made.filter((code) => !named.includes(code) && !servers.includes(code)), []);
+});
+
 test("the declarations name all that is there, and nothing else", async () => {
   const types = await readFile(join(root, "keepstep.d.ts"), "utf8");
   const body = /export class Keepstep \{([^]*?)\n\}/.exec(types)[1];

@@ -134,6 +134,33 @@ test("terminated: the device stops, its storage is empty, there is a receipt; co
   assert.equal((await web.history(chat, { limit: 10 })).messages.length, 1);
 });
 
+test("a receipt is waited for over a lost network and a server that is asked too much; not for one that isn't there", async (t) => {
+  const { device, user } = world(t, server);
+  let failures = [];
+  const flaky = async (url, options) => {
+    if (!url.includes("/v1/terminations/") || failures.length === 0) return fetch(url, options);
+    if (failures.shift() === 429) return new Response(JSON.stringify({ code: "too_many_requests", detail: "slowly" }), { status: 429 });
+    throw new TypeError("fetch failed");
+  };
+  const phone = await device(user("alice"), "main", { fetch: flaky });
+  const web = await device(user("alice"), "sub");
+  const { id } = await phone.removeDevice(web.device);
+  failures = [429, ...Array(7).fill("offline")]; // more than the four tries of one call
+  const states = [];
+  assert.equal((await phone.receipt(id, { onState: ({ state }) => states.push(state) })).state, "done");
+  assert.deepEqual([failures.length, states.at(-1)], [0, "done"]);
+  await assert.rejects(phone.receipt(phone.device), { code: "not_found" });
+
+  failures = Array(1_000).fill("offline");
+  const end = new AbortController();
+  const given = phone.receipt(id, { signal: end.signal });
+  end.abort();
+  await assert.rejects(given, { code: "cancelled" });
+  const open = phone.receipt(id);
+  await phone.close();
+  await assert.rejects(open, { code: "closed" });
+});
+
 test("terminated while it was away: it hears of it when it comes back", async (t) => {
   const { device, user } = world(t, server);
   const phone = await device(user("alice"), "main");

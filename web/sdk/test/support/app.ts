@@ -36,6 +36,9 @@ export async function app(): Promise<Chat[]> {
   } catch (error) {
     if (error instanceof KeepstepError && error.retry) console.log(error.code, error.lastSeen);
   }
+  const [{ history: past = null }] = await client.devices();
+  const most: number | null = past;
+  console.log(most ?? "all");
   const link = await Keepstep.requestLink({ name: "Firefox", platform: "web" });
   link.result.then(({ token }) => new Keepstep({ token }), () => link.cancel());
   await client.approveLink(link.code, { history: null });
