@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Aof, Lookupd, Nsqd, Redis, RedisOptions, Stack, http_get, wait_until};
+use crate::support::{Aof, Lookupd, Nsqd, Redis, RedisOptions, Stack, http_ask, http_get, wait_until};
 
 #[tokio::test]
 async fn redis_keeps_what_it_acknowledged_over_kill_9() {
@@ -84,7 +84,7 @@ async fn lookupd_comes_back_on_the_same_ports_and_remembers_nothing() {
     drop(first);
     lookupd.kill9();
     lookupd.restart().await;
-    let (_, body) = http_get(&lookupd.http(), "/nodes").await.unwrap();
+    let (_, body) = http_ask(&lookupd.http(), "/nodes").await;
     assert_eq!(body, r#"{"producers":[]}"#);
     let second = Nsqd::start(Some(&lookupd)).await;
     listed(&lookupd, &second).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::stories::Deployment;
 use crate::stories::client::PATIENCE;
 use crate::stories::world::{Pair, topic};
-use crate::support::{http_get, wait_until};
+use crate::support::{http_ask, wait_until};
 
 #[tokio::test]
 async fn offsets_arrive_although_redis_forgets_to_notify() {
@@ -101,7 +101,7 @@ async fn life_goes_on_without_nsqlookupd() {
     for device in [&phone, &web, &bobs] {
         device.hears(&chat, 40).await;
     }
-    let (status, said) = http_get(&world.edges[0].ops(), "/readyz").await.expect("/readyz answers");
+    let (status, said) = http_ask(&world.edges[0].ops(), "/readyz").await;
     assert!(status == 200 && said.contains(&lookupd), "{status}: it is said, and it stops nobody: {said}");
     // Only an end waits for it, because it would remember.
     let termination = alice.ends(&web.id).await;

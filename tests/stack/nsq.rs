@@ -22,7 +22,7 @@ use crate::{
         contract::inbox::{Inbox, numbers, provision, publish, until},
         start,
     },
-    support::{Lookupd, Nsqd, free_port, http_get, wait_until},
+    support::{Lookupd, Nsqd, free_port, http_ask, http_get, wait_until},
 };
 
 /// Within what the guarantees call "after the last fault heals".
@@ -45,11 +45,11 @@ async fn publish_until_taken(broker: &Broker, node: &str, chat: ChatId, frame: &
 
 async fn channels_at(lookupd: &Lookupd, chat: ChatId) -> String {
     let path = format!("/channels?topic={}", names::topic(chat));
-    http_get(&lookupd.http(), &path).await.expect("nsqlookupd answers").1
+    http_ask(&lookupd.http(), &path).await.1
 }
 
 async fn topics_at(nsqd: &Nsqd) -> String {
-    http_get(&nsqd.http(), "/stats?format=json&include_mem=false").await.expect("nsqd answers").1
+    http_ask(&nsqd.http(), "/stats?format=json&include_mem=false").await.1
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::stories::start::refused;
-use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions, http_get, wait_until};
+use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions, http_ask, wait_until};
 
 #[tokio::test]
 async fn an_nsqd_that_is_down_at_the_start_heals() {
@@ -14,7 +14,7 @@ async fn an_nsqd_that_is_down_at_the_start_heals() {
     nsqd.kill9();
     // `start` waits for /healthz: it is alive.
     let edge = Edge::start(config).await;
-    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
+    let (status, said) = http_ask(&edge.ops(), "/readyz").await;
     assert_eq!(status, 503, "{said}");
     assert!(said.contains(&address), "{address} isn't named: {said}");
     nsqd.restart().await;
@@ -27,7 +27,7 @@ async fn a_redis_that_is_down_at_the_start_heals() {
     let config = EdgeConfig::on(&redis, [&nsqd], None);
     redis.kill9();
     let edge = Edge::start(config).await;
-    let (status, said) = http_get(&edge.ops(), "/readyz").await.expect("/readyz answers");
+    let (status, said) = http_ask(&edge.ops(), "/readyz").await;
     assert_eq!(status, 503, "{said}");
     redis.restart().await;
     edge.ready().await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::client::PATIENCE;
 use super::world::Pair;
 use super::{Deployment, World};
-use crate::support::{Edge, Scrape, http_get, wait_until};
+use crate::support::{Edge, Scrape, http_ask, wait_until};
 
 /// Labels there may be, and of which values there is a list somewhere in the code or in the settings.
 const LABELS: &[&str] = &["action", "code", "kind", "le", "node", "result", "source", "state", "version"];
@@ -114,7 +114,7 @@ impl Sum {
 
 /// The metrics of an edge, which must be as Prometheus wants them.
 pub async fn scrape(edge: &Edge) -> Scrape {
-    let (status, text) = http_get(&edge.ops(), "/metrics").await.expect("ask the edge for its metrics");
+    let (status, text) = http_ask(&edge.ops(), "/metrics").await;
     assert_eq!(status, 200, "{text}");
     Scrape::read(&text).unwrap_or_else(|why| panic!("{why}"))
 }

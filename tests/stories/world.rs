@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::client::{Api, PATIENCE, admin_token};
 use super::device::Device;
 use super::user::User;
-use crate::support::{Edge, EdgeConfig, SmallDisk, Stack, http_get, stays, wait_until};
+use crate::support::{Edge, EdgeConfig, SmallDisk, Stack, http_ask, http_get, stays, wait_until};
 
 /// How Keepstep is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +275,7 @@ fn queue(topic: &str, channel: &Value) -> Queue {
 }
 
 async fn names(lookupd: &str, path: &str, list: &str) -> Vec<String> {
-    let (status, body) = http_get(lookupd, path).await.expect("ask nsqlookupd");
+    let (status, body) = http_ask(lookupd, path).await;
     assert_eq!(status, 200, "{path}: {body}");
     let body: Value = serde_json::from_str(&body).expect("nsqlookupd answers JSON");
     let names = body[list].as_array().into_iter().flatten();

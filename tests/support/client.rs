@@ -3,8 +3,6 @@
 //! What comes is checked for its form here: every answer and every frame is held to the published schemas. What it means,
 //! the stories know.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,10 +13,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+pub use crate::support::PATIENCE;
 use crate::support::{JWT_SECRET, schemas};
-
-/// How long anything may take before a story gives up. Generous: machines of CI are slow and shared.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A token of the application's identity provider, good for an hour.
 pub fn user_token(user: &str) -> String {

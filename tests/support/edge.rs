@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::daemon::{Daemon, Ready, daemon};
-use super::net::{free_port, http_get};
+use super::net::{free_port, http_ask, http_get};
 use super::nsq::{Lookupd, Nsqd};
 use super::process::{Process, START_LIMIT, temp_folder};
 use super::redis::Redis;
@@ -112,7 +112,7 @@ impl Edge {
 
     /// One number of `/metrics`: the sample whose name and labels are exactly these; 0 if there is none yet.
     pub async fn metric(&self, sample: &str) -> f64 {
-        let (status, body) = http_get(&self.ops(), "/metrics").await.expect("ask the edge for its metrics");
+        let (status, body) = http_ask(&self.ops(), "/metrics").await;
         assert_eq!(status, 200, "{body}");
         let value = body.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.trim().parse().expect("a metric is a number"))

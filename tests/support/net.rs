@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::wait::PATIENCE;
+
 /// A port nobody listens on, and that this test binary hasn't handed out before.
 ///
 /// Below the kernel's range for outgoing connections: a client that tries again and again to reach a killed daemon
@@ -27,13 +29,33 @@ pub fn free_port() -> u16 {
     panic!("found no free port between 12000 and 32000");
 }
 
-/// `GET http://{addr}{path}`: status and body. Gives up after 2 s.
+/// `GET http://{addr}{path}`: status and body. Gives up after 2 s: for a look that is one of many, or that may fail.
 pub async fn http_get(addr: &str, path: &str) -> io::Result<(u16, String)> {
-    http(addr, "GET", path, "").await
+    http(addr, "GET", path, "", Duration::from_secs(2)).await
 }
 
-/// The same with a method and a body.
-pub async fn http(addr: &str, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
+/// The same of whoever must answer: panics if it doesn't, with patience. (nsqd holds back `/stats` while it writes its
+/// metadata, for as long as the disk takes.)
+pub async fn http_ask(addr: &str, path: &str) -> (u16, String) {
+    http(addr, "GET", path, "", PATIENCE)
+        .await
+        .unwrap_or_else(|error| panic!("ask http://{addr}{path}: {error}"))
+}
+
+/// A POST; the same.
+pub async fn http_post(addr: &str, path: &str, body: &str) -> (u16, String) {
+    http(addr, "POST", path, body, PATIENCE)
+        .await
+        .unwrap_or_else(|error| panic!("POST http://{addr}{path}: {error}"))
+}
+
+async fn http(
+    addr: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+    limit: Duration,
+) -> io::Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(addr).await?;
         let head = format!(
@@ -46,7 +68,7 @@ pub async fn http(addr: &str, method: &str, path: &str, body: &str) -> io::Resul
         stream.read_to_end(&mut answer).await?;
         parse_http(&answer).ok_or_else(|| io::Error::other("not an HTTP answer"))
     };
-    timeout(Duration::from_secs(2), exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(limit, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn parse_http(answer: &[u8]) -> Option<(u16, String)> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::daemon::{Daemon, Ready, daemon};
-use super::net::{free_port, http, http_get};
+use super::net::{free_port, http_ask, http_post};
 use super::process::{Process, program, repository, temp_folder};
 use super::wait::wait_until;
 
@@ -54,7 +54,7 @@ impl Lookupd {
 
     /// A POST that it answers with 200.
     pub async fn post(&self, path: &str) {
-        let (status, answer) = http(&self.http(), "POST", path, "").await.expect("nsqlookupd answers");
+        let (status, answer) = http_post(&self.http(), path, "").await;
         assert_eq!(status, 200, "{path}: {answer}");
     }
 }
@@ -154,14 +154,14 @@ impl Nsqd {
     pub async fn stats(&self, topic: Option<&str>) -> serde_json::Value {
         let topic = topic.map(|topic| format!("&topic={topic}")).unwrap_or_default();
         let path = format!("/stats?format=json&include_mem=false{topic}");
-        let (status, body) = http_get(&self.http(), &path).await.expect("ask nsqd for its stats");
+        let (status, body) = http_ask(&self.http(), &path).await;
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).expect("nsqd's stats are JSON")
     }
 
     /// A POST that nsqd answers with 200.
     pub async fn post(&self, path: &str, body: &str) {
-        let (status, answer) = http(&self.http(), "POST", path, body).await.expect("nsqd answers");
+        let (status, answer) = http_post(&self.http(), path, body).await;
         assert_eq!(status, 200, "{path}: {answer}");
     }
 }

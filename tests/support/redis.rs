@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::daemon::{Daemon, Ready, daemon};
 use super::net::free_port;
 use super::process::{Process, program, temp_folder};
+use super::wait::PATIENCE;
 
 /// What a `kill -9` leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl Redis {
             stream.write_all(request.as_bytes()).await?;
             reply(&mut BufReader::new(stream)).await
         };
-        timeout(Duration::from_secs(5), exchange).await?
+        timeout(PATIENCE, exchange).await?
     }
 
     fn aof(&self) -> PathBuf {

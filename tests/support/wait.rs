@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+/// How long anything may take before a test gives up. Generous: machines of CI are slow and shared, and their disks may stand
+/// still for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
