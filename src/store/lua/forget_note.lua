@@ -1,6 +1,6 @@
 -- Forgets one note of an edge, unless the edge has said lately that it lives.
 -- KEYS edges, counts, notes
--- ARGV edge, what, milliseconds that it must have been silent for
+-- ARGV edge, what, milliseconds that it must have been silent for (0: whatever it said)
 local alive = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if alive and tonumber(ARGV[3]) > 0 then
   local time = redis.call('TIME')

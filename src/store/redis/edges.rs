@@ -25,10 +25,13 @@ impl RedisStore {
         self.commands().eval(&call).await.map(drop)
     }
 
+    /// `silence`: only if the edge hasn't said for so long that it lives; zero: whatever it said.
     async fn unnote(&self, edge: &str, list: String, what: String, silence: Duration) -> Result<()> {
         let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
+        // `millis` knows no zero: a note would outlive its session if both fell into one millisecond.
+        let silence = if silence.is_zero() { 0 } else { millis(silence) };
         let call = script::FORGET_NOTE.call().arg(edges).arg(counts).arg(list);
-        self.commands().eval(&call.arg(edge).arg(what).arg(millis(silence))).await.map(drop)
+        self.commands().eval(&call.arg(edge).arg(what).arg(silence)).await.map(drop)
     }
 
     pub(super) async fn note_session(&self, edge: &str, session: &NotedSession) -> Result<()> {

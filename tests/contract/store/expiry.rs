@@ -145,19 +145,12 @@ async fn a_session_without_an_end_lapses_once() {
     assert_eq!(store.lapse_session("edge-1", &followed).await.unwrap(), Lapsed::Before);
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
     assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
-    // Its note goes with it. Only one that couldn't be forgotten just then stays, until somebody looks at it; that happens
-    // to a slow store now and then, and not each time.
-    wait_until("a session to end without leaving a note", PATIENCE, async || {
+    // Its note goes with it; also if it ends in the very millisecond in which its edge said that it lives.
+    for _ in 0..200 {
         let session = connect(&store, &device, "edge-2").await;
         assert!(store.close_session(&alice, device.id, session, "edge-2").await.unwrap());
-        let left = store.noted_sessions("edge-2").await.unwrap();
-        for noted in &left {
-            assert_eq!(store.lapse_session("edge-2", noted).await.unwrap(), Lapsed::Before);
-        }
         assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
-        left.is_empty().then_some(())
-    })
-    .await;
+    }
 
     // Of a device that was ended nothing is left, even if its edge never came to closing it.
     connect(&store, &device, "edge-3").await;
