@@ -263,6 +263,7 @@ impl Metrics {
                     "queue_restored",
                     "chat_moved",
                     "topic_removed",
+                    "chat_removed",
                 ],
             )?,
             closes: all.counters(

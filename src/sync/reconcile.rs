@@ -25,7 +25,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Core, placement,
@@ -63,6 +63,8 @@ pub(super) struct Wrong {
     missing: HashSet<QueueAt>,
     // Places of chats without a queue, where the chat isn't (any more).
     topics: HashSet<(Arc<str>, ChatId)>,
+    // Chats that nobody is in, and since when that is seen.
+    deserted: HashMap<ChatId, Instant>,
     // The lowest message of a chat that nobody has published.
     unconfirmed: HashSet<(ChatId, Seq)>,
     // Chats whose node has been away for so long that they get another. They needn't be so twice.
@@ -73,6 +75,8 @@ pub(super) struct Wrong {
 pub(super) const SOON: Duration = Duration::from_secs(1);
 /// And this long between their pages: somewhat in a hurry, it may be felt.
 pub(super) const BRISK: Duration = Duration::from_millis(2);
+/// Whoever lets the last member of a chat go deletes the chat, mostly within this time. (Should both do it, nothing is lost.)
+const LEAVING: Duration = Duration::from_secs(5);
 /// The node of a queue that only a directory remembers.
 pub(super) const DIRECTORY: &str = "nsqlookupd";
 
@@ -145,7 +149,10 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
             }
         };
         match found {
-            Ok(found) => {
+            Ok(mut found) => {
+                for (chat, since) in &mut found.deserted {
+                    *since = before.deserted.get(chat).map_or(*since, |before| *before);
+                }
                 placement::move_all(core, &found.adrift).await;
                 put_right(core, &before, &found).await;
                 before = found;
@@ -196,6 +203,9 @@ pub(super) async fn judge(
             }
             empty.remove(&(Arc::from(node.as_str()), chat));
             let (node, members) = (Arc::<str>::from(node), members.into_iter().collect::<HashSet<UserId>>());
+            if members.is_empty() {
+                wrong.deserted.insert(chat, Instant::now());
+            }
             for device in devices {
                 known.insert(device);
                 let queue = QueueAt { node: node.clone(), chat, device };
@@ -282,6 +292,21 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
         count("outbox_found");
         core.relay.behind(*chat);
     }
+    for (chat, since) in &now.deserted {
+        if since.elapsed() < LEAVING {
+            continue;
+        }
+        match remove_chat(core, *chat).await {
+            Ok(true) => {
+                count("chat_removed");
+                tracing::info!(%chat, "a chat that its last member had left is removed");
+            }
+            Ok(false) => {}
+            Err(problem) => {
+                tracing::warn!(%chat, error = %problem, "a chat that its last member has left stays for now")
+            }
+        }
+    }
     for (node, chat) in now.topics.intersection(&before.topics) {
         match remove_topic(core, node, *chat).await {
             Ok(true) => {
@@ -347,6 +372,16 @@ pub(super) async fn take_away(core: &Core, queue: &QueueAt) -> Result<bool, Prob
     let removal = core.broker.remove_queues(queue.device, &[queue.chat], true).await;
     let forgotten = *queue.node == *DIRECTORY && removal.unreachable.is_empty();
     Ok(forgotten || !removal.removed.is_empty())
+}
+
+/// Whoever was to delete the chat died, or couldn't reach the store. True: it is gone; its place, too, or that goes by the
+/// next comparisons. False: somebody is in it again.
+async fn remove_chat(core: &Core, chat: ChatId) -> Result<bool, Problem> {
+    let deleted = core.store.delete_chat(chat).await?;
+    if deleted {
+        core.broker.remove_chat(chat).await;
+    }
+    Ok(deleted)
 }
 
 /// A topic without channels: of a chat that was deleted while its server didn't answer, or has moved. True: it is gone.

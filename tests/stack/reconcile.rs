@@ -6,7 +6,7 @@ use crate::faults::carrier;
 use crate::stories::Deployment;
 use crate::stories::client::PATIENCE;
 use crate::stories::world::{Pair, channel, topic};
-use crate::support::{http_get, wait_until};
+use crate::support::{http_get, wait_for, wait_until};
 
 const OFTEN: (&str, &str) = ("KEEPSTEP_RECONCILE", "250ms");
 
@@ -156,6 +156,48 @@ async fn the_topic_of_a_chat_that_was_deleted_while_its_nsqd_was_down_goes() {
     assert!(topics().await.contains(&topic(&kept)));
     phone.says(&kept, "on").await;
     phone.hears(&kept, 2).await;
+}
+
+#[tokio::test]
+async fn a_chat_whose_last_member_left_goes_although_its_edge_died() {
+    let mut world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
+    let alice = world.user("alice");
+    let phone = alice.phone(1).await;
+    let (chat, kept) = (alice.group("short-lived").await, alice.group("kept").await);
+    for chat in [&chat, &kept] {
+        phone.says(chat, "hello").await;
+        phone.hears(chat, 1).await;
+    }
+    // This edge is to delete the chat, more than a second after it was left.
+    alice.leaves(&chat).await;
+    world.edges[0].kill9();
+    let left = async |chat: &str| {
+        let redis = &world.stack.as_ref().unwrap().redis;
+        let keys = redis.command(&["KEYS", &format!("ks:{{c.{}}}:*", chat.replace('-', ""))]).await.unwrap();
+        (keys, world.queues(&topic(chat), "").await)
+    };
+    // A mark stays, so that its id is not used again; and its senders' keys, which run out.
+    let stays = |key: &str| key.ends_with(":meta") || key.contains(":k:");
+    wait_for("nothing to be left of it but the mark", PATIENCE, || async {
+        let (keys, queues) = left(&chat).await;
+        if keys.lines().all(stays) && queues.is_empty() { Ok(()) } else { Err((keys, queues)) }
+    })
+    .await;
+    wait_until("its topic to be gone", PATIENCE, || async {
+        for nsqd in &world.stack.as_ref().unwrap().nsqd {
+            if nsqd.stats(None).await["topics"].to_string().contains(&topic(&chat)) {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    assert_eq!(
+        world.edges[1].metric("keepstep_reconciler_actions_total{action=\"chat_removed\"}").await,
+        1.0
+    );
+    let (keys, queues) = left(&kept).await;
+    assert!(keys.contains(":log") && queues.len() == 1, "{keys} {queues:?}");
 }
 
 #[tokio::test]
