@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::faults::carrier;
-use crate::stories::Deployment;
 use crate::stories::client::PATIENCE;
 use crate::stories::world::{Pair, channel, topic};
-use crate::support::{http_get, wait_for, wait_until};
+use crate::stories::{Deployment, World};
+use crate::support::{Edge, http_get, wait_for, wait_until};
 
 const OFTEN: (&str, &str) = ("KEEPSTEP_RECONCILE", "250ms");
 
@@ -114,6 +114,36 @@ async fn after_the_restart_of_an_nsqd_queues_are_compared_at_once() {
     assert!(back.elapsed() < Duration::from_secs(20), "it took {:?}", back.elapsed());
 }
 
+/// All topics of all nsqd, as they tell them.
+async fn topics(world: &World) -> String {
+    let mut topics = Vec::new();
+    for nsqd in &world.stack.as_ref().unwrap().nsqd {
+        topics.push(nsqd.stats(None).await["topics"].to_string());
+    }
+    topics.concat()
+}
+
+async fn its_topic_goes(world: &World, chat: &str) {
+    wait_until("its topic to be gone", PATIENCE, || async {
+        (!topics(world).await.contains(&topic(chat))).then_some(())
+    })
+    .await;
+}
+
+/// It is counted a moment after it is done.
+async fn is_counted(edges: &[Edge], action: &str) {
+    let sample = format!("keepstep_reconciler_actions_total{{action=\"{action}\"}}");
+    wait_until("it to be counted", PATIENCE, || async {
+        for edge in edges {
+            if edge.metric(&sample).await >= 1.0 {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_topic_of_a_chat_that_was_deleted_while_its_nsqd_was_down_goes() {
     let mut world = Deployment::Stack.with(OFTEN.0, OFTEN.1).start().await;
@@ -136,24 +166,10 @@ async fn the_topic_of_a_chat_that_was_deleted_while_its_nsqd_was_down_goes() {
     })
     .await;
     world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
-    let topics = async || {
-        let mut topics = Vec::new();
-        for nsqd in &world.stack.as_ref().unwrap().nsqd {
-            topics.push(nsqd.stats(None).await["topics"].to_string());
-        }
-        topics.concat()
-    };
-    assert!(topics().await.contains(&topic(&chat)), "it is gone already, so this shows nothing");
-    wait_until("its topic to be gone", PATIENCE, || async {
-        (!topics().await.contains(&topic(&chat))).then_some(())
-    })
-    .await;
-    wait_until("it to be counted", PATIENCE, || async {
-        let removed = world.metric("keepstep_reconciler_actions_total{action=\"topic_removed\"}").await;
-        (removed >= 1.0).then_some(())
-    })
-    .await;
-    assert!(topics().await.contains(&topic(&kept)));
+    assert!(topics(&world).await.contains(&topic(&chat)), "it is gone already, so this shows nothing");
+    its_topic_goes(&world, &chat).await;
+    is_counted(&world.edges, "topic_removed").await;
+    assert!(topics(&world).await.contains(&topic(&kept)));
     phone.says(&kept, "on").await;
     phone.hears(&kept, 2).await;
 }
@@ -183,19 +199,8 @@ async fn a_chat_whose_last_member_left_goes_although_its_edge_died() {
         if keys.lines().all(stays) && queues.is_empty() { Ok(()) } else { Err((keys, queues)) }
     })
     .await;
-    wait_until("its topic to be gone", PATIENCE, || async {
-        for nsqd in &world.stack.as_ref().unwrap().nsqd {
-            if nsqd.stats(None).await["topics"].to_string().contains(&topic(&chat)) {
-                return None;
-            }
-        }
-        Some(())
-    })
-    .await;
-    assert_eq!(
-        world.edges[1].metric("keepstep_reconciler_actions_total{action=\"chat_removed\"}").await,
-        1.0
-    );
+    its_topic_goes(&world, &chat).await;
+    is_counted(&world.edges[1..], "chat_removed").await;
     let (keys, queues) = left(&kept).await;
     assert!(keys.contains(":log") && queues.len() == 1, "{keys} {queues:?}");
 }
