@@ -312,7 +312,12 @@ async fn the_task_ends_with_the_last_clone() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(clone.verify_user(&with_key(Algorithm::EdDSA, Some("ed-1"), ED)).await.is_ok());
     drop(clone);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while tasks.num_alive_tasks() != before {
+        assert!(std::time::Instant::now() < until, "the task outlives the last clone");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // And it really asks no more: time itself is the subject, five readings of it.
     let asked = server.asked.load(Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(server.asked.load(Ordering::SeqCst), asked);
