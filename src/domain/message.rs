@@ -34,6 +34,33 @@ impl Unnumbered {
     }
 }
 
+/// Returns a message body: the frame and, behind a line feed, the chat's membership epoch when the message was appended. An
+/// epoch of 0 (nobody has left the chat yet) adds nothing, so that a body is then its frame.
+#[must_use]
+pub fn body_with_epoch(frame: Bytes, epoch: u64) -> Bytes {
+    if epoch == 0 {
+        return frame;
+    }
+    let mut body = Vec::with_capacity(frame.len() + 21);
+    body.extend_from_slice(&frame);
+    body.extend_from_slice(format!("\n{epoch}").as_bytes());
+    Bytes::from(body)
+}
+
+/// Splits a message body into the frame, which is what a client gets, and the membership epoch (0 when it has none). A
+/// frame holds no line feed, so anything that isn't `\n` and digits at the end belongs to the frame.
+#[must_use]
+pub fn split_epoch(body: Bytes) -> (Bytes, u64) {
+    // u64 has at most 20 digits.
+    let tail = body.len().saturating_sub(21);
+    let Some(at) = body[tail..].iter().rposition(|byte| *byte == b'\n') else { return (body, 0) };
+    let digits = std::str::from_utf8(&body[tail + at + 1..]).ok();
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(epoch) => (body.slice(..tail + at), epoch),
+        None => (body, 0),
+    }
+}
+
 /// The chat and seq of a message frame made by [`Unnumbered`]; none when the bytes are something else.
 #[must_use]
 pub fn chat_and_seq(frame: &[u8]) -> Option<(ChatId, Seq)> {
@@ -91,8 +118,14 @@ mod tests {
         }
 
         #[test]
+        fn a_body_is_split_into_its_frame_and_epoch(seq in 0..=u64::MAX, epoch in 0..=u64::MAX) {
+            let frame = Unnumbered::new(ChatId::random(), "\"key\":\"k\"").number(seq);
+            prop_assert_eq!(split_epoch(body_with_epoch(frame.clone(), epoch)), (frame, epoch));
+        }
+
+        #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), cut in 0usize..120) {
-            let _ = (chat_and_seq(&bytes), accepted_at(&bytes));
+            let _ = (chat_and_seq(&bytes), accepted_at(&bytes), split_epoch(Bytes::from(bytes.clone())));
             let frame = Unnumbered::new(ChatId::random(), "\"key\":\"k\"").number(7);
             let _ = chat_and_seq(&frame[..cut.min(frame.len())]);
         }

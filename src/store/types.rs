@@ -336,6 +336,8 @@ pub struct Attached {
     pub chat: Chat,
     /// What the device is owed.
     pub owed: Owed,
+    /// The chat's membership epoch: it rises whenever somebody leaves or is removed. The user was a member at this epoch.
+    pub epoch: u64,
 }
 
 /// One cursor to be moved.

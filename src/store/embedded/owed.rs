@@ -62,7 +62,7 @@ impl EmbeddedStore {
             }
             debt.fence = session;
             let owed = Owed { from: debt.from, cursor: debt.cursor };
-            Some(Attached { chat: room.chat.clone(), owed })
+            Some(Attached { chat: room.chat.clone(), owed, epoch: 0 })
         };
         Ok(chats.iter().map(&mut attach).collect())
     }
