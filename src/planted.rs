@@ -55,6 +55,10 @@ mod chosen {
         NoTailCheck = "no-tail-check",
         /// What NSQ didn't confirm isn't published again.
         NoOutbox = "no-outbox",
+        /// What the broker never takes stays in the outbox, and everything behind it.
+        PoisonStays = "poison-stays",
+        /// Each queue of a device is taken from as if it were its only one.
+        NoBudget = "no-budget",
         /// A message leaves the outbox before NSQ has confirmed it.
         ConfirmBeforePublish = "confirm-before-publish",
         /// The outbox of an edge that died is nobody's.

@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    broker::{Notice, Sink},
+    broker::{Notice, Prefetch, Sink},
     domain::{
         Seq,
         device::{Device, DeviceKind},
@@ -69,6 +69,8 @@ struct Session {
     rate: Rate,
     // Where subscriptions send.
     sink: Sink,
+    // What they hold together.
+    prefetch: Prefetch,
     busy: Option<Boxed<frames::Answer>>,
     work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
@@ -133,6 +135,7 @@ impl Session {
             looks: chats::Looks::new(),
             rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
             sink,
+            prefetch: Prefetch::for_window(core.limits.unacked_window),
             busy: None,
             work: FuturesUnordered::new(),
             acks: Vec::new(),

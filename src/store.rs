@@ -302,9 +302,15 @@ impl Store {
         each!(self.tips(chats))
     }
 
-    /// The lowest `count` messages that NSQ hasn't confirmed, with the chat's node.
+    /// The lowest `count` messages that NSQ hasn't confirmed (fewer when they are large, but one at least), with the chat's
+    /// node.
     pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {
         each!(self.outbox(chat, count))
+    }
+
+    /// How much is in the outboxes of these chats, in their order.
+    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<OutboxSize>> {
+        each!(self.outbox_sizes(chats))
     }
 
     /// NSQ confirmed these.
@@ -327,6 +333,11 @@ impl Store {
     /// `silence` that it lives, because it may rely on it again.
     pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
         each!(self.forget_note(edge, chat, silence))
+    }
+
+    /// The same of many. Each is one step.
+    pub async fn forget_notes(&self, edge: &str, chats: &[ChatId], silence: Duration) -> Result<()> {
+        each!(self.forget_notes(edge, chats, silence))
     }
 
     /// Says that this edge lives, and answers the edges that have notes (of chats or sessions) but haven't said so for `dead_after`.

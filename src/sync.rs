@@ -100,7 +100,7 @@ impl Core {
         timing: Timing,
         edge: String,
     ) -> Arc<Self> {
-        let (relay, jobs) = relay::Relay::new();
+        let (relay, intakes) = relay::Relay::new(broker.nodes().into_iter().map(|(node, _)| node));
         let (tails, due) = listen::Tails::new();
         let console = console::Console::new(timing.console_refresh);
         let (looks, watched) = presence::Looks::new();
@@ -127,8 +127,12 @@ impl Core {
             polls: links::Polls::default(),
         });
         core.drain.spawn_background(cursors::run(core.clone()));
-        core.drain.spawn_background(relay::run(core.clone(), jobs));
+        for intake in intakes {
+            core.drain.spawn_background(relay::run(core.clone(), intake));
+        }
         core.drain.spawn_background(relay::heal(core.clone()));
+        core.drain.spawn_background(relay::adopt(core.clone()));
+        core.drain.spawn_background(relay::prune(core.clone()));
         core.drain.spawn_background(listen::run(core.clone()));
         core.drain.spawn_background(listen::tails(core.clone(), due));
         core.drain.spawn_background(listen::sweep(core.clone()));

@@ -6,6 +6,8 @@
 mod admin;
 #[path = "contract/bounds.rs"]
 mod bounds;
+#[path = "contract/budget.rs"]
+mod budget;
 #[path = "contract/daemons.rs"]
 mod daemons;
 #[path = "contract/exchange.rs"]

@@ -6,15 +6,21 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
-use tokio::task::AbortHandle;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+};
 
 use super::{
-    Delivery, Event, NodeHealth, NodeTotals, Notice, Present, QueueAt, QueueState, ReceiptKind,
-    Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
+    BrokerError, Delivery, Event, NodeHealth, NodeTotals, Notice, Prefetch, Present, QueueAt, QueueState,
+    ReceiptKind, Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
 
@@ -34,6 +40,8 @@ pub struct EmbeddedBroker {
 struct Shared {
     /// The most messages a queue holds.
     limit: usize,
+    /// The largest message that is taken, in bytes.
+    largest: AtomicUsize,
     /// Taken before a queue's own lock, never after it.
     chats: Mutex<HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>>,
     /// When each queue was removed.
@@ -68,11 +76,23 @@ impl EmbeddedBroker {
     pub fn with_limit(limit: usize) -> Self {
         let shared = Shared {
             limit: limit.max(1),
+            largest: AtomicUsize::new(usize::MAX),
             chats: Mutex::default(),
             #[cfg(feature = "simulation")]
             removed: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// From now on no message of more bytes than this is taken, as by an nsqd with that `--max-msg-size`.
+    pub fn take_at_most(&self, bytes: usize) {
+        self.shared.largest.store(bytes, Ordering::Relaxed);
+    }
+
+    /// See [`super::Broker::largest_message`].
+    #[must_use]
+    pub fn largest_message(&self) -> Option<usize> {
+        Some(self.shared.largest.load(Ordering::Relaxed)).filter(|bytes| *bytes < usize::MAX)
     }
 
     /// Always the one server.
@@ -99,6 +119,10 @@ impl EmbeddedBroker {
 
     /// See [`super::Broker::publish`]. A chat without queues takes the message and forgets it.
     pub async fn publish(&self, _node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
+        if let Some(largest) = self.largest_message().filter(|largest| frame.len() > *largest) {
+            let reason = format!("it has {} bytes, and {largest} is the most", frame.len());
+            return Err(BrokerError::Unpublishable { node: NODE.to_owned(), reason });
+        }
         // Under the map's lock, so that all queues of a chat get concurrent messages in the same order.
         for queue in self.chats().get(&chat).into_iter().flat_map(HashMap::values) {
             queue.push(frame.clone());
@@ -108,11 +132,19 @@ impl EmbeddedBroker {
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
     #[must_use]
-    pub fn subscribe(&self, _node: &str, chat: ChatId, device: DeviceId, sink: Sink) -> Handle {
+    pub fn subscribe(
+        &self,
+        _node: &str,
+        chat: ChatId,
+        device: DeviceId,
+        prefetch: &Prefetch,
+        sink: Sink,
+    ) -> Handle {
         let queue = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
         // Attached here and not in the task, so that the queue shows its consumer when this returns.
         let held = queue.map(|queue| Hold { consumer: queue.attach(), queue });
-        let pump = tokio::spawn(pump(held.clone(), chat, sink)).abort_handle();
+        let places = prefetch.embedded.clone();
+        let pump = tokio::spawn(pump(held.clone(), chat, places, sink)).abort_handle();
         Handle(SubscriptionKind::Embedded(Subscription { held, pump }))
     }
 
@@ -302,11 +334,11 @@ impl Drop for Subscription {
     }
 }
 
-/// Moves messages from the queue to the sink: waits for a message, then for room in the sink, and only then takes the
-/// message. So what a slow session hasn't room for stays in the queue, and no room is held while there is nothing to
+/// Moves messages from the queue to the sink: waits for a message, then for a place (which the first of a queue that nothing
+/// is held of doesn't need), then for room in the sink, and only then takes the message. So what a slow session hasn't room for stays in the queue, and no room is held while there is nothing to
 /// send (the sink is shared by all chats of the session). Ends when the queue is removed, the subscription dropped, or
 /// the sink closed.
-async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
+async fn pump(held: Option<Hold>, chat: ChatId, places: Arc<Semaphore>, sink: Sink) {
     let Some(Hold { queue, consumer }) = held else {
         // The session may be gone already, and then nobody has to know.
         let _ = sink.send(Notice::new(chat, Event::Gone)).await;
@@ -317,6 +349,16 @@ async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
     }
     loop {
         let gone = queue.ready(consumer).await;
+        let mut place = None;
+        if !gone && !queue.is_idle(consumer) && !planted!(NoBudget) {
+            tokio::select! {
+                biased;
+                // Then it needs no place, or there is nothing to take: look again.
+                () = queue.idle_or_removed(consumer) => continue,
+                // Never closed.
+                taken = places.clone().acquire_owned() => place = taken.ok(),
+            }
+        }
         let Ok(room) = sink.reserve().await else {
             return queue.detach(consumer);
         };
@@ -325,8 +367,8 @@ async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
         }
         match queue.take(consumer) {
             Next::Message { body, delivery } => {
-                let receipt =
-                    super::Receipt(ReceiptKind::Embedded(Receipt { queue: queue.clone(), delivery }));
+                let receipt = Receipt { queue: queue.clone(), delivery, _place: place };
+                let receipt = super::Receipt(ReceiptKind::Embedded(receipt));
                 room.send(Notice::new(chat, Event::Delivery(Delivery { body, receipt })));
             }
             // Another consumer was faster, or the queue was removed while we waited for room: look again.
@@ -341,6 +383,8 @@ async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
 pub(crate) struct Receipt {
     queue: Arc<Queue>,
     delivery: u64,
+    /// Among all that its device holds.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Receipt {

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use super::{
-    BrokerError, Event, NodeHealth, Notice, Present, QueueAt, QueueState, Registrations, Removal, Result,
-    Sink, Subscription as Handle, SubscriptionKind, Totals, embedded::EmbeddedBroker,
+    BrokerError, Event, NodeHealth, Notice, Prefetch, Present, QueueAt, QueueState, Registrations, Removal,
+    Result, Sink, Subscription as Handle, SubscriptionKind, Totals, embedded::EmbeddedBroker,
 };
 use crate::{
     domain::id::{ChatId, DeviceId},
@@ -66,9 +66,22 @@ impl FaultyBroker {
         .await?
     }
 
-    pub(super) fn subscribe(&self, chat: ChatId, device: DeviceId, sink: Sink) -> Handle {
+    /// Its edges never learn it, as when nsqd was restarted with another: what is too large is found out when it is
+    /// published.
+    pub(super) fn largest_message(&self) -> Option<usize> {
+        None
+    }
+
+    pub(super) fn subscribe(
+        &self,
+        chat: ChatId,
+        device: DeviceId,
+        prefetch: &Prefetch,
+        sink: Sink,
+    ) -> Handle {
+        let (broker, faults, prefetch) = (self.inner.clone(), self.faults.clone(), prefetch.clone());
         let attached = Arc::new(AtomicBool::new(false));
-        let pump = Pump { broker: self.inner.clone(), faults: self.faults.clone(), chat, device, attached };
+        let pump = Pump { broker, faults, chat, device, prefetch, attached };
         let ghost = pump.clone();
         // The client's half of the connection: it freezes and dies with its edge.
         let pump = tokio::spawn(self.faults.gate.through(pump.run(sink))).abort_handle();
@@ -174,6 +187,7 @@ struct Pump {
     faults: Faults,
     chat: ChatId,
     device: DeviceId,
+    prefetch: Prefetch,
     attached: Arc<AtomicBool>,
 }
 
@@ -201,7 +215,7 @@ impl Pump {
                 return;
             }
             let (through, mut notices) = mpsc::channel(16);
-            let hold = self.broker.subscribe(NODE, self.chat, self.device, through);
+            let hold = self.broker.subscribe(NODE, self.chat, self.device, &self.prefetch, through);
             self.attached.store(true, Ordering::Relaxed);
             let flow = flow(&shared, &mut notices, &sink);
             let end = tokio::select! {

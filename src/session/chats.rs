@@ -92,7 +92,8 @@ impl Session {
             (attached.chat.id, attached.owed, Arc::<str>::from(attached.chat.node.as_str()));
         let progress = Progress::new(owed.cursor.into());
         let now = Instant::now();
-        let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
+        let subscription =
+            self.core.broker.subscribe(&node, chat, self.handle.device, &self.prefetch, self.sink.clone());
         let (mut followed, attached_now) =
             (Share::of(&self.core.metrics.chats_followed), Share::of(&self.core.metrics.nsq_attachments));
         followed.set(1);

@@ -24,7 +24,8 @@ impl Session {
 
     fn subscribe_at(&mut self, chat: ChatId, node: Arc<str>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
+        let subscription =
+            self.core.broker.subscribe(&node, chat, self.handle.device, &self.prefetch, self.sink.clone());
         // What was held came from the old one, and goes back there.
         state.feed.drop_early();
         state.held = 0;
@@ -51,7 +52,9 @@ impl Session {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         for node in nodes.iter().filter(|node| ***node != *state.node) {
             tracing::info!(%chat, device = %self.handle.device, node, "what is owed comes from where the chat was");
-            state.former.push(self.core.broker.subscribe(node, chat, self.handle.device, self.sink.clone()));
+            let subscription =
+                self.core.broker.subscribe(node, chat, self.handle.device, &self.prefetch, self.sink.clone());
+            state.former.push(subscription);
             state.gap_since = Some((Instant::now(), state.feed.next()));
         }
     }

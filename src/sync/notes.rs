@@ -12,7 +12,7 @@ use crate::{
     protocol::Problem,
 };
 
-/// The chats that are noted. Bounded by those that are sent to here; see `relay::prune_notes`.
+/// The chats that are noted. Bounded by those that are sent to here; see `relay::prune`.
 #[derive(Debug, Default)]
 pub(super) struct Notes(Mutex<Noted>);
 
@@ -48,12 +48,13 @@ impl Notes {
         noted.chats.iter().copied().filter(|chat| !wanted(*chat)).take(count).collect()
     }
 
-    fn forgotten(&self) -> u64 {
+    /// How often all were forgotten, for [`Notes::add`].
+    pub(super) fn forgotten(&self) -> u64 {
         lock(&self.0).forgotten
     }
 
-    // False: all were forgotten since.
-    fn add(&self, chat: ChatId, forgotten: u64) -> bool {
+    /// It is noted. False: all were forgotten since, so that can't be relied on.
+    pub(super) fn add(&self, chat: ChatId, forgotten: u64) -> bool {
         let mut noted = lock(&self.0);
         let stands = noted.forgotten == forgotten;
         if stands {

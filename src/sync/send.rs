@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Core, notes,
-    relay::{Doubt, Job},
+    relay::{Doubt, Job, check_size},
 };
 use crate::{
     domain::{
@@ -77,6 +77,8 @@ pub async fn send(
         json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
     let fields = fields.trim_start_matches('{').trim_end().strip_suffix('}').unwrap_or_default();
     let frame = Unnumbered::new(chat, fields);
+    // Before it has a number: what is numbered and in no queue would have to come from the log.
+    check_size(core, &frame)?;
     notes::note(core, sender.user, chat).await?;
     let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
     let doubt = Doubt::about(&core.relay, chat);

@@ -9,6 +9,7 @@ mod broker;
 mod codes;
 mod console;
 mod daemons;
+mod dead_edges;
 mod demo;
 mod examples;
 mod faults;
@@ -22,13 +23,16 @@ mod nsq;
 mod older;
 mod outages;
 mod placement;
+mod prefetch;
 mod races;
 mod reconcile;
 mod reconnects;
 mod redis;
+mod relay;
 mod scripts;
 mod starts;
 mod store;
+mod too_large;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.
 mod on_the_stack {

@@ -286,7 +286,14 @@ async fn scripts_of_messages() {
     assert!((50_000..=60_000).contains(&ttl));
     assert_eq!(eval(redis, script!("log"), "meta log", "0 9 1").await, "1 1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("log"), "none none", "0 9 1").await, "0 ");
-    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9").await, "n1 1 {\"seq\":1,\"x\":1}");
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 1").await, "n1 1 {\"seq\":1,\"x\":1}");
+    assert_eq!(eval(redis, script!("outbox_size"), "meta log outbox", "").await, "n1 1 {\"seq\":1,\"x\":1}");
+    assert_eq!(eval(redis, script!("outbox_size"), "none none none", "").await, " 0 ");
+    let two = eval(redis, script!("append"), &keys("k2"), args).await;
+    assert_eq!(two, "2 n1");
+    let both = "n1 1 {\"seq\":1,\"x\":1} 2 {\"seq\":2,\"x\":1}";
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 34").await, both);
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 33").await, "n1 1 {\"seq\":1,\"x\":1}");
     for (args, moved, node) in
         [("n2 n3", "0", "n1"), ("n1 n2", "1", "n2"), ("n1 n2", "1", "n2"), ("n2 n1", "1", "n1")]
     {
@@ -327,7 +334,8 @@ async fn scripts_of_messages() {
     assert_eq!(run(redis, "EXISTS none").await, "0");
 
     run(redis, "DEL log").await;
-    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9").await, "n1");
+    assert_eq!(eval(redis, script!("outbox_size"), "meta log outbox", "").await, "n1 4 ");
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 99").await, "n1");
     assert_eq!(run(redis, "EXISTS outbox").await, "0", "what the log lost can't be published any more");
 }
 

@@ -26,17 +26,23 @@ pub struct Setup {
     deployment: Deployment,
     settings: Vec<(String, String)>,
     disks: Option<u32>,
+    nsqd: Vec<String>,
 }
 
 impl Deployment {
     /// As it comes.
     pub async fn start(self) -> World {
-        Setup { deployment: self, settings: Vec::new(), disks: None }.start().await
+        self.setup().start().await
     }
 
     /// With a setting, which all edges get.
     pub fn with(self, name: &str, value: &str) -> Setup {
-        Setup { deployment: self, settings: Vec::new(), disks: None }.with(name, value)
+        self.setup().with(name, value)
+    }
+
+    /// To be changed before it starts.
+    pub fn setup(self) -> Setup {
+        Setup { deployment: self, settings: Vec::new(), disks: None, nsqd: Vec::new() }
     }
 }
 
@@ -53,6 +59,12 @@ impl Setup {
         self
     }
 
+    /// Each nsqd with one more argument, which wins over its configuration.
+    pub fn with_nsqd(mut self, arg: &str) -> Setup {
+        self.nsqd.push(arg.to_owned());
+        self
+    }
+
     /// Starts it, and waits until every edge is ready.
     pub async fn start(self) -> World {
         static WORLDS: Semaphore = Semaphore::const_new(4);
@@ -61,7 +73,7 @@ impl Setup {
             Deployment::Embedded => (1, None),
             Deployment::Stack => {
                 let disks = self.disks.map(|size| (0..2).map(|_| SmallDisk::mount(size)).collect());
-                (2, Some(Stack::start_on(disks.unwrap_or_default()).await))
+                (2, Some(Stack::start_with(disks.unwrap_or_default(), &self.nsqd).await))
             }
         };
         let mut edges = Vec::new();

@@ -26,10 +26,15 @@ impl Stack {
 
     /// The same with a file system for each nsqd.
     pub async fn start_on(disks: Vec<SmallDisk>) -> Stack {
+        Stack::start_with(disks, &[]).await
+    }
+
+    /// The same with further arguments for each nsqd.
+    pub async fn start_with(disks: Vec<SmallDisk>, args: &[String]) -> Stack {
         let (redis, lookupd) = tokio::join!(Redis::start(), Lookupd::start());
         let nsqd = |n: usize| {
             let (lookupd, data) = (Some(lookupd.tcp()), disks.get(n).map(|disk| disk.path().join("data")));
-            Nsqd::start_with(NsqdOptions { lookupd, data, ..NsqdOptions::default() })
+            Nsqd::start_with(NsqdOptions { lookupd, data, args: args.to_vec() })
         };
         let (a, b) = tokio::join!(nsqd(0), nsqd(1));
         Stack { redis, lookupd, nsqd: [a, b], disks }

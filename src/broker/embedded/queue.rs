@@ -143,6 +143,23 @@ impl Queue {
         }
     }
 
+    /// Whether the consumer holds nothing.
+    pub(super) fn is_idle(&self, consumer: u64) -> bool {
+        self.state().consumers.iter().any(|c| c.id == consumer && c.in_flight == 0)
+    }
+
+    /// Waits until the consumer holds nothing, or the queue is removed.
+    pub(super) async fn idle_or_removed(&self, consumer: u64) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is_idle(consumer) || self.state().removed {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     pub(super) fn take(&self, consumer: u64) -> Next {
         let mut guard = self.state();
         let state = &mut *guard;

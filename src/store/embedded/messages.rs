@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 use super::{EmbeddedStore, Entry, Key, Room};
 use crate::{
-    domain::{Seq, id::ChatId},
-    store::{Append, Appended, LogPage, Result, StoreLimits, Tip},
+    domain::{Seq, id::ChatId, message::accepted_at},
+    store::{
+        Append, Appended, LogPage, OutboxSize, Result, StoreLimits, Tip, types::OUTBOX_PAGE_BYTES,
+    },
 };
 
 /// How long an idempotency key is kept at least.
@@ -97,7 +99,27 @@ impl EmbeddedStore {
         let state = self.state();
         let Some(room) = state.chats.get(&chat) else { return Ok((String::new(), Vec::new())) };
         let frames = room.outbox.iter().take(count).filter_map(|seq| Some((*seq, room.frame(*seq)?)));
+        let mut bytes = 0;
+        let frames = frames.take_while(|(_, frame)| {
+            let is_first = bytes == 0;
+            bytes += frame.len();
+            is_first || bytes <= OUTBOX_PAGE_BYTES
+        });
         Ok((room.chat.node.clone(), frames.collect()))
+    }
+
+    /// See [`crate::store::Store::outbox_sizes`].
+    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<OutboxSize>> {
+        let state = self.state();
+        let size = |room: &Room| {
+            let lowest = room.outbox.first().and_then(|seq| room.frame(*seq));
+            OutboxSize {
+                node: room.chat.node.clone(),
+                messages: room.outbox.len(),
+                oldest: lowest.and_then(|frame| accepted_at(&frame)),
+            }
+        };
+        Ok(chats.iter().map(|chat| state.chats.get(chat).map(size).unwrap_or_default()).collect())
     }
 
     /// See [`crate::store::Store::published`].

@@ -148,6 +148,14 @@ impl EmbeddedStore {
         Ok(())
     }
 
+    /// See [`crate::store::Store::forget_notes`].
+    pub async fn forget_notes(&self, edge: &str, chats: &[ChatId], silence: Duration) -> Result<()> {
+        for chat in chats {
+            self.forget_note(edge, *chat, silence).await?;
+        }
+        Ok(())
+    }
+
     /// See [`crate::store::Store::edge_alive`].
     pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
         let (mut state, now) = (self.state(), Instant::now());

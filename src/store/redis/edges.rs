@@ -85,6 +85,17 @@ impl RedisStore {
         self.unnote(edge, self.keys().notes(edge), chat.hex(), silence).await
     }
 
+    /// See [`crate::store::Store::forget_notes`].
+    pub async fn forget_notes(&self, edge: &str, chats: &[ChatId], silence: Duration) -> Result<()> {
+        let (edges, counts, list) = (self.keys().edges(), self.keys().note_counts(), self.keys().notes(edge));
+        let silence = if silence.is_zero() { 0 } else { millis(silence) };
+        let calls = chats.iter().map(|chat| {
+            let call = script::FORGET_NOTE.call().arg(&edges).arg(&counts).arg(&list);
+            call.arg(edge).arg(chat.hex()).arg(silence)
+        });
+        self.commands().eval_all(&calls.collect::<Vec<_>>()).await.map(drop)
+    }
+
     /// See [`crate::store::Store::edge_alive`].
     pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
         let call = script::EDGE_ALIVE

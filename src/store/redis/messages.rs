@@ -7,8 +7,8 @@ use redis::Value;
 
 use super::{RedisStore, error::corrupt, millis, script, value};
 use crate::{
-    domain::{Seq, id::ChatId},
-    store::{Append, Appended, LogPage, Result, Tip},
+    domain::{Seq, id::ChatId, message::accepted_at},
+    store::{Append, Appended, LogPage, OutboxSize, Result, Tip, types::OUTBOX_PAGE_BYTES},
 };
 
 /// How long an idempotency key is kept at least.
@@ -112,9 +112,28 @@ impl RedisStore {
         let keys = self.keys();
         let call =
             script::OUTBOX.call().arg(keys.meta(chat)).arg(keys.log(chat)).arg(keys.outbox(chat)).arg(count);
+        let call = call.arg(OUTBOX_PAGE_BYTES);
         let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
         let node = value::text(value::next(&mut answer)?)?;
         Ok((node, frames(answer)?))
+    }
+
+    /// See [`crate::store::Store::outbox_sizes`].
+    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<OutboxSize>> {
+        let keys = self.keys();
+        let call = |chat: &ChatId| {
+            script::OUTBOX_SIZE.call().arg(keys.meta(*chat)).arg(keys.log(*chat)).arg(keys.outbox(*chat))
+        };
+        let answers = self.bulk().eval_all(&chats.iter().map(call).collect::<Vec<_>>()).await?;
+        let size = |answer| {
+            let mut answer = value::list(answer)?.into_iter();
+            let node = value::text(value::next(&mut answer)?)?;
+            let messages = value::number(value::next(&mut answer)?)?;
+            let beginning = value::bytes(value::next(&mut answer)?)?;
+            let messages = usize::try_from(messages).unwrap_or(usize::MAX);
+            Ok(OutboxSize { node, messages, oldest: accepted_at(&beginning) })
+        };
+        answers.into_iter().map(size).collect()
     }
 
     /// See [`crate::store::Store::published`].

@@ -61,6 +61,7 @@ scripts! {
     OPEN_LINK = "open_link", 3;
     OPEN_SESSION = "open_session", 1;
     OUTBOX = "outbox", 3;
+    OUTBOX_SIZE = "outbox_size", 3;
     OWE = "owe", 4;
     RAISE_HEAD = "raise_head", 1;
     REGISTER_DEVICE = "register_device", 2;

@@ -1,7 +1,10 @@
 //! Messages get dense numbers, once; the log gives them back in pages; the outbox holds what NSQ hasn't.
 
 use bytes::Bytes;
-use keepstep::{domain::message::chat_and_seq, store::StoreLimits};
+use keepstep::{
+    domain::message::chat_and_seq,
+    store::{OutboxSize, StoreLimits},
+};
 
 use super::*;
 
@@ -143,6 +146,53 @@ async fn the_outbox_holds_what_nsq_has_not_confirmed() {
     store.published(chat, &(1..=12).collect::<Vec<_>>()).await.unwrap();
     assert!(store.outbox(chat, 100).await.unwrap().1.is_empty());
     assert_eq!(store.log(chat, 1, 100, 1 << 20).await.unwrap().messages, frames, "the log keeps them");
+}
+
+#[tokio::test]
+async fn outboxes_are_sized_up_together_and_read_in_pages_of_some_bytes() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let alice = user("alice");
+    let (chat, empty) = (group(&store, &alice).await, group(&store, &alice).await);
+    for n in 1..=5u64 {
+        let (at, content) = (1_700_000_000_000 + n, "x".repeat(if n < 4 { 100_000 } else { 300_000 }));
+        let append = message(chat, &alice, "");
+        let fields = format!(
+            "\"key\":\"{}\",\"from\":\"alice\",\"device\":null,\"at\":{at},\"content\":\"{content}\"",
+            append.key
+        );
+        store.append(&Append { frame: Unnumbered::new(chat, &fields), at, ..append }).await.unwrap();
+    }
+    let sizes = async |chats: &[ChatId]| store.outbox_sizes(chats).await.unwrap();
+    let size = |node: &str, messages, oldest| OutboxSize { node: node.to_owned(), messages, oldest };
+    let (full, none) = (size("nsqd-1:4150", 5, Some(1_700_000_000_001)), size("nsqd-1:4150", 0, None));
+    assert_eq!(sizes(&[empty, chat, ChatId::random()]).await, [none, full, OutboxSize::default()]);
+    assert_eq!(sizes(&[]).await, []);
+    // As many as fit a quarter of a mebibyte, but one at least.
+    let mut pages = Vec::new();
+    for _ in 0..5 {
+        let page = seqs(&store.outbox(chat, 100).await.unwrap().1);
+        store.published(chat, &page).await.unwrap();
+        pages.push(page);
+    }
+    assert_eq!(pages, [vec![1, 2], vec![3], vec![4], vec![5], vec![]]);
+}
+
+#[tokio::test]
+async fn many_notes_are_forgotten_together() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let chats: Vec<ChatId> = std::iter::repeat_with(ChatId::random).take(5).collect();
+    for chat in &chats {
+        store.note_sender("edge-1", *chat).await.unwrap();
+    }
+    store.forget_notes("edge-1", &chats, LONG).await.unwrap();
+    assert_eq!(store.noted_chats("edge-1").await.unwrap().len(), 5, "it lived not so long ago");
+    store.forget_notes("edge-1", &[chats[0], ChatId::random(), chats[0], chats[1]], Duration::ZERO).await.unwrap();
+    assert_eq!(store.noted_chats("edge-1").await.unwrap().len(), 3);
+    store.forget_notes("edge-1", &[], Duration::ZERO).await.unwrap();
+    store.forget_notes("edge-1", &chats, Duration::ZERO).await.unwrap();
+    assert_eq!(store.noted_chats("edge-1").await.unwrap(), []);
+    store.forget_edge("edge-1").await.unwrap();
+    assert_eq!(store.edge_alive("edge-2", Duration::from_millis(1)).await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
