@@ -170,6 +170,17 @@ pub struct QueueState {
     pub consumer: Option<String>,
 }
 
+/// What one queue has, as its server shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that wait: in it, on their way to it from the chat, and those that were given back for later.
+    pub depth: u64,
+    /// Delivered, not finished.
+    pub in_flight: u64,
+    /// Attached consumers.
+    pub consumers: u64,
+}
+
 /// That a queue is there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct QueueAt {
@@ -303,6 +314,12 @@ impl Broker {
     /// All queues of a device on every server, and the servers that didn't answer.
     pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
         each!(self.queues_of(device))
+    }
+
+    /// What the device's queue of a chat has on one server, asked now; none: it isn't there. A message that moves meanwhile may
+    /// be counted twice, or not at all: only what two looks show is so.
+    pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
+        each!(self.backlog(node, chat, device))
     }
 
     /// All queues on every server.

@@ -89,6 +89,12 @@ mod chosen {
         RegisterLate = "register-late",
         /// Queues that nobody is owed, and queues that were lost, stay so.
         NoReconciler = "no-reconciler",
+        /// A message is sent whoever may have left the chat before it was written.
+        IgnoreEpoch = "ignore-epoch",
+        /// What the log no longer has is told as a gap after 3 s, whatever the queues hold.
+        GapWhileQueued = "gap-while-queued",
+        /// What came too early doesn't give way to what is behind it.
+        KeepEarly = "keep-early",
         /// A page that the main answers isn't checked.
         NoPageCheck = "no-page-check",
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::{
-    Delivery, Event, NodeHealth, NodeTotals, Notice, Present, QueueAt, QueueState, ReceiptKind,
+    Backlog, Delivery, Event, NodeHealth, NodeTotals, Notice, Present, QueueAt, QueueState, ReceiptKind,
     Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
@@ -152,6 +152,15 @@ impl EmbeddedBroker {
         let of_device =
             all.iter().filter_map(|(chat, queues)| Some(state(*chat, device, queues.get(&device)?)));
         (of_device.collect(), Vec::new())
+    }
+
+    /// See [`super::Broker::backlog`].
+    pub async fn backlog(&self, _node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
+        let found = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
+        Ok(found.map(|queue| {
+            let counts = queue.counts();
+            Backlog { depth: counts.waiting, in_flight: counts.in_flight, consumers: counts.consumers }
+        }))
     }
 
     /// See [`super::Broker::queues`].

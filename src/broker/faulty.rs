@@ -13,8 +13,8 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use super::{
-    BrokerError, Event, NodeHealth, Notice, Present, QueueAt, QueueState, Registrations, Removal, Result,
-    Sink, Subscription as Handle, SubscriptionKind, Totals, embedded::EmbeddedBroker,
+    Backlog, BrokerError, Event, NodeHealth, Notice, Present, QueueAt, QueueState, Registrations, Removal,
+    Result, Sink, Subscription as Handle, SubscriptionKind, Totals, embedded::EmbeddedBroker,
 };
 use crate::{
     domain::id::{ChatId, DeviceId},
@@ -91,6 +91,15 @@ impl FaultyBroker {
     pub(super) async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
         let silent = |_| (Vec::new(), vec![NODE.to_owned()]);
         self.call("queues_of", self.inner.queues_of(device)).await.unwrap_or_else(silent)
+    }
+
+    pub(super) async fn backlog(
+        &self,
+        node: &str,
+        chat: ChatId,
+        device: DeviceId,
+    ) -> Result<Option<Backlog>> {
+        self.call("backlog", self.inner.backlog(node, chat, device)).await?
     }
 
     pub(super) async fn queues(&self) -> Present {

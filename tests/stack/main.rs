@@ -23,6 +23,7 @@ mod nsq;
 mod older;
 mod outages;
 mod placement;
+mod queues;
 mod races;
 mod reconcile;
 mod reconnects;
