@@ -83,6 +83,10 @@ pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(ALL.len());
     for script in ALL {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source);
+        #[cfg(feature = "planted-bugs")]
+        if let Some(spoiled) = script.spoiled() {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(spoiled);
+        }
     }
     pipeline
 }
@@ -96,8 +100,31 @@ impl Script {
     /// A call: first the keys, in the order of the script's head comment, then its arguments.
     pub(super) fn call(&'static self) -> Call {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.digest.as_str()).arg(self.keys);
+        command.arg(self.digest()).arg(self.keys);
         Call { command }
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn digest(&self) -> String {
+        self.spoiled()
+            .map_or_else(|| self.digest.clone(), |text| redis::Script::new(&text).get_hash().to_owned())
+    }
+
+    /// The script without the lines that the bug that is switched on takes away (`-- planted: <its name>`); none when it
+    /// takes none.
+    #[cfg(feature = "planted-bugs")]
+    fn spoiled(&self) -> Option<String> {
+        use crate::planted::{Bug, is};
+        let mark = format!("-- planted: {}", Bug::ALL.iter().copied().find(|bug| is(*bug))?.name());
+        let taken = |line: &&str| line.ends_with(&mark);
+        self.source.lines().any(|line| taken(&line)).then(|| {
+            self.source.lines().filter(|line| !taken(line)).map(|line| format!("{line}\n")).collect()
+        })
     }
 }
 
