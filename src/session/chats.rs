@@ -22,13 +22,13 @@ use crate::{
     domain::{
         Seq,
         id::ChatId,
-        message::{accepted_at, chat_and_seq},
+        message::{accepted_at, chat_and_seq, split_epoch},
         now_millis,
     },
     hub::{Followed, Progress},
     metrics::Share,
     protocol::ServerFrame,
-    store::{Attached, CursorMove, CursorMoved, LogPage, Result as Stored},
+    store::{Attached, CursorMove, CursorMoved, LogPage, Reader, Result as Stored},
     sync::leases,
 };
 
@@ -59,6 +59,9 @@ pub(super) struct ChatState {
     pub former: Vec<Subscription>,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
+    // The chat's epoch when it was last seen that the user is in it; and it is just looked again.
+    pub epoch: u64,
+    pub looking: bool,
     // It will be looked again whether the user is in it.
     pub looks_again: bool,
     // The chat is known to have messages up to here.
@@ -105,6 +108,8 @@ impl Session {
             node: Arc::clone(&node),
             former: Vec::new(),
             moving: false,
+            epoch: attached.epoch,
+            looking: false,
             looks_again: false,
             tail: attached.chat.head,
             arrived: now,
@@ -172,6 +177,14 @@ impl Session {
         }
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
+        let (body, epoch) = split_epoch(body);
+        if epoch > state.epoch {
+            // Somebody has left before it was sent: perhaps this user. It goes back to the queue until that is known.
+            if !std::mem::replace(&mut state.looking, true) {
+                self.look_at_membership(chat);
+            }
+            return;
+        }
         state.arrived = now;
         state.tail = state.tail.max(seq);
         match state.feed.offer(seq, body, receipt) {
@@ -263,18 +276,21 @@ impl Session {
         let missing = hole
             .map_or(usize::MAX, |last| usize::try_from(last + 1 - state.feed.next()).unwrap_or(usize::MAX));
         let (from, count, core) = (state.feed.next(), missing.min(room), self.core.clone());
+        let reader = Reader { user: self.handle.user.clone(), since: state.from };
         self.work.push(Boxed::new(async move {
-            Done::Log(chat, core.store.log(chat, from, count, PAGE_BYTES).await)
+            Done::Log(chat, core.store.log_of_member(chat, &reader, from, count, PAGE_BYTES).await)
         }));
     }
 
     /// A stretch of the log.
-    pub(super) fn on_log(&mut self, chat: ChatId, page: Stored<LogPage>) {
+    pub(super) fn on_log(&mut self, chat: ChatId, page: Stored<Option<LogPage>>) {
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.filling = false;
         let page = match page {
-            Ok(page) => page,
+            Ok(Some(page)) => page,
+            // The user isn't in this membership any more.
+            Ok(None) => return self.look_at_membership(chat),
             Err(error) => {
                 tracing::warn!(%chat, %error, "the log can't be read; tried again");
                 return self.look_at(chat, now + Duration::from_secs(1));
@@ -289,7 +305,7 @@ impl Session {
             let Some(state) = self.chats.get_mut(&chat) else { return };
             if state.feed.fill(seq) {
                 filled += 1;
-                self.deliver(chat, seq, body, Source::Log);
+                self.deliver(chat, seq, split_epoch(body).0, Source::Log);
             }
         }
         if filled > 0 {

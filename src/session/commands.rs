@@ -96,6 +96,7 @@ impl Session {
                 if let Some(state) = self.chats.get_mut(&chat)
                     && !std::mem::replace(&mut state.looks_again, true)
                 {
+                    state.looking = false;
                     self.work.push(Boxed::new(async move {
                         tokio::time::sleep(NOT_YET).await;
                         Done::LookAgain(chat)
@@ -130,6 +131,9 @@ impl Session {
     }
 
     fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) {
+        if let Some(state) = self.chats.get_mut(&chat) {
+            (state.epoch, state.looking) = (attached.epoch, false);
+        }
         match self.chats.get(&chat) {
             // Told twice, or known from `welcome`.
             Some(state) if state.from == attached.owed.from => {

@@ -14,8 +14,8 @@ use crate::{
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A stretch of a chat's log.
-    Log(ChatId, Stored<LogPage>),
+    /// A stretch of a chat's log; none: the user isn't in it any more.
+    Log(ChatId, Stored<Option<LogPage>>),
     /// Whether the main is there.
     Main(Result<(), Refusal>),
     /// Whether the user is in a chat.
