@@ -32,6 +32,8 @@ mod devices;
 mod events;
 #[path = "store/expiry.rs"]
 mod expiry;
+#[path = "store/late.rs"]
+mod late;
 #[path = "store/links.rs"]
 mod links;
 #[path = "store/log.rs"]

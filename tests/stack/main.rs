@@ -17,6 +17,7 @@ mod health;
 mod hiccups;
 mod lapses;
 mod logs;
+mod members;
 mod metrics;
 mod nsq;
 mod older;

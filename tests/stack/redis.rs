@@ -23,6 +23,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::support::{Aof, Redis, RedisOptions as Server, wait_until};
 
 mod events;
+mod leftovers;
 mod older;
 
 const PATIENCE: Duration = Duration::from_secs(20);
