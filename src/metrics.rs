@@ -275,6 +275,7 @@ impl Metrics {
                     "outbox_found",
                     "orphan_removed",
                     "queue_restored",
+                    "position_restored",
                     "chat_moved",
                     "topic_removed",
                     "chat_removed",

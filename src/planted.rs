@@ -95,6 +95,16 @@ mod chosen {
         GapWhileQueued = "gap-while-queued",
         /// What came too early doesn't give way to what is behind it.
         KeepEarly = "keep-early",
+        /// A leave that is executed late ends whatever membership there is.
+        UnfencedLeave = "unfenced-leave",
+        /// What a device is owed is taken away from a member, too.
+        UnfencedDisown = "unfenced-disown",
+        /// Devices of members to which nothing is owed stay so.
+        NoPositionRestore = "no-position-restore",
+        /// Messages don't say at which epoch they were appended.
+        NoEpoch = "no-epoch",
+        /// Whoever has left still reads the log.
+        UnfencedLog = "unfenced-log",
         /// A page that the main answers isn't checked.
         NoPageCheck = "no-page-check",
     }

@@ -102,8 +102,12 @@ struct Ending {
 struct Room {
     chat: Chat,
     with: Option<UserId>,
-    members: BTreeMap<UserId, Seq>,
+    members: BTreeMap<UserId, Membership>,
+    /// How many have joined.
+    version: u64,
     banned: HashSet<UserId>,
+    /// Who left last, by the epoch that their leaving made.
+    left: BTreeMap<u64, UserId>,
     /// The newest messages, ascending.
     log: VecDeque<Entry>,
     log_bytes: u64,
@@ -114,9 +118,16 @@ struct Room {
     owed: HashMap<DeviceId, Debt>,
 }
 
+#[derive(Clone, Copy)]
+struct Membership {
+    boundary: Seq,
+    version: u64,
+}
+
 struct Entry {
     seq: Seq,
-    frame: Bytes,
+    /// The frame and, behind it, the epoch.
+    body: Bytes,
     since: Instant,
 }
 
@@ -299,10 +310,11 @@ impl State {
         self.owners.get(&device).is_some_and(|owner| owner.user == *user && owner.terminated.is_some())
     }
 
-    /// Moves a read offset forward, and tells.
+    /// Moves a read offset forward, if the chat is on the user's list, and tells.
     fn read(&mut self, user: &UserId, chat: ChatId, seq: Seq, device: Option<DeviceId>) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
-        if seq <= stands && !planted!(LastWriteWins) {
+        let listed = self.users.get(user).is_some_and(|user| user.chats.contains(&chat));
+        if !listed || (seq <= stands && !planted!(LastWriteWins)) {
             return stands;
         }
         self.user(user).reads.insert(chat, ReadOffset { seq, device });

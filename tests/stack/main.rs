@@ -18,6 +18,7 @@ mod hiccups;
 mod lapses;
 mod logs;
 mod manners;
+mod members;
 mod metrics;
 mod nsq;
 mod older;
