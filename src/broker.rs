@@ -9,7 +9,8 @@
 //!   survives a crash of the broker.
 //! - **At least once, mostly in order.** A published message reaches every queue of the chat, maybe twice, maybe out of
 //!   order, and may be lost in a crash: order, uniqueness and the healing of losses are the session's (`session::feed`).
-//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once.
+//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once, to the
+//!   end of its queue.
 //! - **A subscription is a value.** Dropping it ends it and gives back what it holds; it never brings back a queue that
 //!   was removed: it says [`Event::Gone`] instead.
 //! - **Removal is complete or says what is missing.** It looks at every server, not only where the queue should be.
@@ -91,6 +92,8 @@ pub struct Receipt(pub(crate) ReceiptKind);
 pub(crate) enum ReceiptKind {
     Nsq(keepstep_nsq::Receipt),
     Embedded(embedded::Receipt),
+    #[cfg(feature = "simulation")]
+    Faulty(faulty::Receipt),
 }
 
 impl Receipt {
@@ -99,6 +102,8 @@ impl Receipt {
         match self.0 {
             ReceiptKind::Nsq(receipt) => receipt.finish(),
             ReceiptKind::Embedded(receipt) => receipt.finish(),
+            #[cfg(feature = "simulation")]
+            ReceiptKind::Faulty(receipt) => receipt.finish(),
         }
     }
 }

@@ -53,12 +53,24 @@ pub enum Store {
 }
 
 macro_rules! each {
-    ($self:ident.$method:ident($($arg:expr),*)) => {
+    ($self:ident.$method:ident($($arg:ident),*)) => {
         match $self {
             Store::Redis(store) => store.$method($($arg),*).await,
             Store::Embedded(store) => store.$method($($arg),*).await,
             #[cfg(feature = "simulation")]
-            Store::Faulty(store) => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
+            Store::Faulty(store) => match store.late(stringify!($method)) {
+                None => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
+                Some(late) => {
+                    let inner = store.inner.clone();
+                    $(let $arg = $crate::store::faulty::late::Keep::keep(&$arg);)*
+                    let again = move || {
+                        let inner = inner.clone();
+                        $(let $arg = $arg.clone();)*
+                        async move { inner.$method($($crate::store::faulty::late::Lend::lend(&$arg)),*).await.map(drop) }
+                    };
+                    store.call_late(stringify!($method), late, again).await
+                }
+            },
         }
     };
 }

@@ -1,12 +1,14 @@
 //! The broker in this process's memory: for trying Keepstep out, and for tests. Its queues end with the process.
 //!
 //! A queue holds at most [`EmbeddedBroker::DEFAULT_LIMIT`] messages; beyond that its oldest waiting one is dropped. That
-//! breaks no promise: a session fills the hole from the store's log, or tells its device of a gap.
+//! breaks no promise: a session fills the hole from the store's log, or tells its device of a gap. As in NSQ, what is given
+//! back comes last.
 
 use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,7 +22,9 @@ use crate::domain::id::{ChatId, DeviceId};
 
 mod queue;
 
-use queue::{Next, Queue};
+#[cfg(feature = "simulation")]
+pub use queue::{At, Found};
+pub(super) use queue::{Next, Queue};
 
 /// The only server there is.
 const NODE: &str = "embedded";
@@ -34,6 +38,8 @@ pub struct EmbeddedBroker {
 struct Shared {
     /// The most messages a queue holds.
     limit: usize,
+    /// When a delivery that nobody settles goes to somebody else; none: never, because no consumer here goes without a word.
+    msg_timeout: Option<Duration>,
     /// Taken before a queue's own lock, never after it.
     chats: Mutex<HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>>,
     /// When each queue was removed.
@@ -66,8 +72,20 @@ impl EmbeddedBroker {
     /// A broker whose queues hold at most `limit` messages each (at least one).
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
+        Self::made(limit, None)
+    }
+
+    /// A broker whose deliveries go to somebody else when they aren't settled for so long, as NSQ's do.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn with_msg_timeout(msg_timeout: Duration) -> Self {
+        Self::made(Self::DEFAULT_LIMIT, Some(msg_timeout))
+    }
+
+    fn made(limit: usize, msg_timeout: Option<Duration>) -> Self {
         let shared = Shared {
             limit: limit.max(1),
+            msg_timeout,
             chats: Mutex::default(),
             #[cfg(feature = "simulation")]
             removed: Mutex::default(),
@@ -92,7 +110,8 @@ impl EmbeddedBroker {
         let mut all = self.chats();
         for (chat, _) in chats {
             let queues = all.entry(*chat).or_default();
-            queues.entry(device).or_insert_with(|| Arc::new(Queue::new(self.shared.limit)));
+            let made = || Arc::new(Queue::new(self.shared.limit, self.shared.msg_timeout));
+            queues.entry(device).or_insert_with(made);
         }
         Ok(())
     }
@@ -237,22 +256,51 @@ impl EmbeddedBroker {
 
     /// Whether it was removed not longer ago than this.
     #[cfg(feature = "simulation")]
-    pub(super) fn removed_within(&self, chat: ChatId, device: DeviceId, time: std::time::Duration) -> bool {
+    pub(super) fn removed_within(&self, chat: ChatId, device: DeviceId, time: Duration) -> bool {
         let removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
         removed.get(&(chat, device)).is_some_and(|at| at.elapsed() <= time)
     }
 
-    /// As after a crash: each message that `lost` says so of (true: it was in flight) is lost. Answers how many.
+    /// The broker ends and comes back: `found` says, of each queue by its age, how it is found then, and how many of the
+    /// messages that it took last it has twice. `any` draws a number below another. Answers how many messages are lost.
     #[cfg(feature = "simulation")]
-    pub fn crash(&self, mut lost: impl FnMut(bool) -> bool) -> u64 {
+    pub fn restart(
+        &self,
+        mut found: impl FnMut(Duration) -> (Found, usize),
+        mut any: impl FnMut(usize) -> usize,
+    ) -> u64 {
+        let mut lost = 0;
+        for queue in self.in_order() {
+            let (found, again) = found(queue.born().elapsed());
+            lost += queue.restart(found, again, &mut any);
+        }
+        lost
+    }
+
+    /// All queues, in an order that doesn't depend on the map's.
+    #[cfg(feature = "simulation")]
+    fn in_order(&self) -> Vec<Arc<Queue>> {
         let all = self.chats();
-        // In an order that doesn't depend on the map's.
         let mut queues: Vec<_> = all
             .iter()
-            .flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (chat, device, queue)))
+            .flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (*chat, *device, queue.clone())))
             .collect();
         queues.sort_unstable_by_key(|(chat, device, _)| (*chat, *device));
-        queues.into_iter().map(|(_, _, queue)| queue.lose(&mut lost)).sum()
+        queues.into_iter().map(|(_, _, queue)| queue).collect()
+    }
+
+    /// The queue itself.
+    #[cfg(feature = "simulation")]
+    pub(super) fn queue(&self, chat: ChatId, device: DeviceId) -> Option<Arc<Queue>> {
+        self.chats().get(&chat)?.get(&device).cloned()
+    }
+
+    /// Each message that a queue holds or held, and where it is.
+    #[cfg(feature = "simulation")]
+    pub fn each(&self, chat: ChatId, device: DeviceId, look: impl FnMut(&Bytes, At)) {
+        if let Some(queue) = self.queue(chat, device) {
+            queue.each(look);
+        }
     }
 
     /// As after the loss of a disk: nothing is left, and nobody is told.

@@ -1,7 +1,7 @@
 //! The store in this process's memory: the same contract with nothing installed. What it holds ends with the process.
 //!
 //! One mutex around plain maps: every method takes it once, does its step, and lets go; none awaits anything. Time is
-//! tokio's, so a test may stop it.
+//! tokio's, so a test may stop it; a simulation may have it jump, as Redis's clock may (`chance::store_instant`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -14,12 +14,15 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     AuditId, Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events,
 };
-use crate::domain::{
-    Millis, Seq,
-    chat::Chat,
-    device::Device,
-    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
-    termination::Termination,
+use crate::{
+    chance::store_instant,
+    domain::{
+        Millis, Seq,
+        chat::Chat,
+        device::Device,
+        id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
+        termination::Termination,
+    },
 };
 
 mod chats;
@@ -153,7 +156,7 @@ struct Edge {
 
 impl Edge {
     fn new() -> Self {
-        Self { alive: Instant::now(), notes: BTreeSet::new(), sessions: HashSet::new() }
+        Self { alive: store_instant(), notes: BTreeSet::new(), sessions: HashSet::new() }
     }
 
     fn has_notes(&self) -> bool {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{EmbeddedStore, Entry, Key, Room};
 use crate::{
+    chance::store_instant,
     domain::{Seq, id::ChatId, message::body_with_epoch},
     store::{Append, Appended, LogPage, Reader, Result, StoreLimits, Tip},
 };
@@ -17,7 +18,7 @@ const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 impl EmbeddedStore {
     /// See [`crate::store::Store::append`].
     pub async fn append(&self, append: &Append) -> Result<Appended> {
-        let now = Instant::now();
+        let now = store_instant();
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(room) = state.chats.get_mut(&append.chat) else { return Ok(Appended::NotMember) };
@@ -48,7 +49,7 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::trim`].
     pub async fn trim(&self, chat: ChatId) -> Result<()> {
         if let Some(room) = self.state().chats.get_mut(&chat) {
-            room.trim(Instant::now(), self.limits());
+            room.trim(store_instant(), self.limits());
         }
         Ok(())
     }
