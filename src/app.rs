@@ -10,7 +10,7 @@ use crate::{
         embedded::EmbeddedBroker,
         nsq::{NodeAddress, NsqBroker, NsqOptions},
     },
-    config::{Backend, Config, Limits, NsqConfig, RedisConfig},
+    config::{Backend, Config, Limits, NsqConfig, RedisConfig, Timing},
     domain::names,
     drain::Drain,
     http::{self, Context, assets::Assets, listener, listener::Rules, playground::Playground},
@@ -87,7 +87,7 @@ impl App {
             }
             Backend::Real { redis, nsq } => {
                 let store = connect_redis(redis, &config.limits).await?;
-                let broker = Broker::Nsq(connect_nsq(nsq, &config.edge).await?);
+                let broker = Broker::Nsq(connect_nsq(nsq, &config.timing, &config.edge).await?);
                 let unchecked = check(&store, &broker, redis).await?;
                 watched = Some(Watched { store: store.clone(), config: redis.clone(), unchecked });
                 (Store::Redis(store), broker)
@@ -203,9 +203,12 @@ async fn connect_redis(config: &RedisConfig, limits: &Limits) -> Result<RedisSto
     RedisStore::connect(config.url.as_str(), options).await.map_err(refused)
 }
 
-async fn connect_nsq(config: &NsqConfig, edge: &str) -> Result<NsqBroker, AppError> {
+async fn connect_nsq(config: &NsqConfig, timing: &Timing, edge: &str) -> Result<NsqBroker, AppError> {
     let nsqd: Result<Vec<_>, _> = config.nsqd.iter().map(|text| NodeAddress::parse(text)).collect();
-    let options = NsqOptions::new(edge, nsqd.map_err(refused)?, config.nsqlookupd.clone());
+    let options = NsqOptions {
+        msg_timeout: timing.nsq_message_timeout,
+        ..NsqOptions::new(edge, nsqd.map_err(refused)?, config.nsqlookupd.clone())
+    };
     NsqBroker::connect(options).await.map_err(refused)
 }
 

@@ -9,7 +9,8 @@
 //!   survives a crash of the broker.
 //! - **At least once, mostly in order.** A published message reaches every queue of the chat, maybe twice, maybe out of
 //!   order, and may be lost in a crash: order, uniqueness and the healing of losses are the session's (`session::feed`).
-//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once.
+//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once, to the
+//!   end of its queue.
 //! - **What is taken early is bounded.** All subscriptions that are given one [`Prefetch`] hold no more than it allows, and
 //!   each gets its share.
 //! - **A subscription is a value.** Dropping it ends it and gives back what it holds; it never brings back a queue that
@@ -104,6 +105,8 @@ pub struct Receipt(pub(crate) ReceiptKind);
 pub(crate) enum ReceiptKind {
     Nsq(keepstep_nsq::Receipt),
     Embedded(embedded::Receipt),
+    #[cfg(feature = "simulation")]
+    Faulty(faulty::Receipt),
 }
 
 impl Receipt {
@@ -112,6 +115,8 @@ impl Receipt {
         match self.0 {
             ReceiptKind::Nsq(receipt) => receipt.finish(),
             ReceiptKind::Embedded(receipt) => receipt.finish(),
+            #[cfg(feature = "simulation")]
+            ReceiptKind::Faulty(receipt) => receipt.finish(),
         }
     }
 }
@@ -181,6 +186,17 @@ pub struct QueueState {
     pub consumers: u64,
     /// The client id of the first consumer: the edge.
     pub consumer: Option<String>,
+}
+
+/// What one queue has, as its server shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that wait: in it, on their way to it from the chat, and those that were given back for later.
+    pub depth: u64,
+    /// Delivered, not finished.
+    pub in_flight: u64,
+    /// Attached consumers.
+    pub consumers: u64,
 }
 
 /// That a queue is there.
@@ -335,6 +351,12 @@ impl Broker {
     /// All queues of a device on every server, and the servers that didn't answer.
     pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
         each!(self.queues_of(device))
+    }
+
+    /// What the device's queue of a chat has on one server, asked now; none: it isn't there. A message that moves meanwhile may
+    /// be counted twice, or not at all: only what two looks show is so.
+    pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
+        each!(self.backlog(node, chat, device))
     }
 
     /// All queues on every server.

@@ -86,6 +86,12 @@ impl Share {
             self.part = count;
         }
     }
+
+    /// Whether it has a part.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.part > 0
+    }
 }
 
 impl Drop for Share {
@@ -146,6 +152,9 @@ pub struct Metrics {
     pub refills: IntCounter,
     /// Seqs told to devices as gone from the server.
     pub gaps: IntCounter,
+    /// Messages that a queue brought after they were told as gone, and that were finished because the device had acknowledged
+    /// what is behind them.
+    pub gap_late: IntCounter,
     /// Times the store's notifications were found not to flow.
     pub notifications_missed: IntCounter,
     /// What reconciling did, by action.
@@ -259,6 +268,11 @@ impl Metrics {
             refills: all
                 .counter("keepstep_refills_total", "Stretches fetched from the log that the queue didn't bring")?,
             gaps: all.counter("keepstep_gaps_total", "Seqs told to devices as gone from the server")?,
+            gap_late: all.counter(
+                "keepstep_gap_late_total",
+                "Messages that a queue brought after they were told as gone, taken off it undelivered because the device \
+                 had acknowledged what is behind them",
+            )?,
             notifications_missed: all.counter(
                 "keepstep_notifications_missed_total",
                 "Times the store's notifications were found not to flow",
@@ -273,6 +287,7 @@ impl Metrics {
                     "outbox_found",
                     "orphan_removed",
                     "queue_restored",
+                    "position_restored",
                     "chat_moved",
                     "topic_removed",
                     "chat_removed",

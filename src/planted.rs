@@ -93,6 +93,22 @@ mod chosen {
         RegisterLate = "register-late",
         /// Queues that nobody is owed, and queues that were lost, stay so.
         NoReconciler = "no-reconciler",
+        /// A message is sent whoever may have left the chat before it was written.
+        IgnoreEpoch = "ignore-epoch",
+        /// What the log no longer has is told as a gap after 3 s, whatever the queues hold.
+        GapWhileQueued = "gap-while-queued",
+        /// What came too early doesn't give way to what is behind it.
+        KeepEarly = "keep-early",
+        /// A leave that is executed late ends whatever membership there is.
+        UnfencedLeave = "unfenced-leave",
+        /// What a device is owed is taken away from a member, too.
+        UnfencedDisown = "unfenced-disown",
+        /// Devices of members to which nothing is owed stay so.
+        NoPositionRestore = "no-position-restore",
+        /// Messages don't say at which epoch they were appended.
+        NoEpoch = "no-epoch",
+        /// Whoever has left still reads the log.
+        UnfencedLog = "unfenced-log",
         /// A page that the main answers isn't checked.
         NoPageCheck = "no-page-check",
     }

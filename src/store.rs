@@ -10,6 +10,8 @@
 //! - **Durable.** When a method that changes something returns `Ok`, a crash of this process no longer loses it (and of
 //!   Redis neither, with `appendfsync always`). The embedded store lives as long as its process.
 //! - **Idempotent.** Every change may be asked for again with the same arguments, and then changes nothing more.
+//! - **Late.** A change may be executed, even a second time, up to 30 s after its caller gave up and others went on; it then
+//!   undoes nothing of what they did. So it names what it was meant for: a session, a token, a membership's version, an epoch.
 //! - **Fenced.** What a session writes carries its session number, and is refused once a newer session or a
 //!   termination owns the device.
 //! - **Errors.** [`StoreError::Unavailable`]: surely nothing happened. [`StoreError::Unknown`]: it may have happened
@@ -24,7 +26,7 @@ use bytes::Bytes;
 use crate::domain::{
     Millis, Seq,
     chat::{Chat, Member, Owed},
-    device::Device,
+    device::{Device, DeviceState},
     id::{ChatId, DeviceId, TerminationId, UserId},
     termination::Termination,
 };
@@ -51,12 +53,24 @@ pub enum Store {
 }
 
 macro_rules! each {
-    ($self:ident.$method:ident($($arg:expr),*)) => {
+    ($self:ident.$method:ident($($arg:ident),*)) => {
         match $self {
             Store::Redis(store) => store.$method($($arg),*).await,
             Store::Embedded(store) => store.$method($($arg),*).await,
             #[cfg(feature = "simulation")]
-            Store::Faulty(store) => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
+            Store::Faulty(store) => match store.late(stringify!($method)) {
+                None => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
+                Some(late) => {
+                    let inner = store.inner.clone();
+                    $(let $arg = $crate::store::faulty::late::Keep::keep(&$arg);)*
+                    let again = move || {
+                        let inner = inner.clone();
+                        $(let $arg = $arg.clone();)*
+                        async move { inner.$method($($crate::store::faulty::late::Lend::lend(&$arg)),*).await.map(drop) }
+                    };
+                    store.call_late(stringify!($method), late, again).await
+                }
+            },
         }
     };
 }
@@ -250,19 +264,28 @@ impl Store {
         each!(self.chats_named(name))
     }
 
-    /// Writes the membership: first the user's index, then the chat; then read = max(read, boundary).
-    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy) -> Result<Joined> {
-        each!(self.add_member(chat, user, by))
+    /// Writes the membership: first the user's index, then the chat; then read = max(read, boundary). `epoch` is the chat's as
+    /// the caller read it: who has left since isn't brought back by a call that is late.
+    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy, epoch: u64) -> Result<Joined> {
+        each!(self.add_member(chat, user, by, epoch))
     }
 
-    /// Ends the membership; `ban`: until invited. An owner who goes hands the chat on to who has been in it longest. Answers how many members stay; none when the user wasn't one.
-    pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
-        each!(self.remove_member(chat, user, ban))
+    /// Ends this membership, as the caller read it, and no later one; `ban`: until invited. The chat's epoch rises; what the
+    /// user has read of it is forgotten. An owner who goes hands the chat on to who has been in it longest. Answers how many
+    /// members stay; none when there is no such membership (any more).
+    pub async fn remove_member(&self, chat: ChatId, member: &Member, ban: bool) -> Result<Option<u64>> {
+        each!(self.remove_member(chat, member, ban))
     }
 
     /// Gives a chat to another node of the broker, if it is still at `from`. True: it is at `to` now.
     pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
         each!(self.move_chat(chat, from, to))
+    }
+
+    /// Takes an id off the index of all chats that has been there for a minute without a chat: for another minute none comes to
+    /// be with it (`create_chat` is [`StoreError::Unavailable`]). False: there is a chat.
+    pub async fn unlist_unborn(&self, chat: ChatId) -> Result<bool> {
+        each!(self.unlist_unborn(chat))
     }
 
     /// Removes everything of a chat that has no members; with members it changes nothing and says false.
@@ -286,9 +309,23 @@ impl Store {
     }
 
     /// From `from` (inclusive), or the next that is there, at most `count` messages and about `bytes` bytes (at least one
-    /// message), up to the first hole.
+    /// message), up to the first hole. For the server's own use: what goes to a member is read by
+    /// [`Store::log_of_member`].
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
         each!(self.log(chat, from, count, bytes))
+    }
+
+    /// The same for a member, in one step with the look whether they are one; none: they aren't, or only since later. So
+    /// nothing leaves this way that was appended after somebody had left.
+    pub async fn log_of_member(
+        &self,
+        chat: ChatId,
+        reader: &Reader,
+        from: Seq,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Option<LogPage>> {
+        each!(self.log_of_member(chat, reader, from, count, bytes))
     }
 
     /// Raises the head to `seen`, a number that was given once, and answers where it stands; 0: there is no such chat. Only a
@@ -353,8 +390,8 @@ impl Store {
 
 // What a device is owed, and read offsets
 impl Store {
-    /// Fixes what a device is owed, unless it was fixed before in this membership: `from` = `cursor` = `since`. None:
-    /// not a member.
+    /// Fixes what a device is owed, unless it was fixed before in this membership: `from` = `cursor` = `since`, not below the
+    /// boundary. None: not a member.
     pub async fn owe(
         &self,
         chat: ChatId,
@@ -394,13 +431,19 @@ impl Store {
         each!(self.owing(page))
     }
 
-    /// Takes a device out of a chat: nothing is owed any more.
-    pub async fn disown(&self, chat: ChatId, device: DeviceId) -> Result<()> {
-        each!(self.disown(chat, device))
+    /// Takes a device out of a chat: nothing is owed any more. False: its user is in the chat, and nothing changed. (A device
+    /// that was ended is forgotten by [`Store::forget_device`]; `user` is none for one of which this store knows no user.)
+    pub async fn disown(&self, chat: ChatId, user: Option<&UserId>, device: DeviceId) -> Result<bool> {
+        each!(self.disown(chat, user, device))
     }
 
-    /// Moves the user's read offset forward to `seq` (which the caller has checked against the head), never back.
-    /// Answers where it stands.
+    /// The devices of each of these users and their states, in their order.
+    pub async fn device_states(&self, users: &[UserId]) -> Result<Vec<Vec<(DeviceId, DeviceState)>>> {
+        each!(self.device_states(users))
+    }
+
+    /// Moves the user's read offset forward to `seq` (which the caller has checked against the head), never back, and only
+    /// in a chat that is on their list. Answers where it stands.
     pub async fn move_read(
         &self,
         user: &UserId,

@@ -18,5 +18,7 @@ mod inbox;
 mod leave;
 #[path = "contract/loss.rs"]
 mod loss;
+#[path = "contract/manners.rs"]
+mod manners;
 #[path = "contract/settle.rs"]
 mod settle;

@@ -25,7 +25,7 @@ use keepstep_nsq::{Address, ConnectOptions, Hold, Reattach, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    BrokerError, Delivery, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink, Subscription,
+    Backlog, BrokerError, Delivery, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink, Subscription,
     SubscriptionKind,
 };
 use crate::domain::{
@@ -248,6 +248,12 @@ impl NsqBroker {
             ..SubscribeOptions::new(tcp, names::topic(chat), names::channel(device))
         };
         Subscription(SubscriptionKind::Nsq(keepstep_nsq::Subscription::open(options, chat, sink)))
+    }
+
+    /// See [`super::Broker::backlog`].
+    pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
+        let node = self.node(node)?;
+        node.backlog(chat, device).await.map_err(|error| node.fault(&error))
     }
 
     /// See [`super::Broker::claim`].

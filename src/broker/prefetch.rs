@@ -35,6 +35,12 @@ impl Prefetch {
         Self::new(window.saturating_mul(2).max(Self::LEAST), Self::BYTES)
     }
 
+    /// Whether somebody waits for room: what is held and of no use now had better go back.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.nsq.is_wanted() || self.embedded.available_permits() == 0
+    }
+
     /// However small a window is: so many may come early, before one that is late.
     const LEAST: usize = 64;
 }

@@ -37,6 +37,8 @@ pub enum Inbound {
     Binary,
     /// A ping or a pong.
     Alive,
+    /// Nothing came; but the socket has taken so much that it isn't crowded any more.
+    Relieved,
     /// The beginning of a message that is larger than may be; the rest isn't read.
     TooLarge,
     /// The connection is over: closed by the client, broken, or the client broke the WebSocket protocol.
@@ -96,8 +98,12 @@ impl Connection {
     /// time.
     pub async fn drive(&mut self, read: bool) -> Inbound {
         poll_fn(|cx| {
+            let crowded = self.crowded();
             if let Err(error) = self.write(cx) {
                 return Poll::Ready(over(&error));
+            }
+            if crowded && !self.crowded() {
+                return Poll::Ready(Inbound::Relieved);
             }
             if !read {
                 return Poll::Pending;

@@ -1,7 +1,7 @@
 //! The store in this process's memory: the same contract with nothing installed. What it holds ends with the process.
 //!
 //! One mutex around plain maps: every method takes it once, does its step, and lets go; none awaits anything. Time is
-//! tokio's, so a test may stop it.
+//! tokio's, so a test may stop it; a simulation may have it jump, as Redis's clock may (`chance::store_instant`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -14,12 +14,15 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     AuditId, Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events,
 };
-use crate::domain::{
-    Millis, Seq,
-    chat::Chat,
-    device::Device,
-    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
-    termination::Termination,
+use crate::{
+    chance::store_instant,
+    domain::{
+        Millis, Seq,
+        chat::Chat,
+        device::Device,
+        id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
+        termination::Termination,
+    },
 };
 
 mod chats;
@@ -102,8 +105,12 @@ struct Ending {
 struct Room {
     chat: Chat,
     with: Option<UserId>,
-    members: BTreeMap<UserId, Seq>,
+    members: BTreeMap<UserId, Membership>,
+    /// How many have joined.
+    version: u64,
     banned: HashSet<UserId>,
+    /// Who left last, by the epoch that their leaving made.
+    left: BTreeMap<u64, UserId>,
     /// The newest messages, ascending.
     log: VecDeque<Entry>,
     log_bytes: u64,
@@ -114,9 +121,16 @@ struct Room {
     owed: HashMap<DeviceId, Debt>,
 }
 
+#[derive(Clone, Copy)]
+struct Membership {
+    boundary: Seq,
+    version: u64,
+}
+
 struct Entry {
     seq: Seq,
-    frame: Bytes,
+    /// The frame and, behind it, the epoch.
+    body: Bytes,
     since: Instant,
 }
 
@@ -142,7 +156,7 @@ struct Edge {
 
 impl Edge {
     fn new() -> Self {
-        Self { alive: Instant::now(), notes: BTreeSet::new(), sessions: HashSet::new() }
+        Self { alive: store_instant(), notes: BTreeSet::new(), sessions: HashSet::new() }
     }
 
     fn has_notes(&self) -> bool {
@@ -299,10 +313,11 @@ impl State {
         self.owners.get(&device).is_some_and(|owner| owner.user == *user && owner.terminated.is_some())
     }
 
-    /// Moves a read offset forward, and tells.
+    /// Moves a read offset forward, if the chat is on the user's list, and tells.
     fn read(&mut self, user: &UserId, chat: ChatId, seq: Seq, device: Option<DeviceId>) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
-        if seq <= stands && !planted!(LastWriteWins) {
+        let listed = self.users.get(user).is_some_and(|user| user.chats.contains(&chat));
+        if !listed || (seq <= stands && !planted!(LastWriteWins)) {
             return stands;
         }
         self.user(user).reads.insert(chat, ReadOffset { seq, device });

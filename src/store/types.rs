@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Limits;
 use crate::domain::{
     Millis, Seq,
-    chat::{Chat, ChatKind, Owed},
+    chat::{Chat, ChatKind, Member, Owed},
     device::{Device, DeviceKind, Lease},
     id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
     link::LinkCode,
@@ -126,8 +126,9 @@ pub enum Lapsed {
 /// Where what a device is owed begins, in [`Store::owe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwedSince {
-    /// At the head now: the device is new, and its main has what was before.
-    Now,
+    /// At this head, which the caller has read: the device is new, and its main has what was before. (Not "now": the call may
+    /// be executed late.)
+    Head(Seq),
     /// At the head when its user joined: all their devices are owed the same, however long each one's turn takes.
     Joined,
 }
@@ -140,9 +141,10 @@ pub struct Owing {
     /// The node that carries it.
     pub node: String,
     /// Who is in it.
-    pub members: Vec<UserId>,
-    /// For which devices something is kept, of members and, for a moment or after a crash, of others.
-    pub devices: Vec<DeviceId>,
+    pub members: Vec<Member>,
+    /// For which devices something is kept, and where what they are owed begins: of members and, for a moment or after a
+    /// crash, of others.
+    pub devices: Vec<(DeviceId, Seq)>,
     /// The lowest message that the broker hasn't confirmed.
     pub unconfirmed: Option<Seq>,
 }
@@ -152,6 +154,8 @@ pub struct Owing {
 pub struct OwingPage {
     /// In no order.
     pub chats: Vec<Owing>,
+    /// Indexed without a chat: being created or deleted, or nothing came of them.
+    pub absent: Vec<ChatId>,
     /// Where the next page begins; none: there is none.
     pub next: Option<u64>,
 }
@@ -266,6 +270,8 @@ pub enum Joined {
     Refused,
     /// The chat has as many members, or the user as many chats, as allowed.
     LimitReached,
+    /// The user has left, or was removed, since the epoch that was given: read the chat again.
+    Stale,
 }
 
 /// A message to be appended.
@@ -294,6 +300,8 @@ pub enum Appended {
         seq: Seq,
         /// The nsqd that carries the chat.
         node: String,
+        /// The chat's epoch, which stands behind the frame.
+        epoch: u64,
     },
     /// The key was used for the same content before; nothing changed.
     Again {
@@ -331,10 +339,19 @@ pub struct OutboxSize {
     pub oldest: Option<Millis>,
 }
 
+/// Who reads a chat's log as a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// The member.
+    pub user: UserId,
+    /// Where what they (or their device) are owed begins: names the membership, whose boundary isn't above it.
+    pub since: Seq,
+}
+
 /// A stretch of a chat's log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogPage {
-    /// Ascending, without holes.
+    /// Ascending, without holes. Bodies: frames and, behind them, the epoch (`domain::message::split_epoch`).
     pub messages: Vec<(Seq, Bytes)>,
     /// The lowest seq that the log still holds; where there is a hole at the beginning of what was asked for, the first
     /// behind it (head + 1 when it holds none).

@@ -1,9 +1,9 @@
 //! A device connects: who may, who is told, and what it must know before its first frame. And how it leaves.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Core, leases, presence,
+    Core, leases, presence, registration,
     signal::{self, Signal},
 };
 use crate::{
@@ -157,11 +157,39 @@ pub enum Membership {
     Out,
 }
 
-/// Looks whether the session's user is in a chat, and attaches the session if so.
+/// Whoever lets a user in fixes what their devices are owed at once; after this, it is done for them.
+const HALF_DONE: Duration = Duration::from_secs(1);
+
+/// Looks whether the session's user is in a chat, and attaches the session if so. Where nothing is owed to the device of a
+/// member, somebody is just letting the user in, or died on the way: then it is completed here, after a second.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
+    let found = look_once(core, handle, chat).await?;
+    if !matches!(found, Membership::NotYet)
+        || planted!(NoPositionRestore)
+        || !owes_nothing(core, handle, chat).await?
+    {
+        return Ok(found);
+    }
+    tokio::time::sleep(HALF_DONE).await;
+    if owes_nothing(core, handle, chat).await?
+        && let Err(problem) = registration::complete_member(core, chat, &handle.user).await
+    {
+        tracing::debug!(%chat, device = %handle.device, error = %problem, "what a device is owed can't be fixed now");
+    }
+    look_once(core, handle, chat).await
+}
+
+/// Whether the session's user is in the chat, and its device isn't owed anything of it.
+async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<bool> {
+    let Some((_, member)) = core.store.chat_of_member(chat, &handle.user).await? else { return Ok(false) };
+    let owed = core.store.owed(chat, handle.device).await?;
+    Ok(owed.is_none_or(|owed| owed.from < member.boundary))
+}
+
+async fn look_once(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
     let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
     if let Some(attached) = attached.into_iter().flatten().next() {
         // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held

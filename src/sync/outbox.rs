@@ -116,25 +116,23 @@ impl Outbox {
         if planted!(NoOutbox) {
             return;
         }
-        let now = Instant::now();
         let mut behind = lock(&self.behind);
-        let entry = behind.entry(chat).or_insert_with(|| Behind::new(now));
+        let entry = behind.entry(chat).or_insert_with(|| Behind::new(since));
         entry.since = if entry.certain { entry.since.min(since) } else { since };
         entry.certain = true;
         entry.node = node;
         entry.messages += messages;
-        entry.due = entry.due.min(now);
+        entry.due = entry.due.min(since);
         if entry.busy {
             entry.more = Some(entry.more.unwrap_or(0) + messages);
         }
     }
 
     /// An append to this chat may have been done, or may still be: its outbox is checked for a while.
-    pub(super) fn doubt(&self, chat: ChatId) {
+    pub(super) fn doubt(&self, chat: ChatId, now: Instant) {
         if planted!(NoOutbox) {
             return;
         }
-        let now = Instant::now();
         let mut behind = lock(&self.behind);
         let entry = behind.entry(chat).or_insert_with(|| Behind { due: now + CHECKS[0], ..Behind::new(now) });
         entry.doubted = Some(now);
@@ -142,8 +140,7 @@ impl Outbox {
     }
 
     /// Takes out what is to be checked now.
-    pub(super) fn take_due(&self, is_down: impl Fn(&str) -> bool) -> Vec<Due> {
-        let now = Instant::now();
+    pub(super) fn take_due(&self, now: Instant, is_down: impl Fn(&str) -> bool) -> Vec<Due> {
         let mut behind = lock(&self.behind);
         let due = behind.iter_mut().filter(|(_, entry)| {
             let at = || {
@@ -160,8 +157,7 @@ impl Outbox {
     }
 
     /// What a check came to: it is checked again, or forgotten.
-    pub(super) fn checked(&self, chat: ChatId, checked: Checked) {
-        let now = Instant::now();
+    pub(super) fn checked(&self, chat: ChatId, checked: Checked, now: Instant) {
         let mut behind = lock(&self.behind);
         let Some(entry) = behind.get_mut(&chat) else { return };
         entry.busy = false;

@@ -1,9 +1,7 @@
-use tokio::time::{advance, sleep};
-
 use super::*;
 
-fn due(outbox: &Outbox, down: &str) -> Vec<ChatId> {
-    outbox.take_due(|node| node == down).into_iter().map(|due| due.chat).collect()
+fn due(outbox: &Outbox, down: &str, now: Instant) -> Vec<ChatId> {
+    outbox.take_due(now, |node| node == down).into_iter().map(|due| due.chat).collect()
 }
 
 fn left(node: &str, messages: usize) -> Checked {
@@ -30,9 +28,9 @@ fn the_oldest_counts_wherever_it_waits() {
     let now = outbox.unconfirmed(None);
     assert_eq!((now.dead_edges, now.dead_edge_messages, seconds(&outbox)), (1, 5, 300));
 
-    assert_eq!(due(&outbox, ""), [chat]);
+    assert_eq!(due(&outbox, "", Instant::now()), [chat]);
     assert_eq!(outbox.unconfirmed(None).messages, 4, "what is being worked at counts");
-    outbox.checked(chat, Checked::Empty);
+    outbox.checked(chat, Checked::Empty, Instant::now());
     outbox.dead("e-1", None);
     outbox.closed(1);
     places.set(7, None);
@@ -44,67 +42,68 @@ fn the_oldest_counts_wherever_it_waits() {
 fn what_is_left_while_an_outbox_is_emptied_stays() {
     let (outbox, chat) = (Outbox::default(), ChatId::random());
     outbox.leave(chat, "a".to_owned(), 5, Instant::now());
-    assert_eq!(due(&outbox, ""), [chat]);
-    assert_eq!(due(&outbox, ""), [], "one at a time");
+    assert_eq!(due(&outbox, "", Instant::now()), [chat]);
+    assert_eq!(due(&outbox, "", Instant::now()), [], "one at a time");
     outbox.leave(chat, "a".to_owned(), 2, Instant::now());
-    outbox.checked(chat, left("b", 3));
+    outbox.checked(chat, left("b", 3), Instant::now());
     assert_eq!(outbox.unconfirmed(None).messages, 3 + 2);
-    assert_eq!(due(&outbox, "a"), [chat], "it has another node");
+    assert_eq!(due(&outbox, "a", Instant::now()), [chat], "it has another node");
     outbox.leave(chat, "b".to_owned(), 1, Instant::now());
-    outbox.checked(chat, Checked::Empty);
+    outbox.checked(chat, Checked::Empty, Instant::now());
     assert_eq!(outbox.unconfirmed(None).messages, 1);
-    assert_eq!(due(&outbox, ""), [chat]);
-    outbox.checked(chat, Checked::Empty);
+    assert_eq!(due(&outbox, "", Instant::now()), [chat]);
+    outbox.checked(chat, Checked::Empty, Instant::now());
     assert!(lock(&outbox.behind).is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_node_that_is_down_is_owed_is_asked_for_now_and_then_and_at_once_when_it_is_back() {
-    let (outbox, chat) = (Outbox::default(), ChatId::random());
-    outbox.leave(chat, "a".to_owned(), 5, Instant::now());
-    let mut asked = 0;
+#[test]
+fn what_a_node_that_is_down_is_owed_is_asked_for_now_and_then_and_at_once_when_it_is_back() {
+    let (outbox, chat, begun) = (Outbox::default(), ChatId::random(), Instant::now());
+    outbox.leave(chat, "a".to_owned(), 5, begun);
+    let (mut now, mut asked) = (begun, 0);
     for _ in 0..20 {
-        for chat in due(&outbox, "a") {
+        for chat in due(&outbox, "a", now) {
             asked += 1;
-            outbox.checked(chat, left("a", 5));
+            outbox.checked(chat, left("a", 5), now);
         }
-        advance(Duration::from_secs(1)).await;
+        now += Duration::from_secs(1);
     }
     assert_eq!(asked, 3);
-    assert_eq!(due(&outbox, ""), [chat]);
+    assert_eq!(due(&outbox, "", now), [chat]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_doubt_is_looked_into_four_times_and_counts_for_nothing() {
+#[test]
+fn a_doubt_is_looked_into_four_times_and_counts_for_nothing() {
     let (outbox, chat, begun) = (Outbox::default(), ChatId::random(), Instant::now());
-    outbox.doubt(chat);
+    outbox.doubt(chat, begun);
     let mut at = Vec::new();
-    while !lock(&outbox.behind).is_empty() {
-        if !due(&outbox, "").is_empty() {
-            at.push(begun.elapsed().as_secs());
-            outbox.checked(chat, Checked::Empty);
+    for second in 0..100 {
+        let now = begun + Duration::from_secs(second);
+        if !due(&outbox, "", now).is_empty() {
+            at.push(second);
+            outbox.checked(chat, Checked::Empty, now);
         }
         assert_eq!(outbox.unconfirmed(None).chats, 0);
-        sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(at, [1, 4, 12, 35]);
+    assert!(lock(&outbox.behind).is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn doubts_that_go_on_do_not_put_the_check_off() {
+#[test]
+fn doubts_that_go_on_do_not_put_the_check_off() {
     let (outbox, chat, begun) = (Outbox::default(), ChatId::random(), Instant::now());
     let mut at = Vec::new();
-    while begun.elapsed() < Duration::from_secs(60) {
-        if begun.elapsed() < Duration::from_secs(5) {
-            outbox.doubt(chat);
+    for half in 0..200 {
+        let now = begun + half * Duration::from_millis(500);
+        if half < 10 {
+            outbox.doubt(chat, now);
         }
-        sleep(Duration::from_millis(500)).await;
-        if !due(&outbox, "").is_empty() {
-            at.push(begun.elapsed().as_millis());
-            outbox.checked(chat, Checked::Empty);
+        if !due(&outbox, "", now).is_empty() {
+            at.push(half);
+            outbox.checked(chat, Checked::Empty, now);
         }
     }
-    assert_eq!(at[0], 1000);
-    assert!(at.ends_with(&[5500, 8500, 16_500, 39_500]), "from the last one on as after one: {at:?}");
+    assert_eq!(at[0], 2);
+    assert!(at.ends_with(&[11, 17, 33, 79]), "from the last one on as after one: {at:?}");
     assert!(lock(&outbox.behind).is_empty());
 }

@@ -27,5 +27,7 @@ pub async fn mark(
         let detail = format!("{seq} is above the chat's last message, which is {}", found.head);
         return Err(Problem::new(ErrorCode::BadRange, detail));
     }
-    Ok(core.store.move_read(user, chat, seq, device).await?)
+    let stands = core.store.move_read(user, chat, seq, device).await?;
+    // The user has left meanwhile: offsets end with membership.
+    if stands < seq { Err(Problem::no_such_chat()) } else { Ok(stands) }
 }

@@ -126,7 +126,7 @@ impl<'a> Doubt<'a> {
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if let Some(chat) = self.chat {
-            self.relay.outbox.doubt(chat);
+            self.relay.outbox.doubt(chat, Instant::now());
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     domain::{
         Millis, Seq,
         id::{ChatId, DeviceId, MessageKey, UserId},
-        message::Unnumbered,
+        message::{Unnumbered, body_with_epoch},
         now_millis,
     },
     protocol::{ErrorCode, Media, Problem, Send},
@@ -83,11 +83,12 @@ pub async fn send(
     let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
     let doubt = Doubt::about(&core.relay, chat);
     match core.store.append(&append).await {
-        Ok(Appended::New { seq, node }) => {
+        Ok(Appended::New { seq, node, epoch }) => {
             doubt.settled();
             core.metrics.sends.inc();
             core.trims.sent(chat, seq);
-            let (frame, since) = (append.frame.number(seq), Instant::now());
+            // The same bytes as in the log.
+            let (frame, since) = (body_with_epoch(append.frame.number(seq), epoch), Instant::now());
             core.relay.hand_over(Job { chat, node, seq, frame, since });
             Ok((seq, at))
         }

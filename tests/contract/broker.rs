@@ -2,7 +2,7 @@
 //! with whatever has to live as long as it, and `SETTLE`, how long a removed queue is watched for coming back.
 
 use keepstep::{
-    broker::{Event, Notice, Prefetch, Present, QueueAt, Receipt},
+    broker::{Backlog, Event, Notice, Prefetch, Present, QueueAt, Receipt},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::time::Instant;
@@ -136,6 +136,51 @@ async fn finishing_takes_it_off_the_queue() {
     drop(subscription);
     let queues = until(&broker, device, |queues| queues[0].consumers == 0).await;
     assert_eq!((queues[0].depth, queues[0].consumer.as_deref()), (0, None));
+}
+
+#[tokio::test]
+async fn a_backlog_is_what_waits_and_what_is_in_flight() {
+    let (broker, _world) = start().await;
+    let (chat, other, device, another) =
+        (ChatId::random(), ChatId::random(), DeviceId::random(), DeviceId::random());
+    let node = broker.place(chat);
+    assert_eq!(broker.backlog(&node, chat, device).await.unwrap(), None);
+    provision(&broker, device, &[chat, other]).await;
+    provision(&broker, another, &[chat]).await;
+    publish(&broker, chat, numbers(0..10)).await;
+    publish(&broker, other, numbers(0..3)).await;
+    let shows = async |depth, in_flight, consumers| {
+        let wanted = Some(Backlog { depth, in_flight, consumers });
+        wait_until("the queue to show it", PATIENCE, || async {
+            (broker.backlog(&node, chat, device).await.unwrap() == wanted).then_some(())
+        })
+        .await;
+    };
+    shows(10, 0, 0).await;
+    let mut inbox = Inbox::new(16);
+    let subscription = inbox.attach(&broker, chat, device).await;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(inbox.delivery().await.1);
+    }
+    shows(0, 10, 1).await;
+    held.drain(..4).for_each(Receipt::finish);
+    shows(0, 6, 1).await;
+    // Given back it waits, or is in flight again.
+    held.truncate(3);
+    let mut again = 0;
+    while again < 3 {
+        held.push(inbox.delivery().await.1);
+        again += 1;
+    }
+    shows(0, 6, 1).await;
+    subscription.close().await;
+    shows(6, 0, 0).await;
+    assert_eq!(
+        broker.backlog(&node, chat, another).await.unwrap(),
+        Some(Backlog { depth: 10, ..Backlog::default() })
+    );
+    assert_eq!(broker.backlog(&node, chat, DeviceId::random()).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -6,13 +6,16 @@ use std::time::Duration;
 use keepstep::{
     domain::{
         Seq,
-        chat::{Chat, ChatKind},
+        chat::{Chat, ChatKind, Owed},
         device::{Device, DeviceKind, DeviceState},
         id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
         message::Unnumbered,
         termination::{Receipt, Termination, TerminationState},
     },
-    store::{Append, Appended, Created, NewChat, NewDevice, Opened, Registered, Store, StoreEvent},
+    store::{
+        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OwedSince, Registered, Store,
+        StoreEvent,
+    },
 };
 use tokio::{sync::mpsc, time::timeout};
 
@@ -29,6 +32,8 @@ mod devices;
 mod events;
 #[path = "store/expiry.rs"]
 mod expiry;
+#[path = "store/late.rs"]
+mod late;
 #[path = "store/links.rs"]
 mod links;
 #[path = "store/log.rs"]
@@ -110,6 +115,24 @@ pub async fn create(store: &Store, new: &NewChat) -> Chat {
 /// A group with one member.
 pub async fn group(store: &Store, owner: &UserId) -> ChatId {
     create(store, &new_group(owner)).await.id
+}
+
+/// Joins as of now.
+pub async fn join(store: &Store, chat: ChatId, who: &UserId, by: JoinBy) -> Joined {
+    let epoch = store.chat(chat).await.unwrap().map_or(0, |chat| chat.epoch);
+    store.add_member(chat, who, by, epoch).await.unwrap()
+}
+
+/// Ends the membership that there is.
+pub async fn leave(store: &Store, chat: ChatId, who: &UserId, ban: bool) -> Option<u64> {
+    let (_, member) = store.chat_of_member(chat, who).await.unwrap()?;
+    store.remove_member(chat, &member, ban).await.unwrap()
+}
+
+/// Fixes what a new device is owed: what comes from now on.
+pub async fn owe_now(store: &Store, chat: ChatId, who: &UserId, device: DeviceId) -> Option<Owed> {
+    let head = heads(store, &[chat]).await[0];
+    store.owe(chat, who, device, OwedSince::Head(head)).await.unwrap()
 }
 
 pub fn message(chat: ChatId, from: &UserId, text: &str) -> Append {

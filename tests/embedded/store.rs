@@ -6,5 +6,6 @@ use keepstep::store::{Store, StoreLimits, embedded::EmbeddedStore};
 pub mod contract;
 
 async fn start(limits: StoreLimits) -> (Store, ()) {
+    crate::support::plant();
     (Store::Embedded(EmbeddedStore::new(limits)), ())
 }

@@ -74,6 +74,23 @@ async fn chats_are_spread_over_the_nsqd_and_served_from_each() {
     }
 }
 
+/// What a topic hasn't copied to its channels yet is neither lost nor there.
+#[tokio::test]
+async fn a_backlog_counts_what_its_topic_has_not_copied_yet() {
+    let nsqd = Nsqd::start(None).await;
+    let broker = connect(std::slice::from_ref(&nsqd), None).await;
+    let (chat, device, node) = (ChatId::random(), DeviceId::random(), nsqd.http());
+    provision(&broker, device, &[chat]).await;
+    nsqd.post(&format!("/topic/pause?topic={}", names::topic(chat)), "").await;
+    publish(&broker, chat, numbers(0..3)).await;
+    let found = broker.backlog(&node, chat, device).await.unwrap();
+    assert_eq!(found.map(|backlog| backlog.depth), Some(3));
+    let channel = names::channel(device);
+    let stats = nsqd.stats(Some(&names::topic(chat))).await;
+    let queue = &stats["topics"][0]["channels"][0];
+    assert_eq!((queue["channel_name"].as_str(), queue["depth"].as_u64()), (Some(&*channel), Some(0)));
+}
+
 #[tokio::test]
 async fn what_is_made_or_removed_stays_so_after_a_crash_right_after() {
     let mut nsqd = Nsqd::start(None).await;

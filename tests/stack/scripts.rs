@@ -6,9 +6,11 @@ use crate::support::Redis;
 
 macro_rules! script {
     ($name:literal) => {
-        ($name, include_str!(concat!("../../src/store/lua/", $name, ".lua")))
+        ($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/lua/", $name, ".lua")))
     };
 }
+
+mod members;
 
 /// Runs a script. Keys and arguments are given as text, parted by spaces; `_` is an empty one.
 async fn eval(redis: &Redis, (name, source): (&str, &str), keys: &str, args: &str) -> String {
@@ -179,9 +181,15 @@ async fn scripts_of_single_keys() {
         let left: i64 = run(redis, &format!("PTTL {key}")).await.parse().unwrap();
         assert!((1..=5000).contains(&left), "the window isn't prolonged: {left}");
     }
-    assert_eq!(eval(redis, script!("move_read"), "r", "chat 5 -").await, "5");
-    assert_eq!(eval(redis, script!("move_read"), "r", "chat 4 dev").await, "5");
-    assert_eq!(eval(redis, script!("move_read"), "r", "chat 9007199254740991 dev").await, "9007199254740991");
+    assert_eq!(eval(redis, script!("move_read"), "r l", "chat 5 -").await, "0", "not on the list");
+    run(redis, "HSET l chat t").await;
+    assert_eq!(eval(redis, script!("move_read"), "r l", "chat 5 -").await, "5");
+    assert_eq!(eval(redis, script!("move_read"), "r l", "chat 4 dev").await, "5");
+    let most = "9007199254740991";
+    assert_eq!(eval(redis, script!("move_read"), "r l", &format!("chat {most} dev")).await, most);
+    run(redis, "HSET r gone 3").await;
+    assert_eq!(eval(redis, script!("prune_reads"), "r l", "_").await, "1");
+    assert_eq!(run(redis, "HKEYS r").await, "chat");
     assert_eq!(run(redis, "HGET r chat").await, "9007199254740991 dev");
 }
 
@@ -227,50 +235,6 @@ async fn scripts_of_edges() {
 }
 
 #[tokio::test]
-async fn scripts_of_chats_and_members() {
-    let redis = &Redis::start().await;
-    let made = eval(redis, script!("create_chat"), "meta members", "2 0 a b kind group head 0 node n").await;
-    assert!(made.starts_with("new kind group"), "{made}");
-    let there = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
-    assert!(there.starts_with("there kind group"), "{there}");
-    assert_eq!(run(redis, "HLEN members").await, "2");
-    assert_eq!(eval(redis, script!("chat_of_member"), "meta members", "z").await, "");
-    assert!(eval(redis, script!("chat_of_member"), "meta members", "a").await.ends_with(" 0"));
-
-    run(redis, "HSET meta head 7").await;
-    let (join, keys) = (script!("join"), "meta members banned");
-    assert_eq!(eval(redis, join, "none members banned", "z themselves 9").await, "refused");
-    assert_eq!(eval(redis, join, keys, "a themselves 2").await, "already 0");
-    assert_eq!(eval(redis, join, keys, "c themselves 2").await, "full");
-    assert_eq!(eval(redis, join, keys, "c themselves 3").await, "new 7");
-    assert_eq!(eval(redis, script!("leave"), "members banned meta", "c ban").await, "2");
-    assert_eq!(eval(redis, script!("leave"), "members banned meta", "c ban").await, "");
-    assert_eq!(eval(redis, join, keys, "c themselves 3").await, "refused");
-    assert_eq!(eval(redis, join, keys, "c invitation 3").await, "new 7");
-
-    assert_eq!(eval(redis, script!("index_chat"), "list", "x t1 1").await, "1");
-    assert_eq!(eval(redis, script!("index_chat"), "list", "y t2 1").await, "0");
-    assert_eq!(eval(redis, script!("index_chat"), "list", "x t3 1").await, "1");
-    assert_eq!(eval(redis, script!("unindex_chat"), "list", "x t1").await, "0");
-    assert_eq!(eval(redis, script!("unindex_chat"), "list", "x t3").await, "1");
-
-    let all = "meta members banned log outbox ages from cursor fence";
-    assert_eq!(eval(redis, script!("delete_chat"), all, "5").await, "");
-    assert_eq!(run(redis, "HLEN members").await, "3", "it has members");
-    run(redis, "DEL members").await;
-    run(redis, "SET log 1").await;
-    assert!(eval(redis, script!("delete_chat"), all, "5").await.contains("kind group"));
-    assert_eq!(eval(redis, script!("delete_chat"), all, "6").await, "deleted 5");
-    assert_eq!(run(redis, "KEYS *").await, "meta");
-    let gone = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
-    assert_eq!(gone, "there deleted 6");
-    assert_eq!(eval(redis, script!("bury_chat"), "meta", "7").await, "1");
-    assert_eq!(eval(redis, script!("bury_chat"), "fresh", "7").await, "1");
-    run(redis, "HSET living kind group").await;
-    assert_eq!(eval(redis, script!("bury_chat"), "living", "7").await, "0");
-}
-
-#[tokio::test]
 async fn scripts_of_messages() {
     let redis = &Redis::start().await;
     let keys = |key: &str| format!("meta members {key} log outbox");
@@ -279,21 +243,28 @@ async fn scripts_of_messages() {
     run(redis, "HSET meta head 0 node n1").await;
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no member");
     run(redis, "HSET members alice 0").await;
-    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 n1");
+    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 n1 0");
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 5 77");
     assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1}");
     let ttl: i64 = run(redis, "PTTL k").await.parse().unwrap();
     assert!((50_000..=60_000).contains(&ttl));
     assert_eq!(eval(redis, script!("log"), "meta log", "0 9 1").await, "1 1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("log"), "none none", "0 9 1").await, "0 ");
+    for (reader, page) in
+        [("alice 0", "1 1 1 {\"seq\":1,\"x\":1}"), ("bob 0", ""), ("alice 4", "1 1 1 {\"seq\":1,\"x\":1}")]
+    {
+        assert_eq!(eval(redis, script!("log"), "meta log members", &format!("0 9 1 {reader}")).await, page);
+    }
+    run(redis, "HSET members bob 1").await;
+    assert_eq!(eval(redis, script!("log"), "meta log members", "0 9 1 bob 0").await, "", "since later");
     assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 1").await, "n1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("outbox_size"), "meta log outbox", "").await, "n1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("outbox_size"), "none none none", "").await, " 0 ");
     let two = eval(redis, script!("append"), &keys("k2"), args).await;
-    assert_eq!(two, "2 n1");
+    assert_eq!(two, "2 n1 0");
     let both = "n1 1 {\"seq\":1,\"x\":1} 2 {\"seq\":2,\"x\":1}";
-    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 34").await, both);
-    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 33").await, "n1 1 {\"seq\":1,\"x\":1}");
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 30").await, both);
+    assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 29").await, "n1 1 {\"seq\":1,\"x\":1}");
     for (args, moved, node) in
         [("n2 n3", "0", "n1"), ("n1 n2", "1", "n2"), ("n1 n2", "1", "n2"), ("n2 n1", "1", "n1")]
     {
@@ -307,12 +278,19 @@ async fn scripts_of_messages() {
     for head in [(1u64 << 31) - 1, 1 << 32, 999_999_999_999_999, (1 << 53) - 2] {
         run(redis, &format!("HSET meta head {head}")).await;
         let sent = eval(redis, script!("append"), &keys(&format!("k{head}")), args).await;
-        assert_eq!(sent, format!("{} n1", head + 1));
+        assert_eq!(sent, format!("{} n1 0", head + 1));
         let page = eval(redis, script!("log"), "meta log", &format!("{} 9 99", head + 1)).await;
         let next = head + 1;
         assert_eq!(page, format!("{next} 1 {next} {{\"seq\":{next},\"x\":1}}"));
     }
     assert_eq!(run(redis, "HGET meta head").await, ((1u64 << 53) - 1).to_string());
+    // Behind the frame, and counted, the epoch.
+    run(redis, "HSET meta head 0 bytes 0 epoch 12").await;
+    run(redis, "DEL log outbox").await;
+    assert_eq!(eval(redis, script!("append"), &keys("e"), args).await, "1 n1 12");
+    assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1} 12");
+    assert_eq!(run(redis, "HGET meta bytes").await, "18");
+    run(redis, "HDEL meta epoch").await;
     // An older copy was brought back: above all that may have been given, once.
     run(redis, "HSET meta head 20 bytes 0").await;
     run(redis, "DEL log outbox").await;
@@ -325,7 +303,7 @@ async fn scripts_of_messages() {
         ("l4", 1_000_001, "1000025"),
     ] {
         let (keys, args) = raised(key, lift);
-        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1"));
+        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1 0"));
     }
     assert_eq!(run(redis, "HMGET meta lift bytes").await, "1000001 84");
     assert_eq!(eval(redis, script!("raise_head"), "meta", "1000020").await, "1000025");
@@ -385,7 +363,7 @@ async fn the_log_is_trimmed_by_its_marks() {
     for seq in 1..=128u64 {
         let args = "alice 77 5 0123456789 0123456789 60000 bell 0";
         let sent = eval(redis, script!("append"), &format!("meta members k{seq} log outbox"), args).await;
-        assert_eq!(sent, format!("{seq} n1"));
+        assert_eq!(sent, format!("{seq} n1 0"));
         run(redis, "DEL outbox").await;
         if seq % 64 == 0 {
             assert_eq!(trim("128 128 99999 3600").await, "1");
@@ -413,32 +391,6 @@ async fn the_log_is_trimmed_by_its_marks() {
     assert_eq!(trim("0 128 99999 3600").await, "");
 }
 
-#[tokio::test]
-async fn scripts_of_what_is_owed() {
-    let redis = &Redis::start().await;
-    run(redis, "HSET meta head 5 node n kind group").await;
-    run(redis, "HSET members alice 3").await;
-    let keys = "meta members from cursor";
-    assert_eq!(eval(redis, script!("owe"), keys, "bob d head").await, "");
-    assert_eq!(eval(redis, script!("owe"), keys, "alice d head").await, "5 5");
-    run(redis, "HSET meta head 9").await;
-    assert_eq!(eval(redis, script!("owe"), keys, "alice d head").await, "5 5");
-    assert_eq!(eval(redis, script!("owe"), keys, "alice e boundary").await, "3 3", "since they joined");
-    run(redis, "HSET members alice 6").await;
-    assert_eq!(eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 1").await, "");
-    assert_eq!(eval(redis, script!("owe"), keys, "alice d head").await, "9 9", "an earlier membership's");
-    let attached = eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 10").await;
-    assert!(attached.ends_with(" 9 9"), "{attached}");
-    assert_eq!(eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 9").await, "", "10 > 9");
-    run(redis, "HSET meta head 1000000000000000").await;
-    let moves = "d 9 9 11 d 10 9 12 stranger 10 9 12 d 10 9 11 d 11 9 9007199254740991";
-    let moved = eval(redis, script!("move_cursors"), "meta from cursor fence", moves).await;
-    assert_eq!(moved, "-1 12 -1 12 1000000000000000");
-    let moved = eval(redis, script!("move_cursors"), "meta from cursor fence", "d 11 5 13").await;
-    assert_eq!(moved, "-1", "of an earlier membership");
-    assert_eq!(run(redis, "HGET cursor d").await, "1000000000000000");
-}
-
 #[test]
 fn every_script_has_its_test() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/lua");
@@ -446,6 +398,7 @@ fn every_script_has_its_test() {
     let names: BTreeSet<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     for name in names {
         let here = format!("script!(\"{}\")", name.strip_suffix(".lua").expect("a folder of scripts"));
-        assert!(include_str!("scripts.rs").contains(&here), "{name}");
+        let tests = [include_str!("scripts.rs"), include_str!("scripts/members.rs")];
+        assert!(tests.iter().any(|tests| tests.contains(&here)), "{name}");
     }
 }

@@ -11,6 +11,7 @@ use crate::support::Redis;
 mod contract;
 
 async fn start(limits: StoreLimits) -> (Store, Redis) {
+    crate::support::plant();
     let redis = Redis::start().await;
     let options = RedisOptions { limits, ..RedisOptions::default() };
     let store = RedisStore::connect(&redis.url(), options).await.unwrap();

@@ -41,6 +41,12 @@ impl Budget {
         (held.messages, held.bytes)
     }
 
+    /// Whether a subscription waits for room.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        !self.ledger().line.is_empty()
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger<Arc<Link>>> {
         // Nothing in here panics while the lock is held, so a poisoned ledger is whole.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)

@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
-    broker::{BrokerError, NodeHealth, QueueState, Result as BrokerResult},
+    broker::{Backlog, BrokerError, NodeHealth, QueueState, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
@@ -320,6 +320,26 @@ impl Node {
         let mut found = self.queues_by(filter).await?;
         found.retain(|queue| queue.device == device);
         Ok(found)
+    }
+
+    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too.
+    pub(super) async fn backlog(
+        &self,
+        chat: ChatId,
+        device: DeviceId,
+    ) -> Result<Option<Backlog>, AdminError> {
+        let (topic, channel) = (names::topic(chat), names::channel(device));
+        let filter = StatsFilter { topic: Some(&topic), channel: Some(&channel), clients: false };
+        let count = |depth: i64| u64::try_from(depth).unwrap_or(0);
+        let found = self.admin.stats(filter).await?.into_iter().find(|found| found.topic == topic);
+        Ok(found.and_then(|topic| {
+            let queue = topic.channels.into_iter().find(|queue| queue.channel == channel)?;
+            Some(Backlog {
+                depth: count(topic.depth) + count(queue.depth) + queue.deferred,
+                in_flight: queue.in_flight,
+                consumers: queue.client_count,
+            })
+        }))
     }
 
     /// All queues of ours that it has, without who takes from them.

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Edge, EmbeddedStore, Row};
 use crate::{
+    chance::{store_instant, store_millis},
     domain::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
-        now_millis,
     },
     store::{Lapsed, NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
 };
@@ -59,7 +57,7 @@ impl EmbeddedStore {
             expires: None,
             history: new.history,
         };
-        let row = Row { device: device.clone(), session: 0, until: Instant::now(), due: 0 };
+        let row = Row { device: device.clone(), session: 0, until: store_instant(), due: 0 };
         user.devices.insert(new.id, row);
         state.owners.insert(new.id, Owner { user: new.user.clone(), terminated: None });
         Ok(Registered::Created(device))
@@ -121,8 +119,8 @@ impl EmbeddedStore {
         let previous = row.seen().lease;
         row.session += 1;
         row.device.lease = Some(Lease { edge: edge.to_owned(), session: row.session });
-        row.until = Instant::now() + ttl;
-        row.device.last_seen = now_millis();
+        row.until = store_instant() + ttl;
+        row.device.last_seen = store_millis();
         row.device.expires = None;
         let (session, device_now) = (row.session, row.seen());
         let noted = NotedSession { user: user.clone(), device, session };
@@ -146,8 +144,8 @@ impl EmbeddedStore {
             Some(row) if row.device.state == DeviceState::Terminating => Ok(Renewed::Terminated),
             Some(row) if row.session < session => Err(gone(device)),
             Some(row) if row.session == session && row.device.lease.is_some() => {
-                row.until = Instant::now() + ttl;
-                row.device.last_seen = now_millis();
+                row.until = store_instant() + ttl;
+                row.device.last_seen = store_millis();
                 Ok(Renewed::Held)
             }
             Some(_) => Ok(Renewed::Replaced),
@@ -172,7 +170,7 @@ impl EmbeddedStore {
         if row.device.lease.take().is_none() {
             return Ok(false);
         }
-        row.device.last_seen = now_millis();
+        row.device.last_seen = store_millis();
         Ok(true)
     }
 
@@ -208,9 +206,9 @@ impl Row {
     /// The device as others see it now.
     pub(super) fn seen(&self) -> Device {
         let mut device = self.device.clone();
-        device.lease = device.lease.filter(|_| Instant::now() < self.until);
+        device.lease = device.lease.filter(|_| store_instant() < self.until);
         if device.lease.is_some() {
-            device.last_seen = now_millis();
+            device.last_seen = store_millis();
         }
         device
     }

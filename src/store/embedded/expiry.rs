@@ -2,11 +2,11 @@
 
 use super::EmbeddedStore;
 use crate::{
+    chance::store_millis,
     domain::{
         Millis,
         device::{Device, DeviceState},
         id::{DeviceId, UserId},
-        now_millis,
     },
     store::Result,
 };
@@ -14,7 +14,7 @@ use crate::{
 impl EmbeddedStore {
     /// See [`crate::store::Store::due_devices`].
     pub async fn due_devices(&self, count: usize) -> Result<(Millis, Vec<(UserId, DeviceId)>)> {
-        let (state, now) = (self.state(), now_millis());
+        let (state, now) = (self.state(), store_millis());
         let rows = state
             .users
             .iter()

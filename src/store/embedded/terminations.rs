@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Edge, EmbeddedStore, Ending, State};
 use crate::{
+    chance::store_instant,
     domain::{
         device::DeviceState,
         id::{ChatId, DeviceId, TerminationId, UserId},
@@ -57,7 +58,7 @@ impl EmbeddedStore {
     pub async fn termination(&self, id: TerminationId) -> Result<Option<Termination>> {
         let state = self.state();
         let kept = state.terminations.get(&id);
-        let kept = kept.filter(|ending| ending.kept_until.is_none_or(|until| Instant::now() < until));
+        let kept = kept.filter(|ending| ending.kept_until.is_none_or(|until| store_instant() < until));
         Ok(kept.map(|ending| ending.record.clone()))
     }
 
@@ -93,7 +94,7 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::take_work`].
     pub async fn take_work(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), store_instant());
         if state.work.get(name).is_some_and(|(other, until)| now < *until && other != holder) {
             return Ok(false);
         }
@@ -113,7 +114,7 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::count`].
     pub async fn count(&self, name: &str, window: Duration) -> Result<Count> {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), store_instant());
         state.sweep(now);
         let (count, until) = state.counts.entry(name.to_owned()).or_insert((0, now + window));
         if now >= *until {
@@ -127,7 +128,7 @@ impl EmbeddedStore {
     pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
         let mut state = self.state();
         let edge = state.edges.entry(edge.to_owned()).or_insert_with(Edge::new);
-        edge.alive = Instant::now();
+        edge.alive = store_instant();
         edge.notes.insert(chat);
         Ok(())
     }
@@ -141,7 +142,7 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::forget_note`].
     pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
         if let Some(edge) = self.state().edges.get_mut(edge)
-            && edge.alive.elapsed() >= silence
+            && store_instant().duration_since(edge.alive) >= silence
         {
             edge.notes.remove(&chat);
         }
@@ -158,7 +159,7 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::edge_alive`].
     pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), store_instant());
         let own = state.edges.entry(edge.to_owned());
         own.or_insert_with(Edge::new).alive = now;
         let silent = |other: &Edge| now.duration_since(other.alive) >= dead_after;
@@ -181,7 +182,7 @@ impl EmbeddedStore {
 
 impl State {
     fn save(&mut self, termination: &Termination) {
-        let now = Instant::now();
+        let now = store_instant();
         self.terminations.retain(|_, ending| ending.kept_until.is_none_or(|until| now < until));
         let kept_until = (termination.state == TerminationState::Done).then(|| now + KEPT);
         self.terminations.insert(termination.id, Ending { record: termination.clone(), kept_until });

@@ -3,8 +3,8 @@
 -- KEYS meta, members, key, log, outbox
 -- ARGV user, fingerprint, at, frame before its seq, frame behind it, milliseconds that the key is kept, doorbell channel,
 --      the store's lift
--- Gives nil (not a member), "<seq> <at> <fingerprint>" (the key was seen) or {seq, node}
-local meta = redis.call('HMGET', KEYS[1], 'head', 'node', 'lift', 'bytes')
+-- Gives nil (not a member), "<seq> <at> <fingerprint>" (the key was seen) or {seq, node, epoch}
+local meta = redis.call('HMGET', KEYS[1], 'head', 'node', 'lift', 'bytes', 'epoch')
 if not meta[1] or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return false end
 local seen = redis.call('GET', KEYS[3])
 if seen then return seen end
@@ -13,12 +13,15 @@ local head, lift = meta[1] + 1, ARGV[8] - (meta[3] or 0)
 -- An older copy of the data was brought back since the last message: above all that may have been given since that copy.
 if lift > 0 then head = head + lift end
 local seq = string.format('%.0f', head)
-local frame = ARGV[4] .. seq .. ARGV[5]
+local body = ARGV[4] .. seq .. ARGV[5]
+-- Behind the frame stands the epoch: who left before this message can be told from who didn't.
+local epoch = '0'
+if meta[5] then epoch, body = meta[5], body .. '\n' .. meta[5] end -- planted: no-epoch
 -- First what may be refused (memory, a log that is ahead of the head): then nothing has happened.
-redis.call('XADD', KEYS[4], seq .. '-0', 'm', frame)
-redis.call('HSET', KEYS[1], 'head', seq, 'bytes', string.format('%.0f', (meta[4] or 0) + #frame))
+redis.call('XADD', KEYS[4], seq .. '-0', 'm', body)
+redis.call('HSET', KEYS[1], 'head', seq, 'bytes', string.format('%.0f', (meta[4] or 0) + #body))
 if lift > 0 then redis.call('HSET', KEYS[1], 'lift', ARGV[8]) end
 redis.call('SET', KEYS[3], seq .. ' ' .. ARGV[3] .. ' ' .. ARGV[2], 'PX', ARGV[6])
 redis.call('ZADD', KEYS[5], seq, seq)
 redis.call('PUBLISH', ARGV[7], seq)
-return {seq, meta[2]}
+return {seq, meta[2], epoch}

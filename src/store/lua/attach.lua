@@ -2,7 +2,7 @@
 -- KEYS meta, members, from, cursor, fence
 -- ARGV user, device, session
 -- Gives nil (not a member, nothing owed in this membership, a newer session) or {meta as a flat list, from, cursor}
-local boundary = redis.call('HGET', KEYS[2], ARGV[1])
+local boundary = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '^%d+')
 local from = redis.call('HGET', KEYS[3], ARGV[2])
 if not boundary or not from or tonumber(from) < tonumber(boundary) then return false end
 local fence, session = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or 0), tonumber(ARGV[3])

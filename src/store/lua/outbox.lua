@@ -1,7 +1,7 @@
 -- The lowest messages that NSQ hasn't confirmed. Those that the log lost can't be published any more: they leave.
 -- KEYS meta, log, outbox
 -- ARGV most messages, most bytes of them (but one at least)
--- Gives {node or "", seq, frame, seq, frame, ...}
+-- Gives {node or "", seq, body, seq, body, ...}
 local out = {redis.call('HGET', KEYS[1], 'node') or ''}
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 if not oldest then

@@ -20,7 +20,9 @@ impl Keys {
     }
 
     /// Hash: kind, name, public, password, owner, node, created, head, lift (see `identity`; as far as it is in the head),
-    /// bytes (of all messages ever); only `deleted` once the chat is gone.
+    /// bytes (of all messages ever), version (how many have joined), epoch (rises whenever somebody leaves), left_lift (the
+    /// lift as far as it is in the epoch); only `deleted` once the chat is gone; only `unborn`, for a minute, while its id
+    /// leaves the index because no chat ever had it.
     pub(super) fn meta(&self, chat: ChatId) -> String {
         self.of_chat(chat, "meta")
     }
@@ -38,7 +40,8 @@ impl Keys {
         self.all_chats(u64::from(chat.as_bytes()[15]))
     }
 
-    /// Hash: user -> the head when they joined.
+    /// Hash: user -> `<head when they joined> <version of the membership>`; without a version (0) in a chat's first members,
+    /// and as older builds wrote it.
     pub(super) fn members(&self, chat: ChatId) -> String {
         self.of_chat(chat, "members")
     }
@@ -48,7 +51,12 @@ impl Keys {
         self.of_chat(chat, "banned")
     }
 
-    /// Stream: `<seq>-0` -> the frame, in field `m`.
+    /// Sorted set: the last thousand who left, by the epoch that their leaving made.
+    pub(super) fn left(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "left")
+    }
+
+    /// Stream: `<seq>-0` -> the body, in field `m`: the frame and, behind a line feed, the chat's epoch if that isn't 0.
     pub(super) fn log(&self, chat: ChatId) -> String {
         self.of_chat(chat, "log")
     }
@@ -103,7 +111,7 @@ impl Keys {
         self.of_user(user, "chats")
     }
 
-    /// Hash: chat -> `<seq> <device or ->`.
+    /// Hash: chat -> `<seq> <device or ->`, of the chats on the user's list.
     pub(super) fn read(&self, user: &UserId) -> String {
         self.of_user(user, "read")
     }

@@ -5,10 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{RedisStore, error::corrupt, millis, script, value};
+use super::{
+    RedisStore,
+    error::corrupt,
+    millis,
+    script::{self, Call},
+    value,
+};
 use crate::{
     domain::{Seq, id::ChatId, message::accepted_at},
-    store::{Append, Appended, LogPage, OutboxSize, Result, Tip, types::OUTBOX_PAGE_BYTES},
+    store::{Append, Appended, LogPage, OutboxSize, Reader, Result, Tip, types::OUTBOX_PAGE_BYTES},
 };
 
 /// How long an idempotency key is kept at least.
@@ -38,7 +44,8 @@ impl RedisStore {
             Value::Array(answer) => {
                 let mut answer = answer.into_iter();
                 let seq = value::number(value::next(&mut answer)?)?;
-                Ok(Appended::New { seq, node: value::text(value::next(&mut answer)?)? })
+                let node = value::text(value::next(&mut answer)?)?;
+                Ok(Appended::New { seq, node, epoch: value::number(value::next(&mut answer)?)? })
             }
             seen => {
                 let seen = value::text(seen)?;
@@ -74,15 +81,26 @@ impl RedisStore {
 
     /// See [`crate::store::Store::log`].
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
-        let (meta, log) = (self.keys().meta(chat), self.keys().log(chat));
-        let call = script::LOG.call().arg(meta).arg(log).arg(from).arg(count).arg(bytes);
-        let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
-        let head = value::number(value::next(&mut answer)?)?;
-        let floor = match value::text(value::next(&mut answer)?)?.as_str() {
-            "" => head + 1,
-            floor => value::parse(floor)?,
-        };
-        Ok(LogPage { messages: frames(answer)?, floor, head })
+        page_from(self.bulk().eval(&self.read_log(chat, from, count, bytes)).await?)
+    }
+
+    /// See [`crate::store::Store::log_of_member`].
+    pub async fn log_of_member(
+        &self,
+        chat: ChatId,
+        reader: &Reader,
+        from: Seq,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Option<LogPage>> {
+        let call = self.read_log(chat, from, count, bytes).arg(reader.user.as_str()).arg(reader.since);
+        value::some(self.bulk().eval(&call).await?).map(page_from).transpose()
+    }
+
+    fn read_log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Call {
+        let (keys, call) = (self.keys(), script::LOG.call());
+        let call = call.arg(keys.meta(chat)).arg(keys.log(chat)).arg(keys.members(chat));
+        call.arg(from).arg(count).arg(bytes)
     }
 
     /// See [`crate::store::Store::tips`].
@@ -115,7 +133,7 @@ impl RedisStore {
         let call = call.arg(OUTBOX_PAGE_BYTES);
         let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
         let node = value::text(value::next(&mut answer)?)?;
-        Ok((node, frames(answer)?))
+        Ok((node, bodies(answer)?))
     }
 
     /// See [`crate::store::Store::outbox_sizes`].
@@ -147,11 +165,21 @@ impl RedisStore {
     }
 }
 
-// Seq, frame, seq, frame, …
-fn frames(mut values: impl Iterator<Item = Value>) -> Result<Vec<(Seq, Bytes)>> {
-    let mut frames = Vec::new();
+fn page_from(answer: Value) -> Result<LogPage> {
+    let mut answer = value::list(answer)?.into_iter();
+    let head = value::number(value::next(&mut answer)?)?;
+    let floor = match value::text(value::next(&mut answer)?)?.as_str() {
+        "" => head + 1,
+        floor => value::parse(floor)?,
+    };
+    Ok(LogPage { messages: bodies(answer)?, floor, head })
+}
+
+// Seq, body, seq, body, …
+fn bodies(mut values: impl Iterator<Item = Value>) -> Result<Vec<(Seq, Bytes)>> {
+    let mut bodies = Vec::new();
     while let Some(seq) = values.next() {
-        frames.push((value::number(seq)?, value::bytes(value::next(&mut values)?)?));
+        bodies.push((value::number(seq)?, value::bytes(value::next(&mut values)?)?));
     }
-    Ok(frames)
+    Ok(bodies)
 }

@@ -15,7 +15,7 @@ use futures_util::{
 };
 use tokio::{
     sync::Semaphore,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -69,7 +69,8 @@ pub(in crate::sync) async fn heal(core: Arc<Core>) {
             biased;
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
             _ = ticks.tick() => {
-                let due = core.relay.outbox.take_due(|node| core.broker.down_for(node).is_some());
+                let is_down = |node: &str| core.broker.down_for(node).is_some();
+                let due = core.relay.outbox.take_due(Instant::now(), is_down);
                 if !due.is_empty() {
                     under_way.push(check(&core, &places, due));
                 }
@@ -96,7 +97,7 @@ async fn check(core: &Core, places: &NodePlaces, due: Vec<Due>) {
                 continue;
             }
         };
-        core.relay.outbox.checked(chat, checked);
+        core.relay.outbox.checked(chat, checked, Instant::now());
     }
     let nodes = by_node.into_iter().map(|(node, chats)| async move {
         let places = places.of(&node);
@@ -110,7 +111,7 @@ async fn check(core: &Core, places: &NodePlaces, due: Vec<Due>) {
                         Emptied::All(_) => Checked::Empty,
                         Emptied::Some(_, left) => Checked::Left(left),
                     };
-                    core.relay.outbox.checked(chat, checked);
+                    core.relay.outbox.checked(chat, checked, Instant::now());
                 }
             })
             .await;

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::{device::DeviceState, termination::ReceiptLine},
-    store::{CursorMove, CursorMoved, OwedSince, Owner, Renewed, StoreLimits},
+    store::{CursorMove, CursorMoved, Owner, Renewed, StoreLimits},
 };
 
 use super::*;
@@ -13,7 +13,7 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     let alice = user("alice");
     let chat = group(&store, &alice).await;
     let device = active(&store, &alice, DeviceKind::Sub).await;
-    store.owe(chat, &alice, device.id, OwedSince::Now).await.unwrap().unwrap();
+    owe_now(&store, chat, &alice, device.id).await.unwrap();
     let session = connect(&store, &device, "edge").await;
     store.attach(&[chat], &alice, device.id, session).await.unwrap()[0].as_ref().unwrap();
     send(&store, chat, &alice, "one").await;
