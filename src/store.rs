@@ -447,4 +447,9 @@ impl Store {
     pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
         each!(self.reads(user))
     }
+
+    /// A user's read offsets in these chats; it costs what is asked for, however many others there are.
+    pub async fn reads_in(&self, user: &UserId, chats: &[ChatId]) -> Result<HashMap<ChatId, ReadOffset>> {
+        each!(self.reads_in(user, chats))
+    }
 }
