@@ -6,6 +6,7 @@ mod stories;
 mod support;
 
 mod broker;
+mod clocks;
 mod codes;
 mod console;
 mod daemons;
@@ -16,8 +17,10 @@ mod gaps;
 mod health;
 mod hiccups;
 mod lapses;
+mod late;
 mod logs;
 mod metrics;
+mod names;
 mod nsq;
 mod older;
 mod outages;
