@@ -281,11 +281,11 @@ async fn adopt(core: &Core, edge: &str) -> Result<(), Option<Instant>> {
     if !chats.is_empty() {
         tracing::info!(edge, chats = chats.len(), "taking over the outboxes of an edge that has gone");
     }
-    let silence = lapse::dead_after(core);
+    let silence = lapse::dead_after(&core.timing);
     let (mut all, mut oldest) = (true, None::<Instant>);
-    for chat in chats {
-        let emptied = empty_outbox(core, chat).await;
-        if emptied.is_ok() && core.store.forget_note(edge, chat, silence).await.is_ok() {
+    for noted in chats {
+        let emptied = empty_outbox(core, noted.chat).await;
+        if emptied.is_ok() && core.store.forget_note(edge, &noted, silence).await.is_ok() {
             core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]).inc();
             continue;
         }
@@ -294,26 +294,17 @@ async fn adopt(core: &Core, edge: &str) -> Result<(), Option<Instant>> {
             oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
         }
     }
-    if !all {
-        return Err(oldest);
-    }
-    // Refused as long as it has sessions; tried again at the next turn.
-    let _ = core.store.forget_edge(edge).await;
-    Ok(())
+    if all { Ok(()) } else { Err(oldest) }
 }
 
 /// Keeps the notes of this edge from growing with every chat it ever sent to.
 async fn prune_notes(core: &Core) {
     const KEEP: usize = 10_000;
     for chat in core.notes.beyond(KEEP, 256, |chat| core.hub.has_chat(chat)) {
-        // Out of our own list first: a sender that comes now notes it again, after this or before; see below.
-        core.notes.forget(chat);
-        if empty_outbox(core, chat).await.is_ok() && !core.notes.has(chat) {
-            let _ = core.store.forget_note(&core.edge, chat, Duration::ZERO).await;
-            // A sender may have noted it between the look and the forgetting: then note it again.
-            if core.notes.has(chat) {
-                let _ = core.store.note_sender(&core.edge, chat).await;
-            }
+        // Out of our own list first: a sender that comes from now on notes it again, and this can't forget that.
+        let Some(noted) = core.notes.forget(chat) else { continue };
+        if empty_outbox(core, chat).await.is_ok() {
+            let _ = core.store.forget_note(&core.edge, &noted, Duration::ZERO).await;
         }
     }
 }
