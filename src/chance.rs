@@ -48,7 +48,17 @@ pub fn store_millis() -> Millis {
     now_millis()
 }
 
-/// The same, to count from.
+/// By how many milliseconds the embedded store's clock has jumped: none, but in a simulation.
+#[must_use]
+pub fn store_ahead() -> i64 {
+    #[cfg(feature = "simulation")]
+    if let Some(ahead) = seeded::store_ahead() {
+        return ahead;
+    }
+    0
+}
+
+/// Now, by the clock of the embedded store, to count from.
 #[must_use]
 pub fn store_instant() -> tokio::time::Instant {
     #[cfg(feature = "simulation")]
@@ -113,6 +123,10 @@ mod seeded {
 
     pub(super) fn store_millis() -> Option<u64> {
         Some(elapsed()?.saturating_add_signed(STORE.get()))
+    }
+
+    pub(super) fn store_ahead() -> Option<i64> {
+        SEEDED.with_borrow(Option::is_some).then(|| STORE.get())
     }
 
     pub(super) fn store_instant() -> Option<Instant> {

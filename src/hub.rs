@@ -114,16 +114,19 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Adds a session. An older session of the same device on this edge is doomed (4409).
+    /// Adds a session.
     pub fn attach(&self, handle: SessionHandle) {
         let mut maps = self.lock();
-        let entry = maps.users.entry(handle.user.clone()).or_default();
-        for other in entry.sessions.iter().filter(|other| other.device == handle.device) {
-            if other.session < handle.session {
+        maps.users.entry(handle.user.clone()).or_default().sessions.push(handle);
+    }
+
+    /// A session of the device with this number serves it: older ones on this edge are doomed (4409).
+    pub fn supersede(&self, user: &UserId, device: DeviceId, session: u64) {
+        for other in self.sessions_of(user) {
+            if other.device == device && other.session < session {
                 other.mailbox.doom.seal(CloseCode::Replaced);
             }
         }
-        entry.sessions.push(handle);
     }
 
     /// Removes exactly this session. True: it was the user's last on this edge.

@@ -111,6 +111,18 @@ mod chosen {
         UnfencedLog = "unfenced-log",
         /// A page that the main answers isn't checked.
         NoPageCheck = "no-page-check",
+        /// An opening that is executed late takes the device from a session that was opened meanwhile.
+        LateOpen = "late-open",
+        /// The number of a session that was closed can be renewed.
+        ClosedNumberLives = "closed-number-lives",
+        /// A session is replaced by any newer number, also where nobody is there with it.
+        AnyNewerReplaces = "any-newer-replaces",
+        /// A session's lease is counted from the store's answer, so it outlasts the store's own.
+        LeaseFromAnswer = "lease-from-answer",
+        /// How far a termination is is whatever was written last.
+        LastTerminationWins = "last-termination-wins",
+        /// A note that was made again is forgotten by who read the one before.
+        StaleNoteForgotten = "stale-note-forgotten",
     }
 
     /// Switches one on, or all off.

@@ -77,10 +77,12 @@ macro_rules! each {
 
 // Behind the macro, because they use it.
 mod console;
+mod edges;
 mod hearing;
 mod links;
 
 pub use console::*;
+pub use edges::*;
 
 // Devices and sessions
 impl Store {
@@ -110,30 +112,47 @@ impl Store {
     }
 
     /// Makes `edge` own an active device whose generation is `generation`, for `ttl` from now, and notes the session for the
-    /// edge.
+    /// edge; unless another session was opened since the caller read that `after` is the newest: so a call that comes late, or
+    /// twice, takes the device from nobody.
     pub async fn open_session(
         &self,
         user: &UserId,
         device: DeviceId,
         generation: u32,
+        after: u64,
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {
-        each!(self.open_session(user, device, generation, edge, ttl))
+        each!(self.open_session(user, device, generation, after, edge, ttl))
     }
 
-    /// Holds the device for `ttl` from now, if `session` still owns it. Also moves `last_seen`.
+    /// Says that a session serves its device from now on, and holds the device for `ttl`. Only such a one replaces older ones.
+    pub async fn confirm_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        edge: &str,
+        ttl: Duration,
+    ) -> Result<Renewed> {
+        each!(self.confirm_session(user, device, session, edge, ttl))
+    }
+
+    /// Holds the device for `ttl` from now, if `session` is the newest. Also moves `last_seen`. A lease that was given back
+    /// meanwhile is taken again, and the session noted for its edge again.
     pub async fn renew_session(
         &self,
         user: &UserId,
         device: DeviceId,
         session: u64,
+        edge: &str,
         ttl: Duration,
     ) -> Result<Renewed> {
-        each!(self.renew_session(user, device, session, ttl))
+        each!(self.renew_session(user, device, session, edge, ttl))
     }
 
-    /// Gives the lease back, if it is still this session's; else changes nothing and says false. Works while terminating.
+    /// Gives the lease back and uses up the number, if it is the newest; else changes nothing. True: there was a lease. Works
+    /// while terminating.
     pub async fn close_session(
         &self,
         user: &UserId,
@@ -149,9 +168,15 @@ impl Store {
         each!(self.noted_sessions(edge))
     }
 
-    /// Gives back the lease of an edge's session if it has run out, once; and forgets the note when it is over.
-    pub async fn lapse_session(&self, edge: &str, session: &NotedSession) -> Result<Lapsed> {
-        each!(self.lapse_session(edge, session))
+    /// Gives back the lease of an edge's session if it has run out, once; and forgets the note when it is over, unless the
+    /// edge has said within `silence` that it lives: it may have taken the lease again.
+    pub async fn lapse_session(
+        &self,
+        edge: &str,
+        session: &NotedSession,
+        silence: Duration,
+    ) -> Result<Lapsed> {
+        each!(self.lapse_session(edge, session, silence))
     }
 }
 
@@ -174,9 +199,10 @@ impl Store {
     }
 
     /// Fences a device (`terminating`, the next generation) that still is as it was read: in that state, offline, not seen
-    /// since. False: it isn't, and nothing changed.
-    pub async fn expire_device(&self, device: &Device) -> Result<bool> {
-        each!(self.expire_device(device))
+    /// since; and not within `notice` after it was warned of (or written, while it registers), by a clock that nobody sets.
+    /// False: it isn't so, and nothing changed.
+    pub async fn expire_device(&self, device: &Device, notice: Duration) -> Result<bool> {
+        each!(self.expire_device(device, notice))
     }
 }
 
@@ -194,7 +220,8 @@ impl Store {
         each!(self.termination(id))
     }
 
-    /// Writes how far it got; a `done` one leaves the list of unfinished ones and is kept for 30 days.
+    /// Writes how far it got, and only forward: neither over one that is further, nor over one that has removed more. A `done`
+    /// one leaves the list of unfinished ones and is kept for 30 days.
     pub async fn save_termination(&self, termination: &Termination) -> Result<()> {
         each!(self.save_termination(termination))
     }
@@ -354,38 +381,6 @@ impl Store {
     pub async fn published(&self, chat: ChatId, seqs: &[Seq]) -> Result<()> {
         each!(self.published(chat, seqs))
     }
-
-    /// Notes durably that this edge appends to this chat, so that another edge finds its outbox should this one die.
-    /// Called once per edge and chat, before the first append. The edge lives by that, too.
-    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
-        each!(self.note_sender(edge, chat))
-    }
-
-    /// The chats noted for an edge.
-    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<ChatId>> {
-        each!(self.noted_chats(edge))
-    }
-
-    /// Forgets one note, once the chat's outbox is empty and the edge doesn't send there; not of an edge that said within
-    /// `silence` that it lives, because it may rely on it again.
-    pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
-        each!(self.forget_note(edge, chat, silence))
-    }
-
-    /// The same of many. Each is one step.
-    pub async fn forget_notes(&self, edge: &str, chats: &[ChatId], silence: Duration) -> Result<()> {
-        each!(self.forget_notes(edge, chats, silence))
-    }
-
-    /// Says that this edge lives, and answers the edges that have notes (of chats or sessions) but haven't said so for `dead_after`.
-    pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
-        each!(self.edge_alive(edge, dead_after))
-    }
-
-    /// Takes an edge without notes off the list.
-    pub async fn forget_edge(&self, edge: &str) -> Result<()> {
-        each!(self.forget_edge(edge))
-    }
 }
 
 // What a device is owed, and read offsets
@@ -457,5 +452,10 @@ impl Store {
     /// All read offsets of a user.
     pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
         each!(self.reads(user))
+    }
+
+    /// A user's read offsets in these chats; it costs what is asked for, however many others there are.
+    pub async fn reads_in(&self, user: &UserId, chats: &[ChatId]) -> Result<HashMap<ChatId, ReadOffset>> {
+        each!(self.reads_in(user, chats))
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     broker::Notice,
     domain::id::ChatId,
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
-    protocol::{self, CloseCode, DeviceEvent, LimitsInfo, ServerFrame, Welcome},
+    protocol::{self, DeviceEvent, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect},
     tokens::DeviceClaims,
 };
@@ -34,13 +34,14 @@ impl Open {
 
 /// Takes the device's lease and begins its session. None: it was refused, and the socket is closed.
 pub async fn open(core: Arc<Core>, connection: Connection, claims: DeviceClaims) -> Option<Open> {
-    let (device, session) = match connect::open(&core, &claims).await {
+    let opened = match connect::open(&core, &claims).await {
         Ok(opened) => opened,
         Err(refusal) => {
             refuse(&core, connection, refusal).await;
             return None;
         }
     };
+    let connect::Opening { device, session, previous, asked } = opened;
     let (mailbox, commands) = Mailbox::new(MAILBOX);
     let handle = SessionHandle {
         user: device.user.clone(),
@@ -48,13 +49,12 @@ pub async fn open(core: Arc<Core>, connection: Connection, claims: DeviceClaims)
         kind: device.kind,
         session,
         mailbox,
-        lease: Arc::new(LeaseClock::new(core.timing.lease)),
+        lease: Arc::new(LeaseClock::since(asked, core.timing.lease)),
     };
-    let start = match connect::attach(&core, &handle).await {
+    let start = match connect::attach(&core, &handle, previous).await {
         Ok(start) => start,
-        Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "a device can't be attached");
-            refuse(&core, connection, CloseCode::BackendUnavailable.into()).await;
+        Err(code) => {
+            refuse(&core, connection, code.into()).await;
             connect::close(&core, &handle).await;
             return None;
         }

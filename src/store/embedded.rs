@@ -1,26 +1,30 @@
 //! The store in this process's memory: the same contract with nothing installed. What it holds ends with the process.
 //!
 //! One mutex around plain maps: every method takes it once, does its step, and lets go; none awaits anything. Time is
-//! tokio's, so a test may stop it; a simulation may have it jump, as Redis's clock may (`chance::store_instant`).
+//! tokio's, so a test may stop it. What Redis decides by its wall clock (leases, windows, who was seen when) is decided here by a
+//! clock that a test may set, too ([`EmbeddedStore::set_clock_ahead`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    AuditId, Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events,
-};
+use super::{AuditId, Count, Holder, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
 use crate::{
-    chance::store_instant,
+    chance::store_ahead,
     domain::{
         Millis, Seq,
         chat::Chat,
         device::Device,
         id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
+        now_millis,
         termination::Termination,
     },
 };
@@ -28,6 +32,7 @@ use crate::{
 mod chats;
 mod console;
 mod devices;
+mod edges;
 mod expiry;
 mod links;
 mod messages;
@@ -45,6 +50,9 @@ pub struct EmbeddedStore {
 struct Inner {
     state: Mutex<State>,
     limits: StoreLimits,
+    // When the store began, by tokio's clock and by the wall's; and how far its clock was set ahead since, in milliseconds.
+    begun: (Instant, Millis),
+    ahead: AtomicI64,
 }
 
 /// What one handle and its clones watch, and where they hear of it.
@@ -60,8 +68,8 @@ struct State {
     users: HashMap<UserId, User>,
     owners: HashMap<DeviceId, Owner>,
     terminations: HashMap<TerminationId, Ending>,
-    work: HashMap<String, (String, Instant)>,
-    counts: HashMap<String, (Count, Instant)>,
+    work: HashMap<String, (String, Millis)>,
+    counts: HashMap<String, (Count, Millis)>,
     /// How many `work` and `counts` there may be before those that have run out are swept.
     sweep_at: usize,
     chats: HashMap<ChatId, Room>,
@@ -70,7 +78,11 @@ struct State {
     pairs: HashMap<(UserId, UserId), ChatId>,
     public: HashMap<String, ChatId>,
     named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
-    edges: HashMap<String, Edge>,
+    edges: HashMap<String, edges::Edge>,
+    /// Whose process has which name.
+    names: HashMap<String, Holder>,
+    /// The token of the newest note of a chat.
+    last_token: u64,
     /// Edges' figures, each until then.
     reports: BTreeMap<String, (Bytes, Instant)>,
     /// What admins did, oldest first.
@@ -89,9 +101,11 @@ struct User {
 /// A device, whose `lease` counts only until it runs out.
 struct Row {
     device: Device,
-    /// The number of the newest session; stays when its lease is given back.
-    session: u64,
-    until: Instant,
+    until: Millis,
+    /// The newest session that served the device.
+    there: u64,
+    /// When the device was warned of; while it registers: written.
+    warned: Option<Instant>,
     /// When somebody has to look whether it expires.
     due: Millis,
 }
@@ -148,22 +162,6 @@ struct Debt {
     fence: u64,
 }
 
-struct Edge {
-    alive: Instant,
-    notes: BTreeSet<ChatId>,
-    sessions: HashSet<NotedSession>,
-}
-
-impl Edge {
-    fn new() -> Self {
-        Self { alive: store_instant(), notes: BTreeSet::new(), sessions: HashSet::new() }
-    }
-
-    fn has_notes(&self) -> bool {
-        !self.notes.is_empty() || !self.sessions.is_empty()
-    }
-}
-
 impl std::fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EmbeddedStore").finish_non_exhaustive()
@@ -174,7 +172,8 @@ impl EmbeddedStore {
     /// An empty one.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
-        let inner = Inner { state: Mutex::default(), limits };
+        let begun = (Instant::now(), now_millis());
+        let inner = Inner { state: Mutex::default(), limits, begun, ahead: AtomicI64::new(0) };
         Self { inner: Arc::new(inner), ear: 0 }.another()
     }
 
@@ -191,6 +190,19 @@ impl EmbeddedStore {
             presence: HashSet::new(),
         });
         Self { inner: self.inner.clone(), ear }
+    }
+
+    /// Sets the store's clock so many milliseconds ahead of the machine's, or behind, as happens to Redis's.
+    pub fn set_clock_ahead(&self, millis: i64) {
+        self.inner.ahead.store(millis, Ordering::Relaxed);
+    }
+
+    /// Now, by the store's clock.
+    fn now(&self) -> Millis {
+        let (begun, at) = self.inner.begun;
+        let elapsed = Millis::try_from(begun.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        at.saturating_add(elapsed)
+            .saturating_add_signed(self.inner.ahead.load(Ordering::Relaxed) + store_ahead())
     }
 
     /// See [`super::Store::take_events`].
@@ -336,4 +348,9 @@ impl State {
             ear.events.emit(StoreEvent::Doorbell(chat, seq));
         }
     }
+}
+
+/// A time to live or a window, in what the clock counts.
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

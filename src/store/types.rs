@@ -79,23 +79,29 @@ pub enum Opened {
     Session {
         /// The new fencing number.
         session: u64,
-        /// Who held it until now; it must be told.
+        /// Who held it until now, or did when it last said so; it must be told.
         previous: Option<Lease>,
         /// The device as it is now.
         device: Box<Device>,
     },
+    /// Another session was opened since the caller read the device: nothing is changed. Read again.
+    Changed,
     /// It was terminated, or the token's generation is an older one.
     Terminated,
     /// No such device, or it isn't active yet.
     Unknown,
 }
 
-/// What [`Store::renew_session`] found.
+/// What [`Store::renew_session`] and [`Store::confirm_session`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     /// Still this session's.
     Held,
-    /// A newer session owns the device.
+    /// Its lease had been given back by somebody; now it is this session's again, because no newer one was opened.
+    Revived,
+    /// A newer number was given, and nobody is known to be there with it (yet, or any more): not renewed.
+    Unconfirmed,
+    /// A newer session serves the device.
     Replaced,
     /// The device was terminated.
     Terminated,

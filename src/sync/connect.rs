@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
     Core, leases, presence, registration,
     signal::{self, Signal},
@@ -9,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         Millis, Seq,
-        device::{Device, DeviceKind, DeviceState},
+        device::{Device, DeviceKind, DeviceState, Lease},
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
@@ -72,28 +74,52 @@ fn unavailable(error: crate::store::StoreError) -> CloseCode {
     CloseCode::BackendUnavailable
 }
 
-/// Makes this edge own the device. An older session, wherever it is, is told that it is over. A sub is let in only
-/// while its main is there; a refusal changes nothing.
+/// A device that this edge owns from now on.
+#[derive(Debug)]
+pub struct Opening {
+    /// As it is now.
+    pub device: Device,
+    /// The fencing number of the new session.
+    pub session: u64,
+    /// Who had it before.
+    pub previous: Option<Lease>,
+    /// When its lease was asked for: the store's began no earlier.
+    pub asked: Instant,
+}
+
+/// How often a device is asked for, while others open it at the same time.
+const OPENINGS: usize = 8;
+
+/// Makes this edge own the device. A sub is let in only while its main is there; a refusal changes nothing.
 ///
 /// # Errors
 /// The close code with which to end the socket.
-pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(Device, u64), Refusal> {
-    let device = authorize(core, claims).await?;
-    if device.kind == DeviceKind::Sub {
-        require_main(core, &device.user).await?;
-    }
-    let lease = core.timing.lease;
-    let opened = core.store.open_session(&device.user, device.id, claims.generation, &core.edge, lease).await;
-    match opened.map_err(unavailable)? {
-        Opened::Terminated => Err(CloseCode::Terminated.into()),
-        Opened::Unknown => Err(CloseCode::Unauthorized.into()),
-        Opened::Session { session, previous, device } => {
-            if previous.is_some() {
-                signal::tell(core, &device.user, &Signal::Replaced(device.id, session)).await;
+pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<Opening, Refusal> {
+    for _ in 0..OPENINGS {
+        let device = authorize(core, claims).await?;
+        if device.kind == DeviceKind::Sub {
+            require_main(core, &device.user).await?;
+        }
+        let (asked, lease) = (Instant::now(), core.timing.lease);
+        let (user, id, after) = (&device.user, device.id, device.session);
+        let opened = core.store.open_session(user, id, claims.generation, after, &core.edge, lease).await;
+        match opened {
+            Ok(Opened::Terminated) => return Err(CloseCode::Terminated.into()),
+            Ok(Opened::Unknown) => return Err(CloseCode::Unauthorized.into()),
+            // Another connection of the device was faster: this one is the newer.
+            Ok(Opened::Changed) => {}
+            Ok(Opened::Session { session, previous, device }) => {
+                return Ok(Opening { device: *device, session, previous, asked });
             }
-            Ok((*device, session))
+            Err(error) => {
+                // It may be open all the same.
+                core.lapsing.begin();
+                return Err(unavailable(error).into());
+            }
         }
     }
+    tracing::warn!(device = %claims.device, "others open the device again and again at the same time");
+    Err(CloseCode::BackendUnavailable.into())
 }
 
 /// The user's main as others see it.
@@ -101,9 +127,13 @@ pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(De
 /// # Errors
 /// When the store fails.
 pub async fn main_of(core: &Core, user: &UserId) -> Result<Option<MainInfo>> {
-    let devices = core.store.devices(user).await?;
-    let main = devices.iter().find(|d| d.kind == DeviceKind::Main && d.state == DeviceState::Active);
+    let main = main_device(core, user).await?;
     Ok(main.map(|d| MainInfo { device: d.id, online: d.online(), last_seen: d.last_seen }))
+}
+
+async fn main_device(core: &Core, user: &UserId) -> Result<Option<Device>> {
+    let devices = core.store.devices(user).await?;
+    Ok(devices.into_iter().find(|d| d.kind == DeviceKind::Main && d.state == DeviceState::Active))
 }
 
 /// # Errors
@@ -111,6 +141,18 @@ pub async fn main_of(core: &Core, user: &UserId) -> Result<Option<MainInfo>> {
 pub async fn require_main(core: &Core, user: &UserId) -> std::result::Result<(), Refusal> {
     match main_of(core, user).await.map_err(unavailable)? {
         Some(main) if main.online => Ok(()),
+        other => Err(Refusal { code: CloseCode::MainOffline, last_seen: other.map(|main| main.last_seen) }),
+    }
+}
+
+/// The same for a session that is open already. A main whose lease merely looks over isn't gone for that: should its edge have
+/// died, its lease is given back within seconds.
+///
+/// # Errors
+/// The same.
+pub async fn still_has_main(core: &Core, user: &UserId) -> std::result::Result<(), Refusal> {
+    match main_device(core, user).await.map_err(unavailable)? {
+        Some(main) if main.online() || main.unrenewed => Ok(()),
         other => Err(Refusal { code: CloseCode::MainOffline, last_seen: other.map(|main| main.last_seen) }),
     }
 }
@@ -124,17 +166,34 @@ pub struct Start {
     pub chats: Vec<(Attached, Seq)>,
 }
 
-/// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between.
+/// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between. Only when all
+/// of it is done an older session, wherever it is, is told that it is over: whoever is closed 4409 shall find a newer
+/// connection that is there.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
+/// The close code with which to end the socket.
+pub async fn attach(
+    core: &Core,
+    handle: &SessionHandle,
+    previous: Option<Lease>,
+) -> std::result::Result<Start, CloseCode> {
     core.hub.attach(handle.clone());
+    let start = read(core, handle).await.map_err(unavailable)?;
+    if !leases::confirm(core, handle).await.map_err(unavailable)? {
+        return Err(handle.mailbox.doom.code().unwrap_or(CloseCode::BackendUnavailable));
+    }
+    core.hub.supersede(&handle.user, handle.device, handle.session);
+    if previous.is_some() {
+        signal::tell(core, &handle.user, &Signal::Replaced(handle.device, handle.session)).await;
+    }
+    Ok(start)
+}
+
+async fn read(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.store.watch_user(&handle.user).await?;
     let chats = core.store.chats_of(&handle.user).await?;
     let attached = core.store.attach(&chats, &handle.user, handle.device, handle.session).await?;
-    let reads = core.store.reads(&handle.user).await?;
-    let main = main_of(core, &handle.user).await?;
+    let (reads, main) = futures_util::try_join!(core.store.reads(&handle.user), main_of(core, &handle.user))?;
     let chats = attached
         .into_iter()
         .flatten()

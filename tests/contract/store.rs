@@ -1,5 +1,5 @@
 //! The store's contract as stories, each run over both variants. The including module gives `start(limits)`: a fresh
-//! store, with whatever has to live as long as it.
+//! store, with whatever has to live as long as it; and `start_on_a_clock()`: the same with a clock that the story sets.
 
 use std::time::Duration;
 
@@ -19,15 +19,19 @@ use keepstep::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::start;
+use super::{start, start_on_a_clock};
 use crate::support::wait_until;
 
 #[path = "store/chats.rs"]
 mod chats;
+#[path = "store/clocks.rs"]
+mod clocks;
 #[path = "store/console.rs"]
 mod console;
 #[path = "store/devices.rs"]
 mod devices;
+#[path = "store/edges.rs"]
+mod edges;
 #[path = "store/events.rs"]
 mod events;
 #[path = "store/expiry.rs"]
@@ -46,6 +50,8 @@ mod messages;
 mod model;
 #[path = "store/owed.rs"]
 mod owed;
+#[path = "store/sessions.rs"]
+mod sessions;
 #[path = "store/terminations.rs"]
 mod terminations;
 
@@ -79,12 +85,26 @@ pub async fn active(store: &Store, owner: &UserId, kind: DeviceKind) -> Device {
     store.device(owner, new.id).await.unwrap().unwrap()
 }
 
-/// The number of a new session.
+/// The number of a new session that serves the device.
 pub async fn connect(store: &Store, device: &Device, edge: &str) -> u64 {
-    match store.open_session(&device.user, device.id, device.generation, edge, LONG).await.unwrap() {
-        Opened::Session { session, .. } => session,
-        other => panic!("{other:?}"),
+    let (user, id) = (&device.user, device.id);
+    loop {
+        match opens(store, device, edge, LONG).await {
+            Opened::Session { session, .. } => {
+                store.confirm_session(user, id, session, edge, LONG).await.unwrap();
+                return session;
+            }
+            // Others open it at the same time.
+            Opened::Changed => {}
+            other => panic!("{other:?}"),
+        }
     }
+}
+
+/// Opens a session after the newest that there is.
+pub async fn opens(store: &Store, device: &Device, edge: &str, ttl: Duration) -> Opened {
+    let after = store.device(&device.user, device.id).await.unwrap().map_or(0, |device| device.session);
+    store.open_session(&device.user, device.id, device.generation, after, edge, ttl).await.unwrap()
 }
 
 pub fn new_group(owner: &UserId) -> NewChat {

@@ -38,6 +38,7 @@ const CALLS: &[&str] = &[
     "save_termination",
     "begin_termination",
     "open_session",
+    "confirm_session",
     "attach",
     "move_cursors",
     "close_session",

@@ -254,7 +254,7 @@ async fn of_a_forgotten_device_only_the_tombstone_is_left() {
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
     store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
-    let opened = store.open_session(&alice, id, 1, "edge", Duration::from_secs(9)).await.unwrap();
+    let opened = store.open_session(&alice, id, 1, 0, "edge", Duration::from_secs(9)).await.unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     store.attach(&[chat], &alice, id, session).await.unwrap();
     let record = Termination {
@@ -296,7 +296,7 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
     store.trim(chat).await.unwrap();
     leave(&store, chat, &bob, true).await;
     store.note_sender("edge-1", chat).await.unwrap();
-    store.edge_alive("edge-1", Duration::from_secs(9)).await.unwrap();
+    store.edge_alive("edge-1", "1", Duration::from_secs(9)).await.unwrap();
     store.take_work("w", "edge-1", Duration::from_secs(9)).await.unwrap();
     store.count("c", Duration::from_secs(9)).await.unwrap();
     store.move_read(&alice, chat, 1, None).await.unwrap();

@@ -35,7 +35,7 @@ const DEVICE: &str = "0b1c2d3e00004000800000000000000a";
 async fn scripts_of_devices() {
     let redis = &Redis::start().await;
     let register = script!("register_device");
-    let args = |step: &str, kind: &str, most: u32| format!("{step} {DEVICE} {kind} {most} name web 5 7");
+    let args = |step: &str, kind: &str, most: u32| format!("{step} {DEVICE} {kind} {most} name web 5 7 9");
     assert_eq!(eval(redis, register, "d i", &args("write", "sub", 5)).await, "lost", "no mark");
     assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 0)).await, "full");
     assert_eq!(run(redis, "EXISTS d i").await, "0", "a refusal changes nothing");
@@ -56,21 +56,47 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "1");
     assert_eq!(eval(redis, script!("claim_device"), "o", "bob").await, "0");
 
-    let open = |generation: u32| format!("{DEVICE} {generation} edge-1 5000");
-    assert_eq!(eval(redis, script!("open_session"), "nobody", &open(1)).await, "");
-    assert_eq!(eval(redis, script!("open_session"), "d", &open(1)).await, "inactive");
+    assert_eq!(run(redis, &format!("HGET d {DEVICE}.warned")).await, "9", "since when it registers");
+    let open = |generation: u32, after: u32| format!("{DEVICE} {generation} edge-1 5000 {after}");
+    assert_eq!(eval(redis, script!("open_session"), "nobody", &open(1, 0)).await, "");
+    assert_eq!(eval(redis, script!("open_session"), "d", &open(1, 0)).await, "inactive");
     assert_eq!(eval(redis, script!("activate_device"), "d", DEVICE).await, "1");
     assert_eq!(eval(redis, script!("activate_device"), "nobody", DEVICE).await, "0");
-    assert_eq!(eval(redis, script!("open_session"), "d", &open(0)).await, "terminated");
-    assert!(eval(redis, script!("open_session"), "d", &open(1)).await.starts_with("1  0 "));
-    assert!(eval(redis, script!("open_session"), "d", &open(1)).await.starts_with("2 edge-1 1 "));
-    let renew = |session: u64| format!("{DEVICE} {session} 5000");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1)).await, "replaced");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2)).await, "held");
-    assert_eq!(eval(redis, script!("renew_session"), "nobody", &renew(2)).await, "");
+    assert_eq!(eval(redis, script!("open_session"), "d", &open(0, 0)).await, "terminated");
+    assert!(eval(redis, script!("open_session"), "d", &open(1, 0)).await.starts_with("1  0 "));
+    assert_eq!(eval(redis, script!("open_session"), "d", &open(1, 0)).await, "changed");
+    assert!(eval(redis, script!("open_session"), "d", &open(1, 1)).await.starts_with("2 edge-1 1 "));
+    let renew =
+        |session: u64, there: &str, revive: &str| format!("{DEVICE} {session} 5000 edge-1 {there} {revive}");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1, "_", "_")).await, "unconfirmed");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "_")).await, "held");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1, "there", "revive")).await, "unconfirmed");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "there", "_")).await, "held");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1, "_", "_")).await, "replaced");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(3, "_", "_")).await, "", "an older copy");
+    assert_eq!(eval(redis, script!("renew_session"), "nobody", &renew(2, "_", "_")).await, "");
+    run(redis, &format!("HSET d {DEVICE}.until 5")).await;
+    assert_eq!(eval(redis, script!("lapse_session"), "d", &format!("{DEVICE} 2")).await.len(), 13);
+    run(redis, &format!("HSET d {DEVICE}.expires 5 {DEVICE}.warned 5")).await;
+    let before = run(redis, "HGETALL d").await;
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "_")).await, "lapsed");
+    assert_eq!(run(redis, "HGETALL d").await, before, "nothing is changed");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "revive")).await, "held");
+    assert_eq!(
+        run(redis, &format!("HMGET d {DEVICE}.edge {DEVICE}.expires {DEVICE}.warned")).await,
+        "edge-1  "
+    );
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 1")).await, "0");
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "1");
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "0");
+    assert_eq!(run(redis, &format!("HGET d {DEVICE}.session")).await, "3", "used up");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "revive")).await, "unconfirmed");
+    assert_eq!(
+        eval(redis, script!("lapse_session"), "d", &format!("{DEVICE} 2")).await.len(),
+        13,
+        "given back"
+    );
+    run(redis, &format!("HSET d {DEVICE}.session 2")).await;
 
     run(redis, &format!("HSET d {DEVICE}.seen 5")).await;
     let (lapse, warn, expire) = (script!("lapse_session"), script!("warn_device"), script!("expire_device"));
@@ -78,19 +104,30 @@ async fn scripts_of_devices() {
     run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.until 99999999999999")).await;
     assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 1")).await, "", "another's");
     assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "held");
-    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "0", "online");
-    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5")).await, "0", "online");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9 100")).await, "0", "online");
+    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5 200 60")).await, "0", "online");
     run(redis, &format!("HSET d {DEVICE}.until 7")).await;
-    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 4 9")).await, "0", "seen since");
-    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "1");
-    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9")).await, "0");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 4 9 100")).await, "0", "seen since");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9 100")).await, "1");
+    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9 101")).await, "0");
     assert_eq!(run(redis, &format!("HMGET d {DEVICE}.edge {DEVICE}.until {DEVICE}.expires")).await, "  9");
     run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.until 7")).await;
     assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "5");
     assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "", "once");
-    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} registering 5")).await, "0", "in another state");
-    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 4")).await, "0", "seen since");
-    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5")).await, "1");
+    // A lease that begins in the future: the clock was set back.
+    run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.seen 99999999990000 {DEVICE}.until 99999999996000"))
+        .await;
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2")).await, "held");
+    let set = run(redis, &format!("HMGET d {DEVICE}.seen {DEVICE}.until")).await;
+    let (seen, until) = set.split_once(' ').unwrap();
+    assert_eq!(until.parse::<u64>().unwrap() - seen.parse::<u64>().unwrap(), 6000, "as long, from now on");
+    run(redis, &format!("HDEL d {DEVICE}.edge {DEVICE}.until")).await;
+    run(redis, &format!("HSET d {DEVICE}.seen 5")).await;
+    let gone = |state: &str, seen: u64, clock: u64| format!("{DEVICE} {state} {seen} {clock} 60");
+    assert_eq!(eval(redis, expire, "d", &gone("registering", 5, 200)).await, "0", "in another state");
+    assert_eq!(eval(redis, expire, "d", &gone("active", 4, 200)).await, "0", "seen since");
+    assert_eq!(eval(redis, expire, "d", &gone("active", 5, 159)).await, "0", "too soon after the warning");
+    assert_eq!(eval(redis, expire, "d", &gone("active", 5, 160)).await, "1");
     assert_eq!(run(redis, &format!("HMGET d {DEVICE}.state {DEVICE}.generation")).await, "terminating 2");
     run(redis, &format!("HSET d {DEVICE}.state active {DEVICE}.generation 1")).await;
     run(redis, "ZADD due 7 x 3 y 99999999999999 z").await;
@@ -101,6 +138,34 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t1").await, "t1");
     assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t2").await, "t1");
     assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "0");
+    let record = |state: &str, lines: &str| {
+        format!("{{\"state\":\"{state}\",\"receipt\":{{\"channels\":[{lines}]}}}}")
+    };
+    let save = async |state: &str, lines: &str| {
+        let count = lines.split(',').filter(|line| !line.is_empty()).count();
+        let kept = if state == "done" { 9000 } else { 0 };
+        eval(
+            redis,
+            script!("save_termination"),
+            "t",
+            &format!("{} {state} {count} {kept}", record(state, lines)),
+        )
+        .await
+    };
+    for (state, lines, stands) in [
+        ("accepted", "", "accepted"),
+        ("pending", "1,2", "pending"),
+        ("accepted", "1,2,3", "pending"),
+        ("pending", "1", "pending"),
+        ("pending", "1,2,3", "pending"),
+        ("done", "", "done"),
+        ("pending", "1,2,3,4", "done"),
+    ] {
+        assert_eq!(save(state, lines).await, stands);
+        let written = run(redis, "GET t").await == record(state, lines);
+        assert_eq!(written, !matches!((state, lines), ("accepted", "1,2,3") | ("pending", "1" | "1,2,3,4")));
+    }
+    assert!(run(redis, "PTTL t").await.parse::<u64>().unwrap() <= 9000);
     for _ in 0..2 {
         eval(redis, script!("end_device"), "d", DEVICE).await;
         eval(redis, script!("end_device"), "nobody", DEVICE).await;
@@ -200,27 +265,61 @@ async fn scripts_of_edges() {
         eval(redis, script!("note"), "e c n1", &format!("edge-1 {chat}")).await;
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "2");
-    run(redis, "ZADD e 5 edge-1 5 edge-3").await;
-    assert_eq!(eval(redis, script!("edge_alive"), "e c", "edge-2 1000").await, "edge-1");
-    let listed = run(redis, "ZRANGE e 0 -1").await;
-    assert_eq!(listed, "edge-1 edge-2", "edge-3 had no notes");
+    run(redis, "ZADD e 5 edge-1 7 edge-3").await;
+    let alive = async |incarnation: &str| {
+        eval(redis, script!("edge_alive"), "e c m", &format!("edge-2 1000 {incarnation}")).await
+    };
+    assert_eq!(alive("a").await, "edge-1 5 silent noted edge-3 7 silent bare");
+    alive("a").await;
+    assert_eq!(run(redis, "HGET m edge-2").await, "a 2", "it says so again and again");
+    run(redis, "ZADD e 6 edge-2").await;
+    assert_eq!(alive("b").await, "", "another process has the name");
+    assert_eq!(run(redis, "ZSCORE e edge-2").await, "6", "and nothing is changed");
+    run(redis, "ZADD e 99999999999999 edge-3").await;
+    assert!(alive("a").await.ends_with(" heard bare"), "its silence begins now");
+    assert_eq!(run(redis, "ZSCORE e edge-3").await.len(), 13);
+    assert_eq!(
+        eval(redis, script!("forget_edge"), "e c m t1", "edge-3 7").await,
+        "0",
+        "it has said something"
+    );
+    run(redis, "ZADD e 7 edge-3").await;
+    assert_eq!(eval(redis, script!("forget_edge"), "e c m t1", "edge-3 7").await, "1");
+    let (claim, release) = (script!("claim_edge"), script!("release_edge"));
+    assert_eq!(eval(redis, claim, "m", "edge-2 b _").await, "a 3");
+    assert_eq!(redis.command(&["EVAL", claim.1, "1", "m", "edge-2", "b", "a 2"]).await.unwrap(), "a 3");
+    assert_eq!(redis.command(&["EVAL", claim.1, "1", "m", "edge-2", "b", "a 3"]).await.unwrap(), "b 0");
+    assert_eq!(eval(redis, release, "m", "edge-2 a").await, "0");
+    assert_eq!(eval(redis, release, "m", "edge-2 b").await, "1");
+    assert_eq!(eval(redis, release, "m", "edge-2 b").await, "0");
     run(redis, "ZADD e 5 edge-1").await;
     eval(redis, script!("note"), "e c n1", "edge-1 x").await;
     assert_eq!(
-        eval(redis, script!("forget_note"), "e c n1", "edge-1 x 60000").await,
+        eval(redis, script!("forget_note"), "e c n1 t1", "edge-1 x 60000 0").await,
         "0",
         "a note is a sign of life"
     );
     assert_eq!(run(redis, "HGET c edge-1").await, "2");
     run(redis, "ZADD e 5 edge-1").await;
     for _ in 0..2 {
-        eval(redis, script!("forget_note"), "e c n1", "edge-1 x 60000").await;
-        eval(redis, script!("forget_edge"), "e c", "edge-1").await;
+        eval(redis, script!("forget_note"), "e c n1 t1", "edge-1 x 60000 0").await;
+        eval(redis, script!("forget_edge"), "e c m t1", "edge-1 5").await;
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "1");
-    eval(redis, script!("forget_note"), "e c n1", "edge-1 y 0").await;
-    eval(redis, script!("forget_edge"), "e c", "edge-1").await;
-    assert_eq!(run(redis, "EXISTS c n1").await, "0");
+    // A chat has a token, which a note that is made again doesn't share.
+    for token in ["1", "2"] {
+        assert_eq!(eval(redis, script!("note_chat"), "e c n1 t1 last", "edge-1 y").await, token);
+    }
+    assert_eq!(run(redis, "HGET c edge-1").await, "1");
+    for stale in ["0", "1"] {
+        let forgotten =
+            eval(redis, script!("forget_note"), "e c n1 t1", &format!("edge-1 y 0 {stale}")).await;
+        assert_eq!(forgotten, "0");
+    }
+    eval(redis, script!("forget_note"), "e c n1 t1", "edge-1 y 0 2").await;
+    run(redis, "ZADD e 5 edge-1").await;
+    eval(redis, script!("forget_edge"), "e c m t1", "edge-1 5").await;
+    assert_eq!(run(redis, "EXISTS c n1 t1").await, "0");
     assert_eq!(run(redis, "ZRANGE e 0 -1").await, "edge-2");
 
     // Figures: those that have run out aren't given, and go with the next that come.
@@ -232,6 +331,10 @@ async fn scripts_of_edges() {
     eval(redis, script!("report"), "f", "edge-1 60000 {\"new\":2}").await;
     assert_eq!(run(redis, "HKEYS f").await, "edge-1");
     assert_eq!(eval(redis, script!("reports"), "f", "_").await, "edge-1 {\"new\":2}");
+    // The clock was set back: nobody's stay for longer than they would have.
+    redis.command(&["HSET", "f", "back", "99999999999999 {}"]).await.unwrap();
+    eval(redis, script!("report"), "f", "edge-1 60000 {}").await;
+    assert_eq!(run(redis, "HGET f back").await.len(), "1700000000000 {}".len());
 }
 
 #[tokio::test]

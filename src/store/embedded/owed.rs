@@ -136,4 +136,11 @@ impl EmbeddedStore {
     pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
         Ok(self.state().users.get(user).map(|user| user.reads.clone()).unwrap_or_default())
     }
+
+    /// See [`crate::store::Store::reads_in`].
+    pub async fn reads_in(&self, user: &UserId, chats: &[ChatId]) -> Result<HashMap<ChatId, ReadOffset>> {
+        let state = self.state();
+        let Some(user) = state.users.get(user) else { return Ok(HashMap::new()) };
+        Ok(chats.iter().filter_map(|chat| Some((*chat, *user.reads.get(chat)?))).collect())
+    }
 }

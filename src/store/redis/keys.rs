@@ -177,9 +177,24 @@ impl Keys {
         format!("{}:{{edges}}:counts", self.prefix)
     }
 
+    /// Hash: edge -> `<incarnation> <beat>`, the process that has the name and how often it has said that it lives.
+    pub(super) fn edge_names(&self) -> String {
+        format!("{}:{{edges}}:names", self.prefix)
+    }
+
     /// Set of the chats noted for an edge.
     pub(super) fn notes(&self, edge: &str) -> String {
         format!("{}:{{edges}}:notes:{edge}", self.prefix)
+    }
+
+    /// Hash: chat noted for an edge -> the token of the newest note.
+    pub(super) fn note_tokens(&self, edge: &str) -> String {
+        format!("{}:{{edges}}:tokens:{edge}", self.prefix)
+    }
+
+    /// Number: the token that was given last.
+    pub(super) fn last_token(&self) -> String {
+        format!("{}:{{edges}}:token", self.prefix)
     }
 
     /// Set of the sessions noted for an edge: `<device> <session> <user>`.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::try_join_all;
+
 use super::{
     RedisStore,
     chats::chat_from,
@@ -76,8 +78,8 @@ impl RedisStore {
     ) -> Result<Vec<Option<Attached>>> {
         self.in_time(async {
             let keys = self.keys();
-            let mut attached = Vec::with_capacity(chats.len());
-            for chats in chats.chunks(BATCH) {
+            // All at once: one after the other, many chats would take a slow Redis longer than the time-out.
+            let batches = chats.chunks(BATCH).map(|chats| async move {
                 let calls = chats.iter().map(|chat| {
                     script::ATTACH
                         .call()
@@ -91,13 +93,14 @@ impl RedisStore {
                         .arg(session)
                 });
                 let answers = self.bulk().eval_all(&calls.collect::<Vec<_>>()).await;
-                let answers = answers.map_err(|err| if attached.is_empty() { err } else { later(err) })?;
-                for (chat, answer) in chats.iter().zip(answers) {
-                    attached
-                        .push(value::some(answer).map(|answer| attached_from(*chat, answer)).transpose()?);
-                }
-            }
-            Ok(attached)
+                let answers = answers.map_err(|err| if chats.len() < BATCH { err } else { later(err) })?;
+                let attached = chats.iter().zip(answers).map(|(chat, answer)| {
+                    value::some(answer).map(|answer| attached_from(*chat, answer)).transpose()
+                });
+                attached.collect::<Result<Vec<_>>>()
+            });
+            let attached = try_join_all(batches.collect::<Vec<_>>()).await?;
+            Ok(attached.into_iter().flatten().collect())
         })
         .await
     }
@@ -224,15 +227,19 @@ impl RedisStore {
                 tracing::debug!(%user, %error, "read offsets of chats that were left stay for now");
             }
         }
-        let mut offsets = HashMap::new();
-        for (chat, offset) in found {
-            let offset = value::text(offset)?;
-            let (seq, device) =
-                offset.split_once(' ').ok_or_else(|| corrupt("an offset of another shape"))?;
-            let device = if device == "-" { None } else { Some(value::device(device)?) };
-            offsets.insert(value::chat(&chat)?, ReadOffset { seq: value::parse(seq)?, device });
+        found.into_iter().map(|(chat, offset)| Ok((value::chat(&chat)?, offset_from(offset)?))).collect()
+    }
+
+    /// See [`crate::store::Store::reads_in`].
+    pub async fn reads_in(&self, user: &UserId, chats: &[ChatId]) -> Result<HashMap<ChatId, ReadOffset>> {
+        if chats.is_empty() {
+            return Ok(HashMap::new());
         }
-        Ok(offsets)
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.keys().read(user)).arg(chats.iter().map(|chat| chat.hex()).collect::<Vec<_>>());
+        let answers = value::list(self.bulk().run(&read).await?)?;
+        let found = chats.iter().zip(answers).filter_map(|(chat, it)| Some((*chat, value::some(it)?)));
+        found.map(|(chat, offset)| Ok((chat, offset_from(offset)?))).collect()
     }
 
     /// See [`crate::store::Store::device_states`]. Only the states are read: a device has many more fields.
@@ -268,6 +275,13 @@ fn states_from(fields: Vec<(String, redis::Value)>) -> Result<Vec<(DeviceId, Dev
         Ok((value::device(device)?, value::state(&value::text(state)?)?))
     };
     fields.into_iter().map(one).collect()
+}
+
+fn offset_from(offset: redis::Value) -> Result<ReadOffset> {
+    let offset = value::text(offset)?;
+    let (seq, device) = offset.split_once(' ').ok_or_else(|| corrupt("an offset of another shape"))?;
+    let device = if device == "-" { None } else { Some(value::device(device)?) };
+    Ok(ReadOffset { seq: value::parse(seq)?, device })
 }
 
 fn attached_from(id: ChatId, answer: redis::Value) -> Result<Attached> {

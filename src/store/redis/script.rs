@@ -37,6 +37,7 @@ scripts! {
     BURY_CHAT = "bury_chat", 1;
     CHAT_OF_MEMBER = "chat_of_member", 2;
     CLAIM_DEVICE = "claim_device", 1;
+    CLAIM_EDGE = "claim_edge", 1;
     CLOSE_SESSION = "close_session", 1;
     COUNT = "count", 1;
     CREATE_CHAT = "create_chat", 2;
@@ -44,12 +45,12 @@ scripts! {
     DELETE_CHAT = "delete_chat", 10;
     DISOWN = "disown", 4;
     DUE_DEVICES = "due_devices", 1;
-    EDGE_ALIVE = "edge_alive", 2;
+    EDGE_ALIVE = "edge_alive", 3;
     END_DEVICE = "end_device", 1;
     ENTOMB_DEVICE = "entomb_device", 1;
     EXPIRE_DEVICE = "expire_device", 1;
-    FORGET_EDGE = "forget_edge", 2;
-    FORGET_NOTE = "forget_note", 3;
+    FORGET_EDGE = "forget_edge", 4;
+    FORGET_NOTE = "forget_note", 4;
     FORGET_UNBORN = "forget_unborn", 1;
     INDEX_CHAT = "index_chat", 1;
     JOIN = "join", 4;
@@ -60,6 +61,7 @@ scripts! {
     MOVE_CURSORS = "move_cursors", 4;
     MOVE_READ = "move_read", 2;
     NOTE = "note", 3;
+    NOTE_CHAT = "note_chat", 5;
     OPEN_LINK = "open_link", 3;
     OPEN_SESSION = "open_session", 1;
     OUTBOX = "outbox", 3;
@@ -69,10 +71,12 @@ scripts! {
     RAISE_HEAD = "raise_head", 1;
     REGISTER_DEVICE = "register_device", 2;
     RELEASE = "release", 1;
+    RELEASE_EDGE = "release_edge", 1;
     RENEW_SESSION = "renew_session", 1;
     REPORT = "report", 1;
     REPORTS = "reports", 1;
     SAME_STORE = "same_store", 2;
+    SAVE_TERMINATION = "save_termination", 1;
     SETTLE_LINK = "settle_link", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
@@ -129,6 +133,14 @@ impl Script {
         self.source.lines().any(|line| taken(&line)).then(|| {
             self.source.lines().filter(|line| !taken(line)).map(|line| format!("{line}\n")).collect()
         })
+    }
+
+    /// The same with a mistake planted: `wrong` stands where it says `right`. See `src/planted.rs`.
+    pub(super) fn planted(&'static self, right: &str, wrong: &str) -> Call {
+        debug_assert!(self.source.contains(right), "the script doesn't say {right:?}");
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.source.replace(right, wrong)).arg(self.keys);
+        Call { command }
     }
 }
 

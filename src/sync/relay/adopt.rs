@@ -23,7 +23,10 @@ use super::{
     HEAL,
     heal::{Emptied, OF_A_NODE, SIZES, empty_outbox, sizes},
 };
-use crate::{domain::id::ChatId, store::Result};
+use crate::{
+    domain::id::ChatId,
+    store::{NotedChat, Result},
+};
 
 /// Outboxes of one node that are asked about once more, just before they are emptied: others may have been faster.
 const STRETCH: usize = 64;
@@ -66,7 +69,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
             Some(done) = under_way.next(), if !under_way.is_empty() => match done {
                 Done::Dead(Ok(dead)) => {
                     asking = false;
-                    if !std::mem::replace(&mut own, true) {
+                    if !core.name.waits() && !std::mem::replace(&mut own, true) {
                         under_way.push(Box::pin(async move { Done::Own(take_own(core).await) }));
                     }
                     core.relay.outbox.retain_dead(&dead);
@@ -116,12 +119,15 @@ async fn take_own(core: &Core) -> Result<()> {
         return Ok(());
     }
     let forgotten = core.notes.forgotten();
-    let chats = core.store.noted_chats(&core.edge).await?;
-    for chunk in chats.chunks(SIZES) {
-        for (chat, size) in chunk.iter().zip(core.store.outbox_sizes(chunk).await?) {
-            core.notes.add(*chat, forgotten);
+    let notes = core.store.noted_chats(&core.edge).await?;
+    for notes in notes.chunks(SIZES) {
+        let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
+        for (note, size) in notes.iter().zip(core.store.outbox_sizes(&chats).await?) {
+            if !core.notes.has(note.chat) {
+                core.notes.add(*note, forgotten);
+            }
             if size.messages > 0 {
-                core.relay.outbox.leave(*chat, size.node, size.messages, since(size.oldest));
+                core.relay.outbox.leave(note.chat, size.node, size.messages, since(size.oldest));
             }
         }
     }
@@ -130,20 +136,21 @@ async fn take_own(core: &Core) -> Result<()> {
 
 /// Publishes what is in the outboxes of an edge that has gone, as far as it can be.
 async fn look_after(core: &Core, edge: &str) -> Adopted {
-    let Ok(mut chats) = core.store.noted_chats(edge).await else { return Adopted::default() };
-    shuffle(&mut chats);
+    let Ok(mut notes) = core.store.noted_chats(edge).await else { return Adopted::default() };
+    shuffle(&mut notes);
+    let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
     let sizes = sizes(core, &chats).await;
-    let (mut empty, mut by_node) = (Vec::new(), HashMap::<String, Vec<(ChatId, usize)>>::new());
+    let (mut empty, mut by_node) = (Vec::new(), HashMap::<String, Vec<(NotedChat, usize)>>::new());
     let (mut messages, mut oldest, mut unknown) = (0, None::<Instant>, false);
-    for (chat, size) in chats.into_iter().zip(sizes) {
+    for (note, size) in notes.into_iter().zip(sizes) {
         match size {
             None => unknown = true,
-            Some(size) if size.messages == 0 => empty.push(chat),
+            Some(size) if size.messages == 0 => empty.push(note),
             Some(size) => {
                 messages += size.messages;
                 let waits = since(size.oldest);
                 oldest = Some(oldest.map_or(waits, |oldest| oldest.min(waits)));
-                by_node.entry(size.node).or_default().push((chat, size.messages));
+                by_node.entry(size.node).or_default().push((note, size.messages));
             }
         }
     }
@@ -174,42 +181,38 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     if others {
         adopted.down.clear();
     }
-    let silence = lapse::dead_after(core);
-    for chats in empty.chunks(SIZES) {
-        if core.store.forget_notes(edge, chats, silence).await.is_ok() {
+    let silence = lapse::dead_after(&core.timing);
+    for notes in empty.chunks(SIZES) {
+        if core.store.forget_notes(edge, notes, silence).await.is_ok() {
             let count = core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]);
-            count.inc_by(chats.len() as u64);
+            count.inc_by(notes.len() as u64);
         } else {
             adopted.all = false;
         }
-    }
-    if adopted.all {
-        // Refused as long as it has sessions; tried again at the next turn.
-        let _ = core.store.forget_edge(edge).await;
     }
     adopted
 }
 
 /// Those of these chats, all of one node, whose outboxes are empty now; so many messages were in each.
-async fn empty_all(core: &Core, edge: &str, chats: &[(ChatId, usize)]) -> Vec<ChatId> {
+async fn empty_all(core: &Core, edge: &str, chats: &[(NotedChat, usize)]) -> Vec<NotedChat> {
     let mut emptied = Vec::new();
     for stretch in chats.chunks(STRETCH) {
-        let ids: Vec<ChatId> = stretch.iter().map(|(chat, _)| *chat).collect();
+        let ids: Vec<ChatId> = stretch.iter().map(|(note, _)| note.chat).collect();
         let sizes = sizes(core, &ids).await;
         let works: Vec<_> = stretch
             .iter()
             .zip(sizes)
-            .filter_map(|((chat, before), size)| Some((*chat, *before, size?.messages)))
-            .map(|(chat, before, messages)| async move {
+            .filter_map(|((note, before), size)| Some((*note, *before, size?.messages)))
+            .map(|(note, before, messages)| async move {
                 // By others.
                 core.relay.outbox.dead_published(edge, before.saturating_sub(messages));
                 let emptied = match messages {
                     0 => Emptied::All(0),
-                    _ => empty_outbox(core, chat, messages).await,
+                    _ => empty_outbox(core, note.chat, messages).await,
                 };
                 let (Emptied::All(gone) | Emptied::Some(gone, Left { .. })) = emptied;
                 core.relay.outbox.dead_published(edge, gone);
-                matches!(emptied, Emptied::All(_)).then_some(chat)
+                matches!(emptied, Emptied::All(_)).then_some(note)
             })
             .collect();
         let done: Vec<_> = stream::iter(works).buffer_unordered(OF_A_NODE).collect().await;
@@ -233,23 +236,20 @@ pub(in crate::sync) async fn prune(core: Arc<Core>) {
         ticks.tick().await;
         let forgotten = core.notes.forgotten();
         let chats = core.notes.beyond(KEEP, PRUNED, |chat| core.hub.has_chat(chat));
-        // Out of our own list first: a sender that comes now notes it again, after this or before; see below.
-        chats.iter().for_each(|chat| core.notes.forget(*chat));
-        let (mut unused, mut used) = (Vec::new(), Vec::new());
-        for (chat, size) in chats.iter().zip(sizes(&core, &chats).await) {
-            if size.is_some_and(|size| size.messages == 0) { unused.push(*chat) } else { used.push(*chat) }
-        }
-        for chat in used {
-            core.notes.add(chat, forgotten);
-        }
-        unused.retain(|chat| !core.notes.has(*chat));
-        if unused.is_empty() {
+        // Out of our own list first: a sender that comes from now on notes it again, and this can't forget that.
+        let notes: Vec<_> = chats.into_iter().filter_map(|chat| core.notes.forget(chat)).collect();
+        if notes.is_empty() {
             continue;
         }
-        let _ = core.store.forget_notes(&core.edge, &unused, Duration::ZERO).await;
-        // A sender may have noted it between the look and the forgetting: then note it again.
-        for chat in unused.into_iter().filter(|chat| core.notes.has(*chat)) {
-            let _ = core.store.note_sender(&core.edge, chat).await;
+        let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
+        let mut unused = Vec::new();
+        for (note, size) in notes.into_iter().zip(sizes(&core, &chats).await) {
+            if size.is_some_and(|size| size.messages == 0) {
+                unused.push(note);
+            } else if !core.notes.has(note.chat) {
+                core.notes.add(note, forgotten);
+            }
         }
+        let _ = core.store.forget_notes(&core.edge, &unused, Duration::ZERO).await;
     }
 }

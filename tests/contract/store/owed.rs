@@ -231,6 +231,11 @@ async fn read_offsets_never_fall() {
     assert_eq!(reads.len(), 2);
     assert_eq!(reads[&chat], ReadOffset { seq: 10, device: Some(device) });
     assert_eq!(reads[&other], ReadOffset { seq: huge, device: None });
+    // Of some chats; where nothing was read there is nothing.
+    let some = store.reads_in(&alice, &[other, ChatId::random()]).await.unwrap();
+    assert_eq!(some, [(other, ReadOffset { seq: huge, device: None })].into());
+    assert!(store.reads_in(&alice, &[]).await.unwrap().is_empty());
+    assert!(store.reads_in(&user("nobody"), &[other]).await.unwrap().is_empty());
 
     let moving = (0..50u64).map(|i| {
         let (store, alice) = (store.clone(), alice.clone());
