@@ -39,13 +39,16 @@ pub async fn largest_message(
         connection.expect_ok().await
     });
     match answer.await {
-        Ok(Err(ConnectionError::Refused(text))) => limit_in(&text)
-            .ok_or_else(|| LargestError(format!("{tcp_addr} refused a message that is too large with {text:?}"))),
+        Ok(Err(ConnectionError::Refused(text))) => limit_in(&text).ok_or_else(|| {
+            LargestError(format!("{tcp_addr} refused a message that is too large with {text:?}"))
+        }),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(())) => Err(LargestError(format!("{tcp_addr} took a message that wasn't there"))),
         Err(_elapsed) => {
             let timeout = options.connect_timeout;
-            Err(LargestError(format!("{tcp_addr} said nothing about a message that is too large within {timeout:?}")))
+            Err(LargestError(format!(
+                "{tcp_addr} said nothing about a message that is too large within {timeout:?}"
+            )))
         }
     }
 }
@@ -70,7 +73,12 @@ mod tests {
     fn the_limit_is_read_from_the_refusal() {
         assert_eq!(limit_in("E_BAD_MESSAGE PUB message too big 67108865 > 1048576"), Some(1_048_576));
         assert_eq!(limit_in("E_BAD_MESSAGE PUB failed to read message body"), Some(MAX_FRAME_BYTES));
-        for other in ["E_BAD_MESSAGE", "E_BAD_MESSAGE a > b", "E_BAD_TOPIC too big 3 > 2", "E_BAD_MESSAGE too big 3 > x"] {
+        for other in [
+            "E_BAD_MESSAGE",
+            "E_BAD_MESSAGE a > b",
+            "E_BAD_TOPIC too big 3 > 2",
+            "E_BAD_MESSAGE too big 3 > x",
+        ] {
             assert_eq!(limit_in(other), None, "{other}");
         }
     }

@@ -59,4 +59,6 @@ pub use frame::valid_name;
 pub use identify::ConnectOptions;
 pub use largest::{LargestError, largest_message};
 pub use publisher::{PublishError, Publisher};
-pub use subscription::{Budget, Delivery, Event, Hold, Message, Reattach, Receipt, SubscribeOptions, Subscription};
+pub use subscription::{
+    Budget, Delivery, Event, Hold, Message, Reattach, Receipt, SubscribeOptions, Subscription,
+};

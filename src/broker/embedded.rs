@@ -7,23 +7,16 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    task::AbortHandle,
-};
+use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
 
 use super::{
-    Backlog, BrokerError, Delivery, Event, NodeHealth, NodeTotals, Notice, Prefetch, Present, QueueAt,
-    QueueState, ReceiptKind, Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind,
-    Totals,
+    Backlog, Delivery, Event, NodeHealth, NodeTotals, Notice, Prefetch, Present, QueueAt, QueueState,
+    ReceiptKind, Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
 
@@ -45,8 +38,6 @@ pub struct EmbeddedBroker {
 struct Shared {
     /// The most messages a queue holds.
     limit: usize,
-    /// The largest message that is taken, in bytes.
-    largest: AtomicUsize,
     /// When a delivery that nobody settles goes to somebody else; none: never, because no consumer here goes without a word.
     msg_timeout: Option<Duration>,
     /// Taken before a queue's own lock, never after it.
@@ -94,7 +85,6 @@ impl EmbeddedBroker {
     fn made(limit: usize, msg_timeout: Option<Duration>) -> Self {
         let shared = Shared {
             limit: limit.max(1),
-            largest: AtomicUsize::new(usize::MAX),
             msg_timeout,
             chats: Mutex::default(),
             #[cfg(feature = "simulation")]
@@ -103,15 +93,10 @@ impl EmbeddedBroker {
         Self { shared: Arc::new(shared) }
     }
 
-    /// From now on no message of more bytes than this is taken, as by an nsqd with that `--max-msg-size`.
-    pub fn take_at_most(&self, bytes: usize) {
-        self.shared.largest.store(bytes, Ordering::Relaxed);
-    }
-
-    /// See [`super::Broker::largest_message`].
+    /// See [`super::Broker::largest_message`]: memory takes any.
     #[must_use]
     pub fn largest_message(&self) -> Option<usize> {
-        Some(self.shared.largest.load(Ordering::Relaxed)).filter(|bytes| *bytes < usize::MAX)
+        None
     }
 
     /// Always the one server.
@@ -139,10 +124,6 @@ impl EmbeddedBroker {
 
     /// See [`super::Broker::publish`]. A chat without queues takes the message and forgets it.
     pub async fn publish(&self, _node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
-        if let Some(largest) = self.largest_message().filter(|largest| frame.len() > *largest) {
-            let reason = format!("it has {} bytes, and {largest} is the most", frame.len());
-            return Err(BrokerError::Unpublishable { node: NODE.to_owned(), reason });
-        }
         // Under the map's lock, so that all queues of a chat get concurrent messages in the same order.
         for queue in self.chats().get(&chat).into_iter().flat_map(HashMap::values) {
             queue.push(frame.clone());

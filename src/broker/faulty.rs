@@ -5,8 +5,8 @@
 use bytes::Bytes;
 
 use super::{
-    Backlog, BrokerError, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal, Result, Sink,
-    Subscription as Handle, Totals, embedded::EmbeddedBroker,
+    Backlog, BrokerError, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal, Result,
+    Sink, Subscription as Handle, Totals, embedded::EmbeddedBroker,
 };
 use crate::{
     domain::id::{ChatId, DeviceId},

@@ -25,8 +25,8 @@ use keepstep_nsq::{Address, ConnectOptions, Hold, Reattach, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    Backlog, BrokerError, Delivery, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink, Subscription,
-    SubscriptionKind,
+    Backlog, BrokerError, Delivery, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink,
+    Subscription, SubscriptionKind,
 };
 use crate::domain::{
     id::{ChatId, DeviceId},

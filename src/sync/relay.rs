@@ -140,7 +140,9 @@ pub(super) fn check_size(core: &Core, frame: &Unnumbered) -> Result<(), Problem>
     match core.broker.largest_message() {
         Some(largest) if size > largest => Err(Problem::new(
             ErrorCode::TooLarge,
-            format!("a message has at most {largest} bytes here, with what is put around it, and this has {size}"),
+            format!(
+                "a message has at most {largest} bytes here, with what is put around it, and this has {size}"
+            ),
         )),
         _ => Ok(()),
     }

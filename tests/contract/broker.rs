@@ -270,7 +270,8 @@ async fn what_one_device_holds_is_bounded_and_every_chat_gets_some() {
     let subscriptions: Vec<_> = subscribed.collect();
     let queues = until(&broker, device, |queues| queues.iter().all(|queue| queue.in_flight > 0)).await;
     assert_eq!(queues.len(), 10);
-    let in_flight = async || broker.queues_of(device).await.0.iter().map(|queue| queue.in_flight).sum::<u64>();
+    let in_flight =
+        async || broker.queues_of(device).await.0.iter().map(|queue| queue.in_flight).sum::<u64>();
     stays(SETTLE, async || assert!(in_flight().await <= 20 + 10)).await;
     assert!(in_flight().await >= 20);
 

@@ -38,7 +38,13 @@ impl Inbox {
     }
 
     /// The same of a chat that this node carries.
-    pub async fn attach_at(&mut self, broker: &Broker, node: &str, chat: ChatId, device: DeviceId) -> Subscription {
+    pub async fn attach_at(
+        &mut self,
+        broker: &Broker,
+        node: &str,
+        chat: ChatId,
+        device: DeviceId,
+    ) -> Subscription {
         let subscription = broker.subscribe(node, chat, device, &self.prefetch, self.sink.clone());
         match self.next().await {
             Notice { chat: of, event: Event::Attached } => assert_eq!(of, chat),

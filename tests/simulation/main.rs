@@ -11,6 +11,7 @@
 mod history;
 
 mod device;
+mod held;
 mod life;
 #[path = "../support/marks.rs"]
 mod marks;

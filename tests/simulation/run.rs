@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     device::Device,
+    held,
     history::{Event, History, Rules, What, check::check},
     life, random, settle,
     storm::{Kind, storm},
@@ -61,7 +62,10 @@ async fn story(seed: u64) -> Outcome {
     };
     let (limits, timing, rules, msg_timeout) = settings(&shared, kind);
     let edges = if kind == Kind::Crowd { 1 } else { 1 + below(3) as usize };
+    let window = limits.unacked_window;
     let world = World::new(shared.clone(), edges, limits, timing, msg_timeout);
+    // A crowd has as many queues as would make the looks the most of the work.
+    let held = (kind != Kind::Crowd).then(|| tokio::spawn(held::watch(world.clone(), window)));
     let people = match kind {
         Kind::Crowd => life::begins_crowded(&world).await,
         _ => life::begins(&world).await,
@@ -79,6 +83,9 @@ async fn story(seed: u64) -> Outcome {
     let (end, mut violations) = settle::settles(&world).await;
     world.set_stage(Stage::Over);
     violations.extend(settle::is_over(&world).await);
+    if let Some(held) = held {
+        violations.extend(held.await.unwrap_or_default());
+    }
     let history = History { events: world.take_events(), end, rules };
     world.falls_apart();
     violations.extend(check(&history).into_iter().map(|violation| {

@@ -10,7 +10,8 @@ use crate::stories::user::id;
 use crate::stories::{Deployment, World};
 use crate::support::{Edge, EdgeConfig, wait_until};
 
-static CHATS_S: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| std::env::var("CHATS").map_or(500, |c| c.parse().unwrap()));
+static CHATS_S: std::sync::LazyLock<usize> =
+    std::sync::LazyLock::new(|| std::env::var("CHATS").map_or(500, |c| c.parse().unwrap()));
 const MESSAGES: usize = 10;
 /// "After the kill."
 const BOUND: Duration = Duration::from_secs(10);
@@ -50,9 +51,14 @@ async fn without_comparisons() -> World {
 }
 
 fn unlimited(config: EdgeConfig) -> EdgeConfig {
-    ["KEEPSTEP_CREATES_PER_MINUTE", "KEEPSTEP_CHATS_PER_USER", "KEEPSTEP_FRAMES_PER_SECOND", "KEEPSTEP_FRAMES_BURST"]
-        .into_iter()
-        .fold(config, |config, name| config.set(name, "1000000"))
+    [
+        "KEEPSTEP_CREATES_PER_MINUTE",
+        "KEEPSTEP_CHATS_PER_USER",
+        "KEEPSTEP_FRAMES_PER_SECOND",
+        "KEEPSTEP_FRAMES_BURST",
+    ]
+    .into_iter()
+    .fold(config, |config, name| config.set(name, "1000000"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,7 +91,10 @@ async fn the_outboxes_of_a_dead_edge_are_emptied_within_ten_seconds_by_all_that_
     for edge in &world.edges {
         shares.push(edge.metric("keepstep_relayed_total").await);
     }
-    println!("{} chats with {MESSAGES} messages each: {took:?} after the kill; by edge: {shares:?}; blind {blind}", *CHATS_S);
+    println!(
+        "{} chats with {MESSAGES} messages each: {took:?} after the kill; by edge: {shares:?}; blind {blind}",
+        *CHATS_S
+    );
     assert!(took <= BOUND, "it took {took:?}");
     assert!(shares.iter().all(|share| *share >= all as f64 / 5.0), "they share: {shares:?}");
     assert_eq!(blind, 0, "an edge at work on it didn't count what waits");
@@ -117,7 +126,8 @@ async fn what_a_dead_edge_left_is_counted_by_those_who_live() {
     for nsqd in &mut world.stack.as_mut().unwrap().nsqd {
         nsqd.restart().await;
     }
-    wait_until("all of it to be with NSQ", PATIENCE, async || (unconfirmed(&world).await == 0).then_some(())).await;
+    wait_until("all of it to be with NSQ", PATIENCE, async || (unconfirmed(&world).await == 0).then_some(()))
+        .await;
     for edge in &world.edges {
         wait_until("nothing to wait any more", PATIENCE, async || {
             let dead = edge.metric("keepstep_outbox_dead_edges").await;
@@ -141,6 +151,7 @@ async fn an_edge_that_comes_back_under_its_name_publishes_what_it_left() {
     // Nobody takes it for dead, because it lives.
     edge.restart().await;
     let begun = Instant::now();
-    wait_until("all of it to be with NSQ", PATIENCE, async || (unconfirmed(&world).await == 0).then_some(())).await;
+    wait_until("all of it to be with NSQ", PATIENCE, async || (unconfirmed(&world).await == 0).then_some(()))
+        .await;
     assert!(begun.elapsed() <= BOUND, "it took {:?}", begun.elapsed());
 }

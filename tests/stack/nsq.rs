@@ -177,8 +177,10 @@ async fn the_largest_message_is_what_every_nsqd_takes() {
     let other = chat_at(&broker, &nsqd[0].http());
     broker.publish(&nsqd[0].http(), other, "x".repeat(1001).into()).await.expect("that one takes it");
     nsqd[1].restart_with("--max-msg-size=500").await;
-    wait_until("the new limit to be known", RECOVERY, async || (broker.largest_message() == Some(500)).then_some(()))
-        .await;
+    wait_until("the new limit to be known", RECOVERY, async || {
+        (broker.largest_message() == Some(500)).then_some(())
+    })
+    .await;
     until(&broker, device, |queues| queues[0].depth == 10).await;
 }
 
@@ -358,7 +360,6 @@ async fn an_nsqd_out_of_the_configuration_is_not_a_removed_queue() {
     let refused = broker.provision(device, &[(chat, "nsqd-9:4151".to_owned())]).await;
     assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
     let mut inbox = Inbox::new(1);
-    let _subscription =
-        broker.subscribe("nsqd-9:4151", chat, device, &inbox.prefetch, inbox.sink.clone());
+    let _subscription = broker.subscribe("nsqd-9:4151", chat, device, &inbox.prefetch, inbox.sink.clone());
     assert!(matches!(inbox.next().await.event, Event::Detached));
 }

@@ -112,7 +112,12 @@ async fn a_connected_device_that_acknowledges_nothing_holds_no_more_than_its_bud
     let says = |n: usize| {
         let (api, path) = (alice.api(0), format!("/v1/chats/{}/messages", chats[n % CHATS]));
         let said = json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "said" });
-        async move { wait_until("a send", PATIENCE, async || (api.post(&path, said.clone()).await.status == 200).then_some(())).await }
+        async move {
+            wait_until("a send", PATIENCE, async || {
+                (api.post(&path, said.clone()).await.status == 200).then_some(())
+            })
+            .await
+        }
     };
     stream::iter(0..CHATS * EACH).map(says).buffer_unordered(16).collect::<Vec<_>>().await;
     wait_until("all of it to be in the queues", PATIENCE, async || {

@@ -30,11 +30,8 @@ use tokio::{
 };
 
 use crate::{
-    broker::{
-        contract::inbox::Inbox,
-        start,
-    },
-    stories::{Deployment, client::PATIENCE, client::Api, client::user_token, user::id, world::topic},
+    broker::{contract::inbox::Inbox, start},
+    stories::{Deployment, client::Api, client::PATIENCE, client::user_token, user::id, world::topic},
     support::{Edge, Nsqd, Stack, wait_until},
 };
 
@@ -138,7 +135,9 @@ async fn an_nsqd_that_hangs_under_load_delays_no_other() {
         let in_time = !down();
         let meanwhile = edge.delays(well, &mut inbox, 50).await;
         let waiting = edge.unconfirmed(&[stuck]).await;
-        println!("to a well nsqd: {before:?}; beside one that hangs: {meanwhile:?} ({waiting} wait for that)");
+        println!(
+            "to a well nsqd: {before:?}; beside one that hangs: {meanwhile:?} ({waiting} wait for that)"
+        );
         assert!(waiting >= 1_500, "the frozen nsqd took messages");
         assert!(meanwhile < before + Duration::from_millis(250), "{before:?} became {meanwhile:?}");
         nsqd[0].sigcont();
@@ -237,7 +236,8 @@ async fn an_append_that_is_done_long_after_its_sender_gave_up_is_published() {
     let link = Held::before(stack.redis.addr()).await;
     // Nobody else looks.
     let config = stack.edge().set("KEEPSTEP_RECONCILE", "1h");
-    let edge = Edge::start(config.set("KEEPSTEP_REDIS_URL", format!("redis://127.0.0.1:{}/", link.port))).await;
+    let edge =
+        Edge::start(config.set("KEEPSTEP_REDIS_URL", format!("redis://127.0.0.1:{}/", link.port))).await;
     edge.ready().await;
     let api = Api::new(&edge.listen(), &user_token("alice"));
     let chat = id(&api.post("/v1/chats", json!({ "kind": "group" })).await.with(201));
@@ -247,7 +247,8 @@ async fn an_append_that_is_done_long_after_its_sender_gave_up_is_published() {
     api.post(&path, message("before")).await.ok();
     let outbox = format!("ks:{{{}}}:outbox", topic(&chat));
     let unconfirmed = async || stack.redis.command(&["ZCARD", &outbox]).await.expect("Redis is there");
-    wait_until("the first to be published", PATIENCE, async || (unconfirmed().await == "0").then_some(())).await;
+    wait_until("the first to be published", PATIENCE, async || (unconfirmed().await == "0").then_some(()))
+        .await;
 
     link.hold.send_replace(true);
     assert_eq!(api.post(&path, message("late")).await.status, 503);
@@ -258,7 +259,9 @@ async fn an_append_that_is_done_long_after_its_sender_gave_up_is_published() {
     link.hold.send_replace(false);
     wait_until("the late append", PATIENCE, async || (unconfirmed().await == "1").then_some(())).await;
     let begun = Instant::now();
-    wait_until("NSQ to have it", Duration::from_secs(40), async || (unconfirmed().await == "0").then_some(()))
-        .await;
+    wait_until("NSQ to have it", Duration::from_secs(40), async || {
+        (unconfirmed().await == "0").then_some(())
+    })
+    .await;
     println!("it was found {:?} after it was done", begun.elapsed());
 }

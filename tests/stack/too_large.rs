@@ -19,9 +19,7 @@ async fn what_nsqd_would_never_take_is_refused_before_it_is_numbered() {
     let world = Deployment::Stack.setup().with_nsqd(SMALL).start().await;
     let Pair { alice, phone, bobs, chat, .. } = world.pair().await;
     let path = format!("/v1/chats/{chat}/messages");
-    let message = |length: usize| {
-        json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "x".repeat(length) })
-    };
+    let message = |length: usize| json!({ "key": uuid::Uuid::new_v4().to_string(), "kind": "text", "content": "x".repeat(length) });
     for edge in [0, 1] {
         alice.api(edge).post(&path, message(30_000)).await.problem(413, "too_large");
         // By what is put around it, too.

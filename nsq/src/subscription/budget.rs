@@ -144,7 +144,13 @@ struct Ledger<W> {
 impl<W: Clone> Ledger<W> {
     fn new(limit: Amount) -> Self {
         let limit = Amount { messages: limit.messages.max(1), bytes: limit.bytes.max(1) };
-        Self { limit, held: Amount::default(), claimed: Amount::default(), line: VecDeque::new(), last_place: 0 }
+        Self {
+            limit,
+            held: Amount::default(),
+            claimed: Amount::default(),
+            line: VecDeque::new(),
+            last_place: 0,
+        }
     }
 
     /// See [`Account::takes`]. However small the limit is, one message is held.

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use keepstep_nsq::{
-    Budget, ConnectOptions, Event, Hold, SubscribeOptions, Subscription, largest_message,
-};
+use keepstep_nsq::{Budget, ConnectOptions, Event, Hold, SubscribeOptions, Subscription, largest_message};
 use tokio::sync::mpsc;
 
 use crate::daemons::{Nsqd, eventually};
@@ -25,7 +23,11 @@ async fn backlog(nsqd: &Nsqd, messages: usize, bytes: usize) {
 }
 
 /// One for each channel, all with one budget, into one inbox.
-fn subscribe_all(nsqd: &Nsqd, budget: &Budget, room: usize) -> (Vec<Subscription>, mpsc::Receiver<(usize, Event)>) {
+fn subscribe_all(
+    nsqd: &Nsqd,
+    budget: &Budget,
+    room: usize,
+) -> (Vec<Subscription>, mpsc::Receiver<(usize, Event)>) {
     let (sender, inbox) = mpsc::channel(room);
     let subscriptions = (0..CHANNELS)
         .map(|n| {
@@ -162,7 +164,11 @@ async fn what_is_held_by_a_connected_owner_does_not_time_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nsqd_tells_the_largest_message_and_makes_nothing() {
-    for (flag, largest) in [("--max-msg-size=1000", 1000), ("--max-msg-size=1048576", 1 << 20), ("--max-msg-size=1073741824", 64 << 20)] {
+    for (flag, largest) in [
+        ("--max-msg-size=1000", 1000),
+        ("--max-msg-size=1048576", 1 << 20),
+        ("--max-msg-size=1073741824", 64 << 20),
+    ] {
         let nsqd = Nsqd::start_with(&[flag]).await;
         let options = ConnectOptions::default();
         assert_eq!(largest_message(&nsqd.tcp, &options, "t").await.unwrap(), largest, "{flag}");

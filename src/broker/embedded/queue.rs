@@ -354,6 +354,8 @@ mod tests {
         assert_eq!((queue.counts().in_flight, queue.counts().waiting), (4, 0));
     }
 
+    // Only with that feature there is a clock that can be stopped.
+    #[cfg(feature = "simulation")]
     #[tokio::test(start_paused = true)]
     async fn what_is_held_for_too_long_goes_to_the_end() {
         let queue = Queue::new(10, Some(Duration::from_secs(60)));
