@@ -59,9 +59,11 @@ pub(super) struct ChatState {
     pub former: Vec<Subscription>,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
-    // The chat's epoch when it was last seen that the user is in it; and it is just looked again.
+    // The chat's epoch when it was last seen that the user is in it; it is just looked again; and what waits for that. (Not
+    // more than the queue gives before something is finished.)
     pub epoch: u64,
     pub looking: bool,
+    pub unsure: Vec<Delivery>,
     // It will be looked again whether the user is in it.
     pub looks_again: bool,
     // The chat is known to have messages up to here.
@@ -110,6 +112,7 @@ impl Session {
             moving: false,
             epoch: attached.epoch,
             looking: false,
+            unsure: Vec::new(),
             looks_again: false,
             tail: attached.chat.head,
             arrived: now,
@@ -151,6 +154,7 @@ impl Session {
             Event::Detached => {
                 // Everything held came on the connection that is gone, and is delivered again.
                 state.feed.drop_early();
+                state.unsure.clear();
                 state.held = 0;
                 state.attached.set(0);
             }
@@ -165,7 +169,7 @@ impl Session {
         }
     }
 
-    fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
+    pub(super) fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
         let Delivery { body, receipt } = delivery;
         let Some((named, seq)) = chat_and_seq(&body) else {
             tracing::warn!(%chat, "the queue holds something that isn't a message of this server: removed");
@@ -177,9 +181,10 @@ impl Session {
         }
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let (body, epoch) = split_epoch(body);
+        let (frame, epoch) = split_epoch(body.clone());
         if epoch > state.epoch {
-            // Somebody has left before it was sent: perhaps this user. It goes back to the queue until that is known.
+            // Somebody has left before it was sent: perhaps this user. It is kept until that is known.
+            state.unsure.push(Delivery { body, receipt });
             if !std::mem::replace(&mut state.looking, true) {
                 self.look_at_membership(chat);
             }
@@ -187,7 +192,7 @@ impl Session {
         }
         state.arrived = now;
         state.tail = state.tail.max(seq);
-        match state.feed.offer(seq, body, receipt) {
+        match state.feed.offer(seq, frame, receipt) {
             Offered::Send(body) => {
                 self.deliver(chat, seq, body, Source::Queue);
                 self.deliver_early(chat);

@@ -131,12 +131,14 @@ impl Session {
     }
 
     fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) {
-        if let Some(state) = self.chats.get_mut(&chat) {
-            (state.epoch, state.looking) = (attached.epoch, false);
-        }
-        match self.chats.get(&chat) {
+        match self.chats.get_mut(&chat) {
             // Told twice, or known from `welcome`.
             Some(state) if state.from == attached.owed.from => {
+                (state.epoch, state.looking) = (attached.epoch, false);
+                for delivery in std::mem::take(&mut state.unsure) {
+                    self.on_delivery(chat, delivery);
+                }
+                let Some(state) = self.chats.get(&chat) else { return };
                 if state.subscription.is_none() {
                     self.rejoin(chat);
                 }
