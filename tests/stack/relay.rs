@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     broker::{contract::inbox::Inbox, start},
-    stories::{Deployment, client::Api, client::PATIENCE, client::user_token, user::id, world::topic},
+    stories::{client::Api, client::PATIENCE, client::user_token, user::id, world::topic},
     support::{Edge, Nsqd, Stack, wait_until},
 };
 
