@@ -79,6 +79,7 @@ async fn story(seed: u64) -> Outcome {
     let (end, mut violations) = settle::settles(&world).await;
     world.set_stage(Stage::Over);
     violations.extend(settle::is_over(&world).await);
+    violations.extend(world.take_violations());
     let history = History { events: world.take_events(), end, rules };
     world.falls_apart();
     violations.extend(check(&history).into_iter().map(|violation| {
