@@ -13,7 +13,7 @@ use super::{
     Boxed, Session,
     feed::{Feed, Offered},
     filling::{HELD, HOLE_PATIENCE},
-    gaps::Missing,
+    gaps::{Missing, give_back_highest},
     looks::SHARE,
     window::Sent,
     work::Done,
@@ -235,9 +235,11 @@ impl Session {
             let Some(state) = self.chats.get_mut(&chat).filter(|state| state.feed.held().0 > 0) else {
                 break;
             };
-            state.feed.park_highest();
-            let until = *state.parked_until.get_or_insert(now + PARKED);
-            self.look_at(chat, until);
+            if !give_back_highest(state) {
+                state.feed.park_highest();
+                let until = *state.parked_until.get_or_insert(now + PARKED);
+                self.look_at(chat, until);
+            }
             self.count_early(chat);
         }
         let Some(state) = self.chats.get_mut(&chat) else { return };
@@ -362,6 +364,9 @@ impl Session {
     pub(super) fn drop_chat(&mut self, chat: ChatId) -> bool {
         let Some(state) = self.chats.remove(&chat) else { return false };
         self.looks.forget(chat);
+        if state.waits {
+            self.turns.forget(chat);
+        }
         self.early.0 -= state.counted.0;
         self.early.1 -= state.counted.1;
         self.free_window(state.feed.unacked());

@@ -300,6 +300,12 @@ fn give_way(state: &mut ChatState, kept: usize) -> usize {
     count
 }
 
+/// The same of the highest alone, for which there is no room. False: it may not go back now.
+pub(super) fn give_back_highest(state: &mut ChatState) -> bool {
+    let others = state.feed.returnable().checked_sub(1);
+    others.is_some_and(|others| give_way(state, others) > 0)
+}
+
 /// Whom to ask: the chat's own node, those that it is taken from besides, and perhaps all others.
 fn nodes(core: &Core, own: Arc<str>, former: Vec<Arc<str>>, everywhere: bool) -> Vec<Arc<str>> {
     let mut nodes = vec![own];

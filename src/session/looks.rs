@@ -62,6 +62,11 @@ pub(super) struct Turns {
 }
 
 impl Turns {
+    /// A chat isn't there any more.
+    pub fn forget(&mut self, chat: ChatId) {
+        self.chats.retain(|waits| *waits != chat);
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.chats.is_empty()
@@ -102,8 +107,7 @@ impl Session {
     }
 
     fn serve_chat(&mut self, chat: ChatId) {
-        // It may have left meanwhile, and come again.
-        let Some(state) = self.chats.get_mut(&chat).filter(|state| state.waits) else { return };
+        let Some(state) = self.chats.get_mut(&chat) else { return };
         state.waits = false;
         if state.feed.has_next() {
             self.send_early(chat);

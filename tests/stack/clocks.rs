@@ -130,3 +130,20 @@ async fn a_registration_has_its_day_although_the_clock_of_its_edge_is_behind() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_same_key_is_the_same_message_although_the_clock_of_redis_jumped() {
+    let world = Deployment::Stack.with("KEEPSTEP_RECONCILE", "1s").on_a_clock_of_its_own().start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.direct(&bob).await;
+    let key = uuid::Uuid::new_v4().to_string();
+    let first = phone.says_with(&chat, &key, "once").await;
+    for clock in ["+8d", "+60d"] {
+        world.stack.as_ref().unwrap().redis.set_clock(clock).await;
+        assert_eq!(phone.says_with(&chat, &key, "once").await.seq, first.seq, "{clock}");
+    }
+    let next = phone.says(&chat, "and this").await;
+    assert_eq!(next.seq, first.seq + 1);
+    bobs.hears(&chat, next.seq).await;
+}

@@ -32,5 +32,9 @@ impl Clock {
 
 async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
     let redis = Redis::start_with(Server { own_clock: true, ..Server::default() }).await;
-    (connect(&redis, limits).await, Clock(redis), ())
+    let store = connect(&redis, limits).await;
+    // With a clock of its own, too, as a store has that is used.
+    let Store::Redis(named) = &store else { panic!("a Redis") };
+    assert!(named.identify(true, 0).await.unwrap());
+    (store, Clock(redis), ())
 }

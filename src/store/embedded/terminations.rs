@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{EmbeddedStore, Ending, State, millis};
 use crate::{
     chance::store_instant,

@@ -347,7 +347,7 @@ impl RedisStore {
     /// See [`crate::store::Store::delete_chat`].
     ///
     /// The chat goes first and leaves a mark that keeps its id from being used again; then the entries of its name and
-    /// pair. Idempotency keys run out by themselves; nothing can find them any more.
+    /// pair. Idempotency keys of an older build run out by themselves; nothing can find them any more.
     pub async fn delete_chat(&self, id: ChatId) -> Result<bool> {
         self.in_time(async {
             let keys = self.keys();
@@ -363,6 +363,8 @@ impl RedisStore {
                 .arg(keys.cursor(id))
                 .arg(keys.fence(id))
                 .arg(keys.left(id))
+                .arg(keys.message_keys(id, 0))
+                .arg(keys.message_keys(id, 1))
                 .arg(now_millis());
             let Some(was) = value::some(self.commands().eval(&call).await?) else { return Ok(false) };
             let mut forget = redis::cmd("SREM");

@@ -20,9 +20,9 @@ impl Keys {
     }
 
     /// Hash: kind, name, public, password, owner, node, created, head, lift (see `identity`; as far as it is in the head),
-    /// bytes (of all messages ever), version (how many have joined), epoch (rises whenever somebody leaves), left_lift (the
-    /// lift as far as it is in the epoch); only `deleted` once the chat is gone; only `unborn`, for a minute, while its id
-    /// leaves the index because no chat ever had it.
+    /// bytes (of all messages ever), keyed (which hash of keys is written, and since when by the store's clock), version (how
+    /// many have joined), epoch (rises whenever somebody leaves), left_lift (the lift as far as it is in the epoch); only
+    /// `deleted` once the chat is gone; only `unborn`, for a minute, while its id leaves the index because no chat ever had it.
     pub(super) fn meta(&self, chat: ChatId) -> String {
         self.of_chat(chat, "meta")
     }
@@ -86,7 +86,12 @@ impl Keys {
         self.of_chat(chat, "fence")
     }
 
-    /// String: what an idempotency key of one sender stands for. Runs out by itself.
+    /// Hash: idempotency key of a sender -> `<seq> <at> <fingerprint>`, what it stands for. One of two, which take turns.
+    pub(super) fn message_keys(&self, chat: ChatId, which: u8) -> String {
+        format!("{}:{{c.{}}}:keys:{which}", self.prefix, chat.hex())
+    }
+
+    /// String: the same of one key, as older builds kept it. Runs out by itself.
     pub(super) fn message_key(&self, chat: ChatId, user: &UserId, key: MessageKey) -> String {
         format!("{}:{{c.{}}}:k:{user}:{}", self.prefix, chat.hex(), key.hex())
     }

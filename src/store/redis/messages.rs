@@ -31,6 +31,8 @@ impl RedisStore {
             .arg(keys.message_key(chat, &append.user, append.key))
             .arg(keys.log(chat))
             .arg(keys.outbox(chat))
+            .arg(keys.message_keys(chat, 0))
+            .arg(keys.message_keys(chat, 1))
             .arg(append.user.as_str())
             .arg(append.fingerprint)
             .arg(append.at)
@@ -38,7 +40,9 @@ impl RedisStore {
             .arg(&append.frame.after)
             .arg(millis(limits.log_age.max(KEYS_KEPT)))
             .arg(keys.doorbell(chat))
-            .arg(self.inner.identity.lift());
+            .arg(self.inner.identity.lift())
+            .arg(self.clock())
+            .arg(format!("{}:{}", append.user, append.key.hex()));
         match self.commands().eval(&call).await? {
             Value::Nil => Ok(Appended::NotMember),
             Value::Array(answer) => {
@@ -72,10 +76,14 @@ impl RedisStore {
             .arg(keys.outbox(chat))
             .arg(keys.ages(chat))
             .arg(keys.cursor(chat))
+            .arg(keys.message_keys(chat, 0))
+            .arg(keys.message_keys(chat, 1))
             .arg(limits.log_keep)
             .arg(limits.log_messages)
             .arg(limits.log_bytes)
-            .arg(limits.log_age.as_secs().max(1));
+            .arg(limits.log_age.as_secs().max(1))
+            .arg(self.clock())
+            .arg(limits.log_age.max(KEYS_KEPT).as_secs());
         self.bulk().eval(&call).await.map(drop)
     }
 

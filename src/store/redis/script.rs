@@ -31,7 +31,7 @@ macro_rules! scripts {
 
 scripts! {
     ACTIVATE_DEVICE = "activate_device", 1;
-    APPEND = "append", 5;
+    APPEND = "append", 7;
     ATTACH = "attach", 5;
     BAR_DEVICE = "bar_device", 2;
     BURY_CHAT = "bury_chat", 1;
@@ -42,7 +42,7 @@ scripts! {
     COUNT = "count", 1;
     CREATE_CHAT = "create_chat", 2;
     DECIDE_LINK = "decide_link", 2;
-    DELETE_CHAT = "delete_chat", 10;
+    DELETE_CHAT = "delete_chat", 12;
     DISOWN = "disown", 4;
     DUE_DEVICES = "due_devices", 1;
     EDGE_ALIVE = "edge_alive", 3;
@@ -81,7 +81,7 @@ scripts! {
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
     TELL_TYPING = "tell_typing", 1;
-    TRIM = "trim", 5;
+    TRIM = "trim", 7;
     UNINDEX_CHAT = "unindex_chat", 2;
     WARN_DEVICE = "warn_device", 1;
 }

@@ -91,3 +91,23 @@ async fn an_edge_that_died_is_silent_although_the_clock_was_set_back() {
     assert!(!silent().await, "its silence begins now");
     wait_until("edge-1 to be silent", PATIENCE, async || silent().await.then_some(())).await;
 }
+
+#[tokio::test]
+async fn keys_and_logs_are_kept_although_the_clock_was_set_ahead() {
+    let (store, clock, _guard) = start_on_a_clock(StoreLimits::default()).await;
+    let alice = user("alice");
+    let chat = group(&store, &alice).await;
+    let first = message(chat, &alice, "said once");
+    assert!(matches!(store.append(&first).await.unwrap(), Appended::New { seq: 1, .. }));
+    store.published(chat, &[1]).await.unwrap();
+    store.trim(chat).await.unwrap();
+    for days in [8, 60, 400] {
+        clock.set(days * 24 * HOUR).await;
+        let again = store.append(&first).await.unwrap();
+        assert_eq!(again, Appended::Again { seq: 1, at: first.at }, "after {days} days of Redis's");
+        let seq = send(&store, chat, &alice, "more").await;
+        store.published(chat, &[seq]).await.unwrap();
+        store.trim(chat).await.unwrap();
+        assert_eq!(store.log(chat, 1, 9, 9_999).await.unwrap().floor, 1);
+    }
+}
