@@ -373,6 +373,8 @@ pub struct Attached {
     pub chat: Chat,
     /// What the device is owed.
     pub owed: Owed,
+    /// The boundary of the user's membership: at least so far everything counts as read.
+    pub boundary: Seq,
     /// The chat's membership epoch: it rises whenever somebody leaves or is removed. The user was a member at this epoch.
     pub epoch: u64,
 }

@@ -17,7 +17,7 @@ use crate::{
     },
     hub::{Followed, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
-    store::{Attached, Opened, Result},
+    store::{Attached, Opened, ReadOffset, Result},
     tokens::DeviceClaims,
 };
 
@@ -191,18 +191,25 @@ pub async fn attach(
 
 async fn read(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.store.watch_user(&handle.user).await?;
-    let chats = core.store.chats_of(&handle.user).await?;
-    let attached = core.store.attach(&chats, &handle.user, handle.device, handle.session).await?;
-    let (reads, main) = futures_util::try_join!(core.store.reads(&handle.user), main_of(core, &handle.user))?;
+    // Offsets before attaching: they end with membership, and who leaves in this moment must not seem to have read nothing.
+    let user = &handle.user;
+    let (chats, reads, main) =
+        futures_util::try_join!(core.store.chats_of(user), core.store.reads(user), main_of(core, user))?;
+    let attached = core.store.attach(&chats, user, handle.device, handle.session).await?;
     let chats = attached
         .into_iter()
         .flatten()
         .map(|attached| {
-            let read = reads.get(&attached.chat.id).map_or(0, |offset| offset.seq);
+            let read = read_of(&attached, &reads);
             (attached, read)
         })
         .collect();
     Ok(Start { main, chats })
+}
+
+/// What the user has read of a chat; since they came, at least everything from before.
+fn read_of(attached: &Attached, reads: &HashMap<ChatId, ReadOffset>) -> Seq {
+    reads.get(&attached.chat.id).map_or(0, |offset| offset.seq).max(attached.boundary)
 }
 
 /// How a session stands to one chat.
@@ -249,6 +256,8 @@ async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Resu
 }
 
 async fn look_once(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
+    // As at the beginning, the offset first.
+    let reads = core.store.reads_in(&handle.user, &[chat]).await?;
     let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
     if let Some(attached) = attached.into_iter().flatten().next() {
         // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
@@ -256,7 +265,7 @@ async fn look_once(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<
         if !leases::holds(core, handle).await? {
             return Ok(Membership::NotYet);
         }
-        let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
+        let read = read_of(&attached, &reads);
         return Ok(Membership::Attached(Box::new(attached), read));
     }
     let member = core.store.chat_of_member(chat, &handle.user).await?.is_some();

@@ -83,13 +83,10 @@ async fn story(seed: u64) -> Outcome {
     let (end, mut violations) = settle::settles(&world).await;
     world.set_stage(Stage::Over);
     violations.extend(settle::is_over(&world).await);
-<<<<<<< HEAD
     if let Some(held) = held {
         violations.extend(held.await.unwrap_or_default());
     }
-=======
     violations.extend(world.take_violations());
->>>>>>> sim
     let history = History { events: world.take_events(), end, rules };
     world.falls_apart();
     violations.extend(check(&history).into_iter().map(|violation| {

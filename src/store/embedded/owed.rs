@@ -63,7 +63,7 @@ impl EmbeddedStore {
             }
             debt.fence = session;
             let owed = Owed { from: debt.from, cursor: debt.cursor };
-            Some(Attached { chat: room.chat.clone(), owed, epoch: room.chat.epoch })
+            Some(Attached { chat: room.chat.clone(), owed, boundary, epoch: room.chat.epoch })
         };
         Ok(chats.iter().map(&mut attach).collect())
     }

@@ -61,6 +61,26 @@ impl<T: ToOwned + ?Sized + 'static> Lend for ByRef<T> {
     }
 }
 
+/// Of an argument that may be left out, by reference.
+#[derive(Clone)]
+pub(in crate::store) struct Perhaps<T>(Option<T>);
+
+impl<T: Clone + Send + 'static> Keep for Option<&T> {
+    type Kept = Perhaps<T>;
+
+    fn keep(&self) -> Perhaps<T> {
+        Perhaps(self.cloned())
+    }
+}
+
+impl<T: 'static> Lend for Perhaps<T> {
+    type Lent<'a> = Option<&'a T>;
+
+    fn lend(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
 /// Of an argument by value.
 #[derive(Clone)]
 pub(in crate::store) struct ByValue<T>(T);

@@ -289,6 +289,7 @@ fn attached_from(id: ChatId, answer: redis::Value) -> Result<Attached> {
     let chat = chat_from(id, value::pairs(value::next(&mut answer)?)?)?;
     let chat = chat.ok_or_else(|| corrupt("a chat that has members and no record"))?;
     let from = value::number(value::next(&mut answer)?)?;
-    let epoch = chat.epoch;
-    Ok(Attached { chat, owed: Owed { from, cursor: value::number(value::next(&mut answer)?)? }, epoch })
+    let owed = Owed { from, cursor: value::number(value::next(&mut answer)?)? };
+    let (boundary, epoch) = (value::number(value::next(&mut answer)?)?, chat.epoch);
+    Ok(Attached { chat, owed, boundary, epoch })
 }

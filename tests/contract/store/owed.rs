@@ -81,7 +81,7 @@ async fn an_older_session_is_fenced_once_a_newer_one_attached() {
     let all = [other, chat, ChatId::random()];
     let attached = store.attach(&all, &alice, device.id, first).await.unwrap();
     let record = store.chat(chat).await.unwrap().unwrap();
-    let expected = Attached { chat: record, owed: Owed { from: 0, cursor: 0 }, epoch: 0 };
+    let expected = Attached { chat: record, owed: Owed { from: 0, cursor: 0 }, boundary: 0, epoch: 0 };
     assert_eq!(attached, [None, Some(expected), None], "in the order given; nothing is owed in the others");
     assert_eq!(store.attach(&all, &bob, device.id, first).await.unwrap(), [None, None, None]);
     assert_eq!(store.attach(&[], &alice, device.id, first).await.unwrap(), []);
