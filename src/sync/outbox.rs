@@ -188,12 +188,12 @@ impl Outbox {
         }
     }
 
-    /// What an edge that has gone left; none: nothing any more.
-    pub(super) fn dead(&self, edge: &str, left: Option<(usize, Option<Instant>)>) {
+    /// What an edge that has gone left; none: nothing any more. True: that is news.
+    pub(super) fn dead(&self, edge: &str, left: Option<(usize, Option<Instant>)>) -> bool {
         let mut dead = lock(&self.dead);
         match left {
-            Some(left) => drop(dead.insert(edge.to_owned(), left)),
-            None => drop(dead.remove(edge)),
+            Some(left) => dead.insert(edge.to_owned(), left).is_none(),
+            None => dead.remove(edge).is_some(),
         }
     }
 

@@ -155,10 +155,9 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
             }
         }
     }
-    if messages > 0 {
+    if messages > 0 && core.relay.outbox.dead(edge, Some((messages, oldest))) {
         let chats = by_node.values().map(Vec::len).sum::<usize>();
         tracing::info!(edge, chats, messages, "taking over the outboxes of an edge that has gone");
-        core.relay.outbox.dead(edge, Some((messages, oldest)));
     }
     let works = by_node.into_iter().map(|(node, notes)| async move {
         let is_down = core.broker.down_for(&node).is_some();
