@@ -61,6 +61,37 @@ impl<T: ToOwned + ?Sized + 'static> Lend for ByRef<T> {
     }
 }
 
+/// Of an argument that there may be, by reference.
+pub(in crate::store) struct ByOption<T: ToOwned + ?Sized>(Option<T::Owned>);
+
+impl<T: ToOwned + ?Sized> Clone for ByOption<T>
+where
+    T::Owned: Clone,
+{
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: ToOwned + ?Sized + 'static> Keep for Option<&T>
+where
+    T::Owned: Clone + Send + 'static,
+{
+    type Kept = ByOption<T>;
+
+    fn keep(&self) -> ByOption<T> {
+        ByOption(self.map(ToOwned::to_owned))
+    }
+}
+
+impl<T: ToOwned + ?Sized + 'static> Lend for ByOption<T> {
+    type Lent<'a> = Option<&'a T>;
+
+    fn lend(&self) -> Option<&T> {
+        self.0.as_ref().map(Borrow::borrow)
+    }
+}
+
 /// Of an argument by value.
 #[derive(Clone)]
 pub(in crate::store) struct ByValue<T>(T);
