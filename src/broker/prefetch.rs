@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 
 /// The bound over all subscriptions of one device: messages taken from its queues and neither finished nor given back.
 /// Together they hold at most `messages` and one for each queue (the first of a queue that nothing is held of comes at once,
-/// always), and never twice `messages`. Queues that wait for room get it in turn. Clones are one bound.
+/// always), beside what was on its way when it became enough; over NSQ never more than twice `messages`. Queues that wait for room get it in turn. Clones are one bound.
 #[derive(Debug, Clone)]
 pub struct Prefetch {
     pub(super) nsq: keepstep_nsq::Budget,

@@ -33,15 +33,17 @@ pub struct Link {
     pub fail: u32,
     /// Of a thousand calls, so many are done without an answer.
     pub unknown: u32,
-    /// Of a thousand calls, so many are done when their callers have given up long ago, some of them twice.
+    /// Of a thousand calls, so many are done when their callers have given up long ago, some of them twice …
     pub late: u32,
+    /// … of this name ("": of any).
+    pub late_name: &'static str,
     /// How long each way takes, in microseconds.
     pub delay: Range<u64>,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { cut: false, fail: 0, unknown: 0, late: 0, delay: 50..200 }
+        Self { cut: false, fail: 0, unknown: 0, late: 0, late_name: "", delay: 50..200 }
     }
 }
 
@@ -321,9 +323,12 @@ impl Faults {
     }
 
     /// Whether a call is to be done late, and when.
-    pub fn late(&self, port: Port) -> Option<Late> {
-        let late = lock(&self.links)[port as usize].late;
-        if late == 0 || !self.shared.per_mille(late) || lock(&self.links)[port as usize].cut {
+    pub fn late(&self, port: Port, name: &str) -> Option<Late> {
+        let (late, which, cut) = {
+            let link = &lock(&self.links)[port as usize];
+            (link.late, link.late_name, link.cut)
+        };
+        if late == 0 || cut || !(which.is_empty() || which == name) || !self.shared.per_mille(late) {
             return None;
         }
         let most = [3_000, 3_000, 10_000, 30_000][self.shared.below(4) as usize];

@@ -33,7 +33,7 @@ impl FaultyStore {
     pub(super) fn late(&self, name: &str) -> Option<Late> {
         // What an edge hears of it hears on one connection, on which nothing is overtaken.
         let hears = name.starts_with("watch_") || name.starts_with("unwatch_");
-        if hears { None } else { self.faults.late(Port::Store) }
+        if hears { None } else { self.faults.late(Port::Store, name) }
     }
 
     /// A call whose caller gives up before it is done; `work` is called once for each time that it is.

@@ -86,6 +86,7 @@ async fn story(seed: u64) -> Outcome {
     if let Some(held) = held {
         violations.extend(held.await.unwrap_or_default());
     }
+    violations.extend(world.take_violations());
     let history = History { events: world.take_events(), end, rules };
     world.falls_apart();
     violations.extend(check(&history).into_iter().map(|violation| {

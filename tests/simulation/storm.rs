@@ -48,6 +48,39 @@ const CALLS: &[&str] = &[
     "take_work",
 ];
 
+/// Calls that change something which others may have changed anew when they are done late.
+const LATE: &[&str] = &[
+    "add_member",
+    "add_member",
+    "remove_member",
+    "remove_member",
+    "remove_member",
+    "owe",
+    "disown",
+    "disown",
+    "disown",
+    "open_session",
+    "open_session",
+    "close_session",
+    "attach",
+    "move_cursors",
+    "move_read",
+    "register_device",
+    "activate_device",
+    "begin_termination",
+    "save_termination",
+    "forget_device",
+    "take_work",
+    "release_work",
+    "append",
+    "published",
+    "note_sender",
+    "forget_note",
+    "lapse_session",
+    "renew_session",
+    "delete_chat",
+];
+
 /// What may happen to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -339,8 +372,11 @@ async fn one(world: &World, which: Fault) {
             world.shun(place, Duration::from_millis(7000 + below(1500)));
         }
         Fault::LateCalls => {
-            begun("calls done late");
-            let link = Link { late: 20 + below(150) as u32, unknown: below(50) as u32, ..Link::default() };
+            // Any of them, or nearly all of one kind.
+            let name = if below(3) == 0 { "" } else { LATE[below(LATE.len() as u64) as usize] };
+            begun(&format!("calls of {name} done late"));
+            let late = if name.is_empty() { 20 + below(150) } else { 300 + below(700) } as u32;
+            let link = Link { late, late_name: name, unknown: below(50) as u32, ..Link::default() };
             edge.faults.set_link(Port::Store, link);
             sleep(Duration::from_millis(500 + below(8000))).await;
             edge.faults.set_link(Port::Store, Link::default());

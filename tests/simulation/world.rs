@@ -81,6 +81,8 @@ struct Inner {
     shunned: Mutex<Option<(usize, Instant)>>,
     // Whether the store's clock has jumped.
     jumped: AtomicBool,
+    // What is wrong whatever the history says.
+    violations: Mutex<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -117,6 +119,7 @@ impl World {
             devices: Mutex::default(),
             shunned: Mutex::default(),
             jumped: AtomicBool::new(false),
+            violations: Mutex::default(),
         }));
         for place in 0..edges {
             let edge = world.start_edge(place);
@@ -266,6 +269,11 @@ impl World {
         std::mem::take(&mut *self.0.events.lock().unwrap())
     }
 
+    /// What is wrong whatever the history says.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.violations.lock().unwrap())
+    }
+
     /// A number that wasn't used before.
     pub fn number(&self) -> u64 {
         let mut ids = self.0.ids.lock().unwrap();
@@ -372,10 +380,19 @@ impl World {
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
         let patient = !may(Unkind::GivesUp) || self.stage() != Stage::Life || !self.0.shared.per_mille(400);
+        let begun = Instant::now();
         loop {
             match self.call(&work).await {
                 Some(Ok(done)) => return Some(Ok(done)),
                 Some(Err(problem)) if problem.code != ErrorCode::Unavailable => return Some(Err(problem)),
+                refused if begun.elapsed() > ENDLESS => {
+                    let why =
+                        refused.and_then(Result::err).map_or(String::new(), |problem| problem.to_string());
+                    let since = begun.elapsed().as_secs();
+                    let lost = format!("invariant 16: a call isn't answered for {since} s: {why}");
+                    self.0.violations.lock().unwrap().push(lost);
+                    return None;
+                }
                 _ if !patient => {
                     self.0.shared.bit("callers who gave up", 1);
                     return None;
@@ -411,6 +428,9 @@ impl Drop for Open {
         self.world.0.open.lock().unwrap().remove(&self.id);
     }
 }
+
+/// However much goes wrong, and however long it takes until it is well again: a call that is repeated for so long is lost.
+const ENDLESS: Duration = Duration::from_secs(90);
 
 /// So many users there are at most, but in crowds.
 pub const USERS: u64 = 4;

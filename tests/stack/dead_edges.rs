@@ -74,16 +74,20 @@ async fn the_outboxes_of_a_dead_edge_are_emptied_within_ten_seconds_by_all_that_
     dying.kill9();
     let killed = Instant::now();
     stack.nsqd.iter().for_each(|nsqd| nsqd.sigcont());
-    let (mut last, mut blind) = (all, 0);
+    let (mut knew, mut blind) = (0, 0);
     wait_until("all of it to be with NSQ", PATIENCE * 2, async || {
-        let truth = unconfirmed(&world).await;
+        let before = unconfirmed(&world).await;
         for edge in &world.edges {
-            // Once it works at it, it says so.
-            let knows = edge.metric("keepstep_outbox_messages").await;
-            blind += usize::from(last < all && truth > all / 10 && knows < truth as f64 / 2.0);
+            let works = edge.metric("keepstep_outbox_dead_edges").await > 0.0;
+            let known = edge.metric("keepstep_outbox_messages").await;
+            // It is being emptied while it is counted.
+            let truth = unconfirmed(&world).await.min(before);
+            if works && truth > all / 10 {
+                knew += usize::from(known >= truth as f64 / 2.0);
+                blind += usize::from(known < truth as f64 / 2.0);
+            }
         }
-        last = truth;
-        (truth == 0).then_some(())
+        (before == 0).then_some(())
     })
     .await;
     let took = killed.elapsed();
@@ -92,17 +96,17 @@ async fn the_outboxes_of_a_dead_edge_are_emptied_within_ten_seconds_by_all_that_
         shares.push(edge.metric("keepstep_relayed_total").await);
     }
     println!(
-        "{} chats with {MESSAGES} messages each: {took:?} after the kill; by edge: {shares:?}; blind {blind}",
+        "{} chats with {MESSAGES} messages each: {took:?} after the kill; by edge: {shares:?}; counted {knew} times, {blind} times not",
         *CHATS_S
     );
     assert!(took <= BOUND, "it took {took:?}");
     assert!(shares.iter().all(|share| *share >= all as f64 / 5.0), "they share: {shares:?}");
-    assert_eq!(blind, 0, "an edge at work on it didn't count what waits");
+    assert!(knew > 0 && blind == 0, "an edge at work on it didn't count what waits");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_edge_left_is_counted_by_those_who_live() {
-    let mut world = Deployment::Stack.start().await;
+    let mut world = without_comparisons().await;
     let mut dying = Edge::start(unlimited(world.stack.as_ref().unwrap().edge())).await;
     dying.ready().await;
     for nsqd in &mut world.stack.as_mut().unwrap().nsqd {
@@ -120,8 +124,8 @@ async fn what_a_dead_edge_left_is_counted_by_those_who_live() {
             (edge.metric("keepstep_outbox_messages").await == all as f64).then_some(())
         })
         .await;
-        assert_eq!(edge.metric("keepstep_outbox_dead_edges").await, 1.0);
         assert_eq!(edge.metric("keepstep_outbox_dead_edge_messages").await, all as f64);
+        assert_eq!(edge.metric("keepstep_outbox_dead_edges").await, 1.0);
     }
     for nsqd in &mut world.stack.as_mut().unwrap().nsqd {
         nsqd.restart().await;

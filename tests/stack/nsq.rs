@@ -176,6 +176,7 @@ async fn the_largest_message_is_what_every_nsqd_takes() {
     }
     let other = chat_at(&broker, &nsqd[0].http());
     broker.publish(&nsqd[0].http(), other, "x".repeat(1001).into()).await.expect("that one takes it");
+    nsqd[1].outlives_its_second().await;
     nsqd[1].restart_with("--max-msg-size=500").await;
     wait_until("the new limit to be known", RECOVERY, async || {
         (broker.largest_message() == Some(500)).then_some(())

@@ -423,7 +423,8 @@ async fn scripts_of_messages() {
     // Behind the frame, and counted, the epoch.
     run(redis, "HSET meta head 0 bytes 0 epoch 12").await;
     run(redis, "DEL log outbox").await;
-    assert_eq!(eval(redis, script!("append"), &keys("e"), args).await, "1 n1 12");
+    let args_of_e = args.replace("a:k", "a:e");
+    assert_eq!(eval(redis, script!("append"), &keys("e"), &args_of_e).await, "1 n1 12");
     assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1} 12");
     assert_eq!(run(redis, "HGET meta bytes").await, "18");
     run(redis, "HDEL meta epoch").await;

@@ -55,7 +55,11 @@ async fn what_an_nsqd_refuses_for_ever_is_counted_and_holds_up_nothing() {
     world.is_confirmed(&chat, RECOVERY).await;
     assert_eq!(world.metric("keepstep_unpublishable_total").await, 2.0);
     let said: String = world.edges.iter_mut().map(|edge| edge.process().log()).collect();
-    assert_eq!(said.matches("--max-msg-size").count(), 1, "it is said once, with what to do:\n{said}");
+    assert_eq!(
+        said.matches("keepstep_unpublishable_total").count(),
+        1,
+        "it is said once, with what to do:\n{said}"
+    );
     wait_until("the queue to have the rest", PATIENCE, async || {
         (world.queue(&chat, &web.id).await.depth == 3).then_some(())
     })

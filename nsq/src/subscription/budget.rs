@@ -19,9 +19,9 @@ use super::receipt::Link;
 /// Bounds what subscriptions hold together: messages that nsqd has given out and that aren't settled, and the bytes of
 /// their bodies. Clones are one budget; see [`crate::SubscribeOptions::budget`].
 ///
-/// All together hold at most `messages` and one for each subscription, and never twice `messages`: what comes beyond that
-/// is given back at once. Bytes are bounded alike, by what recent bodies were like; never are more than twice `bytes`
-/// held.
+/// All together hold at most `messages` and one for each subscription, beside what was on its way when nsqd was told to send
+/// less (it doesn't confirm that); and never more than twice `messages`: what comes beyond that is given back at once. Bytes are
+/// bounded alike, by what recent bodies were like; never are more than twice `bytes` held.
 #[derive(Debug, Clone)]
 pub struct Budget {
     shared: Arc<Mutex<Ledger<Arc<Link>>>>,

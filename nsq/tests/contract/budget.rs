@@ -60,8 +60,9 @@ async fn all_together_hold_the_budget_and_one_each() {
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let given: u64 = in_flight(&nsqd).await.iter().sum();
-        assert!(given <= 50 + CHANNELS as u64, "{given}");
-        assert!(u64::from(budget.held().0) <= 50 + CHANNELS as u64);
+        // Beside these, what was on its way when RDY was lowered.
+        assert!(given <= 100, "{given}");
+        assert!(budget.held().0 <= 100);
     }
     let mut came = vec![0; CHANNELS];
     while came.iter().sum::<usize>() < CHANNELS * 100 {

@@ -119,7 +119,12 @@ impl Node {
             }
             Err(error) => {
                 self.judge(&error);
-                Err(self.publish_fault(error))
+                let fault = self.publish_fault(error);
+                if matches!(fault, BrokerError::Unpublishable { .. }) {
+                    // It was restarted with another limit, within one second: else that would have been noticed.
+                    self.largest.store(0, Ordering::Relaxed);
+                }
+                Err(fault)
             }
         }
     }

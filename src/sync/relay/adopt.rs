@@ -13,7 +13,7 @@ use futures_util::{
     future::join_all,
     stream::{self, FuturesUnordered},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     super::{
@@ -21,15 +21,16 @@ use super::{
         outbox::{Left, since},
     },
     HEAL,
-    heal::{Emptied, OF_A_NODE, SIZES, empty_outbox, sizes},
+    heal::{Emptied, OF_A_NODE, SIZES, TURN, publish_outbox, sizes},
 };
 use crate::{
     domain::id::ChatId,
     store::{NotedChat, Result},
 };
 
-/// Outboxes of one node that are asked about once more, just before they are emptied: others may have been faster.
-const STRETCH: usize = 64;
+/// Into so many shards the outboxes of one node are dealt, and so many of these are emptied at a time.
+const SHARDS: usize = 16;
+const SHARDS_AT_ONCE: usize = 4;
 /// What can't be published while a node is down is tried so often all the same.
 const WHILE_DOWN: Duration = Duration::from_secs(5);
 /// Notes of this edge that are kept although nobody here follows the chat, and how many are looked at in a turn.
@@ -159,10 +160,10 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
         tracing::info!(edge, chats, messages, "taking over the outboxes of an edge that has gone");
         core.relay.outbox.dead(edge, Some((messages, oldest)));
     }
-    let works = by_node.into_iter().map(|(node, chats)| async move {
+    let works = by_node.into_iter().map(|(node, notes)| async move {
         let is_down = core.broker.down_for(&node).is_some();
-        let emptied = if is_down { Vec::new() } else { empty_all(core, edge, &chats).await };
-        let left = chats.len() - emptied.len();
+        let emptied = if is_down { Vec::new() } else { empty_all(core, edge, &node, &notes).await };
+        let left = notes.len() - emptied.len();
         (node, emptied, left)
     });
     let mut adopted = Adopted { all: !unknown, down: HashSet::new() };
@@ -193,32 +194,61 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     adopted
 }
 
-/// Those of these chats, all of one node, whose outboxes are empty now; so many messages were in each.
-async fn empty_all(core: &Core, edge: &str, chats: &[(NotedChat, usize)]) -> Vec<NotedChat> {
-    let mut emptied = Vec::new();
-    for stretch in chats.chunks(STRETCH) {
-        let ids: Vec<ChatId> = stretch.iter().map(|(note, _)| note.chat).collect();
-        let sizes = sizes(core, &ids).await;
-        let works: Vec<_> = stretch
-            .iter()
-            .zip(sizes)
-            .filter_map(|((note, before), size)| Some((*note, *before, size?.messages)))
-            .map(|(note, before, messages)| async move {
-                // By others.
-                core.relay.outbox.dead_published(edge, before.saturating_sub(messages));
-                let emptied = match messages {
-                    0 => Emptied::All(0),
-                    _ => empty_outbox(core, note.chat, messages).await,
-                };
-                let (Emptied::All(gone) | Emptied::Some(gone, Left { .. })) = emptied;
-                core.relay.outbox.dead_published(edge, gone);
-                matches!(emptied, Emptied::All(_)).then_some(note)
-            })
-            .collect();
-        let done: Vec<_> = stream::iter(works).buffer_unordered(OF_A_NODE).collect().await;
-        emptied.extend(done.into_iter().flatten());
+/// Those of these notes, all of one node, whose outboxes are empty now; so many messages were in each. In shards, each of
+/// which is one edge's at a time: a lease for each chat would be two of three writes.
+async fn empty_all(core: &Core, edge: &str, node: &str, notes: &[(NotedChat, usize)]) -> Vec<NotedChat> {
+    let mut shards: Vec<Vec<(NotedChat, usize)>> = vec![Vec::new(); SHARDS];
+    for (note, messages) in notes {
+        shards[usize::from(note.chat.as_bytes()[0]) % SHARDS].push((*note, *messages));
     }
-    emptied
+    let mut shards: Vec<_> = shards.into_iter().enumerate().filter(|(_, notes)| !notes.is_empty()).collect();
+    shuffle(&mut shards);
+    let works = shards.into_iter().map(|(shard, notes)| async move {
+        let work = format!("adopt.{edge}.{node}.{shard}");
+        if !core.store.take_work(&work, &core.edge, TURN).await.is_ok_and(|taken| taken) {
+            return Vec::new();
+        }
+        let renewed = async {
+            loop {
+                sleep(TURN / 2).await;
+                // Lost in between, two are at it: that does no harm.
+                let _ = core.store.take_work(&work, &core.edge, TURN).await;
+            }
+        };
+        let emptied = tokio::select! {
+            biased;
+            emptied = empty_shard(core, edge, &notes) => emptied,
+            never = renewed => never,
+        };
+        // If this fails, it runs out by itself.
+        let _ = core.store.release_work(&work, &core.edge).await;
+        emptied
+    });
+    let works: Vec<_> = works.collect();
+    stream::iter(works).buffer_unordered(SHARDS_AT_ONCE).concat().await
+}
+
+async fn empty_shard(core: &Core, edge: &str, notes: &[(NotedChat, usize)]) -> Vec<NotedChat> {
+    let chats: Vec<ChatId> = notes.iter().map(|(note, _)| note.chat).collect();
+    // Asked once more: others may have been faster.
+    let sizes = sizes(core, &chats).await;
+    let works: Vec<_> = notes
+        .iter()
+        .zip(sizes)
+        .filter_map(|((note, before), size)| Some((*note, *before, size?.messages)))
+        .map(|(note, before, messages)| async move {
+            core.relay.outbox.dead_published(edge, before.saturating_sub(messages));
+            let emptied = match messages {
+                0 => Emptied::All(0),
+                _ => publish_outbox(core, note.chat, messages, None).await,
+            };
+            let (Emptied::All(gone) | Emptied::Some(gone, Left { .. })) = emptied;
+            core.relay.outbox.dead_published(edge, gone);
+            matches!(emptied, Emptied::All(_)).then_some(note)
+        })
+        .collect();
+    let done: Vec<_> = stream::iter(works).buffer_unordered(OF_A_NODE / SHARDS_AT_ONCE).collect().await;
+    done.into_iter().flatten().collect()
 }
 
 fn shuffle<T>(items: &mut [T]) {

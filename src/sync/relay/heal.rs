@@ -30,8 +30,8 @@ use crate::{
     store::OutboxSize,
 };
 
-/// Outboxes of one node that are emptied at a time.
-pub(super) const OF_A_NODE: usize = 32;
+/// Outboxes of one node that are emptied at a time, of this edge and, beside them, of dead ones.
+pub(super) const OF_A_NODE: usize = 64;
 /// Outboxes that the store is asked about at a time, and how many of these calls are under way.
 pub(super) const SIZES: usize = 128;
 const SIZES_AT_ONCE: usize = 4;
@@ -39,9 +39,9 @@ const SIZES_AT_ONCE: usize = 4;
 const PAGE: usize = 100;
 /// Pages of one chat in a turn: then it waits for its next, so that one chat can't keep its place for ever.
 const PAGES: usize = 16;
-/// A chat's outbox is one edge's for so long, unless it says so again: another one waits no longer for a dead one. Two at
+/// An outbox is one edge's for so long, unless it says so again: another one waits no longer for a dead one. Two at
 /// once do no harm but double work.
-const TURN: Duration = Duration::from_secs(4);
+pub(super) const TURN: Duration = Duration::from_secs(4);
 /// For one publication.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -160,9 +160,15 @@ pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> 
     emptied
 }
 
-type Page = (String, Vec<(Seq, Bytes)>);
+pub(super) type Page = (String, Vec<(Seq, Bytes)>);
 
-async fn publish_outbox(core: &Core, chat: ChatId, expected: usize, mut first: Option<Page>) -> Emptied {
+/// Publishes an outbox in which so many messages were; its first page may have been read.
+pub(super) async fn publish_outbox(
+    core: &Core,
+    chat: ChatId,
+    expected: usize,
+    mut first: Option<Page>,
+) -> Emptied {
     let mut gone = 0;
     for _ in 0..PAGES {
         let page = match first.take() {
