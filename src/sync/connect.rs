@@ -198,6 +198,7 @@ pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     let user = &handle.user;
     let (chats, reads, main) =
         futures_util::try_join!(core.store.chats_of(user), core.store.reads(user), main_of(core, user))?;
+    core.hub.seed_reads(user, &reads);
     let attached = core.store.attach(&chats, user, handle.device, handle.session).await?;
     let chats = attached
         .into_iter()
