@@ -227,6 +227,16 @@ impl Hub {
         self.lock().users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default()
     }
 
+    /// Notes which offsets the user's first session here is told in `welcome`: only what moves from then on is pushed. (A
+    /// session that comes later knows by itself what it was told.)
+    pub fn seed_reads(&self, user: &UserId, reads: &HashMap<ChatId, ReadOffset>) {
+        let mut maps = self.lock();
+        let Some(entry) = maps.users.get_mut(user).filter(|entry| entry.sessions.len() == 1) else { return };
+        for (chat, offset) in reads {
+            entry.told.entry(*chat).or_insert(offset.seq);
+        }
+    }
+
     /// Tells a user's sessions what moved since they were last told. Offsets only rise.
     pub fn push_reads(&self, user: &UserId, reads: &HashMap<ChatId, ReadOffset>) {
         let mut maps = self.lock();

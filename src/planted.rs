@@ -67,6 +67,8 @@ mod chosen {
         DeleteBeforeStop = "delete-before-stop",
         /// A terminated device's queues are deleted once, without a second look.
         SingleDeletePass = "single-delete-pass",
+        /// A termination is done after a look that removed something, if nothing is seen just then.
+        LastLookRemoves = "last-look-removes",
         /// A termination whose edge dies is nobody's.
         NoTerminationResume = "no-termination-resume",
         /// An older session may still move the device's cursor.

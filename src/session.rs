@@ -53,8 +53,9 @@ pub use ending::refuse;
 pub use opening::{Open, open};
 pub use wire::Wire;
 
-/// Commands that may wait for a session. More, and it is closed as a slow consumer.
-const MAILBOX: usize = 1024;
+/// Commands that may wait for a session. More, and it is closed as a slow consumer. Several for each of a user's chats (1,000),
+/// because a sweep may find something in each of them: the head, the node, the offset, the membership, a cursor.
+const MAILBOX: usize = 8192;
 /// Messages taken from the queues that may wait for the session: they are held back there, not here.
 const EVENTS: usize = 16;
 

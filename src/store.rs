@@ -101,6 +101,11 @@ impl Store {
         each!(self.device(user, device))
     }
 
+    /// The same, and when that was, by the store's clock.
+    pub async fn device_at(&self, user: &UserId, device: DeviceId) -> Result<Option<(Device, Millis)>> {
+        each!(self.device_at(user, device))
+    }
+
     /// All devices of a user, in any state, by creation.
     pub async fn devices(&self, user: &UserId) -> Result<Vec<Device>> {
         each!(self.devices(user))
@@ -112,14 +117,14 @@ impl Store {
     }
 
     /// Makes `edge` own an active device whose generation is `generation`, for `ttl` from now, and notes the session for the
-    /// edge; unless another session was opened since the caller read that `after` is the newest: so a call that comes late, or
-    /// twice, takes the device from nobody.
+    /// edge; unless another session was opened since the caller read which is the newest (`after`): so a call that comes late,
+    /// or twice, takes the device from nobody.
     pub async fn open_session(
         &self,
         user: &UserId,
         device: DeviceId,
         generation: u32,
-        after: u64,
+        after: Read,
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {

@@ -104,6 +104,8 @@ struct Row {
     until: Millis,
     /// The newest session that served the device.
     there: u64,
+    /// When the newest was begun.
+    begun: Millis,
     /// When the device was warned of; while it registers: written.
     warned: Option<Instant>,
     /// When somebody has to look whether it expires.

@@ -72,6 +72,15 @@ pub enum Registered {
     Conflict,
 }
 
+/// What whoever opens a session has read before, with [`Store::device_at`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// The number of the newest session, as it was read last.
+    pub session: u64,
+    /// When the device was read first for this session, by the store's clock: which of two that are opened at once is newer.
+    pub at: Millis,
+}
+
 /// What [`Store::open_session`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
@@ -86,6 +95,8 @@ pub enum Opened {
     },
     /// Another session was opened since the caller read the device: nothing is changed. Read again.
     Changed,
+    /// The newest session was begun clearly later than this one: the device is its.
+    Late,
     /// It was terminated, or the token's generation is an older one.
     Terminated,
     /// No such device, or it isn't active yet.

@@ -17,7 +17,7 @@ use crate::{
     },
     hub::{Followed, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
-    store::{Attached, Opened, ReadOffset, Result},
+    store::{Attached, Opened, Read, ReadOffset, Result},
     tokens::DeviceClaims,
 };
 
@@ -52,15 +52,25 @@ impl From<CloseCode> for Refusal {
 /// # Errors
 /// `Terminated`, `Unauthorized`, or `BackendUnavailable` when the store doesn't answer.
 pub async fn authorize(core: &Core, claims: &DeviceClaims) -> std::result::Result<Device, CloseCode> {
-    let found = core.store.device(&claims.user, claims.device).await.map_err(unavailable)?;
+    authorize_at(core, claims).await.map(|(device, _)| device)
+}
+
+// And when the device was read, by the store's clock.
+async fn authorize_at(
+    core: &Core,
+    claims: &DeviceClaims,
+) -> std::result::Result<(Device, Millis), CloseCode> {
+    let found = core.store.device_at(&claims.user, claims.device).await.map_err(unavailable)?;
     match found {
-        Some(device) if planted!(NoTombstoneCheck) => Ok(device),
-        Some(device)
+        Some(found) if planted!(NoTombstoneCheck) => Ok(found),
+        Some((device, _))
             if device.state == DeviceState::Terminating || device.generation != claims.generation =>
         {
             Err(CloseCode::Terminated)
         }
-        Some(device) if device.state == DeviceState::Active && device.kind == claims.kind => Ok(device),
+        Some((device, at)) if device.state == DeviceState::Active && device.kind == claims.kind => {
+            Ok((device, at))
+        }
         Some(_) => Err(CloseCode::Unauthorized),
         None => match core.store.owner(claims.device).await.map_err(unavailable)? {
             Some(owner) if owner.terminated.is_some() => Err(CloseCode::Terminated),
@@ -90,24 +100,35 @@ pub struct Opening {
 /// How often a device is asked for, while others open it at the same time.
 const OPENINGS: usize = 8;
 
-/// Makes this edge own the device. A sub is let in only while its main is there; a refusal changes nothing.
+/// Makes this edge own the device. A sub is let in only while its main is there; a refusal changes nothing. `begun`: when the
+/// device was read first for this connection, once it was.
 ///
 /// # Errors
 /// The close code with which to end the socket.
-pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<Opening, Refusal> {
+pub async fn open(
+    core: &Core,
+    claims: &DeviceClaims,
+    begun: &mut Option<Millis>,
+) -> std::result::Result<Opening, Refusal> {
     for _ in 0..OPENINGS {
-        let device = authorize(core, claims).await?;
+        let (device, read_at) = authorize_at(core, claims).await?;
         if device.kind == DeviceKind::Sub {
             require_main(core, &device.user).await?;
         }
         let (asked, lease) = (Instant::now(), core.timing.lease);
-        let (user, id, after) = (&device.user, device.id, device.session);
+        let (user, id) = (&device.user, device.id);
+        let after = Read { session: device.session, at: *begun.get_or_insert(read_at) };
         let opened = core.store.open_session(user, id, claims.generation, after, &core.edge, lease).await;
         match opened {
             Ok(Opened::Terminated) => return Err(CloseCode::Terminated.into()),
             Ok(Opened::Unknown) => return Err(CloseCode::Unauthorized.into()),
-            // Another connection of the device was faster: this one is the newer.
+            // Another connection of the device was faster, or just ended: this one is the newer.
             Ok(Opened::Changed) => {}
+            // It is the older. Nobody may be waiting for it any more; whoever does comes back.
+            Ok(Opened::Late) => {
+                tracing::debug!(device = %id, "a newer connection of the device was faster: refusing this one");
+                return Err(CloseCode::BackendUnavailable.into());
+            }
             Ok(Opened::Session { session, previous, device }) => {
                 return Ok(Opening { device: *device, session, previous, asked });
             }
@@ -166,35 +187,18 @@ pub struct Start {
     pub chats: Vec<(Attached, Seq)>,
 }
 
-/// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between. Only when all
-/// of it is done an older session, wherever it is, is told that it is over: whoever is closed 4409 shall find a newer
-/// connection that is there.
+/// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between.
 ///
 /// # Errors
-/// The close code with which to end the socket.
-pub async fn attach(
-    core: &Core,
-    handle: &SessionHandle,
-    previous: Option<Lease>,
-) -> std::result::Result<Start, CloseCode> {
+/// When the store fails.
+pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.hub.attach(handle.clone());
-    let start = read(core, handle).await.map_err(unavailable)?;
-    if !leases::confirm(core, handle).await.map_err(unavailable)? {
-        return Err(handle.mailbox.doom.code().unwrap_or(CloseCode::BackendUnavailable));
-    }
-    core.hub.supersede(&handle.user, handle.device, handle.session);
-    if previous.is_some() {
-        signal::tell(core, &handle.user, &Signal::Replaced(handle.device, handle.session)).await;
-    }
-    Ok(start)
-}
-
-async fn read(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.store.watch_user(&handle.user).await?;
     // Offsets before attaching: they end with membership, and who leaves in this moment must not seem to have read nothing.
     let user = &handle.user;
     let (chats, reads, main) =
         futures_util::try_join!(core.store.chats_of(user), core.store.reads(user), main_of(core, user))?;
+    core.hub.seed_reads(user, &reads);
     let attached = core.store.attach(&chats, user, handle.device, handle.session).await?;
     let chats = attached
         .into_iter()
@@ -210,6 +214,22 @@ async fn read(core: &Core, handle: &SessionHandle) -> Result<Start> {
 /// What the user has read of a chat; since they came, at least everything from before.
 fn read_of(attached: &Attached, reads: &HashMap<ChatId, ReadOffset>) -> Seq {
     reads.get(&attached.chat.id).map_or(0, |offset| offset.seq).max(attached.boundary)
+}
+
+/// The last step of an opening: the session serves its device from here on, and an older one, wherever it is, is told that it is
+/// over. Not sooner: whoever is closed 4409 shall find a newer connection that is there. False: somebody else has the device.
+///
+/// # Errors
+/// When the store fails.
+pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<Lease>) -> Result<bool> {
+    if !leases::confirm(core, handle).await? {
+        return Ok(false);
+    }
+    core.hub.supersede(&handle.user, handle.device, handle.session);
+    if previous.is_some() {
+        signal::tell(core, &handle.user, &Signal::Replaced(handle.device, handle.session)).await;
+    }
+    Ok(true)
 }
 
 /// How a session stands to one chat.

@@ -28,6 +28,7 @@ pub async fn mark(
         return Err(Problem::new(ErrorCode::BadRange, detail));
     }
     let stands = core.store.move_read(user, chat, seq, device).await?;
-    // The user has left meanwhile: offsets end with membership.
-    if stands < seq { Err(Problem::no_such_chat()) } else { Ok(stands) }
+    // Offsets end with membership: who has left meanwhile has none, which looks like one that stands at 0.
+    let has_left = stands < seq || (stands == 0 && core.store.chat_of_member(chat, user).await?.is_none());
+    if has_left { Err(Problem::no_such_chat()) } else { Ok(stands) }
 }

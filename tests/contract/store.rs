@@ -13,8 +13,8 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OwedSince, Registered, Store,
-        StoreEvent,
+        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OwedSince, Read, Registered,
+        Store, StoreEvent,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -95,7 +95,7 @@ pub async fn connect(store: &Store, device: &Device, edge: &str) -> u64 {
                 return session;
             }
             // Others open it at the same time.
-            Opened::Changed => {}
+            Opened::Changed | Opened::Late => {}
             other => panic!("{other:?}"),
         }
     }
@@ -103,8 +103,14 @@ pub async fn connect(store: &Store, device: &Device, edge: &str) -> u64 {
 
 /// Opens a session after the newest that there is.
 pub async fn opens(store: &Store, device: &Device, edge: &str, ttl: Duration) -> Opened {
-    let after = store.device(&device.user, device.id).await.unwrap().map_or(0, |device| device.session);
+    let (found, at) = store.device_at(&device.user, device.id).await.unwrap().unwrap();
+    let after = Read { session: found.session, at };
     store.open_session(&device.user, device.id, device.generation, after, edge, ttl).await.unwrap()
+}
+
+/// What whoever read this number would open after.
+pub fn after(session: u64) -> Read {
+    Read { session, at: 0 }
 }
 
 pub fn new_group(owner: &UserId) -> NewChat {

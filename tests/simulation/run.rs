@@ -138,7 +138,7 @@ fn settings(shared: &Shared, kind: Kind) -> (Limits, Timing, Rules, Duration) {
     });
     let rules = Rules {
         // Both the broker and the log may have lost it.
-        gaps: short_log || may(Unkind::StoreClock),
+        gaps: short_log,
         // Should the signal be lost: the lease, and the sweep.
         silence_after: if kind == Kind::Calm { 1_000_000 } else { 6_500_000 },
         lease: timing.lease.as_micros() as u64,

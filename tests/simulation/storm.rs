@@ -101,6 +101,8 @@ enum Fault {
     CrashAtCall,
     /// It is killed.
     Kill,
+    /// It is stopped, in order.
+    Stop,
     /// It is frozen.
     Freeze,
     /// Its store is away.
@@ -143,6 +145,7 @@ impl Fault {
             CrashAtCall,
             CrashAtCall,
             Kill,
+            Stop,
             Freeze,
             StoreCut,
             StoreBad,
@@ -175,6 +178,7 @@ impl Fault {
             CrashAtCall,
             Kill,
             Kill,
+            Stop,
             Freeze,
             StoreCut,
             StoreBad,
@@ -238,6 +242,10 @@ pub fn heal(world: &World) {
         edge.faults.set_link(Port::Store, Link::default());
         edge.faults.set_link(Port::Broker, Link::default());
         edge.faults.crash_at("no such call", u64::MAX, false);
+        // One that was just stopping: nobody waits for it.
+        if edge.core.drain.has_begun() {
+            edge.gate.kill();
+        }
         world.restart(place);
     }
     world.saw(What::Fault { name: "all".to_owned(), phase: Phase::Healed });
@@ -271,6 +279,17 @@ async fn one(world: &World, which: Fault) {
             sleep(Duration::from_millis(100 + below(8000))).await;
             world.restart(place);
         }
+        Fault::Stop => {
+            begun("stop");
+            shared.bit("edges stopped", 1);
+            let core = edge.core.clone();
+            core.drain.begin();
+            core.drain.finish(core.timing.drain_deadline, core.flushed()).await;
+            core.release_name().await;
+            edge.gate.kill();
+            sleep(Duration::from_millis(100 + below(3000))).await;
+            world.restart(place);
+        }
         Fault::Freeze => {
             begun("freeze");
             shared.bit("edges frozen", 1);
@@ -289,7 +308,7 @@ async fn one(world: &World, which: Fault) {
             let link = Link {
                 fail: below(150) as u32,
                 unknown: below(150) as u32,
-                delay: 50..200 + below(100_000),
+                delay: 50..200 + below(if below(3) == 0 { 900_000 } else { 100_000 }),
                 ..Link::default()
             };
             edge.faults.set_link(Port::Store, link);

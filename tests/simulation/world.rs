@@ -48,6 +48,13 @@ pub struct Edge {
     pub gate: Gate,
 }
 
+impl Edge {
+    /// Whether it takes new connections.
+    pub fn is_ready(&self) -> bool {
+        !self.gate.is_dead() && !self.core.drain.has_begun()
+    }
+}
+
 /// How far the run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -163,7 +170,7 @@ impl World {
     pub fn some_edge(&self) -> Option<Edge> {
         let edges = self.edges();
         let living: Vec<_> =
-            edges.iter().filter(|edge| !edge.gate.is_dead() && !self.is_shunned(edge.place)).collect();
+            edges.iter().filter(|edge| edge.is_ready() && !self.is_shunned(edge.place)).collect();
         let at = self.0.shared.below(living.len() as u64) as usize;
         living.get(at).map(|edge| (*edge).clone())
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::stories::Deployment;
-use crate::stories::client::PATIENCE;
+use crate::stories::client::{PATIENCE, Socket};
 use crate::stories::device::Device;
 use crate::stories::world::World;
 use crate::support::{Edge, LateLink, What, stays, wait_until};
@@ -54,7 +54,7 @@ async fn an_opening_that_comes_late_takes_no_device_from_a_newer_socket() {
     let sent = bobs.says(&chat, "still there?").await;
     phone.hears(&chat, sent.seq).await;
     // A newer connection that is there is another matter.
-    let mut other = crate::stories::client::Socket::open(&world.edges[0].listen(), &phone.token).await;
+    let mut other = Socket::open(&world.edges[0].listen(), &phone.token).await;
     other.frame_of("welcome").await;
     assert_eq!(phone.closed().await.0, 4409);
 }
@@ -96,4 +96,24 @@ async fn a_session_says_nothing_more_when_the_lease_of_redis_is_over() {
     assert!(phone.memory().chat(&chat).unwrap().last < late.seq, "the device may be somebody else's by now");
     phone.connects(1).await;
     phone.hears(&chat, late.seq).await;
+}
+
+#[tokio::test]
+async fn an_opening_that_is_slow_gives_way_to_a_newer_one() {
+    let mut world = Deployment::Stack.start().await;
+    let link = behind_a_late_link(&mut world, &[]).await;
+    let alice = world.user("alice");
+    let mut phone = alice.registers("main").await;
+    link.hold(&opening_of(&phone), What::Request);
+    phone.opens(0).await;
+    link.held().await;
+    // The network has changed under the phone, say: its first connection stays open, and nobody is there. Clearly later, and not
+    // so late that it is given up.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let mut newer = Socket::open(&world.edges[1].listen(), &phone.token).await;
+    newer.frame_of("welcome").await;
+    link.let_go().await;
+    assert_eq!(phone.closed().await.0, 4304);
+    let after = tokio::time::timeout(Duration::from_secs(4), newer.closed()).await;
+    assert!(after.is_err(), "the newer one was closed: {after:?}");
 }

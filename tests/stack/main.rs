@@ -21,6 +21,7 @@ mod lapses;
 mod late;
 mod logs;
 mod manners;
+mod many;
 mod members;
 mod metrics;
 mod names;

@@ -14,7 +14,7 @@ use keepstep::{
     },
     store::{
         Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, OwedSince,
-        StoreError, StoreEvent,
+        Read, StoreError, StoreEvent,
         redis::{RedisOptions, RedisStore, StartupError},
     },
 };
@@ -254,7 +254,10 @@ async fn of_a_forgotten_device_only_the_tombstone_is_left() {
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
     store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
-    let opened = store.open_session(&alice, id, 1, 0, "edge", Duration::from_secs(9)).await.unwrap();
+    let opened = store
+        .open_session(&alice, id, 1, Read { session: 0, at: 0 }, "edge", Duration::from_secs(9))
+        .await
+        .unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     store.attach(&[chat], &alice, id, session).await.unwrap();
     let record = Termination {

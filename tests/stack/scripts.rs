@@ -57,7 +57,7 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("claim_device"), "o", "bob").await, "0");
 
     assert_eq!(run(redis, &format!("HGET d {DEVICE}.warned")).await, "9", "since when it registers");
-    let open = |generation: u32, after: u32| format!("{DEVICE} {generation} edge-1 5000 {after}");
+    let open = |generation: u32, after: u32| format!("{DEVICE} {generation} edge-1 5000 {after} 1000");
     assert_eq!(eval(redis, script!("open_session"), "nobody", &open(1, 0)).await, "");
     assert_eq!(eval(redis, script!("open_session"), "d", &open(1, 0)).await, "inactive");
     assert_eq!(eval(redis, script!("activate_device"), "d", DEVICE).await, "1");
@@ -65,6 +65,14 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("open_session"), "d", &open(0, 0)).await, "terminated");
     assert!(eval(redis, script!("open_session"), "d", &open(1, 0)).await.starts_with("1  0 "));
     assert_eq!(eval(redis, script!("open_session"), "d", &open(1, 0)).await, "changed");
+    assert_eq!(
+        eval(redis, script!("open_session"), "d", &open(1, 0).replace(" 1000", " 750")).await,
+        "changed"
+    );
+    for after in [0, 1] {
+        let older = open(1, after).replace(" 1000", " 749");
+        assert_eq!(eval(redis, script!("open_session"), "d", &older).await, "late");
+    }
     assert!(eval(redis, script!("open_session"), "d", &open(1, 1)).await.starts_with("2 edge-1 1 "));
     let renew =
         |session: u64, there: &str, revive: &str| format!("{DEVICE} {session} 5000 edge-1 {there} {revive}");

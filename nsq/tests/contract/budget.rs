@@ -64,7 +64,7 @@ async fn all_together_hold_the_budget_and_one_each() {
         assert!(given <= 100, "{given}");
         assert!(budget.held().0 <= 100);
     }
-    let mut came = vec![0; CHANNELS];
+    let mut came = [0; CHANNELS];
     while came.iter().sum::<usize>() < CHANNELS * 100 {
         if let (n, Event::Message(message)) = inbox.recv().await.expect("subscriptions live") {
             message.finish();

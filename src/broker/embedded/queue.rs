@@ -172,9 +172,9 @@ impl Queue {
         }
     }
 
-    /// Whether the consumer holds nothing.
+    /// Whether the consumer holds nothing. (One that has gone doesn't: whoever asks for it learns that by taking.)
     pub(in crate::broker) fn is_idle(&self, consumer: u64) -> bool {
-        self.state().consumers.iter().any(|c| c.id == consumer && c.in_flight == 0)
+        !self.state().consumers.iter().any(|c| c.id == consumer && c.in_flight > 0)
     }
 
     /// Waits until the consumer holds nothing or has gone, or the queue is removed.

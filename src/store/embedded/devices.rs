@@ -11,7 +11,7 @@ use crate::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
     },
-    store::{Lapsed, NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
+    store::{Lapsed, NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError},
 };
 
 impl EmbeddedStore {
@@ -61,8 +61,8 @@ impl EmbeddedStore {
             expires: None,
             history: new.history,
         };
-        let (until, there, due) = (0, 0, 0);
-        let row = Row { device: device.clone(), until, there, warned: Some(Instant::now()), due };
+        let (until, there, begun, due) = (0, 0, 0, 0);
+        let row = Row { device: device.clone(), until, there, begun, warned: Some(Instant::now()), due };
         user.devices.insert(new.id, row);
         state.owners.insert(new.id, Owner { user: new.user.clone(), terminated: None });
         Ok(Registered::Created(device))
@@ -80,8 +80,13 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::device`].
     pub async fn device(&self, user: &UserId, device: DeviceId) -> Result<Option<Device>> {
+        Ok(self.device_at(user, device).await?.map(|(device, _)| device))
+    }
+
+    /// See [`crate::store::Store::device_at`].
+    pub async fn device_at(&self, user: &UserId, device: DeviceId) -> Result<Option<(Device, Millis)>> {
         let now = self.now();
-        Ok(self.state().row(user, device).map(|row| row.seen(now)))
+        Ok(self.state().row(user, device).map(|row| (row.seen(now), now)))
     }
 
     /// See [`crate::store::Store::devices`].
@@ -104,7 +109,7 @@ impl EmbeddedStore {
         user: &UserId,
         device: DeviceId,
         generation: u32,
-        after: u64,
+        after: Read,
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {
@@ -123,9 +128,13 @@ impl EmbeddedStore {
         if row.device.state != DeviceState::Active || generation > row.device.generation {
             return Ok(Opened::Unknown);
         }
-        if row.device.session != after && !planted!(LateOpen) {
+        if row.begun <= now && after.at.saturating_add(AT_ONCE) < row.begun && !planted!(LateOpen) {
+            return Ok(Opened::Late);
+        }
+        if row.device.session != after.session && !planted!(LateOpen) {
             return Ok(Opened::Changed);
         }
+        row.begun = after.at;
         let session = row.device.session + 1;
         row.device.session = session;
         let previous = row.device.lease.replace(Lease { edge: edge.to_owned(), session });
@@ -253,6 +262,9 @@ fn gone(device: DeviceId) -> StoreError {
 /// A lease that begins so far in the future counts for none: the clock was set back since, and nobody can say when it runs
 /// out. Whoever holds it renews it within seconds.
 const SET_BACK: Millis = 60_000;
+
+/// Of two sessions that were begun so close to each other it can't be said which is newer.
+const AT_ONCE: Millis = 250;
 
 impl Row {
     /// The device as others see it.

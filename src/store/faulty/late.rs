@@ -121,6 +121,7 @@ by_value!(
     TerminationId,
     JoinBy,
     OwedSince,
+    crate::store::Read,
     Option<u64>,
     Option<DeviceId>,
     Option<crate::store::AuditId>,

@@ -17,7 +17,7 @@ use crate::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
     },
-    store::{NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
+    store::{NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError},
 };
 
 /// The fields of a device, in the order in which scripts give them too.
@@ -36,9 +36,9 @@ const FIELDS: [&str; 12] = [
     "history",
 ];
 
-/// Further ones, that only scripts read: the newest session that served the device, and the store's clock when the device was
-/// warned of, or written.
-const SCRIPTS_FIELDS: [&str; 2] = ["there", "warned"];
+/// Further ones, that only scripts read: the newest session that served the device, when the newest was begun, and the store's
+/// clock when the device was warned of, or written.
+const SCRIPTS_FIELDS: [&str; 3] = ["there", "begun", "warned"];
 
 /// A lease that begins so far in the future counts for none: Redis's clock was set back since, and nobody can say when it
 /// runs out. Whoever holds it renews it within seconds.
@@ -108,6 +108,11 @@ impl RedisStore {
 
     /// See [`crate::store::Store::device`].
     pub async fn device(&self, user: &UserId, id: DeviceId) -> Result<Option<Device>> {
+        Ok(self.device_at(user, id).await?.map(|(device, _)| device))
+    }
+
+    /// See [`crate::store::Store::device_at`].
+    pub async fn device_at(&self, user: &UserId, id: DeviceId) -> Result<Option<(Device, Millis)>> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("TIME");
         pipeline.cmd("HMGET").arg(self.keys().devices(user)).arg(fields(id));
@@ -117,7 +122,7 @@ impl RedisStore {
         if values.first().is_none_or(|kind| *kind == Value::Nil) {
             return Ok(None);
         }
-        device(user, id, now, values).map(Some)
+        Ok(Some((device(user, id, now, values)?, now)))
     }
 
     /// See [`crate::store::Store::devices`].
@@ -161,13 +166,13 @@ impl RedisStore {
         user: &UserId,
         id: DeviceId,
         generation: u32,
-        after: u64,
+        after: Read,
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {
         let script = &script::OPEN_SESSION;
         let call = match planted!(LateOpen) {
-            true => script.planted("if was[3] ~= ARGV[5] then return 'changed' end", ""),
+            true => script.planted("return 'late' end\nif was[3]", "end\nif false and was[3]"),
             false => script.call(),
         };
         let call = call
@@ -176,7 +181,8 @@ impl RedisStore {
             .arg(generation)
             .arg(edge)
             .arg(millis(ttl))
-            .arg(after);
+            .arg(after.session)
+            .arg(after.at);
         self.in_time(async {
             let opened = self.opened(user, id, call).await?;
             if let Opened::Session { session, .. } = &opened {
@@ -195,6 +201,7 @@ impl RedisStore {
                 return Ok(match value::text(word)?.as_str() {
                     "terminated" => Opened::Terminated,
                     "changed" => Opened::Changed,
+                    "late" => Opened::Late,
                     _ => Opened::Unknown,
                 });
             }

@@ -218,13 +218,20 @@ impl RedisStore {
         read.cmd("HGETALL").arg(self.keys().read(user));
         read.cmd("HLEN").arg(self.keys().chats(user));
         let mut answers = self.commands().run_all(&read).await?.into_iter();
-        let (found, chats) =
+        let (mut found, chats) =
             (value::pairs(value::next(&mut answers)?)?, value::number(value::next(&mut answers)?)?);
         if found.len() as u64 > chats {
             // Builds before this one left them there. If it fails, the next reading does it.
             let prune = script::PRUNE_READS.call().arg(self.keys().read(user)).arg(self.keys().chats(user));
-            if let Err(error) = self.bulk().eval(&prune).await {
-                tracing::debug!(%user, %error, "read offsets of chats that were left stay for now");
+            match self.bulk().eval(&prune).await {
+                Err(error) => {
+                    tracing::debug!(%user, %error, "read offsets of chats that were left stay for now")
+                }
+                Ok(_) => {
+                    let mut left = redis::cmd("HGETALL");
+                    left.arg(self.keys().read(user));
+                    found = value::pairs(self.commands().run(&left).await?)?;
+                }
             }
         }
         found.into_iter().map(|(chat, offset)| Ok((value::chat(&chat)?, offset_from(offset)?))).collect()

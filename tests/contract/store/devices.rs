@@ -39,7 +39,7 @@ async fn a_device_is_registered_once_and_found_again() {
     assert_eq!(store.device(&alice, new.id).await.unwrap(), Some(device.clone()));
     assert_eq!(store.devices(&alice).await.unwrap(), vec![device]);
     assert_eq!(store.owner(new.id).await.unwrap(), Some(Owner { user: alice.clone(), terminated: None }));
-    let opened = store.open_session(&alice, new.id, 1, 0, "edge", LONG).await.unwrap();
+    let opened = store.open_session(&alice, new.id, 1, after(0), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Unknown, "it isn't active yet");
 
     assert!(store.activate_device(&alice, new.id).await.unwrap());
@@ -62,7 +62,7 @@ async fn an_id_belongs_to_one_user_and_one_kind() {
     }
     assert_eq!(store.devices(&bob).await.unwrap(), vec![]);
     assert_eq!(store.devices(&alice).await.unwrap(), vec![device.clone()]);
-    let opened = store.open_session(&bob, device.id, 1, 0, "edge", LONG).await.unwrap();
+    let opened = store.open_session(&bob, device.id, 1, after(0), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Unknown);
 }
 
@@ -143,7 +143,7 @@ async fn a_newer_session_takes_the_device_and_the_older_one_can_no_longer() {
     let opened = opens(&store, &device, "edge-1", LONG).await;
     let Opened::Session { session: third, previous, .. } = opened else { panic!("{opened:?}") };
     assert!(third > second && previous.is_none(), "numbers go on, and nobody has to be told");
-    let opened = store.open_session(&alice, device.id, 2, third, "edge-1", LONG).await.unwrap();
+    let opened = store.open_session(&alice, device.id, 2, after(third), "edge-1", LONG).await.unwrap();
     assert_eq!(opened, Opened::Unknown, "a generation that doesn't exist yet");
 }
 

@@ -94,7 +94,8 @@ async fn only_a_device_that_is_as_it_was_expires() {
     assert_eq!((expired.state, expired.generation), (DeviceState::Terminating, unseen.generation + 1));
     assert!(store.expire_device(&expired, NONE).await.unwrap(), "begun again");
     assert_eq!(read().await.generation, expired.generation);
-    let opened = store.open_session(&alice, device.id, 1, expired.session, "edge", LONG).await.unwrap();
+    let opened =
+        store.open_session(&alice, device.id, 1, after(expired.session), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Terminated);
     // What follows is the same as for any other end.
     assert!(store.begin_termination(&termination(&expired)).await.unwrap().is_some());

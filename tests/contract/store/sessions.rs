@@ -16,19 +16,29 @@ async fn read(store: &Store, device: &Device) -> Device {
 async fn an_opening_that_comes_late_or_twice_takes_the_device_from_nobody() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let device = active(&store, &user("alice"), DeviceKind::Main).await;
-    let late = async |after: u64| {
+    let late = async |session, at| {
+        let after = Read { session, at };
         store.open_session(&device.user, device.id, 1, after, "edge-1", LONG).await.unwrap()
     };
-    let before = read(&store, &device).await.session;
+    let (before, at) = store.device_at(&device.user, device.id).await.unwrap().unwrap();
+    wait_until("the clock to go on", PATIENCE, async || {
+        let (_, now) = store.device_at(&device.user, device.id).await.unwrap().unwrap();
+        (now > at + 300).then_some(())
+    })
+    .await;
     let newer = connect(&store, &device, "edge-2").await;
-    assert_eq!(late(before).await, Opened::Changed);
+    for session in [before.session, newer] {
+        assert_eq!(late(session, at).await, Opened::Late, "the other one was begun later");
+    }
+    let (_, now) = store.device_at(&device.user, device.id).await.unwrap().unwrap();
+    assert_eq!(late(before.session, now).await, Opened::Changed, "it wasn't: read again");
     let is = read(&store, &device).await;
     assert_eq!((is.session, is.lease.as_ref().map(|lease| lease.session)), (newer, Some(newer)));
     assert_eq!(renew(&store, &device, newer).await, Renewed::Held);
     assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
     // Twice.
-    assert!(matches!(late(newer).await, Opened::Session { session, .. } if session == newer + 1));
-    assert_eq!(late(newer).await, Opened::Changed);
+    assert!(matches!(late(newer, now).await, Opened::Session { session, .. } if session == newer + 1));
+    assert_eq!(late(newer, now).await, Opened::Changed);
     assert_eq!(read(&store, &device).await.session, newer + 1);
 }
 

@@ -36,7 +36,8 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     let renew = async || store.renew_session(&alice, device.id, session, "edge", LONG).await.unwrap();
     assert_eq!(renew().await, Renewed::Terminated);
     for generation in [1, 2] {
-        let opened = store.open_session(&alice, device.id, generation, session, "edge", LONG).await.unwrap();
+        let opened =
+            store.open_session(&alice, device.id, generation, after(session), "edge", LONG).await.unwrap();
         assert_eq!(opened, Opened::Terminated);
     }
     assert!(!store.activate_device(&alice, device.id).await.unwrap());
@@ -49,7 +50,7 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     assert_eq!(store.owner(device.id).await.unwrap(), Some(tombstone));
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
     assert_eq!(renew().await, Renewed::Terminated);
-    let opened = store.open_session(&alice, device.id, 1, session, "edge", LONG).await.unwrap();
+    let opened = store.open_session(&alice, device.id, 1, after(session), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Terminated, "also when only the tombstone is left");
     for owner in [&alice, &user("bob")] {
         let again = NewDevice { id: device.id, ..new_device(owner, DeviceKind::Sub) };
