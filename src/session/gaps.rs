@@ -195,9 +195,9 @@ impl Session {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = state.missing.as_mut().filter(|missing| missing.seq == found.seq) else { return };
         missing.asking = false;
-        if state.feed.next() != found.seq || state.feed.is_fenced() {
+        if state.feed.next() != found.seq || state.feed.missing(missing.floor).is_none() {
             state.missing = None;
-            return;
+            return self.look_at(chat, now);
         }
         missing.everywhere |= found.everywhere && found.silent.is_none();
         let there =
@@ -273,9 +273,9 @@ impl Session {
     fn tell_gap(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = state.missing.take() else { return };
-        // Not further than to what is held: that is there.
-        let to = state.feed.hole().map_or(missing.floor - 1, |last| last.min(missing.floor - 1));
-        if let Some((from, to)) = state.feed.give_up(to) {
+        // Not further than to what is there.
+        let missing = state.feed.missing(missing.floor);
+        if let Some((from, to)) = missing.and_then(|to| state.feed.give_up(to)) {
             tracing::warn!(%chat, device = %self.handle.device, from, to, "messages are beyond what the server holds");
             self.core.metrics.gaps.inc_by(to - from + 1);
             self.connection.send(ServerFrame::Gap { chat, from, to }.text().into());
