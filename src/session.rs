@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    broker::{Notice, Sink},
+    broker::{Notice, Prefetch, Sink},
     domain::{
         Seq,
         device::{Device, DeviceKind},
@@ -53,8 +53,9 @@ pub use ending::refuse;
 pub use opening::{Open, open};
 pub use wire::Wire;
 
-/// Commands that may wait for a session. More, and it is closed as a slow consumer.
-const MAILBOX: usize = 1024;
+/// Commands that may wait for a session. More, and it is closed as a slow consumer. Several for each of a user's chats (1,000),
+/// because a sweep may find something in each of them: the head, the node, the offset, the membership, a cursor.
+const MAILBOX: usize = 8192;
 /// Messages taken from the queues that may wait for the session: they are held back there, not here.
 const EVENTS: usize = 16;
 
@@ -78,6 +79,8 @@ struct Session {
     rate: Rate,
     // Where subscriptions send.
     sink: Sink,
+    // What they hold together.
+    prefetch: Prefetch,
     busy: Option<Boxed<frames::Answer>>,
     work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
@@ -145,6 +148,7 @@ impl Session {
             ask_next: now,
             rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
             sink,
+            prefetch: Prefetch::for_window(core.limits.unacked_window),
             busy: None,
             work: FuturesUnordered::new(),
             acks: Vec::new(),

@@ -204,7 +204,7 @@ impl Session {
         state.tail = state.tail.max(seq);
         let offered = state.feed.offer(seq, epoch, body, receipt);
         if let Some(missing) = &mut state.missing {
-            missing.came();
+            missing.came(seq);
         }
         match offered {
             Offered::Send(body) => {

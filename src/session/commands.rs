@@ -227,6 +227,6 @@ impl Session {
     /// Asks whether the main is (still) there.
     pub(super) fn check_main(&mut self) {
         let (core, user) = (self.core.clone(), self.handle.user.clone());
-        self.work.push(Boxed::new(async move { Done::Main(connect::require_main(&core, &user).await) }));
+        self.work.push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));
     }
 }

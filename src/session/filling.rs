@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Boxed, Session, chats::Source, work::Done};
 use crate::{
     domain::{id::ChatId, message::split_epoch},
-    store::{LogPage, Result as Stored},
+    store::{LogPage, Reader, Result as Stored},
 };
 
 /// A hole is left to the queue while it still brings messages; this long after its last one, the log fills it.
@@ -79,19 +79,21 @@ impl Session {
         state.filling = true;
         self.window.reserve(count);
         let core = self.core.clone();
+        let reader = Reader { user: self.handle.user.clone(), since: state.from };
         self.work.push(Boxed::new(async move {
-            Done::Log(chat, count, core.store.log(chat, next, count, PAGE_BYTES).await)
+            Done::Log(chat, count, core.store.log_of_member(chat, &reader, next, count, PAGE_BYTES).await)
         }));
     }
 
     /// A stretch of the log, for which so much room was kept.
-    pub(super) fn on_log(&mut self, chat: ChatId, reserved: usize, page: Stored<LogPage>) {
+    pub(super) fn on_log(&mut self, chat: ChatId, reserved: usize, page: Stored<Option<LogPage>>) {
         self.window.release(reserved);
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.filling = false;
         let page = match page {
-            Ok(page) => page,
+            Ok(Some(page)) => page,
+            Ok(None) => return self.look_at_membership(chat),
             Err(error) => {
                 tracing::warn!(%chat, %error, "the log can't be read; tried again");
                 return self.look_at(chat, now + UNREADABLE);

@@ -42,6 +42,8 @@ pub(super) struct Missing {
     pub seq: Seq,
     // The log begins here.
     floor: Seq,
+    // The lowest that is known to be there behind it: held, or brought by a queue and given back.
+    there: Seq,
     #[cfg_attr(not(feature = "planted-bugs"), allow(dead_code, reason = "a planted bug looks at it"))]
     since: Instant,
     asking: bool,
@@ -82,10 +84,11 @@ pub(super) struct Found {
 }
 
 impl Missing {
-    fn new(seq: Seq, floor: Seq, now: Instant, ask_at: Instant) -> Self {
+    fn new(seq: Seq, floor: Seq, there: Seq, now: Instant, ask_at: Instant) -> Self {
         Self {
             seq,
             floor,
+            there,
             since: now,
             asking: false,
             ask_at,
@@ -100,7 +103,10 @@ impl Missing {
     }
 
     /// The queue has brought something.
-    pub fn came(&mut self) {
+    pub fn came(&mut self, seq: Seq) {
+        if seq > self.seq {
+            self.there = self.there.min(seq);
+        }
         self.unseen = self.unseen.map(|unseen| unseen.saturating_sub(1));
     }
 
@@ -132,7 +138,9 @@ impl Session {
         match &mut state.missing {
             Some(missing) if missing.seq == next => (missing.floor, missing.log_again) = (floor, true),
             missing => {
-                *missing = Some(Box::new(Missing::new(next, floor, now, first)));
+                // (Without anything held that is a number that no message has.)
+                let there = state.feed.missing(Seq::MAX).map_or(next, |last| last + 1);
+                *missing = Some(Box::new(Missing::new(next, floor, there, now, first)));
                 self.ask_next = first + APART;
             }
         }
@@ -229,8 +237,10 @@ impl Session {
         // When all was seen, it only has to come to rest.
         missing.may_give_way =
             if missing.unseen == Some(0) { 0 } else { found.depth + state.feed.in_flight() };
-        // Those that gave way before brought nothing: perhaps nsqd waits for the last of them.
-        let kept = if missing.gave_way_at == state.arrivals + 1 { 0 } else { KEPT };
+        // Those that gave way before brought nothing: perhaps nsqd waits for the last of them. Or other chats wait for room,
+        // perhaps as this one does, with what came too early: then there may never be KEPT of one.
+        let brought_nothing = missing.gave_way_at == state.arrivals + 1;
+        let kept = if brought_nothing || self.prefetch.is_wanted() { 0 } else { KEPT };
         missing.gave_way_at = state.arrivals + 1;
         let longest = if give_way(state, kept) > 0 { LONGEST_PAUSE } else { LONGEST_WAIT };
         let at = state.missing.as_mut().map_or(now, |missing| missing.later(now, longest));
@@ -264,17 +274,19 @@ impl Session {
 
     /// While the queue is being looked through: what comes too early gives way.
     pub(super) fn give_way(&mut self, chat: ChatId) {
+        // Others wait for room: each of them, perhaps, for what is behind what this one holds.
+        let (kept, enough) = if self.prefetch.is_wanted() { (0, 1) } else { (KEPT, KEPT * 2) };
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if state.feed.returnable() >= KEPT * 2 {
-            give_way(state, KEPT);
+        if state.feed.returnable() >= enough {
+            give_way(state, kept);
         }
     }
 
     fn tell_gap(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = state.missing.take() else { return };
-        // Not further than to what is there.
-        let missing = state.feed.missing(missing.floor);
+        // Not further than to what is there, in the session or in a queue.
+        let missing = state.feed.missing(missing.floor.min(missing.there));
         if let Some((from, to)) = missing.and_then(|to| state.feed.give_up(to)) {
             tracing::warn!(%chat, device = %self.handle.device, from, to, "messages are beyond what the server holds");
             self.core.metrics.gaps.inc_by(to - from + 1);

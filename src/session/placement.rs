@@ -10,14 +10,14 @@ use crate::{
     broker::Subscription,
     domain::id::ChatId,
     hub::SessionHandle,
-    store::{Renewed, Result as Stored},
-    sync::Core,
+    store::Result as Stored,
+    sync::{Core, leases},
 };
 
 impl Session {
     /// Takes what this node's queue of a chat holds. (The one place at which a session subscribes.)
     pub(super) fn subscribe(&self, node: &str, chat: ChatId) -> Subscription {
-        self.core.broker.subscribe(node, chat, self.handle.device, self.sink.clone())
+        self.core.broker.subscribe(node, chat, self.handle.device, &self.prefetch, self.sink.clone())
     }
 
     /// The chat is carried by this node.
@@ -76,10 +76,8 @@ impl Session {
 /// Where the queue is again; none: it isn't owed to this session.
 async fn provision_again(core: &Core, handle: &SessionHandle, chat: ChatId) -> Stored<Option<String>> {
     // The device's right first, what it is owed second: a queue that was just removed for good must not come back.
-    let (device, lease) = (handle.device, core.timing.lease);
-    if core.store.renew_session(&handle.user, device, handle.session, lease).await? != Renewed::Held
-        || core.store.owed(chat, device).await?.is_none()
-    {
+    let device = handle.device;
+    if !leases::holds(core, handle).await? || core.store.owed(chat, device).await?.is_none() {
         return Ok(None);
     }
     let Some(found) = core.store.chat(chat).await? else { return Ok(None) };

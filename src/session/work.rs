@@ -15,8 +15,8 @@ use crate::{
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A stretch of a chat's log, for which so much room was kept.
-    Log(ChatId, usize, Stored<LogPage>),
+    /// A stretch of a chat's log, for which so much room was kept; none: the user isn't in this membership any more.
+    Log(ChatId, usize, Stored<Option<LogPage>>),
     /// Whether the main is there.
     Main(Result<(), Refusal>),
     /// Whether the user is in a chat; if so, then at this epoch at least: what was held when it was asked had it.

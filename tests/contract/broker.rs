@@ -2,7 +2,7 @@
 //! with whatever has to live as long as it, and `SETTLE`, how long a removed queue is watched for coming back.
 
 use keepstep::{
-    broker::{Backlog, Event, Notice, Present, QueueAt, Receipt},
+    broker::{Backlog, Event, Notice, Prefetch, Present, QueueAt, Receipt},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::time::Instant;
@@ -254,6 +254,46 @@ async fn a_slow_session_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_one_device_holds_is_bounded_and_every_chat_gets_some() {
+    let (broker, _world) = start().await;
+    let device = DeviceId::random();
+    let chats: Vec<_> = std::iter::repeat_with(ChatId::random).take(10).collect();
+    provision(&broker, device, &chats).await;
+    for chat in &chats {
+        publish(&broker, *chat, numbers(0..40)).await;
+    }
+    // Room for whatever may come.
+    let mut inbox = Inbox::with(1_000, Prefetch::new(20, 1 << 20));
+    let subscribed = chats.iter().map(|chat| {
+        broker.subscribe(&broker.place(*chat), *chat, device, &inbox.prefetch, inbox.sink.clone())
+    });
+    let subscriptions: Vec<_> = subscribed.collect();
+    let queues = until(&broker, device, |queues| queues.iter().all(|queue| queue.in_flight > 0)).await;
+    assert_eq!(queues.len(), 10);
+    let in_flight =
+        async || broker.queues_of(device).await.0.iter().map(|queue| queue.in_flight).sum::<u64>();
+    // And what was on its way when enough had come.
+    stays(SETTLE, async || assert!(in_flight().await <= 2 * 20)).await;
+    assert!(in_flight().await >= 20);
+
+    // What is finished or given back makes room, until all has come.
+    let mut left = 10 * 40;
+    let mut given_back = 0;
+    while left > 0 {
+        if let Event::Delivery(delivery) = inbox.next().await.event {
+            if given_back < 30 {
+                given_back += 1;
+                continue;
+            }
+            delivery.receipt.finish();
+            left -= 1;
+        }
+    }
+    until(&broker, device, |queues| queues.iter().all(|queue| queue.depth + queue.in_flight == 0)).await;
+    drop(subscriptions);
+}
+
+#[tokio::test]
 async fn a_removed_queue_is_gone_and_stays_gone() {
     let (broker, _world) = start().await;
     let (chat, device, other) = (ChatId::random(), DeviceId::random(), DeviceId::random());
@@ -277,7 +317,7 @@ async fn a_removed_queue_is_gone_and_stays_gone() {
     // Whoever comes later isn't let in either, and nobody brings it back.
     let node = broker.place(chat);
     let mut late = Inbox::new(1);
-    let _late = broker.subscribe(&node, chat, device, late.sink.clone());
+    let _late = broker.subscribe(&node, chat, device, &late.prefetch, late.sink.clone());
     late.gone().await;
     stays(SETTLE, async || assert_eq!(broker.queues_of(device).await, (vec![], vec![]))).await;
     until(&broker, other, |queues| queues[0].depth == 5).await;

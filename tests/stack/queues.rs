@@ -275,6 +275,36 @@ async fn a_real_loss_ends_in_exactly_the_right_gap() {
     drop(away.alice);
 }
 
+/// In several chats at once, for which there is so little room that none can hold what it has seen.
+#[tokio::test]
+async fn real_losses_in_many_chats_end_in_exactly_the_right_gaps() {
+    let world = short_log().with("KEEPSTEP_UNACKED_WINDOW", "8").start().await;
+    let mut away = away(&world, 6, 100).await;
+    for chat in &away.chats {
+        let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, chat).await];
+        let (name, queue) = (topic(chat), channel(&away.bobs.id));
+        nsqd.post(&format!("/channel/empty?topic={name}&channel={queue}"), "").await;
+        away.phone.says_many(chat, "behind what is lost", 300).await;
+        away.phone.hears(chat, 400).await;
+        trimmed(&world, chat, LOG + 400 % 64).await;
+    }
+    away.bobs.memory().expects_loss = true;
+    // (What came first is behind the rest then.)
+    away.bobs.stops_acking();
+    away.bobs.connects(1).await;
+    away.bobs.gets(json!({ "type": "gap", "from": 1, "to": 100 })).await;
+    away.bobs.vanishes().await;
+    away.bobs.memory().acking = true;
+    away.bobs.connects(0).await;
+    for chat in &away.chats {
+        away.bobs.hears(chat, 400).await;
+        assert!(away.bobs.memory().chat(chat).unwrap().messages.keys().copied().eq(101..=400));
+        assert!(away.bobs.memory().chat(chat).unwrap().gaps.iter().all(|gap| *gap == (1, 100)));
+        away.bobs.acks(chat, 400).await;
+        world.is_drained(chat, &away.bobs).await;
+    }
+}
+
 /// Everything comes from the log, and nothing is acknowledged.
 #[tokio::test]
 async fn the_window_bounds_what_the_log_brings() {
