@@ -204,7 +204,7 @@ impl Session {
         state.tail = state.tail.max(seq);
         let offered = state.feed.offer(seq, epoch, body, receipt);
         if let Some(missing) = &mut state.missing {
-            missing.came();
+            missing.came(seq);
         }
         match offered {
             Offered::Send(body) => {
@@ -235,7 +235,7 @@ impl Session {
             let Some(state) = self.chats.get_mut(&chat).filter(|state| state.feed.held().0 > 0) else {
                 break;
             };
-            if !give_back_highest(state) {
+            if !state.feed.forget_highest() && !give_back_highest(state) {
                 state.feed.park_highest();
                 let until = *state.parked_until.get_or_insert(now + PARKED);
                 self.look_at(chat, until);
@@ -270,7 +270,8 @@ impl Session {
     pub(super) fn return_parked(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if let Some(until) = state.parked_until {
-            if until > now {
+            // What has its turn doesn't wait.
+            if until > now && state.feed.missing(Seq::MAX).is_some() {
                 return self.look_at(chat, until);
             }
             state.parked_until = None;

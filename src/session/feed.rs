@@ -31,7 +31,8 @@ struct Sent<R> {
 struct Early<R> {
     body: Bytes,
     epoch: u64,
-    // None once the connection that it came on is lost: the queue brings it again, and if it doesn't, it is here.
+    // None once it was given back, or the connection that it came on is lost: the queue brings it again, and if it doesn't, it is
+    // here.
     receipts: Vec<R>,
 }
 
@@ -267,6 +268,17 @@ impl<R> Feed<R> {
         self.early.first_key_value().map(|(first, _)| first - 1).filter(|last| *last >= self.next)
     }
 
+    /// The last seq of what is missing from the next on, if the log begins at `floor`: below all that is held, and all that was
+    /// let go of and comes again. None: the next is there.
+    #[must_use]
+    pub fn missing(&self, floor: Seq) -> Option<Seq> {
+        let early = self.early.first_key_value().map(|(seq, _)| *seq);
+        let parked = self.aside.iter().flat_map(|aside| &aside.parked).map(|(seq, _)| *seq);
+        let there = parked.filter(|seq| *seq >= self.next).chain(early).min();
+        let last = there.map_or(floor, |seq| seq.min(floor)).saturating_sub(1);
+        (last >= self.next).then_some(last)
+    }
+
     /// How many messages are held for later, and their bytes.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
@@ -288,17 +300,16 @@ impl<R> Feed<R> {
     }
 
     /// Gives back what came too early but for the lowest `least`, and so of what came too late: at most `most` messages, the
-    /// highest. In their order, so that they come again in it. Answers how many.
+    /// highest. In their order, so that they come again in it. Answers how many. The early messages themselves stay: that one
+    /// comes again isn't sure (nsqd loses what it is given back while it stops).
     pub fn give_way(&mut self, least: usize, most: usize) -> usize {
         if planted!(KeepEarly) {
             return 0;
         }
         let count = self.returnable.saturating_sub(least).min(most);
-        if count > 0 {
-            let with_receipts = self.early.iter().filter(|(_, held)| !held.receipts.is_empty());
-            let seqs: Vec<Seq> = with_receipts.map(|(seq, _)| *seq).skip(self.returnable - count).collect();
-            seqs.into_iter().for_each(|seq| drop(self.take_early(seq)));
-        }
+        let with_receipts = self.early.values_mut().filter(|held| !held.receipts.is_empty());
+        with_receipts.skip(self.returnable - count).for_each(|held| held.receipts.clear());
+        self.returnable -= count;
         let Some(aside) = &mut self.aside else { return count };
         let late = aside.late.len().saturating_sub(least).min(most - count);
         if late > 0 {
@@ -308,12 +319,18 @@ impl<R> Feed<R> {
         count + late
     }
 
+    /// Forgets the highest of what is held for later and was given back. False: there is none.
+    pub fn forget_highest(&mut self) -> bool {
+        let given_back = self.early.iter().rev().find(|(_, held)| held.receipts.is_empty());
+        let highest = given_back.map(|(seq, _)| *seq);
+        highest.and_then(|seq| self.take_early(seq)).is_some()
+    }
+
     /// Lets go of the highest of what is held for later: its receipts wait for [`Feed::return_parked`].
     pub fn park_highest(&mut self) {
-        let with_receipts = self.early.iter().rev().find(|(_, held)| !held.receipts.is_empty());
-        let highest = with_receipts.or_else(|| self.early.iter().next_back()).map(|(seq, _)| *seq);
-        let Some((seq, held)) = highest.and_then(|seq| Some((seq, self.take_early(seq)?))) else { return };
-        if !held.receipts.is_empty() {
+        let Some((seq, _)) = self.early.last_key_value() else { return };
+        let seq = *seq;
+        if let Some(held) = self.take_early(seq).filter(|held| !held.receipts.is_empty()) {
             self.aside_mut().parked.push((seq, held.receipts));
         }
     }

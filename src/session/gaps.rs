@@ -42,6 +42,8 @@ pub(super) struct Missing {
     pub seq: Seq,
     // The log begins here.
     floor: Seq,
+    // The lowest that is known to be there behind it: held, or brought by a queue and given back.
+    there: Seq,
     #[cfg_attr(not(feature = "planted-bugs"), allow(dead_code, reason = "a planted bug looks at it"))]
     since: Instant,
     asking: bool,
@@ -82,10 +84,11 @@ pub(super) struct Found {
 }
 
 impl Missing {
-    fn new(seq: Seq, floor: Seq, now: Instant, ask_at: Instant) -> Self {
+    fn new(seq: Seq, floor: Seq, there: Seq, now: Instant, ask_at: Instant) -> Self {
         Self {
             seq,
             floor,
+            there,
             since: now,
             asking: false,
             ask_at,
@@ -100,7 +103,10 @@ impl Missing {
     }
 
     /// The queue has brought something.
-    pub fn came(&mut self) {
+    pub fn came(&mut self, seq: Seq) {
+        if seq > self.seq {
+            self.there = self.there.min(seq);
+        }
         self.unseen = self.unseen.map(|unseen| unseen.saturating_sub(1));
     }
 
@@ -132,7 +138,9 @@ impl Session {
         match &mut state.missing {
             Some(missing) if missing.seq == next => (missing.floor, missing.log_again) = (floor, true),
             missing => {
-                *missing = Some(Box::new(Missing::new(next, floor, now, first)));
+                // (Without anything held that is a number that no message has.)
+                let there = state.feed.missing(Seq::MAX).map_or(next, |last| last + 1);
+                *missing = Some(Box::new(Missing::new(next, floor, there, now, first)));
                 self.ask_next = first + APART;
             }
         }
@@ -195,9 +203,9 @@ impl Session {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = state.missing.as_mut().filter(|missing| missing.seq == found.seq) else { return };
         missing.asking = false;
-        if state.feed.next() != found.seq || state.feed.is_fenced() {
+        if state.feed.next() != found.seq || state.feed.missing(missing.floor).is_none() {
             state.missing = None;
-            return;
+            return self.look_at(chat, now);
         }
         missing.everywhere |= found.everywhere && found.silent.is_none();
         let there =
@@ -277,9 +285,9 @@ impl Session {
     fn tell_gap(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = state.missing.take() else { return };
-        // Not further than to what is held: that is there.
-        let to = state.feed.hole().map_or(missing.floor - 1, |last| last.min(missing.floor - 1));
-        if let Some((from, to)) = state.feed.give_up(to) {
+        // Not further than to what is there, in the session or in a queue.
+        let missing = state.feed.missing(missing.floor.min(missing.there));
+        if let Some((from, to)) = missing.and_then(|to| state.feed.give_up(to)) {
             tracing::warn!(%chat, device = %self.handle.device, from, to, "messages are beyond what the server holds");
             self.core.metrics.gaps.inc_by(to - from + 1);
             self.connection.send(ServerFrame::Gap { chat, from, to }.text().into());

@@ -98,11 +98,12 @@ impl Away {
     }
 }
 
-/// The line drops with a window of messages unacknowledged: nsqd puts them behind all others.
+/// The line drops with a window of messages unacknowledged: nsqd puts them behind all others, which are more than may be in
+/// flight, so that nobody can wait for them without giving others back.
 #[tokio::test]
 async fn a_line_that_drops_costs_no_message() {
     let world = short_log().start().await;
-    let mut away = away(&world, 4, 600).await;
+    let mut away = away(&world, 6, 500).await;
     away.bobs.stops_acking();
     away.bobs.connects(1).await;
     away.bob_has_a_windowful(256).await;
@@ -111,10 +112,58 @@ async fn a_line_that_drops_costs_no_message() {
     let begun = Instant::now();
     away.bobs.connects(1).await;
     away.bob_has_everything(&world).await;
-    println!("all {} messages after {:?}", 4 * away.count, begun.elapsed());
+    println!("all {} messages after {:?}", 6 * away.count, begun.elapsed());
 }
 
-/// What has its turn is behind more than may be in flight: nobody can wait for it without giving others back.
+/// Again and again, on both edges, with something acknowledged in between, while nsqd restarts twice.
+#[tokio::test]
+async fn lines_that_drop_again_and_again_cost_no_message() {
+    let mut world = short_log().start().await;
+    let mut away = away(&world, 2, 900).await;
+    let carriers = [carrier(&world, &away.chats[0]).await, carrier(&world, &away.chats[1]).await];
+    for round in 0..6 {
+        let acks = round % 3 == 1;
+        away.bobs.memory().acking = acks;
+        away.bobs.connects(round % 2).await;
+        if round == 2 || round == 4 {
+            // While it has its hands full of messages.
+            let nsqd = &mut world.stack.as_mut().unwrap().nsqd[carriers[round / 4]];
+            nsqd.terminate().await;
+            nsqd.restart().await;
+        }
+        away.bob_has_a_windowful(if acks { 150 } else { 20 * round as u64 + 1 }).await;
+        away.bobs.vanishes().await;
+    }
+    away.bobs.memory().acking = true;
+    away.bobs.connects(1).await;
+    away.bob_has_everything(&world).await;
+}
+
+/// What is large gives way sooner: the session doesn't hold as many as may be in flight.
+#[tokio::test]
+async fn large_messages_give_way_by_their_size() {
+    let world = short_log().start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let chat = alice.direct(&bob).await;
+    // 12 MB in all.
+    phone.says_many(&chat, &"large ".repeat(5_000), 400).await;
+    phone.hears(&chat, 400).await;
+    trimmed(&world, &chat, LOG + 400 % 64).await;
+    bobs.stops_acking();
+    bobs.connects(1).await;
+    bobs.hears(&chat, 60).await;
+    bobs.vanishes().await;
+    bobs.memory().acking = true;
+    bobs.connects(1).await;
+    let begun = Instant::now();
+    bobs.hears(&chat, 400).await;
+    println!("all 400 large messages after {:?}", begun.elapsed());
+    assert!(bobs.memory().chat(&chat).unwrap().messages.keys().copied().eq(1..=400));
+    bobs.acks(&chat, 400).await;
+    world.is_drained(&chat, &bobs).await;
+}
+
 #[tokio::test]
 async fn nsqd_restarts_while_the_device_connects() {
     let mut world = short_log().start().await;
@@ -144,7 +193,7 @@ async fn an_edge_that_stops_gives_back_what_it_held() {
     for chat in &away.chats {
         away.bobs.hears(chat, away.count).await;
     }
-    println!("all {} messages after {:?}", 2 * away.count, begun.elapsed());
+    println!("all {} messages after {:?}", away.chats.len() as u64 * away.count, begun.elapsed());
     world.edges[1].restart().await;
     world.edges[1].ready().await;
     away.bob_has_everything(&world).await;
@@ -224,6 +273,36 @@ async fn a_real_loss_ends_in_exactly_the_right_gap() {
     world.is_drained(&chat, &away.bobs).await;
     assert_eq!(world.metric("keepstep_gaps_total").await, 300.0);
     drop(away.alice);
+}
+
+/// In several chats at once, for which there is so little room that none can hold what it has seen.
+#[tokio::test]
+async fn real_losses_in_many_chats_end_in_exactly_the_right_gaps() {
+    let world = short_log().with("KEEPSTEP_UNACKED_WINDOW", "8").start().await;
+    let mut away = away(&world, 6, 100).await;
+    for chat in &away.chats {
+        let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, chat).await];
+        let (name, queue) = (topic(chat), channel(&away.bobs.id));
+        nsqd.post(&format!("/channel/empty?topic={name}&channel={queue}"), "").await;
+        away.phone.says_many(chat, "behind what is lost", 300).await;
+        away.phone.hears(chat, 400).await;
+        trimmed(&world, chat, LOG + 400 % 64).await;
+    }
+    away.bobs.memory().expects_loss = true;
+    // (What came first is behind the rest then.)
+    away.bobs.stops_acking();
+    away.bobs.connects(1).await;
+    away.bobs.gets(json!({ "type": "gap", "from": 1, "to": 100 })).await;
+    away.bobs.vanishes().await;
+    away.bobs.memory().acking = true;
+    away.bobs.connects(0).await;
+    for chat in &away.chats {
+        away.bobs.hears(chat, 400).await;
+        assert!(away.bobs.memory().chat(chat).unwrap().messages.keys().copied().eq(101..=400));
+        assert!(away.bobs.memory().chat(chat).unwrap().gaps.iter().all(|gap| *gap == (1, 100)));
+        away.bobs.acks(chat, 400).await;
+        world.is_drained(chat, &away.bobs).await;
+    }
 }
 
 /// Everything comes from the log, and nothing is acknowledged.

@@ -60,6 +60,7 @@ enum Step {
     Confirm,
     GiveUp(u8),
     GiveWay(usize, usize),
+    Forget,
     Park,
     ReturnParked,
     Void,
@@ -74,6 +75,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Confirm),
         1 => (0..3u8).prop_map(Step::GiveUp),
         1 => ((0..4usize), (0..9usize)).prop_map(|(least, most)| Step::GiveWay(least, most)),
+        1 => Just(Step::Forget),
         1 => Just(Step::Park),
         1 => Just(Step::ReturnParked),
         1 => Just(Step::Void),
@@ -160,18 +162,25 @@ proptest! {
                     }
                 }
                 Step::GiveWay(least, most) => {
-                    let (before, next) = (feed.in_flight(), feed.next());
-                    let early: Vec<Seq> = feed.early.keys().copied().collect();
-                    let returnable = feed.returnable();
+                    let (before, returnable, held) = (feed.in_flight(), feed.returnable(), feed.held());
+                    let lowest = |feed: &Feed<Token>| -> Vec<Seq> {
+                        let with_receipts = feed.early.iter().filter(|(_, one)| !one.receipts.is_empty());
+                        with_receipts.map(|(seq, _)| *seq).take(least).collect()
+                    };
+                    let kept = lowest(&feed);
                     let given = feed.give_way(least, most);
                     prop_assert!(given <= most);
                     prop_assert_eq!(feed.in_flight() + given as u64, before);
-                    prop_assert!(feed.returnable() >= least.min(returnable), "so many stay, if there are so many");
-                    prop_assert_eq!(feed.next(), next);
-                    // The lowest stay.
-                    let left: Vec<Seq> = feed.early.keys().copied().collect();
-                    prop_assert!(early.iter().take(least.min(left.len())).all(|seq| left.contains(seq)));
+                    prop_assert!(feed.returnable() >= least.min(returnable));
+                    prop_assert_eq!((feed.held(), lowest(&feed)), (held, kept));
                     late.retain(|seq| feed.aside.as_ref().is_some_and(|aside| aside.late.contains_key(seq)));
+                }
+                Step::Forget => {
+                    let (count, before) = (feed.held().0, feed.in_flight());
+                    let forgotten = feed.forget_highest();
+                    prop_assert_eq!(feed.held().0 + usize::from(forgotten), count);
+                    prop_assert_eq!(feed.in_flight(), before);
+                    prop_assert_eq!(forgotten, count > feed.returnable());
                 }
                 Step::Park => {
                     let (count, bytes) = feed.held();
@@ -205,6 +214,13 @@ proptest! {
             let unacked = sent.range(feed.acked() + 1..).count() as u64;
             prop_assert_eq!(feed.unacked(), unacked);
             prop_assert_eq!(feed.sent_between(feed.acked(), expected - 1), unacked);
+            // A gap never covers what is there, or comes again.
+            let floor = expected + 5;
+            let is_there = |seq: &Seq| feed.early.contains_key(seq)
+                || feed.aside.iter().flat_map(|aside| &aside.parked).any(|parked| parked.0 == *seq);
+            let missing = (expected..floor).take_while(|seq| !is_there(seq)).last();
+            prop_assert_eq!(feed.missing(floor), missing);
+            prop_assert_eq!(feed.missing(expected), None);
             // What is in flight is known exactly, but for what was brought several times.
             let receipts = ledger.borrow();
             let held: Vec<Seq> = receipts.iter().filter(|(_, fate)| *fate == Fate::Held).map(|one| one.0).collect();
@@ -236,18 +252,19 @@ fn what_is_early_gives_way_from_above() {
         assert_eq!(feed.offer(seq, 0, body(seq), ()), Offered::Early);
     }
     assert_eq!((feed.returnable(), feed.in_flight()), (6, 6));
-    assert_eq!(feed.give_way(2, 3), 3);
-    assert_eq!((feed.returnable(), feed.hole()), (3, Some(2)));
-    assert_eq!(feed.give_way(2, 3), 1);
-    assert_eq!(feed.give_way(2, 3), 0);
-    // What is there without a receipt can't be given back: nobody might have it any more.
+    assert_eq!((feed.give_way(2, 3), feed.returnable()), (3, 3));
+    assert_eq!((feed.give_way(2, 3), feed.give_way(2, 3), feed.returnable()), (1, 0, 2));
+    // They come again, perhaps; until then they are here, as long as there is room for them.
+    assert_eq!((feed.held().0, feed.hole()), (6, Some(2)));
+    assert!(feed.forget_highest());
+    assert_eq!(feed.offer(7, 0, body(7), ()), Offered::Early);
+    assert_eq!((feed.returnable(), feed.held().0), (3, 5));
     feed.void();
-    assert_eq!((feed.give_way(0, 9), feed.held().0, feed.in_flight()), (0, 2, 0));
+    assert_eq!((feed.give_way(0, 9), feed.held().0, feed.in_flight()), (0, 5, 0));
     assert!(feed.fill(1) && feed.fill(2));
-    assert_eq!(
-        (feed.next_early(), feed.next_early(), feed.next_early()),
-        (Some(body(3)), Some(body(4)), None)
-    );
+    let rest: Vec<Bytes> = std::iter::from_fn(|| feed.next_early()).collect();
+    assert_eq!(rest, [body(3), body(4), body(5)]);
+    assert_eq!((feed.hole(), feed.missing(100)), (Some(6), Some(6)));
 }
 
 #[test]
