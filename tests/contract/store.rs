@@ -1,5 +1,8 @@
 //! The store's contract as stories, each run over both variants. The including module gives `start(limits)`: a fresh
 //! store, with whatever has to live as long as it; and `start_on_a_clock()`: the same with a clock that the story sets.
+//!
+//! With the feature `planted-bugs` the variable `KEEPSTEP_PLANTED` names a bug of `src/planted.rs`, in either store: then one of
+//! them must fail.
 
 use std::time::Duration;
 
@@ -49,6 +52,16 @@ mod owed;
 mod sessions;
 #[path = "store/terminations.rs"]
 mod terminations;
+
+/// Switches the bug on that somebody wants to see caught.
+pub fn plant() {
+    #[cfg(feature = "planted-bugs")]
+    if let Ok(name) = std::env::var("KEEPSTEP_PLANTED") {
+        use keepstep::planted::{Bug, choose};
+        let bug = Bug::ALL.iter().find(|bug| bug.name() == name);
+        choose(Some(*bug.expect("a bug of src/planted.rs")));
+    }
+}
 
 /// Long enough for a busy machine; a story that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,6 +6,7 @@ use keepstep::store::{Store, StoreLimits, embedded::EmbeddedStore};
 pub mod contract;
 
 async fn start(limits: StoreLimits) -> (Store, ()) {
+    contract::plant();
     (Store::Embedded(EmbeddedStore::new(limits)), ())
 }
 
@@ -19,6 +20,7 @@ impl Clock {
 }
 
 async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
+    contract::plant();
     let store = EmbeddedStore::new(limits);
     (Store::Embedded(store.clone()), Clock(store), ())
 }

@@ -16,6 +16,7 @@ async fn start(limits: StoreLimits) -> (Store, Redis) {
 }
 
 async fn connect(redis: &Redis, limits: StoreLimits) -> Store {
+    contract::plant();
     let options = RedisOptions { limits, ..RedisOptions::default() };
     Store::Redis(RedisStore::connect(&redis.url(), options).await.unwrap())
 }
