@@ -110,7 +110,7 @@ async fn end_it(core: &Arc<Core>, device: &Device, now: Millis) -> Result<Option
     };
     if !core.store.expire_device(device, notice).await? {
         // It was seen meanwhile, or the time that it was given isn't over.
-        return Ok(Some(now));
+        return Ok(Some(now.saturating_add(millis(core.timing.reconcile))));
     }
     termination::begin(core, &device.user, device.id, "expired").await?;
     Ok(Some(now.saturating_add(millis(AGAIN))))

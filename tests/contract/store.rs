@@ -1,5 +1,8 @@
 //! The store's contract as stories, each run over both variants. The including module gives `start(limits)`: a fresh
 //! store, with whatever has to live as long as it; and `start_on_a_clock()`: the same with a clock that the story sets.
+//!
+//! With the feature `planted-bugs` the variable `PLANTED` names a bug of `src/planted.rs`, in either store: then one of
+//! them must fail.
 
 use std::time::Duration;
 

@@ -20,6 +20,7 @@ impl Clock {
 }
 
 async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
+    crate::support::plant();
     let store = EmbeddedStore::new(limits);
     (Store::Embedded(store.clone()), Clock(store), ())
 }

@@ -63,12 +63,18 @@ async fn an_edge_whose_name_is_taken_while_it_was_frozen_stops() {
 #[tokio::test]
 async fn a_kick_that_nobody_can_hear_is_no_success() {
     let world = Deployment::Stack.start().await;
-    let alice = world.user("alice");
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
     let mut phone = alice.phone(0).await;
+    let chat = alice.direct(&bob).await;
+    phone.says_many(&chat, "said", 3).await;
+    let web = alice.web(1).await;
     let redis = &world.stack.as_ref().unwrap().redis;
     let path = format!("/admin/v1/users/{}/kick", alice.name);
     redis.command(&["ACL", "SETUSER", "default", "-publish"]).await.unwrap();
     world.admin().post(&path, json!({})).await.problem(503, "unavailable");
+    // Nor does a web session wait for an answer to what its phone was never asked.
+    let refused = web.borrows(&chat, None, 10).await.expect_err("the phone can't be asked");
+    assert_eq!(refused["code"], "unavailable", "{refused}");
     redis.command(&["ACL", "SETUSER", "default", "+publish"]).await.unwrap();
     let noted = world.admin().get("/admin/v1/audit").await.ok();
     assert_eq!(noted["items"][0]["result"], "refused", "{noted}");

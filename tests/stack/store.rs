@@ -31,6 +31,7 @@ impl Clock {
 }
 
 async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
+    crate::support::plant();
     let redis = Redis::start_with(Server { own_clock: true, ..Server::default() }).await;
     let store = connect(&redis, limits).await;
     // With a clock of its own, too, as a store has that is used.

@@ -41,6 +41,13 @@ impl WallClock {
     }
 }
 
+/// Removes what libfaketime leaves of a process that was killed.
+pub(super) fn sweep(pid: u32) {
+    for name in ["faketime_shm", "sem.faketime_sem"] {
+        let _ = std::fs::remove_file(format!("/dev/shm/{name}_{pid}"));
+    }
+}
+
 /// Where libfaketime is: what `KEEPSTEP_FAKETIME` names, else where a system's packages put it.
 fn library() -> PathBuf {
     const NAME: &str = "faketime/libfaketimeMT.so.1";

@@ -9,7 +9,7 @@ local is = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.seen', d .. '.edge
 if is[1] ~= ARGV[2] or is[2] ~= ARGV[3] then return 0 end
 local time = redis.call('TIME')
 if is[3] and tonumber(is[4]) > time[1] * 1000 + math.floor(time[2] / 1000) then return 0 end
-if is[5] and is[5] ~= '0' and ARGV[4] - is[5] < tonumber(ARGV[5]) then return 0 end
+if is[5] and is[5] ~= '0' and ARGV[4] ~= '0' and ARGV[4] - is[5] < tonumber(ARGV[5]) then return 0 end
 redis.call('HSET', KEYS[1], d .. '.state', 'terminating')
 redis.call('HINCRBY', KEYS[1], d .. '.generation', 1)
 return 1
