@@ -199,13 +199,23 @@ impl From<StoreError> for Problem {
 /// Works through a list that comes up once a `period`, evenly over three quarters of it: all at once would hold up for
 /// milliseconds whoever sends meanwhile. At most 256 at a time; none waits for another.
 async fn paced<T, F: Future<Output = ()>>(items: Vec<T>, period: Duration, work: impl FnMut(T) -> F) {
+    spread(items, period.mul_f64(0.75), 256, work).await;
+}
+
+/// Works through a list, evenly over this time, at most so many at a time.
+async fn spread<T, F: Future<Output = ()>>(
+    items: Vec<T>,
+    over: Duration,
+    at_a_time: usize,
+    work: impl FnMut(T) -> F,
+) {
     let (begun, count) = (Instant::now(), items.len().max(1) as f64);
     stream::iter(items.into_iter().enumerate())
         .then(|(n, item)| async move {
-            tokio::time::sleep_until(begun + period.mul_f64(0.75 * n as f64 / count)).await;
+            tokio::time::sleep_until(begun + over.mul_f64(n as f64 / count)).await;
             item
         })
-        .for_each_concurrent(256, work)
+        .for_each_concurrent(at_a_time, work)
         .await;
 }
 
