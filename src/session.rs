@@ -24,9 +24,10 @@ use crate::{
         id::ChatId,
         rate::Rate,
     },
-    hub::{Command, SessionHandle},
+    hub::{Inbox, SessionHandle, Wanted},
     metrics::Share,
     protocol::{self, CloseCode, FrameId},
+    store::ReadOffset,
     sync::Core,
 };
 
@@ -37,6 +38,7 @@ mod ending;
 mod feed;
 mod frames;
 mod history;
+mod membership;
 mod opening;
 mod placement;
 mod window;
@@ -50,7 +52,7 @@ pub use ending::refuse;
 pub use opening::{Open, open};
 pub use wire::Wire;
 
-/// Commands that may wait for a session. More, and it is closed as a slow consumer.
+/// Commands that may wait for a session, beside the news of its chats. More, and it is closed as a slow consumer.
 const MAILBOX: usize = 1024;
 /// Messages taken from the queues that may wait for the session: they are held back there, not here.
 const EVENTS: usize = 16;
@@ -66,10 +68,14 @@ struct Session {
     // What is open in it, as metrics tell it.
     unacknowledged: Share,
     looks: chats::Looks,
+    memberships: membership::Memberships,
     rate: Rate,
     // Where subscriptions send.
     sink: Sink,
     busy: Option<Boxed<frames::Answer>>,
+    // What this device itself has read, told by others before the reply that says so. One in each chat at most, while a frame
+    // is under way.
+    own_reads: Vec<(ChatId, ReadOffset)>,
     work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
     acks: Vec<(ChatId, Seq, FrameId)>,
@@ -131,9 +137,11 @@ impl Session {
             window: window::Window::new(core.limits.unacked_window),
             unacknowledged: Share::of(&core.metrics.unacknowledged),
             looks: chats::Looks::new(),
+            memberships: membership::Memberships::default(),
             rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
             sink,
             busy: None,
+            own_reads: Vec::new(),
             work: FuturesUnordered::new(),
             acks: Vec::new(),
             asked: HashMap::new(),
@@ -152,11 +160,7 @@ impl Session {
         }
     }
 
-    async fn turn(
-        &mut self,
-        commands: &mut mpsc::Receiver<Box<Command>>,
-        events: &mut mpsc::Receiver<Box<Notice>>,
-    ) -> End {
+    async fn turn(&mut self, inbox: &mut Inbox, events: &mut mpsc::Receiver<Box<Notice>>) -> End {
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
         let (core, doom) = (self.core.clone(), self.handle.mailbox.doom.clone());
         let drain = core.drain.clone();
@@ -167,14 +171,21 @@ impl Session {
                 timer.as_mut().reset(deadline);
             }
             let (room, read) = (self.has_room(), self.busy.is_none() && self.read_again.is_none());
+            let wanted = if self.connection.crowded() { Wanted::NoFrames } else { Wanted::Everything };
             let done = tokio::select! {
                 biased;
                 code = doom.sealed() => Err(End::Close(code)),
                 answer = async { match &mut self.busy { Some(busy) => busy.await, None => std::future::pending().await } } => {
                     self.busy = None;
-                    self.on_answer(answer)
+                    let answered = self.on_answer(answer);
+                    for (chat, offset) in std::mem::take(&mut self.own_reads) {
+                        self.on_read_moved(chat, offset);
+                    }
+                    answered
                 }
-                Some(command) = commands.recv() => self.on_command(*command),
+                commands = inbox.next(wanted) => {
+                    commands.into_iter().try_for_each(|command| self.on_command(command))
+                }
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
                 inbound = self.connection.drive(read) => self.on_inbound(inbound),
                 Some(notice) = events.recv(), if room => {
@@ -205,8 +216,12 @@ impl Session {
     }
 
     fn on_inbound(&mut self, inbound: Inbound) -> Result<(), End> {
-        self.heard = Instant::now();
+        if !matches!(inbound, Inbound::Room) {
+            self.heard = Instant::now();
+        }
         match inbound {
+            // Only to go on with what was held back.
+            Inbound::Room => Ok(()),
             Inbound::Text(text) => self.on_text(&text),
             Inbound::Binary => {
                 let detail = "frames are text: one JSON object each";

@@ -43,12 +43,14 @@ pub mod read;
 pub mod reconcile;
 pub mod registration;
 pub mod relay;
+mod rereads;
 pub mod send;
 pub mod signal;
 pub mod termination;
 pub mod trim;
 mod turn;
 pub mod typing;
+mod watches;
 
 /// What every use case works with; one per edge.
 #[derive(Debug)]
@@ -72,6 +74,9 @@ pub struct Core {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
+    passes: listen::Passes,
+    rereads: rereads::Rereads,
+    watches: watches::Watches,
     looks: presence::Looks,
     typists: typing::Typists,
     trims: trim::Trims,
@@ -116,6 +121,9 @@ impl Core {
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
+            passes: listen::Passes::default(),
+            rereads: rereads::Rereads::default(),
+            watches: watches::Watches::default(),
             looks,
             typists: typing::Typists::default(),
             trims: trim::Trims::default(),
@@ -132,6 +140,8 @@ impl Core {
         core.drain.spawn_background(listen::run(core.clone()));
         core.drain.spawn_background(listen::tails(core.clone(), due));
         core.drain.spawn_background(listen::sweep(core.clone()));
+        core.drain.spawn_background(rereads::run(core.clone()));
+        core.drain.spawn_background(watches::run(core.clone()));
         core.drain.spawn_background(leases::run(core.clone()));
         core.drain.spawn_background(termination::resume(core.clone()));
         core.drain.spawn_background(reconcile::run(core.clone()));

@@ -1,38 +1,25 @@
 //! What others tell a session, and what its own work under way came to.
 
-use std::{collections::HashMap, time::Duration};
-
 use super::{Boxed, End, Session, work::Done};
 use crate::{
-    domain::{
-        Seq,
-        device::DeviceKind,
-        id::{ChatId, UserId},
-    },
+    domain::{device::DeviceKind, id::ChatId},
     hub::{Command, LinkRequest},
     protocol::{ChatEvent, CloseCode, DeviceEvent, ServerFrame},
-    store::Attached,
-    sync::{
-        connect::{self, Membership},
-        presence,
-    },
+    store::ReadOffset,
+    sync::connect,
 };
-
-/// After which a chat is looked at again in which nothing is owed to the device of a member.
-const NOT_YET: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(super) fn on_command(&mut self, command: Command) -> Result<(), End> {
         match command {
-            Command::Read(chat, offset) => {
-                let Some(state) = self.chats.get_mut(&chat) else { return Ok(()) };
-                if offset.seq > state.read {
-                    state.read = offset.seq;
-                    // The device that read knows it by its reply, which came before this; if it got none, by this.
-                    let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
-                    self.connection.send(frame.text().into());
-                }
+            // The device that read knows it by its reply, which may be on its way; if it gets none, by this.
+            Command::Read(chat, offset)
+                if offset.device == Some(self.handle.device) && self.busy.is_some() =>
+            {
+                self.own_reads.retain(|(other, _)| *other != chat);
+                self.own_reads.push((chat, offset));
             }
+            Command::Read(chat, offset) => self.on_read_moved(chat, offset),
             Command::Device(event, device, at) => {
                 self.connection.send(ServerFrame::Device { event, device, at }.text().into());
                 // Whether it was the main, and whether it is back already, only the store knows.
@@ -43,7 +30,8 @@ impl Session {
                     self.check_main();
                 }
             }
-            Command::Membership(chat) => self.look_at_membership(chat),
+            Command::Membership(chats) => self.look_at_memberships(chats),
+            Command::Doubtful(chats) => self.look_at_doubtful(chats),
             Command::Member(event, chat, user) => {
                 let frame = ServerFrame::Chat { event, chat, user: Some(&user), entry: None };
                 self.connection.send(frame.text().into());
@@ -75,6 +63,16 @@ impl Session {
         Ok(())
     }
 
+    /// Tells the client where the user's read offset stands, if that is news.
+    pub(super) fn on_read_moved(&mut self, chat: ChatId, offset: ReadOffset) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if offset.seq > state.read {
+            state.read = offset.seq;
+            let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
+            self.connection.send(frame.text().into());
+        }
+    }
+
     pub(super) fn on_done(&mut self, done: Done) -> Result<(), End> {
         match done {
             Done::Log(chat, page) => self.on_log(chat, page),
@@ -88,106 +86,14 @@ impl Session {
                     return self.main_went(refusal.last_seen);
                 }
             }
-            Done::Membership(chat, Ok(Membership::Attached(attached, read))) => {
-                self.on_joined(chat, &attached, read);
-            }
-            // What it takes part in here may be an earlier membership: nothing else would tell when the new one is owed.
-            Done::Membership(chat, Ok(Membership::NotYet)) => {
-                if let Some(state) = self.chats.get_mut(&chat)
-                    && !std::mem::replace(&mut state.looks_again, true)
-                {
-                    self.work.push(Boxed::new(async move {
-                        tokio::time::sleep(NOT_YET).await;
-                        Done::LookAgain(chat)
-                    }));
-                }
-            }
-            Done::LookAgain(chat) => {
-                if let Some(state) = self.chats.get_mut(&chat) {
-                    state.looks_again = false;
-                    self.look_at_membership(chat);
-                }
-            }
-            Done::Membership(chat, Ok(Membership::Out)) => self.on_left(chat),
-            Done::Membership(chat, Err(error)) => {
-                // The client would never know of the chat; reconnecting, it does.
-                tracing::warn!(%chat, %error, "a joined chat can't be attached: closing the socket");
-                return Err(End::Close(CloseCode::BackendUnavailable));
-            }
+            Done::Memberships(looked) => self.on_memberships(looked),
+            Done::LookAgain(chat) => self.look_again(chat),
             Done::Resubscribe(chat, Some(node)) => self.resubscribe(chat, node),
             // It wasn't an accident.
             Done::Resubscribe(chat, None) => self.look_at_membership(chat),
             Done::Former(chat, nodes) => self.on_former(chat, nodes),
         }
         Ok(())
-    }
-
-    pub(super) fn look_at_membership(&mut self, chat: ChatId) {
-        let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
-            Done::Membership(chat, connect::look(&core, &handle, chat).await)
-        }));
-    }
-
-    fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) {
-        match self.chats.get(&chat) {
-            // Told twice, or known from `welcome`.
-            Some(state) if state.from == attached.owed.from => {
-                if state.subscription.is_none() {
-                    self.rejoin(chat);
-                }
-                // What was acknowledged while the user was out of it was refused. (They left and came back, and nobody
-                // has said anything meanwhile: it begins where it began before.)
-                self.move_cursor(chat);
-                return;
-            }
-            // A new membership begins anew.
-            Some(_) => self.on_left(chat),
-            None => {}
-        }
-        let followed = HashMap::from([(chat, self.add_chat(attached, read))]);
-        let entry = Some(connect::entry(attached, read));
-        let frame = ServerFrame::Chat { event: ChatEvent::Joined, chat, user: None, entry };
-        self.connection.send(frame.text().into());
-        let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
-            connect::unfollow(&core, &handle, &[chat]).await;
-            if let Err(error) = connect::follow(&core, &handle, &followed).await {
-                tracing::warn!(%chat, %error, "doorbells can't be heard; the sweep will do");
-            }
-            Done::Nothing
-        }));
-    }
-
-    fn on_left(&mut self, chat: ChatId) {
-        // Dropping it stops the consumer, which the removal of the queue waits for.
-        let Some(state) = self.chats.remove(&chat) else { return };
-        let open = state.feed.unacked();
-        drop(state);
-        let chats = &self.chats;
-        self.window.acked(open, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
-        let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
-        self.connection.send(frame.text().into());
-        self.recheck_watched(None);
-        let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
-            connect::unfollow(&core, &handle, &[chat]).await;
-            Done::Nothing
-        }));
-    }
-
-    /// Whom the user shares no chat with any more isn't watched any more.
-    fn recheck_watched(&mut self, who: Option<UserId>) {
-        if self.watch_round == 0 {
-            return;
-        }
-        let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
-            if let Err(error) = presence::recheck(&core, &handle, who.as_ref()).await {
-                tracing::debug!(%error, "who is watched can't be looked at again now");
-            }
-            Done::Nothing
-        }));
     }
 
     /// Asks whether the main is (still) there.

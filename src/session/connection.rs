@@ -37,6 +37,8 @@ pub enum Inbound {
     Binary,
     /// A ping or a pong.
     Alive,
+    /// Nothing came; but so much went out that there is room for more.
+    Room,
     /// The beginning of a message that is larger than may be; the rest isn't read.
     TooLarge,
     /// The connection is over: closed by the client, broken, or the client broke the WebSocket protocol.
@@ -95,9 +97,13 @@ impl Connection {
     /// Writes what waits, and answers with the next thing that came, if `read`. May be dropped and called again at any
     /// time.
     pub async fn drive(&mut self, read: bool) -> Inbound {
+        let crowded = self.crowded();
         poll_fn(|cx| {
             if let Err(error) = self.write(cx) {
                 return Poll::Ready(over(&error));
+            }
+            if crowded && !self.crowded() {
+                return Poll::Ready(Inbound::Room);
             }
             if !read {
                 return Poll::Pending;

@@ -1,14 +1,14 @@
 //! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
-//! page, one rejoin, one cursor retry and one wait for a membership per chat, one look at a membership per news of it,
-//! one check of the main, one answer per question, one telling of typing per chat in three seconds, one look at who is
-//! watched per leave.
+//! page, one rejoin, one cursor retry and one wait for a membership per chat, one look at memberships, one hearing of
+//! doorbells per such look, one check of the main, one answer per question, one telling of typing per chat in three seconds,
+//! one look at who is watched per leave.
 
 use std::sync::Arc;
 
 use crate::{
     domain::id::ChatId,
     store::{LogPage, Result as Stored},
-    sync::connect::{Membership, Refusal},
+    sync::connect::{Looked, Refusal},
 };
 
 /// What came of it.
@@ -18,8 +18,8 @@ pub(super) enum Done {
     Log(ChatId, Stored<LogPage>),
     /// Whether the main is there.
     Main(Result<(), Refusal>),
-    /// Whether the user is in a chat.
-    Membership(ChatId, Stored<Membership>),
+    /// Whether the user is in these chats.
+    Memberships(Stored<Looked>),
     /// It is time to look again whether the user is in a chat.
     LookAgain(ChatId),
     /// A queue that was removed: where it was made again; none: it isn't owed.

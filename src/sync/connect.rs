@@ -1,10 +1,11 @@
 //! A device connects: who may, who is told, and what it must know before its first frame. And how it leaves.
 
-use std::collections::HashMap;
+use futures_util::{StreamExt, stream};
 
 use super::{
-    Core, leases, presence,
+    Core, leases, presence, rereads,
     signal::{self, Signal},
+    watches::{self, Watch},
 };
 use crate::{
     domain::{
@@ -13,7 +14,7 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
-    hub::{Followed, SessionHandle},
+    hub::{Followed, Readings, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
     store::{Attached, Opened, Result},
     tokens::DeviceClaims,
@@ -122,6 +123,8 @@ pub struct Start {
     pub main: Option<MainInfo>,
     /// For `welcome`, and to subscribe to.
     pub chats: Vec<(Attached, Seq)>,
+    /// Since when others' looks at the offsets are news to the session.
+    pub readings: Readings,
 }
 
 /// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between.
@@ -130,20 +133,21 @@ pub struct Start {
 /// When the store fails.
 pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.hub.attach(handle.clone());
-    core.store.watch_user(&handle.user).await?;
+    watches::hear(core, vec![Watch::User(handle.user.clone())]).await?;
     let chats = core.store.chats_of(&handle.user).await?;
     let attached = core.store.attach(&chats, &handle.user, handle.device, handle.session).await?;
-    let reads = core.store.reads(&handle.user).await?;
+    let attached: Vec<Attached> = attached.into_iter().flatten().collect();
+    let readings = core.hub.readings(&handle.user);
+    let reads = offsets(core, handle, &attached).await?;
     let main = main_of(core, &handle.user).await?;
-    let chats = attached
-        .into_iter()
-        .flatten()
-        .map(|attached| {
-            let read = reads.get(&attached.chat.id).map_or(0, |offset| offset.seq);
-            (attached, read)
-        })
-        .collect();
-    Ok(Start { main, chats })
+    Ok(Start { main, chats: attached.into_iter().zip(reads).collect(), readings })
+}
+
+/// The read offsets of these chats, in their order.
+async fn offsets(core: &Core, handle: &SessionHandle, attached: &[Attached]) -> Result<Vec<Seq>> {
+    let chats: Vec<ChatId> = attached.iter().map(|attached| attached.chat.id).collect();
+    let reads = rereads::offsets(core, &handle.user, &chats).await?;
+    Ok(chats.iter().map(|chat| reads.get(chat).map_or(0, |offset| offset.seq)).collect())
 }
 
 /// How a session stands to one chat.
@@ -157,60 +161,86 @@ pub enum Membership {
     Out,
 }
 
-/// Looks whether the session's user is in a chat, and attaches the session if so.
+/// How a session stands to some chats.
+#[derive(Debug)]
+pub struct Looked {
+    /// To each.
+    pub chats: Vec<(ChatId, Membership)>,
+    /// Since when others' looks at the offsets are news to the session.
+    pub readings: Readings,
+}
+
+/// Chats in which nothing is attached that are looked at at a time.
+const PARALLEL: usize = 64;
+
+/// Looks whether the session's user is in these chats, and attaches the session to those. All of them together cost little
+/// more than one.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
-    let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
-    if let Some(attached) = attached.into_iter().flatten().next() {
+pub async fn look(core: &Core, handle: &SessionHandle, chats: &[ChatId]) -> Result<Looked> {
+    let attached = core.store.attach(chats, &handle.user, handle.device, handle.session).await?;
+    let (mut found, mut others, mut known) = (Vec::new(), Vec::new(), Vec::with_capacity(chats.len()));
+    for (chat, attached) in chats.iter().zip(attached) {
+        match attached {
+            Some(attached) => found.push(attached),
+            None => others.push(*chat),
+        }
+    }
+    let readings = core.hub.readings(&handle.user);
+    if !found.is_empty() {
         // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
         // *after* attaching means that nobody had taken the device before.
-        if !leases::holds(core, handle).await? {
-            return Ok(Membership::NotYet);
+        if leases::holds(core, handle).await? {
+            let reads = offsets(core, handle, &found).await?;
+            let attached = found.into_iter().zip(reads);
+            known.extend(attached.map(|(it, read)| (it.chat.id, Membership::Attached(Box::new(it), read))));
+        } else {
+            known.extend(found.into_iter().map(|attached| (attached.chat.id, Membership::NotYet)));
         }
-        let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
-        return Ok(Membership::Attached(Box::new(attached), read));
     }
-    let member = core.store.chat_of_member(chat, &handle.user).await?.is_some();
-    Ok(if member { Membership::NotYet } else { Membership::Out })
+    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    let members: Vec<_> = others.iter().map(|chat| core.store.chat_of_member(*chat, &handle.user)).collect();
+    let members: Vec<Result<_>> = stream::iter(members).buffered(PARALLEL).collect().await;
+    for (chat, member) in others.into_iter().zip(members) {
+        known.push((chat, if member?.is_some() { Membership::NotYet } else { Membership::Out }));
+    }
+    Ok(Looked { chats: known, readings })
 }
 
-/// Hears the doorbells of these chats for the session. Its tail is checked once, for what came before.
+/// The session follows these chats from now on, with the read offsets that it tells its client by itself; those were read
+/// at `readings`. What is read meanwhile and wasn't told it, is read again. To be heard of, see [`hear`].
+pub fn follow(core: &Core, handle: &SessionHandle, chats: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
+    if core.hub.follow(handle, chats, readings) {
+        core.rereads.ask(&handle.user);
+    }
+}
+
+/// Hears the doorbells of chats that a session follows. Its tail is checked once, for what came before.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn follow(core: &Core, handle: &SessionHandle, chats: &HashMap<ChatId, Followed>) -> Result<()> {
-    for (chat, followed) in chats {
-        core.hub.follow(*chat, handle.clone(), followed.clone());
-    }
-    let chats: Vec<ChatId> = chats.keys().copied().collect();
-    core.store.watch_chats(&chats).await
+/// When the store fails; it is tried again then.
+pub async fn hear(core: &Core, chats: Vec<ChatId>) -> Result<()> {
+    watches::hear(core, chats.into_iter().map(Watch::Chat).collect()).await
 }
 
-/// No longer.
-pub async fn unfollow(core: &Core, handle: &SessionHandle, chats: &[ChatId]) {
-    let idle = core.hub.unfollow(chats.iter().copied(), handle);
-    if idle.is_empty() {
-        return;
+/// The session follows a chat no longer.
+pub fn unfollow(core: &Core, handle: &SessionHandle, chat: ChatId) {
+    if core.hub.unfollow(handle, chat) {
+        core.watches.idle([Watch::Chat(chat)]);
     }
-    // What isn't unwatched is only heard in vain, and forgotten with the connection.
-    let _ = core.store.unwatch_chats(&idle).await;
-    // Somebody may have begun to follow in between: then the watch just taken away was theirs.
-    let again: Vec<ChatId> = idle.into_iter().filter(|chat| core.hub.has_chat(*chat)).collect();
-    if !again.is_empty() {
-        let _ = core.store.watch_chats(&again).await;
-    }
+}
+
+/// The session follows none any more.
+pub fn unfollow_all(core: &Core, handle: &SessionHandle) {
+    core.watches.idle(core.hub.unfollow_all(handle).into_iter().map(Watch::Chat));
 }
 
 /// Takes a session off the lists and gives its device back; its queues are given back already.
 pub async fn close(core: &Core, handle: &SessionHandle) {
-    presence::forget(core, handle).await;
+    presence::forget(core, handle);
     if core.hub.detach(handle) {
-        let _ = core.store.unwatch_user(&handle.user).await;
-        if core.hub.has_user(&handle.user) {
-            let _ = core.store.watch_user(&handle.user).await;
-        }
+        core.watches.idle([Watch::User(handle.user.clone())]);
     }
     match core.store.close_session(&handle.user, handle.device, handle.session, &core.edge).await {
         Ok(true) => told(core, &handle.user, handle.device, DeviceEvent::Offline).await,

@@ -23,9 +23,10 @@ const QUEUES: Duration = Duration::from_secs(65);
 pub async fn settles(world: &World) -> (End, Vec<String>) {
     let mut violations = Vec::new();
     let healed = Instant::now();
-    let bounds: [(&str, Duration, Wants); 4] = [
+    let bounds: [(&str, Duration, Wants); 5] = [
         ("3: not everyone has everything 10 s after the last fault", MESSAGES, Wants::Messages),
         ("3: not everything is with the broker 10 s after the last fault", MESSAGES, Wants::Outbox),
+        ("16: an edge follows chats for nobody 10 s after the last fault", MESSAGES, Wants::Follows),
         ("12: not everything came to its end 30 s after the last fault", TERMINATIONS, Wants::Ends),
         ("12: the queues aren't what they should be", QUEUES, Wants::Queues),
     ];
@@ -49,6 +50,7 @@ pub async fn settles(world: &World) -> (End, Vec<String>) {
 enum Wants {
     Messages,
     Outbox,
+    Follows,
     Ends,
     Queues,
 }
@@ -69,6 +71,19 @@ async fn lacks(world: &World, wants: Wants) -> Vec<String> {
                 if !waiting.is_empty() {
                     lack.push(format!("{} messages of {chat}", waiting.len()));
                 }
+            }
+            lack
+        }
+        Wants::Follows => {
+            let edges: Vec<_> = world.edges().iter().filter(|edge| !edge.gate.is_dead()).cloned().collect();
+            let mut lack = Vec::new();
+            for edge in edges {
+                let mut needed = BTreeSet::new();
+                for user in edge.core.hub.users() {
+                    needed.extend(world.store().chats_of(&user).await.expect("the truth"));
+                }
+                let vain = edge.core.hub.chats().into_iter().filter(|chat| !needed.contains(chat));
+                lack.extend(vain.map(|chat| format!("{} follows {chat}", edge.core.edge)));
             }
             lack
         }

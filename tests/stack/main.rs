@@ -17,6 +17,7 @@ mod health;
 mod hiccups;
 mod lapses;
 mod logs;
+mod many;
 mod metrics;
 mod nsq;
 mod older;
@@ -27,8 +28,10 @@ mod reconcile;
 mod reconnects;
 mod redis;
 mod scripts;
+mod slow_redis;
 mod starts;
 mod store;
+mod watches;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.
 mod on_the_stack {
