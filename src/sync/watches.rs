@@ -260,7 +260,7 @@ mod tests {
         }
         assert_eq!((state.idle.len(), state.next(now)), (2, Some(now + LINGER)), "each once");
         assert!(state.leave(now + LINGER / 2, |_| false).is_empty(), "not yet");
-        assert_eq!(state.leave(now + LINGER, |watch| *watch == back), [gone.clone()]);
+        assert_eq!(state.leave(now + LINGER, |watch| *watch == back), std::slice::from_ref(&gone));
         assert!(state.leaving.contains(&gone) && state.waiting.is_empty() && state.next(now).is_none());
         // It may become idle once more.
         state.idle(back.clone(), now + 2 * LINGER);
