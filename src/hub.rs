@@ -156,16 +156,20 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Adds a session. An older session of the same device on this edge is doomed (4409).
+    /// Adds a session.
     pub fn attach(&self, handle: SessionHandle) {
         let mut maps = self.lock();
-        let entry = maps.users.entry(handle.user.clone()).or_default();
-        for other in entry.sessions.iter().map(|other| &other.handle) {
-            if other.device == handle.device && other.session < handle.session {
+        let session = Connected { handle, follows: Vec::new() };
+        maps.users.entry(session.handle.user.clone()).or_default().sessions.push(session);
+    }
+
+    /// A session of the device with this number serves it: older ones on this edge are doomed (4409).
+    pub fn supersede(&self, user: &UserId, device: DeviceId, session: u64) {
+        for other in self.sessions_of(user) {
+            if other.device == device && other.session < session {
                 other.mailbox.doom.seal(CloseCode::Replaced);
             }
         }
-        entry.sessions.push(Connected { handle, follows: Vec::new() });
     }
 
     /// Removes exactly this session. True: it was the user's last on this edge.

@@ -133,6 +133,8 @@ settings! {
         "Between two comparisons of the queues that are there with those that should be";
     nsqd_give_up: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_NSQD_GIVE_UP",
         "For an nsqd to be away until its chats move to others; 0s: they wait for it for ever";
+    nsq_message_timeout: Duration = 60 * SECOND, "60s", duration, "KEEPSTEP_NSQ_MESSAGE_TIMEOUT",
+        "Until nsqd gives what an edge held that died to the next; longer than ack-timeout, at most nsqd's --max-msg-timeout";
     console_refresh: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_CONSOLE_REFRESH",
         "For which an admin's lists of all devices, users and orphans aren't made anew";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",
@@ -221,6 +223,7 @@ impl Timing {
             ("tail_sweep", self.tail_sweep),
             ("reads_sweep", self.reads_sweep),
             ("reconcile", self.reconcile),
+            ("nsq_message_timeout", self.nsq_message_timeout),
             ("drain_deadline", self.drain_deadline),
             ("write_timeout", self.write_timeout),
             ("subs_expire", self.subs_expire),

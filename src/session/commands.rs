@@ -75,7 +75,7 @@ impl Session {
 
     pub(super) fn on_done(&mut self, done: Done) -> Result<(), End> {
         match done {
-            Done::Log(chat, page) => self.on_log(chat, page),
+            Done::Log(chat, reserved, page) => self.on_log(chat, reserved, page),
             Done::Main(Ok(())) | Done::Nothing => {}
             Done::Main(Err(refusal)) => {
                 // Only what is sure ends the session: a store that doesn't answer isn't a main that has gone.
@@ -87,11 +87,11 @@ impl Session {
                 }
             }
             Done::Memberships(looked) => self.on_memberships(looked),
-            Done::LookAgain(chat) => self.look_again(chat),
+            Done::LookAgain(chat, owing) => self.look_again(chat, owing),
             Done::Resubscribe(chat, Some(node)) => self.resubscribe(chat, node),
             // It wasn't an accident.
             Done::Resubscribe(chat, None) => self.look_at_membership(chat),
-            Done::Former(chat, nodes) => self.on_former(chat, nodes),
+            Done::Found(chat, found) => self.on_found(chat, *found),
         }
         Ok(())
     }
@@ -99,6 +99,6 @@ impl Session {
     /// Asks whether the main is (still) there.
     pub(super) fn check_main(&mut self) {
         let (core, user) = (self.core.clone(), self.handle.user.clone());
-        self.work.push(Boxed::new(async move { Done::Main(connect::require_main(&core, &user).await) }));
+        self.work.push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));
     }
 }

@@ -1,7 +1,7 @@
 //! In which chats a session takes part. What it is told of that is a hint, so it looks for itself, at all of which it was told
 //! together, and at one lot after the other: of two looks at the same chat the older could come last.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Boxed, Session, work::Done};
 use crate::{
@@ -13,21 +13,25 @@ use crate::{
     protocol::{ChatEvent, ServerFrame},
     store::{Attached, Result as Stored},
     sync::{
-        connect::{self, Looked, Membership},
+        connect::{self, Looked, Membership, Owing},
         presence,
     },
 };
 
-/// After which a chat is looked at again in which nothing is owed to the device of a member, and all of them when the store
-/// couldn't be asked.
-const AGAIN: Duration = Duration::from_secs(1);
+/// After which a chat is looked at again in which nothing is owed to the device of a member.
+const NOT_YET: Duration = Duration::from_secs(1);
+/// After which all of it is asked again that the store didn't answer.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What there is to be looked at. Bounded as the mailbox is.
 #[derive(Debug, Default)]
 pub(super) struct Memberships {
     wanted: BTreeSet<ChatId>,
-    // Those that are looked at now, ascending.
-    looking: Option<Arc<[ChatId]>>,
+    // Those that are looked at now, ascending, each with the highest epoch that is held of it: whoever is a member after
+    // that came was one when it was written, because a new membership begins behind it.
+    looking: Option<Vec<(ChatId, u64)>>,
+    // Those in which nothing was owed, and that wait to be looked at again.
+    not_yet: BTreeSet<ChatId>,
 }
 
 impl Session {
@@ -43,17 +47,27 @@ impl Session {
     /// A comparison found that these may have changed. What is looked at just now is no news by that.
     pub(super) fn look_at_doubtful(&mut self, mut chats: Vec<ChatId>) {
         if let Some(looking) = &self.memberships.looking {
-            chats.retain(|chat| looking.binary_search(chat).is_err());
+            chats.retain(|chat| looking.binary_search_by_key(chat, |(chat, _)| *chat).is_err());
         }
         self.look_at_memberships(chats);
+    }
+
+    /// A message was written after somebody had left the chat: perhaps this user.
+    pub(super) fn check_epoch(&mut self, chat: ChatId) {
+        if let Some(state) = self.chats.get_mut(&chat)
+            && !std::mem::replace(&mut state.checking, true)
+        {
+            self.look_at_membership(chat);
+        }
     }
 
     fn look_after(&mut self, pause: Duration) {
         if self.memberships.looking.is_some() || self.memberships.wanted.is_empty() {
             return;
         }
-        let chats: Arc<[ChatId]> = std::mem::take(&mut self.memberships.wanted).into_iter().collect();
-        self.memberships.looking = Some(chats.clone());
+        let chats: Vec<ChatId> = std::mem::take(&mut self.memberships.wanted).into_iter().collect();
+        let epoch = |chat| self.chats.get(chat).map_or(0, |state| state.feed.highest_epoch());
+        self.memberships.looking = Some(chats.iter().map(|chat| (*chat, epoch(chat))).collect());
         let (core, handle) = (self.core.clone(), self.handle.clone());
         self.work.push(Boxed::new(async move {
             if !pause.is_zero() {
@@ -64,30 +78,36 @@ impl Session {
     }
 
     pub(super) fn on_memberships(&mut self, looked: Stored<Looked>) {
-        let looking = self.memberships.looking.take();
+        let looking = self.memberships.looking.take().unwrap_or_default();
         let pause = match looked {
             Ok(looked) => {
-                self.on_looked(looked);
+                self.on_looked(looked, &looking);
                 Duration::ZERO
             }
             Err(error) => {
-                // As long as the lease lasts there is time for another try.
+                // As long as the lease lasts there is time for another try; what is held waits on.
                 let device = self.handle.device;
                 tracing::warn!(%device, %error, "which chats a device is in can't be read; tried again");
-                self.memberships.wanted.extend(looking.iter().flat_map(|chats| chats.iter()));
+                self.memberships.wanted.extend(looking.into_iter().map(|(chat, _)| chat));
                 AGAIN
             }
         };
         self.look_after(pause);
     }
 
-    fn on_looked(&mut self, Looked { chats, readings }: Looked) {
+    fn on_looked(&mut self, Looked { chats, readings }: Looked, looking: &[(ChatId, u64)]) {
         let (mut joined, mut left) = (Vec::new(), 0);
         // Of some there is newer news: what was found of those may be over already, and they are looked at next.
         let wanted = std::mem::take(&mut self.memberships.wanted);
         for (chat, membership) in chats.into_iter().filter(|(chat, _)| !wanted.contains(chat)) {
+            if let Some(state) = self.chats.get_mut(&chat) {
+                state.checking = false;
+            }
+            let epoch = looking.binary_search_by_key(&chat, |(chat, _)| *chat).map_or(0, |at| looking[at].1);
             match membership {
-                Membership::Attached(attached, read) => joined.extend(self.on_joined(chat, &attached, read)),
+                Membership::Attached(attached, read) => {
+                    joined.extend(self.on_joined(chat, &attached, read, epoch));
+                }
                 Membership::NotYet => self.on_not_yet(chat),
                 Membership::Out => left += usize::from(self.on_left(chat)),
             }
@@ -115,12 +135,26 @@ impl Session {
     }
 
     /// How the chat is to be followed, if it isn't already.
-    fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) -> Option<(ChatId, Followed, Seq)> {
-        match self.chats.get(&chat) {
+    fn on_joined(
+        &mut self,
+        chat: ChatId,
+        attached: &Attached,
+        read: Seq,
+        epoch: u64,
+    ) -> Option<(ChatId, Followed, Seq)> {
+        match self.chats.get_mut(&chat) {
             // Told twice, or known from `welcome`.
             Some(state) if state.from == attached.owed.from => {
-                if state.subscription.is_none() {
+                state.feed.validate(attached.epoch.max(epoch));
+                let (fenced, gone) = (state.feed.is_fenced(), state.subscription.is_none());
+                if gone {
                     self.rejoin(chat);
+                }
+                // Something came after the question, perhaps.
+                if fenced {
+                    self.check_epoch(chat);
+                } else {
+                    self.send_early(chat);
                 }
                 // What was acknowledged while the user was out of it was refused. (They left and came back, and nobody
                 // has said anything meanwhile: it begins where it began before.)
@@ -140,21 +174,23 @@ impl Session {
         Some((chat, followed, read))
     }
 
-    // What it takes part in here may be an earlier membership: nothing else would tell when the new one is owed.
+    // Somebody is just letting the user in, or died on the way: then it is completed here, after a moment. What the session
+    // takes part in may also be an earlier membership: nothing else would tell when the new one is owed.
     fn on_not_yet(&mut self, chat: ChatId) {
-        if let Some(state) = self.chats.get_mut(&chat)
-            && !std::mem::replace(&mut state.looks_again, true)
-        {
-            self.work.push(Boxed::new(async move {
-                tokio::time::sleep(AGAIN).await;
-                Done::LookAgain(chat)
-            }));
+        if !self.memberships.not_yet.insert(chat) {
+            return;
         }
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Boxed::new(async move {
+            tokio::time::sleep(NOT_YET).await;
+            Done::LookAgain(chat, connect::complete(&core, &handle, chat).await)
+        }));
     }
 
-    pub(super) fn look_again(&mut self, chat: ChatId) {
-        if let Some(state) = self.chats.get_mut(&chat) {
-            state.looks_again = false;
+    pub(super) fn look_again(&mut self, chat: ChatId, owing: Owing) {
+        self.memberships.not_yet.remove(&chat);
+        // Of others the sweep tells again.
+        if owing == Owing::Fixed || self.chats.contains_key(&chat) {
             self.look_at_membership(chat);
         }
     }
@@ -165,11 +201,9 @@ impl Session {
             connect::unfollow(&self.core, &self.handle, chat);
         }
         // Dropping it stops the consumer, which the removal of the queue waits for.
-        let Some(state) = self.chats.remove(&chat) else { return false };
-        let open = state.feed.unacked();
-        drop(state);
-        let chats = &self.chats;
-        self.window.acked(open, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
+        if !self.drop_chat(chat) {
+            return false;
+        }
         let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
         self.connection.send(frame.text().into());
         true

@@ -1,31 +1,32 @@
 //! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
-//! page, one rejoin, one cursor retry and one wait for a membership per chat, one look at memberships, one hearing of
-//! doorbells per such look, one check of the main, one answer per question, one telling of typing per chat in three seconds,
-//! one look at who is watched per leave.
+//! page, one look at its queues, one rejoin, one cursor retry and one wait for a membership per chat, one look at
+//! memberships, one hearing of doorbells per such look, one check of the main, one answer per question, one telling of
+//! typing per chat in three seconds, one look at who is watched per leave.
 
 use std::sync::Arc;
 
+use super::gaps::Found;
 use crate::{
     domain::id::ChatId,
     store::{LogPage, Result as Stored},
-    sync::connect::{Looked, Refusal},
+    sync::connect::{Looked, Owing, Refusal},
 };
 
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A stretch of a chat's log.
-    Log(ChatId, Stored<LogPage>),
+    /// A stretch of a chat's log, for which so much room was kept; none: the user isn't in this membership any more.
+    Log(ChatId, usize, Stored<Option<LogPage>>),
     /// Whether the main is there.
     Main(Result<(), Refusal>),
-    /// Whether the user is in these chats.
+    /// Whether the user is in the chats that were looked at.
     Memberships(Stored<Looked>),
-    /// It is time to look again whether the user is in a chat.
-    LookAgain(ChatId),
+    /// It is time to look again whether the user is in a chat; and what became meanwhile of what the device is owed there.
+    LookAgain(ChatId, Owing),
     /// A queue that was removed: where it was made again; none: it isn't owed.
     Resubscribe(ChatId, Option<Arc<str>>),
-    /// Where else than where its chat is now the device has a queue that holds something.
-    Former(ChatId, Vec<String>),
+    /// What the queues of a chat hold.
+    Found(ChatId, Box<Found>),
     /// Nothing that the session must know.
     Nothing,
 }

@@ -1,22 +1,26 @@
 //! A device connects: who may, who is told, and what it must know before its first frame. And how it leaves.
 
+use std::collections::HashMap;
+
 use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 
 use super::{
-    Core, leases, presence, rereads,
+    Core, leases, presence, registration,
+    rereads::offsets,
     signal::{self, Signal},
     watches::{self, Watch},
 };
 use crate::{
     domain::{
         Millis, Seq,
-        device::{Device, DeviceKind, DeviceState},
+        device::{Device, DeviceKind, DeviceState, Lease},
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
     hub::{Followed, Readings, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
-    store::{Attached, Opened, Result},
+    store::{Attached, Opened, Read, ReadOffset, Result},
     tokens::DeviceClaims,
 };
 
@@ -51,15 +55,25 @@ impl From<CloseCode> for Refusal {
 /// # Errors
 /// `Terminated`, `Unauthorized`, or `BackendUnavailable` when the store doesn't answer.
 pub async fn authorize(core: &Core, claims: &DeviceClaims) -> std::result::Result<Device, CloseCode> {
-    let found = core.store.device(&claims.user, claims.device).await.map_err(unavailable)?;
+    authorize_at(core, claims).await.map(|(device, _)| device)
+}
+
+// And when the device was read, by the store's clock.
+async fn authorize_at(
+    core: &Core,
+    claims: &DeviceClaims,
+) -> std::result::Result<(Device, Millis), CloseCode> {
+    let found = core.store.device_at(&claims.user, claims.device).await.map_err(unavailable)?;
     match found {
-        Some(device) if planted!(NoTombstoneCheck) => Ok(device),
-        Some(device)
+        Some(found) if planted!(NoTombstoneCheck) => Ok(found),
+        Some((device, _))
             if device.state == DeviceState::Terminating || device.generation != claims.generation =>
         {
             Err(CloseCode::Terminated)
         }
-        Some(device) if device.state == DeviceState::Active && device.kind == claims.kind => Ok(device),
+        Some((device, at)) if device.state == DeviceState::Active && device.kind == claims.kind => {
+            Ok((device, at))
+        }
         Some(_) => Err(CloseCode::Unauthorized),
         None => match core.store.owner(claims.device).await.map_err(unavailable)? {
             Some(owner) if owner.terminated.is_some() => Err(CloseCode::Terminated),
@@ -73,28 +87,63 @@ fn unavailable(error: crate::store::StoreError) -> CloseCode {
     CloseCode::BackendUnavailable
 }
 
-/// Makes this edge own the device. An older session, wherever it is, is told that it is over. A sub is let in only
-/// while its main is there; a refusal changes nothing.
+/// A device that this edge owns from now on.
+#[derive(Debug)]
+pub struct Opening {
+    /// As it is now.
+    pub device: Device,
+    /// The fencing number of the new session.
+    pub session: u64,
+    /// Who had it before.
+    pub previous: Option<Lease>,
+    /// When its lease was asked for: the store's began no earlier.
+    pub asked: Instant,
+}
+
+/// How often a device is asked for, while others open it at the same time.
+const OPENINGS: usize = 8;
+
+/// Makes this edge own the device. A sub is let in only while its main is there; a refusal changes nothing. `begun`: when the
+/// device was read first for this connection, once it was.
 ///
 /// # Errors
 /// The close code with which to end the socket.
-pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(Device, u64), Refusal> {
-    let device = authorize(core, claims).await?;
-    if device.kind == DeviceKind::Sub {
-        require_main(core, &device.user).await?;
-    }
-    let lease = core.timing.lease;
-    let opened = core.store.open_session(&device.user, device.id, claims.generation, &core.edge, lease).await;
-    match opened.map_err(unavailable)? {
-        Opened::Terminated => Err(CloseCode::Terminated.into()),
-        Opened::Unknown => Err(CloseCode::Unauthorized.into()),
-        Opened::Session { session, previous, device } => {
-            if previous.is_some() {
-                signal::tell(core, &device.user, &Signal::Replaced(device.id, session)).await;
+pub async fn open(
+    core: &Core,
+    claims: &DeviceClaims,
+    begun: &mut Option<Millis>,
+) -> std::result::Result<Opening, Refusal> {
+    for _ in 0..OPENINGS {
+        let (device, read_at) = authorize_at(core, claims).await?;
+        if device.kind == DeviceKind::Sub {
+            require_main(core, &device.user).await?;
+        }
+        let (asked, lease) = (Instant::now(), core.timing.lease);
+        let (user, id) = (&device.user, device.id);
+        let after = Read { session: device.session, at: *begun.get_or_insert(read_at) };
+        let opened = core.store.open_session(user, id, claims.generation, after, &core.edge, lease).await;
+        match opened {
+            Ok(Opened::Terminated) => return Err(CloseCode::Terminated.into()),
+            Ok(Opened::Unknown) => return Err(CloseCode::Unauthorized.into()),
+            // Another connection of the device was faster, or just ended: this one is the newer.
+            Ok(Opened::Changed) => {}
+            // It is the older. Nobody may be waiting for it any more; whoever does comes back.
+            Ok(Opened::Late) => {
+                tracing::debug!(device = %id, "a newer connection of the device was faster: refusing this one");
+                return Err(CloseCode::BackendUnavailable.into());
             }
-            Ok((*device, session))
+            Ok(Opened::Session { session, previous, device }) => {
+                return Ok(Opening { device: *device, session, previous, asked });
+            }
+            Err(error) => {
+                // It may be open all the same.
+                core.lapsing.begin();
+                return Err(unavailable(error).into());
+            }
         }
     }
+    tracing::warn!(device = %claims.device, "others open the device again and again at the same time");
+    Err(CloseCode::BackendUnavailable.into())
 }
 
 /// The user's main as others see it.
@@ -102,9 +151,13 @@ pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(De
 /// # Errors
 /// When the store fails.
 pub async fn main_of(core: &Core, user: &UserId) -> Result<Option<MainInfo>> {
-    let devices = core.store.devices(user).await?;
-    let main = devices.iter().find(|d| d.kind == DeviceKind::Main && d.state == DeviceState::Active);
+    let main = main_device(core, user).await?;
     Ok(main.map(|d| MainInfo { device: d.id, online: d.online(), last_seen: d.last_seen }))
+}
+
+async fn main_device(core: &Core, user: &UserId) -> Result<Option<Device>> {
+    let devices = core.store.devices(user).await?;
+    Ok(devices.into_iter().find(|d| d.kind == DeviceKind::Main && d.state == DeviceState::Active))
 }
 
 /// # Errors
@@ -112,6 +165,18 @@ pub async fn main_of(core: &Core, user: &UserId) -> Result<Option<MainInfo>> {
 pub async fn require_main(core: &Core, user: &UserId) -> std::result::Result<(), Refusal> {
     match main_of(core, user).await.map_err(unavailable)? {
         Some(main) if main.online => Ok(()),
+        other => Err(Refusal { code: CloseCode::MainOffline, last_seen: other.map(|main| main.last_seen) }),
+    }
+}
+
+/// The same for a session that is open already. A main whose lease merely looks over isn't gone for that: should its edge have
+/// died, its lease is given back within seconds.
+///
+/// # Errors
+/// The same.
+pub async fn still_has_main(core: &Core, user: &UserId) -> std::result::Result<(), Refusal> {
+    match main_device(core, user).await.map_err(unavailable)? {
+        Some(main) if main.online() || main.unrenewed => Ok(()),
         other => Err(Refusal { code: CloseCode::MainOffline, last_seen: other.map(|main| main.last_seen) }),
     }
 }
@@ -134,20 +199,42 @@ pub struct Start {
 pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.hub.attach(handle.clone());
     watches::hear(core, vec![Watch::User(handle.user.clone())]).await?;
-    let chats = core.store.chats_of(&handle.user).await?;
-    let attached = core.store.attach(&chats, &handle.user, handle.device, handle.session).await?;
-    let attached: Vec<Attached> = attached.into_iter().flatten().collect();
-    let readings = core.hub.readings(&handle.user);
-    let reads = offsets(core, handle, &attached).await?;
-    let main = main_of(core, &handle.user).await?;
-    Ok(Start { main, chats: attached.into_iter().zip(reads).collect(), readings })
+    // Offsets before attaching: they end with membership, and who leaves in this moment must not seem to have read nothing.
+    let user = &handle.user;
+    let readings = core.hub.readings(user);
+    let (chats, reads, main) =
+        futures_util::try_join!(core.store.chats_of(user), core.store.reads(user), main_of(core, user))?;
+    let attached = core.store.attach(&chats, user, handle.device, handle.session).await?;
+    let chats = attached
+        .into_iter()
+        .flatten()
+        .map(|attached| {
+            let read = read_of(&attached, &reads);
+            (attached, read)
+        })
+        .collect();
+    Ok(Start { main, chats, readings })
 }
 
-/// The read offsets of these chats, in their order.
-async fn offsets(core: &Core, handle: &SessionHandle, attached: &[Attached]) -> Result<Vec<Seq>> {
-    let chats: Vec<ChatId> = attached.iter().map(|attached| attached.chat.id).collect();
-    let reads = rereads::offsets(core, &handle.user, &chats).await?;
-    Ok(chats.iter().map(|chat| reads.get(chat).map_or(0, |offset| offset.seq)).collect())
+/// What the user has read of a chat; since they came, at least everything from before.
+fn read_of(attached: &Attached, reads: &HashMap<ChatId, ReadOffset>) -> Seq {
+    reads.get(&attached.chat.id).map_or(0, |offset| offset.seq).max(attached.boundary)
+}
+
+/// The last step of an opening: the session serves its device from here on, and an older one, wherever it is, is told that it is
+/// over. Not sooner: whoever is closed 4409 shall find a newer connection that is there. False: somebody else has the device.
+///
+/// # Errors
+/// When the store fails.
+pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<Lease>) -> Result<bool> {
+    if !leases::confirm(core, handle).await? {
+        return Ok(false);
+    }
+    core.hub.supersede(&handle.user, handle.device, handle.session);
+    if previous.is_some() {
+        signal::tell(core, &handle.user, &Signal::Replaced(handle.device, handle.session)).await;
+    }
+    Ok(true)
 }
 
 /// How a session stands to one chat.
@@ -179,7 +266,11 @@ const PARALLEL: usize = 64;
 /// # Errors
 /// When the store fails.
 pub async fn look(core: &Core, handle: &SessionHandle, chats: &[ChatId]) -> Result<Looked> {
-    let attached = core.store.attach(chats, &handle.user, handle.device, handle.session).await?;
+    let user = &handle.user;
+    // As at the beginning, the offsets first.
+    let readings = core.hub.readings(user);
+    let reads = offsets(core, user, chats).await?;
+    let attached = core.store.attach(chats, user, handle.device, handle.session).await?;
     let (mut found, mut others, mut known) = (Vec::new(), Vec::new(), Vec::with_capacity(chats.len()));
     for (chat, attached) in chats.iter().zip(attached) {
         match attached {
@@ -187,25 +278,57 @@ pub async fn look(core: &Core, handle: &SessionHandle, chats: &[ChatId]) -> Resu
             None => others.push(*chat),
         }
     }
-    let readings = core.hub.readings(&handle.user);
-    if !found.is_empty() {
-        // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
-        // *after* attaching means that nobody had taken the device before.
-        if leases::holds(core, handle).await? {
-            let reads = offsets(core, handle, &found).await?;
-            let attached = found.into_iter().zip(reads);
-            known.extend(attached.map(|(it, read)| (it.chat.id, Membership::Attached(Box::new(it), read))));
-        } else {
-            known.extend(found.into_iter().map(|attached| (attached.chat.id, Membership::NotYet)));
-        }
-    }
+    // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
+    // *after* attaching means that nobody had taken the device before.
+    let holds = found.is_empty() || leases::holds(core, handle).await?;
+    known.extend(found.into_iter().map(|attached| {
+        let (chat, read) = (attached.chat.id, read_of(&attached, &reads));
+        (chat, if holds { Membership::Attached(Box::new(attached), read) } else { Membership::NotYet })
+    }));
     // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
-    let members: Vec<_> = others.iter().map(|chat| core.store.chat_of_member(*chat, &handle.user)).collect();
+    let members: Vec<_> = others.iter().map(|chat| core.store.chat_of_member(*chat, user)).collect();
     let members: Vec<Result<_>> = stream::iter(members).buffered(PARALLEL).collect().await;
     for (chat, member) in others.into_iter().zip(members) {
         known.push((chat, if member?.is_some() { Membership::NotYet } else { Membership::Out }));
     }
     Ok(Looked { chats: known, readings })
+}
+
+/// What became of what a device is owed in a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owing {
+    /// It is fixed, or its user isn't a member.
+    Fixed,
+    /// It can't be fixed now.
+    Unknown,
+}
+
+/// Whoever lets a user in fixes at once what their devices are owed. Where that wasn't done a second later, they died on the way,
+/// and it is done here.
+pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Owing {
+    if planted!(NoPositionRestore) {
+        return Owing::Unknown;
+    }
+    let completed = async {
+        if owes_nothing(core, handle, chat).await? {
+            registration::complete_member(core, chat, &handle.user).await?;
+        }
+        Ok::<_, Problem>(())
+    };
+    match completed.await {
+        Ok(()) => Owing::Fixed,
+        Err(problem) => {
+            tracing::debug!(%chat, device = %handle.device, error = %problem, "what a device is owed can't be fixed now");
+            Owing::Unknown
+        }
+    }
+}
+
+/// Whether the session's user is in the chat, and its device isn't owed anything of it.
+async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<bool> {
+    let Some((_, member)) = core.store.chat_of_member(chat, &handle.user).await? else { return Ok(false) };
+    let owed = core.store.owed(chat, handle.device).await?;
+    Ok(owed.is_none_or(|owed| owed.from < member.boundary))
 }
 
 /// The session follows these chats from now on, with the read offsets that it tells its client by itself; those were read

@@ -204,7 +204,7 @@ impl People {
         self.record.write(What::Leaving { user: name.clone(), chat: chat.to_owned() });
         let answer = self.call(&token, "POST", &format!("/v1/chats/{chat}/leave"), &json!({})).await?;
         if answer.status == 200 || (answer.status == 404 && answer.again) {
-            self.record.write(What::Left { user: name, chat: chat.to_owned() });
+            self.record.write(What::Left { user: name, chat: chat.to_owned(), head: None });
             count(&self.record.tally.provisioned);
         } else {
             eprintln!("!! leave: {} {}", answer.status, answer.body);

@@ -131,8 +131,14 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
     let tally = &record.tally;
     let unknown = [&tally.unknown, &tally.unavailable].iter().map(|count| count.load(Relaxed)).sum();
     let lease = (world.lease + 2) * 1_000_000;
-    let rules =
-        Rules { gaps: false, silence_after: lease, silence_after_leave: lease, lease, queues_complete: true };
+    let rules = Rules {
+        gaps: false,
+        silence_after: lease,
+        lease,
+        queues_complete: true,
+        clients_read: false,
+        window: None,
+    };
     let history = History { events: record.take(), end, rules };
     let broken = check(&history);
     violations.extend(broken.iter().map(|Violation { invariant, what, .. }| (*invariant, what.clone())));

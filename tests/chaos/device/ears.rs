@@ -33,7 +33,14 @@ impl Life {
                 if let Some(stored) = self.memory.chats.get_mut(&chat()) {
                     stored.last = stored.last.max(to);
                 }
-                self.record.write(What::Gap { device, socket: number, chat: chat(), from, to });
+                self.record.write(What::Gap {
+                    device,
+                    socket: number,
+                    chat: chat(),
+                    from,
+                    to,
+                    held: Vec::new(),
+                });
             }
             "read" => {
                 let (chat, seq) = (chat(), value["seq"].as_u64()?);
