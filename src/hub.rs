@@ -2,10 +2,11 @@
 //! it knows neither store nor broker nor sockets. One std mutex around the maps, held for moments, never across an await.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{self, AtomicU64},
     },
     time::Duration,
 };
@@ -22,11 +23,15 @@ use crate::{
     store::ReadOffset,
 };
 
+mod inbox;
 mod mailbox;
+#[cfg(test)]
+mod tests;
 mod watchers;
 
-pub use mailbox::{Command, Doom, HistoryAnswer, HistoryAsk, LeaseClock, LinkRequest, Mailbox};
-pub use watchers::{Change, Watchers};
+pub use inbox::{Inbox, Mailbox, Wanted};
+pub use mailbox::{Command, Doom, HistoryAnswer, HistoryAsk, LeaseClock, LinkRequest};
+pub use watchers::Watchers;
 
 /// How far one session has sent one chat; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;
@@ -67,13 +72,50 @@ impl SessionHandle {
     }
 }
 
+/// A session on the list of its user.
+#[derive(Debug)]
+struct Connected {
+    handle: SessionHandle,
+    // The chats that it follows, ascending, each with the read offset that it was told last: a hint sends only what moved.
+    follows: Vec<(ChatId, Seq)>,
+}
+
+impl Connected {
+    fn place(&self, chat: ChatId) -> Result<usize, usize> {
+        self.follows.binary_search_by_key(&chat, |(followed, _)| *followed)
+    }
+}
+
 #[derive(Debug, Default)]
 struct UserEntry {
-    sessions: Vec<SessionHandle>,
-    // What each session follows, by device and session. A list: most follow few.
-    follows: HashMap<(DeviceId, u64), Vec<ChatId>>,
-    // The offsets that were told to the sessions, so that a hint sends only what moved.
-    told: HashMap<ChatId, Seq>,
+    sessions: Vec<Connected>,
+    readings: Readings,
+}
+
+impl UserEntry {
+    fn handles(&self) -> impl Iterator<Item = &SessionHandle> {
+        self.sessions.iter().map(|session| &session.handle)
+    }
+
+    fn session(&mut self, handle: &SessionHandle) -> Option<&mut Connected> {
+        self.sessions.iter_mut().find(|session| session.handle.same(handle))
+    }
+}
+
+/// How many times the offsets of a user's chats have begun to be read, for the sessions that followed them by then. Whoever
+/// reads for a session before it follows learns by this whether others have looked meanwhile, and not told it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Readings(u64);
+
+/// What a doorbell leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    /// Nobody here follows the chat.
+    InVain,
+    /// Everybody has it, or will look for it anyway.
+    Known,
+    /// The caller shall call [`Hub::tail_check`] once, when the time for NSQ to deliver is over.
+    Check,
 }
 
 #[derive(Debug)]
@@ -84,7 +126,7 @@ struct Follower {
 
 impl Follower {
     fn behind(&self, seq: Seq) -> bool {
-        self.followed.progress.load(Ordering::Relaxed) < seq
+        self.followed.progress.load(atomic::Ordering::Relaxed) < seq
     }
 }
 
@@ -117,7 +159,8 @@ impl Hub {
     /// Adds a session.
     pub fn attach(&self, handle: SessionHandle) {
         let mut maps = self.lock();
-        maps.users.entry(handle.user.clone()).or_default().sessions.push(handle);
+        let session = Connected { handle, follows: Vec::new() };
+        maps.users.entry(session.handle.user.clone()).or_default().sessions.push(session);
     }
 
     /// A session of the device with this number serves it: older ones on this edge are doomed (4409).
@@ -133,8 +176,7 @@ impl Hub {
     pub fn detach(&self, handle: &SessionHandle) -> bool {
         let mut maps = self.lock();
         let Some(entry) = maps.users.get_mut(&handle.user) else { return false };
-        entry.sessions.retain(|other| !other.same(handle));
-        entry.follows.remove(&handle.id());
+        entry.sessions.retain(|other| !other.handle.same(handle));
         let last = entry.sessions.is_empty();
         if last {
             maps.users.remove(&handle.user);
@@ -142,13 +184,36 @@ impl Hub {
         last
     }
 
-    /// Adds a session to a chat.
-    pub fn follow(&self, chat: ChatId, session: SessionHandle, followed: Followed) {
+    /// Adds a session to chats, each with the read offset that the session tells its client by itself; these were read when
+    /// the user's `readings` were as said. True: others have looked meanwhile and not told it, so the offsets have to be read
+    /// once more.
+    pub fn follow(
+        &self,
+        handle: &SessionHandle,
+        chats: impl IntoIterator<Item = (ChatId, Followed, Seq)>,
+        readings: Readings,
+    ) -> bool {
         let mut maps = self.lock();
-        if let Some(user) = maps.users.get_mut(&session.user) {
-            user.follows.entry(session.id()).or_default().push(chat);
+        let Maps { users, chats: entries } = &mut *maps;
+        let Some(user) = users.get_mut(&handle.user) else { return false };
+        let again = user.readings != readings;
+        let Some(session) = user.session(handle) else { return false };
+        let mut new = Vec::new();
+        for (chat, followed, told) in chats {
+            let entry = entries.entry(chat).or_default();
+            match session.place(chat) {
+                Ok(at) => {
+                    session.follows[at].1 = told;
+                    entry.followers.retain(|follower| !follower.session.same(handle));
+                }
+                Err(_) => new.push((chat, told)),
+            }
+            entry.followers.push(Follower { session: handle.clone(), followed });
         }
-        maps.chats.entry(chat).or_default().followers.push(Follower { session, followed });
+        session.follows.extend(new);
+        session.follows.sort_unstable_by_key(|(chat, _)| *chat);
+        session.follows.shrink_to_fit();
+        again
     }
 
     /// A chat is carried by this node: tells the sessions that take it from another.
@@ -163,32 +228,25 @@ impl Hub {
         }
     }
 
-    /// Removes a session from chats; answers those that nobody on this edge follows any more.
-    pub fn unfollow(&self, chats: impl IntoIterator<Item = ChatId>, handle: &SessionHandle) -> Vec<ChatId> {
+    /// Removes a session from a chat. True: nobody on this edge follows it any more.
+    pub fn unfollow(&self, handle: &SessionHandle, chat: ChatId) -> bool {
         let mut maps = self.lock();
-        let mut idle = Vec::new();
-        for chat in chats {
-            let follows =
-                maps.users.get_mut(&handle.user).and_then(|user| user.follows.get_mut(&handle.id()));
-            if let Some(follows) = follows {
-                follows.retain(|followed| *followed != chat);
-            }
-            let Some(entry) = maps.chats.get_mut(&chat) else { continue };
-            entry.followers.retain(|follower| !follower.session.same(handle));
-            if entry.followers.is_empty() {
-                maps.chats.remove(&chat);
-                idle.push(chat);
-            }
+        let Maps { users, chats } = &mut *maps;
+        if let Some(session) = users.get_mut(&handle.user).and_then(|user| user.session(handle))
+            && let Ok(at) = session.place(chat)
+        {
+            session.follows.remove(at);
         }
-        idle
+        leaves(chats, handle, chat)
     }
 
-    /// The chats that a session follows.
-    #[must_use]
-    pub fn followed_by(&self, handle: &SessionHandle) -> Vec<ChatId> {
-        let maps = self.lock();
-        let follows = maps.users.get(&handle.user).and_then(|user| user.follows.get(&handle.id()));
-        follows.cloned().unwrap_or_default()
+    /// Removes a session from all its chats; answers those that nobody on this edge follows any more.
+    pub fn unfollow_all(&self, handle: &SessionHandle) -> Vec<ChatId> {
+        let mut maps = self.lock();
+        let Maps { users, chats } = &mut *maps;
+        let session = users.get_mut(&handle.user).and_then(|user| user.session(handle));
+        let follows = session.map(|session| std::mem::take(&mut session.follows)).unwrap_or_default();
+        follows.into_iter().map(|(chat, _)| chat).filter(|chat| leaves(chats, handle, *chat)).collect()
     }
 
     /// Whether the user has a session here.
@@ -218,75 +276,81 @@ impl Hub {
     /// All sessions here.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionHandle> {
-        self.lock().users.values().flat_map(|entry| entry.sessions.iter().cloned()).collect()
+        self.lock().users.values().flat_map(UserEntry::handles).cloned().collect()
     }
 
     /// The user's sessions here.
     #[must_use]
     pub fn sessions_of(&self, user: &UserId) -> Vec<SessionHandle> {
-        self.lock().users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default()
+        self.lock().users.get(user).map(|entry| entry.handles().cloned().collect()).unwrap_or_default()
     }
 
-    /// Notes which offsets the user's first session here is told in `welcome`: only what moves from then on is pushed. (A
-    /// session that comes later knows by itself what it was told.)
-    pub fn seed_reads(&self, user: &UserId, reads: &HashMap<ChatId, ReadOffset>) {
+    /// How often the user's offsets have begun to be read.
+    #[must_use]
+    pub fn readings(&self, user: &UserId) -> Readings {
+        self.lock().users.get(user).map(|entry| entry.readings).unwrap_or_default()
+    }
+
+    /// The user's offsets begin to be read, in these chats (ascending): those that a session of the user follows here.
+    #[must_use]
+    pub fn begin_reading(&self, user: &UserId) -> Vec<ChatId> {
         let mut maps = self.lock();
-        let Some(entry) = maps.users.get_mut(user).filter(|entry| entry.sessions.len() == 1) else { return };
-        for (chat, offset) in reads {
-            entry.told.entry(*chat).or_insert(offset.seq);
-        }
+        let Some(entry) = maps.users.get_mut(user) else { return Vec::new() };
+        entry.readings.0 += 1;
+        let mut chats: Vec<ChatId> =
+            entry.sessions.iter().flat_map(|session| session.follows.iter().map(|(chat, _)| *chat)).collect();
+        drop(maps);
+        chats.sort_unstable();
+        chats.dedup();
+        chats
     }
 
-    /// Tells a user's sessions what moved since they were last told. Offsets only rise.
+    /// Tells a user's sessions what moved in the chats that they follow since they were last told. Offsets only rise.
     pub fn push_reads(&self, user: &UserId, reads: &HashMap<ChatId, ReadOffset>) {
         let mut maps = self.lock();
         let Some(entry) = maps.users.get_mut(user) else { return };
-        for (chat, offset) in reads {
-            let told = entry.told.entry(*chat).or_default();
-            if offset.seq > *told {
-                *told = offset.seq;
-                for session in &entry.sessions {
-                    session.mailbox.tell(Command::Read(*chat, *offset));
+        for Connected { handle, follows } in &mut entry.sessions {
+            for (chat, told) in follows {
+                if let Some(offset) = reads.get(chat).filter(|offset| offset.seq > *told) {
+                    *told = offset.seq;
+                    handle.mailbox.tell(Command::Read(*chat, *offset));
                 }
             }
-        }
-        // Chats that the user left must not stay here for ever.
-        if entry.told.len() > reads.len() {
-            entry.told.retain(|chat, _| reads.contains_key(chat));
         }
     }
 
     /// Tells each session of the user which of these chats (all that the user is in, ascending) it doesn't follow, and
     /// which others it does: signals may have been lost. Each looks for itself before it does anything.
     pub fn compare_chats(&self, user: &UserId, chats: &[ChatId]) {
-        let maps = self.lock();
-        let Some(entry) = maps.users.get(user) else { return };
-        for session in &entry.sessions {
-            let follows = entry.follows.get(&session.id()).map_or(&[][..], Vec::as_slice);
-            let unknown = chats.iter().filter(|chat| !follows.contains(chat));
-            let gone = follows.iter().filter(|chat| chats.binary_search(chat).is_err());
-            for chat in unknown.chain(gone) {
-                session.mailbox.tell(Command::Membership(*chat));
+        let follows = |session: &Connected| session.follows.iter().map(|(chat, _)| *chat).collect();
+        let sessions: Vec<(Mailbox, Vec<ChatId>)> = {
+            let maps = self.lock();
+            let Some(entry) = maps.users.get(user) else { return };
+            entry.sessions.iter().map(|it| (it.handle.mailbox.clone(), follows(it))).collect()
+        };
+        for (mailbox, follows) in sessions {
+            let differences = differences(&follows, chats);
+            if !differences.is_empty() {
+                mailbox.tell(Command::Doubtful(differences));
             }
         }
     }
 
-    /// A chat has messages up to `seq`. True: the caller shall call [`Hub::tail_check`] once, when the time for NSQ to
-    /// deliver is over.
-    pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> bool {
+    /// A chat has messages up to `seq`.
+    pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> Rung {
         let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat) else { return false };
+        let Some(entry) = maps.chats.get_mut(&chat) else { return Rung::InVain };
         if let Some((due, since)) = entry.checks.back_mut()
             && (*due >= seq || now < *since + TOGETHER)
         {
             *due = seq.max(*due);
-            return false;
+            return Rung::Known;
         }
-        let behind = entry.followers.iter().any(|follower| follower.behind(seq));
-        if behind {
-            entry.checks.push_back((seq, now));
+        if !entry.followers.iter().any(|follower| follower.behind(seq)) {
+            return Rung::Known;
         }
-        behind
+        entry.checks.push_back((seq, now));
+        Rung::Check
     }
 
     /// Tells every session that hasn't sent what was there at the doorbell to look into the log.
@@ -314,7 +378,7 @@ impl Hub {
         let maps = self.lock();
         let mut seen = HashSet::new();
         let (mut mains, mut subs) = (0, 0);
-        for session in maps.users.values().flat_map(|entry| &entry.sessions) {
+        for session in maps.users.values().flat_map(UserEntry::handles) {
             if seen.insert((session.device, session.session)) {
                 match session.kind {
                     DeviceKind::Main => mains += 1,
@@ -328,6 +392,35 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, Maps> {
         lock(&self.maps)
     }
+}
+
+/// True: it was the last follower of the chat.
+fn leaves(chats: &mut HashMap<ChatId, ChatEntry>, handle: &SessionHandle, chat: ChatId) -> bool {
+    let Some(entry) = chats.get_mut(&chat) else { return false };
+    entry.followers.retain(|follower| !follower.session.same(handle));
+    let last = entry.followers.is_empty();
+    if last {
+        chats.remove(&chat);
+    }
+    last
+}
+
+/// What is in only one of two lists, both ascending.
+fn differences(one: &[ChatId], other: &[ChatId]) -> Vec<ChatId> {
+    let (mut one, mut other) = (one.iter().copied().peekable(), other.iter().copied().peekable());
+    let mut found = Vec::new();
+    while let (Some(left), Some(right)) = (one.peek(), other.peek()) {
+        match left.cmp(right) {
+            Ordering::Less => found.extend(one.next()),
+            Ordering::Greater => found.extend(other.next()),
+            Ordering::Equal => {
+                one.next();
+                other.next();
+            }
+        }
+    }
+    found.extend(one.chain(other));
+    found
 }
 
 // Nothing that is done under these locks can leave the maps half-changed, so a poisoned lock is still good.

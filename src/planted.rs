@@ -83,6 +83,8 @@ mod chosen {
         NoReread = "no-reread",
         /// Nobody compares a user's chats with those that their sessions take part in.
         NoChatSweep = "no-chat-sweep",
+        /// A session goes on to follow a chat that its user has left.
+        FollowerStays = "follower-stays",
         /// A retry with the same key is a message of its own.
         NoKeyCheck = "no-key-check",
         /// A message that arrives early is sent at once, over the hole before it.

@@ -24,9 +24,10 @@ use crate::{
         id::ChatId,
         rate::Rate,
     },
-    hub::{Command, SessionHandle},
+    hub::{Inbox, SessionHandle, Wanted},
     metrics::Share,
     protocol::{self, CloseCode, FrameId},
+    store::ReadOffset,
     sync::Core,
 };
 
@@ -40,6 +41,7 @@ mod frames;
 mod gaps;
 mod history;
 mod looks;
+mod membership;
 mod opening;
 mod placement;
 mod window;
@@ -53,9 +55,8 @@ pub use ending::refuse;
 pub use opening::{Open, open};
 pub use wire::Wire;
 
-/// Commands that may wait for a session. More, and it is closed as a slow consumer. Several for each of a user's chats (1,000),
-/// because a sweep may find something in each of them: the head, the node, the offset, the membership, a cursor.
-const MAILBOX: usize = 8192;
+/// Commands that may wait for a session, beside the news of its chats. More, and it is closed as a slow consumer.
+const MAILBOX: usize = 1024;
 /// Messages taken from the queues that may wait for the session: they are held back there, not here.
 const EVENTS: usize = 16;
 
@@ -70,6 +71,7 @@ struct Session {
     // What is open in it, as metrics tell it.
     unacknowledged: Share,
     looks: looks::Looks,
+    memberships: membership::Memberships,
     // Chats that wait for room.
     turns: looks::Turns,
     // Messages and their bytes that are held for later, over all chats.
@@ -82,6 +84,9 @@ struct Session {
     // What they hold together.
     prefetch: Prefetch,
     busy: Option<Boxed<frames::Answer>>,
+    // What this device itself has read, told by others before the reply that says so. One in each chat at most, while a frame
+    // is under way.
+    own_reads: Vec<(ChatId, ReadOffset)>,
     work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
     acks: Vec<(ChatId, Seq, FrameId)>,
@@ -143,6 +148,7 @@ impl Session {
             window: window::Window::new(core.limits.unacked_window),
             unacknowledged: Share::of(&core.metrics.unacknowledged),
             looks: looks::Looks::default(),
+            memberships: membership::Memberships::default(),
             turns: looks::Turns::default(),
             early: (0, 0),
             ask_next: now,
@@ -150,6 +156,7 @@ impl Session {
             sink,
             prefetch: Prefetch::for_window(core.limits.unacked_window),
             busy: None,
+            own_reads: Vec::new(),
             work: FuturesUnordered::new(),
             acks: Vec::new(),
             asked: HashMap::new(),
@@ -168,11 +175,7 @@ impl Session {
         }
     }
 
-    async fn turn(
-        &mut self,
-        commands: &mut mpsc::Receiver<Box<Command>>,
-        events: &mut mpsc::Receiver<Box<Notice>>,
-    ) -> End {
+    async fn turn(&mut self, inbox: &mut Inbox, events: &mut mpsc::Receiver<Box<Notice>>) -> End {
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
         let (core, doom) = (self.core.clone(), self.handle.mailbox.doom.clone());
         let drain = core.drain.clone();
@@ -183,14 +186,21 @@ impl Session {
                 timer.as_mut().reset(deadline);
             }
             let (room, read) = (self.has_room(), self.busy.is_none() && self.read_again.is_none());
+            let wanted = if self.connection.crowded() { Wanted::NoFrames } else { Wanted::Everything };
             let done = tokio::select! {
                 biased;
                 code = doom.sealed() => Err(End::Close(code)),
                 answer = async { match &mut self.busy { Some(busy) => busy.await, None => std::future::pending().await } } => {
                     self.busy = None;
-                    self.on_answer(answer)
+                    let answered = self.on_answer(answer);
+                    for (chat, offset) in std::mem::take(&mut self.own_reads) {
+                        self.on_read_moved(chat, offset);
+                    }
+                    answered
                 }
-                Some(command) = commands.recv() => self.on_command(*command),
+                commands = inbox.next(wanted) => {
+                    commands.into_iter().try_for_each(|command| self.on_command(command))
+                }
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
                 inbound = self.connection.drive(read) => self.on_inbound(inbound),
                 Some(notice) = events.recv(), if room => {

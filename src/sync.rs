@@ -44,12 +44,14 @@ pub mod read;
 pub mod reconcile;
 pub mod registration;
 pub mod relay;
+mod rereads;
 pub mod send;
 pub mod signal;
 pub mod termination;
 pub mod trim;
 mod turn;
 pub mod typing;
+mod watches;
 
 /// What every use case works with; one per edge.
 #[derive(Debug)]
@@ -75,6 +77,9 @@ pub struct Core {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
+    passes: listen::Passes,
+    rereads: rereads::Rereads,
+    watches: watches::Watches,
     looks: presence::Looks,
     typists: typing::Typists,
     trims: trim::Trims,
@@ -122,6 +127,9 @@ impl Core {
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
+            passes: listen::Passes::default(),
+            rereads: rereads::Rereads::default(),
+            watches: watches::Watches::default(),
             looks,
             typists: typing::Typists::default(),
             trims: trim::Trims::default(),
@@ -143,6 +151,8 @@ impl Core {
         core.drain.spawn_background(listen::run(core.clone()));
         core.drain.spawn_background(listen::tails(core.clone(), due));
         core.drain.spawn_background(listen::sweep(core.clone()));
+        core.drain.spawn_background(rereads::run(core.clone()));
+        core.drain.spawn_background(watches::run(core.clone()));
         core.drain.spawn_background(leases::run(core.clone()));
         core.drain.spawn_background(termination::resume(core.clone()));
         core.drain.spawn_background(reconcile::run(core.clone()));
@@ -210,13 +220,23 @@ impl From<StoreError> for Problem {
 /// Works through a list that comes up once a `period`, evenly over three quarters of it: all at once would hold up for
 /// milliseconds whoever sends meanwhile. At most 256 at a time; none waits for another.
 async fn paced<T, F: Future<Output = ()>>(items: Vec<T>, period: Duration, work: impl FnMut(T) -> F) {
+    spread(items, period.mul_f64(0.75), 256, work).await;
+}
+
+/// Works through a list, evenly over this time, at most so many at a time.
+async fn spread<T, F: Future<Output = ()>>(
+    items: Vec<T>,
+    over: Duration,
+    at_a_time: usize,
+    work: impl FnMut(T) -> F,
+) {
     let (begun, count) = (Instant::now(), items.len().max(1) as f64);
     stream::iter(items.into_iter().enumerate())
         .then(|(n, item)| async move {
-            tokio::time::sleep_until(begun + period.mul_f64(0.75 * n as f64 / count)).await;
+            tokio::time::sleep_until(begun + over.mul_f64(n as f64 / count)).await;
             item
         })
-        .for_each_concurrent(256, work)
+        .for_each_concurrent(at_a_time, work)
         .await;
 }
 

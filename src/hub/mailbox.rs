@@ -1,4 +1,4 @@
-//! What a session is told, and how: its mailbox, the order to end, and until when it may act.
+//! What a session is told, the order to end, and until when it may act.
 
 use std::{
     sync::{
@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, mpsc},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::lock;
 use crate::{
@@ -23,16 +20,18 @@ use crate::{
     store::{CursorMoved, ReadOffset},
 };
 
-/// What a session is told by others. Everything here can be read again or asked for again, so that a session whose
-/// mailbox is full may lose it: it is closed as a slow consumer then.
+/// What a session is told by others. The news of a chat says how things stand, so that a newer one replaces one that still
+/// waits; of the rest only so much may wait (see [`super::Mailbox`]). All of it can be read again or asked for again.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// The user's read offset in a chat moved.
     Read(ChatId, ReadOffset),
     /// Something happened to a device of the user.
     Device(DeviceEvent, DeviceId, Millis),
-    /// The user may have come into this chat, or gone: look, and attach or detach.
-    Membership(ChatId),
+    /// The user may have come into these chats, or gone: look, and attach or detach.
+    Membership(Vec<ChatId>),
+    /// The same, and nobody has said so: a comparison found it, which may have been made before the session last looked.
+    Doubtful(Vec<ChatId>),
     /// Somebody else came or went.
     Member(ChatEvent, ChatId, UserId),
     /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.
@@ -168,36 +167,5 @@ impl LeaseClock {
     pub fn expired(&self) -> bool {
         let now = self.started.elapsed().as_millis();
         !planted!(NoLeaseCheck) && now > u128::from(self.until_ms.load(Ordering::Relaxed))
-    }
-}
-
-/// What a session is told by, and how it is ended.
-#[derive(Debug, Clone)]
-pub struct Mailbox {
-    // Boxed: a channel keeps room for 32 of them, for each idle device.
-    commands: mpsc::Sender<Box<Command>>,
-    /// Its end.
-    pub doom: Arc<Doom>,
-}
-
-impl Mailbox {
-    /// A mailbox with room for so many commands, and where they come out.
-    #[must_use]
-    pub fn new(room: usize) -> (Self, mpsc::Receiver<Box<Command>>) {
-        let (commands, out) = mpsc::channel(room);
-        (Self { commands, doom: Arc::default() }, out)
-    }
-
-    /// Puts a command in that can wait or be lost: only while at least half of the room is free. False: it wasn't put in.
-    pub fn offer(&self, command: Command) -> bool {
-        self.commands.capacity() > self.commands.max_capacity() / 2
-            && self.commands.try_send(Box::new(command)).is_ok()
-    }
-
-    /// Puts a command in; a session that doesn't empty its mailbox is closed.
-    pub fn tell(&self, command: Command) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.commands.try_send(Box::new(command)) {
-            self.doom.seal(CloseCode::SlowConsumer);
-        }
     }
 }

@@ -50,15 +50,6 @@ pub struct Watchers {
     maps: Arc<Mutex<Maps>>,
 }
 
-/// What a new set of watched users changes for the edge.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Nobody watched them before.
-    pub new: Vec<UserId>,
-    /// Nobody watches them any more.
-    pub idle: Vec<UserId>,
-}
-
 impl Maps {
     fn remove(&mut self, session: (DeviceId, u64), user: &UserId, idle: &mut Vec<UserId>) {
         if let Some(watched) = self.users.get_mut(user) {
@@ -72,28 +63,26 @@ impl Maps {
 }
 
 impl Watchers {
-    /// From now on this session watches these users and no others. It is told of none before [`Watchers::answered`].
-    pub fn watch(&self, handle: &SessionHandle, round: u64, users: &[UserId]) -> Change {
+    /// From now on this session watches these users and no others. It is told of none before [`Watchers::answered`]. Answers
+    /// those that nobody watches any more.
+    pub fn watch(&self, handle: &SessionHandle, round: u64, users: &[UserId]) -> Vec<UserId> {
         let mut maps = lock(&self.maps);
-        let (session, mut change) = (handle.id(), Change::default());
+        let (session, mut idle) = (handle.id(), Vec::new());
         let before = maps.sessions.remove(&session).unwrap_or_default();
         for user in users {
-            let watched = maps.users.entry(user.clone()).or_insert_with(|| {
-                change.new.push(user.clone());
-                Watched::default()
-            });
+            let watched = maps.users.entry(user.clone()).or_default();
             watched.watchers.retain(|watcher| watcher.session != session);
             let mailbox = handle.mailbox.clone();
             watched.watchers.push(Watcher { session, mailbox, round, told: None });
         }
         let now: HashSet<UserId> = users.iter().cloned().collect();
         for user in before.difference(&now) {
-            maps.remove(session, user, &mut change.idle);
+            maps.remove(session, user, &mut idle);
         }
         if !now.is_empty() {
             maps.sessions.insert(session, now);
         }
-        change
+        idle
     }
 
     /// The session watches these no longer; answers those that nobody watches now.
@@ -200,13 +189,16 @@ mod tests {
     use std::slice::from_ref;
 
     use super::*;
-    use crate::{domain::device::DeviceKind, hub::LeaseClock};
+    use crate::{
+        domain::device::DeviceKind,
+        hub::{Inbox, LeaseClock},
+    };
 
     fn user(name: &str) -> UserId {
         name.parse().unwrap()
     }
 
-    fn session() -> (SessionHandle, tokio::sync::mpsc::Receiver<Box<Command>>) {
+    fn session() -> (SessionHandle, Inbox) {
         let (mailbox, commands) = Mailbox::new(8);
         let handle = SessionHandle {
             user: user("alice"),
@@ -223,9 +215,10 @@ mod tests {
         Presence { user: user("bob"), online, last_seen: None }
     }
 
-    fn told(commands: &mut tokio::sync::mpsc::Receiver<Box<Command>>) -> Vec<(u64, bool)> {
-        std::iter::from_fn(|| commands.try_recv().ok())
-            .map(|command| match *command {
+    fn told(inbox: &mut Inbox) -> Vec<(u64, bool)> {
+        let taken = inbox.take().into_iter();
+        taken
+            .map(|command| match command {
                 Command::Presence(round, presence) => (round, presence.online),
                 other => panic!("{other:?}"),
             })
@@ -237,11 +230,9 @@ mod tests {
         let watchers = Watchers::default();
         let ((one, _one), (two, _two)) = (session(), session());
         let (bob, carol) = (user("bob"), user("carol"));
-        let change = watchers.watch(&one, 1, from_ref(&bob));
-        assert_eq!(change, Change { new: vec![bob.clone()], idle: vec![] });
-        assert_eq!(watchers.watch(&two, 1, from_ref(&bob)), Change::default());
-        let change = watchers.watch(&one, 2, from_ref(&carol));
-        assert_eq!(change, Change { new: vec![carol.clone()], idle: vec![] });
+        assert_eq!(watchers.watch(&one, 1, from_ref(&bob)), []);
+        assert_eq!(watchers.watch(&two, 1, from_ref(&bob)), []);
+        assert_eq!(watchers.watch(&one, 2, from_ref(&carol)), [], "somebody else still watches");
         assert_eq!(watchers.forget(&two), vec![bob]);
         assert_eq!(watchers.unwatch(&one, from_ref(&carol)), vec![carol.clone()]);
         assert!(watchers.users().is_empty() && lock(&watchers.maps).users.is_empty());
@@ -282,10 +273,10 @@ mod tests {
         let bob = user("bob");
         watchers.watch(&one, 1, from_ref(&bob));
         watchers.answered(&one, &bob, false);
-        while one.mailbox.offer(Command::Membership(crate::domain::id::ChatId::random())) {}
+        while one.mailbox.offer(Command::Typing(crate::domain::id::ChatId::random(), bob.clone())) {}
         assert!(watchers.looked(&bob, Some(&presence(true))), "again");
         assert_eq!(one.mailbox.doom.code(), None, "nobody is closed for that");
-        while ones.try_recv().is_ok() {}
+        assert!(!ones.take().is_empty());
         watchers.looking(&bob);
         assert!(!watchers.looked(&bob, Some(&presence(true))));
         assert_eq!(told(&mut ones), [(1, true)]);

@@ -58,8 +58,6 @@ pub(super) struct ChatState {
     pub former: Vec<(Arc<str>, Subscription)>,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
-    // It will be looked again whether the user is in it.
-    pub looks_again: bool,
     // Whether its user is a member at a later epoch is being asked.
     pub checking: bool,
     // The chat is known to have messages up to here.
@@ -122,7 +120,6 @@ impl Session {
             node: Arc::clone(&node),
             former: Vec::new(),
             moving: false,
-            looks_again: false,
             checking: false,
             tail: attached.chat.head,
             arrived: now,

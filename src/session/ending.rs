@@ -55,9 +55,7 @@ impl Session {
     /// Gives everything back, in the order that makes a hand-over safe: consumers first, then the lease.
     pub(super) async fn end(self: Box<Self>, end: End) {
         let mut this = *self;
-        // Those too that it has just left, and whose unfollowing was still under way.
-        let chats = this.core.hub.followed_by(&this.handle);
-        connect::unfollow(&this.core, &this.handle, &chats).await;
+        connect::unfollow_all(&this.core, &this.handle);
         let closing = FuturesUnordered::new();
         for (_, mut state) in this.chats.drain() {
             let subscriptions: Vec<_> = state

@@ -1,14 +1,14 @@
 //! How a session begins: the lease, the lists, `welcome`, the subscriptions.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use super::{Connection, EVENTS, MAILBOX, Session, ending::refuse};
 use crate::{
     broker::Notice,
-    domain::{device::Lease, id::ChatId},
-    hub::{Command, LeaseClock, Mailbox, SessionHandle},
+    domain::device::Lease,
+    hub::{Inbox, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect},
     tokens::DeviceClaims,
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Open {
     session: Box<Session>,
-    commands: mpsc::Receiver<Box<Command>>,
+    inbox: Inbox,
     events: mpsc::Receiver<Box<Notice>>,
 }
 
@@ -26,8 +26,8 @@ impl Open {
     /// Serves it to its end. This future is what an idle device costs, so what is done once, at either end, isn't part of
     /// it: opening is a future of its own, and ending is boxed.
     pub async fn serve(self) {
-        let Self { mut session, mut commands, mut events } = self;
-        let end = session.turn(&mut commands, &mut events).await;
+        let Self { mut session, mut inbox, mut events } = self;
+        let end = session.turn(&mut inbox, &mut events).await;
         Box::pin(session.end(end)).await;
     }
 }
@@ -55,7 +55,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
             }
         };
         let connect::Opening { device, session, previous, asked } = opened;
-        let (mailbox, commands) = Mailbox::new(MAILBOX);
+        let (mailbox, inbox) = Mailbox::new(MAILBOX);
         let handle = SessionHandle {
             user: device.user.clone(),
             device: device.id,
@@ -69,7 +69,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
                 let (sink, events) = mpsc::channel(EVENTS);
                 let mut session = Box::new(Session::new(core, handle, connection, &device, sink));
                 session.begin(start).await;
-                return Some(Open { session, commands, events });
+                return Some(Open { session, inbox, events });
             }
             Err(None) => {
                 // Another connection of the device was opened in between, perhaps by a client that has gone.
@@ -135,13 +135,15 @@ impl Session {
             chats: start.chats.iter().map(|(attached, read)| connect::entry(attached, *read)).collect(),
         };
         self.connection.send(ServerFrame::Welcome(Box::new(welcome)).text().into());
-        let followed: HashMap<ChatId, _> = start
+        let followed: Vec<_> = start
             .chats
             .iter()
-            .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read)))
+            .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read), *read))
             .collect();
-        if let Err(error) = connect::follow(&self.core, &self.handle, &followed).await {
-            tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard; the sweep will do");
+        connect::follow(&self.core, &self.handle, followed, start.readings);
+        let chats = start.chats.iter().map(|(attached, _)| attached.chat.id).collect();
+        if let Err(error) = connect::hear(&self.core, chats).await {
+            tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard yet; the sweep will do");
         }
         let SessionHandle { user, device, session, .. } = &self.handle;
         tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");

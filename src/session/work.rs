@@ -1,7 +1,7 @@
 //! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
-//! page, one look at its queues, one rejoin, one cursor retry, one wait for a membership and one check of an epoch per
-//! chat, one look at a membership per news of it, one check of the main, one answer per question, one telling of typing
-//! per chat in three seconds, one look at who is watched per leave.
+//! page, one look at its queues, one rejoin, one cursor retry and one wait for a membership per chat, one look at
+//! memberships, one hearing of doorbells per such look, one check of the main, one answer per question, one telling of
+//! typing per chat in three seconds, one look at who is watched per leave.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::gaps::Found;
 use crate::{
     domain::id::ChatId,
     store::{LogPage, Result as Stored},
-    sync::connect::{Membership, Refusal},
+    sync::connect::{Looked, Owing, Refusal},
 };
 
 /// What came of it.
@@ -19,10 +19,10 @@ pub(super) enum Done {
     Log(ChatId, usize, Stored<Option<LogPage>>),
     /// Whether the main is there.
     Main(Result<(), Refusal>),
-    /// Whether the user is in a chat; if so, then at this epoch at least: what was held when it was asked had it.
-    Membership(ChatId, u64, Stored<Membership>),
-    /// It is time to look again whether the user is in a chat.
-    LookAgain(ChatId),
+    /// Whether the user is in the chats that were looked at.
+    Memberships(Stored<Looked>),
+    /// It is time to look again whether the user is in a chat; and what became meanwhile of what the device is owed there.
+    LookAgain(ChatId, Owing),
     /// A queue that was removed: where it was made again; none: it isn't owed.
     Resubscribe(ChatId, Option<Arc<str>>),
     /// What the queues of a chat hold.

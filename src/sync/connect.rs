@@ -1,12 +1,15 @@
 //! A device connects: who may, who is told, and what it must know before its first frame. And how it leaves.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{
     Core, leases, presence, registration,
+    rereads::offsets,
     signal::{self, Signal},
+    watches::{self, Watch},
 };
 use crate::{
     domain::{
@@ -15,7 +18,7 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
-    hub::{Followed, SessionHandle},
+    hub::{Followed, Readings, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
     store::{Attached, Opened, Read, ReadOffset, Result},
     tokens::DeviceClaims,
@@ -185,6 +188,8 @@ pub struct Start {
     pub main: Option<MainInfo>,
     /// For `welcome`, and to subscribe to.
     pub chats: Vec<(Attached, Seq)>,
+    /// Since when others' looks at the offsets are news to the session.
+    pub readings: Readings,
 }
 
 /// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between.
@@ -193,12 +198,12 @@ pub struct Start {
 /// When the store fails.
 pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.hub.attach(handle.clone());
-    core.store.watch_user(&handle.user).await?;
+    watches::hear(core, vec![Watch::User(handle.user.clone())]).await?;
     // Offsets before attaching: they end with membership, and who leaves in this moment must not seem to have read nothing.
     let user = &handle.user;
+    let readings = core.hub.readings(user);
     let (chats, reads, main) =
         futures_util::try_join!(core.store.chats_of(user), core.store.reads(user), main_of(core, user))?;
-    core.hub.seed_reads(user, &reads);
     let attached = core.store.attach(&chats, user, handle.device, handle.session).await?;
     let chats = attached
         .into_iter()
@@ -208,7 +213,7 @@ pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
             (attached, read)
         })
         .collect();
-    Ok(Start { main, chats })
+    Ok(Start { main, chats, readings })
 }
 
 /// What the user has read of a chat; since they came, at least everything from before.
@@ -243,29 +248,80 @@ pub enum Membership {
     Out,
 }
 
-/// Whoever lets a user in fixes what their devices are owed at once; after this, it is done for them.
-const HALF_DONE: Duration = Duration::from_secs(1);
+/// How a session stands to some chats.
+#[derive(Debug)]
+pub struct Looked {
+    /// To each.
+    pub chats: Vec<(ChatId, Membership)>,
+    /// Since when others' looks at the offsets are news to the session.
+    pub readings: Readings,
+}
 
-/// Looks whether the session's user is in a chat, and attaches the session if so. Where nothing is owed to the device of a
-/// member, somebody is just letting the user in, or died on the way: then it is completed here, after a second.
+/// Chats in which nothing is attached that are looked at at a time.
+const PARALLEL: usize = 64;
+
+/// Looks whether the session's user is in these chats, and attaches the session to those. All of them together cost little
+/// more than one.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
-    let found = look_once(core, handle, chat).await?;
-    if !matches!(found, Membership::NotYet)
-        || planted!(NoPositionRestore)
-        || !owes_nothing(core, handle, chat).await?
-    {
-        return Ok(found);
+pub async fn look(core: &Core, handle: &SessionHandle, chats: &[ChatId]) -> Result<Looked> {
+    let user = &handle.user;
+    // As at the beginning, the offsets first.
+    let readings = core.hub.readings(user);
+    let reads = offsets(core, user, chats).await?;
+    let attached = core.store.attach(chats, user, handle.device, handle.session).await?;
+    let (mut found, mut others, mut known) = (Vec::new(), Vec::new(), Vec::with_capacity(chats.len()));
+    for (chat, attached) in chats.iter().zip(attached) {
+        match attached {
+            Some(attached) => found.push(attached),
+            None => others.push(*chat),
+        }
     }
-    tokio::time::sleep(HALF_DONE).await;
-    if owes_nothing(core, handle, chat).await?
-        && let Err(problem) = registration::complete_member(core, chat, &handle.user).await
-    {
-        tracing::debug!(%chat, device = %handle.device, error = %problem, "what a device is owed can't be fixed now");
+    // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
+    // *after* attaching means that nobody had taken the device before.
+    let holds = found.is_empty() || leases::holds(core, handle).await?;
+    known.extend(found.into_iter().map(|attached| {
+        let (chat, read) = (attached.chat.id, read_of(&attached, &reads));
+        (chat, if holds { Membership::Attached(Box::new(attached), read) } else { Membership::NotYet })
+    }));
+    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    let members: Vec<_> = others.iter().map(|chat| core.store.chat_of_member(*chat, user)).collect();
+    let members: Vec<Result<_>> = stream::iter(members).buffered(PARALLEL).collect().await;
+    for (chat, member) in others.into_iter().zip(members) {
+        known.push((chat, if member?.is_some() { Membership::NotYet } else { Membership::Out }));
     }
-    look_once(core, handle, chat).await
+    Ok(Looked { chats: known, readings })
+}
+
+/// What became of what a device is owed in a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owing {
+    /// It is fixed, or its user isn't a member.
+    Fixed,
+    /// It can't be fixed now.
+    Unknown,
+}
+
+/// Whoever lets a user in fixes at once what their devices are owed. Where that wasn't done a second later, they died on the way,
+/// and it is done here.
+pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Owing {
+    if planted!(NoPositionRestore) {
+        return Owing::Unknown;
+    }
+    let completed = async {
+        if owes_nothing(core, handle, chat).await? {
+            registration::complete_member(core, chat, &handle.user).await?;
+        }
+        Ok::<_, Problem>(())
+    };
+    match completed.await {
+        Ok(()) => Owing::Fixed,
+        Err(problem) => {
+            tracing::debug!(%chat, device = %handle.device, error = %problem, "what a device is owed can't be fixed now");
+            Owing::Unknown
+        }
+    }
 }
 
 /// Whether the session's user is in the chat, and its device isn't owed anything of it.
@@ -275,58 +331,39 @@ async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Resu
     Ok(owed.is_none_or(|owed| owed.from < member.boundary))
 }
 
-async fn look_once(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
-    // As at the beginning, the offset first.
-    let reads = core.store.reads_in(&handle.user, &[chat]).await?;
-    let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
-    if let Some(attached) = attached.into_iter().flatten().next() {
-        // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
-        // *after* attaching means that nobody had taken the device before.
-        if !leases::holds(core, handle).await? {
-            return Ok(Membership::NotYet);
-        }
-        let read = read_of(&attached, &reads);
-        return Ok(Membership::Attached(Box::new(attached), read));
+/// The session follows these chats from now on, with the read offsets that it tells its client by itself; those were read
+/// at `readings`. What is read meanwhile and wasn't told it, is read again. To be heard of, see [`hear`].
+pub fn follow(core: &Core, handle: &SessionHandle, chats: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
+    if core.hub.follow(handle, chats, readings) {
+        core.rereads.ask(&handle.user);
     }
-    let member = core.store.chat_of_member(chat, &handle.user).await?.is_some();
-    Ok(if member { Membership::NotYet } else { Membership::Out })
 }
 
-/// Hears the doorbells of these chats for the session. Its tail is checked once, for what came before.
+/// Hears the doorbells of chats that a session follows. Its tail is checked once, for what came before.
 ///
 /// # Errors
-/// When the store fails.
-pub async fn follow(core: &Core, handle: &SessionHandle, chats: &HashMap<ChatId, Followed>) -> Result<()> {
-    for (chat, followed) in chats {
-        core.hub.follow(*chat, handle.clone(), followed.clone());
-    }
-    let chats: Vec<ChatId> = chats.keys().copied().collect();
-    core.store.watch_chats(&chats).await
+/// When the store fails; it is tried again then.
+pub async fn hear(core: &Core, chats: Vec<ChatId>) -> Result<()> {
+    watches::hear(core, chats.into_iter().map(Watch::Chat).collect()).await
 }
 
-/// No longer.
-pub async fn unfollow(core: &Core, handle: &SessionHandle, chats: &[ChatId]) {
-    let idle = core.hub.unfollow(chats.iter().copied(), handle);
-    if idle.is_empty() {
-        return;
+/// The session follows a chat no longer.
+pub fn unfollow(core: &Core, handle: &SessionHandle, chat: ChatId) {
+    if core.hub.unfollow(handle, chat) {
+        core.watches.idle([Watch::Chat(chat)]);
     }
-    // What isn't unwatched is only heard in vain, and forgotten with the connection.
-    let _ = core.store.unwatch_chats(&idle).await;
-    // Somebody may have begun to follow in between: then the watch just taken away was theirs.
-    let again: Vec<ChatId> = idle.into_iter().filter(|chat| core.hub.has_chat(*chat)).collect();
-    if !again.is_empty() {
-        let _ = core.store.watch_chats(&again).await;
-    }
+}
+
+/// The session follows none any more.
+pub fn unfollow_all(core: &Core, handle: &SessionHandle) {
+    core.watches.idle(core.hub.unfollow_all(handle).into_iter().map(Watch::Chat));
 }
 
 /// Takes a session off the lists and gives its device back; its queues are given back already.
 pub async fn close(core: &Core, handle: &SessionHandle) {
-    presence::forget(core, handle).await;
+    presence::forget(core, handle);
     if core.hub.detach(handle) {
-        let _ = core.store.unwatch_user(&handle.user).await;
-        if core.hub.has_user(&handle.user) {
-            let _ = core.store.watch_user(&handle.user).await;
-        }
+        core.watches.idle([Watch::User(handle.user.clone())]);
     }
     match core.store.close_session(&handle.user, handle.device, handle.session, &core.edge).await {
         Ok(true) => told(core, &handle.user, handle.device, DeviceEvent::Offline).await,

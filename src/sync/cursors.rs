@@ -2,9 +2,12 @@
 //! was under way goes out as one write per chat ("group commit"), so that the store does less the busier it is. (Waiting
 //! a moment for more was tried: 2 ms made a drain three times slower, and sends not faster.)
 
-use std::{collections::HashMap, sync::Arc, sync::Mutex};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex},
+};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::Notify;
 
 use super::{Core, lock};
@@ -14,37 +17,79 @@ use crate::{
     store::{CursorMove, CursorMoved, Result},
 };
 
+/// Chats whose cursors are written at once: they share one pipelined connection, so this is about its depth, not about
+/// threads.
+const PARALLEL: usize = 64;
+
 #[derive(Debug)]
 struct Pending {
     cursor: CursorMove,
     done: Mailbox,
 }
 
-/// The gathering place. Its bound: a session has at most one move per chat in it.
+/// What has gathered. Its bound: a session has at most one move per chat in it.
+#[derive(Debug, Default)]
+struct Gathered {
+    moves: HashMap<ChatId, Vec<Pending>>,
+    // Chats whose turn comes, and those that are being written.
+    turns: VecDeque<ChatId>,
+    writing: HashSet<ChatId>,
+}
+
+impl Gathered {
+    fn add(&mut self, chat: ChatId, pending: Pending) {
+        let moves = self.moves.entry(chat).or_default();
+        moves.push(pending);
+        if moves.len() == 1 && !self.writing.contains(&chat) {
+            self.turns.push_back(chat);
+        }
+    }
+
+    fn begin(&mut self) -> Option<(ChatId, Vec<Pending>)> {
+        let chat = self.turns.pop_front()?;
+        self.writing.insert(chat);
+        Some((chat, self.moves.remove(&chat).unwrap_or_default()))
+    }
+
+    fn end(&mut self, chat: ChatId) {
+        self.writing.remove(&chat);
+        if self.moves.contains_key(&chat) {
+            self.turns.push_back(chat);
+        }
+    }
+}
+
+/// The gathering place.
 #[derive(Debug, Default)]
 pub struct CursorWriter {
-    pending: Mutex<HashMap<ChatId, Vec<Pending>>>,
+    gathered: Mutex<Gathered>,
     wake: Notify,
 }
 
 impl Core {
     /// Hands in a move; the outcome comes as [`Command::Moved`].
     pub fn submit_cursor(&self, chat: ChatId, cursor: CursorMove, done: Mailbox) {
-        lock(&self.cursors.pending).entry(chat).or_default().push(Pending { cursor, done });
+        lock(&self.cursors.gathered).add(chat, Pending { cursor, done });
         self.cursors.wake.notify_one();
     }
 }
 
+/// Writes them. A chat whose write takes long holds up nobody but itself.
 pub(super) async fn run(core: Arc<Core>) {
+    let mut writes = FuturesUnordered::new();
     loop {
-        core.cursors.wake.notified().await;
-        loop {
-            let batch = std::mem::take(&mut *lock(&core.cursors.pending));
-            if batch.is_empty() {
-                break;
-            }
-            // 64 chats at once: they share one pipelined connection, so this is about its depth, not about threads.
-            stream::iter(batch).for_each_concurrent(64, |(chat, pending)| write(&core, chat, pending)).await;
+        while writes.len() < PARALLEL
+            && let Some((chat, pending)) = lock(&core.cursors.gathered).begin()
+        {
+            let core = &core;
+            writes.push(async move {
+                write(core, chat, pending).await;
+                chat
+            });
+        }
+        tokio::select! {
+            Some(chat) = writes.next(), if !writes.is_empty() => lock(&core.cursors.gathered).end(chat),
+            () = core.cursors.wake.notified() => {}
         }
     }
 }

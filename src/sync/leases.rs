@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Core, connect, paced};
+use super::{Core, connect, spread};
 use crate::{
     hub::SessionHandle,
     protocol::{CloseCode, DeviceEvent},
@@ -18,7 +18,9 @@ pub(super) async fn run(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        paced(core.hub.sessions(), core.timing.lease_renewal, |session| renew(&core, session)).await;
+        // However many are under way: waiting for others would cost leases when the store is slow.
+        let over = core.timing.lease_renewal.mul_f64(0.75);
+        spread(core.hub.sessions(), over, usize::MAX, |session| renew(&core, session)).await;
     }
 }
 

@@ -3,25 +3,43 @@
 //! Three ways lead to every fact, each slower and surer than the one before: the event, the re-reading after any gap in
 //! what was heard, and the sweep.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Core, paced, presence, signal};
+use super::{
+    Core, paced, presence,
+    rereads::{self, PARALLEL},
+    signal, spread,
+    watches::Watch,
+};
 use crate::{
     domain::{
         Seq,
         id::{ChatId, UserId},
     },
-    store::{ReadOffset, Result, StoreEvent, Tip},
+    hub::Rung,
+    store::{StoreEvent, Tip},
 };
+
+/// Chats whose heads are read in one call, and calls at a time.
+const HEADS: usize = 500;
+const HEADS_PARALLEL: usize = 4;
+/// After events were missed, everything is read again; no faster than one in this time, so that it holds up no send.
+pub(super) const APART: Duration = Duration::from_millis(1);
+
+/// What is to be read again at once, because events may have been missed: one more pass, however often it is said.
+#[derive(Debug, Default)]
+pub(super) struct Passes {
+    heads: Notify,
+    offsets: Notify,
+    /// Who is online.
+    pub(super) presence: Notify,
+}
 
 /// Chats whose tail is to be checked once NSQ has had its time. Bounded by the hub: a few per chat.
 #[derive(Debug)]
@@ -38,8 +56,10 @@ impl Tails {
 
 fn rung(core: &Core, chat: ChatId, seq: Seq) {
     let now = Instant::now();
-    if core.hub.doorbell(chat, seq, now) {
-        let _ = core.tails.due.send((chat, now + core.timing.tail_check));
+    match core.hub.doorbell(chat, seq, now) {
+        Rung::Check => drop(core.tails.due.send((chat, now + core.timing.tail_check))),
+        Rung::Known => {}
+        Rung::InVain => core.watches.idle([Watch::Chat(chat)]),
     }
 }
 
@@ -51,115 +71,106 @@ pub(super) async fn tails(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<(Cha
     }
 }
 
-/// Takes the events. Each user's offsets are read at most once at a time; hints that come meanwhile make it once more.
+/// Takes the events. Nothing is waited for here: what they lead to is done by others.
 pub(super) async fn run(core: Arc<Core>) {
     let Some(mut events) = core.store.take_events() else {
         tracing::error!("the store's events are taken already: offsets will only move by the sweep");
         return;
     };
-    let mut reading: HashMap<UserId, bool> = HashMap::new();
-    let mut reads = FuturesUnordered::new();
-    loop {
-        let mut again = HashSet::new();
-        tokio::select! {
-            biased;
-            Some((user, offsets)) = reads.next(), if !reads.is_empty() => {
-                told(&core, &user, offsets);
-                if reading.remove(&user) == Some(true) {
-                    again.insert(user);
-                }
-            }
-            event = events.recv() => match event {
-                None => return,
-                Some(StoreEvent::ReadsChanged(user)) => {
-                    again.insert(user);
-                }
-                Some(StoreEvent::Doorbell(chat, seq)) => rung(&core, chat, seq),
-                Some(StoreEvent::Typing(chat, user)) => core.hub.typing(chat, &user),
-                Some(StoreEvent::Presence(user)) => presence::hint(&core, user),
-                Some(StoreEvent::Signal(user, payload)) => signal::deliver(&core, &user, &payload),
-                Some(StoreEvent::Resubscribed) if planted!(NoReread) => {}
-                Some(StoreEvent::Resubscribed) => {
-                    tracing::info!("notifications were interrupted: reading everything watched again");
-                    // An older copy of the data may be back, without the notes.
-                    core.notes.forget_all();
-                    again.extend(core.hub.users());
-                    presence::reread(&core);
-                    ring_heads(&core).await;
-                }
-            },
-        }
-        for user in again {
-            if let Some(more) = reading.get_mut(&user) {
-                *more = true;
-            } else {
-                reading.insert(user.clone(), false);
-                let core = core.clone();
-                reads.push(async move {
-                    let offsets = core.store.reads(&user).await;
-                    (user, offsets)
-                });
+    while let Some(event) = events.recv().await {
+        match event {
+            StoreEvent::ReadsChanged(user) if core.hub.has_user(&user) => core.rereads.ask(&user),
+            StoreEvent::ReadsChanged(user) => core.watches.idle([Watch::User(user)]),
+            StoreEvent::Doorbell(chat, seq) => rung(&core, chat, seq),
+            StoreEvent::Typing(chat, user) => core.hub.typing(chat, &user),
+            StoreEvent::Presence(user) => presence::hint(&core, user),
+            StoreEvent::Signal(user, payload) => signal::deliver(&core, &user, &payload),
+            StoreEvent::Resubscribed if planted!(NoReread) => {}
+            StoreEvent::Resubscribed => {
+                tracing::info!("notifications were interrupted: reading everything watched again");
+                // An older copy of the data may be back, without the notes.
+                core.notes.forget_all();
+                let Passes { heads, offsets, presence } = &core.passes;
+                [heads, offsets, presence].into_iter().for_each(Notify::notify_one);
             }
         }
-    }
-}
-
-fn told(core: &Core, user: &UserId, offsets: Result<HashMap<ChatId, ReadOffset>>) {
-    match offsets {
-        Ok(offsets) => core.hub.push_reads(user, &offsets),
-        Err(error) => tracing::warn!(%user, %error, "read offsets can't be read; the sweep will"),
     }
 }
 
 /// The last resort: heads every few seconds (a lost doorbell; and which nsqd carries each chat); offsets and chats every few
 /// seconds (lost notifications and signals: another edge may have switched them on again before this one noticed that they
-/// were off).
+/// were off). And at once when events were missed.
 pub(super) async fn sweep(core: Arc<Core>) {
-    let ticks = |period| {
-        let mut ticks = interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
-    };
-    let heads = async {
-        let mut ticks = ticks(core.timing.tail_sweep);
-        loop {
-            ticks.tick().await;
-            ring_heads(&core).await;
+    tokio::join!(heads(&core), offsets(&core));
+}
+
+async fn heads(core: &Core) {
+    let mut ticks = interval(core.timing.tail_sweep);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = core.passes.heads.notified() => {}
+            _ = ticks.tick() => {}
         }
-    };
-    let offsets = async {
-        let (core, mut ticks) = (&core, ticks(core.timing.reads_sweep));
-        loop {
-            ticks.tick().await;
-            if planted!(NoReread) {
-                continue;
-            }
-            let read = |user| async move {
-                let (offsets, chats) = tokio::join!(core.store.reads(&user), core.store.chats_of(&user));
-                told(core, &user, offsets);
-                // Nothing else would ever tell a session of a chat whose signal was lost.
-                if let Ok(chats) = chats
-                    && !planted!(NoChatSweep)
-                {
-                    core.hub.compare_chats(&user, &chats);
-                }
+        ring_heads(core).await;
+    }
+}
+
+async fn offsets(core: &Core) {
+    let period = core.timing.reads_sweep;
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (missed, read) = (&core.passes.offsets, |user| read(core, user));
+    loop {
+        let mut at_once = tokio::select! {
+            biased;
+            () = missed.notified() => true,
+            _ = ticks.tick() => false,
+        };
+        if planted!(NoReread) {
+            continue;
+        }
+        if !at_once {
+            at_once = tokio::select! {
+                biased;
+                () = missed.notified() => true,
+                () = paced(core.hub.users(), period, read) => false,
             };
-            paced(core.hub.users(), core.timing.reads_sweep, read).await;
         }
-    };
-    tokio::join!(heads, offsets);
+        // To its end, or one interruption after the other would keep it from those who come last.
+        if at_once {
+            let users = core.hub.users();
+            let over = period.min(APART * u32::try_from(users.len()).unwrap_or(u32::MAX));
+            spread(users, over, PARALLEL, read).await;
+        }
+    }
+}
+
+/// A user's offsets, and chats: nothing else would ever tell a session of a chat whose signal was lost.
+async fn read(core: &Core, user: UserId) {
+    let ((), chats) = tokio::join!(rereads::read(core, &user), core.store.chats_of(&user));
+    if let Ok(chats) = chats
+        && !planted!(NoChatSweep)
+    {
+        core.hub.compare_chats(&user, &chats);
+    }
 }
 
 async fn ring_heads(core: &Core) {
-    for chats in core.hub.chats().chunks(500) {
-        match core.store.tips(chats).await {
-            Ok(tips) => {
-                for (chat, Tip { head, node }) in chats.iter().zip(tips) {
-                    core.hub.placed(*chat, &node);
-                    rung(core, *chat, head);
+    let chats = core.hub.chats();
+    let pages = stream::iter(chats.chunks(HEADS));
+    pages
+        .for_each_concurrent(HEADS_PARALLEL, |chats| async move {
+            match core.store.tips(chats).await {
+                Ok(tips) => {
+                    for (chat, Tip { head, node }) in chats.iter().zip(tips) {
+                        core.hub.placed(*chat, &node);
+                        rung(core, *chat, head);
+                    }
                 }
+                Err(error) => tracing::debug!(%error, "heads can't be read now"),
             }
-            Err(error) => return tracing::debug!(%error, "heads can't be read now"),
-        }
-    }
+        })
+        .await;
 }

@@ -9,7 +9,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use super::{Core, paced};
+use super::{
+    Core,
+    listen::APART,
+    paced, spread,
+    watches::{self, Watch},
+};
 use crate::{
     domain::{
         device::DeviceState,
@@ -22,9 +27,11 @@ use crate::{
 
 /// Users that are read at a time, by one `watch` and by this edge's looks.
 const PARALLEL: usize = 16;
-const LOOKS: usize = 64;
+const LOOKS: usize = 32;
 /// Between two looks at everybody who is watched: events may be lost.
 const SWEEP: Duration = Duration::from_secs(30);
+/// When events were missed, all of them are looked at within this time.
+const SOON: Duration = Duration::from_secs(4);
 /// After a look that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -61,11 +68,10 @@ pub async fn watch(
     once.retain(|user| seen.insert(user.clone()));
     let known = known(core, &handle.user, once).await?;
     // Heard first, then read.
-    let change = core.hub.watchers.watch(handle, round, &known);
-    unhear(core, change.idle).await;
-    if !change.new.is_empty() {
-        core.store.watch_presence(&change.new).await?;
-    }
+    let idle = core.hub.watchers.watch(handle, round, &known);
+    unneeded(core, idle);
+    // Those, too, whom others watch already: the store may not have answered them yet.
+    watches::hear(core, known.iter().cloned().map(Watch::Presence).collect()).await?;
     // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
     let reads: Vec<_> = known.iter().map(|user| read(core, user)).collect();
     let found: Vec<Presence> = stream::iter(reads)
@@ -95,28 +101,17 @@ pub async fn recheck(core: &Core, handle: &SessionHandle, who: Option<&UserId>) 
     }
     let still: HashSet<UserId> = known(core, &handle.user, watched.clone()).await?.into_iter().collect();
     watched.retain(|user| !still.contains(user));
-    unhear(core, core.hub.watchers.unwatch(handle, &watched)).await;
+    unneeded(core, core.hub.watchers.unwatch(handle, &watched));
     Ok(())
 }
 
 /// The session is over.
-pub(super) async fn forget(core: &Core, handle: &SessionHandle) {
-    unhear(core, core.hub.watchers.forget(handle)).await;
+pub(super) fn forget(core: &Core, handle: &SessionHandle) {
+    unneeded(core, core.hub.watchers.forget(handle));
 }
 
-async fn unhear(core: &Core, idle: Vec<UserId>) {
-    if idle.is_empty() {
-        return;
-    }
-    // What is heard in vain is found at the next event.
-    let _ = core.store.unwatch_presence(&idle).await;
-    // Somebody may have begun to watch in between: then what was just taken away was theirs, and something may be missed.
-    for user in idle {
-        if core.hub.watchers.when(&user).is_some() {
-            let _ = core.store.watch_presence(std::slice::from_ref(&user)).await;
-            hint(core, user);
-        }
-    }
+fn unneeded(core: &Core, users: Vec<UserId>) {
+    core.watches.idle(users.into_iter().map(Watch::Presence));
 }
 
 /// Those who share a chat with the user, in the order given.
@@ -178,7 +173,7 @@ pub(super) async fn run(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<UserId
 
 async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
     let Some(when) = core.hub.watchers.when(&user) else {
-        return unhear(core, vec![user]).await;
+        return unneeded(core, vec![user]);
     };
     sleep_until(when).await;
     let Ok(_turn) = at_a_time.acquire().await else { return };
@@ -196,18 +191,27 @@ async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
     }
 }
 
-/// Everything watched is looked at again at once: events may have been missed.
-pub(super) fn reread(core: &Core) {
-    core.hub.watchers.users().into_iter().for_each(|user| hint(core, user));
-}
-
-/// The last resort.
+/// The last resort; and soon, when events may have been missed.
 pub(super) async fn sweep(core: Arc<Core>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let core = &core;
+    let hint = |user| async move { hint(core, user) };
+    let soon = async || {
+        let users = core.hub.watchers.users();
+        let over = SOON.min(APART * u32::try_from(users.len()).unwrap_or(u32::MAX));
+        spread(users, over, LOOKS, hint).await;
+    };
     loop {
-        ticks.tick().await;
-        let core = &core;
-        paced(core.hub.watchers.users(), SWEEP, |user| async move { hint(core, user) }).await;
+        let missed = core.passes.presence.notified();
+        tokio::select! {
+            biased;
+            () = missed => soon().await,
+            _ = ticks.tick() => tokio::select! {
+                biased;
+                () = core.passes.presence.notified() => soon().await,
+                () = paced(core.hub.watchers.users(), SWEEP, hint) => {}
+            },
+        }
     }
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Core;
+use super::{Core, watches::Watch};
 use crate::{
     domain::{
         Millis,
@@ -71,6 +71,9 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         Err(error) => return tracing::warn!(%user, %error, "a signal isn't readable"),
     };
     let sessions = core.hub.sessions_of(user);
+    if sessions.is_empty() {
+        return core.watches.idle([Watch::User(user.clone())]);
+    }
     let others = |device: DeviceId| sessions.iter().filter(move |session| session.device != device);
     let one = |device: DeviceId| sessions.iter().filter(move |session| session.device == device);
     match signal {
@@ -86,7 +89,7 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         }
         // They may overtake each other, so each session looks for itself.
         Signal::Joined(chat) | Signal::Left(chat) => {
-            sessions.iter().for_each(|s| s.mailbox.tell(Command::Membership(chat)));
+            sessions.iter().for_each(|s| s.mailbox.tell(Command::Membership(vec![chat])));
         }
         Signal::Member(event, chat, who) => {
             sessions.iter().for_each(|s| s.mailbox.tell(Command::Member(event, chat, who.clone())));

@@ -33,9 +33,10 @@ pub async fn settles(world: &World) -> (End, Vec<String>) {
     let mut violations = Vec::new();
     let mut healed = Instant::now();
     let attaching = Duration::from_millis(world.shared().manners().attach);
-    let bounds: [(&str, Duration, Wants); 5] = [
+    let bounds: [(&str, Duration, Wants); 6] = [
         ("3: not everyone has everything 10 s after the last fault", MESSAGES + attaching, Wants::Messages),
         ("3: not everything is with the broker 10 s after the last fault", MESSAGES, Wants::Outbox),
+        ("16: an edge follows chats for nobody 10 s after the last fault", MESSAGES, Wants::Follows),
         ("12: not everything came to its end 30 s after the last fault", TERMINATIONS, Wants::Ends),
         ("12: the queues aren't what they should be", QUEUES, Wants::Queues),
         ("3: not everyone has everything, and nobody asked again", QUEUES + MESSAGES, Wants::Everything),
@@ -69,6 +70,7 @@ enum Wants {
     /// But what depends on a call whose caller has given up.
     Messages,
     Outbox,
+    Follows,
     Ends,
     Queues,
     Everything,
@@ -104,6 +106,19 @@ async fn lacks(world: &World, wants: Wants) -> Vec<String> {
                 if !waiting.is_empty() {
                     lack.push(format!("{} messages of {chat}", waiting.len()));
                 }
+            }
+            lack
+        }
+        Wants::Follows => {
+            let edges: Vec<_> = world.edges().iter().filter(|edge| !edge.gate.is_dead()).cloned().collect();
+            let mut lack = Vec::new();
+            for edge in edges {
+                let mut needed = BTreeSet::new();
+                for user in edge.core.hub.users() {
+                    needed.extend(world.store().chats_of(&user).await.expect("the truth"));
+                }
+                let vain = edge.core.hub.chats().into_iter().filter(|chat| !needed.contains(chat));
+                lack.extend(vain.map(|chat| format!("{} follows {chat}", edge.core.edge)));
             }
             lack
         }

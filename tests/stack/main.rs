@@ -37,9 +37,11 @@ mod reconnects;
 mod redis;
 mod relay;
 mod scripts;
+mod slow_redis;
 mod starts;
 mod store;
 mod too_large;
+mod watches;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.
 mod on_the_stack {

@@ -2,17 +2,32 @@
 
 use std::time::Duration;
 
-use keepstep::domain::id::ChatId;
+use keepstep::{
+    domain::{chat::ChatKind, id::ChatId},
+    store::{
+        Created, NewChat, OwedSince, Store,
+        redis::{RedisOptions, RedisStore},
+    },
+};
 use serde_json::json;
 
+use crate::stories::client::PATIENCE;
+use crate::stories::user::User;
 use crate::stories::{Deployment, World};
-use crate::support::stays;
+use crate::support::{Edge, SlowLink, Stack, stays, wait_until};
 
 /// Two sweeps, and some.
 const SWEEPS: Duration = Duration::from_secs(12);
 
 async fn command(world: &World, args: &[&str]) -> String {
     world.stack.as_ref().unwrap().redis.command(args).await.expect("Redis is there")
+}
+
+/// How often a command was called.
+async fn calls(world: &World, name: &str) -> u64 {
+    let (info, start) = (command(world, &["INFO", "commandstats"]).await, format!("cmdstat_{name}:calls="));
+    let line = info.lines().find_map(|line| line.strip_prefix(&start));
+    line.map_or(0, |line| line.split(',').next().and_then(|count| count.parse().ok()).expect("a count"))
 }
 
 #[tokio::test]
@@ -35,6 +50,79 @@ async fn offsets_of_1100_chats_that_were_left_close_nobody() {
         phone.reads(&chat, said).await;
         web.gets(json!({ "type": "read", "chat": chat, "seq": said })).await;
         assert_eq!((phone.memory().closed.clone(), web.memory().closed.clone()), (None, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_thousand_chats_that_nobody_told_of_are_looked_at_together() {
+    let world = Deployment::Stack.start().await;
+    let stack = world.stack.as_ref().unwrap();
+    let alice = world.user("alice");
+    let phone = alice.phone(0).await;
+    // Written behind the edges' backs, as if all signals were lost: the sweep finds them.
+    let store = Store::Redis(RedisStore::connect(&stack.redis.url(), RedisOptions::default()).await.unwrap());
+    let user = alice.name.parse().unwrap();
+    let mut chats = Vec::new();
+    for _ in 0..1000 {
+        let new = NewChat {
+            id: ChatId::random(),
+            kind: ChatKind::Group,
+            name: None,
+            public: false,
+            password_hash: None,
+            owner: alice.name.parse().unwrap(),
+            with: None,
+            node: stack.nsqd[0].http(),
+            created: 1,
+        };
+        let Created::New(chat) = store.create_chat(&new).await.unwrap() else { panic!("it is new") };
+        chats.push(chat.id);
+    }
+    let before = calls(&world, "hgetall").await + calls(&world, "hmget").await;
+    for chat in &chats {
+        store.owe(*chat, &user, phone.id.parse().unwrap(), OwedSince::Joined).await.unwrap().unwrap();
+    }
+    phone
+        .until("all chats", |memory| {
+            chats.iter().all(|chat| memory.chat(&chat.to_string()).is_some()).then_some(())
+        })
+        .await;
+    let asked = calls(&world, "hgetall").await + calls(&world, "hmget").await - before;
+    println!("{asked} hashes were read");
+    assert_eq!(phone.memory().closed, None);
+    // One of each chat's record; everything else once for many of them, and what goes on all the time.
+    assert!(asked < 1500, "{asked} hashes were read for 1,000 chats");
+}
+
+#[tokio::test]
+async fn after_an_interruption_users_are_read_again_a_few_at_a_time() {
+    let stack = Stack::start().await;
+    let link = SlowLink::start(&stack.redis.addr()).await;
+    let config = stack.edge().set("KEEPSTEP_REDIS_URL", format!("redis://{}/", link.addr()));
+    let edge = Edge::start(config).await;
+    edge.ready().await;
+    let mut phones = Vec::new();
+    for n in 0..300 {
+        let user = User::new(&format!("user-{n}"), [edge.listen()].into());
+        user.group("of one").await;
+        phones.push(user.phone(0).await);
+    }
+    // No answer comes back within 200 ms, so what is asked in less than that was under way together; at most once more, as
+    // each answer of those before makes room for another.
+    link.takes(100..101);
+    link.reads_within(Duration::ZERO);
+    stack.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.expect("Redis is there");
+    let mut most = 0;
+    stays(Duration::from_secs(6), async || most = most.max(link.reads_within(Duration::from_millis(150))))
+        .await;
+    println!("at most {most} users were read at a time");
+    assert!(most >= 2, "they were read again");
+    assert!(most <= 2 * 32 + 20, "{most} users were read at a time");
+    assert!(phones.iter().all(|phone| phone.memory().closed.is_none()));
+    wait_until("a subscription", PATIENCE, async || {
+        let answer = stack.redis.command(&["PUBSUB", "NUMSUB", "ks:{u.user-7}:signal"]).await.ok()?;
+        answer.ends_with('1').then_some(())
     })
     .await;
 }

@@ -21,6 +21,7 @@ mod nsq;
 mod process;
 mod redis;
 pub mod schemas;
+mod slow;
 mod stack;
 mod wait;
 
@@ -34,6 +35,7 @@ pub use net::{free_port, http_ask, http_get};
 pub use nsq::{Lookupd, Nsqd, NsqdOptions};
 pub use process::{Process, repository};
 pub use redis::{Aof, Redis, RedisOptions};
+pub use slow::SlowLink;
 pub use stack::Stack;
 pub use wait::{PATIENCE, stays, wait_for, wait_until};
 

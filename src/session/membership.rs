@@ -1,0 +1,225 @@
+//! In which chats a session takes part. What it is told of that is a hint, so it looks for itself, at all of which it was told
+//! together, and at one lot after the other: of two looks at the same chat the older could come last.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Boxed, Session, work::Done};
+use crate::{
+    domain::{
+        Seq,
+        id::{ChatId, UserId},
+    },
+    hub::{Followed, Readings},
+    protocol::{ChatEvent, ServerFrame},
+    store::{Attached, Result as Stored},
+    sync::{
+        connect::{self, Looked, Membership, Owing},
+        presence,
+    },
+};
+
+/// After which a chat is looked at again in which nothing is owed to the device of a member.
+const NOT_YET: Duration = Duration::from_secs(1);
+/// After which all of it is asked again that the store didn't answer.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What there is to be looked at. Bounded as the mailbox is.
+#[derive(Debug, Default)]
+pub(super) struct Memberships {
+    wanted: BTreeSet<ChatId>,
+    // Those that are looked at now, ascending, each with the highest epoch that is held of it: whoever is a member after
+    // that came was one when it was written, because a new membership begins behind it.
+    looking: Option<Vec<(ChatId, u64)>>,
+    // Those in which nothing was owed, and that wait to be looked at again.
+    not_yet: BTreeSet<ChatId>,
+}
+
+impl Session {
+    pub(super) fn look_at_membership(&mut self, chat: ChatId) {
+        self.look_at_memberships([chat]);
+    }
+
+    pub(super) fn look_at_memberships(&mut self, chats: impl IntoIterator<Item = ChatId>) {
+        self.memberships.wanted.extend(chats);
+        self.look_after(Duration::ZERO);
+    }
+
+    /// A comparison found that these may have changed. What is looked at just now is no news by that.
+    pub(super) fn look_at_doubtful(&mut self, mut chats: Vec<ChatId>) {
+        if let Some(looking) = &self.memberships.looking {
+            chats.retain(|chat| looking.binary_search_by_key(chat, |(chat, _)| *chat).is_err());
+        }
+        self.look_at_memberships(chats);
+    }
+
+    /// A message was written after somebody had left the chat: perhaps this user.
+    pub(super) fn check_epoch(&mut self, chat: ChatId) {
+        if let Some(state) = self.chats.get_mut(&chat)
+            && !std::mem::replace(&mut state.checking, true)
+        {
+            self.look_at_membership(chat);
+        }
+    }
+
+    fn look_after(&mut self, pause: Duration) {
+        if self.memberships.looking.is_some() || self.memberships.wanted.is_empty() {
+            return;
+        }
+        let chats: Vec<ChatId> = std::mem::take(&mut self.memberships.wanted).into_iter().collect();
+        let epoch = |chat| self.chats.get(chat).map_or(0, |state| state.feed.highest_epoch());
+        self.memberships.looking = Some(chats.iter().map(|chat| (*chat, epoch(chat))).collect());
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Boxed::new(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            Done::Memberships(connect::look(&core, &handle, &chats).await)
+        }));
+    }
+
+    pub(super) fn on_memberships(&mut self, looked: Stored<Looked>) {
+        let looking = self.memberships.looking.take().unwrap_or_default();
+        let pause = match looked {
+            Ok(looked) => {
+                self.on_looked(looked, &looking);
+                Duration::ZERO
+            }
+            Err(error) => {
+                // As long as the lease lasts there is time for another try; what is held waits on.
+                let device = self.handle.device;
+                tracing::warn!(%device, %error, "which chats a device is in can't be read; tried again");
+                self.memberships.wanted.extend(looking.into_iter().map(|(chat, _)| chat));
+                AGAIN
+            }
+        };
+        self.look_after(pause);
+    }
+
+    fn on_looked(&mut self, Looked { chats, readings }: Looked, looking: &[(ChatId, u64)]) {
+        let (mut joined, mut left) = (Vec::new(), 0);
+        // Of some there is newer news: what was found of those may be over already, and they are looked at next.
+        let wanted = std::mem::take(&mut self.memberships.wanted);
+        for (chat, membership) in chats.into_iter().filter(|(chat, _)| !wanted.contains(chat)) {
+            if let Some(state) = self.chats.get_mut(&chat) {
+                state.checking = false;
+            }
+            let epoch = looking.binary_search_by_key(&chat, |(chat, _)| *chat).map_or(0, |at| looking[at].1);
+            match membership {
+                Membership::Attached(attached, read) => {
+                    joined.extend(self.on_joined(chat, &attached, read, epoch));
+                }
+                Membership::NotYet => self.on_not_yet(chat),
+                Membership::Out => left += usize::from(self.on_left(chat)),
+            }
+        }
+        self.memberships.wanted.extend(wanted);
+        self.follow(joined, readings);
+        if left > 0 {
+            self.recheck_watched(None);
+        }
+    }
+
+    fn follow(&mut self, joined: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
+        if joined.is_empty() {
+            return;
+        }
+        let chats = joined.iter().map(|(chat, ..)| *chat).collect();
+        connect::follow(&self.core, &self.handle, joined, readings);
+        let (core, device) = (self.core.clone(), self.handle.device);
+        self.work.push(Boxed::new(async move {
+            if let Err(error) = connect::hear(&core, chats).await {
+                tracing::warn!(%device, %error, "doorbells can't be heard yet; the sweep will do");
+            }
+            Done::Nothing
+        }));
+    }
+
+    /// How the chat is to be followed, if it isn't already.
+    fn on_joined(
+        &mut self,
+        chat: ChatId,
+        attached: &Attached,
+        read: Seq,
+        epoch: u64,
+    ) -> Option<(ChatId, Followed, Seq)> {
+        match self.chats.get_mut(&chat) {
+            // Told twice, or known from `welcome`.
+            Some(state) if state.from == attached.owed.from => {
+                state.feed.validate(attached.epoch.max(epoch));
+                let (fenced, gone) = (state.feed.is_fenced(), state.subscription.is_none());
+                if gone {
+                    self.rejoin(chat);
+                }
+                // Something came after the question, perhaps.
+                if fenced {
+                    self.check_epoch(chat);
+                } else {
+                    self.send_early(chat);
+                }
+                // What was acknowledged while the user was out of it was refused. (They left and came back, and nobody
+                // has said anything meanwhile: it begins where it began before.)
+                self.move_cursor(chat);
+                return None;
+            }
+            // A new membership begins anew.
+            Some(_) => {
+                self.on_left(chat);
+            }
+            None => {}
+        }
+        let followed = self.add_chat(attached, read);
+        let entry = Some(connect::entry(attached, read));
+        let frame = ServerFrame::Chat { event: ChatEvent::Joined, chat, user: None, entry };
+        self.connection.send(frame.text().into());
+        Some((chat, followed, read))
+    }
+
+    // Somebody is just letting the user in, or died on the way: then it is completed here, after a moment. What the session
+    // takes part in may also be an earlier membership: nothing else would tell when the new one is owed.
+    fn on_not_yet(&mut self, chat: ChatId) {
+        if !self.memberships.not_yet.insert(chat) {
+            return;
+        }
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Boxed::new(async move {
+            tokio::time::sleep(NOT_YET).await;
+            Done::LookAgain(chat, connect::complete(&core, &handle, chat).await)
+        }));
+    }
+
+    pub(super) fn look_again(&mut self, chat: ChatId, owing: Owing) {
+        self.memberships.not_yet.remove(&chat);
+        // Of others the sweep tells again.
+        if owing == Owing::Fixed || self.chats.contains_key(&chat) {
+            self.look_at_membership(chat);
+        }
+    }
+
+    /// True: it was in it.
+    fn on_left(&mut self, chat: ChatId) -> bool {
+        if !planted!(FollowerStays) {
+            connect::unfollow(&self.core, &self.handle, chat);
+        }
+        // Dropping it stops the consumer, which the removal of the queue waits for.
+        if !self.drop_chat(chat) {
+            return false;
+        }
+        let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
+        self.connection.send(frame.text().into());
+        true
+    }
+
+    /// Whom the user shares no chat with any more isn't watched any more.
+    pub(super) fn recheck_watched(&mut self, who: Option<UserId>) {
+        if self.watch_round == 0 {
+            return;
+        }
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        self.work.push(Boxed::new(async move {
+            if let Err(error) = presence::recheck(&core, &handle, who.as_ref()).await {
+                tracing::debug!(%error, "who is watched can't be looked at again now");
+            }
+            Done::Nothing
+        }));
+    }
+}

@@ -1,0 +1,157 @@
+//! Reading users' offsets again, because a hint says that something moved: each user once at a time, however many hints
+//! come, and only so many users at a time. What is read is pushed to the user's sessions by the hub.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::Notify;
+
+use super::{Core, lock};
+use crate::{
+    domain::id::{ChatId, UserId},
+    store::{ReadOffset, Result},
+};
+
+/// Users that are read at a time: each stands before a send somewhere.
+pub(super) const PARALLEL: usize = 32;
+
+/// Who is to be read. Bounded by the users who are connected here: each stands in it once.
+#[derive(Debug, Default)]
+pub(super) struct Rereads {
+    queue: Mutex<Queue>,
+    asked: Notify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Waiting,
+    Reading,
+    // Something moved since the present reading began.
+    ReadingAndAgain,
+}
+
+/// Pure.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<UserId>,
+    users: HashMap<UserId, Standing>,
+}
+
+impl Queue {
+    fn ask(&mut self, user: &UserId) {
+        match self.users.get_mut(user) {
+            Some(standing @ Standing::Reading) => *standing = Standing::ReadingAndAgain,
+            Some(_) => {}
+            None => self.wait(user.clone()),
+        }
+    }
+
+    fn wait(&mut self, user: UserId) {
+        self.users.insert(user.clone(), Standing::Waiting);
+        self.waiting.push_back(user);
+    }
+
+    fn begin(&mut self) -> Option<UserId> {
+        let user = self.waiting.pop_front()?;
+        self.users.insert(user.clone(), Standing::Reading);
+        Some(user)
+    }
+
+    fn end(&mut self, user: UserId) {
+        if self.users.remove(&user) == Some(Standing::ReadingAndAgain) {
+            self.wait(user);
+        }
+    }
+}
+
+impl Rereads {
+    /// This user's offsets are to be read, from now or later.
+    pub(super) fn ask(&self, user: &UserId) {
+        lock(&self.queue).ask(user);
+        self.asked.notify_one();
+    }
+}
+
+/// Reads those who wait.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut readings = FuturesUnordered::new();
+    loop {
+        while readings.len() < PARALLEL
+            && let Some(user) = lock(&core.rereads.queue).begin()
+        {
+            readings.push(async {
+                read(&core, &user).await;
+                user
+            });
+        }
+        tokio::select! {
+            Some(user) = readings.next(), if !readings.is_empty() => lock(&core.rereads.queue).end(user),
+            () = core.rereads.asked.notified() => {}
+        }
+    }
+}
+
+/// Reads a user's offsets in the chats that are followed here, and tells the sessions what is new for them.
+pub(super) async fn read(core: &Core, user: &UserId) {
+    let chats = core.hub.begin_reading(user);
+    match offsets(core, user, &chats).await {
+        Ok(offsets) => core.hub.push_reads(user, &offsets),
+        Err(error) => tracing::warn!(%user, %error, "read offsets can't be read; the sweep will"),
+    }
+}
+
+/// The user's offsets in these chats.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn offsets(
+    core: &Core,
+    user: &UserId,
+    chats: &[ChatId],
+) -> Result<HashMap<ChatId, ReadOffset>> {
+    if chats.is_empty() { Ok(HashMap::new()) } else { core.store.reads_in(user, chats).await }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_is_read_once_at_a_time_and_after_the_last_hint(steps in proptest::collection::vec((0..3u8, 0..5u8), 0..200)) {
+            let user = |n: u8| -> UserId { format!("user-{n}").parse().unwrap() };
+            let mut queue = Queue::default();
+            // Who was hinted at since the last reading began, and who is being read.
+            let (mut due, mut reading) = (HashMap::<UserId, bool>::new(), Vec::<UserId>::new());
+            for (step, n) in steps {
+                match step {
+                    0 => {
+                        queue.ask(&user(n));
+                        due.insert(user(n), true);
+                    }
+                    1 => if let Some(begun) = queue.begin() {
+                        prop_assert_eq!(due.insert(begun.clone(), false), Some(true), "nobody is read for nothing");
+                        prop_assert!(!reading.contains(&begun), "once at a time");
+                        reading.push(begun);
+                    },
+                    _ => if !reading.is_empty() {
+                        queue.end(reading.remove(usize::from(n) % reading.len()));
+                    },
+                }
+                prop_assert!(queue.users.len() <= 5 && queue.waiting.len() <= 5);
+            }
+            reading.drain(..).for_each(|user| queue.end(user));
+            while let Some(begun) = queue.begin() {
+                prop_assert_eq!(due.insert(begun.clone(), false), Some(true));
+                queue.end(begun);
+            }
+            prop_assert!(due.values().all(|due| !due), "everybody was read");
+            prop_assert!(queue.users.is_empty());
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What this edge hears of in the store: what its sessions need. The hub says what that is, and changes at once; hearing
+//! follows it. Whoever needs something waits until it is heard, and reads then. What nobody needs any more is heard for a
+//! little longer, because a device that goes mostly comes back at once; one task lets go of it, if still nobody needs it.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use super::{Core, lock, presence};
+use crate::{
+    domain::id::{ChatId, UserId},
+    store::Result,
+};
+
+/// For so long it is heard of what nobody needs.
+const LINGER: Duration = Duration::from_secs(5);
+/// What is needed and wasn't heard is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Most that is let go of in one step, and how many calls that are at a time.
+const STEP: usize = 4096;
+const PARALLEL: usize = 32;
+
+/// One thing to be heard of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Watch {
+    /// A user's read offsets and signals.
+    User(UserId),
+    /// A chat's doorbell.
+    Chat(ChatId),
+    /// Whether a user comes or goes.
+    Presence(UserId),
+}
+
+/// Where hearing and needing differ, for now. Bounded by what is heard: each of it stands here at most once.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    state: Mutex<State>,
+    changed: Notify,
+    // Something was let go of: whoever needs it again may have it now.
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    // Not needed any more, and when it is let go of; all have the same delay, so the first is the next.
+    idle: VecDeque<(Instant, Watch)>,
+    waiting: HashSet<Watch>,
+    // Being let go of: until the store has answered, it can't be said what the store hears.
+    leaving: HashSet<Watch>,
+    // Needed, and the store couldn't be told.
+    missing: HashSet<Watch>,
+}
+
+impl State {
+    /// True: nothing else is idle.
+    fn idle(&mut self, watch: Watch, until: Instant) -> bool {
+        if self.waiting.contains(&watch) {
+            return false;
+        }
+        self.waiting.insert(watch.clone());
+        self.idle.push_back((until, watch));
+        self.idle.len() == 1
+    }
+
+    /// What is to be let go of now.
+    fn leave(&mut self, now: Instant, needed: impl Fn(&Watch) -> bool) -> Vec<Watch> {
+        let mut leaving = Vec::new();
+        while leaving.len() < STEP && self.idle.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, watch)) = self.idle.pop_front() else { break };
+            self.waiting.remove(&watch);
+            if !needed(&watch) {
+                self.missing.remove(&watch);
+                self.leaving.insert(watch.clone());
+                leaving.push(watch);
+            }
+        }
+        leaving
+    }
+
+    /// When there is something to do.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let again = (!self.missing.is_empty()).then(|| now + AGAIN);
+        self.idle.front().map(|(until, _)| *until).into_iter().chain(again).min()
+    }
+}
+
+impl Watches {
+    /// Perhaps nobody needs these any more.
+    pub(super) fn idle(&self, watches: impl IntoIterator<Item = Watch>) {
+        let until = Instant::now() + LINGER;
+        let mut state = lock(&self.state);
+        let first = watches.into_iter().filter(|watch| state.idle(watch.clone(), until)).count() > 0;
+        drop(state);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    // A call that lets go of something and one that wants it could overtake each other.
+    async fn settled(&self, watches: &[Watch]) {
+        loop {
+            let mut left = pin!(self.left.notified());
+            left.as_mut().enable();
+            if lock(&self.state).leaving.is_empty()
+                || !watches.iter().any(|watch| lock(&self.state).leaving.contains(watch))
+            {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+/// From when this returns, these are heard of. What the caller needs must be in the hub by now.
+///
+/// # Errors
+/// When the store fails. It is tried again as long as it is needed, and read again then.
+pub(super) async fn hear(core: &Core, watches: Vec<Watch>) -> Result<()> {
+    core.watches.settled(&watches).await;
+    let heard = tell(core, &watches).await;
+    if heard.is_err() {
+        lock(&core.watches.state).missing.extend(watches);
+        core.watches.changed.notify_one();
+    }
+    heard
+}
+
+async fn tell(core: &Core, watches: &[Watch]) -> Result<()> {
+    let (users, chats, presence) = kinds(watches);
+    let users = async {
+        let watched = users.into_iter().map(|user| core.store.watch_user(user)).collect::<Vec<_>>();
+        let watched: Vec<Result<()>> = stream::iter(watched).buffer_unordered(PARALLEL).collect().await;
+        watched.into_iter().collect::<Result<()>>()
+    };
+    let chats = async { if chats.is_empty() { Ok(()) } else { core.store.watch_chats(&chats).await } };
+    let presence =
+        async { if presence.is_empty() { Ok(()) } else { core.store.watch_presence(&presence).await } };
+    tokio::try_join!(users, chats, presence).map(drop)
+}
+
+async fn let_go(core: &Core, watches: &[Watch]) -> Result<()> {
+    let (users, chats, presence) = kinds(watches);
+    let users = async {
+        let gone = users.into_iter().map(|user| core.store.unwatch_user(user)).collect::<Vec<_>>();
+        let gone: Vec<Result<()>> = stream::iter(gone).buffer_unordered(PARALLEL).collect().await;
+        gone.into_iter().collect::<Result<()>>()
+    };
+    let chats = async { if chats.is_empty() { Ok(()) } else { core.store.unwatch_chats(&chats).await } };
+    let presence =
+        async { if presence.is_empty() { Ok(()) } else { core.store.unwatch_presence(&presence).await } };
+    // All of it, whatever fails.
+    let (users, chats, presence) = tokio::join!(users, chats, presence);
+    users.and(chats).and(presence)
+}
+
+fn kinds(watches: &[Watch]) -> (Vec<&UserId>, Vec<ChatId>, Vec<UserId>) {
+    let (mut users, mut chats, mut presence) = (Vec::new(), Vec::new(), Vec::new());
+    for watch in watches {
+        match watch {
+            Watch::User(user) => users.push(user),
+            Watch::Chat(chat) => chats.push(*chat),
+            Watch::Presence(user) => presence.push(user.clone()),
+        }
+    }
+    (users, chats, presence)
+}
+
+fn needed(core: &Core, watch: &Watch) -> bool {
+    match watch {
+        Watch::User(user) => core.hub.has_user(user),
+        Watch::Chat(chat) => core.hub.has_chat(*chat),
+        Watch::Presence(user) => core.hub.watchers.when(user).is_some(),
+    }
+}
+
+/// Lets go of what nobody needs, and tries again what is needed and isn't heard.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut tried = Instant::now();
+    loop {
+        let now = Instant::now();
+        // Decided under the lock: whoever needs it from now on finds it leaving, and waits.
+        let leaving = lock(&core.watches.state).leave(now, |watch| needed(&core, watch));
+        if !leaving.is_empty() {
+            leave(&core, leaving).await;
+            continue;
+        }
+        if now >= tried + AGAIN {
+            again(&core).await;
+            tried = Instant::now();
+        }
+        let next = lock(&core.watches.state).next(tried);
+        let changed = core.watches.changed.notified();
+        match next {
+            Some(next) => {
+                tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(next) => {}
+                }
+            }
+            None => changed.await,
+        }
+    }
+}
+
+async fn leave(core: &Core, watches: Vec<Watch>) {
+    let gone = let_go(core, &watches).await;
+    let until = Instant::now() + LINGER;
+    let mut state = lock(&core.watches.state);
+    // All of it: one lot is let go of after the other.
+    state.leaving.clear();
+    if let Err(error) = gone {
+        tracing::debug!(%error, "what nobody needs is heard in vain for now");
+        for watch in watches {
+            state.idle(watch, until);
+        }
+    }
+    drop(state);
+    core.watches.left.notify_waiters();
+}
+
+async fn again(core: &Core) {
+    let missing = std::mem::take(&mut lock(&core.watches.state).missing);
+    let missing: Vec<Watch> = missing.into_iter().filter(|watch| needed(core, watch)).collect();
+    if missing.is_empty() || hear(core, missing.clone()).await.is_err() {
+        return;
+    }
+    // What was missed meanwhile. Chats' heads are read by the sweep.
+    for watch in missing {
+        match watch {
+            Watch::User(user) => core.rereads.ask(&user),
+            Watch::Presence(user) => presence::hint(core, user),
+            Watch::Chat(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat() -> Watch {
+        Watch::Chat(ChatId::random())
+    }
+
+    #[tokio::test]
+    async fn what_is_needed_again_in_time_is_never_let_go_of() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let (gone, back) = (chat(), chat());
+        for watch in [&gone, &back, &gone, &back] {
+            state.idle(watch.clone(), now + LINGER);
+        }
+        assert_eq!((state.idle.len(), state.next(now)), (2, Some(now + LINGER)), "each once");
+        assert!(state.leave(now + LINGER / 2, |_| false).is_empty(), "not yet");
+        assert_eq!(state.leave(now + LINGER, |watch| *watch == back), std::slice::from_ref(&gone));
+        assert!(state.leaving.contains(&gone) && state.waiting.is_empty() && state.next(now).is_none());
+        // It may become idle once more.
+        state.idle(back.clone(), now + 2 * LINGER);
+        assert_eq!(state.leave(now + 2 * LINGER, |_| false), [back]);
+    }
+
+    #[tokio::test]
+    async fn whoever_needs_what_is_just_let_go_of_waits() {
+        let watches = Arc::new(Watches::default());
+        let (one, other) = (chat(), chat());
+        lock(&watches.state).leaving.insert(one.clone());
+        watches.settled(std::slice::from_ref(&other)).await;
+        let waits = tokio::spawn({
+            let (watches, one) = (watches.clone(), one.clone());
+            async move { watches.settled(&[one, other]).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        lock(&watches.state).leaving.remove(&one);
+        watches.left.notify_waiters();
+        waits.await.unwrap();
+    }
+}
