@@ -1,5 +1,5 @@
 //! The store's contract as stories, each run over both variants. The including module gives `start(limits)`: a fresh
-//! store, with whatever has to live as long as it.
+//! store, with whatever has to live as long as it; and `PATIENCE`: a story that waits this long has failed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use keepstep::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::start;
+use super::{PATIENCE, start};
 use crate::support::wait_until;
 
 #[path = "store/chats.rs"]
@@ -44,8 +44,6 @@ mod owed;
 #[path = "store/terminations.rs"]
 mod terminations;
 
-/// Long enough for a busy machine; a story that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// A lease that doesn't run out within a story.
 const LONG: Duration = Duration::from_secs(60);
 

@@ -1,5 +1,7 @@
 //! The store's contract over a real Redis, one for each story.
 
+use std::time::Duration;
+
 use keepstep::store::{
     Store, StoreLimits,
     redis::{RedisOptions, RedisStore},
@@ -9,6 +11,9 @@ use crate::support::Redis;
 
 #[path = "../contract/store.rs"]
 mod contract;
+
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn start(limits: StoreLimits) -> (Store, Redis) {
     let redis = Redis::start().await;

@@ -4,10 +4,12 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Pipeline, ToRedisArgs};
 
+use crate::planted;
+
 /// A script and how many keys it is given.
 #[derive(Debug)]
 pub(super) struct Script {
-    source: &'static str,
+    source: LazyLock<&'static str>,
     keys: usize,
     digest: LazyLock<String>,
 }
@@ -19,9 +21,9 @@ macro_rules! scripts {
             pub(super) static $name: Script = {
                 const SOURCE: &str = include_str!(concat!("../lua/", $file, ".lua"));
                 Script {
-                    source: SOURCE,
+                    source: LazyLock::new(|| planted::script($file, SOURCE)),
                     keys: $keys,
-                    digest: LazyLock::new(|| redis::Script::new(SOURCE).get_hash().to_owned()),
+                    digest: LazyLock::new(|| redis::Script::new($name.source()).get_hash().to_owned()),
                 }
             };
         )*
@@ -82,7 +84,7 @@ scripts! {
 pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(ALL.len());
     for script in ALL {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source);
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
     }
     pipeline
 }
@@ -90,7 +92,7 @@ pub(super) fn load_all() -> Pipeline {
 impl Script {
     /// Its text, for a connection that may not know it yet.
     pub(super) fn source(&self) -> &'static str {
-        self.source
+        *self.source
     }
 
     /// A call: first the keys, in the order of the script's head comment, then its arguments.

@@ -74,9 +74,9 @@ async fn only_a_device_that_is_as_it_was_expires() {
     let alice = user("alice");
     let device = active(&store, &alice, DeviceKind::Sub).await;
     let read = async || store.device(&alice, device.id).await.unwrap().unwrap();
-    let session = connect(&store, &device, "edge").await;
-    assert!(!store.expire_device(&read().await).await.unwrap(), "it is online");
-    let before = read().await;
+    let opened = store.open_session(&alice, device.id, 1, "edge", LONG).await.unwrap();
+    let Opened::Session { session, device: before, .. } = opened else { panic!("{opened:?}") };
+    assert!(!store.expire_device(&before).await.unwrap(), "it is online");
     wait_until("the store's clock to go on", PATIENCE, async || {
         (due(&store).await.0 > before.last_seen).then_some(())
     })

@@ -1,0 +1,32 @@
+//! Bugs planted in the scripts of the store in Redis: does its contract notice each? A test that can't fail proves nothing.
+//!
+//! This program is the contract (`tests/contract/store`) over a real Redis, and the one that runs it again and again: for
+//! each bug of `table` it starts itself with that bug and the one story that should fail. `scripts/mutants` builds and
+//! starts it; by hand: `cargo test --features planted-bugs --test mutants every_planted_bug -- --nocapture`.
+
+use std::time::Duration;
+
+use keepstep::store::{
+    Store, StoreLimits,
+    redis::{RedisOptions, RedisStore},
+};
+
+use crate::support::Redis;
+
+#[path = "../contract/store.rs"]
+mod contract;
+mod runner;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+
+/// What never comes with a bug is waited for so long; the slowest story takes 8 s without one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn start(limits: StoreLimits) -> (Store, Redis) {
+    runner::plant();
+    let redis = Redis::start().await;
+    let options = RedisOptions { limits, ..RedisOptions::default() };
+    let store = RedisStore::connect(&redis.url(), options).await.unwrap();
+    (Store::Redis(store), redis)
+}
