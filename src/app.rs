@@ -87,7 +87,7 @@ impl App {
             }
             Backend::Real { redis, nsq } => {
                 let store = connect_redis(redis, &config.limits).await?;
-                let broker = Broker::Nsq(connect_nsq(nsq, &config.edge).await?);
+                let broker = Broker::Nsq(connect_nsq(nsq, &config).await?);
                 let unchecked = check(&store, &broker, redis).await?;
                 watched = Some(Watched { store: store.clone(), config: redis.clone(), unchecked });
                 (Store::Redis(store), broker)
@@ -203,9 +203,10 @@ async fn connect_redis(config: &RedisConfig, limits: &Limits) -> Result<RedisSto
     RedisStore::connect(config.url.as_str(), options).await.map_err(refused)
 }
 
-async fn connect_nsq(config: &NsqConfig, edge: &str) -> Result<NsqBroker, AppError> {
-    let nsqd: Result<Vec<_>, _> = config.nsqd.iter().map(|text| NodeAddress::parse(text)).collect();
-    let options = NsqOptions::new(edge, nsqd.map_err(refused)?, config.nsqlookupd.clone());
+async fn connect_nsq(nsq: &NsqConfig, config: &Config) -> Result<NsqBroker, AppError> {
+    let nsqd: Result<Vec<_>, _> = nsq.nsqd.iter().map(|text| NodeAddress::parse(text)).collect();
+    let mut options = NsqOptions::new(&config.edge, nsqd.map_err(refused)?, nsq.nsqlookupd.clone());
+    options.msg_timeout = config.timing.message_timeout;
     NsqBroker::connect(options).await.map_err(refused)
 }
 

@@ -60,8 +60,8 @@ pub struct NsqOptions {
     pub client_id: String,
     /// How often nsqd tells an idle connection that it lives. nsqd takes 1 s to `--max-heartbeat-interval` (60 s).
     pub heartbeat: Duration,
-    /// When nsqd gives a delivery to somebody else that was neither finished nor given back. Longer than a session
-    /// waits for its device's ack (45 s): this is for an edge that died.
+    /// When nsqd gives a delivery to somebody else that was neither finished nor given back: 1 s to its
+    /// `--max-msg-timeout` (15 min). Longer than a session waits for its device's ack: this is for an edge that died.
     pub msg_timeout: Duration,
 }
 

@@ -117,6 +117,8 @@ settings! {
         "Between two pings of a socket; two missed ones end it";
     ack_timeout: Duration = 45 * SECOND, "45s", duration, "KEEPSTEP_ACK_TIMEOUT",
         "For a device to acknowledge what it was sent, else its socket is closed 4305";
+    message_timeout: Duration = 60 * SECOND, "60s", duration, "KEEPSTEP_MESSAGE_TIMEOUT",
+        "Until NSQ brings again what an edge that died had taken from it; longer than ack-timeout, at most 15m";
     history_timeout: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_HISTORY_TIMEOUT",
         "For a main to answer a history request";
     lease: Duration = 6 * SECOND, "6s", duration, "KEEPSTEP_LEASE",
@@ -230,6 +232,18 @@ impl Timing {
             if value.is_zero() {
                 return Err(ConfigError::value(Self::env_of(field), "it must be longer than 0"));
             }
+        }
+        // nsqd's own bounds; beyond them it takes no subscription at all.
+        if self.message_timeout < SECOND || self.message_timeout > 900 * SECOND {
+            let reason = "nsqd takes 1s to 15m";
+            return Err(ConfigError::value(Self::env_of("message_timeout"), reason));
+        }
+        if self.message_timeout <= self.ack_timeout {
+            return Err(ConfigError::Conflict(
+                "KEEPSTEP_MESSAGE_TIMEOUT must be longer than KEEPSTEP_ACK_TIMEOUT (15 s longer is good), else NSQ would give \
+                 a message to the device again that it still has time to acknowledge"
+                    .to_owned(),
+            ));
         }
         if self.lease_renewal >= self.lease {
             return Err(ConfigError::Conflict(
