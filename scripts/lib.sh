@@ -207,6 +207,28 @@ manager, or set KEEPSTEP_HAPROXY_BIN to the program."
     say "$("$found" -v | head -n 1): $found"
 }
 
+# ensure_faketime: finds libfaketime or installs it; sets and exports KEEPSTEP_FAKETIME_LIB. No failure without: then no
+# clock jumps, and the campaign's table says so.
+ensure_faketime() {
+    local found=${KEEPSTEP_FAKETIME_LIB:-}
+    if [[ -z $found ]]; then
+        found=$(compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' | head -n 1 || true)
+        if [[ -z $found ]]; then
+            apt_get libfaketime || true
+            found=$(compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' | head -n 1 || true)
+        fi
+    fi
+    if [[ ! -r $found ]]; then
+        warn "libfaketime is missing and couldn't be installed: no clock will jump (redis-clock and edge-clock aren't done).
+Install it with your system's package manager (Debian, Ubuntu: apt-get install libfaketime), or set KEEPSTEP_FAKETIME_LIB
+to libfaketimeMT.so.1."
+        return 0
+    fi
+    KEEPSTEP_FAKETIME_LIB=$found
+    export KEEPSTEP_FAKETIME_LIB
+    say "libfaketime: $found"
+}
+
 # ensure_node: Node 20.12 or newer with npm; nothing installs it, because the system's may be too old.
 ensure_node() {
     local version

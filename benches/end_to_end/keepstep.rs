@@ -50,7 +50,7 @@ impl World {
     /// Starts all of it on the servers' core.
     pub async fn start(aof: Aof) -> Result<Self, String> {
         machine::pin(machine::SERVERS);
-        let redis = Redis::start_with(RedisOptions { aof, args: Vec::new() }).await;
+        let redis = Redis::start_with(RedisOptions { aof, ..RedisOptions::default() }).await;
         let lookupd = Lookupd::start().await;
         let nsqd = Nsqd::start(Some(&lookupd)).await;
         let (listen, ops) = (free_port(), free_port());

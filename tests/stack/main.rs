@@ -6,6 +6,7 @@ mod stories;
 mod support;
 
 mod broker;
+mod clocks;
 mod codes;
 mod console;
 mod daemons;

@@ -1,5 +1,6 @@
 //! A Redis of a test's own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct RedisOptions {
     pub aof: Aof,
     /// Further arguments, e.g. `["--maxmemory-policy", "allkeys-lru"]`; they win.
     pub args: Vec<String>,
+    /// Further variables of its environment.
+    pub env: BTreeMap<String, String>,
 }
 
 /// A Redis on a port and in a folder of its own.
@@ -56,6 +59,7 @@ impl Redis {
         let describe = || {
             let (port, folder) = (free_port(), temp_folder("redis"));
             let mut process = Process::new("redis", program.clone(), folder.path().join("redis.log"))
+                .env(options.env.clone())
                 .arg("--port")
                 .arg(port.to_string())
                 .arg("--dir")
@@ -115,24 +119,29 @@ impl Redis {
         self.restart().await;
     }
 
-    /// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list one item a line,
-    /// nil as an empty string, an error as `-ERR ...`. A connection per call: for tests' looks behind the scenes.
+    /// [`redis_command`], to this one.
     pub async fn command(&self, args: &[&str]) -> std::io::Result<String> {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.addr()).await?;
-            let mut request = format!("*{}\r\n", args.len());
-            for arg in args {
-                request.push_str(&format!("${}\r\n{arg}\r\n", arg.len()));
-            }
-            stream.write_all(request.as_bytes()).await?;
-            reply(&mut BufReader::new(stream)).await
-        };
-        timeout(PATIENCE, exchange).await?
+        redis_command(&self.addr(), args).await
     }
 
     fn aof(&self) -> PathBuf {
         self.folder().join("appendonlydir")
     }
+}
+
+/// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list one item a line, nil as an
+/// empty string, an error as `-ERR ...`. A connection per call: for tests' looks behind the scenes.
+pub async fn redis_command(addr: &str, args: &[&str]) -> std::io::Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(addr).await?;
+        let mut request = format!("*{}\r\n", args.len());
+        for arg in args {
+            request.push_str(&format!("${}\r\n{arg}\r\n", arg.len()));
+        }
+        stream.write_all(request.as_bytes()).await?;
+        reply(&mut BufReader::new(stream)).await
+    };
+    timeout(PATIENCE, exchange).await?
 }
 
 fn copy_files(from: &Path, to: &Path) {

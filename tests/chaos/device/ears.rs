@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Asked, Life};
 use crate::client::Socket;
+use crate::gaps::Told;
 use crate::history::What;
 use crate::memory::{entry, page, seen};
 use crate::record::count;
@@ -33,7 +34,16 @@ impl Life {
                 if let Some(stored) = self.memory.chats.get_mut(&chat()) {
                     stored.last = stored.last.max(to);
                 }
-                self.record.write(What::Gap { device, socket: number, chat: chat(), from, to });
+                self.record.write(What::Gap {
+                    device: device.clone(),
+                    socket: number,
+                    chat: chat(),
+                    from,
+                    to,
+                });
+                let (at, chat) = (self.record.now(), chat());
+                let (held, head) = self.around.witness.looks(&chat, &device).await;
+                self.record.gaps.lock().unwrap().push(Told { at, device, chat, from, to, held, head });
             }
             "read" => {
                 let (chat, seq) = (chat(), value["seq"].as_u64()?);
@@ -81,7 +91,9 @@ impl Life {
                 if let Some(seq) = ok["seq"].as_u64() {
                     self.record.write(What::Sent { chat: letter.chat, key: letter.key, seq });
                 } else if error["retry"] == true {
-                    self.outbox.push_front(letter);
+                    if !self.gives_up() {
+                        self.outbox.push_front(letter);
+                    }
                     sleep(Duration::from_millis(20)).await;
                 } else {
                     self.record.write(What::Refused { chat: letter.chat, key: letter.key, code });
