@@ -128,7 +128,9 @@ impl<'h> Reasons<'h> {
             4300 => self.was(*at, |kind| kind == Kind::EdgeStop),
             4303 => {
                 let mains = self.mains.get(user.as_str()).map(Vec::as_slice).unwrap_or_default();
-                !mains.iter().any(|main| self.steady(main, *at))
+                // A main whose edge has lost its hold on it may not know that yet. But a clock is no reason.
+                let lost = |kind: Kind| kind.parts() && kind != Kind::RedisClock;
+                !mains.iter().any(|main| self.steady(main, *at)) || self.was(*at, lost)
             }
             4304 => self.was(*at, Kind::parts),
             4305 => idle.is_some_and(|idle| at - idle < ECHO) || self.was(*at, Kind::parts),

@@ -59,6 +59,7 @@ fn of_closes() {
         ("main", 35, 4301, false),
         ("main", 35, 4302, false),
         ("sub", 35, 4303, false),
+        ("sub", 46, 4303, true),
         ("sub", 95, 4303, true),
         ("main", 35, 4304, false),
         ("main", 42, 4304, true),
