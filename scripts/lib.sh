@@ -139,6 +139,34 @@ or set KEEPSTEP_REDIS_BIN to the program."
     say "redis-server $version: $KEEPSTEP_REDIS_BIN"
 }
 
+# ensure_faketime: finds libfaketime or installs it: tests set the clock of a Redis and of an edge by it, and of nothing else.
+# Sets and exports KEEPSTEP_FAKETIME.
+ensure_faketime() {
+    local found=${KEEPSTEP_FAKETIME:-}
+    [[ -n $found ]] || found=$(find_faketime)
+    if [[ -z $found ]]; then
+        apt_get libfaketime || true
+        found=$(find_faketime)
+    fi
+    [[ -n $found && -e $found ]] || die "libfaketime is missing and couldn't be installed. Install it with your system's package
+manager (Debian, Ubuntu: apt-get install libfaketime; Fedora: dnf install libfaketime), or set KEEPSTEP_FAKETIME to its
+libfaketimeMT.so.1. scripts/test --embedded does without."
+    KEEPSTEP_FAKETIME=$found
+    export KEEPSTEP_FAKETIME
+    say "libfaketime: $KEEPSTEP_FAKETIME"
+}
+
+# find_faketime: prints where it is, if it is.
+find_faketime() {
+    local candidate
+    for candidate in /usr/lib/*/faketime /usr/lib/faketime /usr/lib64/faketime /usr/local/lib/faketime; do
+        if [[ -e $candidate/libfaketimeMT.so.1 ]]; then
+            printf '%s' "$candidate/libfaketimeMT.so.1"
+            return 0
+        fi
+    done
+}
+
 # find_nsq NAME: prints where that daemon is: our own build, else one in PATH of the version we know.
 find_nsq() {
     local candidate
@@ -205,28 +233,6 @@ manager, or set KEEPSTEP_HAPROXY_BIN to the program."
     KEEPSTEP_HAPROXY_BIN=$found
     export KEEPSTEP_HAPROXY_BIN
     say "$("$found" -v | head -n 1): $found"
-}
-
-# ensure_faketime: finds libfaketime or installs it; sets and exports KEEPSTEP_FAKETIME_LIB. No failure without: then no
-# clock jumps, and the campaign's table says so.
-ensure_faketime() {
-    local found=${KEEPSTEP_FAKETIME_LIB:-}
-    if [[ -z $found ]]; then
-        found=$(compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' | head -n 1 || true)
-        if [[ -z $found ]]; then
-            apt_get libfaketime || true
-            found=$(compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' | head -n 1 || true)
-        fi
-    fi
-    if [[ ! -r $found ]]; then
-        warn "libfaketime is missing and couldn't be installed: no clock will jump (redis-clock and edge-clock aren't done).
-Install it with your system's package manager (Debian, Ubuntu: apt-get install libfaketime), or set KEEPSTEP_FAKETIME_LIB
-to libfaketimeMT.so.1."
-        return 0
-    fi
-    KEEPSTEP_FAKETIME_LIB=$found
-    export KEEPSTEP_FAKETIME_LIB
-    say "libfaketime: $found"
 }
 
 # ensure_node: Node 20.12 or newer with npm; nothing installs it, because the system's may be too old.

@@ -10,7 +10,7 @@ use crate::{
         embedded::EmbeddedBroker,
         nsq::{NodeAddress, NsqBroker, NsqOptions},
     },
-    config::{Backend, Config, Limits, NsqConfig, RedisConfig},
+    config::{Backend, Config, Limits, NsqConfig, RedisConfig, Timing},
     domain::names,
     drain::Drain,
     http::{self, Context, assets::Assets, listener, listener::Rules, playground::Playground},
@@ -20,7 +20,7 @@ use crate::{
         embedded::EmbeddedStore,
         redis::{RedisOptions, RedisStore, StartupError},
     },
-    sync::{Core, console},
+    sync::{Core, console, lapse, name::EdgeName},
     tokens::Tokens,
 };
 
@@ -48,6 +48,18 @@ pub enum AppError {
     /// A setting that can't be used.
     #[error("{0}")]
     Refused(String),
+    /// Another edge has the name.
+    #[error(
+        "the name `{0}` (KEEPSTEP_EDGE) is that of another edge, which is running: give this one another name, or stop that \
+         one first"
+    )]
+    NameTaken(String),
+    /// It was taken by another process.
+    #[error(
+        "another process took the name `{0}` (KEEPSTEP_EDGE) while this edge was silent, so this one has stopped: give each \
+         edge a name of its own"
+    )]
+    NameLost(String),
 }
 
 /// An edge that listens, and doesn't serve yet.
@@ -87,7 +99,7 @@ impl App {
             }
             Backend::Real { redis, nsq } => {
                 let store = connect_redis(redis, &config.limits).await?;
-                let broker = Broker::Nsq(connect_nsq(nsq, &config).await?);
+                let broker = Broker::Nsq(connect_nsq(nsq, &config.timing, &config.edge).await?);
                 let unchecked = check(&store, &broker, redis).await?;
                 watched = Some(Watched { store: store.clone(), config: redis.clone(), unchecked });
                 (Store::Redis(store), broker)
@@ -113,7 +125,14 @@ impl App {
             playground = Some(Playground { edges, second });
         }
         let metrics = Metrics::new().map_err(refused)?;
-        let core = Core::start(store, broker, metrics, drain, config.limits, config.timing, config.edge);
+        let name = EdgeName::from(config.edge);
+        if let Some(watched) = &watched {
+            // The last thing that may be refused: whoever has a name lives.
+            if watched.unchecked || !claimed(&name, &store, &config.timing).await? {
+                name.wait();
+            }
+        }
+        let core = Core::start(store, broker, metrics, drain, config.limits, config.timing, name);
         core.drain.spawn_background(console::run(core.clone()));
         let assets = Assets::from(config.pages.web);
         let context = Context::new(core.clone(), tokens, config.server, assets, playground);
@@ -160,6 +179,7 @@ impl App {
         };
         let end = tokio::select! {
             () = stop => Ok(()),
+            () = core.name.lost() => Err(AppError::NameLost(core.edge.clone())),
             error = refused => Err(error),
         };
         tracing::info!(
@@ -175,6 +195,7 @@ impl App {
         if !drain.finish(core.timing.drain_deadline, flushed).await {
             tracing::warn!("the drain's time is over: what is left is cut off, and heals elsewhere");
         }
+        core.release_name().await;
         end
     }
 }
@@ -203,10 +224,12 @@ async fn connect_redis(config: &RedisConfig, limits: &Limits) -> Result<RedisSto
     RedisStore::connect(config.url.as_str(), options).await.map_err(refused)
 }
 
-async fn connect_nsq(nsq: &NsqConfig, config: &Config) -> Result<NsqBroker, AppError> {
-    let nsqd: Result<Vec<_>, _> = nsq.nsqd.iter().map(|text| NodeAddress::parse(text)).collect();
-    let mut options = NsqOptions::new(&config.edge, nsqd.map_err(refused)?, nsq.nsqlookupd.clone());
-    options.msg_timeout = config.timing.message_timeout;
+async fn connect_nsq(config: &NsqConfig, timing: &Timing, edge: &str) -> Result<NsqBroker, AppError> {
+    let nsqd: Result<Vec<_>, _> = config.nsqd.iter().map(|text| NodeAddress::parse(text)).collect();
+    let options = NsqOptions {
+        msg_timeout: timing.nsq_message_timeout,
+        ..NsqOptions::new(edge, nsqd.map_err(refused)?, config.nsqlookupd.clone())
+    };
     NsqBroker::connect(options).await.map_err(refused)
 }
 
@@ -240,6 +263,18 @@ async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Res
     }
 }
 
+/// Whether the name is this process's now. False: Redis can't be reached, so it isn't known yet.
+async fn claimed(name: &EdgeName, store: &Store, timing: &Timing) -> Result<bool, AppError> {
+    match name.claim(store, lapse::dead_after(timing)).await {
+        Ok(true) => Ok(true),
+        Ok(false) => Err(AppError::NameTaken(name.as_str().to_owned())),
+        Err(error) => {
+            tracing::warn!(%error, "the edge's name can't be claimed yet: it is tried again");
+            Ok(false)
+        }
+    }
+}
+
 /// Looks at a Redis that comes late, and from then on keeps nsqd's mark of its clock. Ends when it isn't usable.
 async fn watch(redis: Watched, core: &Core) -> AppError {
     let Watched { store, config, mut unchecked } = redis;
@@ -254,6 +289,10 @@ async fn watch(redis: Watched, core: &Core) -> AppError {
             if !unchecked {
                 tracing::info!("Redis is there now");
                 marked = mark(&store);
+            }
+        } else if core.name.waits() {
+            if let Err(error) = claimed(&core.name, &core.store, &core.timing).await {
+                return error;
             }
         } else if mark(&store) > marked && !config.allow_volatile {
             marked = mark(&store);

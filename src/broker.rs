@@ -9,7 +9,10 @@
 //!   survives a crash of the broker.
 //! - **At least once, mostly in order.** A published message reaches every queue of the chat, maybe twice, maybe out of
 //!   order, and may be lost in a crash: order, uniqueness and the healing of losses are the session's (`session::feed`).
-//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once.
+//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once, to the
+//!   end of its queue.
+//! - **What is taken early is bounded.** All subscriptions that are given one [`Prefetch`] hold no more than it allows, and
+//!   each gets its share.
 //! - **A subscription is a value.** Dropping it ends it and gives back what it holds; it never brings back a queue that
 //!   was removed: it says [`Event::Gone`] instead.
 //! - **Removal is complete or says what is missing.** It looks at every server, not only where the queue should be.
@@ -27,6 +30,9 @@ pub mod embedded;
 #[cfg(feature = "simulation")]
 pub mod faulty;
 pub mod nsq;
+mod prefetch;
+
+pub use prefetch::Prefetch;
 
 /// Why the broker didn't do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,6 +51,14 @@ pub enum BrokerError {
         /// Which server.
         node: String,
         /// What was seen.
+        reason: String,
+    },
+    /// The server will never take this message, whoever tries and however often: it is too large for it.
+    #[error("{node} can't ever take this message: {reason}")]
+    Unpublishable {
+        /// Which server.
+        node: String,
+        /// What it said.
         reason: String,
     },
     /// The server said no.
@@ -91,6 +105,8 @@ pub struct Receipt(pub(crate) ReceiptKind);
 pub(crate) enum ReceiptKind {
     Nsq(keepstep_nsq::Receipt),
     Embedded(embedded::Receipt),
+    #[cfg(feature = "simulation")]
+    Faulty(faulty::Receipt),
 }
 
 impl Receipt {
@@ -99,6 +115,8 @@ impl Receipt {
         match self.0 {
             ReceiptKind::Nsq(receipt) => receipt.finish(),
             ReceiptKind::Embedded(receipt) => receipt.finish(),
+            #[cfg(feature = "simulation")]
+            ReceiptKind::Faulty(receipt) => receipt.finish(),
         }
     }
 }
@@ -168,6 +186,17 @@ pub struct QueueState {
     pub consumers: u64,
     /// The client id of the first consumer: the edge.
     pub consumer: Option<String>,
+}
+
+/// What one queue has, as its server shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that wait: in it, on their way to it from the chat, and those that were given back for later.
+    pub depth: u64,
+    /// Delivered, not finished.
+    pub in_flight: u64,
+    /// Attached consumers.
+    pub consumers: u64,
 }
 
 /// That a queue is there.
@@ -268,19 +297,38 @@ impl Broker {
     }
 
     /// Sends one message frame to every queue of its chat; `Ok` when the server has it. Calls for one node keep their
-    /// order.
+    /// order. [`BrokerError::Unpublishable`]: trying again is no use.
     pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
         each!(self.publish(node, chat, frame))
     }
 
-    /// Takes what the device's queue of the chat holds. Connects in the background and retries for ever.
+    /// Takes what the device's queue of the chat holds, as far as `prefetch` has room. Connects in the background and retries
+    /// for ever.
     #[must_use]
-    pub fn subscribe(&self, node: &str, chat: ChatId, device: DeviceId, sink: Sink) -> Subscription {
+    pub fn subscribe(
+        &self,
+        node: &str,
+        chat: ChatId,
+        device: DeviceId,
+        prefetch: &Prefetch,
+        sink: Sink,
+    ) -> Subscription {
         match self {
-            Self::Nsq(broker) => broker.subscribe(node, chat, device, sink),
-            Self::Embedded(broker) => broker.subscribe(node, chat, device, sink),
+            Self::Nsq(broker) => broker.subscribe(node, chat, device, prefetch, sink),
+            Self::Embedded(broker) => broker.subscribe(node, chat, device, prefetch, sink),
             #[cfg(feature = "simulation")]
-            Self::Faulty(broker) => broker.subscribe(chat, device, sink),
+            Self::Faulty(broker) => broker.subscribe(chat, device, prefetch, sink),
+        }
+    }
+
+    /// The largest message that every server takes, in bytes, as far as they have said so.
+    #[must_use]
+    pub fn largest_message(&self) -> Option<usize> {
+        match self {
+            Self::Nsq(broker) => broker.largest_message(),
+            Self::Embedded(broker) => broker.largest_message(),
+            #[cfg(feature = "simulation")]
+            Self::Faulty(broker) => broker.largest_message(),
         }
     }
 
@@ -303,6 +351,12 @@ impl Broker {
     /// All queues of a device on every server, and the servers that didn't answer.
     pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
         each!(self.queues_of(device))
+    }
+
+    /// What the device's queue of a chat has on one server, asked now; none: it isn't there. A message that moves meanwhile may
+    /// be counted twice, or not at all: only what two looks show is so.
+    pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
+        each!(self.backlog(node, chat, device))
     }
 
     /// All queues on every server.

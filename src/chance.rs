@@ -37,26 +37,80 @@ pub fn now_millis() -> Millis {
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Now, by the clock of the embedded store. It is this machine's, but in a simulation, where it may jump as that of a Redis
+/// server may.
+#[must_use]
+pub fn store_millis() -> Millis {
+    #[cfg(feature = "simulation")]
+    if let Some(now) = seeded::store_millis() {
+        return now;
+    }
+    now_millis()
+}
+
+/// By how many milliseconds the embedded store's clock has jumped: none, but in a simulation.
+#[must_use]
+pub fn store_ahead() -> i64 {
+    #[cfg(feature = "simulation")]
+    if let Some(ahead) = seeded::store_ahead() {
+        return ahead;
+    }
+    0
+}
+
+/// Now, by the clock of the embedded store, to count from.
+#[must_use]
+pub fn store_instant() -> tokio::time::Instant {
+    #[cfg(feature = "simulation")]
+    if let Some(now) = seeded::store_instant() {
+        return now;
+    }
+    tokio::time::Instant::now()
+}
+
 #[cfg(feature = "simulation")]
-pub use seeded::seed;
+pub use seeded::{at_offset, jump_store, seed};
 
 #[cfg(feature = "simulation")]
 mod seeded {
-    use std::cell::RefCell;
+    use std::{
+        cell::{Cell, RefCell},
+        time::Duration,
+    };
 
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use tokio::time::Instant;
 
     /// 14 November 2023, 22:13:20 UTC: any fixed moment will do.
     const EPOCH: u64 = 1_700_000_000_000;
+    /// The store's clock begins so much later than tokio's: an `Instant` can't be before the first one.
+    const LEAD: i64 = 1000 * 24 * 3_600_000;
 
     thread_local! {
         static SEEDED: RefCell<Option<(StdRng, Instant)>> = const { RefCell::new(None) };
+        // By how many milliseconds clocks are ahead: the store's, and that of the edge whose task runs now.
+        static STORE: Cell<i64> = const { Cell::new(0) };
+        static EDGE: Cell<i64> = const { Cell::new(0) };
     }
 
     /// From here on this thread's chance comes from the seed and its clock is tokio's. Call it inside the runtime.
     pub fn seed(seed: u64) {
         SEEDED.set(Some((StdRng::seed_from_u64(seed), Instant::now())));
+        STORE.set(0);
+        EDGE.set(0);
+    }
+
+    /// The store's clock jumps by so many milliseconds.
+    pub fn jump_store(by: i64) {
+        STORE.set(STORE.get() + by);
+    }
+
+    /// Does something while this machine's wall clock is ahead by so many milliseconds.
+    pub fn at_offset<T>(offset: i64, work: impl FnOnce() -> T) -> T {
+        let before = EDGE.replace(offset);
+        let done = work();
+        EDGE.set(before);
+        done
     }
 
     pub(super) fn draw() -> Option<[u8; 16]> {
@@ -64,6 +118,25 @@ mod seeded {
     }
 
     pub(super) fn now() -> Option<u64> {
+        Some(elapsed()?.saturating_add_signed(EDGE.get()))
+    }
+
+    pub(super) fn store_millis() -> Option<u64> {
+        Some(elapsed()?.saturating_add_signed(STORE.get()))
+    }
+
+    pub(super) fn store_ahead() -> Option<i64> {
+        SEEDED.with_borrow(Option::is_some).then(|| STORE.get())
+    }
+
+    pub(super) fn store_instant() -> Option<Instant> {
+        SEEDED.with_borrow(Option::is_some).then(|| {
+            let ahead = u64::try_from(LEAD + STORE.get()).unwrap_or(0);
+            Instant::now() + Duration::from_millis(ahead)
+        })
+    }
+
+    fn elapsed() -> Option<u64> {
         SEEDED.with_borrow(|seeded| {
             let elapsed = seeded.as_ref()?.1.elapsed().as_millis();
             Some(EPOCH + u64::try_from(elapsed).ok()?)

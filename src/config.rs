@@ -33,7 +33,7 @@ pub struct Config {
     /// How long everything may take.
     pub timing: Timing,
     /// This edge's id: the name under which it holds leases. `KEEPSTEP_EDGE`, default `e-` and 8 random hexadecimal
-    /// digits. Two edges must never share one.
+    /// digits. A second edge of the same name doesn't start.
     pub edge: String,
     /// What is logged, and how.
     pub log: LogConfig,

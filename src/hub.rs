@@ -114,16 +114,19 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Adds a session. An older session of the same device on this edge is doomed (4409).
+    /// Adds a session.
     pub fn attach(&self, handle: SessionHandle) {
         let mut maps = self.lock();
-        let entry = maps.users.entry(handle.user.clone()).or_default();
-        for other in entry.sessions.iter().filter(|other| other.device == handle.device) {
-            if other.session < handle.session {
+        maps.users.entry(handle.user.clone()).or_default().sessions.push(handle);
+    }
+
+    /// A session of the device with this number serves it: older ones on this edge are doomed (4409).
+    pub fn supersede(&self, user: &UserId, device: DeviceId, session: u64) {
+        for other in self.sessions_of(user) {
+            if other.device == device && other.session < session {
                 other.mailbox.doom.seal(CloseCode::Replaced);
             }
         }
-        entry.sessions.push(handle);
     }
 
     /// Removes exactly this session. True: it was the user's last on this edge.
@@ -222,6 +225,16 @@ impl Hub {
     #[must_use]
     pub fn sessions_of(&self, user: &UserId) -> Vec<SessionHandle> {
         self.lock().users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default()
+    }
+
+    /// Notes which offsets the user's first session here is told in `welcome`: only what moves from then on is pushed. (A
+    /// session that comes later knows by itself what it was told.)
+    pub fn seed_reads(&self, user: &UserId, reads: &HashMap<ChatId, ReadOffset>) {
+        let mut maps = self.lock();
+        let Some(entry) = maps.users.get_mut(user).filter(|entry| entry.sessions.len() == 1) else { return };
+        for (chat, offset) in reads {
+            entry.told.entry(*chat).or_insert(offset.seq);
+        }
     }
 
     /// Tells a user's sessions what moved since they were last told. Offsets only rise.

@@ -86,6 +86,12 @@ impl Share {
             self.part = count;
         }
     }
+
+    /// Whether it has a part.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.part > 0
+    }
 }
 
 impl Drop for Share {
@@ -134,6 +140,10 @@ pub struct Metrics {
     pub outbox_oldest: Gauge,
     /// Edges that have gone and whose outboxes couldn't be emptied yet.
     pub outbox_dead_edges: IntGauge,
+    /// Messages in those.
+    pub outbox_dead_edge_messages: IntGauge,
+    /// Messages that no node of the broker takes, because they are too large.
+    pub unpublishable: IntCounter,
     /// Tasks that run in this process: a leak shows here first.
     pub tasks: IntGauge,
     /// Whether this edge is stopping (1).
@@ -142,6 +152,9 @@ pub struct Metrics {
     pub refills: IntCounter,
     /// Seqs told to devices as gone from the server.
     pub gaps: IntCounter,
+    /// Messages that a queue brought after they were told as gone, and that were finished because the device had acknowledged
+    /// what is behind them.
+    pub gap_late: IntCounter,
     /// Times the store's notifications were found not to flow.
     pub notifications_missed: IntCounter,
     /// What reconciling did, by action.
@@ -232,7 +245,7 @@ impl Metrics {
             store_up: all.gauge("keepstep_store_up", "Whether Redis answers this edge (1) or not (0)")?,
             outbox_messages: all.gauge(
                 "keepstep_outbox_messages",
-                "Messages accepted here that NSQ hasn't confirmed",
+                "Messages that NSQ hasn't confirmed: those accepted here, and those of edges that have gone",
             )?,
             outbox_oldest: all.seconds(
                 "keepstep_outbox_oldest_seconds",
@@ -242,11 +255,24 @@ impl Metrics {
                 "keepstep_outbox_dead_edges",
                 "Edges that have gone and whose unconfirmed messages couldn't all be published yet",
             )?,
+            outbox_dead_edge_messages: all.gauge(
+                "keepstep_outbox_dead_edge_messages",
+                "Of keepstep_outbox_messages, those of edges that have gone: each edge counts all of them",
+            )?,
+            unpublishable: all.counter(
+                "keepstep_unpublishable_total",
+                "Messages in no queue, because an nsqd would never take them: they are above its --max-msg-size",
+            )?,
             tasks: all.gauge("keepstep_tasks", "Tasks that run in this process")?,
             draining: all.gauge("keepstep_draining", "Whether this edge is stopping (1)")?,
             refills: all
                 .counter("keepstep_refills_total", "Stretches fetched from the log that the queue didn't bring")?,
             gaps: all.counter("keepstep_gaps_total", "Seqs told to devices as gone from the server")?,
+            gap_late: all.counter(
+                "keepstep_gap_late_total",
+                "Messages that a queue brought after they were told as gone, taken off it undelivered because the device \
+                 had acknowledged what is behind them",
+            )?,
             notifications_missed: all.counter(
                 "keepstep_notifications_missed_total",
                 "Times the store's notifications were found not to flow",
@@ -261,6 +287,7 @@ impl Metrics {
                     "outbox_found",
                     "orphan_removed",
                     "queue_restored",
+                    "position_restored",
                     "chat_moved",
                     "topic_removed",
                     "chat_removed",

@@ -70,6 +70,10 @@ mod chosen {
         NoTailCheck = "no-tail-check",
         /// What NSQ didn't confirm isn't published again.
         NoOutbox = "no-outbox",
+        /// What the broker never takes stays in the outbox, and everything behind it.
+        PoisonStays = "poison-stays",
+        /// Each queue of a device is taken from as if it were its only one.
+        NoBudget = "no-budget",
         /// A message leaves the outbox before NSQ has confirmed it.
         ConfirmBeforePublish = "confirm-before-publish",
         /// The outbox of an edge that died is nobody's.
@@ -78,6 +82,8 @@ mod chosen {
         DeleteBeforeStop = "delete-before-stop",
         /// A terminated device's queues are deleted once, without a second look.
         SingleDeletePass = "single-delete-pass",
+        /// A termination is done after a look that removed something, if nothing is seen just then.
+        LastLookRemoves = "last-look-removes",
         /// A termination whose edge dies is nobody's.
         NoTerminationResume = "no-termination-resume",
         /// An older session may still move the device's cursor.
@@ -104,8 +110,36 @@ mod chosen {
         RegisterLate = "register-late",
         /// Queues that nobody is owed, and queues that were lost, stay so.
         NoReconciler = "no-reconciler",
+        /// A message is sent whoever may have left the chat before it was written.
+        IgnoreEpoch = "ignore-epoch",
+        /// What the log no longer has is told as a gap after 3 s, whatever the queues hold.
+        GapWhileQueued = "gap-while-queued",
+        /// What came too early doesn't give way to what is behind it.
+        KeepEarly = "keep-early",
+        /// A leave that is executed late ends whatever membership there is.
+        UnfencedLeave = "unfenced-leave",
+        /// What a device is owed is taken away from a member, too.
+        UnfencedDisown = "unfenced-disown",
+        /// Devices of members to which nothing is owed stay so.
+        NoPositionRestore = "no-position-restore",
+        /// Messages don't say at which epoch they were appended.
+        NoEpoch = "no-epoch",
+        /// Whoever has left still reads the log.
+        UnfencedLog = "unfenced-log",
         /// A page that the main answers isn't checked.
         NoPageCheck = "no-page-check",
+        /// An opening that is executed late takes the device from a session that was opened meanwhile.
+        LateOpen = "late-open",
+        /// The number of a session that was closed can be renewed.
+        ClosedNumberLives = "closed-number-lives",
+        /// A session is replaced by any newer number, also where nobody is there with it.
+        AnyNewerReplaces = "any-newer-replaces",
+        /// A session's lease is counted from the store's answer, so it outlasts the store's own.
+        LeaseFromAnswer = "lease-from-answer",
+        /// How far a termination is is whatever was written last.
+        LastTerminationWins = "last-termination-wins",
+        /// A note that was made again is forgotten by who read the one before.
+        StaleNoteForgotten = "stale-note-forgotten",
     }
 
     /// Switches one on, or all off.

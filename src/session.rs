@@ -1,7 +1,7 @@
 //! One connected device: one task that owns its socket, its subscriptions and its window.
 //!
 //! The loop waits for whichever comes first: a frame of the client, a message from a queue (only while the window has
-//! room), a command from elsewhere, the store's answer to something under way, or the next point in time at which
+//! room, in turn with the chats that wait for it), a command from elsewhere, the store's answer to something under way, or the next point in time at which
 //! something is due. Nothing in it waits for the store, the broker or the client's reading: those are under way beside
 //! it. Messages are never dropped; a client that takes or acknowledges nothing is closed, and its messages stay queued.
 
@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    broker::{Notice, Sink},
+    broker::{Notice, Prefetch, Sink},
     domain::{
         Seq,
         device::{Device, DeviceKind},
@@ -35,8 +35,11 @@ mod commands;
 mod connection;
 mod ending;
 mod feed;
+mod filling;
 mod frames;
+mod gaps;
 mod history;
+mod looks;
 mod opening;
 mod placement;
 mod window;
@@ -50,8 +53,9 @@ pub use ending::refuse;
 pub use opening::{Open, open};
 pub use wire::Wire;
 
-/// Commands that may wait for a session. More, and it is closed as a slow consumer.
-const MAILBOX: usize = 1024;
+/// Commands that may wait for a session. More, and it is closed as a slow consumer. Several for each of a user's chats (1,000),
+/// because a sweep may find something in each of them: the head, the node, the offset, the membership, a cursor.
+const MAILBOX: usize = 8192;
 /// Messages taken from the queues that may wait for the session: they are held back there, not here.
 const EVENTS: usize = 16;
 
@@ -65,10 +69,18 @@ struct Session {
     window: window::Window,
     // What is open in it, as metrics tell it.
     unacknowledged: Share,
-    looks: chats::Looks,
+    looks: looks::Looks,
+    // Chats that wait for room.
+    turns: looks::Turns,
+    // Messages and their bytes that are held for later, over all chats.
+    early: (usize, usize),
+    // When the next chat may be looked for in the queues.
+    ask_next: Instant,
     rate: Rate,
     // Where subscriptions send.
     sink: Sink,
+    // What they hold together.
+    prefetch: Prefetch,
     busy: Option<Boxed<frames::Answer>>,
     work: FuturesUnordered<Boxed<work::Done>>,
     // Acknowledgements that want a reply once they are durable.
@@ -130,9 +142,13 @@ impl Session {
             chats: HashMap::new(),
             window: window::Window::new(core.limits.unacked_window),
             unacknowledged: Share::of(&core.metrics.unacknowledged),
-            looks: chats::Looks::new(),
+            looks: looks::Looks::default(),
+            turns: looks::Turns::default(),
+            early: (0, 0),
+            ask_next: now,
             rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
             sink,
+            prefetch: Prefetch::for_window(core.limits.unacked_window),
             busy: None,
             work: FuturesUnordered::new(),
             acks: Vec::new(),
@@ -179,10 +195,7 @@ impl Session {
                 inbound = self.connection.drive(read) => self.on_inbound(inbound),
                 Some(notice) = events.recv(), if room => {
                     self.on_event(notice.chat, notice.event);
-                    // As many as there are: they go out in one write.
-                    while self.has_room() && let Ok(notice) = events.try_recv() {
-                        self.on_event(notice.chat, notice.event);
-                    }
+                    self.take_events(events, usize::MAX);
                     Ok(())
                 }
                 () = drain.begun(), if !self.draining => self.begin_drain(),
@@ -191,6 +204,7 @@ impl Session {
             if let Err(end) = done {
                 return end;
             }
+            self.serve_turns(events);
             // Once for all that came at once.
             self.unacknowledged.set(self.window.open());
             let leaving = self.leave_at.is_some_and(|at| at <= Instant::now());
@@ -205,14 +219,16 @@ impl Session {
     }
 
     fn on_inbound(&mut self, inbound: Inbound) -> Result<(), End> {
-        self.heard = Instant::now();
+        if !matches!(inbound, Inbound::Relieved) {
+            self.heard = Instant::now();
+        }
         match inbound {
             Inbound::Text(text) => self.on_text(&text),
             Inbound::Binary => {
                 let detail = "frames are text: one JSON object each";
                 self.refuse(None, None, &protocol::Problem::new(protocol::ErrorCode::BadFrame, detail))
             }
-            Inbound::Alive => Ok(()),
+            Inbound::Alive | Inbound::Relieved => Ok(()),
             Inbound::TooLarge => Err(End::Close(CloseCode::FrameTooLarge)),
             Inbound::Over(Some(code)) => Err(End::Protocol(code)),
             Inbound::Over(None) => Err(End::Gone),
@@ -241,11 +257,10 @@ impl Session {
 
     fn next_deadline(&self) -> Instant {
         let timing = &self.core.timing;
-        let look = self.looks.peek().map(|look| look.0.0);
         let stuck = self.connection.stuck_since().map(|since| since + timing.write_timeout);
         let main = (!self.ready).then_some(self.main_check + timing.lease_renewal);
         [
-            look,
+            self.looks.next(),
             stuck,
             main,
             self.read_again,
@@ -263,10 +278,8 @@ impl Session {
         if self.read_again.is_some_and(|at| at <= now) {
             self.read_again = None;
         }
-        while self.looks.peek().is_some_and(|look| look.0.0 <= now) {
-            if let Some(look) = self.looks.pop() {
-                self.look(look.0.1);
-            }
+        while let Some(chat) = self.looks.due(now) {
+            self.look(chat);
         }
         if self.connection.stuck_since().is_some_and(|since| now >= since + timing.write_timeout) {
             return Err(End::Close(CloseCode::SlowConsumer));

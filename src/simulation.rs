@@ -11,6 +11,6 @@ mod faults;
 mod gate;
 mod told;
 
-pub use faults::{Faults, Link, Outcome, Port, Shared, Weather};
+pub use faults::{Faults, Late, Link, Manners, Outcome, Port, Shared, Weather};
 pub use gate::{Gate, Through};
 pub use told::Told;

@@ -10,6 +10,8 @@
 //! - **Durable.** When a method that changes something returns `Ok`, a crash of this process no longer loses it (and of
 //!   Redis neither, with `appendfsync always`). The embedded store lives as long as its process.
 //! - **Idempotent.** Every change may be asked for again with the same arguments, and then changes nothing more.
+//! - **Late.** A change may be executed, even a second time, up to 30 s after its caller gave up and others went on; it then
+//!   undoes nothing of what they did. So it names what it was meant for: a session, a token, a membership's version, an epoch.
 //! - **Fenced.** What a session writes carries its session number, and is refused once a newer session or a
 //!   termination owns the device.
 //! - **Errors.** [`StoreError::Unavailable`]: surely nothing happened. [`StoreError::Unknown`]: it may have happened
@@ -24,7 +26,7 @@ use bytes::Bytes;
 use crate::domain::{
     Millis, Seq,
     chat::{Chat, Member, Owed},
-    device::Device,
+    device::{Device, DeviceState},
     id::{ChatId, DeviceId, TerminationId, UserId},
     termination::Termination,
 };
@@ -51,22 +53,36 @@ pub enum Store {
 }
 
 macro_rules! each {
-    ($self:ident.$method:ident($($arg:expr),*)) => {
+    ($self:ident.$method:ident($($arg:ident),*)) => {
         match $self {
             Store::Redis(store) => store.$method($($arg),*).await,
             Store::Embedded(store) => store.$method($($arg),*).await,
             #[cfg(feature = "simulation")]
-            Store::Faulty(store) => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
+            Store::Faulty(store) => match store.late(stringify!($method)) {
+                None => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
+                Some(late) => {
+                    let inner = store.inner.clone();
+                    $(let $arg = $crate::store::faulty::late::Keep::keep(&$arg);)*
+                    let again = move || {
+                        let inner = inner.clone();
+                        $(let $arg = $arg.clone();)*
+                        async move { inner.$method($($crate::store::faulty::late::Lend::lend(&$arg)),*).await.map(drop) }
+                    };
+                    store.call_late(stringify!($method), late, again).await
+                }
+            },
         }
     };
 }
 
 // Behind the macro, because they use it.
 mod console;
+mod edges;
 mod hearing;
 mod links;
 
 pub use console::*;
+pub use edges::*;
 
 // Devices and sessions
 impl Store {
@@ -85,6 +101,11 @@ impl Store {
         each!(self.device(user, device))
     }
 
+    /// The same, and when that was, by the store's clock.
+    pub async fn device_at(&self, user: &UserId, device: DeviceId) -> Result<Option<(Device, Millis)>> {
+        each!(self.device_at(user, device))
+    }
+
     /// All devices of a user, in any state, by creation.
     pub async fn devices(&self, user: &UserId) -> Result<Vec<Device>> {
         each!(self.devices(user))
@@ -96,30 +117,47 @@ impl Store {
     }
 
     /// Makes `edge` own an active device whose generation is `generation`, for `ttl` from now, and notes the session for the
-    /// edge.
+    /// edge; unless another session was opened since the caller read which is the newest (`after`): so a call that comes late,
+    /// or twice, takes the device from nobody.
     pub async fn open_session(
         &self,
         user: &UserId,
         device: DeviceId,
         generation: u32,
+        after: Read,
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {
-        each!(self.open_session(user, device, generation, edge, ttl))
+        each!(self.open_session(user, device, generation, after, edge, ttl))
     }
 
-    /// Holds the device for `ttl` from now, if `session` still owns it. Also moves `last_seen`.
+    /// Says that a session serves its device from now on, and holds the device for `ttl`. Only such a one replaces older ones.
+    pub async fn confirm_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        edge: &str,
+        ttl: Duration,
+    ) -> Result<Renewed> {
+        each!(self.confirm_session(user, device, session, edge, ttl))
+    }
+
+    /// Holds the device for `ttl` from now, if `session` is the newest. Also moves `last_seen`. A lease that was given back
+    /// meanwhile is taken again, and the session noted for its edge again.
     pub async fn renew_session(
         &self,
         user: &UserId,
         device: DeviceId,
         session: u64,
+        edge: &str,
         ttl: Duration,
     ) -> Result<Renewed> {
-        each!(self.renew_session(user, device, session, ttl))
+        each!(self.renew_session(user, device, session, edge, ttl))
     }
 
-    /// Gives the lease back, if it is still this session's; else changes nothing and says false. Works while terminating.
+    /// Gives the lease back and uses up the number, if it is the newest; else changes nothing. True: there was a lease. Works
+    /// while terminating.
     pub async fn close_session(
         &self,
         user: &UserId,
@@ -135,9 +173,15 @@ impl Store {
         each!(self.noted_sessions(edge))
     }
 
-    /// Gives back the lease of an edge's session if it has run out, once; and forgets the note when it is over.
-    pub async fn lapse_session(&self, edge: &str, session: &NotedSession) -> Result<Lapsed> {
-        each!(self.lapse_session(edge, session))
+    /// Gives back the lease of an edge's session if it has run out, once; and forgets the note when it is over, unless the
+    /// edge has said within `silence` that it lives: it may have taken the lease again.
+    pub async fn lapse_session(
+        &self,
+        edge: &str,
+        session: &NotedSession,
+        silence: Duration,
+    ) -> Result<Lapsed> {
+        each!(self.lapse_session(edge, session, silence))
     }
 }
 
@@ -160,9 +204,10 @@ impl Store {
     }
 
     /// Fences a device (`terminating`, the next generation) that still is as it was read: in that state, offline, not seen
-    /// since. False: it isn't, and nothing changed.
-    pub async fn expire_device(&self, device: &Device) -> Result<bool> {
-        each!(self.expire_device(device))
+    /// since; and not within `notice` after it was warned of (or written, while it registers), by a clock that nobody sets.
+    /// False: it isn't so, and nothing changed.
+    pub async fn expire_device(&self, device: &Device, notice: Duration) -> Result<bool> {
+        each!(self.expire_device(device, notice))
     }
 }
 
@@ -180,7 +225,8 @@ impl Store {
         each!(self.termination(id))
     }
 
-    /// Writes how far it got; a `done` one leaves the list of unfinished ones and is kept for 30 days.
+    /// Writes how far it got, and only forward: neither over one that is further, nor over one that has removed more. A `done`
+    /// one leaves the list of unfinished ones and is kept for 30 days.
     pub async fn save_termination(&self, termination: &Termination) -> Result<()> {
         each!(self.save_termination(termination))
     }
@@ -250,19 +296,28 @@ impl Store {
         each!(self.chats_named(name))
     }
 
-    /// Writes the membership: first the user's index, then the chat; then read = max(read, boundary).
-    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy) -> Result<Joined> {
-        each!(self.add_member(chat, user, by))
+    /// Writes the membership: first the user's index, then the chat; then read = max(read, boundary). `epoch` is the chat's as
+    /// the caller read it: who has left since isn't brought back by a call that is late.
+    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy, epoch: u64) -> Result<Joined> {
+        each!(self.add_member(chat, user, by, epoch))
     }
 
-    /// Ends the membership; `ban`: until invited. An owner who goes hands the chat on to who has been in it longest. Answers how many members stay; none when the user wasn't one.
-    pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
-        each!(self.remove_member(chat, user, ban))
+    /// Ends this membership, as the caller read it, and no later one; `ban`: until invited. The chat's epoch rises; what the
+    /// user has read of it is forgotten. An owner who goes hands the chat on to who has been in it longest. Answers how many
+    /// members stay; none when there is no such membership (any more).
+    pub async fn remove_member(&self, chat: ChatId, member: &Member, ban: bool) -> Result<Option<u64>> {
+        each!(self.remove_member(chat, member, ban))
     }
 
     /// Gives a chat to another node of the broker, if it is still at `from`. True: it is at `to` now.
     pub async fn move_chat(&self, chat: ChatId, from: &str, to: &str) -> Result<bool> {
         each!(self.move_chat(chat, from, to))
+    }
+
+    /// Takes an id off the index of all chats that has been there for a minute without a chat: for another minute none comes to
+    /// be with it (`create_chat` is [`StoreError::Unavailable`]). False: there is a chat.
+    pub async fn unlist_unborn(&self, chat: ChatId) -> Result<bool> {
+        each!(self.unlist_unborn(chat))
     }
 
     /// Removes everything of a chat that has no members; with members it changes nothing and says false.
@@ -286,9 +341,23 @@ impl Store {
     }
 
     /// From `from` (inclusive), or the next that is there, at most `count` messages and about `bytes` bytes (at least one
-    /// message), up to the first hole.
+    /// message), up to the first hole. For the server's own use: what goes to a member is read by
+    /// [`Store::log_of_member`].
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
         each!(self.log(chat, from, count, bytes))
+    }
+
+    /// The same for a member, in one step with the look whether they are one; none: they aren't, or only since later. So
+    /// nothing leaves this way that was appended after somebody had left.
+    pub async fn log_of_member(
+        &self,
+        chat: ChatId,
+        reader: &Reader,
+        from: Seq,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Option<LogPage>> {
+        each!(self.log_of_member(chat, reader, from, count, bytes))
     }
 
     /// Raises the head to `seen`, a number that was given once, and answers where it stands; 0: there is no such chat. Only a
@@ -302,48 +371,27 @@ impl Store {
         each!(self.tips(chats))
     }
 
-    /// The lowest `count` messages that NSQ hasn't confirmed, with the chat's node.
+    /// The lowest `count` messages that NSQ hasn't confirmed (fewer when they are large, but one at least), with the chat's
+    /// node.
     pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {
         each!(self.outbox(chat, count))
+    }
+
+    /// How much is in the outboxes of these chats, in their order.
+    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<OutboxSize>> {
+        each!(self.outbox_sizes(chats))
     }
 
     /// NSQ confirmed these.
     pub async fn published(&self, chat: ChatId, seqs: &[Seq]) -> Result<()> {
         each!(self.published(chat, seqs))
     }
-
-    /// Notes durably that this edge appends to this chat, so that another edge finds its outbox should this one die.
-    /// Called once per edge and chat, before the first append. The edge lives by that, too.
-    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
-        each!(self.note_sender(edge, chat))
-    }
-
-    /// The chats noted for an edge.
-    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<ChatId>> {
-        each!(self.noted_chats(edge))
-    }
-
-    /// Forgets one note, once the chat's outbox is empty and the edge doesn't send there; not of an edge that said within
-    /// `silence` that it lives, because it may rely on it again.
-    pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
-        each!(self.forget_note(edge, chat, silence))
-    }
-
-    /// Says that this edge lives, and answers the edges that have notes (of chats or sessions) but haven't said so for `dead_after`.
-    pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
-        each!(self.edge_alive(edge, dead_after))
-    }
-
-    /// Takes an edge without notes off the list.
-    pub async fn forget_edge(&self, edge: &str) -> Result<()> {
-        each!(self.forget_edge(edge))
-    }
 }
 
 // What a device is owed, and read offsets
 impl Store {
-    /// Fixes what a device is owed, unless it was fixed before in this membership: `from` = `cursor` = `since`. None:
-    /// not a member.
+    /// Fixes what a device is owed, unless it was fixed before in this membership: `from` = `cursor` = `since`, not below the
+    /// boundary. None: not a member.
     pub async fn owe(
         &self,
         chat: ChatId,
@@ -383,13 +431,19 @@ impl Store {
         each!(self.owing(page))
     }
 
-    /// Takes a device out of a chat: nothing is owed any more.
-    pub async fn disown(&self, chat: ChatId, device: DeviceId) -> Result<()> {
-        each!(self.disown(chat, device))
+    /// Takes a device out of a chat: nothing is owed any more. False: its user is in the chat, and nothing changed. (A device
+    /// that was ended is forgotten by [`Store::forget_device`]; `user` is none for one of which this store knows no user.)
+    pub async fn disown(&self, chat: ChatId, user: Option<&UserId>, device: DeviceId) -> Result<bool> {
+        each!(self.disown(chat, user, device))
     }
 
-    /// Moves the user's read offset forward to `seq` (which the caller has checked against the head), never back.
-    /// Answers where it stands.
+    /// The devices of each of these users and their states, in their order.
+    pub async fn device_states(&self, users: &[UserId]) -> Result<Vec<Vec<(DeviceId, DeviceState)>>> {
+        each!(self.device_states(users))
+    }
+
+    /// Moves the user's read offset forward to `seq` (which the caller has checked against the head), never back, and only
+    /// in a chat that is on their list. Answers where it stands.
     pub async fn move_read(
         &self,
         user: &UserId,
@@ -403,5 +457,10 @@ impl Store {
     /// All read offsets of a user.
     pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
         each!(self.reads(user))
+    }
+
+    /// A user's read offsets in these chats; it costs what is asked for, however many others there are.
+    pub async fn reads_in(&self, user: &UserId, chats: &[ChatId]) -> Result<HashMap<ChatId, ReadOffset>> {
+        each!(self.reads_in(user, chats))
     }
 }

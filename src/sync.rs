@@ -35,6 +35,7 @@ pub mod leases;
 pub mod links;
 pub mod listen;
 pub mod membership;
+pub mod name;
 mod notes;
 mod outbox;
 mod placement;
@@ -69,6 +70,8 @@ pub struct Core {
     pub timing: Timing,
     /// This edge's name.
     pub edge: String,
+    /// Whose that is.
+    pub name: name::EdgeName,
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
     tails: listen::Tails,
@@ -77,8 +80,9 @@ pub struct Core {
     trims: trim::Trims,
     // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
     lapsing: lapse::Lapsing,
-    // Until when the others take this edge for alive.
+    // Until when the others take this edge for alive; and how the others are.
     alive: LeaseClock,
+    others: lapse::Others,
     // How often users without a socket send here; those who pause are forgotten.
     rates: Mutex<HashMap<UserId, Rate>>,
     notes: notes::Notes,
@@ -98,9 +102,10 @@ impl Core {
         drain: Drain,
         limits: Limits,
         timing: Timing,
-        edge: String,
+        name: impl Into<name::EdgeName>,
     ) -> Arc<Self> {
-        let (relay, jobs) = relay::Relay::new();
+        let name = name.into();
+        let (relay, intakes) = relay::Relay::new(broker.nodes().into_iter().map(|(node, _)| node));
         let (tails, due) = listen::Tails::new();
         let console = console::Console::new(timing.console_refresh);
         let (looks, watched) = presence::Looks::new();
@@ -112,7 +117,8 @@ impl Core {
             drain,
             limits,
             timing,
-            edge,
+            edge: name.as_str().to_owned(),
+            name,
             relay,
             cursors: cursors::CursorWriter::default(),
             tails,
@@ -121,14 +127,19 @@ impl Core {
             trims: trim::Trims::default(),
             lapsing: lapse::Lapsing::default(),
             alive: LeaseClock::new(Duration::ZERO),
+            others: lapse::Others::default(),
             rates: Mutex::default(),
             notes: notes::Notes::default(),
             console,
             polls: links::Polls::default(),
         });
         core.drain.spawn_background(cursors::run(core.clone()));
-        core.drain.spawn_background(relay::run(core.clone(), jobs));
+        for intake in intakes {
+            core.drain.spawn_background(relay::run(core.clone(), intake));
+        }
         core.drain.spawn_background(relay::heal(core.clone()));
+        core.drain.spawn_background(relay::adopt(core.clone()));
+        core.drain.spawn_background(relay::prune(core.clone()));
         core.drain.spawn_background(listen::run(core.clone()));
         core.drain.spawn_background(listen::tails(core.clone(), due));
         core.drain.spawn_background(listen::sweep(core.clone()));

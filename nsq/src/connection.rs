@@ -246,6 +246,11 @@ impl Connection {
         Poll::Ready(Ok(true))
     }
 
+    /// Hands all of `out` to the socket.
+    pub(crate) async fn flush(&mut self) -> Result<(), ConnectionError> {
+        std::future::poll_fn(|cx| self.poll_write_out(cx)).await.map(drop)
+    }
+
     /// Reads once and gives each whole frame to `sink`. Ready when bytes came, even if they complete no frame.
     pub(crate) fn poll_frames(
         &mut self,

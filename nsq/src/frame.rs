@@ -195,6 +195,14 @@ pub(crate) fn put_pub(out: &mut Vec<u8>, topic: &str, body: &[u8]) {
     put_body(out, body);
 }
 
+/// The beginning of a message of so many bytes, without the message.
+pub(crate) fn put_pub_of(out: &mut Vec<u8>, topic: &str, bytes: usize) {
+    for part in ["PUB ", topic, "\n"] {
+        out.put_slice(part.as_bytes());
+    }
+    out.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
+}
+
 pub(crate) fn put_mpub(out: &mut Vec<u8>, topic: &str, bodies: &[Bytes]) {
     for part in ["MPUB ", topic, "\n"] {
         out.put_slice(part.as_bytes());

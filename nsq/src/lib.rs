@@ -46,6 +46,7 @@ mod backoff;
 mod connection;
 mod frame;
 mod identify;
+mod largest;
 mod publisher;
 mod subscription;
 
@@ -56,5 +57,8 @@ pub use admin::{
 };
 pub use frame::valid_name;
 pub use identify::ConnectOptions;
+pub use largest::{LargestError, largest_message};
 pub use publisher::{PublishError, Publisher};
-pub use subscription::{Delivery, Event, Message, Reattach, Receipt, SubscribeOptions, Subscription};
+pub use subscription::{
+    Budget, Delivery, Event, Hold, Message, Reattach, Receipt, SubscribeOptions, Subscription,
+};

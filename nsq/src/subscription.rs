@@ -6,6 +6,7 @@
 //! queue bounded by RDY and `buffer_bytes`. When the connection breaks, the task says so and tries again, for ever.
 
 mod attached;
+mod budget;
 mod credit;
 mod inflight;
 mod receipt;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+pub use self::budget::Budget;
 pub use self::credit::Delivery;
 pub use self::receipt::{Message, Receipt};
 use crate::address::Address;
@@ -50,6 +52,10 @@ pub struct SubscribeOptions {
     pub reattach: Reattach,
     /// How messages are got out of nsqd's buffer. Default [`Delivery::Window`].
     pub delivery: Delivery,
+    /// What this subscription may hold together with others that are given the same. Default: no such bound.
+    pub budget: Option<Budget>,
+    /// What becomes of messages that the owner holds for long. Default [`Hold::UntilTimeout`].
+    pub hold: Hold,
 }
 
 impl SubscribeOptions {
@@ -66,6 +72,8 @@ impl SubscribeOptions {
             connect: Arc::default(),
             reattach: Reattach::Always,
             delivery: Delivery::Window,
+            budget: None,
+            hold: Hold::UntilTimeout,
         }
     }
 }
@@ -84,6 +92,17 @@ pub enum Reattach {
     /// The same, but ask before the very first attempt too: such a subscription never creates a channel, but for the
     /// instant named above.
     ExistingOnly,
+}
+
+/// What becomes of messages that the owner holds for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// After `msg_timeout` nsqd gives them to somebody again, at the tail of its queue.
+    #[default]
+    UntilTimeout,
+    /// They are touched in time, as long as the connection lives and nsqd allows (`--max-msg-timeout`, 15 min in all): with
+    /// nsqd's heartbeats, so `msg_timeout` must be longer than one and a half of them.
+    WhileConnected,
 }
 
 /// What a subscription tells its owner.

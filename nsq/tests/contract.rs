@@ -6,6 +6,8 @@
 mod admin;
 #[path = "contract/bounds.rs"]
 mod bounds;
+#[path = "contract/budget.rs"]
+mod budget;
 #[path = "contract/daemons.rs"]
 mod daemons;
 #[path = "contract/exchange.rs"]
@@ -16,5 +18,7 @@ mod inbox;
 mod leave;
 #[path = "contract/loss.rs"]
 mod loss;
+#[path = "contract/manners.rs"]
+mod manners;
 #[path = "contract/settle.rs"]
 mod settle;

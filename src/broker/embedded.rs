@@ -1,26 +1,30 @@
 //! The broker in this process's memory: for trying Keepstep out, and for tests. Its queues end with the process.
 //!
 //! A queue holds at most [`EmbeddedBroker::DEFAULT_LIMIT`] messages; beyond that its oldest waiting one is dropped. That
-//! breaks no promise: a session fills the hole from the store's log, or tells its device of a gap.
+//! breaks no promise: a session fills the hole from the store's log, or tells its device of a gap. As in NSQ, what is given
+//! back comes last.
 
 use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::task::AbortHandle;
+use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
 
 use super::{
-    Delivery, Event, NodeHealth, NodeTotals, Notice, Present, QueueAt, QueueState, ReceiptKind,
-    Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
+    Backlog, Delivery, Event, NodeHealth, NodeTotals, Notice, Prefetch, Present, QueueAt, QueueState,
+    ReceiptKind, Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
 
 mod queue;
 
-use queue::{Next, Queue};
+#[cfg(feature = "simulation")]
+pub use queue::{At, Found};
+pub(super) use queue::{Next, Queue};
 
 /// The only server there is.
 const NODE: &str = "embedded";
@@ -34,6 +38,8 @@ pub struct EmbeddedBroker {
 struct Shared {
     /// The most messages a queue holds.
     limit: usize,
+    /// When a delivery that nobody settles goes to somebody else; none: never, because no consumer here goes without a word.
+    msg_timeout: Option<Duration>,
     /// Taken before a queue's own lock, never after it.
     chats: Mutex<HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>>,
     /// When each queue was removed.
@@ -66,13 +72,31 @@ impl EmbeddedBroker {
     /// A broker whose queues hold at most `limit` messages each (at least one).
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
+        Self::made(limit, None)
+    }
+
+    /// A broker whose deliveries go to somebody else when they aren't settled for so long, as NSQ's do.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn with_msg_timeout(msg_timeout: Duration) -> Self {
+        Self::made(Self::DEFAULT_LIMIT, Some(msg_timeout))
+    }
+
+    fn made(limit: usize, msg_timeout: Option<Duration>) -> Self {
         let shared = Shared {
             limit: limit.max(1),
+            msg_timeout,
             chats: Mutex::default(),
             #[cfg(feature = "simulation")]
             removed: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// See [`super::Broker::largest_message`]: memory takes any.
+    #[must_use]
+    pub fn largest_message(&self) -> Option<usize> {
+        None
     }
 
     /// Always the one server.
@@ -92,7 +116,8 @@ impl EmbeddedBroker {
         let mut all = self.chats();
         for (chat, _) in chats {
             let queues = all.entry(*chat).or_default();
-            queues.entry(device).or_insert_with(|| Arc::new(Queue::new(self.shared.limit)));
+            let made = || Arc::new(Queue::new(self.shared.limit, self.shared.msg_timeout));
+            queues.entry(device).or_insert_with(made);
         }
         Ok(())
     }
@@ -108,11 +133,18 @@ impl EmbeddedBroker {
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
     #[must_use]
-    pub fn subscribe(&self, _node: &str, chat: ChatId, device: DeviceId, sink: Sink) -> Handle {
+    pub fn subscribe(
+        &self,
+        _node: &str,
+        chat: ChatId,
+        device: DeviceId,
+        prefetch: &Prefetch,
+        sink: Sink,
+    ) -> Handle {
         let queue = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
         // Attached here and not in the task, so that the queue shows its consumer when this returns.
         let held = queue.map(|queue| Hold { consumer: queue.attach(), queue });
-        let pump = tokio::spawn(pump(held.clone(), chat, sink)).abort_handle();
+        let pump = tokio::spawn(pump(held.clone(), chat, prefetch.clone(), sink)).abort_handle();
         Handle(SubscriptionKind::Embedded(Subscription { held, pump }))
     }
 
@@ -152,6 +184,15 @@ impl EmbeddedBroker {
         let of_device =
             all.iter().filter_map(|(chat, queues)| Some(state(*chat, device, queues.get(&device)?)));
         (of_device.collect(), Vec::new())
+    }
+
+    /// See [`super::Broker::backlog`].
+    pub async fn backlog(&self, _node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
+        let found = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
+        Ok(found.map(|queue| {
+            let counts = queue.counts();
+            Backlog { depth: counts.waiting, in_flight: counts.in_flight, consumers: counts.consumers }
+        }))
     }
 
     /// See [`super::Broker::queues`].
@@ -228,22 +269,51 @@ impl EmbeddedBroker {
 
     /// Whether it was removed not longer ago than this.
     #[cfg(feature = "simulation")]
-    pub(super) fn removed_within(&self, chat: ChatId, device: DeviceId, time: std::time::Duration) -> bool {
+    pub(super) fn removed_within(&self, chat: ChatId, device: DeviceId, time: Duration) -> bool {
         let removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
         removed.get(&(chat, device)).is_some_and(|at| at.elapsed() <= time)
     }
 
-    /// As after a crash: each message that `lost` says so of (true: it was in flight) is lost. Answers how many.
+    /// The broker ends and comes back: `found` says, of each queue by its age, how it is found then, and how many of the
+    /// messages that it took last it has twice. `any` draws a number below another. Answers how many messages are lost.
     #[cfg(feature = "simulation")]
-    pub fn crash(&self, mut lost: impl FnMut(bool) -> bool) -> u64 {
+    pub fn restart(
+        &self,
+        mut found: impl FnMut(Duration) -> (Found, usize),
+        mut any: impl FnMut(usize) -> usize,
+    ) -> u64 {
+        let mut lost = 0;
+        for queue in self.in_order() {
+            let (found, again) = found(queue.born().elapsed());
+            lost += queue.restart(found, again, &mut any);
+        }
+        lost
+    }
+
+    /// All queues, in an order that doesn't depend on the map's.
+    #[cfg(feature = "simulation")]
+    fn in_order(&self) -> Vec<Arc<Queue>> {
         let all = self.chats();
-        // In an order that doesn't depend on the map's.
         let mut queues: Vec<_> = all
             .iter()
-            .flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (chat, device, queue)))
+            .flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (*chat, *device, queue.clone())))
             .collect();
         queues.sort_unstable_by_key(|(chat, device, _)| (*chat, *device));
-        queues.into_iter().map(|(_, _, queue)| queue.lose(&mut lost)).sum()
+        queues.into_iter().map(|(_, _, queue)| queue).collect()
+    }
+
+    /// The queue itself.
+    #[cfg(feature = "simulation")]
+    pub(super) fn queue(&self, chat: ChatId, device: DeviceId) -> Option<Arc<Queue>> {
+        self.chats().get(&chat)?.get(&device).cloned()
+    }
+
+    /// Each message that a queue holds or held, and where it is.
+    #[cfg(feature = "simulation")]
+    pub fn each(&self, chat: ChatId, device: DeviceId, look: impl FnMut(&Bytes, At)) {
+        if let Some(queue) = self.queue(chat, device) {
+            queue.each(look);
+        }
     }
 
     /// As after the loss of a disk: nothing is left, and nobody is told.
@@ -302,11 +372,35 @@ impl Drop for Subscription {
     }
 }
 
-/// Moves messages from the queue to the sink: waits for a message, then for room in the sink, and only then takes the
-/// message. So what a slow session hasn't room for stays in the queue, and no room is held while there is nothing to
-/// send (the sink is shared by all chats of the session). Ends when the queue is removed, the subscription dropped, or
-/// the sink closed.
-async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
+/// Whether a consumer may take one more, of all that its device holds.
+#[derive(Debug)]
+pub(super) enum Admitted {
+    /// The first of a queue that nothing is held of.
+    Free,
+    /// One place among all, as long as the message is held.
+    With(OwnedSemaphorePermit),
+    /// It holds nothing any more, or the queue was removed.
+    LookAgain,
+}
+
+/// Waits for a place for one more message.
+pub(super) async fn admit(queue: &Queue, consumer: u64, prefetch: &Prefetch) -> Admitted {
+    if queue.is_idle(consumer) || planted!(NoBudget) {
+        return Admitted::Free;
+    }
+    tokio::select! {
+        biased;
+        () = queue.idle_or_gone(consumer) => Admitted::LookAgain,
+        // It is never closed.
+        place = prefetch.embedded.clone().acquire_owned() => place.map_or(Admitted::LookAgain, Admitted::With),
+    }
+}
+
+/// Moves messages from the queue to the sink: waits for a message, then for a place among all that the device holds, then for
+/// room in the sink, and only then takes the message. So what a slow session hasn't room for stays in the queue, and no room
+/// is held while there is nothing to send (the sink is shared by all chats of the session). Ends when the queue is removed, the
+/// subscription dropped, or the sink closed.
+async fn pump(held: Option<Hold>, chat: ChatId, prefetch: Prefetch, sink: Sink) {
     let Some(Hold { queue, consumer }) = held else {
         // The session may be gone already, and then nobody has to know.
         let _ = sink.send(Notice::new(chat, Event::Gone)).await;
@@ -317,6 +411,14 @@ async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
     }
     loop {
         let gone = queue.ready(consumer).await;
+        let place = match gone {
+            true => None,
+            false => match admit(&queue, consumer, &prefetch).await {
+                Admitted::Free => None,
+                Admitted::With(place) => Some(place),
+                Admitted::LookAgain => continue,
+            },
+        };
         let Ok(room) = sink.reserve().await else {
             return queue.detach(consumer);
         };
@@ -325,8 +427,8 @@ async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
         }
         match queue.take(consumer) {
             Next::Message { body, delivery } => {
-                let receipt =
-                    super::Receipt(ReceiptKind::Embedded(Receipt { queue: queue.clone(), delivery }));
+                let receipt = Receipt { queue: queue.clone(), delivery, _place: place };
+                let receipt = super::Receipt(ReceiptKind::Embedded(receipt));
                 room.send(Notice::new(chat, Event::Delivery(Delivery { body, receipt })));
             }
             // Another consumer was faster, or the queue was removed while we waited for room: look again.
@@ -341,6 +443,8 @@ async fn pump(held: Option<Hold>, chat: ChatId, sink: Sink) {
 pub(crate) struct Receipt {
     queue: Arc<Queue>,
     delivery: u64,
+    /// Among all that its device holds.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Receipt {

@@ -1,25 +1,21 @@
 //! The embedded broker behind a link that fails, with the manners of NSQ: it goes away, loses what was in flight, brings
-//! messages out of order and twice, and a SUB that arrives late makes a queue that was removed.
-
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+//! messages out of order and twice, and a SUB that arrives late makes a queue that was removed. A consumer whose connection
+//! is lost leaves what it had in flight behind (decision 0021).
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 
 use super::{
-    BrokerError, Event, NodeHealth, Notice, Present, QueueAt, QueueState, Registrations, Removal, Result,
-    Sink, Subscription as Handle, SubscriptionKind, Totals, embedded::EmbeddedBroker,
+    Backlog, BrokerError, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal, Result,
+    Sink, Subscription as Handle, Totals, embedded::EmbeddedBroker,
 };
 use crate::{
     domain::id::{ChatId, DeviceId},
-    simulation::{Faults, Outcome, Port, Shared},
+    simulation::{Faults, Outcome, Port},
 };
+
+mod line;
+
+pub(crate) use line::{Receipt, Subscription};
 
 const NODE: &str = "embedded";
 
@@ -55,6 +51,14 @@ impl FaultyBroker {
 
     pub(super) async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
         let shared = &self.faults.shared;
+        let (size, largest) = (frame.len(), shared.manners().largest);
+        if size > largest {
+            shared.bit("messages too large for the broker", 1);
+            let reason = format!("E_BAD_MESSAGE PUB message too big {size} > {largest}");
+            return self
+                .call("publish", async { Err(BrokerError::Unpublishable { node: node.to_owned(), reason }) })
+                .await?;
+        }
         let twice = shared.per_mille(shared.weather().double_publications);
         self.call("publish", async {
             if twice {
@@ -66,13 +70,20 @@ impl FaultyBroker {
         .await?
     }
 
-    pub(super) fn subscribe(&self, chat: ChatId, device: DeviceId, sink: Sink) -> Handle {
-        let attached = Arc::new(AtomicBool::new(false));
-        let pump = Pump { broker: self.inner.clone(), faults: self.faults.clone(), chat, device, attached };
-        let ghost = pump.clone();
-        // The client's half of the connection: it freezes and dies with its edge.
-        let pump = tokio::spawn(self.faults.gate.through(pump.run(sink))).abort_handle();
-        Handle(SubscriptionKind::Faulty(Subscription { pump, ghost }))
+    /// Its edges never learn it, as when nsqd was restarted with another: what is too large is found out when it is
+    /// published.
+    pub(super) fn largest_message(&self) -> Option<usize> {
+        None
+    }
+
+    pub(super) fn subscribe(
+        &self,
+        chat: ChatId,
+        device: DeviceId,
+        prefetch: &Prefetch,
+        sink: Sink,
+    ) -> Handle {
+        line::subscribe(self.inner.clone(), self.faults.clone(), chat, device, prefetch.clone(), sink)
     }
 
     pub(super) async fn remove_queues(&self, device: DeviceId, chats: &[ChatId], only: bool) -> Removal {
@@ -91,6 +102,15 @@ impl FaultyBroker {
     pub(super) async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
         let silent = |_| (Vec::new(), vec![NODE.to_owned()]);
         self.call("queues_of", self.inner.queues_of(device)).await.unwrap_or_else(silent)
+    }
+
+    pub(super) async fn backlog(
+        &self,
+        node: &str,
+        chat: ChatId,
+        device: DeviceId,
+    ) -> Result<Option<Backlog>> {
+        self.call("backlog", self.inner.backlog(node, chat, device)).await?
     }
 
     pub(super) async fn queues(&self) -> Present {
@@ -141,129 +161,6 @@ impl FaultyBroker {
             Err(error) => {
                 vec![NodeHealth { node: NODE.to_owned(), role: NODE, problem: Some(error.to_string()) }]
             }
-        }
-    }
-}
-
-/// A hold on one queue.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pump: AbortHandle,
-    ghost: Pump,
-}
-
-impl Subscription {
-    pub(crate) async fn close(self) {}
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.pump.abort();
-        let shared = &self.ghost.faults.shared;
-        // One that is attached has no SUB on its way.
-        if !self.ghost.attached.load(Ordering::Relaxed) && shared.per_mille(shared.weather().ghosts) {
-            tokio::spawn(self.ghost.clone().haunt());
-        }
-    }
-}
-
-/// What moves messages from the queue to a session.
-#[derive(Debug, Clone)]
-struct Pump {
-    broker: EmbeddedBroker,
-    faults: Faults,
-    chat: ChatId,
-    device: DeviceId,
-    attached: Arc<AtomicBool>,
-}
-
-impl Pump {
-    /// A SUB that was on its way when its client went, or when the queue was removed: nsqd makes the queue, if it isn't there,
-    /// and then finds nobody. Not for long: the client has looked whether there is one just before.
-    async fn haunt(self) {
-        let shared = &self.faults.shared;
-        sleep(Duration::from_millis(shared.below(900))).await;
-        let just_removed = self.broker.removed_within(self.chat, self.device, Duration::from_secs(1));
-        if just_removed && shared.broker().get().0 && !self.broker.has(self.chat, self.device) {
-            shared.bit("queues made by a late SUB", 1);
-            let _ = self.broker.provision(self.device, &[(self.chat, NODE.to_owned())]).await;
-        }
-    }
-
-    async fn run(self, sink: Sink) {
-        let shared = self.faults.shared.clone();
-        loop {
-            let slow = if shared.weather().ghosts > 0 { 300_000 } else { 2_000 };
-            sleep(Duration::from_micros(100 + shared.below(slow))).await;
-            let (_, starts) = shared.broker().until(|(runs, _)| *runs).await;
-            if !self.broker.has(self.chat, self.device) {
-                let _ = sink.send(Notice::new(self.chat, Event::Gone)).await;
-                return;
-            }
-            let (through, mut notices) = mpsc::channel(16);
-            let hold = self.broker.subscribe(NODE, self.chat, self.device, through);
-            self.attached.store(true, Ordering::Relaxed);
-            let flow = flow(&shared, &mut notices, &sink);
-            let end = tokio::select! {
-                biased;
-                _ = shared.broker().until(|(runs, now)| !*runs || *now != starts) => Flow::Lost,
-                end = flow => end,
-            };
-            self.attached.store(false, Ordering::Relaxed);
-            drop(hold);
-            if end == Flow::Closed || sink.send(Notice::new(self.chat, Event::Detached)).await.is_err() {
-                return;
-            }
-            // Deleted under an attached consumer: as it looks whether the channel is there and then says SUB, it may make
-            // it anew.
-            if end == Flow::Removed && shared.per_mille(shared.weather().ghosts) {
-                self.clone().haunt().await;
-            }
-        }
-    }
-}
-
-/// Why nothing more comes on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    /// It was lost.
-    Lost,
-    /// The queue was removed.
-    Removed,
-    /// Nobody takes it any more.
-    Closed,
-}
-
-/// Passes on what comes, some of it after what came later.
-async fn flow(shared: &Shared, notices: &mut mpsc::Receiver<Box<Notice>>, sink: &Sink) -> Flow {
-    let mut held: Vec<Box<Notice>> = Vec::new();
-    loop {
-        let next = async {
-            match held.is_empty() {
-                true => notices.recv().await,
-                // What is held isn't held for long.
-                false => tokio::time::timeout(Duration::from_millis(5), notices.recv()).await.ok().flatten(),
-            }
-        };
-        let Some(notice) = next.await else {
-            if held.is_empty() {
-                return Flow::Lost;
-            }
-            for notice in held.drain(..) {
-                if sink.send(notice).await.is_err() {
-                    return Flow::Closed;
-                }
-            }
-            continue;
-        };
-        if matches!(notice.event, Event::Gone) {
-            return Flow::Removed;
-        }
-        if matches!(notice.event, Event::Delivery(_)) && shared.per_mille(shared.weather().reorder) {
-            shared.bit("deliveries overtaken", 1);
-            held.push(notice);
-        } else if sink.send(notice).await.is_err() {
-            return Flow::Closed;
         }
     }
 }

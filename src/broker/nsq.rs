@@ -21,11 +21,12 @@ use futures_util::{
     future::{join_all, try_join_all},
     stream,
 };
-use keepstep_nsq::{Address, ConnectOptions, Reattach, SubscribeOptions};
+use keepstep_nsq::{Address, ConnectOptions, Hold, Reattach, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    BrokerError, Delivery, Event, Notice, Receipt, ReceiptKind, Result, Sink, Subscription, SubscriptionKind,
+    Backlog, BrokerError, Delivery, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink,
+    Subscription, SubscriptionKind,
 };
 use crate::domain::{
     id::{ChatId, DeviceId},
@@ -46,7 +47,7 @@ use removal::Lookup;
 /// Administrative calls under way at once, per server or operation: nsqd does them one by one anyway.
 const PARALLEL: usize = 8;
 
-/// Deliveries of one queue that a session may hold.
+/// Deliveries of one queue that a session may hold, of those that it may hold in all.
 const MAX_IN_FLIGHT: u32 = 256;
 
 /// How to reach NSQ.
@@ -60,8 +61,8 @@ pub struct NsqOptions {
     pub client_id: String,
     /// How often nsqd tells an idle connection that it lives. nsqd takes 1 s to `--max-heartbeat-interval` (60 s).
     pub heartbeat: Duration,
-    /// When nsqd gives a delivery to somebody else that was neither finished nor given back: 1 s to its
-    /// `--max-msg-timeout` (15 min). Longer than a session waits for its device's ack: this is for an edge that died.
+    /// When nsqd gives a delivery to somebody else that was neither finished nor given back. Longer than a session
+    /// waits for its device's ack (45 s): this is for an edge that died.
     pub msg_timeout: Duration,
 }
 
@@ -211,9 +212,22 @@ impl NsqBroker {
         Some(strangers.entry(node.to_owned()).or_insert_with(Instant::now).elapsed())
     }
 
+    /// See [`super::Broker::largest_message`].
+    #[must_use]
+    pub fn largest_message(&self) -> Option<usize> {
+        self.shared.nodes.iter().filter_map(|node| node.largest_message()).min()
+    }
+
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
     #[must_use]
-    pub fn subscribe(&self, node: &str, chat: ChatId, device: DeviceId, sink: Sink) -> Subscription {
+    pub fn subscribe(
+        &self,
+        node: &str,
+        chat: ChatId,
+        device: DeviceId,
+        prefetch: &Prefetch,
+        sink: Sink,
+    ) -> Subscription {
         let tcp = match self.node(node) {
             Ok(node) => node.tcp(),
             Err(error) => {
@@ -228,9 +242,18 @@ impl NsqBroker {
             msg_timeout: Some(self.shared.msg_timeout),
             connect: self.shared.connect.clone(),
             reattach: Reattach::ExistingOnly,
+            budget: (!planted!(NoBudget)).then(|| prefetch.nsq.clone()),
+            // A device that is slow and acknowledges: what it holds is its own for as long as it is connected.
+            hold: Hold::WhileConnected,
             ..SubscribeOptions::new(tcp, names::topic(chat), names::channel(device))
         };
         Subscription(SubscriptionKind::Nsq(keepstep_nsq::Subscription::open(options, chat, sink)))
+    }
+
+    /// See [`super::Broker::backlog`].
+    pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
+        let node = self.node(node)?;
+        node.backlog(chat, device).await.map_err(|error| node.fault(&error))
     }
 
     /// See [`super::Broker::claim`].

@@ -57,7 +57,7 @@ struct ServerArgs {
     /// Longest head of a request, in bytes
     #[arg(long, env = "KEEPSTEP_MAX_HEADER_BYTES", default_value_t = 16_384, value_name = "BYTES")]
     max_header_bytes: usize,
-    /// This edge's name; two edges must never share one [default: e- and 8 random digits]
+    /// This edge's name; no other edge that runs may have it [default: e- and 8 random digits]
     #[arg(long, env = "KEEPSTEP_EDGE", value_name = "NAME")]
     edge: Option<String>,
 }

@@ -117,8 +117,6 @@ settings! {
         "Between two pings of a socket; two missed ones end it";
     ack_timeout: Duration = 45 * SECOND, "45s", duration, "KEEPSTEP_ACK_TIMEOUT",
         "For a device to acknowledge what it was sent, else its socket is closed 4305";
-    message_timeout: Duration = 60 * SECOND, "60s", duration, "KEEPSTEP_MESSAGE_TIMEOUT",
-        "Until NSQ brings again what an edge that died had taken from it; longer than ack-timeout, at most 15m";
     history_timeout: Duration = 10 * SECOND, "10s", duration, "KEEPSTEP_HISTORY_TIMEOUT",
         "For a main to answer a history request";
     lease: Duration = 6 * SECOND, "6s", duration, "KEEPSTEP_LEASE",
@@ -135,6 +133,8 @@ settings! {
         "Between two comparisons of the queues that are there with those that should be";
     nsqd_give_up: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_NSQD_GIVE_UP",
         "For an nsqd to be away until its chats move to others; 0s: they wait for it for ever";
+    nsq_message_timeout: Duration = 60 * SECOND, "60s", duration, "KEEPSTEP_NSQ_MESSAGE_TIMEOUT",
+        "Until nsqd gives what an edge held that died to the next; longer than ack-timeout, at most nsqd's --max-msg-timeout";
     console_refresh: Duration = 5 * SECOND, "5s", duration, "KEEPSTEP_CONSOLE_REFRESH",
         "For which an admin's lists of all devices, users and orphans aren't made anew";
     drain_acks: Duration = 2 * SECOND, "2s", duration, "KEEPSTEP_DRAIN_ACKS",
@@ -223,6 +223,7 @@ impl Timing {
             ("tail_sweep", self.tail_sweep),
             ("reads_sweep", self.reads_sweep),
             ("reconcile", self.reconcile),
+            ("nsq_message_timeout", self.nsq_message_timeout),
             ("drain_deadline", self.drain_deadline),
             ("write_timeout", self.write_timeout),
             ("subs_expire", self.subs_expire),
@@ -234,14 +235,14 @@ impl Timing {
             }
         }
         // nsqd's own bounds; beyond them it takes no subscription at all.
-        if self.message_timeout < SECOND || self.message_timeout > 900 * SECOND {
+        if self.nsq_message_timeout < SECOND || self.nsq_message_timeout > 900 * SECOND {
             let reason = "nsqd takes 1s to 15m";
-            return Err(ConfigError::value(Self::env_of("message_timeout"), reason));
+            return Err(ConfigError::value(Self::env_of("nsq_message_timeout"), reason));
         }
-        if self.message_timeout <= self.ack_timeout {
+        if self.nsq_message_timeout <= self.ack_timeout {
             return Err(ConfigError::Conflict(
-                "KEEPSTEP_MESSAGE_TIMEOUT must be longer than KEEPSTEP_ACK_TIMEOUT (15 s longer is good), else NSQ would give \
-                 a message to the device again that it still has time to acknowledge"
+                "KEEPSTEP_NSQ_MESSAGE_TIMEOUT must be longer than KEEPSTEP_ACK_TIMEOUT (15 s longer is good), else NSQ would \
+                 give a message to the device again that it still has time to acknowledge"
                     .to_owned(),
             ));
         }

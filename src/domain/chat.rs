@@ -46,6 +46,8 @@ pub struct Chat {
     pub created: Millis,
     /// The highest seq.
     pub head: Seq,
+    /// Rises whenever somebody leaves or is removed; a message carries the one at which it was appended.
+    pub epoch: u64,
 }
 
 /// One user in one chat.
@@ -55,6 +57,8 @@ pub struct Member {
     pub user: UserId,
     /// The chat's head when they joined: nothing at or below it is theirs to see.
     pub boundary: Seq,
+    /// Tells this membership from an earlier or later one of the same user.
+    pub version: u64,
 }
 
 /// What one device is owed in one chat: everything above `from`, of which it has everything up to `cursor`.

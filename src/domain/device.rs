@@ -67,8 +67,12 @@ pub struct Device {
     pub state: DeviceState,
     /// The credential version that its tokens must carry; raised by termination.
     pub generation: u32,
+    /// The number of the newest session; 0 before the first. One that is closed uses up one more.
+    pub session: u64,
     /// The live lease; none while it is offline.
     pub lease: Option<Lease>,
+    /// There is a lease that looks over, and nobody has given it back: its edge has just died, or the clock was set.
+    pub unrenewed: bool,
     /// When it will be ended because nobody has seen it for long, once its user was told so; none when it is seen again.
     pub expires: Option<Millis>,
     /// How many messages per chat, below where it begins, a sub may ask the main for; none: all of them.

@@ -20,8 +20,10 @@ use crate::{
         chat::{Chat, ChatKind},
         device::DeviceKind,
         id::{ChatId, UserId},
+        message::split_epoch,
     },
     protocol::{ErrorCode, Problem, Send},
+    store::{LogPage, Reader},
     sync::{membership, send},
 };
 
@@ -250,22 +252,25 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
     }
     let before = request.query.number("before")?.unwrap_or(found.head + 1).min(found.head + 1);
     let from = before.saturating_sub(limit).max(boundary + 1);
-    let from = if from >= before { before } else { from.max(core.store.log(chat, from, 1, 1).await?.floor) };
+    // Read only while the user is a member: whoever left meanwhile gets nothing.
+    let reader = Reader { user: device.user.clone(), since: member.boundary };
+    let log = async |from, count, bytes| {
+        let page = core.store.log_of_member(chat, &reader, from, count, bytes).await?;
+        page.ok_or_else(Problem::no_such_chat)
+    };
+    let from = if from >= before { before } else { from.max(log(from, 1, 1).await?.floor) };
     let count = usize::try_from(before.saturating_sub(from)).unwrap_or_default();
     let page = if count == 0 {
         // Nothing is asked for, or nothing of it is held any more: here the log ends, or has a hole.
-        crate::store::LogPage { floor: found.head + 1, ..Default::default() }
+        LogPage { floor: found.head + 1, ..LogPage::default() }
     } else {
-        core.store.log(chat, from, count, usize::MAX).await?
+        log(from, count, usize::MAX).await?
     };
-    let items: Vec<&RawValue> = page
-        .messages
-        .iter()
-        .filter(|(seq, _)| *seq < before)
-        .filter_map(|(_, frame)| serde_json::from_slice(frame).ok())
-        .collect();
     let first = page.messages.first().map_or(before, |(seq, _)| *seq);
     let more = first > (boundary + 1).max(page.floor);
+    let asked = page.messages.into_iter().filter(|(seq, _)| *seq < before);
+    let frames: Vec<_> = asked.map(|(_, body)| split_epoch(body).0).collect();
+    let items = frames.iter().filter_map(|frame| serde_json::from_slice(frame).ok()).collect();
     Ok(ok(&Messages { items, more }))
 }
 

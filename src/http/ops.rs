@@ -50,7 +50,8 @@ pub(super) async fn metrics(context: Context) -> Response {
     metrics.connections.with_label_values(&["main"]).set(whole(mains));
     metrics.connections.with_label_values(&["sub"]).set(whole(subs));
     let unconfirmed = core.unconfirmed();
-    metrics.outbox_messages.set(whole(unconfirmed.messages));
+    metrics.outbox_messages.set(whole(unconfirmed.messages + unconfirmed.dead_edge_messages));
+    metrics.outbox_dead_edge_messages.set(whole(unconfirmed.dead_edge_messages));
     metrics.outbox_oldest.set(unconfirmed.oldest.as_secs_f64());
     metrics.outbox_dead_edges.set(whole(unconfirmed.dead_edges));
     match metrics.render() {

@@ -148,6 +148,15 @@ impl LeaseClock {
         clock
     }
 
+    /// Runs from when the lease was *asked for*: the store's began no earlier, and may have begun long before its answer.
+    #[must_use]
+    pub fn since(asked: Instant, ttl: Duration) -> Self {
+        let started = if planted!(LeaseFromAnswer) { Instant::now() } else { asked };
+        let clock = Self { started, until_ms: AtomicU64::new(0) };
+        clock.renewed(started, ttl);
+        clock
+    }
+
     /// A renewal that was *asked for* at `asked` succeeded.
     pub fn renewed(&self, asked: Instant, ttl: Duration) {
         let until = asked.saturating_duration_since(self.started) + ttl;

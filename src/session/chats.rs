@@ -1,8 +1,6 @@
 //! One chat of a session: its subscription, its feed, and when to look into the log.
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -14,6 +12,9 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{
     Boxed, Session,
     feed::{Feed, Offered},
+    filling::{HELD, HOLE_PATIENCE},
+    gaps::{Missing, give_back_highest},
+    looks::SHARE,
     window::Sent,
     work::Done,
 };
@@ -22,26 +23,24 @@ use crate::{
     domain::{
         Seq,
         id::ChatId,
-        message::{accepted_at, chat_and_seq},
+        message::{accepted_at, chat_and_seq, split_epoch},
         now_millis,
     },
     hub::{Followed, Progress},
     metrics::Share,
-    protocol::ServerFrame,
-    store::{Attached, CursorMove, CursorMoved, LogPage, Result as Stored},
+    store::{Attached, CursorMove, CursorMoved},
     sync::leases,
 };
 
-/// A hole is left to the queue while it still brings messages; this long after its last one, the log fills it.
-const HOLE_PATIENCE: Duration = Duration::from_millis(50);
-/// So many held messages, and the log fills the hole at once: the queue can't bring it, because it holds back at 256.
-const HELD: usize = 128;
-/// What the log no longer has may still come from the queue; after this it is told as a gap.
-const GAP_PATIENCE: Duration = Duration::from_secs(3);
-/// Bytes per log page.
-const PAGE_BYTES: usize = 256 << 10;
 /// A cursor write that failed is tried again after this.
 const CURSOR_RETRY: Duration = Duration::from_millis(250);
+/// What a session holds for later, over all its chats: so many messages and bytes at most. (One that has its turn is never
+/// held.)
+const EARLY_MESSAGES: usize = 1024;
+const EARLY_BYTES: usize = 4 << 20;
+/// What it hasn't room for goes back to its queue after this, not at once: it may be all that is left there, and would come
+/// again at once.
+const PARKED: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -56,18 +55,28 @@ pub(super) struct ChatState {
     // Where it is subscribed to.
     pub node: Arc<str>,
     // Queues at nodes that carried it before, while they bring what nobody else has any more.
-    pub former: Vec<Subscription>,
+    pub former: Vec<(Arc<str>, Subscription)>,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
     // It will be looked again whether the user is in it.
     pub looks_again: bool,
+    // Whether its user is a member at a later epoch is being asked.
+    pub checking: bool,
     // The chat is known to have messages up to here.
-    tail: Seq,
-    arrived: Instant,
-    filling: bool,
-    // What the log no longer has is waited for since then, at this seq.
-    pub gap_since: Option<(Instant, Seq)>,
-    pub held: usize,
+    pub tail: Seq,
+    // When its queue brought something last, and how often it has.
+    pub arrived: Instant,
+    pub arrivals: u64,
+    pub filling: bool,
+    // What the log no longer has.
+    pub missing: Option<Box<Missing>>,
+    // It waits for room.
+    pub waits: bool,
+    // What its feed holds for later, as far as it is counted for the device.
+    counted: (usize, usize),
+    parked_until: Option<Instant>,
+    // That something came after its gap was said once.
+    late_said: bool,
     // What is above came while this session was there: only of that it means something how long it took.
     live_above: Seq,
     // Counted as a chat of a connected device, and as one whose queue is attached.
@@ -77,13 +86,21 @@ pub(super) struct ChatState {
 
 /// Where a message came from.
 #[derive(Debug, Clone, Copy)]
-enum Source {
+pub(super) enum Source {
     Queue,
     Log,
 }
 
-/// Chats to be looked at, by time.
-pub(super) type Looks = BinaryHeap<Reverse<(Instant, ChatId)>>;
+impl ChatState {
+    /// What came from its queue so far can't be settled any more.
+    pub fn loses_its_queue(&mut self) {
+        self.feed.void();
+        self.attached.set(0);
+        if let Some(missing) = &mut self.missing {
+            missing.start_over();
+        }
+    }
+}
 
 impl Session {
     /// Begins with a chat: subscribes, and looks once whether the queue brought everything.
@@ -92,12 +109,12 @@ impl Session {
             (attached.chat.id, attached.owed, Arc::<str>::from(attached.chat.node.as_str()));
         let progress = Progress::new(owed.cursor.into());
         let now = Instant::now();
-        let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
+        let subscription = self.subscribe(&node, chat);
         let (mut followed, attached_now) =
             (Share::of(&self.core.metrics.chats_followed), Share::of(&self.core.metrics.nsq_attachments));
         followed.set(1);
         let state = ChatState {
-            feed: Feed::new(owed.cursor),
+            feed: Feed::new(owed.cursor, attached.epoch),
             subscription: Some(subscription),
             progress: Arc::clone(&progress),
             from: owed.from,
@@ -106,16 +123,22 @@ impl Session {
             former: Vec::new(),
             moving: false,
             looks_again: false,
+            checking: false,
             tail: attached.chat.head,
             arrived: now,
+            arrivals: 0,
             filling: false,
-            gap_since: None,
-            held: 0,
+            missing: None,
+            waits: false,
+            counted: (0, 0),
+            parked_until: None,
+            late_said: false,
             live_above: attached.chat.head,
             _followed: followed,
             attached: attached_now,
         };
         // A chat that was left and joined again: the old subscription ends here.
+        self.drop_chat(chat);
         self.chats.insert(chat, Box::new(state));
         if attached.chat.head > owed.cursor {
             self.look_at(chat, now + self.core.timing.tail_check);
@@ -124,7 +147,7 @@ impl Session {
     }
 
     pub(super) fn look_at(&mut self, chat: ChatId, at: Instant) {
-        self.looks.push(Reverse((at, chat)));
+        self.looks.add(chat, at);
     }
 
     /// Whether more may be taken from the queues.
@@ -139,22 +162,24 @@ impl Session {
             Event::Delivery(delivery) => self.on_delivery(chat, delivery),
             Event::Attached => {
                 // What was missed while it was away shows in the head.
-                state.arrived = Instant::now();
+                let now = Instant::now();
+                state.arrived = now;
                 state.attached.set(1);
-                self.look_at(chat, Instant::now() + self.core.timing.tail_check);
+                if let Some(missing) = &mut state.missing {
+                    missing.hurry(now);
+                }
+                self.look_at(chat, now + self.core.timing.tail_check);
             }
             Event::Detached => {
-                // Everything held came on the connection that is gone, and is delivered again.
-                state.feed.drop_early();
-                state.held = 0;
-                state.attached.set(0);
+                // Everything came on the connection that is gone, and is delivered again.
+                state.loses_its_queue();
             }
             Event::Gone => {
                 // Removed while this session was away, or by mistake. Whether the device still is owed this chat, only
                 // the store knows. (Perhaps it was one of the former: then the other is made anew for nothing.)
                 state.subscription = None;
                 state.former.clear();
-                state.attached.set(0);
+                state.loses_its_queue();
                 self.rejoin(chat);
             }
         }
@@ -162,6 +187,8 @@ impl Session {
 
     fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
         let Delivery { body, receipt } = delivery;
+        let (body, epoch) = split_epoch(body);
+        let epoch = if planted!(IgnoreEpoch) { 0 } else { epoch };
         let Some((named, seq)) = chat_and_seq(&body) else {
             tracing::warn!(%chat, "the queue holds something that isn't a message of this server: removed");
             return receipt.finish();
@@ -173,32 +200,105 @@ impl Session {
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.arrived = now;
+        state.arrivals += 1;
         state.tail = state.tail.max(seq);
-        match state.feed.offer(seq, body, receipt) {
+        let offered = state.feed.offer(seq, epoch, body, receipt);
+        if let Some(missing) = &mut state.missing {
+            missing.came();
+        }
+        match offered {
             Offered::Send(body) => {
                 self.deliver(chat, seq, body, Source::Queue);
-                self.deliver_early(chat);
+                self.send_early(chat);
             }
             Offered::Finish(receipt) => receipt.finish(),
             Offered::Kept => {}
             Offered::Early => {
-                state.held += 1;
-                let at = if state.held >= HELD { now } else { now + HOLE_PATIENCE };
-                self.look_at(chat, at);
+                if epoch > state.feed.epoch() {
+                    self.check_epoch(chat);
+                }
+                self.on_early(chat, now);
+            }
+            Offered::Late => self.note_late(chat, seq, 0),
+            Offered::TooLate(receipt) => {
+                receipt.finish();
+                self.note_late(chat, seq, 1);
             }
         }
     }
 
-    fn deliver_early(&mut self, chat: ChatId) {
-        while let Some(state) = self.chats.get_mut(&chat) {
-            let Some(body) = state.feed.next_early() else { break };
-            state.held = state.held.saturating_sub(1);
-            let seq = state.feed.next() - 1;
-            self.deliver(chat, seq, body, Source::Queue);
+    /// Something is held for later.
+    fn on_early(&mut self, chat: ChatId, now: Instant) {
+        self.give_way(chat);
+        self.count_early(chat);
+        while self.early.0 > EARLY_MESSAGES || self.early.1 > EARLY_BYTES {
+            let Some(state) = self.chats.get_mut(&chat).filter(|state| state.feed.held().0 > 0) else {
+                break;
+            };
+            if !give_back_highest(state) {
+                state.feed.park_highest();
+                let until = *state.parked_until.get_or_insert(now + PARKED);
+                self.look_at(chat, until);
+            }
+            self.count_early(chat);
+        }
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        let at = if state.feed.held().0 >= HELD { now } else { now + HOLE_PATIENCE };
+        self.look_at(chat, at);
+    }
+
+    /// Brings the count of what is held for later up to date.
+    pub(super) fn count_early(&mut self, chat: ChatId) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        let (held, counted) = (state.feed.held(), std::mem::replace(&mut state.counted, state.feed.held()));
+        self.early.0 = self.early.0 + held.0 - counted.0;
+        self.early.1 = self.early.1 + held.1 - counted.1;
+    }
+
+    /// Messages that came after they were told as a gap; so many of them are finished now.
+    fn note_late(&mut self, chat: ChatId, seq: Seq, finished: u64) {
+        self.core.metrics.gap_late.inc_by(finished);
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if !std::mem::replace(&mut state.late_said, true) {
+            let device = &self.handle.device;
+            tracing::warn!(%chat, %device, seq, "a queue brings messages after they were told as a gap: the device has them \
+                after it reconnects, if it doesn't acknowledge what is behind them; look for what brought them back");
         }
     }
 
-    fn deliver(&mut self, chat: ChatId, seq: Seq, body: Bytes, source: Source) {
+    /// What there was no room for goes back to its queue.
+    pub(super) fn return_parked(&mut self, chat: ChatId, now: Instant) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if let Some(until) = state.parked_until {
+            if until > now {
+                return self.look_at(chat, until);
+            }
+            state.parked_until = None;
+            state.feed.return_parked();
+        }
+    }
+
+    /// Sends what is held and has its turn, as long as there is room for it. What is left waits for the chat's next turn.
+    pub(super) fn send_early(&mut self, chat: ChatId) {
+        let mut sent = 0;
+        while self.chats.get(&chat).is_some_and(|state| state.feed.has_next()) {
+            if sent == SHARE || !self.has_room() {
+                self.wait_for_room(chat);
+                break;
+            }
+            let Some(state) = self.chats.get_mut(&chat) else { break };
+            let Some(body) = state.feed.next_early() else { break };
+            let seq = state.feed.next() - 1;
+            self.deliver(chat, seq, body, Source::Queue);
+            sent += 1;
+        }
+        if sent > 0 {
+            self.count_early(chat);
+            self.look_at(chat, Instant::now() + HOLE_PATIENCE);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, chat: ChatId, seq: Seq, body: Bytes, source: Source) {
         let mut age = Sent::NO_AGE;
         if let Some(state) = self.chats.get(&chat) {
             state.progress.store(seq, Ordering::Relaxed);
@@ -232,109 +332,6 @@ impl Session {
         }
     }
 
-    /// Is something missing that the queue won't bring? Then read it from the log, as much as the window takes.
-    pub(super) fn look(&mut self, chat: ChatId) {
-        let room = if self.has_room() { self.window.room() } else { 0 };
-        let now = Instant::now();
-        let patience = self.core.timing.tail_check;
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        if state.filling || self.draining {
-            return;
-        }
-        let quiet = now.saturating_duration_since(state.arrived);
-        let hole = state.feed.hole();
-        let wait = if hole.is_some() && (state.held >= HELD || quiet >= HOLE_PATIENCE) {
-            None
-        } else if hole.is_some() {
-            Some(HOLE_PATIENCE - quiet)
-        } else if state.tail < state.feed.next() || planted!(NoTailCheck) {
-            state.gap_since = None;
-            return;
-        } else {
-            patience.checked_sub(quiet).filter(|left| !left.is_zero())
-        };
-        if let Some(wait) = wait {
-            return self.look_at(chat, now + wait);
-        }
-        if room == 0 {
-            return self.look_at(chat, now + Duration::from_millis(200));
-        }
-        state.filling = true;
-        let missing = hole
-            .map_or(usize::MAX, |last| usize::try_from(last + 1 - state.feed.next()).unwrap_or(usize::MAX));
-        let (from, count, core) = (state.feed.next(), missing.min(room), self.core.clone());
-        self.work.push(Boxed::new(async move {
-            Done::Log(chat, core.store.log(chat, from, count, PAGE_BYTES).await)
-        }));
-    }
-
-    /// A stretch of the log.
-    pub(super) fn on_log(&mut self, chat: ChatId, page: Stored<LogPage>) {
-        let now = Instant::now();
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.filling = false;
-        let page = match page {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::warn!(%chat, %error, "the log can't be read; tried again");
-                return self.look_at(chat, now + Duration::from_secs(1));
-            }
-        };
-        if page.floor > state.feed.next() {
-            return self.beyond_the_log(chat, page.floor, now);
-        }
-        state.gap_since = None;
-        let mut filled = 0u64;
-        for (seq, body) in page.messages {
-            let Some(state) = self.chats.get_mut(&chat) else { return };
-            if state.feed.fill(seq) {
-                filled += 1;
-                self.deliver(chat, seq, body, Source::Log);
-            }
-        }
-        if filled > 0 {
-            self.core.metrics.refills.inc();
-        }
-        self.deliver_early(chat);
-        // There may be more, and room for it. With nothing new in the log there is nothing to hurry for.
-        let at = if filled > 0 { now } else { now + Duration::from_millis(200) };
-        if self
-            .chats
-            .get(&chat)
-            .is_some_and(|state| state.tail >= state.feed.next() || state.feed.hole().is_some())
-        {
-            // The queue has had its chance for this stretch; what follows is judged anew.
-            self.look_at(chat, at);
-        }
-    }
-
-    fn beyond_the_log(&mut self, chat: ChatId, floor: Seq, now: Instant) {
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        let next = state.feed.next();
-        // As long as a queue brings some of it, it is waited for.
-        match state.gap_since {
-            Some((since, at)) if at == next && now.saturating_duration_since(since) >= GAP_PATIENCE => {}
-            Some((_, at)) if at == next => return self.look_at(chat, now + GAP_PATIENCE / 4),
-            _ => {
-                state.gap_since = Some((now, next));
-                if state.former.is_empty() {
-                    self.find_former(chat);
-                }
-                return self.look_at(chat, now + GAP_PATIENCE / 4);
-            }
-        }
-        state.gap_since = None;
-        // Not further than to what is held: the queue still has that.
-        let to = state.feed.hole().map_or(floor - 1, |last| last.min(floor - 1));
-        if let Some((from, to)) = state.feed.give_up(to) {
-            tracing::warn!(%chat, device = %self.handle.device, from, to, "messages are beyond what the server holds");
-            self.core.metrics.gaps.inc_by(to - from + 1);
-            self.connection.send(ServerFrame::Gap { chat, from, to }.text().into());
-        }
-        self.deliver_early(chat);
-        self.look_at(chat, now);
-    }
-
     /// The device has everything up to `seq`. False: it was never sent so far.
     pub(super) fn on_ack(&mut self, chat: ChatId, seq: Seq) -> Option<bool> {
         let state = self.chats.get_mut(&chat)?;
@@ -347,14 +344,33 @@ impl Session {
             state.feed.release(seq).into_iter().for_each(Receipt::finish);
         }
         let acked = state.feed.acked();
+        let sent = state.feed.sent_between(before, acked);
         if acked > before {
             self.measure(chat, before, acked);
-            let chats = &self.chats;
-            let done = |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq);
-            self.window.acked(acked - before, done);
+            self.free_window(sent);
         }
         self.move_cursor(chat);
         Some(true)
+    }
+
+    /// So many messages are unacknowledged no longer.
+    fn free_window(&mut self, count: u64) {
+        let chats = &self.chats;
+        let done = |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq);
+        self.window.acked(count, done);
+    }
+
+    /// The session isn't in the chat any more. Dropping it stops its consumers, and gives back what they brought.
+    pub(super) fn drop_chat(&mut self, chat: ChatId) -> bool {
+        let Some(state) = self.chats.remove(&chat) else { return false };
+        self.looks.forget(chat);
+        if state.waits {
+            self.turns.forget(chat);
+        }
+        self.early.0 -= state.counted.0;
+        self.early.1 -= state.counted.1;
+        self.free_window(state.feed.unacked());
+        true
     }
 
     /// How long it took until these messages were acknowledged.
@@ -400,10 +416,14 @@ impl Session {
             }
             Some(CursorMoved::At(seq)) => {
                 // Durable first, finished second.
-                for receipt in state.feed.confirm(seq) {
-                    receipt.finish();
-                }
+                let confirmed = state.feed.confirm(seq);
+                confirmed.receipts.into_iter().for_each(Receipt::finish);
                 let cursor = state.feed.cursor();
+                if confirmed.late > 0 {
+                    self.note_late(chat, cursor, confirmed.late as u64);
+                }
+                self.free_window(confirmed.acked);
+                self.count_early(chat);
                 self.answer_acks(chat, cursor);
                 self.move_cursor(chat);
             }

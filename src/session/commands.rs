@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{Boxed, End, Session, work::Done};
 use crate::{
     domain::{
@@ -11,7 +13,7 @@ use crate::{
     },
     hub::{Command, LinkRequest},
     protocol::{ChatEvent, CloseCode, DeviceEvent, ServerFrame},
-    store::Attached,
+    store::{Attached, Result as Stored},
     sync::{
         connect::{self, Membership},
         presence,
@@ -20,6 +22,8 @@ use crate::{
 
 /// After which a chat is looked at again in which nothing is owed to the device of a member.
 const NOT_YET: Duration = Duration::from_secs(1);
+/// After which it is asked again whether a member still is one.
+const CHECKED_AGAIN: Duration = Duration::from_millis(500);
 
 impl Session {
     pub(super) fn on_command(&mut self, command: Command) -> Result<(), End> {
@@ -77,7 +81,7 @@ impl Session {
 
     pub(super) fn on_done(&mut self, done: Done) -> Result<(), End> {
         match done {
-            Done::Log(chat, page) => self.on_log(chat, page),
+            Done::Log(chat, reserved, page) => self.on_log(chat, reserved, page),
             Done::Main(Ok(())) | Done::Nothing => {}
             Done::Main(Err(refusal)) => {
                 // Only what is sure ends the session: a store that doesn't answer isn't a main that has gone.
@@ -88,11 +92,29 @@ impl Session {
                     return self.main_went(refusal.last_seen);
                 }
             }
-            Done::Membership(chat, Ok(Membership::Attached(attached, read))) => {
-                self.on_joined(chat, &attached, read);
+            Done::Membership(chat, epoch, membership) => return self.on_membership(chat, epoch, membership),
+            Done::LookAgain(chat) => {
+                if let Some(state) = self.chats.get_mut(&chat) {
+                    state.looks_again = false;
+                    self.look_at_membership(chat);
+                }
             }
+            Done::Resubscribe(chat, Some(node)) => self.resubscribe(chat, node),
+            // It wasn't an accident.
+            Done::Resubscribe(chat, None) => self.look_at_membership(chat),
+            Done::Found(chat, found) => self.on_found(chat, *found),
+        }
+        Ok(())
+    }
+
+    fn on_membership(&mut self, chat: ChatId, epoch: u64, membership: Stored<Membership>) -> Result<(), End> {
+        if let Some(state) = self.chats.get_mut(&chat) {
+            state.checking = false;
+        }
+        match membership {
+            Ok(Membership::Attached(attached, read)) => self.on_joined(chat, &attached, read, epoch),
             // What it takes part in here may be an earlier membership: nothing else would tell when the new one is owed.
-            Done::Membership(chat, Ok(Membership::NotYet)) => {
+            Ok(Membership::NotYet) => {
                 if let Some(state) = self.chats.get_mut(&chat)
                     && !std::mem::replace(&mut state.looks_again, true)
                 {
@@ -102,39 +124,53 @@ impl Session {
                     }));
                 }
             }
-            Done::LookAgain(chat) => {
-                if let Some(state) = self.chats.get_mut(&chat) {
-                    state.looks_again = false;
-                    self.look_at_membership(chat);
-                }
+            Ok(Membership::Out) => self.on_left(chat),
+            // What is held waits on.
+            Err(error) if self.chats.get(&chat).is_some_and(|state| state.feed.is_fenced()) => {
+                tracing::debug!(%chat, %error, "whether the user still is a member isn't known yet");
+                self.look_at(chat, Instant::now() + CHECKED_AGAIN);
             }
-            Done::Membership(chat, Ok(Membership::Out)) => self.on_left(chat),
-            Done::Membership(chat, Err(error)) => {
+            Err(error) => {
                 // The client would never know of the chat; reconnecting, it does.
                 tracing::warn!(%chat, %error, "a joined chat can't be attached: closing the socket");
                 return Err(End::Close(CloseCode::BackendUnavailable));
             }
-            Done::Resubscribe(chat, Some(node)) => self.resubscribe(chat, node),
-            // It wasn't an accident.
-            Done::Resubscribe(chat, None) => self.look_at_membership(chat),
-            Done::Former(chat, nodes) => self.on_former(chat, nodes),
         }
         Ok(())
     }
 
     pub(super) fn look_at_membership(&mut self, chat: ChatId) {
         let (core, handle) = (self.core.clone(), self.handle.clone());
+        // Whoever is a member after these came was one when they were written: a new membership begins behind them.
+        let epoch = self.chats.get(&chat).map_or(0, |state| state.feed.highest_epoch());
         self.work.push(Boxed::new(async move {
-            Done::Membership(chat, connect::look(&core, &handle, chat).await)
+            Done::Membership(chat, epoch, connect::look(&core, &handle, chat).await)
         }));
     }
 
-    fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq) {
-        match self.chats.get(&chat) {
+    /// A message was written after somebody had left the chat: perhaps this user.
+    pub(super) fn check_epoch(&mut self, chat: ChatId) {
+        if let Some(state) = self.chats.get_mut(&chat)
+            && !std::mem::replace(&mut state.checking, true)
+        {
+            self.look_at_membership(chat);
+        }
+    }
+
+    fn on_joined(&mut self, chat: ChatId, attached: &Attached, read: Seq, epoch: u64) {
+        match self.chats.get_mut(&chat) {
             // Told twice, or known from `welcome`.
             Some(state) if state.from == attached.owed.from => {
-                if state.subscription.is_none() {
+                state.feed.validate(attached.epoch.max(epoch));
+                let (fenced, gone) = (state.feed.is_fenced(), state.subscription.is_none());
+                if gone {
                     self.rejoin(chat);
+                }
+                // Something came after the question, perhaps.
+                if fenced {
+                    self.check_epoch(chat);
+                } else {
+                    self.send_early(chat);
                 }
                 // What was acknowledged while the user was out of it was refused. (They left and came back, and nobody
                 // has said anything meanwhile: it begins where it began before.)
@@ -161,11 +197,9 @@ impl Session {
 
     fn on_left(&mut self, chat: ChatId) {
         // Dropping it stops the consumer, which the removal of the queue waits for.
-        let Some(state) = self.chats.remove(&chat) else { return };
-        let open = state.feed.unacked();
-        drop(state);
-        let chats = &self.chats;
-        self.window.acked(open, |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq));
+        if !self.drop_chat(chat) {
+            return;
+        }
         let frame = ServerFrame::Chat { event: ChatEvent::Left, chat, user: None, entry: None };
         self.connection.send(frame.text().into());
         self.recheck_watched(None);
@@ -193,6 +227,6 @@ impl Session {
     /// Asks whether the main is (still) there.
     pub(super) fn check_main(&mut self) {
         let (core, user) = (self.core.clone(), self.handle.user.clone());
-        self.work.push(Boxed::new(async move { Done::Main(connect::require_main(&core, &user).await) }));
+        self.work.push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));
     }
 }

@@ -37,6 +37,8 @@ pub enum Inbound {
     Binary,
     /// A ping or a pong.
     Alive,
+    /// Nothing came; but the socket has taken so much that it isn't crowded any more.
+    Relieved,
     /// The beginning of a message that is larger than may be; the rest isn't read.
     TooLarge,
     /// The connection is over: closed by the client, broken, or the client broke the WebSocket protocol.
@@ -52,6 +54,8 @@ pub struct Connection {
     unflushed: bool,
     // Since when the socket takes nothing although something waits.
     stuck_since: Option<Instant>,
+    // What came before anybody took it.
+    early: Option<Inbound>,
 }
 
 impl Connection {
@@ -66,7 +70,19 @@ impl Connection {
             .max_frame_size(Some(most_bytes));
         let stream =
             WebSocketStream::from_partially_read(wire, read.to_vec(), Role::Server, Some(config)).await;
-        Self { stream, out: VecDeque::new(), out_bytes: 0, unflushed: false, stuck_since: None }
+        Self { stream, out: VecDeque::new(), out_bytes: 0, unflushed: false, stuck_since: None, early: None }
+    }
+
+    /// Whether the client has hung up, as far as can be seen without waiting. What it sent instead is kept.
+    pub async fn is_over(&mut self) -> bool {
+        if self.early.is_none() {
+            self.early = poll_fn(|cx| match self.next(cx) {
+                Poll::Ready(inbound) => Poll::Ready(Some(inbound)),
+                Poll::Pending => Poll::Ready(None),
+            })
+            .await;
+        }
+        matches!(self.early, Some(Inbound::Over(_)))
     }
 
     /// Queues a frame. It goes out with the next [`Connection::drive`].
@@ -96,30 +112,39 @@ impl Connection {
     /// time.
     pub async fn drive(&mut self, read: bool) -> Inbound {
         poll_fn(|cx| {
+            let crowded = self.crowded();
             if let Err(error) = self.write(cx) {
                 return Poll::Ready(over(&error));
             }
-            if !read {
-                return Poll::Pending;
+            if crowded && !self.crowded() {
+                return Poll::Ready(Inbound::Relieved);
             }
-            match self.stream.poll_next_unpin(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(None) => Poll::Ready(Inbound::Over(None)),
-                Poll::Ready(Some(Err(error))) => Poll::Ready(over(&error)),
-                Poll::Ready(Some(Ok(message))) => Poll::Ready(match message {
-                    Message::Text(text) => Inbound::Text(text),
-                    Message::Binary(_) => Inbound::Binary,
-                    // The library has queued its pong; the next write flushes it.
-                    Message::Ping(_) => {
-                        self.unflushed = true;
-                        Inbound::Alive
-                    }
-                    Message::Pong(_) | Message::Frame(_) => Inbound::Alive,
-                    Message::Close(_) => Inbound::Over(None),
-                }),
+            match self.early.take_if(|_| read) {
+                Some(inbound) => Poll::Ready(inbound),
+                None if read => self.next(cx),
+                None => Poll::Pending,
             }
         })
         .await
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
+        match self.stream.poll_next_unpin(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Inbound::Over(None)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(over(&error)),
+            Poll::Ready(Some(Ok(message))) => Poll::Ready(match message {
+                Message::Text(text) => Inbound::Text(text),
+                Message::Binary(_) => Inbound::Binary,
+                // The library has queued its pong; the next write flushes it.
+                Message::Ping(_) => {
+                    self.unflushed = true;
+                    Inbound::Alive
+                }
+                Message::Pong(_) | Message::Frame(_) => Inbound::Alive,
+                Message::Close(_) => Inbound::Over(None),
+            }),
+        }
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), tungstenite::Error> {

@@ -60,8 +60,12 @@ impl Session {
         connect::unfollow(&this.core, &this.handle, &chats).await;
         let closing = FuturesUnordered::new();
         for (_, mut state) in this.chats.drain() {
-            let subscriptions: Vec<_> =
-                state.subscription.take().into_iter().chain(state.former.drain(..)).collect();
+            let subscriptions: Vec<_> = state
+                .subscription
+                .take()
+                .into_iter()
+                .chain(state.former.drain(..).map(|former| former.1))
+                .collect();
             if !subscriptions.is_empty() {
                 closing.push(async move {
                     join_all(subscriptions.into_iter().map(Subscription::close)).await;

@@ -1,9 +1,11 @@
 //! One chat of one device, made into order: what NSQ brings (twice, late, with holes) and what the log heals becomes
-//! seq + 1, seq + 1, … Pure: no I/O and no clock; `R` is what finishes a message in its queue.
+//! seq + 1, seq + 1, … Pure: no I/O and no clock; `R` is what finishes a message in its queue. A receipt that is dropped
+//! gives its message back.
 //!
 //! For a message `s` from the queue: up to the cursor it is finished at once; already sent, its receipt is kept for the
 //! acknowledgement; the next one is sent; a later one is held until the hole before it is closed, by the queue itself
-//! within a moment or from the log.
+//! within a moment or from the log. So is one of an epoch above the validated one, until that is validated. What was told
+//! as a gap can't be sent any more on this connection: its receipt is kept until the cursor has passed it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,11 +13,37 @@ use bytes::Bytes;
 
 use crate::domain::Seq;
 
+/// Copies of one message whose receipts are kept. A queue may bring a message again and again (each time that nsqd's
+/// patience is over, the older receipt is void), and all of them are of one message.
+const COPIES: usize = 4;
+/// Gaps below the cursor that are remembered, to know what comes late.
+const GAPS_PASSED: usize = 8;
+
 /// The receipts of one message that was sent: none when it came from the log, several when the queue brought it twice.
 #[derive(Debug)]
 struct Sent<R> {
     seq: Seq,
     receipts: Vec<R>,
+}
+
+/// A message that arrived before its turn.
+#[derive(Debug)]
+struct Early<R> {
+    body: Bytes,
+    epoch: u64,
+    // None once the connection that it came on is lost: the queue brings it again, and if it doesn't, it is here.
+    receipts: Vec<R>,
+}
+
+/// What most chats never have.
+#[derive(Debug)]
+struct Aside<R> {
+    // Told as gaps, ascending, apart from each other: all above the cursor, and the last few below it.
+    gaps: VecDeque<(Seq, Seq)>,
+    // What came after it was told as a gap.
+    late: BTreeMap<Seq, Vec<R>>,
+    // Early messages for which there was no room, without their bodies: given back a moment later.
+    parked: Vec<(Seq, Vec<R>)>,
 }
 
 /// See the module.
@@ -27,10 +55,16 @@ pub struct Feed<R> {
     acked: Seq,
     // The next seq to be sent.
     next: Seq,
+    // The device's user is known to be a member at this epoch.
+    epoch: u64,
     // Sent, with a receipt to finish, ascending. Messages from the log have no entry until the queue brings them too.
     sent: VecDeque<Sent<R>>,
     // Arrived before their turn.
-    early: BTreeMap<Seq, (Bytes, Vec<R>)>,
+    early: BTreeMap<Seq, Early<R>>,
+    early_bytes: usize,
+    // How many of them have receipts.
+    returnable: usize,
+    aside: Option<Box<Aside<R>>>,
 }
 
 /// What became of a message that was offered.
@@ -38,19 +72,50 @@ pub struct Feed<R> {
 pub enum Offered<R> {
     /// It is the next: send it, and then ask [`Feed::next_early`].
     Send(Bytes),
-    /// The device has it durably: finish it.
+    /// The device has it durably, or its queue has it too often: finish it.
     Finish(R),
     /// Sent already: its receipt is kept.
     Kept,
-    /// Before it there is a hole.
+    /// Before it there is a hole, or it is of a later epoch.
     Early,
+    /// It was told as a gap: its receipt is kept.
+    Late,
+    /// It was told as a gap, and the device has acknowledged what is behind that: finish it, but not silently.
+    TooLate(R),
+}
+
+/// What a durable cursor settles.
+#[derive(Debug)]
+pub struct Confirmed<R> {
+    /// To be finished.
+    pub receipts: Vec<R>,
+    /// Of so many messages that were told as gaps.
+    pub late: usize,
+    /// So many messages that were sent count as acknowledged only by this.
+    pub acked: u64,
+}
+
+/// Keeps one more receipt of a message; the one that is too much is answered, to be finished: others of its copies are left.
+fn keep<R>(receipts: &mut Vec<R>, receipt: R) -> Option<R> {
+    receipts.push(receipt);
+    (receipts.len() > COPIES).then(|| receipts.remove(0))
 }
 
 impl<R> Feed<R> {
-    /// Begins above the device's cursor.
+    /// Begins above the device's cursor; its user is a member at this epoch.
     #[must_use]
-    pub fn new(cursor: Seq) -> Self {
-        Self { cursor, acked: cursor, next: cursor + 1, sent: VecDeque::new(), early: BTreeMap::new() }
+    pub fn new(cursor: Seq, epoch: u64) -> Self {
+        Self {
+            cursor,
+            acked: cursor,
+            next: cursor + 1,
+            epoch,
+            sent: VecDeque::new(),
+            early: BTreeMap::new(),
+            early_bytes: 0,
+            returnable: 0,
+            aside: None,
+        }
     }
 
     /// The seq that is sent next.
@@ -71,46 +136,105 @@ impl<R> Feed<R> {
         self.cursor
     }
 
-    /// Sent and not acknowledged.
+    /// The validated epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Messages sent and not acknowledged.
     #[must_use]
     pub fn unacked(&self) -> u64 {
-        self.next - 1 - self.acked
+        self.sent_between(self.acked, self.next - 1)
+    }
+
+    /// How many messages above the one and up to the other were sent; not below what is acknowledged.
+    #[must_use]
+    pub fn sent_between(&self, above: Seq, to: Seq) -> u64 {
+        let gaps = self.aside.iter().flat_map(|aside| &aside.gaps);
+        let gone = gaps.map(|(from, last)| (last + 1).min(to + 1).saturating_sub((*from).max(above + 1)));
+        to.saturating_sub(above).saturating_sub(gone.sum())
     }
 
     /// A message from the queue.
-    pub fn offer(&mut self, seq: Seq, body: Bytes, receipt: R) -> Offered<R> {
-        if seq <= self.cursor {
-            return Offered::Finish(receipt);
-        }
+    pub fn offer(&mut self, seq: Seq, epoch: u64, body: Bytes, receipt: R) -> Offered<R> {
         if seq < self.next {
-            let at = self.sent.partition_point(|sent| sent.seq < seq);
-            match self.sent.get_mut(at) {
-                Some(sent) if sent.seq == seq => sent.receipts.push(receipt),
-                _ => self.sent.insert(at, Sent { seq, receipts: vec![receipt] }),
-            }
-            return Offered::Kept;
+            return self.offer_again(seq, receipt);
         }
-        if seq == self.next || planted!(SkipHoles) {
-            self.next = seq + 1;
+        if (seq == self.next && epoch <= self.epoch) || planted!(SkipHoles) {
             let mut receipts = vec![receipt];
             // It may be held already, when the queue brought it twice.
-            if let Some((_, held)) = self.early.remove(&seq) {
-                receipts.extend(held);
+            if let Some(held) = self.take_early(seq) {
+                receipts.extend(held.receipts);
             }
+            self.next = seq + 1;
             self.sent.push_back(Sent { seq, receipts });
             return Offered::Send(body);
         }
-        let held = self.early.entry(seq).or_insert_with(|| (body, Vec::new()));
-        held.1.push(receipt);
-        Offered::Early
+        let held = self.early.entry(seq).or_insert_with(|| {
+            self.early_bytes += body.len();
+            Early { body, epoch, receipts: Vec::new() }
+        });
+        held.epoch = held.epoch.max(epoch);
+        self.returnable += usize::from(held.receipts.is_empty());
+        keep(&mut held.receipts, receipt).map_or(Offered::Early, Offered::Finish)
+    }
+
+    fn offer_again(&mut self, seq: Seq, receipt: R) -> Offered<R> {
+        let gap = self.aside.as_mut().filter(|aside| {
+            let at = aside.gaps.partition_point(|gap| gap.1 < seq);
+            aside.gaps.get(at).is_some_and(|gap| gap.0 <= seq)
+        });
+        if seq <= self.cursor {
+            return if gap.is_some() { Offered::TooLate(receipt) } else { Offered::Finish(receipt) };
+        }
+        if let Some(aside) = gap {
+            let receipts = aside.late.entry(seq).or_default();
+            return keep(receipts, receipt).map_or(Offered::Late, Offered::Finish);
+        }
+        let at = self.sent.partition_point(|sent| sent.seq < seq);
+        match self.sent.get_mut(at) {
+            Some(sent) if sent.seq == seq => {
+                keep(&mut sent.receipts, receipt).map_or(Offered::Kept, Offered::Finish)
+            }
+            _ => {
+                self.sent.insert(at, Sent { seq, receipts: vec![receipt] });
+                Offered::Kept
+            }
+        }
+    }
+
+    /// Whether [`Feed::next_early`] has something.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        self.early.first_key_value().is_some_and(|(seq, held)| *seq == self.next && held.epoch <= self.epoch)
+    }
+
+    /// Whether what would be the next is held, and its epoch isn't validated.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.early.first_key_value().is_some_and(|(seq, held)| *seq == self.next && held.epoch > self.epoch)
+    }
+
+    /// The highest epoch of what is held.
+    #[must_use]
+    pub fn highest_epoch(&self) -> u64 {
+        self.early.values().map(|held| held.epoch).max().unwrap_or(0)
+    }
+
+    /// The user is known to be a member at this epoch.
+    pub fn validate(&mut self, epoch: u64) {
+        self.epoch = self.epoch.max(epoch);
     }
 
     /// The held message whose turn it is now, to be sent.
     pub fn next_early(&mut self) -> Option<Bytes> {
-        let (body, receipts) = self.early.remove(&self.next)?;
-        self.sent.push_back(Sent { seq: self.next, receipts });
-        self.next += 1;
-        Some(body)
+        if !self.has_next() {
+            return None;
+        }
+        let held = self.take_early(self.next)?;
+        self.note_sent(held.receipts);
+        Some(held.body)
     }
 
     /// A message from the log. True: send it, and then ask [`Feed::next_early`].
@@ -118,11 +242,23 @@ impl<R> Feed<R> {
         if seq != self.next {
             return false;
         }
-        self.next += 1;
-        if let Some((_, receipts)) = self.early.remove(&seq) {
-            self.sent.push_back(Sent { seq, receipts });
-        }
+        let receipts = self.take_early(seq).map(|held| held.receipts).unwrap_or_default();
+        self.note_sent(receipts);
         true
+    }
+
+    fn note_sent(&mut self, receipts: Vec<R>) {
+        if !receipts.is_empty() {
+            self.sent.push_back(Sent { seq: self.next, receipts });
+        }
+        self.next += 1;
+    }
+
+    fn take_early(&mut self, seq: Seq) -> Option<Early<R>> {
+        let held = self.early.remove(&seq)?;
+        self.early_bytes -= held.body.len();
+        self.returnable -= usize::from(!held.receipts.is_empty());
+        Some(held)
     }
 
     /// The hole before the first held message: its last seq. None: there is no hole.
@@ -131,18 +267,101 @@ impl<R> Feed<R> {
         self.early.first_key_value().map(|(first, _)| first - 1).filter(|last| *last >= self.next)
     }
 
+    /// How many messages are held for later, and their bytes.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        (self.early.len(), self.early_bytes)
+    }
+
+    /// How many of them could be given back.
+    #[must_use]
+    pub fn returnable(&self) -> usize {
+        self.returnable
+    }
+
+    /// Messages that are in flight at their queue because this feed has a receipt for them. (Not more: of a message that the
+    /// queue brought twice one receipt may be void.)
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        let aside = self.aside.as_ref().map_or(0, |aside| aside.late.len() + aside.parked.len());
+        (self.sent.len() + self.returnable + aside) as u64
+    }
+
+    /// Gives back what came too early but for the lowest `least`, and so of what came too late: at most `most` messages, the
+    /// highest. In their order, so that they come again in it. Answers how many.
+    pub fn give_way(&mut self, least: usize, most: usize) -> usize {
+        if planted!(KeepEarly) {
+            return 0;
+        }
+        let count = self.returnable.saturating_sub(least).min(most);
+        if count > 0 {
+            let with_receipts = self.early.iter().filter(|(_, held)| !held.receipts.is_empty());
+            let seqs: Vec<Seq> = with_receipts.map(|(seq, _)| *seq).skip(self.returnable - count).collect();
+            seqs.into_iter().for_each(|seq| drop(self.take_early(seq)));
+        }
+        let Some(aside) = &mut self.aside else { return count };
+        let late = aside.late.len().saturating_sub(least).min(most - count);
+        if late > 0 {
+            let split = aside.late.keys().nth(aside.late.len() - late).copied();
+            drop(split.map(|split| aside.late.split_off(&split)));
+        }
+        count + late
+    }
+
+    /// Lets go of the highest of what is held for later: its receipts wait for [`Feed::return_parked`].
+    pub fn park_highest(&mut self) {
+        let with_receipts = self.early.iter().rev().find(|(_, held)| !held.receipts.is_empty());
+        let highest = with_receipts.or_else(|| self.early.iter().next_back()).map(|(seq, _)| *seq);
+        let Some((seq, held)) = highest.and_then(|seq| Some((seq, self.take_early(seq)?))) else { return };
+        if !held.receipts.is_empty() {
+            self.aside_mut().parked.push((seq, held.receipts));
+        }
+    }
+
+    /// Gives back what [`Feed::park_highest`] let go of.
+    pub fn return_parked(&mut self) {
+        if let Some(aside) = &mut self.aside {
+            aside.parked.sort_unstable_by_key(|(seq, _)| *seq);
+            aside.parked.clear();
+        }
+    }
+
+    /// The connection is lost, and all receipts with it. What is held for later stays: if its queue lost it, it is here.
+    pub fn void(&mut self) {
+        self.sent.clear();
+        self.early.values_mut().for_each(|held| held.receipts.clear());
+        self.returnable = 0;
+        if let Some(aside) = &mut self.aside {
+            aside.late.clear();
+            aside.parked.clear();
+        }
+    }
+
     /// These seqs are nowhere any more: goes on behind them. Answers the stretch to be told, if it is still missing.
     pub fn give_up(&mut self, to: Seq) -> Option<(Seq, Seq)> {
         if to < self.next {
             return None;
         }
         let from = std::mem::replace(&mut self.next, to + 1);
-        // What is held inside the stretch was told as gone; it must not be left in the map for ever.
-        let kept = self.early.split_off(&self.next);
-        for (seq, (_, receipts)) in std::mem::replace(&mut self.early, kept) {
-            self.sent.push_back(Sent { seq, receipts });
+        // What is held inside the stretch was told as gone.
+        while let Some((seq, _)) = self.early.first_key_value().filter(|(seq, _)| **seq <= to) {
+            let seq = *seq;
+            if let Some(held) = self.take_early(seq).filter(|held| !held.receipts.is_empty()) {
+                self.aside_mut().late.insert(seq, held.receipts);
+            }
+        }
+        let gaps = &mut self.aside_mut().gaps;
+        match gaps.back_mut() {
+            Some(last) if last.1 + 1 == from => last.1 = to,
+            _ => gaps.push_back((from, to)),
         }
         Some((from, to))
+    }
+
+    fn aside_mut(&mut self) -> &mut Aside<R> {
+        self.aside.get_or_insert_with(|| {
+            Box::new(Aside { gaps: VecDeque::new(), late: BTreeMap::new(), parked: Vec::new() })
+        })
     }
 
     /// The device has everything up to `seq`. False: it was never sent so far.
@@ -155,11 +374,27 @@ impl<R> Feed<R> {
     }
 
     /// The cursor is durable up to `seq`: these receipts can be finished now.
-    pub fn confirm(&mut self, seq: Seq) -> Vec<R> {
+    pub fn confirm(&mut self, seq: Seq) -> Confirmed<R> {
         self.cursor = self.cursor.max(seq);
+        let acked = self.sent_between(self.acked, self.cursor.min(self.next - 1));
         self.acked = self.acked.max(self.cursor);
         self.next = self.next.max(self.cursor + 1);
-        self.release(self.cursor)
+        let mut receipts = self.release(self.cursor);
+        // Another session has delivered further.
+        while let Some((seq, _)) = self.early.first_key_value().filter(|(seq, _)| **seq <= self.cursor) {
+            let seq = *seq;
+            receipts.extend(self.take_early(seq).into_iter().flat_map(|held| held.receipts));
+        }
+        let mut late = 0;
+        if let Some(aside) = &mut self.aside {
+            let above = aside.late.split_off(&(self.cursor + 1));
+            let below = std::mem::replace(&mut aside.late, above);
+            late = below.len();
+            receipts.extend(below.into_values().flatten());
+            let passed = aside.gaps.partition_point(|gap| gap.1 <= self.cursor);
+            aside.gaps.drain(..passed.saturating_sub(GAPS_PASSED));
+        }
+        Confirmed { receipts, late, acked }
     }
 
     /// The receipts of what was sent up to `seq`.
@@ -170,123 +405,7 @@ impl<R> Feed<R> {
         }
         released
     }
-
-    /// Drops what is held for later: its receipts go back to the queue.
-    pub fn drop_early(&mut self) {
-        self.early.clear();
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn body(seq: Seq) -> Bytes {
-        Bytes::from(seq.to_string())
-    }
-
-    /// What the queue, the log and the device do, in any order.
-    #[derive(Debug, Clone)]
-    enum Step {
-        Queue(Seq),
-        Log(u8),
-        Ack(u8),
-        Confirm,
-        GiveUp(u8),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            6 => (1..30u64).prop_map(Step::Queue),
-            2 => (1..6u8).prop_map(Step::Log),
-            3 => (0..6u8).prop_map(Step::Ack),
-            2 => Just(Step::Confirm),
-            1 => (0..3u8).prop_map(Step::GiveUp),
-        ];
-        proptest::collection::vec(step, 0..200)
-    }
-
-    proptest! {
-        // The model is one sentence: each seq above the cursor goes out once, in order, unless it was given up; and each
-        // receipt is finished once, never before its seq is durable.
-        #[test]
-        fn sends_each_seq_once_and_finishes_each_receipt_once(start in 0..10u64, steps in steps()) {
-            let mut feed: Feed<(Seq, usize)> = Feed::new(start);
-            let mut sent: Vec<Seq> = Vec::new();
-            let mut expected = start + 1;
-            let mut offered = 0usize;
-            let mut finished: Vec<(Seq, usize)> = Vec::new();
-            let mut durable = start;
-            for step in steps {
-                let mut out: Vec<Seq> = Vec::new();
-                match step {
-                    Step::Queue(seq) => {
-                        offered += 1;
-                        match feed.offer(seq, body(seq), (seq, offered)) {
-                            Offered::Send(bytes) => out.push(String::from_utf8(bytes.to_vec()).unwrap().parse().unwrap()),
-                            Offered::Finish(receipt) => {
-                                prop_assert!(receipt.0 <= durable);
-                                finished.push(receipt);
-                            }
-                            Offered::Kept => prop_assert!(seq < feed.next()),
-                            Offered::Early => prop_assert!(seq > feed.next()),
-                        }
-                    }
-                    Step::Log(count) => {
-                        for seq in feed.next()..feed.next() + u64::from(count) {
-                            if feed.fill(seq) { out.push(seq); }
-                        }
-                    }
-                    Step::Ack(ahead) => {
-                        let seq = feed.acked() + u64::from(ahead);
-                        let within = seq < feed.next();
-                        prop_assert_eq!(feed.ack(seq), within);
-                    }
-                    Step::Confirm => {
-                        durable = feed.acked();
-                        for receipt in feed.confirm(durable) {
-                            prop_assert!(receipt.0 <= durable);
-                            finished.push(receipt);
-                        }
-                    }
-                    Step::GiveUp(ahead) => {
-                        let to = feed.next() + u64::from(ahead);
-                        prop_assert_eq!(feed.give_up(to), Some((expected, to)));
-                        expected = to + 1;
-                    }
-                }
-                while let Some(bytes) = feed.next_early() {
-                    out.push(String::from_utf8(bytes.to_vec()).unwrap().parse().unwrap());
-                }
-                for seq in out {
-                    prop_assert_eq!(seq, expected, "sent {:?}", sent);
-                    expected += 1;
-                    sent.push(seq);
-                }
-                prop_assert_eq!(feed.next(), expected);
-            }
-            let mut seen: Vec<usize> = finished.iter().map(|receipt| receipt.1).collect();
-            seen.sort_unstable();
-            seen.dedup();
-            prop_assert_eq!(seen.len(), finished.len(), "a receipt was finished twice");
-            // Whatever is left is still held: nothing was lost on the way.
-            let last = feed.next() - 1;
-            feed.ack(last);
-            let held_early = feed.early.values().map(|held| held.1.len()).sum::<usize>();
-            prop_assert_eq!(finished.len() + feed.confirm(last).len() + held_early, offered);
-        }
-    }
-
-    #[test]
-    fn a_hole_is_known_by_what_is_held_behind_it() {
-        let mut feed = Feed::new(4);
-        assert_eq!(feed.offer(8, body(8), ()), Offered::Early);
-        assert_eq!(feed.hole(), Some(7));
-        assert!(feed.fill(5) && feed.fill(6) && feed.fill(7));
-        assert_eq!(feed.hole(), None);
-        assert_eq!(feed.next_early(), Some(body(8)));
-        assert_eq!(feed.unacked(), 4);
-    }
-}
+mod tests;

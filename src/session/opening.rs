@@ -1,13 +1,13 @@
 //! How a session begins: the lease, the lists, `welcome`, the subscriptions.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use super::{Connection, EVENTS, MAILBOX, Session, ending::refuse};
 use crate::{
     broker::Notice,
-    domain::id::ChatId,
+    domain::{device::Lease, id::ChatId},
     hub::{Command, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, LimitsInfo, ServerFrame, Welcome},
     sync::{Core, connect},
@@ -32,37 +32,83 @@ impl Open {
     }
 }
 
-/// Takes the device's lease and begins its session. None: it was refused, and the socket is closed.
-pub async fn open(core: Arc<Core>, connection: Connection, claims: DeviceClaims) -> Option<Open> {
-    let (device, session) = match connect::open(&core, &claims).await {
-        Ok(opened) => opened,
-        Err(refusal) => {
-            refuse(&core, connection, refusal).await;
+/// How often a device is taken anew from another connection that was opened in the same moment.
+const ROUNDS: usize = 6;
+/// Between two of them, at most.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes the device's lease and begins its session. None: it was refused, or the client has hung up meanwhile, and the socket is
+/// closed.
+pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceClaims) -> Option<Open> {
+    let mut begun = None;
+    for _ in 0..ROUNDS {
+        // Nobody takes a device from a connection that is there for one that isn't any more.
+        if connection.is_over().await {
+            connection.goodbye().await;
             return None;
         }
-    };
-    let (mailbox, commands) = Mailbox::new(MAILBOX);
-    let handle = SessionHandle {
-        user: device.user.clone(),
-        device: device.id,
-        kind: device.kind,
-        session,
-        mailbox,
-        lease: Arc::new(LeaseClock::new(core.timing.lease)),
-    };
-    let start = match connect::attach(&core, &handle).await {
-        Ok(start) => start,
+        let opened = match connect::open(&core, &claims, &mut begun).await {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                refuse(&core, connection, refusal).await;
+                return None;
+            }
+        };
+        let connect::Opening { device, session, previous, asked } = opened;
+        let (mailbox, commands) = Mailbox::new(MAILBOX);
+        let handle = SessionHandle {
+            user: device.user.clone(),
+            device: device.id,
+            kind: device.kind,
+            session,
+            mailbox,
+            lease: Arc::new(LeaseClock::since(asked, core.timing.lease)),
+        };
+        match attach(&core, &mut connection, &handle, previous).await {
+            Ok(start) => {
+                let (sink, events) = mpsc::channel(EVENTS);
+                let mut session = Box::new(Session::new(core, handle, connection, &device, sink));
+                session.begin(start).await;
+                return Some(Open { session, commands, events });
+            }
+            Err(None) => {
+                // Another connection of the device was opened in between, perhaps by a client that has gone.
+                connect::close(&core, &handle).await;
+                tokio::time::sleep(PAUSE.mul_f64(crate::chance::fraction())).await;
+            }
+            Err(Some(code)) => {
+                refuse(&core, connection, code.into()).await;
+                connect::close(&core, &handle).await;
+                return None;
+            }
+        }
+    }
+    refuse(&core, connection, CloseCode::BackendUnavailable.into()).await;
+    None
+}
+
+/// `Err(None)`: somebody else has the device by now, or nobody is there for whom to take it.
+async fn attach(
+    core: &Core,
+    connection: &mut Connection,
+    handle: &SessionHandle,
+    previous: Option<Lease>,
+) -> Result<connect::Start, Option<CloseCode>> {
+    let start = connect::attach(core, handle).await.map_err(|error| {
+        tracing::warn!(device = %handle.device, %error, "a device can't be attached");
+        Some(CloseCode::BackendUnavailable)
+    })?;
+    if connection.is_over().await {
+        return Err(None);
+    }
+    match connect::take_over(core, handle, previous).await {
+        Ok(true) => Ok(start),
+        Ok(false) => Err(handle.mailbox.doom.code().filter(|code| *code != CloseCode::Replaced)),
         Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "a device can't be attached");
-            refuse(&core, connection, CloseCode::BackendUnavailable.into()).await;
-            connect::close(&core, &handle).await;
-            return None;
+            tracing::warn!(device = %handle.device, %error, "a session can't be confirmed");
+            Err(Some(CloseCode::BackendUnavailable))
         }
-    };
-    let (sink, events) = mpsc::channel(EVENTS);
-    let mut session = Box::new(Session::new(core, handle, connection, &device, sink));
-    session.begin(start).await;
-    Some(Open { session, commands, events })
+    }
 }
 
 impl Session {

@@ -7,13 +7,19 @@ use tokio::time::Instant;
 
 use super::{Boxed, Session, work::Done};
 use crate::{
+    broker::Subscription,
     domain::id::ChatId,
     hub::SessionHandle,
-    store::{Renewed, Result as Stored},
-    sync::Core,
+    store::Result as Stored,
+    sync::{Core, leases},
 };
 
 impl Session {
+    /// Takes what this node's queue of a chat holds. (The one place at which a session subscribes.)
+    pub(super) fn subscribe(&self, node: &str, chat: ChatId) -> Subscription {
+        self.core.broker.subscribe(node, chat, self.handle.device, &self.prefetch, self.sink.clone())
+    }
+
     /// The chat is carried by this node.
     pub(super) fn on_placed(&mut self, chat: ChatId, node: Arc<str>) {
         if self.chats.get(&chat).is_some_and(|state| state.node != node) {
@@ -23,36 +29,25 @@ impl Session {
     }
 
     fn subscribe_at(&mut self, chat: ChatId, node: Arc<str>) {
+        let subscription = self.subscribe(&node, chat);
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let subscription = self.core.broker.subscribe(&node, chat, self.handle.device, self.sink.clone());
         // What was held came from the old one, and goes back there.
-        state.feed.drop_early();
-        state.held = 0;
-        state.attached.set(0);
+        state.loses_its_queue();
         state.node = node;
         state.subscription = Some(subscription);
         self.look_at(chat, Instant::now() + self.core.timing.tail_check);
     }
 
-    /// Messages are missing that the log no longer has: asks all servers whether one that carried the chat before has
-    /// them.
-    pub(super) fn find_former(&mut self, chat: ChatId) {
-        let Some(node) = self.chats.get(&chat).map(|state| state.node.clone()) else { return };
-        let (core, device) = (self.core.clone(), self.handle.device);
-        self.work.push(Boxed::new(async move {
-            let (queues, _) = core.broker.queues_of(device).await;
-            let others = queues.into_iter().filter(|queue| queue.chat == chat && *queue.node != *node);
-            let holding = others.filter(|queue| queue.depth + queue.in_flight > 0);
-            Done::Former(chat, holding.map(|queue| queue.node).collect())
-        }));
-    }
-
-    pub(super) fn on_former(&mut self, chat: ChatId, nodes: Vec<String>) {
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        for node in nodes.iter().filter(|node| ***node != *state.node) {
-            tracing::info!(%chat, device = %self.handle.device, node, "what is owed comes from where the chat was");
-            state.former.push(self.core.broker.subscribe(node, chat, self.handle.device, self.sink.clone()));
-            state.gap_since = Some((Instant::now(), state.feed.next()));
+    /// A node that carried the chat before holds something that is owed: it is taken from there, too.
+    pub(super) fn subscribe_former(&mut self, chat: ChatId, node: &Arc<str>) {
+        let Some(state) = self.chats.get(&chat) else { return };
+        if state.node == *node || state.former.iter().any(|former| former.0 == *node) {
+            return;
+        }
+        tracing::info!(%chat, device = %self.handle.device, %node, "what is owed comes from where the chat was");
+        let subscription = self.subscribe(node, chat);
+        if let Some(state) = self.chats.get_mut(&chat) {
+            state.former.push((node.clone(), subscription));
         }
     }
 
@@ -81,10 +76,8 @@ impl Session {
 /// Where the queue is again; none: it isn't owed to this session.
 async fn provision_again(core: &Core, handle: &SessionHandle, chat: ChatId) -> Stored<Option<String>> {
     // The device's right first, what it is owed second: a queue that was just removed for good must not come back.
-    let (device, lease) = (handle.device, core.timing.lease);
-    if core.store.renew_session(&handle.user, device, handle.session, lease).await? != Renewed::Held
-        || core.store.owed(chat, device).await?.is_none()
-    {
+    let device = handle.device;
+    if !leases::holds(core, handle).await? || core.store.owed(chat, device).await?.is_none() {
         return Ok(None);
     }
     let Some(found) = core.store.chat(chat).await? else { return Ok(None) };

@@ -30,26 +30,38 @@ pub struct Window {
     // counted as open before.
     sent: VecDeque<Sent>,
     open: usize,
+    // Kept free for what is on its way from the log.
+    reserved: usize,
 }
 
 impl Window {
     /// Room for `most` messages.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { most, sent: VecDeque::new(), open: 0 }
+        Self { most, sent: VecDeque::new(), open: 0, reserved: 0 }
     }
 
     /// Whether one more may be sent. Over the bound for acknowledged entries behind an old open one, too: a device that
     /// acknowledges everything but one message must not make this grow.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.open < self.most && self.sent.len() < self.most * 4
+        self.open + self.reserved < self.most && self.sent.len() < self.most * 4
     }
 
     /// How many more may be sent.
     #[must_use]
     pub fn room(&self) -> usize {
-        if self.has_room() { self.most - self.open } else { 0 }
+        if self.has_room() { self.most - self.open - self.reserved } else { 0 }
+    }
+
+    /// Keeps room for so many until [`Window::release`].
+    pub fn reserve(&mut self, count: usize) {
+        self.reserved += count;
+    }
+
+    /// Gives back room that was kept.
+    pub fn release(&mut self, count: usize) {
+        self.reserved = self.reserved.saturating_sub(count);
     }
 
     /// How many are open.
@@ -109,14 +121,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_what_a_plain_list_would(steps in proptest::collection::vec((0..3usize, 0..4u64), 0..300)) {
+        fn counts_what_a_plain_list_would(steps in proptest::collection::vec((0..3usize, 0..6u64), 0..300)) {
             let chats = [ChatId::random(), ChatId::random(), ChatId::random()];
             let mut window = Window::new(16);
             let mut heads: HashMap<ChatId, (Seq, Seq)> = chats.iter().map(|chat| (*chat, (0, 0))).collect();
-            let now = Instant::now();
+            let (now, mut reserved) = (Instant::now(), 0);
             for (chat, ack) in steps {
                 let chat = chats[chat];
-                if ack == 0 {
+                if ack == 4 {
+                    let count = window.room() / 2;
+                    reserved += count;
+                    window.reserve(count);
+                } else if ack == 5 {
+                    window.release(std::mem::take(&mut reserved));
+                } else if ack == 0 {
                     if window.has_room() {
                         let head = heads.get_mut(&chat).unwrap();
                         head.0 += 1;
@@ -132,7 +150,8 @@ mod tests {
                     window.acked(count, |chat, seq| seq <= heads[&chat].1);
                 }
                 let open: u64 = heads.values().map(|(sent, acked)| sent - acked).sum();
-                prop_assert_eq!(window.room() as u64, 16u64.saturating_sub(open));
+                prop_assert!(open + reserved as u64 <= 16);
+                prop_assert_eq!(window.room() as u64, 16 - open - reserved as u64);
                 prop_assert_eq!(window.is_empty(), open == 0);
                 prop_assert_eq!(window.open() as u64, open);
                 prop_assert_eq!(window.deadline(Duration::ZERO).is_some(), open > 0);

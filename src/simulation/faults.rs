@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,13 +33,36 @@ pub struct Link {
     pub fail: u32,
     /// Of a thousand calls, so many are done without an answer.
     pub unknown: u32,
+    /// Of a thousand calls, so many are done when their callers have given up long ago, some of them twice …
+    pub late: u32,
+    /// … of this name ("": of any).
+    pub late_name: &'static str,
     /// How long each way takes, in microseconds.
     pub delay: Range<u64>,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { cut: false, fail: 0, unknown: 0, delay: 50..200 }
+        Self { cut: false, fail: 0, unknown: 0, late: 0, late_name: "", delay: 50..200 }
+    }
+}
+
+/// What the broker is like for a whole run, as nsqd is under some load or with some settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manners {
+    /// Attaching takes up to so many milliseconds.
+    pub attach: u64,
+    /// Larger messages are refused, always.
+    pub largest: usize,
+    /// Of a thousand connections that are lost, so many stay open at the broker's end: it goes on to send on them …
+    pub half_open: u32,
+    /// … until it misses their heartbeats.
+    pub half_open_for: Duration,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { attach: 2, largest: usize::MAX, half_open: 0, half_open_for: Duration::ZERO }
     }
 }
 
@@ -59,14 +85,21 @@ pub struct Weather {
     pub ghosts: u32,
 }
 
+/// A call that is done late: when, and when once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late(Duration, Option<Duration>);
+
 /// What is the same for all edges of one simulation.
 #[derive(Debug)]
 pub struct Shared {
     rng: Mutex<StdRng>,
     weather: Mutex<Weather>,
+    manners: Mutex<Manners>,
     /// Whether the broker runs. Its restarts are counted, so that a fast one isn't overlooked.
     broker: Told<(bool, u64)>,
     calls: Mutex<Trace>,
+    /// Calls that are to be done late.
+    late: AtomicU64,
     begun: Instant,
 }
 
@@ -83,8 +116,10 @@ impl Shared {
         Arc::new(Self {
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             weather: Mutex::default(),
+            manners: Mutex::default(),
             broker: Told::new((true, 0)),
             calls: Mutex::default(),
+            late: AtomicU64::new(0),
             begun: Instant::now(),
         })
     }
@@ -109,6 +144,16 @@ impl Shared {
         *lock(&self.weather) = weather;
     }
 
+    /// The broker's manners.
+    pub fn manners(&self) -> Manners {
+        lock(&self.manners).clone()
+    }
+
+    /// Changes them.
+    pub fn set_manners(&self, manners: Manners) {
+        *lock(&self.manners) = manners;
+    }
+
     /// Stops or starts the broker.
     pub fn run_broker(&self, runs: bool) {
         self.broker.change(|(now, starts)| {
@@ -120,6 +165,11 @@ impl Shared {
     /// Whether the broker runs, and how often it was started again.
     pub fn broker(&self) -> &Told<(bool, u64)> {
         &self.broker
+    }
+
+    /// How many calls are to be done, whose callers have given up.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// Counts something that went wrong indeed.
@@ -174,6 +224,8 @@ pub struct Faults {
     /// The edge's tasks.
     pub gate: Gate,
     links: Arc<Mutex<[Link; 2]>>,
+    // How often the connections on which the broker sends were lost, and whether there can be new ones.
+    lines: Arc<Told<(u64, bool)>>,
     // The edge is killed at the so-maniest call of this name (any, if it is empty), before or after it is done.
     crash: Arc<Mutex<Option<Crash>>>,
 }
@@ -192,12 +244,41 @@ impl Faults {
     /// An edge on good links.
     #[must_use]
     pub fn new(shared: Arc<Shared>, gate: Gate) -> Self {
-        Self { shared, gate, links: Arc::default(), crash: Arc::default() }
+        let lines = Arc::new(Told::new((0, true)));
+        Self { shared, gate, links: Arc::default(), lines, crash: Arc::default() }
     }
 
-    /// Changes a link.
+    /// Changes a link. Cutting it loses its connections.
     pub fn set_link(&self, port: Port, link: Link) {
+        let cut = link.cut;
         lock(&self.links)[port as usize] = link;
+        if port == Port::Broker {
+            self.lines.change(|(lost, up)| {
+                *lost += u64::from(cut);
+                *up = !cut;
+            });
+        }
+    }
+
+    /// The connections on which the broker sends are lost, and can be made anew at once.
+    pub fn lose_lines(&self) {
+        self.lines.change(|(lost, _)| *lost += 1);
+    }
+
+    /// See [`Faults::lose_lines`].
+    pub fn lines(&self) -> &Told<(u64, bool)> {
+        &self.lines
+    }
+
+    /// Whether what this edge says on a connection to the broker is heard there.
+    pub fn is_heard(&self) -> bool {
+        !self.gate.is_dead() && self.lines.get().1 && self.shared.broker().get().0
+    }
+
+    /// How long something takes to or from a server.
+    pub fn way(&self, port: Port) -> Duration {
+        let Range { start, end } = lock(&self.links)[port as usize].delay;
+        Duration::from_micros(start + self.shared.below(end.saturating_sub(start)))
     }
 
     /// Kills the edge at the `calls`-th call of this name from now on (any name, if it is empty).
@@ -214,10 +295,6 @@ impl Faults {
         if crash == Some(false) {
             return self.die().await;
         }
-        let way = |shared: &Shared| {
-            let Range { start, end } = link.delay;
-            Duration::from_micros(start + shared.below(end.saturating_sub(start)))
-        };
         let down = port == Port::Broker && !shared.broker.get().0;
         if link.cut || down {
             // Half of all cuts are refusals, half are silence.
@@ -226,7 +303,7 @@ impl Faults {
             shared.bit("calls to a server that is away", 1);
             return Err(Outcome::Failed);
         }
-        tokio::time::sleep(way(shared)).await;
+        tokio::time::sleep(self.way(port)).await;
         if shared.per_mille(link.fail) {
             shared.bit("calls that failed", 1);
             return Err(Outcome::Failed);
@@ -241,8 +318,51 @@ impl Faults {
             shared.bit("calls of unknown outcome", 1);
             return Err(Outcome::Unknown);
         }
-        tokio::time::sleep(way(shared)).await;
+        tokio::time::sleep(self.way(port)).await;
         Ok(done)
+    }
+
+    /// Whether a call is to be done late, and when.
+    pub fn late(&self, port: Port, name: &str) -> Option<Late> {
+        let (late, which, cut) = {
+            let link = &lock(&self.links)[port as usize];
+            (link.late, link.late_name, link.cut)
+        };
+        if late == 0 || cut || !(which.is_empty() || which == name) || !self.shared.per_mille(late) {
+            return None;
+        }
+        let most = [3_000, 3_000, 10_000, 30_000][self.shared.below(4) as usize];
+        let first = Duration::from_millis(self.shared.below(most));
+        let again = self.shared.per_mille(300).then(|| Duration::from_millis(self.shared.below(most)));
+        Some(Late(first, again))
+    }
+
+    /// A call whose work is done by nobody's task: the edge that made it may be dead by then.
+    pub async fn call_late<F, E>(&self, name: &str, late: Late, mut work: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Send,
+    {
+        self.shared.trace(name);
+        if self.crashes_now(name) == Some(false) {
+            return self.die().await;
+        }
+        let shared = self.shared.clone();
+        shared.late.fetch_add(1, Ordering::Relaxed);
+        shared.bit("calls done late", 1);
+        tokio::spawn(async move {
+            let Late(first, again) = late;
+            tokio::time::sleep(first).await;
+            // Nobody waits for what comes of it.
+            let _ = work().await;
+            if let Some(again) = again {
+                tokio::time::sleep(again).await;
+                shared.bit("calls done twice", 1);
+                let _ = work().await;
+            }
+            shared.late.fetch_sub(1, Ordering::Relaxed);
+        });
+        tokio::time::sleep(TIMEOUT).await;
     }
 
     fn crashes_now(&self, name: &str) -> Option<bool> {

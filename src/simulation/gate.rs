@@ -7,6 +7,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use crate::chance;
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Run {
     #[default]
@@ -18,6 +20,8 @@ enum Run {
 #[derive(Debug, Default)]
 struct State {
     run: Run,
+    /// By how many milliseconds the edge's wall clock is ahead.
+    clock: i64,
     tasks: BTreeMap<u64, Waker>,
     last: u64,
 }
@@ -47,6 +51,11 @@ impl Gate {
     /// All are dropped where they stand, those too that come later.
     pub fn kill(&self) {
         self.set(Run::Dead);
+    }
+
+    /// The edge's wall clock jumps by so many milliseconds.
+    pub fn jump(&self, by: i64) {
+        self.state().clock += by;
     }
 
     /// Whether it was killed.
@@ -88,14 +97,14 @@ impl<F: Future<Output = ()>> Future for Through<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let run = {
+        let (run, clock) = {
             let mut state = self.gate.state();
             state.tasks.insert(self.id, cx.waker().clone());
-            state.run
+            (state.run, state.clock)
         };
         let done = match (run, &mut self.task) {
             (Run::Frozen, Some(_)) => return Poll::Pending,
-            (Run::On, Some(task)) => task.as_mut().poll(cx).is_ready(),
+            (Run::On, Some(task)) => chance::at_offset(clock, || task.as_mut().poll(cx).is_ready()),
             (Run::Dead, _) | (_, None) => true,
         };
         // It may just have killed its own edge.

@@ -1,30 +1,38 @@
 //! The store in this process's memory: the same contract with nothing installed. What it holds ends with the process.
 //!
 //! One mutex around plain maps: every method takes it once, does its step, and lets go; none awaits anything. Time is
-//! tokio's, so a test may stop it.
+//! tokio's, so a test may stop it. What Redis decides by its wall clock (leases, windows, who was seen when) is decided here by a
+//! clock that a test may set, too ([`EmbeddedStore::set_clock_ahead`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    AuditId, Count, NotedSession, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events,
-};
-use crate::domain::{
-    Millis, Seq,
-    chat::Chat,
-    device::Device,
-    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
-    termination::Termination,
+use super::{AuditId, Count, Holder, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
+use crate::{
+    chance::store_ahead,
+    domain::{
+        Millis, Seq,
+        chat::Chat,
+        device::Device,
+        id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
+        now_millis,
+        termination::Termination,
+    },
 };
 
 mod chats;
 mod console;
 mod devices;
+mod edges;
 mod expiry;
 mod links;
 mod messages;
@@ -42,6 +50,9 @@ pub struct EmbeddedStore {
 struct Inner {
     state: Mutex<State>,
     limits: StoreLimits,
+    // When the store began, by tokio's clock and by the wall's; and how far its clock was set ahead since, in milliseconds.
+    begun: (Instant, Millis),
+    ahead: AtomicI64,
 }
 
 /// What one handle and its clones watch, and where they hear of it.
@@ -57,8 +68,8 @@ struct State {
     users: HashMap<UserId, User>,
     owners: HashMap<DeviceId, Owner>,
     terminations: HashMap<TerminationId, Ending>,
-    work: HashMap<String, (String, Instant)>,
-    counts: HashMap<String, (Count, Instant)>,
+    work: HashMap<String, (String, Millis)>,
+    counts: HashMap<String, (Count, Millis)>,
     /// How many `work` and `counts` there may be before those that have run out are swept.
     sweep_at: usize,
     chats: HashMap<ChatId, Room>,
@@ -67,7 +78,11 @@ struct State {
     pairs: HashMap<(UserId, UserId), ChatId>,
     public: HashMap<String, ChatId>,
     named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
-    edges: HashMap<String, Edge>,
+    edges: HashMap<String, edges::Edge>,
+    /// Whose process has which name.
+    names: HashMap<String, Holder>,
+    /// The token of the newest note of a chat.
+    last_token: u64,
     /// Edges' figures, each until then.
     reports: BTreeMap<String, (Bytes, Instant)>,
     /// What admins did, oldest first.
@@ -86,9 +101,13 @@ struct User {
 /// A device, whose `lease` counts only until it runs out.
 struct Row {
     device: Device,
-    /// The number of the newest session; stays when its lease is given back.
-    session: u64,
-    until: Instant,
+    until: Millis,
+    /// The newest session that served the device.
+    there: u64,
+    /// When the newest was begun.
+    begun: Millis,
+    /// When the device was warned of; while it registers: written.
+    warned: Option<Instant>,
     /// When somebody has to look whether it expires.
     due: Millis,
 }
@@ -102,8 +121,12 @@ struct Ending {
 struct Room {
     chat: Chat,
     with: Option<UserId>,
-    members: BTreeMap<UserId, Seq>,
+    members: BTreeMap<UserId, Membership>,
+    /// How many have joined.
+    version: u64,
     banned: HashSet<UserId>,
+    /// Who left last, by the epoch that their leaving made.
+    left: BTreeMap<u64, UserId>,
     /// The newest messages, ascending.
     log: VecDeque<Entry>,
     log_bytes: u64,
@@ -114,9 +137,16 @@ struct Room {
     owed: HashMap<DeviceId, Debt>,
 }
 
+#[derive(Clone, Copy)]
+struct Membership {
+    boundary: Seq,
+    version: u64,
+}
+
 struct Entry {
     seq: Seq,
-    frame: Bytes,
+    /// The frame and, behind it, the epoch.
+    body: Bytes,
     since: Instant,
 }
 
@@ -134,22 +164,6 @@ struct Debt {
     fence: u64,
 }
 
-struct Edge {
-    alive: Instant,
-    notes: BTreeSet<ChatId>,
-    sessions: HashSet<NotedSession>,
-}
-
-impl Edge {
-    fn new() -> Self {
-        Self { alive: Instant::now(), notes: BTreeSet::new(), sessions: HashSet::new() }
-    }
-
-    fn has_notes(&self) -> bool {
-        !self.notes.is_empty() || !self.sessions.is_empty()
-    }
-}
-
 impl std::fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EmbeddedStore").finish_non_exhaustive()
@@ -160,7 +174,8 @@ impl EmbeddedStore {
     /// An empty one.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
-        let inner = Inner { state: Mutex::default(), limits };
+        let begun = (Instant::now(), now_millis());
+        let inner = Inner { state: Mutex::default(), limits, begun, ahead: AtomicI64::new(0) };
         Self { inner: Arc::new(inner), ear: 0 }.another()
     }
 
@@ -177,6 +192,19 @@ impl EmbeddedStore {
             presence: HashSet::new(),
         });
         Self { inner: self.inner.clone(), ear }
+    }
+
+    /// Sets the store's clock so many milliseconds ahead of the machine's, or behind, as happens to Redis's.
+    pub fn set_clock_ahead(&self, millis: i64) {
+        self.inner.ahead.store(millis, Ordering::Relaxed);
+    }
+
+    /// Now, by the store's clock.
+    fn now(&self) -> Millis {
+        let (begun, at) = self.inner.begun;
+        let elapsed = Millis::try_from(begun.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        at.saturating_add(elapsed)
+            .saturating_add_signed(self.inner.ahead.load(Ordering::Relaxed) + store_ahead())
     }
 
     /// See [`super::Store::take_events`].
@@ -299,10 +327,11 @@ impl State {
         self.owners.get(&device).is_some_and(|owner| owner.user == *user && owner.terminated.is_some())
     }
 
-    /// Moves a read offset forward, and tells.
+    /// Moves a read offset forward, if the chat is on the user's list, and tells.
     fn read(&mut self, user: &UserId, chat: ChatId, seq: Seq, device: Option<DeviceId>) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
-        if seq <= stands && !planted!(LastWriteWins) {
+        let listed = self.users.get(user).is_some_and(|user| user.chats.contains(&chat));
+        if !listed || (seq <= stands && !planted!(LastWriteWins)) {
             return stands;
         }
         self.user(user).reads.insert(chat, ReadOffset { seq, device });
@@ -321,4 +350,9 @@ impl State {
             ear.events.emit(StoreEvent::Doorbell(chat, seq));
         }
     }
+}
+
+/// A time to live or a window, in what the clock counts.
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -3,7 +3,9 @@
 use tokio::{sync::mpsc, time::Duration};
 
 use super::{Result, StoreError, StoreEvent, embedded::EmbeddedStore};
-use crate::simulation::{Faults, Outcome, Port};
+use crate::simulation::{Faults, Late, Outcome, Port};
+
+pub(super) mod late;
 
 /// One edge's handle to a store that all edges of a simulation share.
 #[derive(Debug, Clone)]
@@ -25,6 +27,27 @@ impl FaultyStore {
             Err(Outcome::Unknown) => Err(StoreError::Unknown("simulated".to_owned())),
             Err(_) => Err(StoreError::Unavailable("simulated".to_owned())),
         }
+    }
+
+    /// Whether this call is one that the store does after its caller has given up, and when.
+    pub(super) fn late(&self, name: &str) -> Option<Late> {
+        // What an edge hears of it hears on one connection, on which nothing is overtaken.
+        let hears = name.starts_with("watch_") || name.starts_with("unwatch_");
+        if hears { None } else { self.faults.late(Port::Store, name) }
+    }
+
+    /// A call whose caller gives up before it is done; `work` is called once for each time that it is.
+    pub(super) async fn call_late<T, F>(
+        &self,
+        name: &str,
+        late: Late,
+        work: impl FnMut() -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.faults.call_late(name, late, work).await;
+        Err(StoreError::Unknown("simulated".to_owned()))
     }
 
     /// See [`super::Store::take_events`]. They come through the weather.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::Limits;
 use crate::domain::{
     Millis, Seq,
-    chat::{Chat, ChatKind, Owed},
+    chat::{Chat, ChatKind, Member, Owed},
     device::{Device, DeviceKind, Lease},
     id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
     link::LinkCode,
@@ -72,6 +72,15 @@ pub enum Registered {
     Conflict,
 }
 
+/// What whoever opens a session has read before, with [`Store::device_at`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// The number of the newest session, as it was read last.
+    pub session: u64,
+    /// When the device was read first for this session, by the store's clock: which of two that are opened at once is newer.
+    pub at: Millis,
+}
+
 /// What [`Store::open_session`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
@@ -79,23 +88,31 @@ pub enum Opened {
     Session {
         /// The new fencing number.
         session: u64,
-        /// Who held it until now; it must be told.
+        /// Who held it until now, or did when it last said so; it must be told.
         previous: Option<Lease>,
         /// The device as it is now.
         device: Box<Device>,
     },
+    /// Another session was opened since the caller read the device: nothing is changed. Read again.
+    Changed,
+    /// The newest session was begun clearly later than this one: the device is its.
+    Late,
     /// It was terminated, or the token's generation is an older one.
     Terminated,
     /// No such device, or it isn't active yet.
     Unknown,
 }
 
-/// What [`Store::renew_session`] found.
+/// What [`Store::renew_session`] and [`Store::confirm_session`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     /// Still this session's.
     Held,
-    /// A newer session owns the device.
+    /// Its lease had been given back by somebody; now it is this session's again, because no newer one was opened.
+    Revived,
+    /// A newer number was given, and nobody is known to be there with it (yet, or any more): not renewed.
+    Unconfirmed,
+    /// A newer session serves the device.
     Replaced,
     /// The device was terminated.
     Terminated,
@@ -126,8 +143,9 @@ pub enum Lapsed {
 /// Where what a device is owed begins, in [`Store::owe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwedSince {
-    /// At the head now: the device is new, and its main has what was before.
-    Now,
+    /// At this head, which the caller has read: the device is new, and its main has what was before. (Not "now": the call may
+    /// be executed late.)
+    Head(Seq),
     /// At the head when its user joined: all their devices are owed the same, however long each one's turn takes.
     Joined,
 }
@@ -140,9 +158,10 @@ pub struct Owing {
     /// The node that carries it.
     pub node: String,
     /// Who is in it.
-    pub members: Vec<UserId>,
-    /// For which devices something is kept, of members and, for a moment or after a crash, of others.
-    pub devices: Vec<DeviceId>,
+    pub members: Vec<Member>,
+    /// For which devices something is kept, and where what they are owed begins: of members and, for a moment or after a
+    /// crash, of others.
+    pub devices: Vec<(DeviceId, Seq)>,
     /// The lowest message that the broker hasn't confirmed.
     pub unconfirmed: Option<Seq>,
 }
@@ -152,6 +171,8 @@ pub struct Owing {
 pub struct OwingPage {
     /// In no order.
     pub chats: Vec<Owing>,
+    /// Indexed without a chat: being created or deleted, or nothing came of them.
+    pub absent: Vec<ChatId>,
     /// Where the next page begins; none: there is none.
     pub next: Option<u64>,
 }
@@ -266,6 +287,8 @@ pub enum Joined {
     Refused,
     /// The chat has as many members, or the user as many chats, as allowed.
     LimitReached,
+    /// The user has left, or was removed, since the epoch that was given: read the chat again.
+    Stale,
 }
 
 /// A message to be appended.
@@ -294,6 +317,8 @@ pub enum Appended {
         seq: Seq,
         /// The nsqd that carries the chat.
         node: String,
+        /// The chat's epoch, which stands behind the frame.
+        epoch: u64,
     },
     /// The key was used for the same content before; nothing changed.
     Again {
@@ -317,10 +342,33 @@ pub struct Tip {
     pub node: String,
 }
 
+/// Bytes of messages in one page of an outbox, about: many are read at a time.
+pub(super) const OUTBOX_PAGE_BYTES: usize = 256 << 10;
+
+/// What NSQ hasn't confirmed of a chat.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxSize {
+    /// The node that carries the chat; empty when it isn't there.
+    pub node: String,
+    /// How many messages.
+    pub messages: usize,
+    /// When the lowest of them was accepted, if its frame tells.
+    pub oldest: Option<Millis>,
+}
+
+/// Who reads a chat's log as a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// The member.
+    pub user: UserId,
+    /// Where what they (or their device) are owed begins: names the membership, whose boundary isn't above it.
+    pub since: Seq,
+}
+
 /// A stretch of a chat's log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogPage {
-    /// Ascending, without holes.
+    /// Ascending, without holes. Bodies: frames and, behind them, the epoch (`domain::message::split_epoch`).
     pub messages: Vec<(Seq, Bytes)>,
     /// The lowest seq that the log still holds; where there is a hole at the beginning of what was asked for, the first
     /// behind it (head + 1 when it holds none).
@@ -336,6 +384,8 @@ pub struct Attached {
     pub chat: Chat,
     /// What the device is owed.
     pub owed: Owed,
+    /// The boundary of the user's membership: at least so far everything counts as read.
+    pub boundary: Seq,
     /// The chat's membership epoch: it rises whenever somebody leaves or is removed. The user was a member at this epoch.
     pub epoch: u64,
 }

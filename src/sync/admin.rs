@@ -244,8 +244,14 @@ pub async fn preview(core: &Core, device: DeviceId) -> Result<Preview, Problem> 
 }
 
 /// Closes all sockets of a user (4410); answers nothing, because they may be on any edge.
-pub async fn kick(core: &Core, user: &UserId) {
-    signal::tell(core, user, &Signal::Kicked).await;
+///
+/// # Errors
+/// `unavailable`: the edges may not have been told, and nothing else would tell them.
+pub async fn kick(core: &Core, user: &UserId) -> Result<(), Problem> {
+    signal::send(core, user, &Signal::Kicked).await.map_err(|error| {
+        let detail = "the edges can't be told now, so the sockets may still be open: try again";
+        Problem::new(ErrorCode::Unavailable, detail).because_of(&error)
+    })
 }
 
 #[cfg(test)]

@@ -54,8 +54,8 @@ pub async fn ask(
                 limit,
                 floor,
             };
-            signal::tell(core, user, &Signal::HistoryAsk(ask)).await;
-            Ok(())
+            // Else the sub would wait for an answer to what nobody was asked.
+            Ok(signal::send(core, user, &Signal::HistoryAsk(ask)).await?)
         }
         other => Err(offline(other.map(|main| main.last_seen))),
     }

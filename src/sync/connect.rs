@@ -1,21 +1,23 @@
 //! A device connects: who may, who is told, and what it must know before its first frame. And how it leaves.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
-    Core, leases, presence,
+    Core, leases, presence, registration,
     signal::{self, Signal},
 };
 use crate::{
     domain::{
         Millis, Seq,
-        device::{Device, DeviceKind, DeviceState},
+        device::{Device, DeviceKind, DeviceState, Lease},
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
     hub::{Followed, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
-    store::{Attached, Opened, Result},
+    store::{Attached, Opened, Read, ReadOffset, Result},
     tokens::DeviceClaims,
 };
 
@@ -50,15 +52,25 @@ impl From<CloseCode> for Refusal {
 /// # Errors
 /// `Terminated`, `Unauthorized`, or `BackendUnavailable` when the store doesn't answer.
 pub async fn authorize(core: &Core, claims: &DeviceClaims) -> std::result::Result<Device, CloseCode> {
-    let found = core.store.device(&claims.user, claims.device).await.map_err(unavailable)?;
+    authorize_at(core, claims).await.map(|(device, _)| device)
+}
+
+// And when the device was read, by the store's clock.
+async fn authorize_at(
+    core: &Core,
+    claims: &DeviceClaims,
+) -> std::result::Result<(Device, Millis), CloseCode> {
+    let found = core.store.device_at(&claims.user, claims.device).await.map_err(unavailable)?;
     match found {
-        Some(device) if planted!(NoTombstoneCheck) => Ok(device),
-        Some(device)
+        Some(found) if planted!(NoTombstoneCheck) => Ok(found),
+        Some((device, _))
             if device.state == DeviceState::Terminating || device.generation != claims.generation =>
         {
             Err(CloseCode::Terminated)
         }
-        Some(device) if device.state == DeviceState::Active && device.kind == claims.kind => Ok(device),
+        Some((device, at)) if device.state == DeviceState::Active && device.kind == claims.kind => {
+            Ok((device, at))
+        }
         Some(_) => Err(CloseCode::Unauthorized),
         None => match core.store.owner(claims.device).await.map_err(unavailable)? {
             Some(owner) if owner.terminated.is_some() => Err(CloseCode::Terminated),
@@ -72,28 +84,63 @@ fn unavailable(error: crate::store::StoreError) -> CloseCode {
     CloseCode::BackendUnavailable
 }
 
-/// Makes this edge own the device. An older session, wherever it is, is told that it is over. A sub is let in only
-/// while its main is there; a refusal changes nothing.
+/// A device that this edge owns from now on.
+#[derive(Debug)]
+pub struct Opening {
+    /// As it is now.
+    pub device: Device,
+    /// The fencing number of the new session.
+    pub session: u64,
+    /// Who had it before.
+    pub previous: Option<Lease>,
+    /// When its lease was asked for: the store's began no earlier.
+    pub asked: Instant,
+}
+
+/// How often a device is asked for, while others open it at the same time.
+const OPENINGS: usize = 8;
+
+/// Makes this edge own the device. A sub is let in only while its main is there; a refusal changes nothing. `begun`: when the
+/// device was read first for this connection, once it was.
 ///
 /// # Errors
 /// The close code with which to end the socket.
-pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(Device, u64), Refusal> {
-    let device = authorize(core, claims).await?;
-    if device.kind == DeviceKind::Sub {
-        require_main(core, &device.user).await?;
-    }
-    let lease = core.timing.lease;
-    let opened = core.store.open_session(&device.user, device.id, claims.generation, &core.edge, lease).await;
-    match opened.map_err(unavailable)? {
-        Opened::Terminated => Err(CloseCode::Terminated.into()),
-        Opened::Unknown => Err(CloseCode::Unauthorized.into()),
-        Opened::Session { session, previous, device } => {
-            if previous.is_some() {
-                signal::tell(core, &device.user, &Signal::Replaced(device.id, session)).await;
+pub async fn open(
+    core: &Core,
+    claims: &DeviceClaims,
+    begun: &mut Option<Millis>,
+) -> std::result::Result<Opening, Refusal> {
+    for _ in 0..OPENINGS {
+        let (device, read_at) = authorize_at(core, claims).await?;
+        if device.kind == DeviceKind::Sub {
+            require_main(core, &device.user).await?;
+        }
+        let (asked, lease) = (Instant::now(), core.timing.lease);
+        let (user, id) = (&device.user, device.id);
+        let after = Read { session: device.session, at: *begun.get_or_insert(read_at) };
+        let opened = core.store.open_session(user, id, claims.generation, after, &core.edge, lease).await;
+        match opened {
+            Ok(Opened::Terminated) => return Err(CloseCode::Terminated.into()),
+            Ok(Opened::Unknown) => return Err(CloseCode::Unauthorized.into()),
+            // Another connection of the device was faster, or just ended: this one is the newer.
+            Ok(Opened::Changed) => {}
+            // It is the older. Nobody may be waiting for it any more; whoever does comes back.
+            Ok(Opened::Late) => {
+                tracing::debug!(device = %id, "a newer connection of the device was faster: refusing this one");
+                return Err(CloseCode::BackendUnavailable.into());
             }
-            Ok((*device, session))
+            Ok(Opened::Session { session, previous, device }) => {
+                return Ok(Opening { device: *device, session, previous, asked });
+            }
+            Err(error) => {
+                // It may be open all the same.
+                core.lapsing.begin();
+                return Err(unavailable(error).into());
+            }
         }
     }
+    tracing::warn!(device = %claims.device, "others open the device again and again at the same time");
+    Err(CloseCode::BackendUnavailable.into())
 }
 
 /// The user's main as others see it.
@@ -101,9 +148,13 @@ pub async fn open(core: &Core, claims: &DeviceClaims) -> std::result::Result<(De
 /// # Errors
 /// When the store fails.
 pub async fn main_of(core: &Core, user: &UserId) -> Result<Option<MainInfo>> {
-    let devices = core.store.devices(user).await?;
-    let main = devices.iter().find(|d| d.kind == DeviceKind::Main && d.state == DeviceState::Active);
+    let main = main_device(core, user).await?;
     Ok(main.map(|d| MainInfo { device: d.id, online: d.online(), last_seen: d.last_seen }))
+}
+
+async fn main_device(core: &Core, user: &UserId) -> Result<Option<Device>> {
+    let devices = core.store.devices(user).await?;
+    Ok(devices.into_iter().find(|d| d.kind == DeviceKind::Main && d.state == DeviceState::Active))
 }
 
 /// # Errors
@@ -111,6 +162,18 @@ pub async fn main_of(core: &Core, user: &UserId) -> Result<Option<MainInfo>> {
 pub async fn require_main(core: &Core, user: &UserId) -> std::result::Result<(), Refusal> {
     match main_of(core, user).await.map_err(unavailable)? {
         Some(main) if main.online => Ok(()),
+        other => Err(Refusal { code: CloseCode::MainOffline, last_seen: other.map(|main| main.last_seen) }),
+    }
+}
+
+/// The same for a session that is open already. A main whose lease merely looks over isn't gone for that: should its edge have
+/// died, its lease is given back within seconds.
+///
+/// # Errors
+/// The same.
+pub async fn still_has_main(core: &Core, user: &UserId) -> std::result::Result<(), Refusal> {
+    match main_device(core, user).await.map_err(unavailable)? {
+        Some(main) if main.online() || main.unrenewed => Ok(()),
         other => Err(Refusal { code: CloseCode::MainOffline, last_seen: other.map(|main| main.last_seen) }),
     }
 }
@@ -131,19 +194,42 @@ pub struct Start {
 pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.hub.attach(handle.clone());
     core.store.watch_user(&handle.user).await?;
-    let chats = core.store.chats_of(&handle.user).await?;
-    let attached = core.store.attach(&chats, &handle.user, handle.device, handle.session).await?;
-    let reads = core.store.reads(&handle.user).await?;
-    let main = main_of(core, &handle.user).await?;
+    // Offsets before attaching: they end with membership, and who leaves in this moment must not seem to have read nothing.
+    let user = &handle.user;
+    let (chats, reads, main) =
+        futures_util::try_join!(core.store.chats_of(user), core.store.reads(user), main_of(core, user))?;
+    core.hub.seed_reads(user, &reads);
+    let attached = core.store.attach(&chats, user, handle.device, handle.session).await?;
     let chats = attached
         .into_iter()
         .flatten()
         .map(|attached| {
-            let read = reads.get(&attached.chat.id).map_or(0, |offset| offset.seq);
+            let read = read_of(&attached, &reads);
             (attached, read)
         })
         .collect();
     Ok(Start { main, chats })
+}
+
+/// What the user has read of a chat; since they came, at least everything from before.
+fn read_of(attached: &Attached, reads: &HashMap<ChatId, ReadOffset>) -> Seq {
+    reads.get(&attached.chat.id).map_or(0, |offset| offset.seq).max(attached.boundary)
+}
+
+/// The last step of an opening: the session serves its device from here on, and an older one, wherever it is, is told that it is
+/// over. Not sooner: whoever is closed 4409 shall find a newer connection that is there. False: somebody else has the device.
+///
+/// # Errors
+/// When the store fails.
+pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<Lease>) -> Result<bool> {
+    if !leases::confirm(core, handle).await? {
+        return Ok(false);
+    }
+    core.hub.supersede(&handle.user, handle.device, handle.session);
+    if previous.is_some() {
+        signal::tell(core, &handle.user, &Signal::Replaced(handle.device, handle.session)).await;
+    }
+    Ok(true)
 }
 
 /// How a session stands to one chat.
@@ -157,11 +243,41 @@ pub enum Membership {
     Out,
 }
 
-/// Looks whether the session's user is in a chat, and attaches the session if so.
+/// Whoever lets a user in fixes what their devices are owed at once; after this, it is done for them.
+const HALF_DONE: Duration = Duration::from_secs(1);
+
+/// Looks whether the session's user is in a chat, and attaches the session if so. Where nothing is owed to the device of a
+/// member, somebody is just letting the user in, or died on the way: then it is completed here, after a second.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
+    let found = look_once(core, handle, chat).await?;
+    if !matches!(found, Membership::NotYet)
+        || planted!(NoPositionRestore)
+        || !owes_nothing(core, handle, chat).await?
+    {
+        return Ok(found);
+    }
+    tokio::time::sleep(HALF_DONE).await;
+    if owes_nothing(core, handle, chat).await?
+        && let Err(problem) = registration::complete_member(core, chat, &handle.user).await
+    {
+        tracing::debug!(%chat, device = %handle.device, error = %problem, "what a device is owed can't be fixed now");
+    }
+    look_once(core, handle, chat).await
+}
+
+/// Whether the session's user is in the chat, and its device isn't owed anything of it.
+async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<bool> {
+    let Some((_, member)) = core.store.chat_of_member(chat, &handle.user).await? else { return Ok(false) };
+    let owed = core.store.owed(chat, handle.device).await?;
+    Ok(owed.is_none_or(|owed| owed.from < member.boundary))
+}
+
+async fn look_once(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<Membership> {
+    // As at the beginning, the offset first.
+    let reads = core.store.reads_in(&handle.user, &[chat]).await?;
     let attached = core.store.attach(&[chat], &handle.user, handle.device, handle.session).await?;
     if let Some(attached) = attached.into_iter().flatten().next() {
         // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
@@ -169,7 +285,7 @@ pub async fn look(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<M
         if !leases::holds(core, handle).await? {
             return Ok(Membership::NotYet);
         }
-        let read = core.store.reads(&handle.user).await?.get(&chat).map_or(0, |offset| offset.seq);
+        let read = read_of(&attached, &reads);
         return Ok(Membership::Attached(Box::new(attached), read));
     }
     let member = core.store.chat_of_member(chat, &handle.user).await?.is_some();

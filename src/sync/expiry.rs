@@ -103,8 +103,13 @@ async fn look(core: &Arc<Core>, user: &UserId, id: DeviceId, now: Millis) -> Res
 }
 
 async fn end_it(core: &Arc<Core>, device: &Device, now: Millis) -> Result<Option<Millis>, Problem> {
-    if !core.store.expire_device(device).await? {
-        // It was seen meanwhile.
+    // By the store's own clock, too: Redis's may have jumped since the warning.
+    let notice = match device.state {
+        DeviceState::Registering => Duration::from_millis(after(core, device)),
+        _ => core.timing.expire_warning,
+    };
+    if !core.store.expire_device(device, notice).await? {
+        // It was seen meanwhile, or the time that it was given isn't over.
         return Ok(Some(now));
     }
     termination::begin(core, &device.user, device.id, "expired").await?;

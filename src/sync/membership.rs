@@ -10,9 +10,10 @@ use super::{
     turn::in_turn,
 };
 use crate::{
+    broker::QueueAt,
     domain::{
-        chat::{Chat, ChatKind},
-        id::{ChatId, UserId},
+        chat::{Chat, ChatKind, Member},
+        id::{ChatId, DeviceId, UserId},
         now_millis,
     },
     protocol::{ChatEvent, ErrorCode, Problem},
@@ -107,13 +108,13 @@ fn limit(core: &Core) -> Problem {
     Problem::new(ErrorCode::LimitReached, detail)
 }
 
-/// The new member's devices get their queues, and their sessions are told, even if a queue can't be made now: the log
-/// serves them until it can.
+/// The new member's devices are owed the chat and get their queues, and their sessions are told, even if a queue can't be
+/// made now: the log serves them until it can.
 async fn arrive(core: &Core, chat: &Chat, user: &UserId) -> Result<(), Problem> {
-    let provisioned = provision_member(core, chat.id, &chat.node, user).await;
+    let provisioned = provision_member(core, chat.id, user).await;
     // To those who were members already, too: a first try may have ended between.
     signal::tell(core, user, &Signal::Joined(chat.id)).await;
-    provisioned
+    provisioned.map(drop)
 }
 
 /// How a chat is named by who wants to join it.
@@ -195,10 +196,10 @@ async fn owned_group(core: &Core, user: &UserId, chat: ChatId) -> Result<Chat, P
 }
 
 async fn admit(core: &Arc<Core>, chat: &Chat, user: &UserId, by: JoinBy) -> Result<(), Problem> {
-    let new = match core.store.add_member(chat.id, user, by).await? {
+    let new = match join_fresh(core, chat, user, by).await? {
         Joined::New(_) => true,
         Joined::Already(_) => false,
-        Joined::Refused => return Err(Problem::no_such_chat()),
+        Joined::Refused | Joined::Stale => return Err(Problem::no_such_chat()),
         Joined::LimitReached => return Err(limit(core)),
     };
     arrive(core, chat, user).await?;
@@ -206,6 +207,20 @@ async fn admit(core: &Arc<Core>, chat: &Chat, user: &UserId, by: JoinBy) -> Resu
         tell_members(core, chat.id, user, ChatEvent::MemberJoined);
     }
     Ok(())
+}
+
+/// Whoever leaves in this moment makes what was read of the chat old: then it is read again.
+async fn join_fresh(core: &Core, chat: &Chat, user: &UserId, by: JoinBy) -> Result<Joined, Problem> {
+    let mut epoch = chat.epoch;
+    for _ in 0..5 {
+        match core.store.add_member(chat.id, user, by, epoch).await? {
+            Joined::Stale => {}
+            joined => return Ok(joined),
+        }
+        let Some(again) = core.store.chat(chat.id).await? else { return Ok(Joined::Refused) };
+        epoch = again.epoch;
+    }
+    Err(Problem::new(ErrorCode::Unavailable, "this membership is being changed by somebody else: try again"))
 }
 
 /// Tells the others in the background: a group of hundreds must not hold up the answer.
@@ -229,10 +244,10 @@ fn tell_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent) 
 /// # Errors
 /// `not_found`, `unavailable`.
 pub async fn leave(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<(), Problem> {
-    let Some((found, _)) = core.store.chat_of_member(chat, user).await? else {
+    let Some((found, member)) = core.store.chat_of_member(chat, user).await? else {
         return Err(Problem::no_such_chat());
     };
-    dismiss(core, &found, user, false).await
+    if dismiss(core, &found, &member, false).await? { Ok(()) } else { Err(Problem::no_such_chat()) }
 }
 
 /// The owner removes somebody, who may come back by invitation only.
@@ -241,32 +256,36 @@ pub async fn leave(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<(), 
 /// `not_found`, `forbidden`, `unavailable`.
 pub async fn remove(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId) -> Result<(), Problem> {
     let chat = owned_group(core, user, chat).await?;
-    if core.store.chat_of_member(chat.id, whom).await?.is_none() {
-        return Err(Problem::new(ErrorCode::NotFound, "this user isn't a member"));
+    // Who leaves and comes back in this moment is in it again: removed all the same.
+    for _ in 0..5 {
+        let Some((_, member)) = core.store.chat_of_member(chat.id, whom).await? else { break };
+        if dismiss(core, &chat, &member, whom != user).await? {
+            return Ok(());
+        }
     }
-    dismiss(core, &chat, whom, whom != user).await
+    Err(Problem::new(ErrorCode::NotFound, "this user isn't a member"))
 }
 
-async fn dismiss(core: &Arc<Core>, chat: &Chat, user: &UserId, ban: bool) -> Result<(), Problem> {
-    let Some(remaining) = core.store.remove_member(chat.id, user, ban).await? else {
-        return Err(Problem::no_such_chat());
-    };
+/// False: there is no such membership any more.
+async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, ban: bool) -> Result<bool, Problem> {
+    let user = &member.user;
+    let Some(remaining) = core.store.remove_member(chat.id, member, ban).await? else { return Ok(false) };
     signal::tell(core, user, &Signal::Left(chat.id)).await;
     tell_members(core, chat.id, user, ChatEvent::MemberLeft);
-    let (core, user, chat) = (core.clone(), user.clone(), chat.id);
+    let (core, user, chat) = (core.clone(), user.clone(), chat.clone());
     let tasks = core.drain.clone();
     tasks.spawn(async move {
-        if let Err(problem) = clear(&core, chat, &user, remaining == 0).await {
-            tracing::warn!(%chat, %user, error = %problem, "queues of a member who left aren't removed yet");
+        if let Err(problem) = clear(&core, &chat, &user, remaining == 0).await {
+            tracing::warn!(chat = %chat.id, %user, error = %problem, "queues of a member who left aren't removed yet");
         }
     });
-    Ok(())
+    Ok(true)
 }
 
 /// Removes the queues of a member who left, twice with more than a second between, because a consumer that was about
 /// to attach brings its queue back. A member who has come again meanwhile keeps them.
-async fn clear(core: &Core, chat: ChatId, user: &UserId, last: bool) -> Result<(), Problem> {
-    let work = membership_work(chat, user);
+async fn clear(core: &Core, chat: &Chat, user: &UserId, last: bool) -> Result<(), Problem> {
+    let work = membership_work(chat.id, user);
     for pass in 0..2 {
         if pass > 0 {
             tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -275,21 +294,21 @@ async fn clear(core: &Core, chat: ChatId, user: &UserId, last: bool) -> Result<(
             return Ok(());
         }
     }
-    if last && core.store.delete_chat(chat).await? {
-        core.broker.remove_chat(chat).await;
+    if last && core.store.delete_chat(chat.id).await? {
+        core.broker.remove_chat(chat.id).await;
     }
     Ok(())
 }
 
 /// False: the user is a member again.
-async fn clear_once(core: &Core, chat: ChatId, user: &UserId) -> Result<bool, Problem> {
+async fn clear_once(core: &Core, chat: &Chat, user: &UserId) -> Result<bool, Problem> {
+    let Chat { id: chat, node, .. } = chat;
     for device in core.store.devices(user).await? {
-        wait_for_consumers(core, device.id, chat).await;
-        if core.store.chat_of_member(chat, user).await?.is_some() {
+        wait_for_consumers(core, node, *chat, device.id).await;
+        if !core.store.disown(*chat, Some(user), device.id).await? {
             return Ok(false);
         }
-        core.store.disown(chat, device.id).await?;
-        let removal = core.broker.remove_queues(device.id, &[chat], true).await;
+        let removal = core.broker.remove_queues(device.id, &[*chat], true).await;
         if !removal.unreachable.is_empty() {
             tracing::warn!(%chat, device = %device.id, servers = ?removal.unreachable, "a queue may be left there");
         }
@@ -298,12 +317,12 @@ async fn clear_once(core: &Core, chat: ChatId, user: &UserId) -> Result<bool, Pr
 }
 
 /// Stop first, delete second: a consumer that is still attached would bring the queue back. At most 3 s.
-async fn wait_for_consumers(core: &Core, device: crate::domain::id::DeviceId, chat: ChatId) {
+async fn wait_for_consumers(core: &Core, node: &str, chat: ChatId, device: DeviceId) {
+    let queue = QueueAt { node: node.into(), chat, device };
     for _ in 0..60 {
-        let (queues, _) = core.broker.queues_of(device).await;
-        if !queues.iter().any(|queue| queue.chat == chat && queue.consumers > 0) {
-            return;
+        match core.broker.queue_at(&queue).await {
+            Ok(Some(found)) if found.consumers > 0 => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => return,
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -2,7 +2,7 @@
 //! die. The others forget the notes of an edge that they take for dead; so does the edge itself, as soon as it can be
 //! that they have.
 
-use std::{collections::HashSet, sync::Mutex};
+use std::{collections::HashMap, sync::Mutex};
 
 use tokio::time::Instant;
 
@@ -10,15 +10,16 @@ use super::{Core, lapse, lock};
 use crate::{
     domain::id::{ChatId, UserId},
     protocol::Problem,
+    store::NotedChat,
 };
 
-/// The chats that are noted. Bounded by those that are sent to here; see `relay::prune_notes`.
+/// The chats that are noted. Bounded by those that are sent to here; see `relay::prune`.
 #[derive(Debug, Default)]
 pub(super) struct Notes(Mutex<Noted>);
 
 #[derive(Debug, Default)]
 struct Noted {
-    chats: HashSet<ChatId>,
+    chats: HashMap<ChatId, NotedChat>,
     // How often all were forgotten: a note under way meanwhile isn't to be relied on.
     forgotten: u64,
 }
@@ -31,12 +32,13 @@ impl Notes {
         noted.forgotten += 1;
     }
 
-    pub(super) fn forget(&self, chat: ChatId) {
-        lock(&self.0).chats.remove(&chat);
+    /// The note that is forgotten here, to be forgotten in the store.
+    pub(super) fn forget(&self, chat: ChatId) -> Option<NotedChat> {
+        lock(&self.0).chats.remove(&chat)
     }
 
     pub(super) fn has(&self, chat: ChatId) -> bool {
-        lock(&self.0).chats.contains(&chat)
+        lock(&self.0).chats.contains_key(&chat)
     }
 
     /// At most `count` of those that are over `keep`, and that `which` doesn't want.
@@ -45,19 +47,20 @@ impl Notes {
         if noted.chats.len() <= keep {
             return Vec::new();
         }
-        noted.chats.iter().copied().filter(|chat| !wanted(*chat)).take(count).collect()
+        noted.chats.keys().copied().filter(|chat| !wanted(*chat)).take(count).collect()
     }
 
-    fn forgotten(&self) -> u64 {
+    /// How often all were forgotten, for [`Notes::add`].
+    pub(super) fn forgotten(&self) -> u64 {
         lock(&self.0).forgotten
     }
 
-    // False: all were forgotten since.
-    fn add(&self, chat: ChatId, forgotten: u64) -> bool {
+    /// It is noted. False: all were forgotten since, so that can't be relied on.
+    pub(super) fn add(&self, note: NotedChat, forgotten: u64) -> bool {
         let mut noted = lock(&self.0);
         let stands = noted.forgotten == forgotten;
         if stands {
-            noted.chats.insert(chat);
+            noted.chats.insert(note.chat, note);
         }
         stands
     }
@@ -79,9 +82,9 @@ pub(super) async fn note(core: &Core, user: &UserId, chat: ChatId) -> Result<(),
             return Err(Problem::no_such_chat());
         }
         let asked = Instant::now();
-        core.store.note_sender(&core.edge, chat).await?;
+        let noted = core.store.note_sender(&core.edge, chat).await?;
         lapse::said_alive(core, asked);
-        if core.notes.add(chat, forgotten) {
+        if core.notes.add(noted, forgotten) {
             return Ok(());
         }
     }

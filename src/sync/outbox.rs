@@ -1,5 +1,5 @@
 //! What isn't confirmed by NSQ yet, as this edge knows it without asking the store: what is being published, chats whose
-//! outbox must be looked at, and what edges that have gone left behind. For the relay, and for those who watch it.
+//! outbox must be checked, and what edges that have gone left behind. For the relay, and for those who watch it.
 
 use std::{
     collections::HashMap,
@@ -15,18 +15,58 @@ use tokio::time::Instant;
 use super::lock;
 use crate::domain::{Millis, id::ChatId, now_millis};
 
-/// Publishes under way at once: enough to keep the connections to all nsqd full.
-pub(super) const UNDER_WAY: usize = 1024;
+/// When an outbox is checked after an append whose outcome isn't known: the store may do it up to 30 s later. All of them,
+/// because what is found may be another message.
+const CHECKS: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12), Duration::from_secs(35)];
+/// An outbox whose node is down is read so often all the same: its chat may have another node by now.
+const WHILE_DOWN: Duration = Duration::from_secs(5);
 
-/// A chat whose outbox must be looked at.
-#[derive(Debug, Clone)]
-pub(super) struct Behind {
+/// A chat whose outbox must be checked.
+#[derive(Debug)]
+struct Behind {
+    // The node that didn't take it, if that is known; else empty.
+    node: String,
+    // Something is in it. Else that is only possible, because an append was doubted then.
+    certain: bool,
+    doubted: Option<Instant>,
+    // How many messages are in it, as far as this edge knows, and since when the oldest of them waits.
+    messages: usize,
+    since: Instant,
+    // It is checked then; while its node is down, then.
+    due: Instant,
+    due_while_down: Instant,
+    // It is being checked now, and that came meanwhile.
+    busy: bool,
+    more: Option<usize>,
+}
+
+/// An outbox to be checked now; [`Outbox::checked`] says what came of it.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub chat: ChatId,
     /// The node that didn't take it, if that is known; else empty.
     pub node: String,
-    /// How many messages of this edge are in it, at least.
-    pub messages: usize,
-    /// How long the oldest of them has waited, or since when.
-    pub since: Instant,
+}
+
+/// What a check of an outbox came to.
+#[derive(Debug)]
+pub(super) enum Checked {
+    /// Nothing is in it, or what was in it is published.
+    Empty,
+    /// Something stays.
+    Left(Left),
+}
+
+/// What stays in an outbox.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// The node that didn't take it, if that is known; else empty.
+    pub node: String,
+    /// How many messages, if that is known.
+    pub messages: Option<usize>,
+    /// Since when the oldest waits, if that was seen.
+    pub since: Option<Instant>,
 }
 
 /// How it stands; for the metrics.
@@ -34,40 +74,28 @@ pub(super) struct Behind {
 pub struct Unconfirmed {
     /// Messages accepted here.
     pub messages: usize,
-    /// Chats whose outbox must be looked at.
+    /// Chats whose outbox must be emptied.
     pub chats: usize,
-    /// For how long the oldest has waited.
+    /// For how long the oldest has waited, those of edges that have gone too.
     pub oldest: Duration,
     /// Edges that have gone and whose outboxes couldn't be emptied yet.
     pub dead_edges: usize,
+    /// Messages that they accepted.
+    pub dead_edge_messages: usize,
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Outbox {
-    began: Instant,
-    // Since when each publish under way waits, in microseconds after `began`, plus 1; 0: the place is free. Places and not
-    // a list: one nsqd that hangs must not make this grow, and nothing is locked or allocated for a message.
-    places: Box<[AtomicU64]>,
     // Handed over and not yet noted as confirmed (or left to the outbox).
     open: AtomicUsize,
     // Bounded by the chats this edge sends to.
     behind: Mutex<HashMap<ChatId, Behind>>,
-    // How many edges that have gone left something that isn't published yet, and since when the oldest of it waits.
-    left: Mutex<(usize, Option<Instant>)>,
+    // What each edge that has gone left: how many messages, and since when the oldest waits.
+    dead: Mutex<HashMap<String, (usize, Option<Instant>)>>,
 }
 
 impl Outbox {
-    pub(super) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            places: std::iter::repeat_with(AtomicU64::default).take(UNDER_WAY).collect(),
-            open: AtomicUsize::new(0),
-            behind: Mutex::default(),
-            left: Mutex::default(),
-        }
-    }
-
     /// One more is handed over.
     pub(super) fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -83,58 +111,144 @@ impl Outbox {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// The publish in this place (below [`UNDER_WAY`]) waits since then; none: it has ended.
-    pub(super) fn place(&self, place: usize, since: Option<Instant>) {
-        let micros = |since: Instant| since.saturating_duration_since(self.began).as_micros();
-        let value = since.map_or(0, |since| u64::try_from(micros(since)).unwrap_or(u64::MAX - 1) + 1);
-        if let Some(place) = self.places.get(place) {
-            place.store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// Something in this chat's outbox isn't being published.
-    pub(super) fn behind(&self, chat: ChatId, behind: Behind) {
+    /// So many messages in this chat's outbox aren't being published (any more); the oldest waits since then.
+    pub(super) fn leave(&self, chat: ChatId, node: String, messages: usize, since: Instant) {
         if planted!(NoOutbox) {
             return;
         }
-        lock(&self.behind)
-            .entry(chat)
-            .and_modify(|known| {
-                known.node.clone_from(&behind.node);
-                known.messages += behind.messages;
-                known.since = known.since.min(behind.since);
-            })
-            .or_insert(behind);
+        let mut behind = lock(&self.behind);
+        let entry = behind.entry(chat).or_insert_with(|| Behind::new(since));
+        entry.since = if entry.certain { entry.since.min(since) } else { since };
+        entry.certain = true;
+        entry.node = node;
+        entry.messages += messages;
+        entry.due = entry.due.min(since);
+        if entry.busy {
+            entry.more = Some(entry.more.unwrap_or(0) + messages);
+        }
     }
 
-    /// Takes out all chats that are behind.
-    pub(super) fn take_behind(&self) -> Vec<(ChatId, Behind)> {
-        lock(&self.behind).drain().collect()
+    /// An append to this chat may have been done, or may still be: its outbox is checked for a while.
+    pub(super) fn doubt(&self, chat: ChatId, now: Instant) {
+        if planted!(NoOutbox) {
+            return;
+        }
+        let mut behind = lock(&self.behind);
+        let entry = behind.entry(chat).or_insert_with(|| Behind { due: now + CHECKS[0], ..Behind::new(now) });
+        entry.doubted = Some(now);
+        entry.due = entry.due.min(now + CHECKS[0]);
     }
 
-    /// What edges that have gone left, after a look at all of them.
-    pub(super) fn left(&self, edges: usize, since: Option<Instant>) {
-        *lock(&self.left) = (edges, since);
+    /// Takes out what is to be checked now.
+    pub(super) fn take_due(&self, now: Instant, is_down: impl Fn(&str) -> bool) -> Vec<Due> {
+        let mut behind = lock(&self.behind);
+        let due = behind.iter_mut().filter(|(_, entry)| {
+            let at = || {
+                if !entry.node.is_empty() && is_down(&entry.node) { entry.due_while_down } else { entry.due }
+            };
+            !entry.busy && at() <= now
+        });
+        let taken = due.map(|(chat, entry)| {
+            entry.busy = true;
+            entry.more = None;
+            Due { chat: *chat, node: entry.node.clone() }
+        });
+        taken.collect()
     }
 
-    /// How it stands. Looks at a thousand places and at each chat that is behind: for whoever asks every few seconds.
-    pub(super) fn unconfirmed(&self) -> Unconfirmed {
-        let places = self.places.iter().map(|place| place.load(Ordering::Relaxed)).filter(|since| *since > 0);
-        let mut oldest = places.min().map(|since| self.began + Duration::from_micros(since - 1));
-        let mut messages = self.open();
+    /// What a check came to: it is checked again, or forgotten.
+    pub(super) fn checked(&self, chat: ChatId, checked: Checked, now: Instant) {
+        let mut behind = lock(&self.behind);
+        let Some(entry) = behind.get_mut(&chat) else { return };
+        entry.busy = false;
+        let more = entry.more.take();
+        match checked {
+            Checked::Empty => {
+                entry.certain = more.is_some();
+                entry.messages = more.unwrap_or(0);
+                entry.node.clear();
+                if entry.certain {
+                    entry.due = now;
+                    return;
+                }
+                match entry.doubted.and_then(|doubted| next_check(doubted, now)) {
+                    Some(at) => entry.due = at,
+                    None => drop(behind.remove(&chat)),
+                }
+            }
+            Checked::Left(left) => {
+                entry.certain = true;
+                entry.node = left.node;
+                entry.since = left.since.unwrap_or(entry.since);
+                if let Some(messages) = left.messages {
+                    entry.messages = messages + more.unwrap_or(0);
+                }
+                (entry.due, entry.due_while_down) = (now, now + WHILE_DOWN);
+            }
+        }
+    }
+
+    /// What an edge that has gone left; none: nothing any more.
+    pub(super) fn dead(&self, edge: &str, left: Option<(usize, Option<Instant>)>) {
+        let mut dead = lock(&self.dead);
+        match left {
+            Some(left) => drop(dead.insert(edge.to_owned(), left)),
+            None => drop(dead.remove(edge)),
+        }
+    }
+
+    /// So many of those are published.
+    pub(super) fn dead_published(&self, edge: &str, count: usize) {
+        if let Some((messages, _)) = lock(&self.dead).get_mut(edge) {
+            *messages = messages.saturating_sub(count);
+        }
+    }
+
+    /// Only these edges have gone and left something.
+    pub(super) fn retain_dead(&self, edges: &[String]) {
+        lock(&self.dead).retain(|edge, _| edges.contains(edge));
+    }
+
+    /// How it stands. Looks at each chat that is behind: for whoever asks every few seconds. `oldest`: of what is being
+    /// published.
+    pub(super) fn unconfirmed(&self, mut oldest: Option<Instant>) -> Unconfirmed {
+        let mut now = Unconfirmed { messages: self.open(), ..Unconfirmed::default() };
         let mut count = |since: Instant| oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
-        let behind = lock(&self.behind);
-        let chats = behind.len();
-        for behind in behind.values() {
-            messages += behind.messages;
+        // What is only possible doesn't count.
+        for behind in lock(&self.behind).values().filter(|behind| behind.certain) {
+            now.chats += 1;
+            now.messages += behind.messages;
             count(behind.since);
         }
-        drop(behind);
-        let (dead_edges, since) = *lock(&self.left);
-        since.into_iter().for_each(count);
-        let oldest = oldest.map_or(Duration::ZERO, |since| since.elapsed());
-        Unconfirmed { messages, chats, oldest, dead_edges }
+        for (messages, since) in lock(&self.dead).values() {
+            now.dead_edges += 1;
+            now.dead_edge_messages += messages;
+            since.iter().copied().for_each(&mut count);
+        }
+        now.oldest = oldest.map_or(Duration::ZERO, |since| since.elapsed());
+        now
     }
+}
+
+impl Behind {
+    fn new(now: Instant) -> Self {
+        Self {
+            node: String::new(),
+            certain: false,
+            doubted: None,
+            messages: 0,
+            since: now,
+            due: now,
+            due_while_down: now + WHILE_DOWN,
+            busy: false,
+            more: None,
+        }
+    }
+}
+
+/// When an outbox is checked next, because of an append that was doubted then.
+fn next_check(doubted: Instant, now: Instant) -> Option<Instant> {
+    CHECKS.iter().map(|after| doubted + *after).find(|at| *at > now)
 }
 
 /// When a message that was accepted at `at` was, by this machine's monotonic clock.
@@ -144,38 +258,37 @@ pub(super) fn since(at: Option<Millis>) -> Instant {
     now.checked_sub(Duration::from_millis(age)).unwrap_or(now)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Since when each publish under way waits. Places and not a list: one nsqd that hangs must not make this grow, and nothing is
+/// locked or allocated for a message.
+#[derive(Debug)]
+pub(super) struct Places {
+    began: Instant,
+    // In microseconds after `began`, plus 1; 0: the place is free.
+    since: Box<[AtomicU64]>,
+}
 
-    fn behind(messages: usize, since: Instant) -> Behind {
-        Behind { node: String::new(), messages, since }
+impl Places {
+    pub(super) fn new(count: usize) -> Self {
+        let since = std::iter::repeat_with(AtomicU64::default).take(count).collect();
+        Self { began: Instant::now(), since }
     }
 
-    #[test]
-    fn the_oldest_counts_wherever_it_waits() {
-        let outbox = Outbox::new();
-        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        let seconds = || outbox.unconfirmed().oldest.as_secs();
-        assert_eq!(outbox.unconfirmed().oldest, Duration::ZERO);
-        // What is older than the outbox itself can't be under way.
-        outbox.opened();
-        outbox.place(7, Some(ago(10)));
-        assert_eq!((outbox.unconfirmed().messages, seconds()), (1, 0));
-        assert!(outbox.unconfirmed().oldest > Duration::ZERO);
+    /// The publish in this place waits since then; none: it has ended.
+    pub(super) fn set(&self, place: usize, since: Option<Instant>) {
+        let micros = |since: Instant| since.saturating_duration_since(self.began).as_micros();
+        let value = since.map_or(0, |since| u64::try_from(micros(since)).unwrap_or(u64::MAX - 1) + 1);
+        if let Some(place) = self.since.get(place) {
+            place.store(value, Ordering::Relaxed);
+        }
+    }
 
-        let chat = ChatId::random();
-        outbox.behind(chat, behind(2, ago(100)));
-        outbox.behind(chat, behind(1, ago(20)));
-        assert_eq!((outbox.unconfirmed().messages, seconds()), (1 + 3, 100));
-        outbox.left(2, Some(ago(300)));
-        assert_eq!((outbox.unconfirmed().dead_edges, seconds()), (2, 300));
-
-        assert_eq!(outbox.take_behind().len(), 1);
-        outbox.left(0, None);
-        outbox.closed(1);
-        outbox.place(7, None);
-        let now = outbox.unconfirmed();
-        assert_eq!((now.messages, now.oldest, now.dead_edges), (0, Duration::ZERO, 0));
+    /// Since when the oldest waits. (What is older than the places themselves can't be in one.)
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let taken = self.since.iter().map(|place| place.load(Ordering::Relaxed)).filter(|since| *since > 0);
+        taken.min().map(|since| self.began + Duration::from_micros(since - 1))
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -27,5 +27,8 @@ pub async fn mark(
         let detail = format!("{seq} is above the chat's last message, which is {}", found.head);
         return Err(Problem::new(ErrorCode::BadRange, detail));
     }
-    Ok(core.store.move_read(user, chat, seq, device).await?)
+    let stands = core.store.move_read(user, chat, seq, device).await?;
+    // Offsets end with membership: who has left meanwhile has none, which looks like one that stands at 0.
+    let has_left = stands < seq || (stands == 0 && core.store.chat_of_member(chat, user).await?.is_none());
+    if has_left { Err(Problem::no_such_chat()) } else { Ok(stands) }
 }

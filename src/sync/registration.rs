@@ -2,7 +2,14 @@
 //! made, and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
 //! `registering` device, which the client's next try completes.
 
-use super::{Core, connect, termination, turn::in_turn};
+use futures_util::future::join_all;
+
+use super::{
+    Core, connect,
+    signal::{self, Signal},
+    termination,
+    turn::in_turn,
+};
 use crate::{
     domain::{
         device::{Device, DeviceKind, DeviceState},
@@ -10,7 +17,7 @@ use crate::{
         now_millis,
     },
     protocol::{DeviceEvent, ErrorCode, Problem},
-    store::{NewDevice, OwedSince, Registered},
+    store::{JoinBy, Joined, NewDevice, OwedSince, Registered},
     tokens::DeviceClaims,
 };
 
@@ -104,8 +111,9 @@ async fn provision_all(
 ) -> Result<(), Problem> {
     let mut queues = Vec::new();
     for chat in chats {
-        if core.store.owe(chat, user, device, OwedSince::Now).await?.is_some()
-            && let Some(found) = core.store.chat(chat).await?
+        // What it is owed begins at the head as it is seen here, however late that is written.
+        if let Some((found, _)) = core.store.chat_of_member(chat, user).await?
+            && core.store.owe(chat, user, device, OwedSince::Head(found.head)).await?.is_some()
         {
             queues.push((chat, found.node));
         }
@@ -113,28 +121,69 @@ async fn provision_all(
     core.broker.provision(device, &queues).await.map_err(no_queue)
 }
 
-/// The same for one chat and all devices of a user who has just come into it. The work is leased together with the
-/// removal of a user's queues on leaving, so that neither does half of it between the other's steps.
+/// The same for one chat and all devices of a user who is in it: first what each is owed, then their queues. Answers to how
+/// many nothing was owed before. A queue that can't be made now is no error: from now on it is one that should be there, and
+/// `reconcile` makes it; until then the log serves its device.
 ///
 /// # Errors
-/// `unavailable`.
-pub async fn provision_member(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
-    in_turn(core, &membership_work(chat, user), provision_devices(core, chat, node, user)).await
-}
-
-async fn provision_devices(core: &Core, chat: ChatId, node: &str, user: &UserId) -> Result<(), Problem> {
+/// `unavailable`: the store.
+pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Result<usize, Problem> {
+    let (mut owing, mut fixed) = (Vec::new(), 0);
+    let Some((found, member)) = core.store.chat_of_member(chat, user).await? else { return Ok(0) };
     for device in core.store.devices(user).await? {
         // One that is just being registered is owed nothing from before, even if it is found here first.
         let since = match device.state {
             DeviceState::Terminating => continue,
-            DeviceState::Registering => OwedSince::Now,
+            DeviceState::Registering => OwedSince::Head(found.head),
             DeviceState::Active => OwedSince::Joined,
         };
+        let before = core.store.owed(chat, device.id).await?;
         if core.store.owe(chat, user, device.id, since).await?.is_some() {
-            core.broker.provision(device.id, &[(chat, node.to_owned())]).await.map_err(no_queue)?;
+            fixed += usize::from(before.is_none_or(|before| before.from < member.boundary));
+            owing.push(device.id);
         }
     }
-    Ok(())
+    // Leased together with the removal of a user's queues on leaving, so that neither does half of it between the other's
+    // steps.
+    let work = membership_work(chat, user);
+    if let Err(problem) = in_turn(core, &work, make_queues(core, chat, user, &owing)).await {
+        tracing::warn!(%chat, %user, error = %problem, "queues of a member can't be made now; the reconciler will");
+    }
+    Ok(fixed)
+}
+
+async fn make_queues(core: &Core, chat: ChatId, user: &UserId, devices: &[DeviceId]) -> Result<(), Problem> {
+    // The user may have left while the turn was waited for.
+    let Some((found, _)) = core.store.chat_of_member(chat, user).await? else { return Ok(()) };
+    // nsqd isn't well: whoever joins doesn't wait for it.
+    if core.broker.down_for(&found.node).is_some() {
+        return Err(Problem::new(ErrorCode::Unavailable, format!("{} isn't well", found.node)));
+    }
+    let queue = [(chat, found.node)];
+    let made = join_all(devices.iter().map(|device| core.broker.provision(*device, &queue))).await;
+    made.into_iter().collect::<Result<(), _>>().map_err(no_queue)
+}
+
+/// What an edge left half done that let a user in and died, or couldn't reach anything: the chat is on the user's list, each
+/// of their devices is owed it and has a queue, and their sessions are told. Answers to how many devices nothing was owed.
+///
+/// # Errors
+/// `unavailable`: the store.
+pub(super) async fn complete_member(core: &Core, chat: ChatId, user: &UserId) -> Result<usize, Problem> {
+    let Some((found, _)) = core.store.chat_of_member(chat, user).await? else { return Ok(0) };
+    // A member already, this only puts the chat on the list. Who has left since isn't brought back.
+    let joined = core.store.add_member(chat, user, JoinBy::Themselves, found.epoch).await?;
+    if !matches!(joined, Joined::Already(_)) {
+        return Ok(0);
+    }
+    let restored = provision_member(core, chat, user).await?;
+    if restored > 0 {
+        let count = core.metrics.reconciler_actions.with_label_values(&["position_restored"]);
+        count.inc_by(restored as u64);
+        tracing::warn!(%chat, %user, devices = restored, "a member's devices were owed nothing, and are now");
+        signal::tell(core, user, &Signal::Joined(chat)).await;
+    }
+    Ok(restored)
 }
 
 /// The name of the work of making and removing one user's queues of one chat.

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::{
     Core, notes,
-    relay::{Doubt, Job},
+    relay::{Doubt, Job, check_size},
 };
 use crate::{
     domain::{
         Millis, Seq,
         id::{ChatId, DeviceId, MessageKey, UserId},
-        message::Unnumbered,
+        message::{Unnumbered, body_with_epoch},
         now_millis,
     },
     protocol::{ErrorCode, Media, Problem, Send},
@@ -77,15 +77,18 @@ pub async fn send(
         json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
     let fields = fields.trim_start_matches('{').trim_end().strip_suffix('}').unwrap_or_default();
     let frame = Unnumbered::new(chat, fields);
+    // Before it has a number: what is numbered and in no queue would have to come from the log.
+    check_size(core, &frame)?;
     notes::note(core, sender.user, chat).await?;
     let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
     let doubt = Doubt::about(&core.relay, chat);
     match core.store.append(&append).await {
-        Ok(Appended::New { seq, node }) => {
+        Ok(Appended::New { seq, node, epoch }) => {
             doubt.settled();
             core.metrics.sends.inc();
             core.trims.sent(chat, seq);
-            let (frame, since) = (append.frame.number(seq), Instant::now());
+            // The same bytes as in the log.
+            let (frame, since) = (body_with_epoch(append.frame.number(seq), epoch), Instant::now());
             core.relay.hand_over(Job { chat, node, seq, frame, since });
             Ok((seq, at))
         }

@@ -1,5 +1,6 @@
 //! What edges tell each other about one user, over the store's signals. At most once: whatever it says is found out by
-//! other means too (leases, deadlines, reading again), only later.
+//! other means too (leases, deadlines, reading again), only later; but for a kick, and for what a sub and its main ask and
+//! answer each other: who asks for that learns whether it was said.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use crate::{
     },
     hub::{Command, HistoryAnswer, HistoryAsk, LinkRequest},
     protocol::{ChatEvent, CloseCode, DeviceEvent},
+    store::{Result, StoreError},
 };
 
 /// One thing told.
@@ -40,19 +42,24 @@ pub enum Signal {
     LinkRequest(LinkRequest),
 }
 
-/// Tells every edge where the user is connected. A failure is logged: every signal has a slower second way.
+/// Tells every edge where the user is connected, of what is found out by a slower way, too: so a failure is logged.
 pub async fn tell(core: &Core, user: &UserId, signal: &Signal) {
-    let payload = match serde_json::to_vec(signal) {
-        Ok(payload) => Bytes::from(payload),
-        Err(error) => return tracing::error!(%error, "a signal can't be written"),
-    };
-    // Those who watch the user hear that there is something, and look for themselves.
-    let sent = match signal {
+    if let Err(error) = send(core, user, signal).await {
+        tracing::warn!(%user, %error, "a signal wasn't sent; its slower way will do");
+    }
+}
+
+/// The same for what has no other way.
+///
+/// # Errors
+/// When the store fails: then nobody may have heard of it.
+pub async fn send(core: &Core, user: &UserId, signal: &Signal) -> Result<()> {
+    let payload = serde_json::to_vec(signal).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let payload = Bytes::from(payload);
+    match signal {
+        // Those who watch the user hear that there is something, and look for themselves.
         Signal::Device(..) => core.store.announce(user, payload).await,
         _ => core.store.signal(user, payload).await,
-    };
-    if let Err(error) = sent {
-        tracing::warn!(%user, %error, "a signal wasn't sent; its slower way will do");
     }
 }
 

@@ -115,10 +115,14 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
     let until = Instant::now() + WORK;
     let Some(mut termination) = core.store.termination(id).await? else { return Ok(()) };
     if termination.state == TerminationState::Done {
-        return Ok(());
+        // On the list all the same: a write that came late put it there. Done again, it leaves.
+        return core.store.save_termination(&termination).await;
     }
     // A crash may have come between the record and the fence: begin again, which is idempotent.
-    core.store.begin_termination(&termination).await?;
+    if core.store.begin_termination(&termination).await?.is_some_and(|stands| stands.id != id) {
+        // Another one ends the device, and this one is forgotten.
+        return Ok(());
+    }
     let (user, device) = (termination.user.clone(), termination.device);
     signal::tell(core, &user, &Signal::Ended(device)).await;
     while core
@@ -144,7 +148,7 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
             return done(core, termination, &chats).await;
         }
         // What a look removes may have been brought back by whoever brings it back once more: the last finds nothing.
-        if whole && looked && look.removed.is_empty() {
+        if whole && looked && (look.removed.is_empty() || planted!(LastLookRemoves)) {
             let (left, silent) = core.broker.queues_of(device).await;
             termination.receipt.remaining = left.len() as u64;
             if left.is_empty() && silent.is_empty() {

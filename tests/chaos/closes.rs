@@ -1,5 +1,6 @@
 //! Is what a socket was closed with the truth? A client does what the code says: "let the newer connection be" to one that
-//! has no newer connection is a device that stays away for good.
+//! has no newer connection is a device that stays away for good. Of devices in the history the checker judges what that can
+//! tell (44xx, 4301); what a fault may be the reason for, and all of the idle ones, is judged here.
 
 use std::collections::HashMap;
 
@@ -41,8 +42,6 @@ struct Reasons<'h> {
     faults: Vec<(Kind, Stretch)>,
     mains: HashMap<&'h str, Vec<&'h str>>,
     connected: HashMap<&'h str, Vec<Stretch>>,
-    connecting: HashMap<&'h str, Vec<(u64, u64)>>,
-    ending: HashMap<&'h str, u64>,
 }
 
 /// Closes that weren't the truth, in words.
@@ -60,22 +59,13 @@ pub fn untrue(closes: &[Close], events: &[Event]) -> Vec<String> {
 
 impl<'h> Reasons<'h> {
     fn of(events: &'h [Event]) -> Reasons<'h> {
-        let mut reasons = Reasons {
-            faults: Vec::new(),
-            mains: HashMap::new(),
-            connected: HashMap::new(),
-            connecting: HashMap::new(),
-            ending: HashMap::new(),
-        };
+        let mut reasons = Reasons { faults: Vec::new(), mains: HashMap::new(), connected: HashMap::new() };
         for event in events {
             let at = event.at;
             match &event.what {
                 What::Fault { name, phase } => reasons.fault(at, name, *phase),
                 What::Registering { user, device, main: true } => {
                     reasons.mains.entry(user).or_default().push(device);
-                }
-                What::Connecting { device, socket } => {
-                    reasons.connecting.entry(device).or_default().push((*socket, at));
                 }
                 What::Welcome { device, .. } => reasons.connected.entry(device).or_default().push((at, None)),
                 What::Closed { device, .. } => {
@@ -84,9 +74,6 @@ impl<'h> Reasons<'h> {
                     {
                         *end = Some(at);
                     }
-                }
-                What::Ending { device } => {
-                    reasons.ending.entry(device).or_insert(at);
                 }
                 _ => {}
             }
@@ -123,7 +110,10 @@ impl<'h> Reasons<'h> {
 
     /// What speaks against the code; none when it may be true.
     fn against(&self, close: &Close) -> Option<&'static str> {
-        let Close { at, device, user, socket, code, idle, .. } = close;
+        let Close { at, user, socket, code, idle, .. } = close;
+        if *socket != 0 && (*code == 4301 || *code >= 4400) {
+            return None;
+        }
         let is_true = match code {
             4300 => self.was(*at, |kind| kind == Kind::EdgeStop),
             4303 => {
@@ -134,11 +124,6 @@ impl<'h> Reasons<'h> {
             }
             4304 => self.was(*at, Kind::parts),
             4305 => idle.is_some_and(|idle| at - idle < ECHO) || self.was(*at, Kind::parts),
-            4403 => self.ending.get(device.as_str()).is_some_and(|ending| ending <= at),
-            4409 => {
-                let sockets = self.connecting.get(device.as_str()).map(Vec::as_slice).unwrap_or_default();
-                sockets.iter().any(|(newer, began)| newer > socket && began <= at)
-            }
             _ => false,
         };
         let why = match code {
@@ -148,7 +133,6 @@ impl<'h> Reasons<'h> {
             4303 => "its main was connected all the time",
             4304 => "nothing was wrong with any store, link or edge",
             4305 => "it acknowledged, and nothing was wrong with any store, link or edge",
-            4403 => "nobody had ended it",
             4409 => "it had no newer connection",
             _ => "it did nothing of the kind",
         };

@@ -184,7 +184,7 @@ impl Harmer {
         let (mut nsq_lost, mut troubled) = (0, 0);
         let (hit, bit) = match fault.kind {
             Kind::EdgeKill => {
-                world.edge_dies(edge);
+                world.edges[edge].kill9();
                 on_edge
             }
             Kind::EdgeStop => {
@@ -229,7 +229,7 @@ impl Harmer {
                 (String::new(), false)
             }
             Kind::RedisKill => {
-                world.redis_dies();
+                world.redis.kill9();
                 (String::new(), false)
             }
             Kind::RedisStop => {
@@ -266,7 +266,7 @@ impl Harmer {
             }
             Kind::EdgeClock => {
                 if let Some(clock) = world.edge_clocks.get(edge) {
-                    let _ = clock.set(fault.jump());
+                    clock.set(&format!("{:+}", fault.jump()));
                 }
                 (format!("by {} s, {}", fault.jump(), on_edge.0), on_edge.1)
             }
@@ -320,15 +320,11 @@ impl Harmer {
             Kind::RedisClock => drop(jumps(world, 0).await),
             Kind::EdgeClock => {
                 if let Some(clock) = world.edge_clocks.get(edge) {
-                    let _ = clock.set(0);
+                    clock.set("+0");
                 }
             }
             // Killed, as whatever notices such a mistake would do it at last.
-            Kind::EdgeTwin => {
-                if let Some(twin) = self.twin.take() {
-                    world.twin_dies(twin);
-                }
-            }
+            Kind::EdgeTwin => drop(self.twin.take()),
             Kind::Storm => {
                 // The storm is its end: everybody at once, several times.
                 for _ in 0..5 {
@@ -443,10 +439,10 @@ fn judge(world: &World, begun: Begun, before: Counts, after: Counts) -> Harm {
 
 /// Sets Redis's clock so many seconds beside the true time. Whether it says so.
 async fn jumps(world: &World, by: i64) -> bool {
-    let Some(clock) = &world.redis_clock else { return false };
-    if clock.set(by).is_err() {
+    if !world.redis_clock {
         return false;
     }
+    world.redis.set_clock(&format!("{by:+}")).await;
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
         let time = world.redis.command(&["TIME"]).await.unwrap_or_default();

@@ -6,7 +6,6 @@
 #[path = "../support/client.rs"]
 #[allow(dead_code)]
 mod client;
-mod clock;
 mod closes;
 mod crowd;
 mod device;

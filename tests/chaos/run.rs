@@ -77,12 +77,15 @@ pub struct Outcome {
     pub counted: Sums,
     /// What was done.
     pub faults: Vec<FaultResult>,
-    /// What was wrong: the invariant's number and a sentence. 0: a bound of recovery. [`UNTRUE_CLOSE`]: a socket.
+    /// What was wrong: the invariant's number and a sentence. 0: a bound of recovery.
     pub violations: Vec<(u8, String)>,
 }
 
-/// Beside the invariants: a socket was closed with a code that wasn't true.
+/// The invariant of close codes that are true; the checker judges some, [`crate::closes`] the others.
 pub const UNTRUE_CLOSE: u8 = 17;
+
+/// What a device may be sent before it acknowledges, unless it is set.
+const WINDOW: u64 = 256;
 
 /// What was wrong so far.
 type Wrong = Vec<(u8, String)>;
@@ -159,9 +162,11 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
         // Which are true, `gaps` says.
         gaps: short_log,
         silence_after: lease,
-        silence_after_leave: 0,
         lease,
         queues_complete: true,
+        // Who stops reading hangs up without a look at what it is told.
+        clients_read: true,
+        window: Some(WINDOW),
     };
     let history = History { events: record.take(), end, rules };
     let broken = check(&history);

@@ -33,30 +33,28 @@ fn fault(kind: Kind, phase: Phase) -> What {
 }
 
 fn of_closes() {
-    let (main, sub) = ("main".to_owned(), "sub".to_owned());
+    let main = "main".to_owned();
     let events = [
         event(0, What::Registering { user: "alice".into(), device: main.clone(), main: true }),
         event(1, What::Connecting { device: main.clone(), socket: 1 }),
         event(1, What::Welcome { device: main.clone(), socket: 1, session: 1, chats: Default::default() }),
         event(40, fault(Kind::RedisFreeze, Phase::Begun)),
         event(45, fault(Kind::RedisFreeze, Phase::Healed)),
-        event(50, What::Ending { device: sub.clone() }),
         event(80, fault(Kind::EdgeStop, Phase::Begun)),
         event(90, What::Closed { device: main.clone(), socket: 1, code: None }),
-        event(92, What::Connecting { device: main.clone(), socket: 2 }),
     ];
     let close = |device: &str, second: u64, code| Close {
         at: second * SECOND,
         device: device.to_owned(),
         user: "alice".to_owned(),
-        socket: 1,
+        socket: u64::from(device != "idle"),
         edge: 0,
         code,
         reason: String::new(),
         idle: (second == 31).then_some(30 * SECOND),
     };
     for (device, second, code, is_true) in [
-        ("main", 35, 4301, false),
+        ("idle", 35, 4301, false),
         ("main", 35, 4302, false),
         ("sub", 35, 4303, false),
         ("sub", 46, 4303, true),
@@ -67,12 +65,11 @@ fn of_closes() {
         ("main", 70, 4304, false),
         ("main", 30, 4305, false),
         ("main", 31, 4305, true),
-        ("main", 35, 4401, false),
-        ("sub", 35, 4403, false),
-        ("sub", 51, 4403, true),
-        ("main", 51, 4403, false),
-        ("main", 91, 4409, false),
-        ("main", 93, 4409, true),
+        ("idle", 35, 4304, false),
+        ("idle", 42, 4304, true),
+        ("idle", 42, 4401, false),
+        ("idle", 42, 4403, false),
+        ("idle", 42, 4409, false),
         ("main", 35, 4300, false),
         ("main", 85, 4300, true),
     ] {

@@ -10,7 +10,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::clock::Clock;
 use crate::plan::{Kind, Log, Plan};
 use crate::proxy::Proxy;
 use crate::support::{
@@ -38,18 +37,18 @@ pub struct World {
     pub to_redis: Vec<usize>,
     /// The small disk of the first nsqd, if a fault needs it.
     pub disk: Option<Disk>,
-    /// Redis's clock, if a fault needs it.
-    pub redis_clock: Option<Clock>,
+    /// Whether Redis has a clock that can be set, because a fault needs it.
+    pub redis_clock: bool,
     /// Those of the edges, if one does.
-    pub edge_clocks: Vec<Clock>,
+    pub edge_clocks: Vec<WallClock>,
     /// What can't be done here, and why.
     pub lacking: BTreeMap<Kind, String>,
     /// How long a lease is.
     pub lease: u64,
     // What each edge was told.
     configs: Vec<EdgeConfig>,
-    // Processes with a clock of their own that were killed.
-    forsaken: Vec<u32>,
+    // What the edges' clocks are kept in.
+    _clocks: TempDir,
 }
 
 /// How long a device may take to acknowledge.
@@ -106,15 +105,18 @@ impl Drop for Disk {
     }
 }
 
-/// So many clocks, if the plan needs them and they can be had.
-fn clocks(plan: &Plan, kind: Kind, count: usize, lacks: &mut impl FnMut(Kind, String)) -> Vec<Clock> {
-    let count = if plan.has(kind) { count } else { 0 };
-    match (0..count).map(|_| Clock::new()).collect() {
-        Ok(clocks) => clocks,
-        Err(why) => {
-            lacks(kind, why);
-            Vec::new()
+fn temp_folder() -> TempDir {
+    tempfile::Builder::new().prefix("keepstep-clocks-").tempdir().expect("make a temporary folder")
+}
+
+/// Whether a clock jumps in this plan, and can.
+fn jumps(plan: &Plan, kind: Kind, lacks: &mut impl FnMut(Kind, String)) -> bool {
+    match WallClock::lacking().filter(|_| plan.has(kind)) {
+        Some(why) => {
+            lacks(kind, why.to_owned());
+            false
         }
+        None => plan.has(kind),
     }
 }
 
@@ -134,10 +136,16 @@ impl World {
     pub async fn start(plan: &Plan) -> World {
         let mut lacking = BTreeMap::new();
         let mut lacks = |kind, why| drop(lacking.insert(kind, why));
-        let redis_clock = clocks(plan, Kind::RedisClock, 1, &mut lacks).pop();
-        let edge_clocks = clocks(plan, Kind::EdgeClock, plan.edges, &mut lacks);
-        let env = redis_clock.as_ref().map(Clock::env).unwrap_or_default();
-        let redis = Redis::start_with(RedisOptions { env, ..RedisOptions::default() }).await;
+        let (redis_clock, folder) = (jumps(plan, Kind::RedisClock, &mut lacks), temp_folder());
+        let of_edge = |number| {
+            let folder = folder.path().join(format!("edge-{number}"));
+            std::fs::create_dir(&folder).expect("make a temporary folder");
+            WallClock::new(&folder)
+        };
+        let edges = if jumps(plan, Kind::EdgeClock, &mut lacks) { plan.edges } else { 0 };
+        let edge_clocks: Vec<WallClock> = (0..edges).map(of_edge).collect();
+        let options = RedisOptions { own_clock: redis_clock, ..RedisOptions::default() };
+        let redis = Redis::start_with(options).await;
         let lookupd = Lookupd::start().await;
         let mut proxies = vec![proxy(&lookupd.tcp()).await];
         let mut links = vec![("nsqd to nsqlookupd".to_owned(), vec![0])];
@@ -175,11 +183,11 @@ impl World {
                 // Those whose registration nobody finished count.
                 .set("KEEPSTEP_SUBS_PER_USER", "50")
                 .set("KEEPSTEP_ACK_TIMEOUT", format!("{}s", ACK_TIMEOUT.as_secs()))
-                .set("KEEPSTEP_MESSAGE_TIMEOUT", format!("{}s", MESSAGE_TIMEOUT.as_secs()));
+                .set("KEEPSTEP_NSQ_MESSAGE_TIMEOUT", format!("{}s", MESSAGE_TIMEOUT.as_secs()));
             if plan.log == Log::Short {
                 config = config.set("KEEPSTEP_LOG_MESSAGES", "100").set("KEEPSTEP_LOG_KEEP", "100");
             }
-            for (name, value) in edge_clocks.get(number).map(Clock::env).unwrap_or_default() {
+            for (name, value) in edge_clocks.get(number).map(WallClock::env).unwrap_or_default() {
                 config = config.set(&name, value);
             }
             if plan.short {
@@ -214,27 +222,8 @@ impl World {
             lacking,
             lease,
             configs,
-            forsaken: Vec::new(),
+            _clocks: folder,
         }
-    }
-
-    /// Kills an edge.
-    pub fn edge_dies(&mut self, edge: usize) {
-        self.forsaken.push(self.edges[edge].process().pid());
-        self.edges[edge].kill9();
-    }
-
-    /// Kills a second edge of the same name.
-    pub fn twin_dies(&mut self, mut twin: Edge) {
-        if twin.process().is_running() {
-            self.forsaken.push(twin.process().pid());
-        }
-    }
-
-    /// Kills Redis.
-    pub fn redis_dies(&mut self) {
-        self.forsaken.push(self.redis.process().pid());
-        self.redis.kill9();
     }
 
     /// Starts an edge again, as whatever looks after services does: again and again, should it refuse.
@@ -269,18 +258,6 @@ impl World {
         }
         write("nsqlookupd.log".to_owned(), self.lookupd.process().log());
         write("redis.log".to_owned(), self.redis.process().log());
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let running = self.edges.iter_mut().map(|edge| edge.process());
-        let running =
-            running.chain([self.redis.process()]).filter_map(|one| one.is_running().then(|| one.pid()));
-        self.forsaken.extend(running);
-        if self.redis_clock.is_some() || !self.edge_clocks.is_empty() {
-            self.forsaken.iter().for_each(|pid| crate::clock::tidy(*pid));
-        }
     }
 }
 

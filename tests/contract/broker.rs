@@ -2,7 +2,7 @@
 //! with whatever has to live as long as it, and `SETTLE`, how long a removed queue is watched for coming back.
 
 use keepstep::{
-    broker::{Event, Notice, Present, QueueAt, Receipt},
+    broker::{Backlog, Event, Notice, Prefetch, Present, QueueAt, Receipt},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::time::Instant;
@@ -139,6 +139,51 @@ async fn finishing_takes_it_off_the_queue() {
 }
 
 #[tokio::test]
+async fn a_backlog_is_what_waits_and_what_is_in_flight() {
+    let (broker, _world) = start().await;
+    let (chat, other, device, another) =
+        (ChatId::random(), ChatId::random(), DeviceId::random(), DeviceId::random());
+    let node = broker.place(chat);
+    assert_eq!(broker.backlog(&node, chat, device).await.unwrap(), None);
+    provision(&broker, device, &[chat, other]).await;
+    provision(&broker, another, &[chat]).await;
+    publish(&broker, chat, numbers(0..10)).await;
+    publish(&broker, other, numbers(0..3)).await;
+    let shows = async |depth, in_flight, consumers| {
+        let wanted = Some(Backlog { depth, in_flight, consumers });
+        wait_until("the queue to show it", PATIENCE, || async {
+            (broker.backlog(&node, chat, device).await.unwrap() == wanted).then_some(())
+        })
+        .await;
+    };
+    shows(10, 0, 0).await;
+    let mut inbox = Inbox::new(16);
+    let subscription = inbox.attach(&broker, chat, device).await;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(inbox.delivery().await.1);
+    }
+    shows(0, 10, 1).await;
+    held.drain(..4).for_each(Receipt::finish);
+    shows(0, 6, 1).await;
+    // Given back it waits, or is in flight again.
+    held.truncate(3);
+    let mut again = 0;
+    while again < 3 {
+        held.push(inbox.delivery().await.1);
+        again += 1;
+    }
+    shows(0, 6, 1).await;
+    subscription.close().await;
+    shows(6, 0, 0).await;
+    assert_eq!(
+        broker.backlog(&node, chat, another).await.unwrap(),
+        Some(Backlog { depth: 10, ..Backlog::default() })
+    );
+    assert_eq!(broker.backlog(&node, chat, DeviceId::random()).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn closing_gives_everything_back_at_once() {
     let (broker, _world) = start().await;
     let (chat, device) = (ChatId::random(), DeviceId::random());
@@ -209,6 +254,46 @@ async fn a_slow_session_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_one_device_holds_is_bounded_and_every_chat_gets_some() {
+    let (broker, _world) = start().await;
+    let device = DeviceId::random();
+    let chats: Vec<_> = std::iter::repeat_with(ChatId::random).take(10).collect();
+    provision(&broker, device, &chats).await;
+    for chat in &chats {
+        publish(&broker, *chat, numbers(0..40)).await;
+    }
+    // Room for whatever may come.
+    let mut inbox = Inbox::with(1_000, Prefetch::new(20, 1 << 20));
+    let subscribed = chats.iter().map(|chat| {
+        broker.subscribe(&broker.place(*chat), *chat, device, &inbox.prefetch, inbox.sink.clone())
+    });
+    let subscriptions: Vec<_> = subscribed.collect();
+    let queues = until(&broker, device, |queues| queues.iter().all(|queue| queue.in_flight > 0)).await;
+    assert_eq!(queues.len(), 10);
+    let in_flight =
+        async || broker.queues_of(device).await.0.iter().map(|queue| queue.in_flight).sum::<u64>();
+    // And what was on its way when enough had come.
+    stays(SETTLE, async || assert!(in_flight().await <= 2 * 20)).await;
+    assert!(in_flight().await >= 20);
+
+    // What is finished or given back makes room, until all has come.
+    let mut left = 10 * 40;
+    let mut given_back = 0;
+    while left > 0 {
+        if let Event::Delivery(delivery) = inbox.next().await.event {
+            if given_back < 30 {
+                given_back += 1;
+                continue;
+            }
+            delivery.receipt.finish();
+            left -= 1;
+        }
+    }
+    until(&broker, device, |queues| queues.iter().all(|queue| queue.depth + queue.in_flight == 0)).await;
+    drop(subscriptions);
+}
+
+#[tokio::test]
 async fn a_removed_queue_is_gone_and_stays_gone() {
     let (broker, _world) = start().await;
     let (chat, device, other) = (ChatId::random(), DeviceId::random(), DeviceId::random());
@@ -232,7 +317,7 @@ async fn a_removed_queue_is_gone_and_stays_gone() {
     // Whoever comes later isn't let in either, and nobody brings it back.
     let node = broker.place(chat);
     let mut late = Inbox::new(1);
-    let _late = broker.subscribe(&node, chat, device, late.sink.clone());
+    let _late = broker.subscribe(&node, chat, device, &late.prefetch, late.sink.clone());
     late.gone().await;
     stays(SETTLE, async || assert_eq!(broker.queues_of(device).await, (vec![], vec![]))).await;
     until(&broker, other, |queues| queues[0].depth == 5).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keepstep::{
-    broker::{Broker, Delivery, Event, Notice, QueueState, Receipt, Sink, Subscription},
+    broker::{Broker, Delivery, Event, Notice, Prefetch, QueueState, Receipt, Sink, Subscription},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -17,18 +17,35 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A session's end of its sink.
 pub struct Inbox {
     pub sink: Sink,
+    pub prefetch: Prefetch,
     notices: mpsc::Receiver<Box<Notice>>,
 }
 
 impl Inbox {
     pub fn new(room: usize) -> Self {
+        Self::with(room, Prefetch::for_window(256))
+    }
+
+    /// The same of a session that may hold no more than this.
+    pub fn with(room: usize, prefetch: Prefetch) -> Self {
         let (sink, notices) = mpsc::channel(room);
-        Self { sink, notices }
+        Self { sink, prefetch, notices }
     }
 
     /// Subscribes and waits until it is attached.
     pub async fn attach(&mut self, broker: &Broker, chat: ChatId, device: DeviceId) -> Subscription {
-        let subscription = broker.subscribe(&broker.place(chat), chat, device, self.sink.clone());
+        self.attach_at(broker, &broker.place(chat), chat, device).await
+    }
+
+    /// The same of a chat that this node carries.
+    pub async fn attach_at(
+        &mut self,
+        broker: &Broker,
+        node: &str,
+        chat: ChatId,
+        device: DeviceId,
+    ) -> Subscription {
+        let subscription = broker.subscribe(node, chat, device, &self.prefetch, self.sink.clone());
         match self.next().await {
             Notice { chat: of, event: Event::Attached } => assert_eq!(of, chat),
             other => panic!("the first is Attached, not {other:?}"),

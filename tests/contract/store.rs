@@ -1,34 +1,44 @@
 //! The store's contract as stories, each run over both variants. The including module gives `start(limits)`: a fresh
-//! store, with whatever has to live as long as it; and `PATIENCE`: a story that waits this long has failed.
+//! store, with whatever has to live as long as it; `start_on_a_clock()`: the same with a clock that the
+//! story sets; and `PATIENCE`: a story that waits this long has failed.
 
 use std::time::Duration;
 
 use keepstep::{
     domain::{
         Seq,
-        chat::{Chat, ChatKind},
+        chat::{Chat, ChatKind, Owed},
         device::{Device, DeviceKind, DeviceState},
         id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
         message::Unnumbered,
         termination::{Receipt, Termination, TerminationState},
     },
-    store::{Append, Appended, Created, NewChat, NewDevice, Opened, Registered, Store, StoreEvent},
+    store::{
+        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OwedSince, Read, Registered,
+        Store, StoreEvent,
+    },
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{PATIENCE, start};
+use super::{PATIENCE, start, start_on_a_clock};
 use crate::support::wait_until;
 
 #[path = "store/chats.rs"]
 mod chats;
+#[path = "store/clocks.rs"]
+mod clocks;
 #[path = "store/console.rs"]
 mod console;
 #[path = "store/devices.rs"]
 mod devices;
+#[path = "store/edges.rs"]
+mod edges;
 #[path = "store/events.rs"]
 mod events;
 #[path = "store/expiry.rs"]
 mod expiry;
+#[path = "store/late.rs"]
+mod late;
 #[path = "store/links.rs"]
 mod links;
 #[path = "store/log.rs"]
@@ -41,6 +51,8 @@ mod messages;
 mod model;
 #[path = "store/owed.rs"]
 mod owed;
+#[path = "store/sessions.rs"]
+mod sessions;
 #[path = "store/terminations.rs"]
 mod terminations;
 
@@ -72,12 +84,32 @@ pub async fn active(store: &Store, owner: &UserId, kind: DeviceKind) -> Device {
     store.device(owner, new.id).await.unwrap().unwrap()
 }
 
-/// The number of a new session.
+/// The number of a new session that serves the device.
 pub async fn connect(store: &Store, device: &Device, edge: &str) -> u64 {
-    match store.open_session(&device.user, device.id, device.generation, edge, LONG).await.unwrap() {
-        Opened::Session { session, .. } => session,
-        other => panic!("{other:?}"),
+    let (user, id) = (&device.user, device.id);
+    loop {
+        match opens(store, device, edge, LONG).await {
+            Opened::Session { session, .. } => {
+                store.confirm_session(user, id, session, edge, LONG).await.unwrap();
+                return session;
+            }
+            // Others open it at the same time.
+            Opened::Changed | Opened::Late => {}
+            other => panic!("{other:?}"),
+        }
     }
+}
+
+/// Opens a session after the newest that there is.
+pub async fn opens(store: &Store, device: &Device, edge: &str, ttl: Duration) -> Opened {
+    let (found, at) = store.device_at(&device.user, device.id).await.unwrap().unwrap();
+    let after = Read { session: found.session, at };
+    store.open_session(&device.user, device.id, device.generation, after, edge, ttl).await.unwrap()
+}
+
+/// What whoever read this number would open after.
+pub fn after(session: u64) -> Read {
+    Read { session, at: 0 }
 }
 
 pub fn new_group(owner: &UserId) -> NewChat {
@@ -108,6 +140,24 @@ pub async fn create(store: &Store, new: &NewChat) -> Chat {
 /// A group with one member.
 pub async fn group(store: &Store, owner: &UserId) -> ChatId {
     create(store, &new_group(owner)).await.id
+}
+
+/// Joins as of now.
+pub async fn join(store: &Store, chat: ChatId, who: &UserId, by: JoinBy) -> Joined {
+    let epoch = store.chat(chat).await.unwrap().map_or(0, |chat| chat.epoch);
+    store.add_member(chat, who, by, epoch).await.unwrap()
+}
+
+/// Ends the membership that there is.
+pub async fn leave(store: &Store, chat: ChatId, who: &UserId, ban: bool) -> Option<u64> {
+    let (_, member) = store.chat_of_member(chat, who).await.unwrap()?;
+    store.remove_member(chat, &member, ban).await.unwrap()
+}
+
+/// Fixes what a new device is owed: what comes from now on.
+pub async fn owe_now(store: &Store, chat: ChatId, who: &UserId, device: DeviceId) -> Option<Owed> {
+    let head = heads(store, &[chat]).await[0];
+    store.owe(chat, who, device, OwedSince::Head(head)).await.unwrap()
 }
 
 pub fn message(chat: ChatId, from: &UserId, text: &str) -> Append {

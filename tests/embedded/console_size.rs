@@ -43,7 +43,7 @@ async fn crowd(store: &Store, broker: &Broker) {
         };
         store.create_chat(&new).await.unwrap();
         for user in &users {
-            store.add_member(new.id, user, JoinBy::Invitation).await.unwrap();
+            store.add_member(new.id, user, JoinBy::Invitation, 0).await.unwrap();
             for n in 0..DEVICES_OF_USER {
                 let kind = if n == 0 { DeviceKind::Main } else { DeviceKind::Sub };
                 let (name, platform) = (format!("the {n}th of {user}"), "web".to_owned());
@@ -59,7 +59,7 @@ async fn crowd(store: &Store, broker: &Broker) {
                 };
                 store.register_device(&device).await.unwrap();
                 store.activate_device(user, id).await.unwrap();
-                store.owe(new.id, user, id, OwedSince::Now).await.unwrap();
+                store.owe(new.id, user, id, OwedSince::Joined).await.unwrap();
                 broker.provision(id, &[(new.id, "embedded".to_owned())]).await.unwrap();
             }
         }

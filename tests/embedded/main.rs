@@ -16,6 +16,7 @@ mod codes;
 mod console_size;
 mod demo;
 mod documents;
+mod many;
 mod metrics;
 mod proxy;
 mod store;

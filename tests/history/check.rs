@@ -5,7 +5,7 @@
 //! it refuses is.
 //!
 //! `ledger` knows the messages (1, 2, 4, 5, 15), `lives` the devices, sockets and members; on these two stand `delivery`
-//! (3, 6, 7, 8), `offsets` (9), `sessions` (10, 11, 12) and `past` (13, 14).
+//! (3, 6, 7, 8), `offsets` (9), `sessions` (10, 11, 12), `past` (13, 14) and `sockets` (17, 18).
 
 mod delivery;
 mod ledger;
@@ -13,6 +13,7 @@ mod lives;
 mod offsets;
 mod past;
 mod sessions;
+mod sockets;
 
 use super::{History, Seq};
 
@@ -36,6 +37,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     offsets::check(history, &ledger, &lives, &mut report);
     sessions::check(history, &lives, &mut report);
     past::check(history, &lives, &mut report);
+    sockets::check(history, &lives, &mut report);
     report.finish()
 }
 
@@ -46,7 +48,7 @@ pub const MOST: usize = 25;
 #[derive(Debug, Default)]
 struct Report {
     found: Vec<Violation>,
-    counts: [usize; 17],
+    counts: [usize; 19],
 }
 
 impl Report {

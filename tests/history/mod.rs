@@ -71,8 +71,13 @@ pub enum What {
     Joined { user: User, chat: Chat },
     /// A user begins to leave, or is being removed.
     Leaving { user: User, chat: Chat },
-    /// And isn't a member any more.
-    Left { user: User, chat: Chat },
+    /// And isn't a member any more. `head`: how many messages the chat had then, if the harness can see it.
+    Left {
+        user: User,
+        chat: Chat,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        head: Option<Seq>,
+    },
     /// A device begins to be registered.
     Registering { user: User, device: Device, main: bool },
     /// And is.
@@ -101,8 +106,17 @@ pub enum What {
     Detached { device: Device, socket: Socket, chat: Chat },
     /// A `message` frame.
     Message { device: Device, socket: Socket, chat: Chat, seen: Seen },
-    /// A `gap` frame.
-    Gap { device: Device, socket: Socket, chat: Chat, from: Seq, to: Seq },
+    /// A `gap` frame. `held`: what of it the servers still held then, or had let go of unseen, as far as the harness can see
+    /// it.
+    Gap {
+        device: Device,
+        socket: Socket,
+        chat: Chat,
+        from: Seq,
+        to: Seq,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        held: Vec<Seq>,
+    },
     /// Any other frame, after which it must be silent all the same.
     Frame { device: Device, socket: Socket, kind: String },
     /// The connection is over: the server's close code; none when it broke or the client left.
@@ -156,6 +170,9 @@ pub struct End {
     pub queues: Vec<(String, Chat, Device)>,
     /// Messages that aren't confirmed by the broker, by chat, as far as the harness can see it.
     pub unpublished: BTreeMap<Chat, u64>,
+    /// Of each member, how many messages the chat had when they came into it, as far as the harness can see it.
+    #[serde(default)]
+    pub boundaries: BTreeMap<User, BTreeMap<Chat, Seq>>,
 }
 
 /// What this run may contain without being wrong.
@@ -165,12 +182,16 @@ pub struct Rules {
     pub gaps: bool,
     /// How long after a device's `accepted` frames may still be on their way to it, in microseconds.
     pub silence_after: u64,
-    /// How long after a user has left a chat its messages may still be on their way, in microseconds.
-    pub silence_after_leave: u64,
     /// How long an older session of a device may go on after a newer one was welcomed, in microseconds (the lease).
     pub lease: u64,
     /// Whether `End::queues` is complete, so that a missing queue is wrong, too.
     pub queues_complete: bool,
+    /// Whether all clients take what they are sent, so that none may be closed for taking too little.
+    #[serde(default)]
+    pub clients_read: bool,
+    /// How many messages a socket may be sent before the first of them is acknowledged, if that is known.
+    #[serde(default)]
+    pub window: Option<u64>,
 }
 
 /// A history and its end, as it is written to a file and read again.

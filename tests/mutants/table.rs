@@ -17,6 +17,8 @@ pub struct Mutant {
 /// Scripts without a bug here, each with what looks after it instead.
 pub const UNTOUCHED: &[(&str, &str)] = &[
     ("bury_chat", "tests/stack/scripts: a name that has pointed nowhere for long is taken over"),
+    ("forget_unborn", "tests/stack/redis/leftovers: an entry of a chat that never came to be"),
+    ("prune_reads", "tests/stack/scripts: what an older build left"),
     ("same_store", "tests/stack/older: an older copy of the data needs a Redis that is stopped"),
 ];
 
@@ -43,7 +45,7 @@ mutants! {
         "messages::the_outbox_holds_what_nsq_has_not_confirmed";
     "no-doorbell", "append": "redis.call('PUBLISH', ARGV[7], seq)" => "",
         "events::the_doorbell_of_a_watched_chat_rings";
-    "log-of-any-size", "append": "(meta[4] or 0) + #frame" => "0",
+    "log-of-any-size", "append": "(meta[4] or 0) + #body" => "0",
         "log::by_size_the_log_keeps_no_more_than_it_may";
     "log-over-a-hole", "log": "      if #page > 2 then return page end" => "",
         "log::a_raised_head_leaves_a_hole_and_everything_goes_on";
@@ -54,7 +56,7 @@ mutants! {
         => "", "log::what_everyone_has_goes_but_for_the_newest";
     "trim-what-nsq-lacks", "trim": "if unsent and unsent - 1 < trim then" => "if false then",
         "log::what_nsq_lacks_stays_longer_but_not_for_ever";
-    "trim-nothing-old", "trim": "time + ARGV[4] > now" => "true",
+    "trim-nothing-old", "trim": "if behind < size and time + ARGV[4] > (time > 1000000000 and today or now) then break end" => "break",
         "log::what_is_too_old_goes_whoever_needs_it";
     "head-falls", "raise_head": "if tonumber(ARGV[1]) <= tonumber(head) then return head end" => "",
         "log::a_raised_head_leaves_a_hole_and_everything_goes_on";
@@ -70,10 +72,12 @@ mutants! {
         "owed::a_cursor_moves_forward_and_never_beyond_the_head";
     "old-boundary", "owe": "if from and tonumber(from) >= tonumber(boundary) then" => "if from then",
         "owed::a_new_membership_owes_anew";
-    "owed-the-present", "owe": "ARGV[3] == 'head' and " => "true and ",
-        "owed::all_devices_of_a_user_who_joins_are_owed_the_same";
-    "owed-the-past", "owe": "ARGV[3] == 'head' and " => "false and ",
+    "owed-the-past", "owe": "if seen and seen > tonumber(boundary) then" => "if false then",
         "owed::what_is_owed_begins_at_the_head_and_stays";
+    "owed-beyond-the-head", "owe": "from = seen > tonumber(head) and head or ARGV[3]" => "from = ARGV[3]",
+        "late::what_is_owed_is_the_same_however_late_it_is_fixed";
+    "owed-by-when-it-is-executed", "owe": "from = seen > tonumber(head) and head or ARGV[3]" => "from = head",
+        "late::what_is_owed_is_the_same_however_late_it_is_fixed";
     "stranger-is-owed", "owe": "if not boundary then return false end" => "if not boundary then boundary = '0' end",
         "owed::what_is_owed_begins_at_the_head_and_stays";
     "cursor-set-back", "owe": "if not cursor or tonumber(cursor) < tonumber(from) then cursor = from end" => "cursor = from",
@@ -85,8 +89,19 @@ mutants! {
     "attached-without-a-fence", "attach":
         "if fence < session then redis.call('HSET', KEYS[5], ARGV[2], ARGV[3]) end" => "",
         "owed::an_older_session_is_fenced_once_a_newer_one_attached";
-    "last-write-wins", "move_read": "if tonumber(ARGV[2]) <= tonumber(stands) then return stands end" => "",
+    "last-write-wins", "move_read": "tonumber(ARGV[2]) <= tonumber(stands) or " => "",
         "owed::read_offsets_never_fall";
+    "read-by-who-left", "move_read": " or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0" => "",
+        "late::read_offsets_end_with_membership";
+    "left-and-still-read", "unindex_chat": "redis.call('HDEL', KEYS[2], ARGV[1])" => "",
+        "late::read_offsets_end_with_membership";
+    "disowned-though-a-member", "disown": "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end" => "",
+        "late::a_late_disown_takes_nothing_from_a_member";
+    "message-without-its-epoch", "append": "epoch, body = meta[5], body .. '\\n' .. meta[5]" => "epoch = meta[5]",
+        "late::each_message_says_who_had_left_before_it";
+    "log-for-who-left", "log":
+        "if not boundary or tonumber(boundary) > tonumber(ARGV[5]) then return false end" => "",
+        "late::the_log_is_for_members_alone";
 
     // Chats and members.
     "chat-made-twice", "create_chat": "if #there > 0 then return {'there', unpack(there)} end" => "",
@@ -105,10 +120,22 @@ mutants! {
         "members::who_joins_sees_what_comes_after";
     "swap-of-anything", "swap": "if is ~= ARGV[1] then return is end" => "",
         "chats::direct_chats_begun_at_once_are_one";
-    "joined-from-the-beginning", "join": "redis.call('HSET', KEYS[2], ARGV[1], meta[2])" => "redis.call('HSET', KEYS[2], ARGV[1], 0)",
+    "joined-from-the-beginning", "join": "ARGV[1], meta[2] .. ' ' .. version)" => "ARGV[1], '0 ' .. version)",
         "members::who_joins_sees_what_comes_after";
-    "joined-again", "join": "if boundary then return {'already', boundary} end" => "",
+    "joined-again", "join": "if member then return {'already', string.match(member, '^%d+')} end" => "",
         "members::who_joins_sees_what_comes_after";
+    "joined-by-a-late-call", "join": "if tonumber(left) > epoch then return {'stale'} end" => "",
+        "late::a_late_join_brings_nobody_back";
+    "joined-by-one-of-those-forgotten", "join":
+        "if tonumber(redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]) > epoch + 1 then return {'stale'} end" => "",
+        "late::who_left_is_known_though_a_thousand_left_since";
+    "memberships-alike", "join": "redis.call('HINCRBY', KEYS[1], 'version', 1)" => "1",
+        "late::a_late_leave_ends_no_later_membership";
+    "a-later-membership-ends", "leave":
+        "if (string.match(member, ' (%d+)$') or '0') ~= ARGV[3] then return -1 end" => "",
+        "late::a_late_leave_ends_no_later_membership";
+    "left-in-the-same-epoch", "leave": "(meta[2] or 0) + 1 + math.max(lift, 0)" => "(meta[2] or 0)",
+        "late::each_message_says_who_had_left_before_it";
     "no-ban", "join": "redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1" => "false",
         "members::who_was_removed_needs_an_invitation";
     "too-many-members", "join": "if redis.call('HLEN', KEYS[2]) >= most then return {'full'} end" => "",
@@ -123,19 +150,30 @@ mutants! {
     // Sessions and leases.
     "session-number-again", "open_session": "was[3] + 1)" => "was[3] + 0)",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
+    "opened-by-a-late-call", "open_session": "if was[3] ~= ARGV[5] then return 'changed' end" => "",
+        "sessions::an_opening_that_comes_late_or_twice_takes_the_device_from_nobody";
+    "opened-over-who-came-later", "open_session":
+        "if begun <= now and ARGV[6] + 250 < begun then return 'late' end" => "",
+        "sessions::an_opening_that_comes_late_or_twice_takes_the_device_from_nobody";
     "opened-after-the-end", "open_session": "if was[1] == 'terminating' or wanted < is then return 'terminated' end" => "",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
     "opened-by-a-later-generation", "open_session": " or wanted > is then return 'inactive'" => " then return 'inactive'",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "nobody-was-here", "open_session": "if was[4] and tonumber(was[5]) > now then edge = was[4] end" => "",
+    "nobody-was-here", "open_session": "return {session, was[4] or '', was[3]" => "return {session, '', was[3]",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "renewed-by-an-older-session", "renew_session": "if is[2] ~= ARGV[2] or not is[3] then return 'replaced' end" => "",
+    "renewed-by-an-older-session", "renew_session": "if newest > mine then" => "if false then",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "renewed-after-its-close", "renew_session": " or not is[3] then return 'replaced'" => " then return 'replaced'",
-        "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
+    "replaced-by-nobody", "renew_session": "if is[3] and is[5] == is[2] and tonumber(is[4]) > now then" => "if is[3] then",
+        "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
+    "there-without-a-word", "renew_session": "if ARGV[5] ~= '' then" => "if true then",
+        "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
+    "taken-again-by-itself", "renew_session": "if ARGV[6] == '' then return 'lapsed' end" => "",
+        "sessions::a_lease_that_somebody_gave_back_is_taken_again";
+    "a-closed-number-lives", "close_session": "redis.call('HINCRBY', KEYS[1], d .. '.session', 1)" => "",
+        "sessions::the_number_of_a_closed_session_is_used_up";
     "renewed-after-the-end", "renew_session": "if is[1] == 'terminating' then return 'terminated' end" => "",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
-    "closed-by-an-older-session", "close_session": "is[1] ~= ARGV[2] or " => "",
+    "closed-by-an-older-session", "close_session": "if is[1] ~= ARGV[2] then return 0 end" => "",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
     "a-live-lease-lapses", "lapse_session": "then return 'held' end" => "then redis.call('PING') end",
         "expiry::a_session_without_an_end_lapses_once";
@@ -172,28 +210,49 @@ mutants! {
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
     "two-terminations", "entomb_device": "if owner[2] then return owner[2] end" => "",
         "terminations::terminations_asked_for_at_once_are_one";
+    "a-termination-goes-back", "save_termination": "if back or " => "if false or ",
+        "terminations::a_termination_only_goes_forward";
     "the-same-generation", "end_device": "redis.call('HINCRBY', KEYS[1], ARGV[1] .. '.generation', 1)" => "",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
     "ended-and-not-fenced", "bar_device": "redis.call('HSET', KEYS[2], ARGV[1], '9007199254740992')" => "",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
 
     // Work, edges, figures.
-    "work-of-two", "take_work": "if is and is ~= ARGV[1] then return 0 end" => "",
+    "work-of-two", "take_work": "if is and is ~= ARGV[1] then" => "if false then",
         "terminations::work_is_one_holders_until_given_back_or_run_out";
     "work-for-ever", "take_work": ", 'PX', ARGV[2])" => ")",
         "terminations::work_is_one_holders_until_given_back_or_run_out";
+    "work-for-as-long-as-the-clock-went-back", "take_work":
+        "if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end" => "",
+        "clocks::work_and_windows_end_although_the_clock_was_set_back";
     "work-given-back-by-another", "release": "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end" => "",
         "terminations::work_is_one_holders_until_given_back_or_run_out";
-    "a-window-without-an-end", "count": "if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end" => "",
+    "a-window-without-an-end", "count": "if left < 0 or left > tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end" => "",
         "terminations::a_window_counts_from_its_first_event";
     "a-living-edge-is-dead", "edge_alive": "now - ARGV[2]" => "now",
-        "messages::the_notes_of_a_dead_edge_are_found";
+        "edges::the_notes_of_a_dead_edge_are_found";
     "a-dead-edge-without-its-notes", "note": "redis.call('HINCRBY', KEYS[2], ARGV[1], 1)" => "redis.call('PING')",
-        "messages::the_notes_of_a_dead_edge_are_found";
-    "a-dead-edge-is-forgotten", "forget_edge": "if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then" => "if true then",
-        "messages::the_notes_of_a_dead_edge_are_found";
+        "edges::the_notes_of_a_dead_edge_are_found";
+    "a-dead-edge-is-forgotten", "forget_edge": "if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return 0 end" => "",
+        "edges::the_notes_of_a_dead_edge_are_found";
+    "an-edge-that-spoke-is-forgotten", "forget_edge":
+        "if alive and tonumber(alive) ~= tonumber(ARGV[2]) then return 0 end" => "",
+        "edges::an_edge_that_spoke_meanwhile_is_not_taken_off_the_list";
     "a-living-edge-loses-a-note", "forget_note": "< tonumber(ARGV[3]) then return 0 end" => "< 0 then return 0 end",
-        "messages::the_notes_of_a_dead_edge_are_found";
+        "edges::the_notes_of_a_dead_edge_are_found";
+    "a-note-of-an-older-token", "forget_note": "if token and token ~= ARGV[4] then return 0 end" => "",
+        "edges::a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before";
+    "every-note-alike", "note_chat": "redis.call('INCR', KEYS[5])" => "1",
+        "edges::a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before";
+    "a-name-of-two", "claim_edge":
+        "if is and is ~= ARGV[3] and string.match(is, '^%S+') ~= ARGV[2] then return is end" => "",
+        "edges::a_name_is_one_process_s";
+    "a-name-given-back-by-another", "release_edge": "~= ARGV[2] then return 0 end" => "~= ARGV[2] then redis.call('PING') end",
+        "edges::a_name_is_one_process_s";
+    "alive-by-another-s-name", "edge_alive": "if who and who ~= ARGV[3] then return false end" => "",
+        "edges::a_name_is_one_process_s";
+    "an-outbox-of-no-size", "outbox_size": "redis.call('ZCARD', KEYS[3])" => "0",
+        "messages::outboxes_are_sized_up_together_and_read_in_pages_of_some_bytes";
     "figures-for-ever", "reports": "if till and tonumber(till) > now then" => "if till then",
         "console::figures_are_there_until_they_run_out";
     "figures-that-run-out-at-once", "report": "now + ARGV[2]" => "now",

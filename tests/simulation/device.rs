@@ -26,6 +26,7 @@ use tokio_tungstenite::{
 
 use crate::{
     history::{Entry, Seen, Socket, What},
+    unkind::{Unkind, may},
     world::{Edge, Stage, World, text},
 };
 
@@ -332,7 +333,8 @@ impl Device {
             ("gap", Some(chat)) => {
                 let (from, to) =
                     (frame.from.and_then(|from| from.as_u64()).unwrap_or(0), frame.to.unwrap_or(0));
-                self.world.saw(What::Gap { device, socket, chat: text(chat), from, to });
+                let held = self.world.held(chat, self.id, from, to).await;
+                self.world.saw(What::Gap { device, socket, chat: text(chat), from, to, held });
                 session.chat(chat, |chat| chat.last = to);
             }
             ("read", Some(chat)) => {
@@ -392,7 +394,10 @@ impl Device {
                 if let Some(seq) = done() {
                     self.world.saw(What::Sent { chat: text(chat), key: key.clone(), seq });
                 } else if code == "unavailable" || code == "draining" {
-                    return; // the outcome is unknown: again, later
+                    // The outcome is unknown: again, later, or never.
+                    if !(may(Unkind::GivesUp) && self.world.stage() == Stage::Life && self.dice(100)) {
+                        return;
+                    }
                 } else {
                     self.world.saw(What::Refused { chat: text(chat), key: key.clone(), code });
                 }

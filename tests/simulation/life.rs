@@ -1,5 +1,5 @@
-//! What people do beside their sockets: come and go, register and end devices, send as bots. Each call is tried again
-//! until it is answered, as good clients do.
+//! What people do beside their sockets: come and go, invite and remove, register and end devices, send as bots. Each call is
+//! tried again until it is answered, as good clients do, or given up, as others do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use keepstep::{
         id::{ChatId, DeviceId, UserId},
         termination::TerminationState,
     },
-    protocol::{ErrorCode, Send},
+    protocol::{ErrorCode, Problem, Send},
     sync::{membership, registration, send, termination},
 };
 use tokio::time::sleep;
@@ -18,8 +18,78 @@ use tokio::time::sleep;
 use crate::{
     device::{Device, Habits},
     history::What,
-    world::{Stage, World, text},
+    unkind::{Unkind, may},
+    world::{Open, Stage, World, text, user},
 };
+
+/// The broker of some runs takes no larger messages, and bots send some that are.
+pub const LARGE: usize = 1500;
+
+/// Who there is at the beginning.
+pub struct People {
+    pub group: ChatId,
+    pub subs: Vec<Device>,
+    /// Whether one is brought into the group and sent out of it, who asks for nothing.
+    pub invited: bool,
+}
+
+/// How a device behaves.
+pub fn habits(world: &World, busy: bool) -> Habits {
+    let below = |most| world.shared().below(most);
+    let once = |of: u64, most: u64| if below(of) == 0 { below(most) as u32 } else { 0 };
+    Habits {
+        tick: 10 + below(80),
+        sends: if busy { 50 + below(400) as u32 } else { below(60) as u32 },
+        acks: 100 + below(900) as u32,
+        reads: below(200) as u32,
+        hangs_up: once(2, 30),
+        dawdles: once(4, 100),
+        lies: once(4, 500),
+        page: 1 + below(12),
+    }
+}
+
+/// Two people with a phone each, perhaps the web; a chat of theirs, a group, perhaps forty; a third who comes and goes, perhaps
+/// a fourth who is brought and sent.
+pub async fn begins(world: &World) -> People {
+    let below = |most| world.shared().below(most);
+    let mut subs = Vec::new();
+    let invited = may(Unkind::Invitations) && below(2) == 0;
+    for n in 0..if invited { 4 } else { 3 } {
+        registers(world, &user(n), DeviceKind::Main, habits(world, n < 2)).await;
+    }
+    creates(world, &user(0), Some(&user(1))).await;
+    let group = creates(world, &user(0), None).await;
+    joins(world, &user(1), group).await;
+    if may(Unkind::ManyChats) && below(10) == 0 {
+        for _ in 0..38 {
+            let chat = creates(world, &user(0), None).await;
+            joins(world, &user(1), chat).await;
+        }
+    }
+    if below(2) == 0 {
+        subs.extend(registers(world, &user(0), DeviceKind::Sub, habits(world, false)).await);
+    }
+    People { group, subs, invited }
+}
+
+/// Forty people with six devices each, in one group, who say little.
+pub async fn begins_crowded(world: &World) -> People {
+    let group = creates(world, &user(0), None).await;
+    let quiet =
+        Habits { tick: 1000, sends: 1, acks: 900, reads: 2, hangs_up: 0, dawdles: 0, lies: 0, page: 50 };
+    for n in 0..40 {
+        if n > 0 {
+            joins(world, &user(n), group).await;
+        }
+        for kind in [DeviceKind::Main].into_iter().chain([DeviceKind::Sub; 5]) {
+            registers(world, &user(n), kind, quiet.clone()).await;
+        }
+    }
+    // A sub has nothing to do before its main is there.
+    sleep(Duration::from_secs(10)).await;
+    People { group, subs: Vec::new(), invited: false }
+}
 
 /// Makes a chat of `user`, public or with somebody.
 pub async fn creates(world: &World, user: &UserId, with: Option<&UserId>) -> ChatId {
@@ -42,7 +112,7 @@ pub async fn creates(world: &World, user: &UserId, with: Option<&UserId>) -> Cha
             async move { membership::create(&core, &user, wish).await }
         })
         .await;
-    made.unwrap_or_else(|problem| panic!("a chat can't be made: {problem}"));
+    made.map(|made| made.unwrap_or_else(|problem| panic!("a chat can't be made: {problem}")));
     for member in members.into_iter().flatten() {
         world.saw(What::Joined { user: member.to_string(), chat: text(id) });
     }
@@ -51,21 +121,41 @@ pub async fn creates(world: &World, user: &UserId, with: Option<&UserId>) -> Cha
 
 /// The user joins a public group.
 pub async fn joins(world: &World, user: &UserId, chat: ChatId) {
-    let _open = world.opens(format!("{user} joins {chat}"));
+    let open = world.opens(format!("{user} joins {chat}"));
     world.saw(What::Joining { user: user.to_string(), chat: text(chat) });
     let joined = world
         .insists(|core| {
             let user = user.clone();
-            async move { membership::join(&core, &user, membership::Which::Id(chat), None).await }
+            async move { membership::join(&core, &user, membership::Which::Id(chat), None).await.map(drop) }
         })
         .await;
-    joined.unwrap_or_else(|problem| panic!("{user} can't join: {problem}"));
-    world.saw(What::Joined { user: user.to_string(), chat: text(chat) });
+    has_come(world, user, chat, joined, open);
+}
+
+/// The owner of a group invites somebody.
+pub async fn invites(world: &World, owner: &UserId, chat: ChatId, whom: &UserId) {
+    let open = world.opens(format!("{owner} invites {whom} to {chat}"));
+    world.saw(What::Joining { user: whom.to_string(), chat: text(chat) });
+    let joined = world
+        .insists(|core| {
+            let (owner, whom) = (owner.clone(), whom.clone());
+            async move { membership::invite(&core, &owner, chat, &whom).await.map(drop) }
+        })
+        .await;
+    has_come(world, whom, chat, joined, open);
+}
+
+fn has_come(world: &World, user: &UserId, chat: ChatId, joined: Option<Result<(), Problem>>, _open: Open) {
+    match joined {
+        None => world.perhaps_member(user, chat),
+        Some(Err(problem)) => panic!("{user} can't come into {chat}: {problem}"),
+        Some(Ok(())) => world.saw(What::Joined { user: user.to_string(), chat: text(chat) }),
+    }
 }
 
 /// The user leaves it.
 pub async fn leaves(world: &World, user: &UserId, chat: ChatId) {
-    let _open = world.opens(format!("{user} leaves {chat}"));
+    let open = world.opens(format!("{user} leaves {chat}"));
     world.saw(What::Leaving { user: user.to_string(), chat: text(chat) });
     let left = world
         .insists(|core| {
@@ -73,15 +163,40 @@ pub async fn leaves(world: &World, user: &UserId, chat: ChatId) {
             async move { membership::leave(&core, &user, chat).await }
         })
         .await;
-    match left {
-        // A try whose outcome wasn't known had done it.
-        Err(problem) if problem.code != ErrorCode::NotFound => panic!("{user} can't leave: {problem}"),
-        _ => {}
-    }
-    world.saw(What::Left { user: user.to_string(), chat: text(chat) });
+    has_left(world, user, chat, left, open).await;
 }
 
-/// Registers a device and lets it live. None: the user has as many as they may.
+/// The owner of a group removes somebody.
+pub async fn removes(world: &World, owner: &UserId, chat: ChatId, whom: &UserId) {
+    let open = world.opens(format!("{owner} removes {whom} from {chat}"));
+    world.saw(What::Leaving { user: whom.to_string(), chat: text(chat) });
+    let left = world
+        .insists(|core| {
+            let (owner, whom) = (owner.clone(), whom.clone());
+            async move { membership::remove(&core, &owner, chat, &whom).await }
+        })
+        .await;
+    has_left(world, whom, chat, left, open).await;
+}
+
+async fn has_left(
+    world: &World,
+    user: &UserId,
+    chat: ChatId,
+    left: Option<Result<(), Problem>>,
+    _open: Open,
+) {
+    match left {
+        None => return world.perhaps_member(user, chat),
+        // A try whose outcome wasn't known had done it.
+        Some(Err(problem)) if problem.code != ErrorCode::NotFound => panic!("{user} can't leave: {problem}"),
+        Some(_) => {}
+    }
+    let head = Some(world.head(chat).await);
+    world.saw(What::Left { user: user.to_string(), chat: text(chat), head });
+}
+
+/// Registers a device and lets it live. None: the user has as many as they may, or has given up.
 pub async fn registers(world: &World, user: &UserId, kind: DeviceKind, habits: Habits) -> Option<Device> {
     let id: DeviceId = world.uuid().to_string().parse().expect("an id");
     let _open = world.opens(format!("{user} registers {id}"));
@@ -102,9 +217,12 @@ pub async fn registers(world: &World, user: &UserId, kind: DeviceKind, habits: H
         })
         .await;
     match registered {
-        Ok(()) => {}
-        Err(problem) if problem.code == ErrorCode::LimitReached => return None,
-        Err(problem) => panic!("{user} can't register a device: {problem}"),
+        None => return None,
+        Some(Ok(())) => {}
+        Some(Err(problem)) if problem.code == ErrorCode::LimitReached => return None,
+        // The store's clock says that it never came to its end in a day.
+        Some(Err(problem)) if problem.code == ErrorCode::Conflict && world.has_jumped() => return None,
+        Some(Err(problem)) => panic!("{user} can't register a device: {problem}"),
     }
     world.saw(What::Registered { device: id.to_string() });
     let device = Device::new(world, user.clone(), id, kind, habits);
@@ -123,6 +241,7 @@ pub async fn ends(world: &World, user: &UserId, device: DeviceId) {
             async move { termination::begin(&core, &user, device, "user").await }
         })
         .await;
+    let Some(begun) = begun else { return world.perhaps_ended(device) };
     let begun = begun.unwrap_or_else(|problem| panic!("{device} can't be ended: {problem}"));
     world.saw(What::Accepted { device: device.to_string() });
     world.ended(device);
@@ -151,12 +270,12 @@ pub async fn ends(world: &World, user: &UserId, device: DeviceId) {
     });
 }
 
-/// A bot sends over HTTP until it is answered.
-pub async fn bot_sends(world: &World, user: &UserId, chat: ChatId) {
+/// A bot sends over HTTP until it is answered; with so much content.
+pub async fn bot_sends(world: &World, user: &UserId, chat: ChatId, length: usize) {
     let _open = world.opens(format!("a bot of {user} sends"));
     let key = world.uuid().to_string();
-    let frame =
-        serde_json::json!({ "key": key, "kind": "text", "content": format!("said {key}") }).to_string();
+    let content = format!("said {key} {}", "x".repeat(length));
+    let frame = serde_json::json!({ "key": key, "kind": "text", "content": content }).to_string();
     let sent = world
         .insists(|core: Arc<keepstep::sync::Core>| {
             world.saw(What::Sending {
@@ -174,8 +293,9 @@ pub async fn bot_sends(world: &World, user: &UserId, chat: ChatId) {
         })
         .await;
     match sent {
-        Ok((seq, _)) => world.saw(What::Sent { chat: text(chat), key, seq }),
-        Err(problem) => {
+        None => {}
+        Some(Ok((seq, _))) => world.saw(What::Sent { chat: text(chat), key, seq }),
+        Some(Err(problem)) => {
             world.saw(What::Refused { chat: text(chat), key, code: problem.code.as_str().to_owned() })
         }
     }

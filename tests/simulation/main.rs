@@ -11,6 +11,7 @@
 mod history;
 
 mod device;
+mod held;
 mod life;
 #[path = "../support/marks.rs"]
 mod marks;
@@ -18,6 +19,7 @@ mod random;
 mod run;
 mod settle;
 mod storm;
+mod unkind;
 mod world;
 
 use std::{
@@ -49,9 +51,18 @@ struct Args {
     /// Begin no new schedule after so many minutes
     #[arg(long)]
     minutes: Option<f64>,
+    /// Stop after so many have failed
+    #[arg(long, default_value_t = 10)]
+    failures: usize,
     /// One schedule again, with its history
     #[arg(long)]
     replay: Option<u64>,
+    /// With everything that the model may do, what is left out by default too
+    #[arg(long)]
+    all: bool,
+    /// Without these of what the model may do
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
     /// Plant one bug
     #[arg(long)]
     bug: Option<String>,
@@ -80,6 +91,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
+    if let Err(why) = unkind::choose(args.all, &args.without) {
+        eprintln!("simulation: {why}");
+        return ExitCode::from(64);
+    }
     if let Some(name) = &args.bug {
         let Some(bug) = Bug::ALL.iter().find(|bug| bug.name() == name) else {
             let names: Vec<_> = Bug::ALL.iter().map(|bug| bug.name()).collect();
@@ -168,7 +183,7 @@ fn all(args: &Args) -> ExitCode {
         }
         return ExitCode::FAILURE;
     }
-    let sum = many(args, 10, true);
+    let sum = many(args, args.failures, true);
     for (seed, violations) in &sum.failed {
         eprintln!("seed {seed} (again with --replay {seed}):");
         violations.iter().for_each(|violation| eprintln!("    {violation}"));

@@ -1,15 +1,21 @@
 //! The end of a run: everything is well again, everyone comes back, and within the bounds that are promised everyone has
 //! what is theirs and nothing else is left.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use keepstep::domain::id::{ChatId, DeviceId};
+use keepstep::domain::{
+    device::DeviceState,
+    id::{ChatId, DeviceId},
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     device::Device,
     history::End,
-    world::{World, text, user},
+    world::{World, text},
 };
 
 /// What is owed is there.
@@ -20,22 +26,35 @@ const TERMINATIONS: Duration = Duration::from_secs(30);
 const QUEUES: Duration = Duration::from_secs(65);
 
 /// Waits for all of it; what isn't there in time is a violation.
+///
+/// What a consumer took with it when it went without a word comes when the broker's patience is over, and not before, if the
+/// log hasn't got it any more; the time for messages begins with that.
 pub async fn settles(world: &World) -> (End, Vec<String>) {
     let mut violations = Vec::new();
-    let healed = Instant::now();
-    let bounds: [(&str, Duration, Wants); 4] = [
-        ("3: not everyone has everything 10 s after the last fault", MESSAGES, Wants::Messages),
+    let mut healed = Instant::now();
+    let attaching = Duration::from_millis(world.shared().manners().attach);
+    let bounds: [(&str, Duration, Wants); 5] = [
+        ("3: not everyone has everything 10 s after the last fault", MESSAGES + attaching, Wants::Messages),
         ("3: not everything is with the broker 10 s after the last fault", MESSAGES, Wants::Outbox),
         ("12: not everything came to its end 30 s after the last fault", TERMINATIONS, Wants::Ends),
         ("12: the queues aren't what they should be", QUEUES, Wants::Queues),
+        ("3: not everyone has everything, and nobody asked again", QUEUES + MESSAGES, Wants::Everything),
     ];
+    let most = healed + 3 * world.msg_timeout();
+    let mut since = healed;
     for (what, bound, wants) in bounds {
         loop {
             let lack = lacks(world, wants).await;
-            if lack.is_empty() {
+            if world.shared().late() > 0 {
+                (healed, since) = (Instant::now(), Instant::now());
+            } else if lack.is_empty() {
                 break;
             }
-            if healed.elapsed() >= bound {
+            if wants == Wants::Messages && Instant::now() < most && waits_for_the_broker(world).await {
+                since = Instant::now();
+            }
+            let began = if wants == Wants::Messages { since } else { healed };
+            if began.elapsed() >= bound {
                 violations.push(format!("invariant {what}: {}", lack.join("; ")));
                 break;
             }
@@ -45,20 +64,36 @@ pub async fn settles(world: &World) -> (End, Vec<String>) {
     (end(world).await, violations)
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wants {
+    /// But what depends on a call whose caller has given up.
     Messages,
     Outbox,
     Ends,
     Queues,
+    Everything,
+}
+
+/// Whether a message that some device needs next is with a consumer that has gone without a word, and nowhere else.
+async fn waits_for_the_broker(world: &World) -> bool {
+    for device in living(world).await {
+        for chat in world.store().chats_of(&device.user).await.expect("the truth") {
+            let seen = device.status.lock().unwrap().chats.get(&chat).map_or(0, |seen| seen.last);
+            let log = world.store().log(chat, seen + 1, 1, 1).await.expect("the truth");
+            if seen < log.head && log.floor > seen + 1 && world.is_nowhere(chat, device.id, seen + 1) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 async fn lacks(world: &World, wants: Wants) -> Vec<String> {
     match wants {
-        Wants::Messages => {
+        Wants::Messages | Wants::Everything => {
             let mut lack = Vec::new();
-            for device in living(world) {
-                lack.extend(device_lacks(world, &device).await);
+            for device in living(world).await {
+                lack.extend(device_lacks(world, &device, wants).await);
             }
             lack
         }
@@ -73,27 +108,42 @@ async fn lacks(world: &World, wants: Wants) -> Vec<String> {
             lack
         }
         Wants::Ends => {
-            let unready = living(world).into_iter().filter(|device| !device.status.lock().unwrap().ready);
+            let living = living(world).await;
+            let unready = living.into_iter().filter(|device| !device.status.lock().unwrap().ready);
             let unready = unready.map(|device| format!("the bootstrap of {}", device.id));
-            world.open().into_iter().chain(unready).collect()
+            let mut lack: Vec<String> = world.open().into_iter().chain(unready).collect();
+            for id in world.store().unfinished_terminations().await.expect("the truth") {
+                lack.push(format!("the end {id}"));
+            }
+            lack
         }
         Wants::Queues => {
             let (wanted, there) = (desired(world).await, queues(world).await);
-            let missing = wanted.difference(&there).map(|(chat, device)| format!("{device} lacks {chat}"));
-            let orphans =
-                there.difference(&wanted).map(|(chat, device)| format!("{device} still has {chat}"));
-            missing.chain(orphans).collect()
+            let mut lack = Vec::new();
+            for ((chat, device), must) in &wanted {
+                if *must && !there.contains(&(*chat, *device)) {
+                    lack.push(format!("{device} lacks {chat}"));
+                }
+                let owed = world.store().owed(*chat, *device).await.expect("the truth");
+                if *must && owed.is_none() {
+                    lack.push(format!("{device} has no position in {chat}"));
+                }
+            }
+            let orphans = there.iter().filter(|queue| !wanted.contains_key(queue));
+            lack.extend(orphans.map(|(chat, device)| format!("{device} still has {chat}")));
+            lack
         }
     }
 }
 
-async fn device_lacks(world: &World, device: &Device) -> Vec<String> {
+async fn device_lacks(world: &World, device: &Device, wants: Wants) -> Vec<String> {
     let store = world.store();
     let (chats, reads) = (store.chats_of(&device.user).await, store.reads(&device.user).await);
     let (chats, reads) = (chats.expect("the truth"), reads.expect("the truth"));
+    let later = |chat| wants == Wants::Messages && world.is_perhaps_member(&device.user, chat);
     let mut heads = Vec::new();
-    for chat in &chats {
-        heads.push((*chat, store.tips(&[*chat]).await.expect("the truth")[0].head));
+    for chat in chats.iter().filter(|chat| !later(**chat)) {
+        heads.push((*chat, world.head(*chat).await));
     }
     let status = device.status.lock().unwrap();
     let name = format!("{:?} {}", device.kind, device.id);
@@ -114,8 +164,9 @@ async fn device_lacks(world: &World, device: &Device) -> Vec<String> {
             lack.push(format!("{name} knows {} as read, not {read}, in {chat}", seen.read));
         }
     }
-    if status.chats.len() > chats.len() {
-        lack.push(format!("{name} knows {} chats, its user is in {}", status.chats.len(), chats.len()));
+    let strange = |chat: &&ChatId| !chats.contains(chat) && !later(**chat);
+    for chat in status.chats.keys().filter(strange) {
+        lack.push(format!("{name} knows {chat}, in which its user isn't"));
     }
     if status.unsent > 0 {
         lack.push(format!("{name} has {} unsent", status.unsent));
@@ -123,9 +174,25 @@ async fn device_lacks(world: &World, device: &Device) -> Vec<String> {
     lack
 }
 
-fn living(world: &World) -> Vec<Device> {
-    let devices = world.devices();
-    devices.into_iter().filter(|device| !world.is_ended(device.id)).collect()
+/// Those of which nobody knows otherwise, and those of which only the store knows.
+async fn living(world: &World) -> Vec<Device> {
+    let perhaps = world.all_perhaps_ended();
+    let mut living = Vec::new();
+    for device in world.devices() {
+        let ended = match perhaps.contains(&device.id) {
+            true => is_terminated(world, device.id).await,
+            false => world.is_ended(device.id),
+        };
+        if !ended {
+            living.push(device);
+        }
+    }
+    living
+}
+
+async fn is_terminated(world: &World, device: DeviceId) -> bool {
+    let owner = world.store().owner(device).await.expect("the truth");
+    owner.is_some_and(|owner| owner.terminated.is_some())
 }
 
 async fn chats(world: &World) -> BTreeSet<ChatId> {
@@ -136,11 +203,17 @@ async fn chats(world: &World) -> BTreeSet<ChatId> {
     chats
 }
 
-async fn desired(world: &World) -> BTreeSet<(ChatId, DeviceId)> {
-    let mut desired = BTreeSet::new();
-    for device in living(world) {
-        let chats = world.store().chats_of(&device.user).await.expect("the truth");
-        desired.extend(chats.into_iter().map(|chat| (chat, device.id)));
+/// Which queues there should be; false: there may be, because nobody has come back to end the device's registration.
+async fn desired(world: &World) -> BTreeMap<(ChatId, DeviceId), bool> {
+    let mut desired = BTreeMap::new();
+    for user in world.users() {
+        let chats = world.store().chats_of(&user).await.expect("the truth");
+        for device in world.store().devices(&user).await.expect("the truth") {
+            if device.state != DeviceState::Terminating {
+                let must = device.state == DeviceState::Active;
+                desired.extend(chats.iter().map(|chat| ((*chat, device.id), must)));
+            }
+        }
     }
     desired
 }
@@ -153,7 +226,11 @@ async fn queues(world: &World) -> BTreeSet<(ChatId, DeviceId)> {
 async fn end(world: &World) -> End {
     let mut end = End::default();
     for chat in chats(world).await {
-        end.heads.insert(text(chat), world.store().tips(&[chat]).await.expect("the truth")[0].head);
+        end.heads.insert(text(chat), world.head(chat).await);
+        for member in world.store().members(chat).await.expect("the truth") {
+            let boundaries = end.boundaries.entry(member.user.to_string()).or_default();
+            boundaries.insert(text(chat), member.boundary);
+        }
         let (_, waiting) = world.store().outbox(chat, 1000).await.expect("the truth");
         end.unpublished.insert(text(chat), waiting.len() as u64);
     }
@@ -162,7 +239,7 @@ async fn end(world: &World) -> End {
         let reads = reads.into_iter().map(|(chat, read)| (text(chat), read.seq)).collect();
         end.reads.insert(device.user.to_string(), reads);
     }
-    for device in living(world) {
+    for device in living(world).await {
         let status = device.status.lock().unwrap();
         let chats = status.chats.iter().map(|(id, chat)| (text(*id), chat.entry.clone())).collect();
         end.devices.insert(device.id.to_string(), chats);
@@ -175,7 +252,8 @@ async fn end(world: &World) -> End {
 
 /// When everyone has gone, nothing of them is left on the edges.
 pub async fn is_over(world: &World) -> Vec<String> {
-    let until = Instant::now() + Duration::from_secs(15);
+    // What the broker thinks it has a consumer for, it lets go when it misses its heartbeats.
+    let until = Instant::now() + Duration::from_secs(15) + world.shared().manners().half_open_for;
     loop {
         let mut left = Vec::new();
         // One that died in the storm's last moment, and that nobody started again, has nobody.
@@ -183,7 +261,8 @@ pub async fn is_over(world: &World) -> Vec<String> {
         for edge in &edges {
             let ((mains, subs), chats) = (edge.core.hub.count(), edge.core.hub.chats().len());
             if mains + subs + chats > 0 {
-                let sessions = (0..3).flat_map(|n| edge.core.hub.sessions_of(&user(n)));
+                let users = world.users();
+                let sessions = users.iter().flat_map(|user| edge.core.hub.sessions_of(user));
                 let sessions: Vec<String> =
                     sessions.map(|it| format!("session {} of {}", it.session, it.device)).collect();
                 left.push(format!(

@@ -2,15 +2,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use keepstep::{
-    broker::{Broker, embedded::EmbeddedBroker, faulty::FaultyBroker},
+    broker::{
+        Broker,
+        embedded::{At, EmbeddedBroker},
+        faulty::FaultyBroker,
+    },
     config::{Limits, Timing},
-    domain::id::{ChatId, DeviceId, UserId},
+    domain::{
+        id::{ChatId, DeviceId, UserId},
+        message::chat_and_seq,
+    },
     drain::Drain,
     metrics::Metrics,
     protocol::{ErrorCode, Problem},
@@ -25,6 +35,7 @@ use tokio::{io::DuplexStream, sync::oneshot, time::Instant};
 use crate::{
     device::Device,
     history::{Event, What},
+    unkind::{Unkind, may},
 };
 
 /// One edge that runs, or ran.
@@ -35,6 +46,13 @@ pub struct Edge {
     pub core: Arc<Core>,
     pub faults: Faults,
     pub gate: Gate,
+}
+
+impl Edge {
+    /// Whether it takes new connections.
+    pub fn is_ready(&self) -> bool {
+        !self.gate.is_dead() && !self.core.drain.has_begun()
+    }
 }
 
 /// How far the run is.
@@ -56,6 +74,7 @@ struct Inner {
     pub shared: Arc<Shared>,
     store: EmbeddedStore,
     broker: EmbeddedBroker,
+    msg_timeout: Duration,
     limits: Limits,
     timing: Timing,
     edges: Mutex<Vec<Edge>>,
@@ -67,21 +86,36 @@ struct Inner {
     devices: Mutex<Vec<Device>>,
     // An edge that everyone keeps away from, and until when all are silent.
     shunned: Mutex<Option<(usize, Instant)>>,
+    // Whether the store's clock has jumped.
+    jumped: AtomicBool,
+    // What is wrong whatever the history says.
+    violations: Mutex<Vec<String>>,
 }
 
 #[derive(Default)]
 struct Ids {
     last: u64,
     ended: BTreeSet<DeviceId>,
+    // Whose callers gave up on them: they may have been ended, people may be in chats or not.
+    perhaps_ended: BTreeSet<DeviceId>,
+    perhaps_members: BTreeSet<(UserId, ChatId)>,
 }
 
 impl World {
-    /// `edges` of them, on good links, in quiet weather.
-    pub fn new(shared: Arc<Shared>, edges: usize, limits: Limits, timing: Timing) -> Self {
+    /// `edges` of them, on good links, in quiet weather. What a consumer doesn't settle for `msg_timeout` the broker gives to
+    /// somebody else.
+    pub fn new(
+        shared: Arc<Shared>,
+        edges: usize,
+        limits: Limits,
+        timing: Timing,
+        msg_timeout: Duration,
+    ) -> Self {
         let world = Self(Arc::new(Inner {
             shared,
             store: EmbeddedStore::new(StoreLimits::from(&limits)),
-            broker: EmbeddedBroker::new(),
+            broker: EmbeddedBroker::with_msg_timeout(msg_timeout),
+            msg_timeout,
             limits,
             timing,
             edges: Mutex::default(),
@@ -91,6 +125,8 @@ impl World {
             open: Mutex::default(),
             devices: Mutex::default(),
             shunned: Mutex::default(),
+            jumped: AtomicBool::new(false),
+            violations: Mutex::default(),
         }));
         for place in 0..edges {
             let edge = world.start_edge(place);
@@ -134,7 +170,7 @@ impl World {
     pub fn some_edge(&self) -> Option<Edge> {
         let edges = self.edges();
         let living: Vec<_> =
-            edges.iter().filter(|edge| !edge.gate.is_dead() && !self.is_shunned(edge.place)).collect();
+            edges.iter().filter(|edge| edge.is_ready() && !self.is_shunned(edge.place)).collect();
         let at = self.0.shared.below(living.len() as u64) as usize;
         living.get(at).map(|edge| (*edge).clone())
     }
@@ -173,6 +209,49 @@ impl World {
         &self.0.broker
     }
 
+    /// The store's clock jumps by so many milliseconds.
+    pub fn jump_store(&self, by: i64) {
+        self.0.jumped.store(true, Ordering::Relaxed);
+        keepstep::chance::jump_store(by);
+    }
+
+    /// Whether it ever did.
+    pub fn has_jumped(&self) -> bool {
+        self.0.jumped.load(Ordering::Relaxed)
+    }
+
+    /// How long the broker waits for a consumer that has gone without a word.
+    pub fn msg_timeout(&self) -> Duration {
+        self.0.msg_timeout
+    }
+
+    /// Which of these messages the device's queue or the log still has, or the device's sessions finished.
+    pub async fn held(&self, chat: ChatId, device: DeviceId, from: u64, to: u64) -> Vec<u64> {
+        if !may(Unkind::GapsHeld) {
+            return Vec::new();
+        }
+        let mut held = BTreeSet::new();
+        let of_it =
+            |body: &Bytes| chat_and_seq(body).map(|(_, seq)| seq).filter(|seq| (from..=to).contains(seq));
+        self.0.broker.each(chat, device, |body, _| held.extend(of_it(body)));
+        let count = usize::try_from(to + 1 - from).unwrap_or(0);
+        let page = self.0.store.log(chat, from, count, usize::MAX).await.expect("the truth is always there");
+        held.extend(page.messages.into_iter().map(|(seq, _)| seq).filter(|seq| (from..=to).contains(seq)));
+        held.into_iter().collect()
+    }
+
+    /// Whether the device's queue holds this message with a consumer that has gone without a word, and only there.
+    pub fn is_nowhere(&self, chat: ChatId, device: DeviceId, seq: u64) -> bool {
+        let (mut nowhere, mut somewhere) = (false, false);
+        self.0.broker.each(chat, device, |body, at| {
+            if chat_and_seq(body).is_some_and(|(_, of)| of == seq) {
+                nowhere |= at == At::Nowhere;
+                somewhere |= matches!(at, At::Waiting | At::InFlight);
+            }
+        });
+        nowhere && !somewhere
+    }
+
     pub fn stage(&self) -> Stage {
         self.0.stage.get()
     }
@@ -195,6 +274,11 @@ impl World {
     /// What was written down.
     pub fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut *self.0.events.lock().unwrap())
+    }
+
+    /// What is wrong whatever the history says.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.violations.lock().unwrap())
     }
 
     /// A number that wasn't used before.
@@ -230,6 +314,12 @@ impl World {
         self.0.devices.lock().unwrap().clone()
     }
 
+    /// All who may have devices.
+    pub fn users(&self) -> BTreeSet<UserId> {
+        let devices = self.0.devices.lock().unwrap();
+        devices.iter().map(|device| device.user.clone()).chain((0..USERS).map(user)).collect()
+    }
+
     /// Devices know the world, and edges what they stand on: without this neither would ever be freed.
     pub fn falls_apart(&self) {
         self.0.devices.lock().unwrap().clear();
@@ -242,6 +332,36 @@ impl World {
 
     pub fn is_ended(&self, device: DeviceId) -> bool {
         self.0.ids.lock().unwrap().ended.contains(&device)
+    }
+
+    /// Whoever ended it has given up: perhaps it is, or will be.
+    pub fn perhaps_ended(&self, device: DeviceId) {
+        self.0.ids.lock().unwrap().perhaps_ended.insert(device);
+    }
+
+    /// Those of which nobody was told whether they ended.
+    pub fn all_perhaps_ended(&self) -> BTreeSet<DeviceId> {
+        self.0.ids.lock().unwrap().perhaps_ended.clone()
+    }
+
+    /// Whoever brought or sent a user into or out of a chat has given up.
+    pub fn perhaps_member(&self, user: &UserId, chat: ChatId) {
+        self.0.ids.lock().unwrap().perhaps_members.insert((user.clone(), chat));
+    }
+
+    /// Whether nobody was told whether the user is in the chat.
+    pub fn is_perhaps_member(&self, user: &UserId, chat: ChatId) -> bool {
+        self.0.ids.lock().unwrap().perhaps_members.contains(&(user.clone(), chat))
+    }
+
+    /// The truth about a member.
+    pub async fn is_member(&self, user: &UserId, chat: ChatId) -> bool {
+        self.0.store.chat_of_member(chat, user).await.expect("the truth is always there").is_some()
+    }
+
+    /// How many messages a chat has.
+    pub async fn head(&self, chat: ChatId) -> u64 {
+        self.0.store.tips(&[chat]).await.expect("the truth is always there")[0].head
     }
 
     /// One HTTP call to some edge. None: no edge, or it died before it answered.
@@ -259,16 +379,31 @@ impl World {
         answered.await.ok()
     }
 
-    /// The same, tried again until there is an answer that isn't `unavailable`, as clients do.
-    pub async fn insists<T, F>(&self, work: impl Fn(Arc<Core>) -> F) -> Result<T, Problem>
+    /// The same, tried again until there is an answer that isn't `unavailable`, as good clients do. None: this one has given
+    /// up, and whatever it asked for happened or not, or happens yet.
+    pub async fn insists<T, F>(&self, work: impl Fn(Arc<Core>) -> F) -> Option<Result<T, Problem>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
+        let patient = !may(Unkind::GivesUp) || self.stage() != Stage::Life || !self.0.shared.per_mille(400);
+        let begun = Instant::now();
         loop {
             match self.call(&work).await {
-                Some(Ok(done)) => return Ok(done),
-                Some(Err(problem)) if problem.code != ErrorCode::Unavailable => return Err(problem),
+                Some(Ok(done)) => return Some(Ok(done)),
+                Some(Err(problem)) if problem.code != ErrorCode::Unavailable => return Some(Err(problem)),
+                refused if begun.elapsed() > ENDLESS => {
+                    let why =
+                        refused.and_then(Result::err).map_or(String::new(), |problem| problem.to_string());
+                    let since = begun.elapsed().as_secs();
+                    let lost = format!("invariant 16: a call isn't answered for {since} s: {why}");
+                    self.0.violations.lock().unwrap().push(lost);
+                    return None;
+                }
+                _ if !patient => {
+                    self.0.shared.bit("callers who gave up", 1);
+                    return None;
+                }
                 _ => tokio::time::sleep(Duration::from_millis(20 + self.0.shared.below(300))).await,
             }
         }
@@ -300,6 +435,12 @@ impl Drop for Open {
         self.world.0.open.lock().unwrap().remove(&self.id);
     }
 }
+
+/// However much goes wrong, and however long it takes until it is well again: a call that is repeated for so long is lost.
+const ENDLESS: Duration = Duration::from_secs(90);
+
+/// So many users there are at most, but in crowds.
+pub const USERS: u64 = 4;
 
 /// The name of a user, by number.
 pub fn user(n: u64) -> UserId {

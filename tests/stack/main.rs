@@ -10,6 +10,7 @@ mod clocks;
 mod codes;
 mod console;
 mod daemons;
+mod dead_edges;
 mod demo;
 mod examples;
 mod faults;
@@ -17,19 +18,28 @@ mod gaps;
 mod health;
 mod hiccups;
 mod lapses;
+mod late;
 mod logs;
+mod manners;
+mod many;
+mod members;
 mod metrics;
+mod names;
 mod nsq;
 mod older;
 mod outages;
 mod placement;
+mod prefetch;
+mod queues;
 mod races;
 mod reconcile;
 mod reconnects;
 mod redis;
+mod relay;
 mod scripts;
 mod starts;
 mod store;
+mod too_large;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.
 mod on_the_stack {

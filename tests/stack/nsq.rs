@@ -22,7 +22,7 @@ use crate::{
         contract::inbox::{Inbox, numbers, provision, publish, until},
         start,
     },
-    support::{Lookupd, Nsqd, free_port, http_ask, http_get, wait_until},
+    support::{Lookupd, Nsqd, NsqdOptions, free_port, http_ask, http_get, wait_until},
 };
 
 /// Within what the guarantees call "after the last fault heals".
@@ -72,6 +72,23 @@ async fn chats_are_spread_over_the_nsqd_and_served_from_each() {
         })
         .await;
     }
+}
+
+/// What a topic hasn't copied to its channels yet is neither lost nor there.
+#[tokio::test]
+async fn a_backlog_counts_what_its_topic_has_not_copied_yet() {
+    let nsqd = Nsqd::start(None).await;
+    let broker = connect(std::slice::from_ref(&nsqd), None).await;
+    let (chat, device, node) = (ChatId::random(), DeviceId::random(), nsqd.http());
+    provision(&broker, device, &[chat]).await;
+    nsqd.post(&format!("/topic/pause?topic={}", names::topic(chat)), "").await;
+    publish(&broker, chat, numbers(0..3)).await;
+    let found = broker.backlog(&node, chat, device).await.unwrap();
+    assert_eq!(found.map(|backlog| backlog.depth), Some(3));
+    let channel = names::channel(device);
+    let stats = nsqd.stats(Some(&names::topic(chat))).await;
+    let queue = &stats["topics"][0]["channels"][0];
+    assert_eq!((queue["channel_name"].as_str(), queue["depth"].as_u64()), (Some(&*channel), Some(0)));
 }
 
 #[tokio::test]
@@ -137,6 +154,38 @@ async fn a_killed_nsqd_is_told_at_once_and_found_again() {
         .await;
 }
 
+/// The largest message is known from the first moment on, and after a restart with another soon again; nothing is made for
+/// that. What is too large is refused for ever, and costs the messages beside it nothing.
+#[tokio::test]
+async fn the_largest_message_is_what_every_nsqd_takes() {
+    let small = NsqdOptions { args: vec!["--max-msg-size=1000".to_owned()], ..NsqdOptions::default() };
+    let (large, small) = tokio::join!(Nsqd::start(None), Nsqd::start_with(small));
+    let mut nsqd = [large, small];
+    let broker = connect(&nsqd, None).await;
+    assert_eq!(broker.largest_message(), Some(1000));
+    for nsqd in &nsqd {
+        assert_eq!(nsqd.stats(None).await["topics"], serde_json::json!([]));
+    }
+    let (chat, device, node) = (chat_at(&broker, &nsqd[1].http()), DeviceId::random(), nsqd[1].http());
+    broker.provision(device, &[(chat, node.clone())]).await.expect("provisioned");
+    let publish = async |length: usize| broker.publish(&node, chat, "x".repeat(length).into()).await;
+    for _ in 0..5 {
+        let (before, refused, behind) = tokio::join!(publish(1000), publish(1001), publish(1));
+        assert!(matches!(refused, Err(BrokerError::Unpublishable { .. })), "{refused:?}");
+        before.and(behind).expect("published");
+    }
+    let other = chat_at(&broker, &nsqd[0].http());
+    broker.publish(&nsqd[0].http(), other, "x".repeat(1001).into()).await.expect("that one takes it");
+    // Before nsqd is restarted: with a smaller limit it throws away what is larger on its disk.
+    until(&broker, device, |queues| queues[0].depth == 10).await;
+    nsqd[1].outlives_its_second().await;
+    nsqd[1].restart_with("--max-msg-size=500").await;
+    wait_until("the new limit to be known", RECOVERY, async || {
+        (broker.largest_message() == Some(500)).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn everything_waits_for_an_nsqd_that_is_down_at_the_start() {
     let (_, (_lookupd, mut nsqd)) = start().await;
@@ -158,7 +207,7 @@ async fn everything_waits_for_an_nsqd_that_is_down_at_the_start() {
     nsqd[0].kill9();
     let broker = connect(&nsqd[..1], None).await;
     let mut inbox = Inbox::new(4);
-    let _subscription = broker.subscribe(&node, chat, device, inbox.sink.clone());
+    let _subscription = broker.subscribe(&node, chat, device, &inbox.prefetch, inbox.sink.clone());
     nsqd[0].restart().await;
     publish_until_taken(&broker, &node, chat, "1").await;
     loop {
@@ -313,6 +362,6 @@ async fn an_nsqd_out_of_the_configuration_is_not_a_removed_queue() {
     let refused = broker.provision(device, &[(chat, "nsqd-9:4151".to_owned())]).await;
     assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
     let mut inbox = Inbox::new(1);
-    let _subscription = broker.subscribe("nsqd-9:4151", chat, device, inbox.sink.clone());
+    let _subscription = broker.subscribe("nsqd-9:4151", chat, device, &inbox.prefetch, inbox.sink.clone());
     assert!(matches!(inbox.next().await.event, Event::Detached));
 }

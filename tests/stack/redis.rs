@@ -14,7 +14,7 @@ use keepstep::{
     },
     store::{
         Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, OwedSince,
-        StoreError, StoreEvent,
+        Read, StoreError, StoreEvent,
         redis::{RedisOptions, RedisStore, StartupError},
     },
 };
@@ -23,6 +23,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::support::{Aof, Redis, RedisOptions as Server, wait_until};
 
 mod events;
+mod leftovers;
 mod older;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,6 +36,11 @@ fn user(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
+async fn leave(store: &RedisStore, chat: ChatId, who: &UserId, ban: bool) {
+    let (_, member) = store.chat_of_member(chat, who).await.unwrap().unwrap();
+    store.remove_member(chat, &member, ban).await.unwrap().unwrap();
+}
+
 async fn group(store: &RedisStore, owner: &UserId) -> ChatId {
     create(store, owner, Some("{braces} and {c.x}")).await
 }
@@ -44,7 +50,13 @@ async fn private_group(store: &RedisStore, owner: &UserId) -> ChatId {
 }
 
 async fn create(store: &RedisStore, owner: &UserId, public: Option<&str>) -> ChatId {
-    let new = NewChat {
+    let new = new_chat(owner, public);
+    assert!(matches!(store.create_chat(&new).await.unwrap(), Created::New(_)));
+    new.id
+}
+
+fn new_chat(owner: &UserId, public: Option<&str>) -> NewChat {
+    NewChat {
         id: ChatId::random(),
         kind: ChatKind::Group,
         name: public.map(str::to_owned),
@@ -54,9 +66,7 @@ async fn create(store: &RedisStore, owner: &UserId, public: Option<&str>) -> Cha
         with: None,
         node: "nsqd-1:4150".into(),
         created: 1,
-    };
-    assert!(matches!(store.create_chat(&new).await.unwrap(), Created::New(_)));
-    new.id
+    }
 }
 
 async fn device(store: &RedisStore, owner: &UserId) -> DeviceId {
@@ -102,7 +112,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
     let sent: Vec<_> = (0..50).map(|_| message(chat, &alice)).collect();
     for append in &sent {
         store.append(append).await.unwrap();
@@ -152,7 +162,8 @@ async fn while_it_is_down_calls_fail_at_once_and_heal_by_themselves() {
     healed(&store).await;
     healed(&late).await;
     let sent = store.append(&message(chat, &alice)).await.unwrap();
-    assert_eq!(sent, Appended::New { seq: 1, node: "nsqd-1:4150".into() }, "what was refused didn't happen");
+    let expected = Appended::New { seq: 1, node: "nsqd-1:4150".into(), epoch: 0 };
+    assert_eq!(sent, expected, "what was refused didn't happen");
 }
 
 #[tokio::test]
@@ -183,7 +194,7 @@ async fn scripts_that_redis_forgot_are_taught_again() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
     for seq in 1..=3 {
         redis.command(&["SCRIPT", "FLUSH"]).await.unwrap();
         let sent = store.append(&message(chat, &alice)).await.unwrap();
@@ -242,8 +253,11 @@ async fn of_a_forgotten_device_only_the_tombstone_is_left() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
-    let opened = store.open_session(&alice, id, 1, "edge", Duration::from_secs(9)).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
+    let opened = store
+        .open_session(&alice, id, 1, Read { session: 0, at: 0 }, "edge", Duration::from_secs(9))
+        .await
+        .unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     store.attach(&[chat], &alice, id, session).await.unwrap();
     let record = Termination {
@@ -279,13 +293,13 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
     let store = connect(&redis).await;
     let (alice, bob) = (user("alice"), user("bob"));
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
-    store.owe(chat, &alice, id, OwedSince::Now).await.unwrap();
+    store.add_member(chat, &bob, JoinBy::Invitation, 0).await.unwrap();
+    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
     store.append(&message(chat, &alice)).await.unwrap();
     store.trim(chat).await.unwrap();
-    store.remove_member(chat, &bob, true).await.unwrap();
+    leave(&store, chat, &bob, true).await;
     store.note_sender("edge-1", chat).await.unwrap();
-    store.edge_alive("edge-1", Duration::from_secs(9)).await.unwrap();
+    store.edge_alive("edge-1", "1", Duration::from_secs(9)).await.unwrap();
     store.take_work("w", "edge-1", Duration::from_secs(9)).await.unwrap();
     store.count("c", Duration::from_secs(9)).await.unwrap();
     store.move_read(&alice, chat, 1, None).await.unwrap();
@@ -294,10 +308,10 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
         let tag = key.strip_prefix("ks:{").and_then(|rest| rest.split_once('}'));
         assert!(tag.is_some_and(|(tag, _)| !tag.is_empty()), "{key}");
     }
-    for what in ["meta", "members", "banned", "log", "outbox", "ages", "from", "cursor"] {
+    for what in ["meta", "members", "banned", "left", "log", "outbox", "ages", "from", "cursor"] {
         assert!(all.contains(&format!("ks:{{c.{}}}:{what}", chat.hex())), "{what}");
     }
-    store.remove_member(chat, &alice, false).await.unwrap();
+    leave(&store, chat, &alice, false).await;
     assert!(store.delete_chat(chat).await.unwrap());
     let left: Vec<_> = keys(&redis).await.into_iter().filter(|key| key.contains(&chat.hex())).collect();
     let left: Vec<_> = left.into_iter().filter(|key| !key.contains(":k:")).collect();

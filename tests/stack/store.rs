@@ -7,7 +7,7 @@ use keepstep::store::{
     redis::{RedisOptions, RedisStore},
 };
 
-use crate::support::Redis;
+use crate::support::{Redis, RedisOptions as Server};
 
 #[path = "../contract/store.rs"]
 mod contract;
@@ -16,8 +16,30 @@ mod contract;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn start(limits: StoreLimits) -> (Store, Redis) {
+    crate::support::plant();
     let redis = Redis::start().await;
+    (connect(&redis, limits).await, redis)
+}
+
+async fn connect(redis: &Redis, limits: StoreLimits) -> Store {
     let options = RedisOptions { limits, ..RedisOptions::default() };
-    let store = RedisStore::connect(&redis.url(), options).await.unwrap();
-    (Store::Redis(store), redis)
+    Store::Redis(RedisStore::connect(&redis.url(), options).await.unwrap())
+}
+
+/// Redis's clock, so many seconds ahead of the machine's.
+struct Clock(Redis);
+
+impl Clock {
+    async fn set(&self, seconds: i64) {
+        self.0.set_clock(&format!("{seconds:+}")).await;
+    }
+}
+
+async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
+    let redis = Redis::start_with(Server { own_clock: true, ..Server::default() }).await;
+    let store = connect(&redis, limits).await;
+    // With a clock of its own, too, as a store has that is used.
+    let Store::Redis(named) = &store else { panic!("a Redis") };
+    assert!(named.identify(true, 0).await.unwrap());
+    (store, Clock(redis), ())
 }

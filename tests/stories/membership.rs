@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Deployment;
-use super::client::{PATIENCE, soon};
-use super::user::id;
+use super::client::{Came, PATIENCE, Socket, soon};
+use super::user::{User, id};
 use super::world::topic;
+use super::{Deployment, World};
 use crate::support::{stays, wait_until};
 
 pub async fn a_direct_chat_is_one_per_pair(on: Deployment) {
@@ -118,6 +118,76 @@ pub async fn who_leaves_gets_nothing_more(on: Deployment) {
     }
     for device in [&bobs.id, &bobs_web.id] {
         world.stays_without_traces(device, std::time::Duration::from_secs(2)).await;
+    }
+}
+
+pub async fn who_is_removed_gets_nothing_that_is_sent_after_the_answer(on: Deployment) {
+    let world = on.start().await;
+    for round in 0..3 {
+        nothing_comes_after(&world, round, async |alice, bob, group| alice.removes(group, bob).await).await;
+    }
+}
+
+pub async fn who_leaves_gets_nothing_that_is_sent_after_the_answer(on: Deployment) {
+    let world = on.start().await;
+    for round in 0..3 {
+        nothing_comes_after(&world, round, async |_, bob, group| bob.leaves(group).await).await;
+    }
+}
+
+/// Bob's phone and web session are connected to two edges, if there are two, and read whatever comes. He is removed, or
+/// leaves; as soon as that is answered, 300 messages are sent.
+pub async fn nothing_comes_after(world: &World, round: u32, goes: impl AsyncFnOnce(&User, &User, &str)) {
+    const BEFORE: u64 = 20;
+    let (alice, bob) = (world.user(&format!("alice{round}")), world.user(&format!("bob{round}")));
+    let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let mut sockets = vec![Socket::open(&world.addresses()[1 % world.edges.len()], &bobs.token).await];
+    assert_eq!(sockets[0].frame().await["type"], "welcome");
+    let web = bob.registers("sub").await;
+    sockets.push(Socket::open(&world.addresses()[0], &web.token).await);
+    let (direct, group) = (alice.direct(&bob).await, alice.group("us").await);
+    alice.invites(&group, &bob).await;
+    phone.says_many(&group, "with Bob", BEFORE).await;
+    for socket in &mut sockets {
+        while {
+            let frame = socket.frame_of("message").await;
+            (frame["chat"].as_str(), frame["seq"].as_u64()) != (Some(&group), Some(BEFORE))
+        } {}
+    }
+    let got = sockets.into_iter().map(|mut socket| {
+        let (direct, group) = (direct.clone(), group.clone());
+        tokio::spawn(async move {
+            let (mut got, mut after) = (Vec::new(), None);
+            loop {
+                // What comes last is a message of the other chat; and for a second there is nothing behind it.
+                let came = match after {
+                    None => soon("the last message", socket.come()).await,
+                    Some(until) => match tokio::time::timeout_at(until, socket.come()).await {
+                        Ok(came) => came,
+                        Err(_) => return got,
+                    },
+                };
+                let Came::Frame(text) = came else { panic!("expected a frame, but: {came:?}") };
+                let frame: Value = serde_json::from_str(&text).unwrap();
+                match (frame["type"].as_str(), frame["chat"].as_str()) {
+                    (Some("message"), Some(chat)) if chat == group => {
+                        got.push(frame["seq"].as_u64().unwrap())
+                    }
+                    (Some("message"), Some(chat)) if chat == direct => {
+                        after = Some(tokio::time::Instant::now() + std::time::Duration::from_secs(1));
+                    }
+                    _ => {}
+                }
+            }
+        })
+    });
+    let got: Vec<_> = got.collect();
+    goes(&alice, &bob, &group).await;
+    phone.says_many(&group, "without Bob", 300).await;
+    phone.says(&direct, "the end").await;
+    for one in got {
+        let got = one.await.expect("a device of Bob's");
+        assert!(got.is_empty(), "{} messages came that were sent after the answer", got.len());
     }
 }
 

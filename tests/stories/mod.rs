@@ -167,6 +167,8 @@ macro_rules! stories {
                 a_direct_chat_is_one_per_pair,
                 a_chat_that_begins_now_works_on_the_open_socket,
                 who_leaves_gets_nothing_more,
+                who_is_removed_gets_nothing_that_is_sent_after_the_answer,
+                who_leaves_gets_nothing_that_is_sent_after_the_answer,
                 who_comes_back_sees_nothing_from_before,
                 who_comes_and_goes_all_the_time_is_in_step,
                 chats_are_listed_as_they_are,

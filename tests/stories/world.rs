@@ -9,7 +9,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::client::{Api, PATIENCE, admin_token};
 use super::device::Device;
 use super::user::User;
-use crate::support::{Edge, EdgeConfig, SmallDisk, Stack, http_ask, http_get, stays, wait_until};
+use crate::support::{
+    Edge, EdgeConfig, RedisOptions, SmallDisk, Stack, http_ask, http_get, stays, wait_until,
+};
 
 /// How Keepstep is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +28,25 @@ pub struct Setup {
     deployment: Deployment,
     settings: Vec<(String, String)>,
     disks: Option<u32>,
+    nsqd: Vec<String>,
+    redis: RedisOptions,
 }
 
 impl Deployment {
     /// As it comes.
     pub async fn start(self) -> World {
-        Setup { deployment: self, settings: Vec::new(), disks: None }.start().await
+        self.setup().start().await
     }
 
     /// With a setting, which all edges get.
     pub fn with(self, name: &str, value: &str) -> Setup {
-        Setup { deployment: self, settings: Vec::new(), disks: None }.with(name, value)
+        self.setup().with(name, value)
+    }
+
+    /// To be changed before it starts.
+    pub fn setup(self) -> Setup {
+        let (settings, nsqd, redis) = (Vec::new(), Vec::new(), RedisOptions::default());
+        Setup { deployment: self, settings, disks: None, nsqd, redis }
     }
 }
 
@@ -53,6 +63,23 @@ impl Setup {
         self
     }
 
+    /// Each nsqd with one more argument, which wins over its configuration.
+    pub fn with_nsqd(mut self, arg: &str) -> Setup {
+        self.nsqd.push(arg.to_owned());
+        self
+    }
+
+    /// Redis has a clock of its own, which the story sets.
+    pub fn on_a_clock_of_its_own(mut self) -> Setup {
+        self.redis.own_clock = true;
+        self
+    }
+
+    /// The settings of one more edge of it, on a stack that runs.
+    pub fn edge(&self, stack: &Stack) -> EdgeConfig {
+        self.settings.iter().fold(stack.edge(), |config, (name, value)| config.set(name, value))
+    }
+
     /// Starts it, and waits until every edge is ready.
     pub async fn start(self) -> World {
         static WORLDS: Semaphore = Semaphore::const_new(4);
@@ -61,7 +88,8 @@ impl Setup {
             Deployment::Embedded => (1, None),
             Deployment::Stack => {
                 let disks = self.disks.map(|size| (0..2).map(|_| SmallDisk::mount(size)).collect());
-                (2, Some(Stack::start_on(disks.unwrap_or_default()).await))
+                let disks = disks.unwrap_or_default();
+                (2, Some(Stack::start_with(disks, self.redis.clone(), &self.nsqd).await))
             }
         };
         let mut edges = Vec::new();

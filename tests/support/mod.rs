@@ -4,16 +4,18 @@
 //! Each is a value: dropped, its process is killed (by pid) and its folder removed. A test that panics prints the end
 //! of each log on the way. Every wait has a deadline and waits for an answer of the process, never for a time.
 //!
-//! The daemons are found by `KEEPSTEP_REDIS_BIN`, `KEEPSTEP_NSQD_BIN`, `KEEPSTEP_NSQLOOKUPD_BIN`, else
-//! where `scripts/setup` puts them, else in `PATH`.
+//! The daemons are found by `KEEPSTEP_REDIS_BIN`, `KEEPSTEP_NSQD_BIN`, `KEEPSTEP_NSQLOOKUPD_BIN` (and the clocks of tests by
+//! `KEEPSTEP_FAKETIME`), else where `scripts/setup` puts them, else in `PATH`.
 
 // Each test binary has its own copy of this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod clock;
 mod daemon;
 mod disk;
 mod edge;
 mod exposition;
+mod late;
 mod net;
 mod nsq;
 mod process;
@@ -22,13 +24,26 @@ pub mod schemas;
 mod stack;
 mod wait;
 
+pub use clock::WallClock;
 pub use daemon::Daemon;
 pub use disk::SmallDisk;
 pub use edge::{Edge, EdgeConfig, JWT_SECRET};
 pub use exposition::{Family, Sample, Scrape};
+pub use late::{LateLink, What};
 pub use net::{free_port, http_ask, http_get};
 pub use nsq::{Lookupd, Nsqd, NsqdOptions};
 pub use process::{Process, repository};
 pub use redis::{Aof, Redis, RedisOptions, redis_command};
 pub use stack::Stack;
 pub use wait::{PATIENCE, stays, wait_for, wait_until};
+
+/// Switches on the planted bug that `PLANTED` names, if the tests are built with the feature `planted-bugs`: to see that a
+/// test can fail.
+pub fn plant() {
+    #[cfg(feature = "planted-bugs")]
+    if let Ok(name) = std::env::var("PLANTED") {
+        use keepstep::planted::{Bug, choose};
+        let bug = Bug::ALL.iter().copied().find(|bug| bug.name() == name);
+        choose(Some(bug.unwrap_or_else(|| panic!("PLANTED={name}: there is no such bug"))));
+    }
+}

@@ -1,6 +1,5 @@
 //! A Redis of a test's own.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::clock::WallClock;
 use super::daemon::{Daemon, Ready, daemon};
 use super::net::free_port;
 use super::process::{Process, program, temp_folder};
@@ -33,8 +33,8 @@ pub struct RedisOptions {
     pub aof: Aof,
     /// Further arguments, e.g. `["--maxmemory-policy", "allkeys-lru"]`; they win.
     pub args: Vec<String>,
-    /// Further variables of its environment.
-    pub env: BTreeMap<String, String>,
+    /// Whether it has a wall clock of its own, to be set by [`Redis::set_clock`].
+    pub own_clock: bool,
 }
 
 /// A Redis on a port and in a folder of its own.
@@ -42,6 +42,7 @@ pub struct RedisOptions {
 pub struct Redis {
     daemon: Daemon,
     port: u16,
+    clock: Option<WallClock>,
 }
 
 daemon!(Redis);
@@ -59,7 +60,6 @@ impl Redis {
         let describe = || {
             let (port, folder) = (free_port(), temp_folder("redis"));
             let mut process = Process::new("redis", program.clone(), folder.path().join("redis.log"))
-                .env(options.env.clone())
                 .arg("--port")
                 .arg(port.to_string())
                 .arg("--dir")
@@ -77,8 +77,12 @@ impl Redis {
             {
                 process = process.arg(arg);
             }
+            let clock = options.own_clock.then(|| WallClock::new(folder.path()));
+            if let Some(clock) = &clock {
+                process = process.env(clock.env());
+            }
             let ready = Ready::Pong(format!("127.0.0.1:{port}"));
-            Redis { daemon: Daemon::new(process, folder, ready, Duration::from_secs(20)), port }
+            Redis { daemon: Daemon::new(process, folder, ready, Duration::from_secs(20)), port, clock }
         };
         Daemon::start(describe).await
     }
@@ -91,6 +95,13 @@ impl Redis {
     /// `127.0.0.1:port`
     pub fn addr(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sets its clock so far ahead ("+30", "+8d") or behind ("-1h") of the machine's.
+    pub async fn set_clock(&self, offset: &str) {
+        self.clock.as_ref().expect("it was started with a clock of its own").set(offset);
+        // An answer from after it: nothing is counted on that it did before.
+        self.command(&["TIME"]).await.expect("Redis is there");
     }
 
     /// A copy of the data as it is now, as a backup would have it. Nobody may write meanwhile.

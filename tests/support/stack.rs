@@ -3,7 +3,7 @@
 use super::disk::SmallDisk;
 use super::edge::EdgeConfig;
 use super::nsq::{Lookupd, Nsqd, NsqdOptions};
-use super::redis::Redis;
+use super::redis::{Redis, RedisOptions};
 
 /// One Redis, one nsqlookupd, two nsqd.
 #[derive(Debug)]
@@ -26,10 +26,15 @@ impl Stack {
 
     /// The same with a file system for each nsqd.
     pub async fn start_on(disks: Vec<SmallDisk>) -> Stack {
-        let (redis, lookupd) = tokio::join!(Redis::start(), Lookupd::start());
+        Stack::start_with(disks, RedisOptions::default(), &[]).await
+    }
+
+    /// The same with a Redis of another kind, and with further arguments for each nsqd.
+    pub async fn start_with(disks: Vec<SmallDisk>, redis: RedisOptions, args: &[String]) -> Stack {
+        let (redis, lookupd) = tokio::join!(Redis::start_with(redis), Lookupd::start());
         let nsqd = |n: usize| {
             let (lookupd, data) = (Some(lookupd.tcp()), disks.get(n).map(|disk| disk.path().join("data")));
-            Nsqd::start_with(NsqdOptions { lookupd, data, ..NsqdOptions::default() })
+            Nsqd::start_with(NsqdOptions { lookupd, data, args: args.to_vec() })
         };
         let (a, b) = tokio::join!(nsqd(0), nsqd(1));
         Stack { redis, lookupd, nsqd: [a, b], disks }

@@ -51,10 +51,15 @@ function tiles(data) {
     tile("Sends", fine(last?.sends), "a second", line((s) => s.sends)),
     tile("Deliveries", fine(last && deliveries(last)), share ? `a second, ${share} % from the log` : "a second", line(deliveries)),
     tile("Latency, p99", measured ? `${fine(p99)} ms` : "–", measured ? "send to receive" : "nothing was sent in the last ten minutes", measured ? line((s) => s.p99_ms) : null),
-    tile("Outbox", number(all.outbox), all.outbox ? `in ${count(all.outbox_chats, "chat")}, oldest ${span(all.outbox_oldest_ms)}` : "nothing waits for NSQ", line((s) => s.outbox), { tone: all.outbox_oldest_ms > 10_000 ? "warning" : "" }),
+    tile("Outbox", number(all.outbox), outboxWords(all), line((s) => s.outbox), { tone: all.outbox_oldest_ms > 10_000 || all.unpublishable ? "warning" : "", title: all.unpublishable ? "Messages above nsqd’s --max-msg-size are in no queue; devices get them from the log" : null }),
     tile("Refills", fine(last?.refills), `a second; ${number(all.refills)} so far`, line((s) => s.refills), { title: "Holes that were filled from the log, because NSQ was late or had lost something" }),
     tile("Gaps", fine(last?.gaps), `a second; ${number(all.gaps)} so far`, line((s) => s.gaps), { title: "Messages that the log didn’t hold any more: the device asks its phone", tone: all.gaps ? "warning" : "" }),
   ];
+}
+
+function outboxWords(all) {
+  const waiting = all.outbox ? `${all.outbox_chats ? `in ${count(all.outbox_chats, "chat")}, ` : ""}oldest ${span(all.outbox_oldest_ms)}` : "nothing waits for NSQ";
+  return all.unpublishable ? `${waiting}; ${number(all.unpublishable)} too large for it` : waiting;
 }
 
 function tile(label, value, words, points, { title = null, tone = "" } = {}) {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 
+use super::budget::Account;
 use super::credit::{Credit, Load, Quiet};
 use super::inflight::Inflight;
 use super::receipt::{Command, Link, Message, Op, Receipt};
 use super::task::Task;
-use super::{Event, LEAVE_DEADLINE};
+use super::{Event, Hold, LEAVE_DEADLINE};
 use crate::connection::{Connection, ConnectionError};
 use crate::frame::{self, Frame, RawMessage};
 use crate::identify::Identified;
@@ -43,6 +44,8 @@ struct Intake<'a, T, E> {
     link: Arc<Link>,
     inflight: Inflight,
     credit: Credit,
+    /// What is shared with other subscriptions.
+    account: Account,
     /// Bytes of the bodies in the task's outbox.
     buffered: usize,
     /// Commands in answer to frames.
@@ -78,8 +81,10 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         let credit = Credit::new(max, options.buffer_bytes, options.delivery);
         let silence = options.connect.heartbeat.mul_f64(2.5);
         let connect_timeout = options.connect.connect_timeout;
+        let link = Arc::<Link>::default();
         let intake = Intake {
-            link: Arc::default(),
+            account: Account::open(options.budget.clone(), Arc::clone(&link)),
+            link,
             inflight: Inflight::new(Duration::from_millis(identified.msg_timeout)),
             credit,
             buffered: 0,
@@ -232,7 +237,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             expired: intake.inflight.expired(),
             buffered: intake.buffered,
         };
-        if let Some(count) = intake.credit.update(load) {
+        let (account, held) = (&mut intake.account, intake.inflight.held());
+        if let Some(count) = intake.credit.update(load, |wish| account.grants(held, wish)) {
             frame::put_rdy(&mut self.connection.out, count);
         }
     }
@@ -242,6 +248,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     async fn leave(mut self) {
         let intake = &mut self.intake;
         intake.leaving = true;
+        // What it holds goes back now, and it waits for no more.
+        intake.account = Account::open(None, Arc::clone(&intake.link));
         let out = &mut self.connection.out;
         frame::put_rdy(out, 0);
         for command in intake.link.close() {
@@ -305,6 +313,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
             Frame::Message(message) => self.take_message(message),
             Frame::Heartbeat => {
                 frame::put_nop(&mut self.replies);
+                self.touch_held();
                 if self.inflight.live() + self.inflight.expired() == 0 {
                     // What was settled late was taken.
                     self.unsure = 0;
@@ -331,7 +340,8 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
     }
 
     fn take_message(&mut self, message: RawMessage) {
-        if self.leaving || self.credit.refuses(self.buffered) {
+        let bytes = message.body.len();
+        if self.leaving || self.credit.refuses(self.buffered) || !self.account.takes(bytes) {
             frame::put_req(&mut self.replies, &message.id, 0);
             return;
         }
@@ -344,12 +354,25 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         }
         let timestamp = u64::try_from(message.timestamp).unwrap_or(0);
         let age = Duration::from_nanos(self.wall_ns.saturating_sub(timestamp));
-        self.credit.on_message(age, message.body.len());
-        self.buffered += message.body.len();
-        let serial = self.inflight.insert(message.id, message.attempts, self.heard);
+        self.credit.on_message(age, bytes);
+        self.buffered += bytes;
+        let serial = self.inflight.insert(message.id, bytes, message.attempts, self.heard);
         let receipt = Receipt::new(Arc::clone(&self.link), serial);
         let message = Message { body: message.body, attempts: message.attempts, timestamp, receipt };
         self.task.outbox.push_back(Event::Message(message));
+    }
+
+    /// At nsqd's heartbeats, because the task is awake then: what nsqd would give to somebody else before the next but one.
+    fn touch_held(&mut self) {
+        let options = &self.task.options;
+        if options.hold == Hold::UntilTimeout || self.leaving {
+            return;
+        }
+        for id in self.inflight.touch_due(options.connect.heartbeat.mul_f64(1.5), Instant::now()) {
+            frame::put_touch(&mut self.replies, &id);
+            // It may have timed out in this moment.
+            self.unsure += 1;
+        }
     }
 
     /// A queue may hold a message twice, with one id (after a crash nsqd copies again from topic to channel what it had

@@ -74,6 +74,33 @@ pub(crate) struct Load {
     pub(crate) buffered: usize,
 }
 
+/// What the policy wishes, for whoever may grant less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// The RDY that nsqd knows.
+    pub(crate) told: u32,
+    /// Messages nsqd counts as in flight.
+    pub(crate) live: u32,
+    /// Never a higher RDY than this.
+    pub(crate) most: u32,
+    /// How many more may come; 0: none, for now.
+    pub(crate) ahead: u32,
+    /// About the size of the largest recent bodies.
+    pub(crate) large: usize,
+}
+
+impl Wish {
+    /// The RDY that lets so many more come. While the window is open, RDY isn't worth a command per message.
+    pub(crate) fn rdy(self, ahead: u32) -> u32 {
+        if self.ahead == 0 {
+            return 0;
+        }
+        let most = self.live.saturating_add(ahead).min(self.most);
+        let least = self.live.saturating_add(ahead.div_ceil(2)).min(self.most);
+        if self.told >= least && self.told <= most { self.told } else { most }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Credit {
@@ -134,23 +161,20 @@ impl Credit {
         buffered > self.buffer_bytes.saturating_mul(2)
     }
 
-    /// The RDY to send now, if nsqd must know a new one.
-    pub(crate) fn update(&mut self, load: Load) -> Option<u32> {
-        let target = self.target(load);
-        (target != self.told).then(|| {
-            self.told = target;
-            target
+    /// The RDY to send now, if nsqd must know a new one; `grant` makes it of the wish.
+    pub(crate) fn update(&mut self, load: Load, grant: impl FnOnce(Wish) -> u32) -> Option<u32> {
+        let told = grant(self.wish(load));
+        (told != self.told).then(|| {
+            self.told = told;
+            told
         })
     }
 
-    fn target(&mut self, load: Load) -> u32 {
+    fn wish(&mut self, load: Load) -> Wish {
         if load.buffered > self.buffer_bytes {
             self.full = true;
         } else if load.buffered <= self.buffer_bytes / 2 {
             self.full = false;
-        }
-        if self.full {
-            return 0;
         }
         let window = match self.mode {
             Mode::Steady => 1,
@@ -159,12 +183,14 @@ impl Credit {
         };
         let fitting = (self.buffer_bytes - load.buffered.min(self.buffer_bytes)) / self.large.max(1);
         let ahead = window.min(u32::try_from(fitting).unwrap_or(u32::MAX)).max(1);
-        // Timed-out messages are still held, so they count for the bound though nsqd doesn't count them.
-        let limit = self.max.saturating_sub(load.expired);
-        let most = load.live.saturating_add(ahead).min(limit);
-        let least = load.live.saturating_add(ahead.div_ceil(2)).min(limit);
-        // While the window is open, RDY isn't worth a command per message.
-        if self.told >= least && self.told <= most { self.told } else { most }
+        Wish {
+            told: self.told,
+            live: load.live,
+            // Timed-out messages are still held, so they count for the bound though nsqd doesn't count them.
+            most: self.max.saturating_sub(load.expired),
+            ahead: if self.full { 0 } else { ahead },
+            large: self.large,
+        }
     }
 }
 
@@ -180,6 +206,13 @@ mod tests {
         Load { live, expired: 0, buffered: 0 }
     }
 
+    impl Credit {
+        /// As it wishes.
+        fn freely(&mut self, load: Load) -> Option<u32> {
+            self.update(load, |wish| wish.rdy(wish.ahead))
+        }
+    }
+
     fn old() -> Duration {
         VERY_OLD + Duration::from_millis(1)
     }
@@ -187,23 +220,23 @@ mod tests {
     #[test]
     fn steady_is_exactly_one_ahead() {
         let mut credit = Credit::new(10, MIB, Delivery::Window);
-        assert_eq!(credit.update(load(0)), Some(1));
-        assert_eq!(credit.update(load(0)), None);
+        assert_eq!(credit.freely(load(0)), Some(1));
+        assert_eq!(credit.freely(load(0)), None);
         credit.on_message(Duration::ZERO, 100);
-        assert_eq!(credit.update(load(1)), Some(2));
-        assert_eq!(credit.update(load(0)), Some(1), "after a finish the window closes again");
-        assert_eq!(credit.update(load(9)), Some(10));
-        assert_eq!(credit.update(load(10)), None, "never above max");
+        assert_eq!(credit.freely(load(1)), Some(2));
+        assert_eq!(credit.freely(load(0)), Some(1), "after a finish the window closes again");
+        assert_eq!(credit.freely(load(9)), Some(10));
+        assert_eq!(credit.freely(load(10)), None, "never above max");
     }
 
     #[test]
     fn a_backlog_opens_the_window_and_quiet_closes_it() {
         let mut credit = Credit::new(256, MIB, Delivery::Window);
-        credit.update(load(0));
+        credit.freely(load(0));
         credit.on_message(old(), 100);
-        assert_eq!(credit.update(load(1)), Some(1 + WINDOW));
-        assert_eq!(credit.update(load(20)), None, "within the window nothing is said");
-        assert_eq!(credit.update(load(60)), Some(60 + WINDOW));
+        assert_eq!(credit.freely(load(1)), Some(1 + WINDOW));
+        assert_eq!(credit.freely(load(20)), None, "within the window nothing is said");
+        assert_eq!(credit.freely(load(60)), Some(60 + WINDOW));
         assert_eq!(credit.watched_quiet(60), Some(Quiet::Long));
         assert_eq!(
             credit.watched_quiet(60 + WINDOW),
@@ -211,13 +244,13 @@ mod tests {
             "nsqd holds nothing back when it may send no more"
         );
         credit.on_quiet();
-        assert_eq!(credit.update(load(60)), Some(61));
+        assert_eq!(credit.freely(load(60)), Some(61));
         credit.on_message(old(), 100);
-        assert_eq!(credit.update(load(61)), Some(61 + WINDOW));
+        assert_eq!(credit.freely(load(61)), Some(61 + WINDOW));
         credit.on_message(Duration::from_micros(100), 100);
-        assert_eq!(credit.update(load(62)), Some(63), "a fresh message closes it too");
+        assert_eq!(credit.freely(load(62)), Some(63), "a fresh message closes it too");
         credit.on_message(OLD * 2, 100);
-        credit.update(load(63));
+        credit.freely(load(63));
         assert_eq!(credit.watched_quiet(63), Some(Quiet::Short));
     }
 
@@ -225,11 +258,11 @@ mod tests {
     fn big_bodies_cut_the_window_to_what_fits() {
         let mut credit = Credit::new(256, MIB, Delivery::Window);
         credit.on_message(old(), MIB / 4);
-        assert_eq!(credit.update(load(1)), Some(5));
+        assert_eq!(credit.freely(load(1)), Some(5));
         let full = Load { live: 5, expired: 0, buffered: MIB + 1 };
-        assert_eq!(credit.update(full), Some(0));
-        assert_eq!(credit.update(Load { buffered: MIB * 3 / 4, ..full }), None, "not before half is free");
-        assert!(credit.update(Load { buffered: MIB / 2, ..full }).is_some());
+        assert_eq!(credit.freely(full), Some(0));
+        assert_eq!(credit.freely(Load { buffered: MIB * 3 / 4, ..full }), None, "not before half is free");
+        assert!(credit.freely(Load { buffered: MIB / 2, ..full }).is_some());
         assert!(!credit.refuses(2 * MIB) && credit.refuses(2 * MIB + 1));
     }
 
@@ -249,7 +282,7 @@ mod tests {
                 }
                 let load = Load { live, expired, buffered };
                 let before = credit.told;
-                let told = credit.update(load).unwrap_or(before);
+                let told = credit.freely(load).unwrap_or(before);
                 prop_assert_eq!(told, credit.told);
                 prop_assert!(told + expired.min(max) <= max, "bounded with all that is held");
                 if buffered > MIB {
@@ -261,7 +294,7 @@ mod tests {
                 if credit.mode == Mode::Steady {
                     prop_assert!(told <= live + 1, "nsqd writes each message at once");
                 }
-                prop_assert_eq!(credit.update(load), None, "settles at once");
+                prop_assert_eq!(credit.freely(load), None, "settles at once");
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::budget::Amount;
 use crate::frame::MessageId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ enum State {
 struct Entry {
     id: MessageId,
     serial: u64,
+    /// Of its body.
+    bytes: usize,
     /// When nsqd gives up waiting.
     due: Instant,
     state: State,
@@ -36,6 +39,7 @@ pub(crate) struct Inflight {
     scanned: usize,
     live: u32,
     expired: u32,
+    bytes: usize,
     msg_timeout: Duration,
     came_twice: bool,
 }
@@ -51,6 +55,7 @@ impl Inflight {
             scanned: 0,
             live: 0,
             expired: 0,
+            bytes: 0,
             msg_timeout,
             came_twice: false,
         }
@@ -66,9 +71,14 @@ impl Inflight {
         self.expired
     }
 
+    /// All that is held, with the bytes of the bodies.
+    pub(crate) fn held(&self) -> Amount {
+        Amount { messages: self.live + self.expired, bytes: self.bytes }
+    }
+
     /// Enters a delivery and returns its serial. A message that was delivered before on this connection (nsqd timed
     /// it out) has only the new serial from now on: a settlement by the old one must not hit the new delivery.
-    pub(crate) fn insert(&mut self, id: MessageId, attempts: u16, now: Instant) -> u64 {
+    pub(crate) fn insert(&mut self, id: MessageId, bytes: usize, attempts: u16, now: Instant) -> u64 {
         if attempts > 1
             && let Some(at) = self.entries.iter().position(|e| e.state != State::Gone && e.id == id)
         {
@@ -77,8 +87,9 @@ impl Inflight {
         }
         let serial = self.next_serial;
         self.next_serial += 1;
-        self.entries.push_back(Entry { id, serial, due: now + self.msg_timeout, state: State::Live });
+        self.entries.push_back(Entry { id, serial, bytes, due: now + self.msg_timeout, state: State::Live });
         self.live += 1;
+        self.bytes += bytes;
         serial
     }
 
@@ -113,6 +124,16 @@ impl Inflight {
         Some(entry.id)
     }
 
+    /// All that nsqd would stop waiting for within `time`: it is being touched.
+    pub(crate) fn touch_due(&mut self, time: Duration, now: Instant) -> impl Iterator<Item = MessageId> {
+        let due = now + self.msg_timeout;
+        let soon = move |e: &&mut Entry| e.state == State::Live && e.due > now && e.due <= now + time;
+        self.entries.iter_mut().skip(self.scanned).filter(soon).map(move |entry| {
+            entry.due = due;
+            entry.id
+        })
+    }
+
     /// Marks what nsqd has stopped waiting for. Amortised constant; a touched message at the front delays the marking
     /// of those behind it, which only makes the window a little larger than meant.
     pub(crate) fn expire(&mut self, now: Instant) {
@@ -131,7 +152,7 @@ impl Inflight {
 
     /// Takes out all ids, oldest delivery first.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = MessageId> {
-        (self.scanned, self.live, self.expired) = (0, 0, 0);
+        (self.scanned, self.live, self.expired, self.bytes) = (0, 0, 0, 0);
         std::mem::take(&mut self.entries).into_iter().filter(|e| e.state != State::Gone).map(|e| e.id)
     }
 
@@ -150,6 +171,7 @@ impl Inflight {
             State::Expired => self.expired -= 1,
             State::Gone => return,
         }
+        self.bytes -= self.entries[at].bytes;
         self.entries[at].state = State::Gone;
         while self.entries.front().is_some_and(|e| e.state == State::Gone) {
             self.entries.pop_front();
@@ -194,6 +216,26 @@ mod tests {
         prop::collection::vec(step, 0..400)
     }
 
+    #[test]
+    fn what_is_about_to_time_out_is_touched() {
+        let (mut now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut inflight = Inflight::new(4 * second);
+        let touched = |inflight: &mut Inflight, now| {
+            inflight.touch_due(2 * second, now).map(|id| id[0]).collect::<Vec<_>>()
+        };
+        let first = inflight.insert([1; 16], 10, 1, now);
+        now += second;
+        inflight.insert([2; 16], 10, 1, now);
+        assert_eq!(touched(&mut inflight, now), [0; 0], "there is time");
+        now += second;
+        assert_eq!(touched(&mut inflight, now), [1]);
+        now += second;
+        assert_eq!(touched(&mut inflight, now), [2]);
+        inflight.remove(first);
+        now += 5 * second;
+        assert_eq!(touched(&mut inflight, now), [0; 0], "it is too late, or done");
+    }
+
     proptest! {
         /// Against a plain map: the newest delivery of an id is the only one that can be settled, once.
         #[test]
@@ -210,7 +252,7 @@ mod tests {
                         if let Some(old) = again {
                             model.remove(&old);
                         }
-                        let serial = inflight.insert(id, 1 + u16::from(again.is_some()), now);
+                        let serial = inflight.insert(id, usize::from(id[0]), 1 + u16::from(again.is_some()), now);
                         model.insert(serial, id);
                         serials.push(serial);
                     }
@@ -226,7 +268,10 @@ mod tests {
                     _ => {}
                 }
                 inflight.expire(now);
-                prop_assert_eq!((inflight.live() + inflight.expired()) as usize, model.len());
+                let held = inflight.held();
+                prop_assert_eq!(held.messages, inflight.live() + inflight.expired());
+                prop_assert_eq!(held.messages as usize, model.len());
+                prop_assert_eq!(held.bytes, model.values().map(|id| usize::from(id[0])).sum::<usize>());
                 prop_assert!(inflight.entries.len() <= 65 + 4 * model.len(), "places are given back");
             }
             now += Duration::from_secs(2);

@@ -1,21 +1,36 @@
 //! One queue: what waits, what is in flight, and who takes from it.
+//!
+//! It has NSQ's manners (decision 0021): what comes back (given back, its time over, its consumer gone) comes back to the
+//! end, behind everything that waits.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+#[cfg(feature = "simulation")]
+mod crash;
+
+#[cfg(feature = "simulation")]
+pub use crash::{At, Found};
 
 /// As many as an NSQ consumer of ours may have in flight.
-pub(super) const MAX_IN_FLIGHT: usize = 256;
+pub(in crate::broker) const MAX_IN_FLIGHT: usize = 256;
 
 /// The backlog of one (chat, device), with its consumers.
-pub(super) struct Queue {
+pub(in crate::broker) struct Queue {
     limit: usize,
+    /// When a delivery that is neither finished nor given back goes to somebody else.
+    msg_timeout: Option<Duration>,
     state: Mutex<State>,
     /// Told whenever a consumer may have something to do.
     changed: Notify,
@@ -23,37 +38,40 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// Ascending by number.
-    waiting: VecDeque<Message>,
+    /// The next one first.
+    waiting: VecDeque<Bytes>,
     /// By delivery number. It is here and not in the receipts, so that a consumer's end can take all of its back.
     in_flight: BTreeMap<u64, Held>,
+    /// Deliveries whose time is over, by number, with their consumers: they are counted as theirs until they are settled.
+    expired: BTreeMap<u64, u64>,
     consumers: Vec<Consumer>,
-    /// Counts messages, deliveries and consumers alike.
+    /// Counts deliveries and consumers alike.
     last_number: u64,
     requeues: u64,
     removed: bool,
     /// Messages dropped at the limit.
     dropped: u64,
-}
-
-struct Message {
-    /// Its place: a message that is given back returns to where it was.
-    number: u64,
-    body: Bytes,
+    #[cfg(feature = "simulation")]
+    past: crash::Past,
 }
 
 struct Held {
     consumer: u64,
-    message: Message,
+    body: Bytes,
+    /// None: for as long as its consumer likes.
+    until: Option<Instant>,
 }
 
 struct Consumer {
     id: u64,
     in_flight: usize,
+    /// Nobody is behind it any more.
+    #[cfg(feature = "simulation")]
+    orphaned: bool,
 }
 
 /// What [`Queue::take`] found.
-pub(super) enum Next {
+pub(in crate::broker) enum Next {
     /// It is the consumer's until it is finished or given back.
     Message { body: Bytes, delivery: u64 },
     /// Nothing that the consumer may have now.
@@ -78,8 +96,8 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default(), changed: Notify::new() }
+    pub(super) fn new(limit: usize, msg_timeout: Option<Duration>) -> Self {
+        Self { limit, msg_timeout, state: Mutex::default(), changed: Notify::new() }
     }
 
     pub(super) fn push(&self, body: Bytes) {
@@ -87,8 +105,9 @@ impl Queue {
         if state.removed {
             return;
         }
-        let number = state.next_number();
-        state.waiting.push_back(Message { number, body });
+        #[cfg(feature = "simulation")]
+        state.past.pushed(&body);
+        state.waiting.push_back(body);
         if state.waiting.len() + state.in_flight.len() > self.limit {
             state.waiting.pop_front();
             state.dropped += 1;
@@ -104,46 +123,77 @@ impl Queue {
     }
 
     /// A new consumer; its number.
-    pub(super) fn attach(&self) -> u64 {
+    pub(in crate::broker) fn attach(&self) -> u64 {
         let mut state = self.state();
         let id = state.next_number();
-        state.consumers.push(Consumer { id, in_flight: 0 });
+        state.consumers.push(Consumer {
+            id,
+            in_flight: 0,
+            #[cfg(feature = "simulation")]
+            orphaned: false,
+        });
         id
     }
 
-    /// The consumer has gone: all it held returns, and its receipts are void. Doing it again changes nothing.
-    pub(super) fn detach(&self, consumer: u64) {
+    /// The consumer says goodbye: all it held returns, and its receipts are void. Doing it again changes nothing.
+    pub(in crate::broker) fn detach(&self, consumer: u64) {
         let mut state = self.state();
-        state.consumers.retain(|c| c.id != consumer);
+        state.forget_consumer(consumer);
         let (its, others): (BTreeMap<_, _>, _) =
             std::mem::take(&mut state.in_flight).into_iter().partition(|(_, held)| held.consumer == consumer);
         state.in_flight = others;
         for held in its.into_values() {
-            state.put_back(held.message);
+            state.requeue(held.body);
         }
         drop(state);
         self.changed.notify_waiters();
     }
 
     /// Waits until there is something that the consumer could take (or will never be); true when the queue is removed.
-    pub(super) async fn ready(&self, consumer: u64) -> bool {
+    pub(in crate::broker) async fn ready(&self, consumer: u64) -> bool {
         loop {
             let mut changed = pin!(self.changed.notified());
             // Listen first, look second: a change in between must wake us.
             changed.as_mut().enable();
-            {
-                let state = self.state();
+            let next_return = {
+                let mut state = self.state();
+                state.expire(self.msg_timeout);
                 let room =
                     state.consumers.iter().find(|c| c.id == consumer).map(|c| c.in_flight < MAX_IN_FLIGHT);
                 if state.removed || room.is_none() || (room == Some(true) && !state.waiting.is_empty()) {
                     return state.removed;
+                }
+                state.in_flight.first_key_value().and_then(|(_, held)| held.until)
+            };
+            match next_return {
+                Some(at) => drop(timeout_at(at, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Whether the consumer holds nothing. (One that has gone doesn't: whoever asks for it learns that by taking.)
+    pub(in crate::broker) fn is_idle(&self, consumer: u64) -> bool {
+        !self.state().consumers.iter().any(|c| c.id == consumer && c.in_flight > 0)
+    }
+
+    /// Waits until the consumer holds nothing or has gone, or the queue is removed.
+    pub(in crate::broker) async fn idle_or_gone(&self, consumer: u64) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            {
+                let state = self.state();
+                let holds = state.consumers.iter().any(|c| c.id == consumer && c.in_flight > 0);
+                if !holds || state.removed {
+                    return;
                 }
             }
             changed.await;
         }
     }
 
-    pub(super) fn take(&self, consumer: u64) -> Next {
+    pub(in crate::broker) fn take(&self, consumer: u64) -> Next {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(taker) = state.consumers.iter_mut().find(|c| c.id == consumer) else {
@@ -152,27 +202,39 @@ impl Queue {
         if taker.in_flight >= MAX_IN_FLIGHT {
             return Next::Nothing;
         }
-        let Some(message) = state.waiting.pop_front() else { return Next::Nothing };
+        let Some(body) = state.waiting.pop_front() else { return Next::Nothing };
         taker.in_flight += 1;
-        let body = message.body.clone();
         let delivery = state.next_number();
-        state.in_flight.insert(delivery, Held { consumer, message });
+        let until = self.msg_timeout.map(|timeout| Instant::now() + timeout);
+        state.in_flight.insert(delivery, Held { consumer, body: body.clone(), until });
         Next::Message { body, delivery }
     }
 
     /// The delivery is done. Without effect when it was given back or its consumer has gone.
-    pub(super) fn finish(&self, delivery: u64) {
-        if self.state().release(delivery).is_some() {
+    pub(in crate::broker) fn finish(&self, delivery: u64) {
+        let mut state = self.state();
+        state.expire(self.msg_timeout);
+        let (released, _body) = state.release(delivery);
+        #[cfg(feature = "simulation")]
+        if let Some(body) = _body {
+            state.past.finished(delivery, body);
+        }
+        drop(state);
+        if released {
             self.changed.notify_waiters();
         }
     }
 
     /// The delivery returns to the queue. Without effect when it was finished or its consumer has gone.
-    pub(super) fn give_back(&self, delivery: u64) {
+    pub(in crate::broker) fn give_back(&self, delivery: u64) {
         let mut state = self.state();
-        if let Some(message) = state.release(delivery) {
-            state.put_back(message);
-            drop(state);
+        state.expire(self.msg_timeout);
+        let (released, body) = state.release(delivery);
+        if let Some(body) = body {
+            state.requeue(body);
+        }
+        drop(state);
+        if released {
             self.changed.notify_waiters();
         }
     }
@@ -186,23 +248,9 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// Loses messages, in the order of their numbers; see [`super::EmbeddedBroker::crash`].
-    #[cfg(feature = "simulation")]
-    pub(super) fn lose(&self, mut lost: impl FnMut(bool) -> bool) -> u64 {
-        let mut state = self.state();
-        let before = state.waiting.len() + state.in_flight.len();
-        state.waiting.retain(|_| !lost(false));
-        let held = std::mem::take(&mut state.in_flight);
-        // What isn't lost waits for the next consumer.
-        for held in held.into_values().filter(|_| !lost(true)) {
-            state.put_back(held.message);
-        }
-        state.consumers.iter_mut().for_each(|consumer| consumer.in_flight = 0);
-        (before - state.waiting.len()) as u64
-    }
-
     pub(super) fn counts(&self) -> Counts {
-        let state = self.state();
+        let mut state = self.state();
+        state.expire(self.msg_timeout);
         Counts {
             waiting: state.waiting.len() as u64,
             in_flight: state.in_flight.len() as u64,
@@ -223,19 +271,46 @@ impl State {
         self.last_number
     }
 
-    fn release(&mut self, delivery: u64) -> Option<Message> {
-        let held = self.in_flight.remove(&delivery)?;
-        if let Some(consumer) = self.consumers.iter_mut().find(|c| c.id == held.consumer) {
+    /// Whether its consumer may have another one now, and the message if it was still that consumer's.
+    fn release(&mut self, delivery: u64) -> (bool, Option<Bytes>) {
+        let held = self.in_flight.remove(&delivery);
+        let Some(consumer) =
+            held.as_ref().map(|held| held.consumer).or_else(|| self.expired.remove(&delivery))
+        else {
+            return (false, None);
+        };
+        if let Some(consumer) = self.consumers.iter_mut().find(|c| c.id == consumer) {
             consumer.in_flight -= 1;
         }
-        Some(held.message)
+        (true, held.map(|held| held.body))
     }
 
-    fn put_back(&mut self, message: Message) {
+    fn requeue(&mut self, body: Bytes) {
         self.requeues += 1;
-        // Close to the front nearly always, so the insertion moves few.
-        let place = self.waiting.partition_point(|waiting| waiting.number < message.number);
-        self.waiting.insert(place, message);
+        self.waiting.push_back(body);
+    }
+
+    fn forget_consumer(&mut self, consumer: u64) {
+        self.consumers.retain(|c| c.id != consumer);
+        self.expired.retain(|_, of| *of != consumer);
+    }
+
+    /// What has been in flight for too long returns. All have the same time, so the oldest delivery's is over first.
+    fn expire(&mut self, msg_timeout: Option<Duration>) {
+        if msg_timeout.is_none() || self.in_flight.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(oldest) = self.in_flight.first_entry()
+            && oldest.get().until.is_some_and(|until| until <= now)
+        {
+            let (delivery, held) = oldest.remove_entry();
+            // One that has gone settles nothing any more.
+            if self.consumers.iter().any(|c| c.id == held.consumer) {
+                self.expired.insert(delivery, held.consumer);
+            }
+            self.requeue(held.body);
+        }
     }
 }
 
@@ -250,35 +325,55 @@ mod tests {
         }
     }
 
+    fn filled(texts: &[&'static str]) -> Queue {
+        let queue = Queue::new(10, None);
+        texts.iter().for_each(|text| queue.push((*text).into()));
+        queue
+    }
+
     #[test]
-    fn what_is_given_back_returns_to_its_place() {
-        let queue = Queue::new(10);
-        for text in ["a", "b", "c"] {
-            queue.push(text.into());
-        }
+    fn what_is_given_back_goes_to_the_end() {
+        let queue = filled(&["a", "b", "c", "d"]);
         let first = queue.attach();
         let (_, a) = body(&queue, first).unwrap();
         let (_, b) = body(&queue, first).unwrap();
+        queue.give_back(b);
         queue.give_back(a);
         queue.give_back(b);
-        queue.give_back(b);
         assert_eq!(queue.counts().requeues, 2);
-        let (_, a) = body(&queue, first).unwrap();
-        let (_, b) = body(&queue, first).unwrap();
+        let (c, held) = body(&queue, first).unwrap();
+        assert_eq!(c, "c");
         queue.detach(first);
 
         let second = queue.attach();
         let all: Vec<_> = std::iter::from_fn(|| body(&queue, second)).collect();
-        assert_eq!(all.iter().map(|(body, _)| &body[..]).collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+        assert_eq!(all.iter().map(|(body, _)| &body[..]).collect::<Vec<_>>(), [b"d", b"b", b"a", b"c"]);
         // The first consumer's receipts are void: they neither finish nor give back what is the second's now.
+        queue.finish(held);
+        queue.give_back(held);
+        assert_eq!((queue.counts().in_flight, queue.counts().waiting), (4, 0));
+    }
+
+    // Only with that feature there is a clock that can be stopped.
+    #[cfg(feature = "simulation")]
+    #[tokio::test]
+    async fn what_is_held_for_too_long_goes_to_the_end() {
+        // Here time itself is the subject.
+        let queue = Queue::new(10, Some(Duration::from_millis(60)));
+        ["a", "b"].into_iter().for_each(|text| queue.push(text.into()));
+        let consumer = queue.attach();
+        let (_, a) = body(&queue, consumer).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!queue.ready(consumer).await);
+        // What is settled too late settles nothing.
         queue.finish(a);
-        queue.give_back(b);
-        assert_eq!((queue.counts().in_flight, queue.counts().waiting), (3, 0));
+        let again: Vec<_> = std::iter::from_fn(|| body(&queue, consumer)).map(|(body, _)| body).collect();
+        assert_eq!(again, ["b", "a"]);
     }
 
     #[test]
     fn a_full_queue_drops_its_oldest() {
-        let queue = Queue::new(2);
+        let queue = Queue::new(2, None);
         for text in ["a", "b", "c"] {
             queue.push(text.into());
         }
@@ -290,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_consumer_holds_no_more_than_its_share() {
-        let queue = Queue::new(1_000);
+        let queue = Queue::new(1_000, None);
         (0..300).for_each(|_| queue.push(Bytes::new()));
         let consumer = queue.attach();
         let mut taken: Vec<_> = std::iter::from_fn(|| body(&queue, consumer)).collect();

@@ -3,18 +3,20 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use keepstep_nsq::{Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter};
+use keepstep_nsq::{
+    Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter, largest_message,
+};
 use tokio::{sync::watch, time::sleep};
 
 use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
-    broker::{BrokerError, NodeHealth, QueueState, Result as BrokerResult},
+    broker::{Backlog, BrokerError, NodeHealth, QueueState, Result as BrokerResult},
     domain::{
         id::{ChatId, DeviceId},
         names,
@@ -26,6 +28,8 @@ const WHILE_WELL: Duration = Duration::from_secs(5);
 const WHILE_NOT: Duration = Duration::from_secs(1);
 /// The first look after a failure: most are over in a moment.
 const SOON: Duration = Duration::from_millis(100);
+/// It is asked how large a message it takes; no longer than this.
+const LARGEST_WITHIN: Duration = Duration::from_secs(1);
 /// More than may fit into what is left of a block of a full disk.
 const PROBE_BYTES: usize = 64 << 10;
 
@@ -38,6 +42,9 @@ pub(super) struct Node {
     /// Its TCP address, as soon as it is known. Subscriptions and the publisher wait for it, and follow it.
     tcp: watch::Sender<Option<String>>,
     breaker: Breaker,
+    connect: ConnectOptions,
+    /// The largest message that it takes (its `--max-msg-size`), in bytes. 0: not known yet.
+    largest: AtomicUsize,
     /// When it started, as it says: another time than before means that it was restarted. 0: not known yet.
     started: AtomicI64,
     /// Told when it was.
@@ -51,7 +58,9 @@ impl Node {
         let tcp = watch::Sender::new(address.tcp.clone());
         Self {
             admin: NsqdAdmin::new(&address.http),
-            publisher: Publisher::new(Address::Told(tcp.subscribe()), connect),
+            publisher: Publisher::new(Address::Told(tcp.subscribe()), connect.clone()),
+            connect,
+            largest: AtomicUsize::new(0),
             tcp,
             breaker: Breaker::new(),
             started: AtomicI64::new(0),
@@ -80,11 +89,21 @@ impl Node {
         self.breaker.open_for()
     }
 
+    /// See [`crate::broker::Broker::largest_message`].
+    pub(super) fn largest_message(&self) -> Option<usize> {
+        Some(self.largest.load(Ordering::Relaxed)).filter(|largest| *largest > 0)
+    }
+
     /// Publishes, unless the breaker is open; when it opens meanwhile, nobody waits any longer.
     pub(super) async fn publish(&self, topic: &str, frame: Bytes) -> BrokerResult<()> {
         let node = || self.id().to_owned();
         if let Some(why) = self.breaker.why() {
             return Err(BrokerError::Unavailable { node: node(), reason: why.to_string() });
+        }
+        // Sent, it would cost the messages behind it their connection.
+        if let Some(largest) = self.largest_message().filter(|largest| frame.len() > *largest) {
+            let reason = format!("it has {} bytes, and its --max-msg-size is {largest}", frame.len());
+            return Err(BrokerError::Unpublishable { node: node(), reason });
         }
         let published = tokio::select! {
             biased;
@@ -100,7 +119,12 @@ impl Node {
             }
             Err(error) => {
                 self.judge(&error);
-                Err(self.publish_fault(error))
+                let fault = self.publish_fault(error);
+                if matches!(fault, BrokerError::Unpublishable { .. }) {
+                    // It was restarted with another limit, within one second: else that would have been noticed.
+                    self.largest.store(0, Ordering::Relaxed);
+                }
+                Err(fault)
             }
         }
     }
@@ -125,7 +149,10 @@ impl Node {
     /// The first look: what answers is taken for good.
     pub(super) async fn begin(&self) {
         match self.ask().await {
-            Ok(()) => self.closed(),
+            Ok(()) => {
+                self.learn_largest().await;
+                self.closed();
+            }
             Err(problem) => self.opened(self.breaker.open(&problem), &problem),
         }
     }
@@ -140,8 +167,10 @@ impl Node {
                     () = sleep(WHILE_WELL) => {}
                     _ = self.breaker.opened() => continue,
                 }
-                if let Err(problem) = self.ask().await {
-                    self.opened(self.breaker.open(&problem), &problem);
+                match self.ask().await {
+                    Ok(()) if self.largest_message().is_none() => self.learn_largest().await,
+                    Ok(()) => {}
+                    Err(problem) => self.opened(self.breaker.open(&problem), &problem),
                 }
             } else {
                 sleep(pause).await;
@@ -183,6 +212,19 @@ impl Node {
         };
         if let Err(error) = claimed.await {
             tracing::debug!(node = self.id(), %error, "not claimed now; tried again when it is well");
+        }
+    }
+
+    /// How large a message it takes. It says so only to one that is too large; until it has, none is refused for that here.
+    async fn learn_largest(&self) {
+        let Some(tcp) = self.tcp.borrow().clone() else { return };
+        let connect = ConnectOptions { connect_timeout: LARGEST_WITHIN, ..self.connect.clone() };
+        match largest_message(&tcp, &connect, names::PROBE).await {
+            Ok(largest) => self.largest.store(largest, Ordering::Relaxed),
+            Err(error) => {
+                self.largest.store(0, Ordering::Relaxed);
+                tracing::debug!(node = self.id(), %error, "its --max-msg-size isn't known; asked again");
+            }
         }
     }
 
@@ -229,6 +271,8 @@ impl Node {
             return self.ask().await;
         }
         self.learn().await?;
+        // It may be another by now, though its start may not be told from the one before.
+        self.learn_largest().await;
         let probed = self.publisher.publish(names::PROBE, Bytes::from_static(&[b'.'; PROBE_BYTES])).await;
         // What an nsqd says of the message (too large for it, say) is no trouble.
         if let Err(error) = &probed
@@ -248,6 +292,7 @@ impl Node {
         let before = self.started.swap(info.start_time, Ordering::Relaxed);
         if before != 0 && before != info.start_time {
             tracing::info!(node = self.id(), "nsqd was restarted");
+            self.largest.store(0, Ordering::Relaxed);
             self.claim_again().await;
             self.restarts.send_modify(|count| *count += 1);
         }
@@ -280,6 +325,26 @@ impl Node {
         let mut found = self.queues_by(filter).await?;
         found.retain(|queue| queue.device == device);
         Ok(found)
+    }
+
+    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too.
+    pub(super) async fn backlog(
+        &self,
+        chat: ChatId,
+        device: DeviceId,
+    ) -> Result<Option<Backlog>, AdminError> {
+        let (topic, channel) = (names::topic(chat), names::channel(device));
+        let filter = StatsFilter { topic: Some(&topic), channel: Some(&channel), clients: false };
+        let count = |depth: i64| u64::try_from(depth).unwrap_or(0);
+        let found = self.admin.stats(filter).await?.into_iter().find(|found| found.topic == topic);
+        Ok(found.and_then(|topic| {
+            let queue = topic.channels.into_iter().find(|queue| queue.channel == channel)?;
+            Some(Backlog {
+                depth: count(topic.depth) + count(queue.depth) + queue.deferred,
+                in_flight: queue.in_flight,
+                consumers: queue.client_count,
+            })
+        }))
     }
 
     /// All queues of ours that it has, without who takes from them.
@@ -340,9 +405,11 @@ impl Node {
         match error {
             PublishError::NotSent(reason) => BrokerError::Unavailable { node, reason },
             PublishError::Unknown(reason) => BrokerError::Unknown { node, reason },
-            PublishError::Refused { message: reason, .. } | PublishError::Invalid(reason) => {
-                BrokerError::Refused { node, reason }
+            PublishError::Refused { code, message: reason } if code == "E_BAD_MESSAGE" => {
+                BrokerError::Unpublishable { node, reason }
             }
+            PublishError::Invalid(reason) => BrokerError::Unpublishable { node, reason },
+            PublishError::Refused { message: reason, .. } => BrokerError::Refused { node, reason },
         }
     }
 }

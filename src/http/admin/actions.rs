@@ -100,7 +100,7 @@ pub(in crate::http) async fn kick(user: String, request: Request, body: Body) ->
         let user = user?;
         let Nothing {} = body::json_or_nothing(body)?;
         tracing::info!(by = %by.user, %user, "an admin closes all sockets of a user");
-        admin::kick(&core, &user).await;
+        admin::kick(&core, &user).await?;
         Ok(Done { status: StatusCode::OK, body: json!({}), detail: Value::Null, user: None })
     })
     .await

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{EmbeddedStore, Room};
+use super::{EmbeddedStore, Membership, Room};
 use crate::{
     domain::{
         chat::{Chat, ChatKind, Member},
@@ -11,6 +11,10 @@ use crate::{
     store::{Created, JoinBy, Joined, NewChat, Result},
 };
 
+/// The membership of those with whom a chat begins.
+const FIRST: Membership = Membership { boundary: 0, version: 0 };
+/// How many of those who left a chat are remembered.
+const LEFT: usize = 1000;
 /// How many groups are found by one name.
 const NAMED: usize = 16;
 
@@ -68,12 +72,15 @@ impl EmbeddedStore {
             node: new.node.clone(),
             created: new.created,
             head: 0,
+            epoch: 0,
         };
         let room = Room {
             chat: chat.clone(),
             with: new.with.clone(),
-            members: users.into_iter().map(|user| (user, 0)).collect::<BTreeMap<_, _>>(),
+            members: users.into_iter().map(|user| (user, FIRST)).collect(),
+            version: 0,
             banned: HashSet::new(),
+            left: BTreeMap::new(),
             log: Default::default(),
             log_bytes: 0,
             outbox: Default::default(),
@@ -94,8 +101,7 @@ impl EmbeddedStore {
     pub async fn chat_of_member(&self, chat: ChatId, user: &UserId) -> Result<Option<(Chat, Member)>> {
         let state = self.state();
         let Some(room) = state.chats.get(&chat) else { return Ok(None) };
-        let member =
-            room.members.get(user).map(|boundary| Member { user: user.clone(), boundary: *boundary });
+        let member = room.members.get(user).map(|membership| membership.of(user));
         Ok(member.map(|member| (room.chat.clone(), member)))
     }
 
@@ -103,7 +109,7 @@ impl EmbeddedStore {
     pub async fn members(&self, chat: ChatId) -> Result<Vec<Member>> {
         let state = self.state();
         let members = state.chats.get(&chat).into_iter().flat_map(|room| &room.members);
-        Ok(members.map(|(user, boundary)| Member { user: user.clone(), boundary: *boundary }).collect())
+        Ok(members.map(|(user, membership)| membership.of(user)).collect())
     }
 
     /// See [`crate::store::Store::chats_of`].
@@ -121,7 +127,7 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::add_member`].
-    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy) -> Result<Joined> {
+    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy, epoch: u64) -> Result<Joined> {
         let mut guard = self.state();
         let state = &mut *guard;
         let most = self.limits().chats_per_user as usize;
@@ -130,9 +136,12 @@ impl EmbeddedStore {
             return Ok(Joined::LimitReached);
         }
         let Some(room) = state.chats.get_mut(&chat) else { return Ok(Joined::Refused) };
-        let (boundary, joined) = if let Some(boundary) = room.members.get(user) {
+        let (boundary, joined) = if let Some(Membership { boundary, .. }) = room.members.get(user) {
             (*boundary, Joined::Already(*boundary))
         } else {
+            if room.may_have_left_since(user, epoch) {
+                return Ok(Joined::Stale);
+            }
             if by == JoinBy::Themselves && room.banned.contains(user) {
                 return Ok(Joined::Refused);
             }
@@ -144,7 +153,9 @@ impl EmbeddedStore {
                 return Ok(Joined::LimitReached);
             }
             room.banned.remove(user);
-            room.members.insert(user.clone(), room.chat.head);
+            room.version += 1;
+            let membership = Membership { boundary: room.chat.head, version: room.version };
+            room.members.insert(user.clone(), membership);
             (room.chat.head, Joined::New(room.chat.head))
         };
         state.user(user).chats.insert(chat);
@@ -153,25 +164,40 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::remove_member`].
-    pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
-        let mut guard = self.state();
+    pub async fn remove_member(&self, chat: ChatId, member: &Member, ban: bool) -> Result<Option<u64>> {
+        let (mut guard, user) = (self.state(), &member.user);
         let state = &mut *guard;
         let Some(room) = state.chats.get_mut(&chat) else { return Ok(None) };
-        if room.members.remove(user).is_none() {
+        let Some(membership) = room.members.get(user) else { return Ok(None) };
+        if membership.version != member.version && !planted!(UnfencedLeave) {
             return Ok(None);
         }
+        room.members.remove(user);
         if ban {
             room.banned.insert(user.clone());
         }
+        room.chat.epoch += 1;
+        room.left.retain(|_, other| other != user);
+        room.left.insert(room.chat.epoch, user.clone());
+        if room.left.len() > LEFT {
+            room.left.pop_first();
+        }
         if room.chat.owner == *user
             && let Some((heir, _)) =
-                room.members.iter().min_by_key(|(name, boundary)| (**boundary, name.as_str()))
+                room.members.iter().min_by_key(|(name, membership)| (membership.boundary, name.as_str()))
         {
             room.chat.owner = heir.clone();
         }
         let stay = room.members.len() as u64;
-        state.user(user).chats.remove(&chat);
+        let user = state.user(user);
+        user.chats.remove(&chat);
+        user.reads.remove(&chat);
         Ok(Some(stay))
+    }
+
+    /// See [`crate::store::Store::unlist_unborn`]. Here no chat is indexed that isn't there.
+    pub async fn unlist_unborn(&self, chat: ChatId) -> Result<bool> {
+        Ok(!self.state().chats.contains_key(&chat))
     }
 
     /// See [`crate::store::Store::was_deleted`].
@@ -217,7 +243,24 @@ impl EmbeddedStore {
     }
 }
 
+impl Membership {
+    pub(super) fn of(self, user: &UserId) -> Member {
+        Member { user: user.clone(), boundary: self.boundary, version: self.version }
+    }
+}
+
 impl Room {
+    /// Of so many who left, the first are forgotten: then it isn't known any more.
+    fn may_have_left_since(&self, user: &UserId, epoch: u64) -> bool {
+        match self.left.iter().find(|(_, other)| *other == user) {
+            Some((at, _)) => *at > epoch,
+            None => {
+                self.left.len() >= LEFT
+                    && self.left.first_key_value().is_some_and(|(first, _)| *first > epoch + 1)
+            }
+        }
+    }
+
     fn pair(&self) -> Option<(UserId, UserId)> {
         self.with.as_ref().map(|with| pair(&self.chat.owner, with))
     }

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::Instant;
-
 use super::EmbeddedStore;
 use crate::{
-    domain::now_millis,
+    chance::{store_instant, store_millis},
     store::{AuditId, KnownPage, Result, StoreHealth},
 };
+use bytes::Bytes;
 
 impl EmbeddedStore {
     /// See [`crate::store::Store::known_devices`]. All is one page.
@@ -23,7 +21,7 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::report`].
     pub async fn report(&self, edge: &str, figures: Bytes, ttl: Duration) -> Result<()> {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), store_instant());
         state.reports.retain(|_, (_, until)| *until > now);
         state.reports.insert(edge.to_owned(), (figures, now + ttl));
         Ok(())
@@ -31,7 +29,7 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::reports`].
     pub async fn reports(&self) -> Result<Vec<(String, Bytes)>> {
-        let (state, now) = (self.state(), Instant::now());
+        let (state, now) = (self.state(), store_instant());
         let live = state.reports.iter().filter(|(_, (_, until))| *until > now);
         Ok(live.map(|(edge, (figures, _))| (edge.clone(), figures.clone())).collect())
     }
@@ -44,7 +42,7 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::audit`].
     pub async fn audit(&self, entry: Bytes, keep: usize) -> Result<AuditId> {
-        let (mut state, at) = (self.state(), now_millis());
+        let (mut state, at) = (self.state(), store_millis());
         let id = match state.audit.back() {
             // Also should the clock be set back.
             Some((last, _)) if last.at >= at => AuditId { at: last.at, number: last.number + 1 },

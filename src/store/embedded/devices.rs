@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Edge, EmbeddedStore, Row};
+use super::{EmbeddedStore, Row, edges::Edge, millis};
 use crate::{
     domain::{
+        Millis,
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
-        now_millis,
     },
-    store::{Lapsed, NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
+    store::{Lapsed, NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError},
 };
 
 impl EmbeddedStore {
     /// See [`crate::store::Store::register_device`].
     pub async fn register_device(&self, new: &NewDevice) -> Result<Registered> {
-        let mut state = self.state();
+        let (mut state, now) = (self.state(), self.now());
         if let Some(owner) = state.owners.get(&new.id)
             && (owner.user != new.user || owner.terminated.is_some())
         {
@@ -26,7 +26,7 @@ impl EmbeddedStore {
         let user = state.user(&new.user);
         if let Some(row) = user.devices.get(&new.id) {
             return Ok(if row.device.kind == new.kind {
-                Registered::Existing(row.seen())
+                Registered::Existing(row.seen(now))
             } else {
                 Registered::Conflict
             });
@@ -55,11 +55,14 @@ impl EmbeddedStore {
             last_seen: new.created,
             state: DeviceState::Registering,
             generation: 1,
+            session: 0,
             lease: None,
+            unrenewed: false,
             expires: None,
             history: new.history,
         };
-        let row = Row { device: device.clone(), session: 0, until: Instant::now(), due: 0 };
+        let (until, there, begun, due) = (0, 0, 0, 0);
+        let row = Row { device: device.clone(), until, there, begun, warned: Some(Instant::now()), due };
         user.devices.insert(new.id, row);
         state.owners.insert(new.id, Owner { user: new.user.clone(), terminated: None });
         Ok(Registered::Created(device))
@@ -77,14 +80,20 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::device`].
     pub async fn device(&self, user: &UserId, device: DeviceId) -> Result<Option<Device>> {
-        Ok(self.state().row(user, device).map(|row| row.seen()))
+        Ok(self.device_at(user, device).await?.map(|(device, _)| device))
+    }
+
+    /// See [`crate::store::Store::device_at`].
+    pub async fn device_at(&self, user: &UserId, device: DeviceId) -> Result<Option<(Device, Millis)>> {
+        let now = self.now();
+        Ok(self.state().row(user, device).map(|row| (row.seen(now), now)))
     }
 
     /// See [`crate::store::Store::devices`].
     pub async fn devices(&self, user: &UserId) -> Result<Vec<Device>> {
-        let state = self.state();
+        let (state, now) = (self.state(), self.now());
         let rows = state.users.get(user).into_iter().flat_map(|user| user.devices.values());
-        let mut devices: Vec<_> = rows.map(Row::seen).collect();
+        let mut devices: Vec<_> = rows.map(|row| row.seen(now)).collect();
         devices.sort_by_key(|device| (device.created, device.id));
         Ok(devices)
     }
@@ -100,10 +109,11 @@ impl EmbeddedStore {
         user: &UserId,
         device: DeviceId,
         generation: u32,
+        after: Read,
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {
-        let mut state = self.state();
+        let (mut state, now) = (self.state(), self.now());
         let terminated = state.terminated(user, device);
         let Some(row) = state.row(user, device) else {
             return Ok(if terminated { Opened::Terminated } else { Opened::Unknown });
@@ -118,16 +128,39 @@ impl EmbeddedStore {
         if row.device.state != DeviceState::Active || generation > row.device.generation {
             return Ok(Opened::Unknown);
         }
-        let previous = row.seen().lease;
-        row.session += 1;
-        row.device.lease = Some(Lease { edge: edge.to_owned(), session: row.session });
-        row.until = Instant::now() + ttl;
-        row.device.last_seen = now_millis();
-        row.device.expires = None;
-        let (session, device_now) = (row.session, row.seen());
+        if row.begun <= now && after.at.saturating_add(AT_ONCE) < row.begun && !planted!(LateOpen) {
+            return Ok(Opened::Late);
+        }
+        if row.device.session != after.session && !planted!(LateOpen) {
+            return Ok(Opened::Changed);
+        }
+        row.begun = after.at;
+        let session = row.device.session + 1;
+        row.device.session = session;
+        let previous = row.device.lease.replace(Lease { edge: edge.to_owned(), session });
+        row.until = now.saturating_add(millis(ttl));
+        row.device.last_seen = now;
+        (row.device.expires, row.warned) = (None, None);
+        let device_now = row.seen(now);
         let noted = NotedSession { user: user.clone(), device, session };
-        state.edges.entry(edge.to_owned()).or_insert_with(Edge::new).sessions.insert(noted);
+        state.edges.entry(edge.to_owned()).or_insert_with(|| Edge::new(now)).sessions.insert(noted);
         Ok(Opened::Session { session, previous, device: Box::new(device_now) })
+    }
+
+    /// See [`crate::store::Store::confirm_session`].
+    pub async fn confirm_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        edge: &str,
+        ttl: Duration,
+    ) -> Result<Renewed> {
+        let renewed = self.renew_session(user, device, session, edge, ttl).await?;
+        if let Some(row) = self.state().row(user, device).filter(|row| row.device.session == session) {
+            row.there = session;
+        }
+        Ok(renewed)
     }
 
     /// See [`crate::store::Store::renew_session`].
@@ -136,22 +169,40 @@ impl EmbeddedStore {
         user: &UserId,
         device: DeviceId,
         session: u64,
+        edge: &str,
         ttl: Duration,
     ) -> Result<Renewed> {
-        let mut state = self.state();
+        let (mut state, now) = (self.state(), self.now());
         let terminated = state.terminated(user, device);
-        match state.row(user, device) {
-            None if terminated => Ok(Renewed::Terminated),
-            None => Err(gone(device)),
-            Some(row) if row.device.state == DeviceState::Terminating => Ok(Renewed::Terminated),
-            Some(row) if row.session < session => Err(gone(device)),
-            Some(row) if row.session == session && row.device.lease.is_some() => {
-                row.until = Instant::now() + ttl;
-                row.device.last_seen = now_millis();
-                Ok(Renewed::Held)
-            }
-            Some(_) => Ok(Renewed::Replaced),
+        let Some(row) = state.row(user, device) else {
+            return if terminated { Ok(Renewed::Terminated) } else { Err(gone(device)) };
+        };
+        if row.device.state == DeviceState::Terminating {
+            return Ok(Renewed::Terminated);
         }
+        let newest = row.device.session;
+        if newest < session {
+            return Err(gone(device));
+        }
+        if newest > session {
+            let is_there = row.there == newest && row.device.lease.is_some() && row.until > now;
+            let replaced = is_there || planted!(AnyNewerReplaces);
+            return Ok(if replaced { Renewed::Replaced } else { Renewed::Unconfirmed });
+        }
+        let lease = Lease { edge: edge.to_owned(), session };
+        let lapsed = row.device.lease.replace(lease).is_none();
+        if lapsed {
+            (row.device.expires, row.warned) = (None, None);
+        }
+        row.until = now.saturating_add(millis(ttl));
+        row.device.last_seen = now;
+        if lapsed {
+            let noted = NotedSession { user: user.clone(), device, session };
+            let edge = state.edges.entry(edge.to_owned()).or_insert_with(|| Edge::new(now));
+            edge.sessions.insert(noted);
+            return Ok(Renewed::Revived);
+        }
+        Ok(Renewed::Held)
     }
 
     /// See [`crate::store::Store::close_session`].
@@ -162,17 +213,20 @@ impl EmbeddedStore {
         session: u64,
         edge: &str,
     ) -> Result<bool> {
-        let mut state = self.state();
+        let (mut state, now) = (self.state(), self.now());
         if let Some(edge) = state.edges.get_mut(edge) {
             edge.sessions.remove(&NotedSession { user: user.clone(), device, session });
         }
-        let Some(row) = state.row(user, device).filter(|row| row.session == session) else {
+        let Some(row) = state.row(user, device).filter(|row| row.device.session == session) else {
             return Ok(false);
         };
+        if !planted!(ClosedNumberLives) {
+            row.device.session += 1;
+        }
         if row.device.lease.take().is_none() {
             return Ok(false);
         }
-        row.device.last_seen = now_millis();
+        row.device.last_seen = now;
         Ok(true)
     }
 
@@ -183,17 +237,18 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::lapse_session`].
-    pub async fn lapse_session(&self, edge: &str, session: &NotedSession) -> Result<Lapsed> {
-        let mut state = self.state();
-        let row = state.row(&session.user, session.device).filter(|row| row.session == session.session);
-        let lapsed = match row {
-            Some(row) if row.seen().online() => return Ok(Lapsed::Held),
-            Some(row) => {
-                row.device.lease.take().map_or(Lapsed::Before, |_| Lapsed::Now(row.device.last_seen))
-            }
-            None => Lapsed::Before,
-        };
-        if let Some(edge) = state.edges.get_mut(edge) {
+    pub async fn lapse_session(
+        &self,
+        edge: &str,
+        session: &NotedSession,
+        silence: Duration,
+    ) -> Result<Lapsed> {
+        let (mut state, now) = (self.state(), self.now());
+        let lapsed = state.row(&session.user, session.device).map(|row| row.lapse(session.session, now));
+        let lapsed = lapsed.unwrap_or(Lapsed::Before);
+        if lapsed != Lapsed::Held
+            && let Some(edge) = state.edges.get_mut(edge).filter(|edge| !edge.is_heard(now, silence))
+        {
             edge.sessions.remove(session);
         }
         Ok(lapsed)
@@ -204,14 +259,44 @@ fn gone(device: DeviceId) -> StoreError {
     StoreError::Corrupt(format!("device {device} or this session of it is gone without a trace"))
 }
 
+/// A lease that begins so far in the future counts for none: the clock was set back since, and nobody can say when it runs
+/// out. Whoever holds it renews it within seconds.
+const SET_BACK: Millis = 60_000;
+
+/// Of two sessions that were begun so close to each other it can't be said which is newer.
+const AT_ONCE: Millis = 250;
+
 impl Row {
-    /// The device as others see it now.
-    pub(super) fn seen(&self) -> Device {
+    /// The device as others see it.
+    pub(super) fn seen(&self, now: Millis) -> Device {
         let mut device = self.device.clone();
-        device.lease = device.lease.filter(|_| Instant::now() < self.until);
-        if device.lease.is_some() {
-            device.last_seen = now_millis();
-        }
+        let runs = now < self.until && device.last_seen <= now.saturating_add(SET_BACK);
+        device.unrenewed = device.lease.is_some() && !runs;
+        device.lease = device.lease.filter(|_| runs);
+        device.last_seen = if device.lease.is_some() { now } else { device.last_seen.min(now) };
         device
+    }
+
+    // Gives back the lease of a session if it has run out.
+    fn lapse(&mut self, session: u64, now: Millis) -> Lapsed {
+        let device = &mut self.device;
+        if device.lease.is_none() && device.session == session + 1 {
+            // Its own edge did it, and perhaps couldn't tell anyone.
+            return Lapsed::Now(device.last_seen);
+        }
+        if device.session != session || device.lease.is_none() {
+            return Lapsed::Before;
+        }
+        if device.last_seen > now {
+            // The clock was set back since: it has as long from now on as it was given then.
+            self.until = now.saturating_add(self.until.saturating_sub(device.last_seen));
+            device.last_seen = now;
+            return Lapsed::Held;
+        }
+        if self.until > now {
+            return Lapsed::Held;
+        }
+        device.lease = None;
+        Lapsed::Now(device.last_seen)
     }
 }

@@ -1,12 +1,15 @@
 //! Devices that nobody sees.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::EmbeddedStore;
 use crate::{
     domain::{
         Millis,
         device::{Device, DeviceState},
         id::{DeviceId, UserId},
-        now_millis,
     },
     store::Result,
 };
@@ -14,7 +17,7 @@ use crate::{
 impl EmbeddedStore {
     /// See [`crate::store::Store::due_devices`].
     pub async fn due_devices(&self, count: usize) -> Result<(Millis, Vec<(UserId, DeviceId)>)> {
-        let (state, now) = (self.state(), now_millis());
+        let (state, now) = (self.state(), self.now());
         let rows = state
             .users
             .iter()
@@ -34,32 +37,34 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::warn_device`].
     pub async fn warn_device(&self, device: &Device, at: Millis) -> Result<bool> {
-        let mut state = self.state();
+        let (mut state, now) = (self.state(), self.now());
         let Some(row) = state.row(&device.user, device.id) else { return Ok(false) };
-        let is = row.seen();
+        let is = row.seen(now);
         let first = is.state == DeviceState::Active
             && is.last_seen == device.last_seen
             && !is.online()
             && is.expires.is_none();
         if first {
             (row.device.expires, row.device.lease) = (Some(at), None);
+            row.warned = Some(Instant::now());
         }
         Ok(first)
     }
 
     /// See [`crate::store::Store::expire_device`].
-    pub async fn expire_device(&self, device: &Device) -> Result<bool> {
-        let mut state = self.state();
+    pub async fn expire_device(&self, device: &Device, notice: Duration) -> Result<bool> {
+        let (mut state, now) = (self.state(), self.now());
         let Some(row) = state.row(&device.user, device.id) else { return Ok(false) };
-        let is = row.seen();
+        let is = row.seen(now);
         if is.state == DeviceState::Terminating {
             return Ok(true);
         }
         let same = is.state == device.state && is.last_seen == device.last_seen && !is.online();
-        if same {
+        let given = row.warned.is_none_or(|warned| warned.elapsed() >= notice);
+        if same && given {
             row.device.state = DeviceState::Terminating;
             row.device.generation += 1;
         }
-        Ok(same)
+        Ok(same && given)
     }
 }

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::EmbeddedStore;
 use crate::{
+    chance::store_instant,
     domain::{
         id::{DeviceId, LinkId},
         link::{Decision, Link, LinkCode, LinkState},
@@ -32,7 +33,7 @@ impl Waiting {
 impl EmbeddedStore {
     /// See [`crate::store::Store::open_link`].
     pub async fn open_link(&self, new: &NewLink, most: u64) -> Result<LinkOpened> {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), store_instant());
         state.links.retain(|_, waiting| now < waiting.kept_until);
         if state.links.contains_key(&new.id) {
             return Ok(LinkOpened::Opened);
@@ -61,21 +62,21 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::link`].
     pub async fn link(&self, id: LinkId) -> Result<Option<Link>> {
-        let (state, now) = (self.state(), Instant::now());
+        let (state, now) = (self.state(), store_instant());
         let waiting = state.links.get(&id).filter(|waiting| now < waiting.kept_until);
         Ok(waiting.map(|waiting| waiting.seen(now)))
     }
 
     /// See [`crate::store::Store::link_by_code`].
     pub async fn link_by_code(&self, code: LinkCode) -> Result<Option<Link>> {
-        let (state, now) = (self.state(), Instant::now());
+        let (state, now) = (self.state(), store_instant());
         let mut kept = state.links.values().filter(|waiting| now < waiting.kept_until);
         Ok(kept.find(|waiting| waiting.link.code == code).map(|waiting| waiting.seen(now)))
     }
 
     /// See [`crate::store::Store::decide_link`].
     pub async fn decide_link(&self, id: LinkId, decision: &Decision) -> Result<Decided> {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), store_instant());
         let waiting = state.links.get_mut(&id).filter(|waiting| {
             let bound = waiting.link.bound.as_ref();
             now < waiting.kept_until && bound.is_none_or(|user| *user == decision.user)

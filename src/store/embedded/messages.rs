@@ -7,8 +7,15 @@ use tokio::time::Instant;
 
 use super::{EmbeddedStore, Entry, Key, Room};
 use crate::{
-    domain::{Seq, id::ChatId},
-    store::{Append, Appended, LogPage, Result, StoreLimits, Tip},
+    chance::store_instant,
+    domain::{
+        Seq,
+        id::ChatId,
+        message::{accepted_at, body_with_epoch},
+    },
+    store::{
+        Append, Appended, LogPage, OutboxSize, Reader, Result, StoreLimits, Tip, types::OUTBOX_PAGE_BYTES,
+    },
 };
 
 /// How long an idempotency key is kept at least.
@@ -17,7 +24,7 @@ const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 impl EmbeddedStore {
     /// See [`crate::store::Store::append`].
     pub async fn append(&self, append: &Append) -> Result<Appended> {
-        let now = Instant::now();
+        let now = store_instant();
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(room) = state.chats.get_mut(&append.chat) else { return Ok(Appended::NotMember) };
@@ -35,19 +42,20 @@ impl EmbeddedStore {
         }
         let seq = room.chat.head + 1;
         room.chat.head = seq;
-        room.keep(Entry { seq, frame: append.frame.number(seq), since: now });
+        let epoch = if planted!(NoEpoch) { 0 } else { room.chat.epoch };
+        room.keep(Entry { seq, body: body_with_epoch(append.frame.number(seq), epoch), since: now });
         room.key_ages.push_back((now, append.user.clone(), append.key));
         room.keys.insert(key, Key { seq, at: append.at, fingerprint: append.fingerprint });
         room.outbox.insert(seq);
         let node = room.chat.node.clone();
         state.tell_chat(append.chat, seq);
-        Ok(Appended::New { seq, node })
+        Ok(Appended::New { seq, node, epoch })
     }
 
     /// See [`crate::store::Store::trim`].
     pub async fn trim(&self, chat: ChatId) -> Result<()> {
         if let Some(room) = self.state().chats.get_mut(&chat) {
-            room.trim(Instant::now(), self.limits());
+            room.trim(store_instant(), self.limits());
         }
         Ok(())
     }
@@ -55,26 +63,22 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::log`].
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
         let state = self.state();
-        let Some(room) = state.chats.get(&chat) else {
-            return Ok(LogPage { messages: Vec::new(), floor: 1, head: 0 });
-        };
-        let head = room.chat.head;
-        let oldest = room.log.front().map_or(head + 1, |entry| entry.seq);
-        let start = room.log.partition_point(|entry| entry.seq < from);
-        let next = room.log.get(start).map_or(head + 1, |entry| entry.seq);
-        // Where a hole begins, what is held begins behind it.
-        let floor = if from > head || next <= from { oldest } else { next };
-        let (mut messages, mut room_left) = (Vec::new(), bytes);
-        for (seq, Entry { frame, .. }) in (next..).zip(room.log.range(start..)).take(count) {
-            if room.log.get(start + messages.len()).is_none_or(|entry| entry.seq != seq)
-                || (frame.len() > room_left && !messages.is_empty())
-            {
-                break;
-            }
-            room_left = room_left.saturating_sub(frame.len());
-            messages.push((seq, frame.clone()));
-        }
-        Ok(LogPage { messages, floor, head })
+        Ok(state.chats.get(&chat).map_or(NO_PAGE, |room| room.page(from, count, bytes)))
+    }
+
+    /// See [`crate::store::Store::log_of_member`].
+    pub async fn log_of_member(
+        &self,
+        chat: ChatId,
+        reader: &Reader,
+        from: Seq,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Option<LogPage>> {
+        let state = self.state();
+        let Some(room) = state.chats.get(&chat) else { return Ok(None) };
+        let is_in = room.members.get(&reader.user).is_some_and(|member| member.boundary <= reader.since);
+        Ok((is_in || planted!(UnfencedLog)).then(|| room.page(from, count, bytes)))
     }
 
     /// See [`crate::store::Store::tips`].
@@ -96,8 +100,28 @@ impl EmbeddedStore {
     pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {
         let state = self.state();
         let Some(room) = state.chats.get(&chat) else { return Ok((String::new(), Vec::new())) };
-        let frames = room.outbox.iter().take(count).filter_map(|seq| Some((*seq, room.frame(*seq)?)));
-        Ok((room.chat.node.clone(), frames.collect()))
+        let bodies = room.outbox.iter().take(count).filter_map(|seq| Some((*seq, room.body(*seq)?)));
+        let mut bytes = 0;
+        let bodies = bodies.take_while(|(_, body)| {
+            let is_first = bytes == 0;
+            bytes += body.len();
+            is_first || bytes <= OUTBOX_PAGE_BYTES
+        });
+        Ok((room.chat.node.clone(), bodies.collect()))
+    }
+
+    /// See [`crate::store::Store::outbox_sizes`].
+    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<OutboxSize>> {
+        let state = self.state();
+        let size = |room: &Room| {
+            let lowest = room.outbox.first().and_then(|seq| room.body(*seq));
+            OutboxSize {
+                node: room.chat.node.clone(),
+                messages: room.outbox.len(),
+                oldest: lowest.and_then(|body| accepted_at(&body)),
+            }
+        };
+        Ok(chats.iter().map(|chat| state.chats.get(chat).map(size).unwrap_or_default()).collect())
     }
 
     /// See [`crate::store::Store::published`].
@@ -111,14 +135,36 @@ impl EmbeddedStore {
     }
 }
 
+const NO_PAGE: LogPage = LogPage { messages: Vec::new(), floor: 1, head: 0 };
+
 impl Room {
-    fn frame(&self, seq: Seq) -> Option<Bytes> {
+    fn page(&self, from: Seq, count: usize, bytes: usize) -> LogPage {
+        let head = self.chat.head;
+        let oldest = self.log.front().map_or(head + 1, |entry| entry.seq);
+        let start = self.log.partition_point(|entry| entry.seq < from);
+        let next = self.log.get(start).map_or(head + 1, |entry| entry.seq);
+        // Where a hole begins, what is held begins behind it.
+        let floor = if from > head || next <= from { oldest } else { next };
+        let (mut messages, mut room_left) = (Vec::new(), bytes);
+        for (seq, Entry { body, .. }) in (next..).zip(self.log.range(start..)).take(count) {
+            if self.log.get(start + messages.len()).is_none_or(|entry| entry.seq != seq)
+                || (body.len() > room_left && !messages.is_empty())
+            {
+                break;
+            }
+            room_left = room_left.saturating_sub(body.len());
+            messages.push((seq, body.clone()));
+        }
+        LogPage { messages, floor, head }
+    }
+
+    fn body(&self, seq: Seq) -> Option<Bytes> {
         let at = self.log.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
-        self.log.get(at).map(|entry| entry.frame.clone())
+        self.log.get(at).map(|entry| entry.body.clone())
     }
 
     fn keep(&mut self, entry: Entry) {
-        self.log_bytes += entry.frame.len() as u64;
+        self.log_bytes += entry.body.len() as u64;
         self.log.push_back(entry);
     }
 
@@ -130,8 +176,8 @@ impl Room {
                 || bytes > limits.log_bytes.saturating_mul(times)
         };
         let slowest = self.owed.values().map(|debt| debt.cursor).min().unwrap_or(Seq::MAX);
-        while let Some(Entry { seq, frame, since }) = self.log.front() {
-            let (seq, size) = (*seq, frame.len() as u64);
+        while let Some(Entry { seq, body, since }) = self.log.front() {
+            let (seq, size) = (*seq, body.len() as u64);
             let (length, bytes) = (self.log.len() as u64, self.log_bytes);
             let old = over(length, bytes, 1) || now.duration_since(*since) > limits.log_age;
             let everybodys = length > limits.log_keep && seq <= slowest;

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{Debt, EmbeddedStore, Room};
+use super::{Debt, EmbeddedStore, Membership, Room};
 use crate::{
     domain::{
         Seq,
         chat::Owed,
+        device::DeviceState,
         id::{ChatId, DeviceId, UserId},
     },
     store::{Attached, CursorMove, CursorMoved, OwedSince, Owing, OwingPage, ReadOffset, Result},
@@ -23,9 +24,9 @@ impl EmbeddedStore {
     ) -> Result<Option<Owed>> {
         let mut state = self.state();
         let Some(room) = state.chats.get_mut(&chat) else { return Ok(None) };
-        let Some(boundary) = room.members.get(user) else { return Ok(None) };
+        let Some(Membership { boundary, .. }) = room.members.get(user) else { return Ok(None) };
         let from = match since {
-            OwedSince::Now => room.chat.head,
+            OwedSince::Head(seen) => seen.min(room.chat.head).max(*boundary),
             OwedSince::Joined => *boundary,
         };
         let debt = room.owed.entry(device).or_insert(Debt { from, cursor: from, fence: 0 });
@@ -54,7 +55,7 @@ impl EmbeddedStore {
         let mut state = self.state();
         let mut attach = |chat: &ChatId| {
             let room = state.chats.get_mut(chat)?;
-            let boundary = *room.members.get(user)?;
+            let boundary = room.members.get(user)?.boundary;
             let debt =
                 room.owed.get_mut(&device).filter(|debt| debt.from >= boundary || planted!(OldBoundary))?;
             if debt.fence > session {
@@ -62,7 +63,7 @@ impl EmbeddedStore {
             }
             debt.fence = session;
             let owed = Owed { from: debt.from, cursor: debt.cursor };
-            Some(Attached { chat: room.chat.clone(), owed, epoch: 0 })
+            Some(Attached { chat: room.chat.clone(), owed, boundary, epoch: room.chat.epoch })
         };
         Ok(chats.iter().map(&mut attach).collect())
     }
@@ -92,19 +93,32 @@ impl EmbeddedStore {
         let owing = |(chat, room): (&ChatId, &Room)| Owing {
             chat: *chat,
             node: room.chat.node.clone(),
-            members: room.members.keys().cloned().collect(),
-            devices: room.owed.keys().copied().collect(),
+            members: room.members.iter().map(|(user, membership)| membership.of(user)).collect(),
+            devices: room.owed.iter().map(|(device, debt)| (*device, debt.from)).collect(),
             unconfirmed: room.outbox.first().copied(),
         };
-        Ok(OwingPage { chats: state.chats.iter().map(owing).collect(), next: None })
+        Ok(OwingPage { chats: state.chats.iter().map(owing).collect(), absent: Vec::new(), next: None })
     }
 
     /// See [`crate::store::Store::disown`].
-    pub async fn disown(&self, chat: ChatId, device: DeviceId) -> Result<()> {
+    pub async fn disown(&self, chat: ChatId, user: Option<&UserId>, device: DeviceId) -> Result<bool> {
         if let Some(room) = self.state().chats.get_mut(&chat) {
+            if user.is_some_and(|user| room.members.contains_key(user)) && !planted!(UnfencedDisown) {
+                return Ok(false);
+            }
             room.owed.remove(&device);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// See [`crate::store::Store::device_states`].
+    pub async fn device_states(&self, users: &[UserId]) -> Result<Vec<Vec<(DeviceId, DeviceState)>>> {
+        let state = self.state();
+        let of = |user: &UserId| {
+            let rows = state.users.get(user).into_iter().flat_map(|user| user.devices.values());
+            rows.map(|row| (row.device.id, row.device.state)).collect()
+        };
+        Ok(users.iter().map(of).collect())
     }
 
     /// See [`crate::store::Store::move_read`].
@@ -121,5 +135,12 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::reads`].
     pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
         Ok(self.state().users.get(user).map(|user| user.reads.clone()).unwrap_or_default())
+    }
+
+    /// See [`crate::store::Store::reads_in`].
+    pub async fn reads_in(&self, user: &UserId, chats: &[ChatId]) -> Result<HashMap<ChatId, ReadOffset>> {
+        let state = self.state();
+        let Some(user) = state.users.get(user) else { return Ok(HashMap::new()) };
+        Ok(chats.iter().filter_map(|chat| Some((*chat, *user.reads.get(chat)?))).collect())
     }
 }

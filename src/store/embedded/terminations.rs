@@ -1,12 +1,12 @@
-//! Ending a device; leased work, windows that count, and the notes of edges.
+//! Ending a device; leased work, windows that count.
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::{Edge, EmbeddedStore, Ending, State};
+use super::{EmbeddedStore, Ending, State, millis};
 use crate::{
+    chance::store_instant,
     domain::{
+        Millis,
         device::DeviceState,
         id::{ChatId, DeviceId, TerminationId, UserId},
         termination::{Receipt, Termination, TerminationState},
@@ -31,6 +31,9 @@ impl EmbeddedStore {
         let id = *owner.terminated.get_or_insert(new.id);
         if id == new.id {
             state.save(new);
+        } else {
+            // One that was written late ends nothing, and would be taken up for ever.
+            state.terminations.remove(&new.id);
         }
         if let Some(row) = state.row(&new.user, new.device)
             && row.device.state != DeviceState::Terminating
@@ -57,7 +60,7 @@ impl EmbeddedStore {
     pub async fn termination(&self, id: TerminationId) -> Result<Option<Termination>> {
         let state = self.state();
         let kept = state.terminations.get(&id);
-        let kept = kept.filter(|ending| ending.kept_until.is_none_or(|until| Instant::now() < until));
+        let kept = kept.filter(|ending| ending.kept_until.is_none_or(|until| store_instant() < until));
         Ok(kept.map(|ending| ending.record.clone()))
     }
 
@@ -93,12 +96,18 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::take_work`].
     pub async fn take_work(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
-        let (mut state, now) = (self.state(), Instant::now());
-        if state.work.get(name).is_some_and(|(other, until)| now < *until && other != holder) {
+        let (mut state, now) = (self.state(), self.now());
+        let until = now.saturating_add(millis(ttl));
+        if let Some((other, held)) = state.work.get_mut(name)
+            && now < *held
+            && other != holder
+        {
+            // The clock was set back since.
+            *held = until.min(*held);
             return Ok(false);
         }
         state.sweep(now);
-        state.work.insert(name.to_owned(), (holder.to_owned(), now + ttl));
+        state.work.insert(name.to_owned(), (holder.to_owned(), until));
         Ok(true)
     }
 
@@ -113,74 +122,42 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::count`].
     pub async fn count(&self, name: &str, window: Duration) -> Result<Count> {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), self.now());
         state.sweep(now);
-        let (count, until) = state.counts.entry(name.to_owned()).or_insert((0, now + window));
+        let end = now.saturating_add(millis(window));
+        let (count, until) = state.counts.entry(name.to_owned()).or_insert((0, end));
         if now >= *until {
-            (*count, *until) = (0, now + window);
+            (*count, *until) = (0, end);
         }
+        // The clock was set back since.
+        *until = end.min(*until);
         *count += 1;
         Ok(*count)
-    }
-
-    /// See [`crate::store::Store::note_sender`].
-    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
-        let mut state = self.state();
-        let edge = state.edges.entry(edge.to_owned()).or_insert_with(Edge::new);
-        edge.alive = Instant::now();
-        edge.notes.insert(chat);
-        Ok(())
-    }
-
-    /// See [`crate::store::Store::noted_chats`].
-    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<ChatId>> {
-        let state = self.state();
-        Ok(state.edges.get(edge).map(|edge| edge.notes.iter().copied().collect()).unwrap_or_default())
-    }
-
-    /// See [`crate::store::Store::forget_note`].
-    pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
-        if let Some(edge) = self.state().edges.get_mut(edge)
-            && edge.alive.elapsed() >= silence
-        {
-            edge.notes.remove(&chat);
-        }
-        Ok(())
-    }
-
-    /// See [`crate::store::Store::edge_alive`].
-    pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
-        let (mut state, now) = (self.state(), Instant::now());
-        let own = state.edges.entry(edge.to_owned());
-        own.or_insert_with(Edge::new).alive = now;
-        let silent = |other: &Edge| now.duration_since(other.alive) >= dead_after;
-        state.edges.retain(|name, other| name == edge || !silent(other) || other.has_notes());
-        let dead = state.edges.iter().filter(|(name, other)| *name != edge && silent(other));
-        let mut dead: Vec<_> = dead.map(|(name, other)| (other.alive, name.clone())).collect();
-        dead.sort_unstable();
-        Ok(dead.into_iter().map(|(_, name)| name).collect())
-    }
-
-    /// See [`crate::store::Store::forget_edge`].
-    pub async fn forget_edge(&self, edge: &str) -> Result<()> {
-        let mut state = self.state();
-        if state.edges.get(edge).is_some_and(|edge| !edge.has_notes()) {
-            state.edges.remove(edge);
-        }
-        Ok(())
     }
 }
 
 impl State {
     fn save(&mut self, termination: &Termination) {
-        let now = Instant::now();
+        let now = store_instant();
         self.terminations.retain(|_, ending| ending.kept_until.is_none_or(|until| now < until));
+        let further = |is: &Termination| {
+            let less = termination.receipt.channels.len() < is.receipt.channels.len();
+            match (is.state, termination.state) {
+                (TerminationState::Done, _) | (TerminationState::Pending, TerminationState::Accepted) => true,
+                (_, TerminationState::Done) => false,
+                _ => less,
+            }
+        };
+        let stands = self.terminations.get(&termination.id).map(|ending| &ending.record);
+        if stands.is_some_and(further) && !planted!(LastTerminationWins) {
+            return;
+        }
         let kept_until = (termination.state == TerminationState::Done).then(|| now + KEPT);
         self.terminations.insert(termination.id, Ending { record: termination.clone(), kept_until });
     }
 
     // Whatever has run out leaves when there is twice as much as was left the last time: cheap, and bounded.
-    fn sweep(&mut self, now: Instant) {
+    fn sweep(&mut self, now: Millis) {
         if self.work.len() + self.counts.len() < self.sweep_at.max(1024) {
             return;
         }

@@ -1,11 +1,11 @@
 -- Attaches a session of a device to a chat: from here on older sessions can't move its cursor.
 -- KEYS meta, members, from, cursor, fence
 -- ARGV user, device, session
--- Gives nil (not a member, nothing owed in this membership, a newer session) or {meta as a flat list, from, cursor}
-local boundary = redis.call('HGET', KEYS[2], ARGV[1])
+-- Gives nil (not a member, nothing owed in this membership, a newer session) or {meta as a flat list, from, cursor, boundary}
+local boundary = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '^%d+')
 local from = redis.call('HGET', KEYS[3], ARGV[2])
 if not boundary or not from or tonumber(from) < tonumber(boundary) then return false end
 local fence, session = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or 0), tonumber(ARGV[3])
 if fence > session then return false end
 if fence < session then redis.call('HSET', KEYS[5], ARGV[2], ARGV[3]) end
-return {redis.call('HGETALL', KEYS[1]), from, redis.call('HGET', KEYS[4], ARGV[2]) or from}
+return {redis.call('HGETALL', KEYS[1]), from, redis.call('HGET', KEYS[4], ARGV[2]) or from, boundary}

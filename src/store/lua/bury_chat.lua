@@ -2,5 +2,8 @@
 -- KEYS meta
 -- ARGV now
 -- Gives 1 when there is no chat (any more), 0 when there is one
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], 'deleted', ARGV[1]) end
+if redis.call('HEXISTS', KEYS[1], 'kind') == 0 and redis.call('HEXISTS', KEYS[1], 'deleted') == 0 then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'deleted', ARGV[1])
+end
 return redis.call('HEXISTS', KEYS[1], 'deleted')

@@ -1,17 +1,27 @@
--- An edge lives. Gives the silent ones that have notes; the silent ones without leave the list.
--- KEYS edges, counts
--- ARGV edge, milliseconds of silence
+-- An edge lives, and so do the others of which the caller hears: it tells them from the dead by whether they go on to say so.
+-- KEYS edges, counts, names
+-- ARGV edge, milliseconds of silence, incarnation
+-- Gives nil when another process has the edge's name by now (then nothing is changed), else a list of "<edge> <when it last
+-- said that it lives> <silent or heard> <noted or bare>", one of each other edge
+local who, beat = string.match(redis.call('HGET', KEYS[3], ARGV[1]) or '', '^(%S+) (%d+)$')
+if who and who ~= ARGV[3] then return false end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[3] .. string.format(' %.0f', (beat or 0) + 1))
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
-local dead = {}
-for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))) do
+local text = string.format('%.0f', now)
+redis.call('ZADD', KEYS[1], text, ARGV[1])
+local others, all = {}, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #all, 2 do
+  local edge, alive = all[i], tonumber(all[i + 1])
   if edge ~= ARGV[1] then
-    if redis.call('HEXISTS', KEYS[2], edge) == 1 then
-      dead[#dead + 1] = edge
-    else
-      redis.call('ZREM', KEYS[1], edge)
+    if alive > now then
+      -- The clock was set back since: its silence begins now.
+      redis.call('ZADD', KEYS[1], text, edge)
+      alive = now
     end
+    local silent = alive <= now - ARGV[2] and ' silent' or ' heard'
+    local noted = redis.call('HEXISTS', KEYS[2], edge) == 1 and ' noted' or ' bare'
+    others[#others + 1] = edge .. string.format(' %.0f', alive) .. silent .. noted
   end
 end
-return dead
+return others

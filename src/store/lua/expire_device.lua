@@ -1,13 +1,15 @@
 -- Fences a device that nobody has seen, if it still is as it was when that was decided: `terminating`, and the next
--- generation.
+-- generation. Not sooner than `notice` after it was warned of (or, while it registers, after it was written), whatever the
+-- clocks of Redis and of the edges say meanwhile.
 -- KEYS devices
--- ARGV device, state, when it was seen
+-- ARGV device, state, when it was seen, the store's clock in seconds (0: it has none), notice in seconds
 -- Gives 1 when it is fenced now
 local d = ARGV[1]
-local is = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.seen', d .. '.edge', d .. '.until')
+local is = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.seen', d .. '.edge', d .. '.until', d .. '.warned')
 if is[1] ~= ARGV[2] or is[2] ~= ARGV[3] then return 0 end
 local time = redis.call('TIME')
 if is[3] and tonumber(is[4]) > time[1] * 1000 + math.floor(time[2] / 1000) then return 0 end
+if is[5] and is[5] ~= '0' and ARGV[4] - is[5] < tonumber(ARGV[5]) then return 0 end
 redis.call('HSET', KEYS[1], d .. '.state', 'terminating')
 redis.call('HINCRBY', KEYS[1], d .. '.generation', 1)
 return 1

@@ -1,5 +1,11 @@
--- Takes an edge off the list, unless it has notes.
--- KEYS edges, counts
--- ARGV edge
-if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+-- Takes a dead edge off the list, with its name; not one that has notes, or that has said that it lives since that was read.
+-- KEYS edges, counts, names, tokens
+-- ARGV edge, when it last said that it lives
+-- Gives 1 when it is off the list now
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return 0 end
+local alive = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if alive and tonumber(alive) ~= tonumber(ARGV[2]) then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('UNLINK', KEYS[4])
 return 1

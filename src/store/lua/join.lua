@@ -1,14 +1,24 @@
--- Makes a user a member, owed everything above the head of this moment.
--- KEYS meta, members, banned
--- ARGV user, "themselves" or "invitation", most members of a group
--- Gives {"new", boundary}, {"already", boundary}, {"refused"} or {"full"}
+-- Makes a user a member, owed everything above the head of this moment. The membership gets a version of its own, so that
+-- what ends it can't end a later one.
+-- KEYS meta, members, banned, left
+-- ARGV user, "themselves" or "invitation", most members of a group, the epoch that its caller read
+-- Gives {"new", boundary}, {"already", boundary}, {"refused"}, {"full"} or {"stale"} (the user has left since that epoch:
+-- this call is late)
 local meta = redis.call('HMGET', KEYS[1], 'kind', 'head')
 if not meta[1] then return {'refused'} end
-local boundary = redis.call('HGET', KEYS[2], ARGV[1])
-if boundary then return {'already', boundary} end
+local member = redis.call('HGET', KEYS[2], ARGV[1])
+if member then return {'already', string.match(member, '^%d+')} end
+local epoch, left = tonumber(ARGV[4]), redis.call('ZSCORE', KEYS[4], ARGV[1])
+if left then
+  if tonumber(left) > epoch then return {'stale'} end
+elseif redis.call('ZCARD', KEYS[4]) >= 1000 then
+  -- Of so many who left, the first are forgotten: perhaps this user, perhaps since.
+  if tonumber(redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]) > epoch + 1 then return {'stale'} end
+end
 if ARGV[2] ~= 'invitation' and redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return {'refused'} end
 local most = meta[1] == 'direct' and 2 or tonumber(ARGV[3])
 if redis.call('HLEN', KEYS[2]) >= most then return {'full'} end
 redis.call('SREM', KEYS[3], ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], meta[2])
+local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
+redis.call('HSET', KEYS[2], ARGV[1], meta[2] .. ' ' .. version)
 return {'new', meta[2]}

@@ -1,11 +1,20 @@
 -- Gives back a lease that has run out, for a session whose edge is gone.
 -- KEYS devices
 -- ARGV device, session
--- Gives "held" (it hasn't run out), nil (given back, another session's, or no such device) or when the device was last seen
+-- Gives "held" (it hasn't run out), nil (given back before, another session's, or no such device) or when the device was last
+-- seen: it is given back now, or its own edge did it and perhaps couldn't tell anyone
 local d = ARGV[1]
 local is = redis.call('HMGET', KEYS[1], d .. '.session', d .. '.edge', d .. '.until', d .. '.seen')
+if not is[2] and is[1] == string.format('%.0f', ARGV[2] + 1) then return is[4] end
 if is[1] ~= ARGV[2] or not is[2] then return false end
 local time = redis.call('TIME')
-if tonumber(is[3]) > time[1] * 1000 + math.floor(time[2] / 1000) then return 'held' end
+local now, till, seen = time[1] * 1000 + math.floor(time[2] / 1000), tonumber(is[3]), tonumber(is[4])
+if seen > now then
+  -- The clock was set back since: it has as long from now on as it was given then.
+  redis.call('HSET', KEYS[1], d .. '.until', string.format('%.0f', now + till - seen),
+    d .. '.seen', string.format('%.0f', now))
+  return 'held'
+end
+if till > now then return 'held' end
 redis.call('HDEL', KEYS[1], d .. '.edge', d .. '.until')
 return is[4]

@@ -1,8 +1,13 @@
 -- A page of the log, up to the first hole in it: numbers are missing where an older copy of the data was brought back.
--- KEYS meta, log
--- ARGV from, most messages, most bytes (one message comes in any case)
--- Gives {head, floor or "", seq, frame, seq, frame, ...}. The floor is the oldest number in the log or, when `from` isn't
--- there any more, the next that is; "" when there is none.
+-- KEYS meta, log, members
+-- ARGV from, most messages, most bytes (one message comes in any case); for a reader who must be a member also the user, and
+--      where what they are owed begins: not below the boundary of their membership
+-- Gives nil (not a member, or only since later) or {head, floor or "", seq, body, seq, body, ...}. The floor is the oldest
+-- number in the log or, when `from` isn't there any more, the next that is; "" when there is none.
+if ARGV[4] then
+  local boundary = string.match(redis.call('HGET', KEYS[3], ARGV[4]) or '', '^%d+')
+  if not boundary or tonumber(boundary) > tonumber(ARGV[5]) then return false end -- planted: unfenced-log
+end
 local page = {redis.call('HGET', KEYS[1], 'head') or '0', ''}
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 if not oldest then return page end
@@ -14,17 +19,17 @@ while left > 0 do
   local step = math.min(left, 32)
   local got = redis.call('XRANGE', KEYS[2], from .. '-0', '+', 'COUNT', step)
   for _, entry in ipairs(got) do
-    local frame = entry[2][2]
+    local body = entry[2][2]
     from = string.match(entry[1], '%d+')
     local seq = tonumber(from)
     if seq > wanted then
       if #page > 2 then return page end
       page[2], wanted = from, seq
     end
-    room = room - #frame
+    room = room - #body
     if room < 0 and #page > 2 then return page end
     page[#page + 1] = from
-    page[#page + 1] = frame
+    page[#page + 1] = body
     wanted = wanted + 1
   end
   if #page == 2 and wanted <= tonumber(page[1]) then page[2] = '' end

@@ -1,23 +1,29 @@
--- Gives the device to a new session.
+-- Gives the device to a new session, unless another one was opened since its number was read: a call that comes late, or
+-- twice, must not take the device from a session that was opened meanwhile.
 -- KEYS devices
--- ARGV device, generation, edge, milliseconds
--- Gives nil (no such device), "inactive", "terminated", or {session, the edge before or "", its session, now, kind, ...}
+-- ARGV device, generation, edge, milliseconds, the number of the newest session as it was read, when the device was read first
+--      for this session
+-- Gives nil (no such device), "inactive", "terminated", "late" (the newest has begun clearly later), "changed", or {session, the edge before or "", its session, now,
+-- kind, ...}. The edge before may be gone, or its lease may only look over, because the clock jumped: it is to be told.
 local d = ARGV[1]
-local was = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.generation', d .. '.session', d .. '.edge', d .. '.until')
+local was = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.generation', d .. '.session', d .. '.edge',
+  d .. '.begun')
 if not was[1] then return false end
 local wanted, is = tonumber(ARGV[2]), tonumber(was[2])
 if was[1] == 'terminating' or wanted < is then return 'terminated' end
 if was[1] ~= 'active' or wanted > is then return 'inactive' end
-
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- In the future: the clock was set back since. Within a quarter of a second it can't be said which of two was first.
+local begun = tonumber(was[5] or 0)
+if begun <= now and ARGV[6] + 250 < begun then return 'late' end
+if was[3] ~= ARGV[5] then return 'changed' end
+
 local session = string.format('%.0f', was[3] + 1)
 redis.call('HSET', KEYS[1], d .. '.session', session, d .. '.edge', ARGV[3],
-  d .. '.until', string.format('%.0f', now + ARGV[4]), d .. '.seen', string.format('%.0f', now))
-redis.call('HDEL', KEYS[1], d .. '.expires')
-local edge = ''
-if was[4] and tonumber(was[5]) > now then edge = was[4] end
-return {session, edge, was[3], string.format('%.0f', now),
+  d .. '.until', string.format('%.0f', now + ARGV[4]), d .. '.seen', string.format('%.0f', now), d .. '.begun', ARGV[6])
+redis.call('HDEL', KEYS[1], d .. '.expires', d .. '.warned')
+return {session, was[4] or '', was[3], string.format('%.0f', now),
   unpack(redis.call('HMGET', KEYS[1], d .. '.kind', d .. '.name', d .. '.platform', d .. '.created', d .. '.seen',
     d .. '.state', d .. '.generation', d .. '.session', d .. '.edge', d .. '.until', d .. '.expires',
     d .. '.history'), 1, 12)}

@@ -1,7 +1,7 @@
 -- The lowest messages that NSQ hasn't confirmed. Those that the log lost can't be published any more: they leave.
 -- KEYS meta, log, outbox
--- ARGV most messages
--- Gives {node or "", seq, frame, seq, frame, ...}
+-- ARGV most messages, most bytes of them (but one at least)
+-- Gives {node or "", seq, body, seq, body, ...}
 local out = {redis.call('HGET', KEYS[1], 'node') or ''}
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 if not oldest then
@@ -9,9 +9,12 @@ if not oldest then
   return out
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. string.match(oldest[1], '%d+'))
+local bytes = 0
 for _, seq in ipairs(redis.call('ZRANGE', KEYS[3], 0, ARGV[1] - 1)) do
   local entry = redis.call('XRANGE', KEYS[2], seq .. '-0', seq .. '-0')[1]
   if entry then
+    bytes = bytes + #entry[2][2]
+    if bytes > tonumber(ARGV[2]) and #out > 1 then break end
     out[#out + 1] = seq
     out[#out + 1] = entry[2][2]
   end

@@ -1,15 +1,20 @@
 -- Fixes what a device is owed, once in each membership of its user (what was fixed below the boundary is an earlier
--- one's).
+-- one's). Executed late, it fixes the same as in time.
 -- KEYS meta, members, from, cursor
--- ARGV user, device, "head" (a device that registers) or "boundary" (of a user who joins)
+-- ARGV user, device, "boundary" (of a user who joins) or the head that its caller read (a device that registers)
 -- Gives nil (not a member) or {from, cursor}
-local boundary = redis.call('HGET', KEYS[2], ARGV[1])
+local boundary = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '^%d+')
 if not boundary then return false end
 local from = redis.call('HGET', KEYS[3], ARGV[2])
 if from and tonumber(from) >= tonumber(boundary) then
   return {from, redis.call('HGET', KEYS[4], ARGV[2]) or from}
 end
-from = ARGV[3] == 'head' and redis.call('HGET', KEYS[1], 'head') or boundary
+from = boundary
+local seen = tonumber(ARGV[3])
+if seen and seen > tonumber(boundary) then
+  local head = redis.call('HGET', KEYS[1], 'head')
+  from = seen > tonumber(head) and head or ARGV[3]
+end
 -- What was acknowledged after the user came back, on a connection that hadn't noticed anything, isn't sent again.
 local cursor = redis.call('HGET', KEYS[4], ARGV[2])
 if not cursor or tonumber(cursor) < tonumber(from) then cursor = from end

@@ -2,7 +2,8 @@
 -- `intend` checks and leaves a short-lived mark; `write` checks again and writes, if the mark is still there: a
 -- termination that came between has removed it, so that it can't be undone by a call that was on its way.
 -- KEYS devices, intent
--- ARGV "intend" or "write", device, kind, most subs, name, platform, created, history or ""
+-- ARGV "intend" or "write", device, kind, most subs, name, platform, created, history or "", the store's clock in seconds (0: it
+--      has none)
 -- Gives {"existing", now, kind, name, ...}, {"other_kind"}, {"ending"}, {"main", device}, {"full"}, {"lost"} or {"ok"}
 local device, kind = ARGV[2], ARGV[3]
 local fields = redis.call('HMGET', KEYS[1], device .. '.kind', device .. '.name', device .. '.platform',
@@ -36,6 +37,6 @@ end
 if redis.call('DEL', KEYS[2]) == 0 then return {'lost'} end
 redis.call('HSET', KEYS[1], device .. '.kind', kind, device .. '.name', ARGV[5], device .. '.platform', ARGV[6],
   device .. '.created', ARGV[7], device .. '.seen', ARGV[7], device .. '.state', 'registering',
-  device .. '.generation', '1', device .. '.session', '0')
+  device .. '.generation', '1', device .. '.session', '0', device .. '.warned', ARGV[9])
 if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], device .. '.history', ARGV[8]) end
 return {'ok'}

@@ -1,11 +1,17 @@
 -- Lets go of what a chat's log keeps no longer. `ages` has, for each time this was done, the head, the second, and the bytes
 -- that had been written by then. Measured with 64 messages a call: 60 us; with 3,000 devices, whose
 -- cursors it reads, 0.9 ms.
--- KEYS meta, log, outbox, ages, cursor
--- ARGV messages kept in any case, most messages, most bytes, most seconds
-local meta, length = redis.call('HMGET', KEYS[1], 'head', 'bytes'), redis.call('XLEN', KEYS[2])
+-- KEYS meta, log, outbox, ages, cursor, two hashes of keys
+-- ARGV messages kept in any case, most messages, most bytes, most seconds, the store's clock in seconds (0: it has none),
+--      seconds that keys are kept
+local meta, length = redis.call('HMGET', KEYS[1], 'head', 'bytes', 'keyed'), redis.call('XLEN', KEYS[2])
+local today = tonumber(redis.call('TIME')[1])
+local now = ARGV[5] == '0' and today or tonumber(ARGV[5])
+-- Where nobody speaks nobody takes up the hashes again.
+local keyed = tonumber(string.match(meta[3] or '', ' (%d+)$'))
+if keyed and now - keyed >= 2 * ARGV[6] then redis.call('UNLINK', KEYS[6], KEYS[7]) end
 if not meta[1] or length == 0 then return redis.call('DEL', KEYS[4]) end
-local head, bytes, now = tonumber(meta[1]), tonumber(meta[2] or 0), tonumber(redis.call('TIME')[1])
+local head, bytes = tonumber(meta[1]), tonumber(meta[2] or 0)
 local function mark(at)
   local upto, time, written = string.match(redis.call('LINDEX', KEYS[4], at) or '', '(%d+) (%d+) ?(%d*)')
   return tonumber(upto), tonumber(time), tonumber(written) or 0
@@ -21,7 +27,8 @@ local at, upto, time, written = 0, mark(0)
 while upto do
   local behind = bytes - written
   if behind >= 4 * size then limit = math.max(limit, upto) end
-  if behind < size and time + ARGV[4] > now then break end
+  -- An older build wrote Redis's time instead of the store's clock.
+  if behind < size and time + ARGV[4] > (time > 1000000000 and today or now) then break end
   trim = math.max(trim, upto)
   at = at + 1
   upto, time, written = mark(at)

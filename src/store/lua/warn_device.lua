@@ -1,13 +1,12 @@
--- Notes when an active device will expire, once since it was last seen. A lease that has run out is given back: only a new
--- session can make the device seen again.
+-- Notes when an active device will expire, once since it was last seen. A lease that has run out is given back.
 -- KEYS devices
--- ARGV device, when it was seen, when it will expire
+-- ARGV device, when it was seen, when it will expire, the store's clock in seconds (0: it has none)
 -- Gives 1 when this was the first time
 local d = ARGV[1]
 local is = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.seen', d .. '.expires', d .. '.edge', d .. '.until')
 if is[1] ~= 'active' or is[2] ~= ARGV[2] or is[3] then return 0 end
 local time = redis.call('TIME')
 if is[4] and tonumber(is[5]) > time[1] * 1000 + math.floor(time[2] / 1000) then return 0 end
-redis.call('HSET', KEYS[1], d .. '.expires', ARGV[3])
+redis.call('HSET', KEYS[1], d .. '.expires', ARGV[3], d .. '.warned', ARGV[4])
 redis.call('HDEL', KEYS[1], d .. '.edge', d .. '.until')
 return 1

@@ -4,6 +4,8 @@
 //! first, and what an index entry points to decides what it means: nothing yet (somebody is just creating it, or
 //! died while), a chat, or the mark of a deleted one, which its id keeps for ever.
 
+use std::time::Duration;
+
 use redis::Value;
 
 use super::{
@@ -17,11 +19,14 @@ use crate::{
         id::{ChatId, UserId},
         now_millis,
     },
-    store::{Created, NewChat, Result},
+    store::{Created, NewChat, Result, StoreError},
 };
 
 /// How long a public name may point to a chat that isn't there yet, before another may have the name.
 const NAME_CLAIM: u64 = 10_000;
+/// For so long an id may be in an index without a chat; and for so long no chat takes an id that has been there for longer:
+/// longer than any call is executed late.
+const UNBORN: Duration = Duration::from_secs(60);
 /// How many groups are found by one name.
 const NAMED: usize = 16;
 /// How many entries are looked at to find them: some may be deleted by now.
@@ -58,12 +63,14 @@ impl RedisStore {
                 (Some(with), _) => self.create_direct(new, with).await,
                 (None, Some(name)) if new.public => self.create_public(new, name).await,
                 (None, name) => {
-                    if let Some(name) = name.as_ref().filter(|_| new.password_hash.is_some()) {
-                        let mut add = redis::cmd("ZADD");
-                        add.arg(self.keys().named(name)).arg(new.created).arg(new.id.hex());
-                        self.commands().run(&add).await?;
-                    }
-                    self.write_chat(new, new.id).await.map_err(later)
+                    let Some(name) = name.as_ref().filter(|_| new.password_hash.is_some()) else {
+                        return self.write_chat(new, new.id).await.map_err(later);
+                    };
+                    // Again behind it: what names no chat may be tidied away meanwhile.
+                    self.list_name(name, new).await?;
+                    let written = self.write_chat(new, new.id).await.map_err(later)?;
+                    self.list_name(name, new).await.map_err(later)?;
+                    Ok(written)
                 }
             }
         })
@@ -134,7 +141,13 @@ impl RedisStore {
         }
     }
 
-    // The index of all chats and the lists of its users, the chat, and the lists once more: a tidy-up may have found the
+    async fn list_name(&self, name: &str, new: &NewChat) -> Result<()> {
+        let mut add = redis::cmd("ZADD");
+        add.arg(self.keys().named(name)).arg(new.created).arg(new.id.hex());
+        self.commands().run(&add).await.map(drop)
+    }
+
+    // The index of all chats and the lists of its users, the chat, and all of them once more: a tidy-up may have found the
     // entries before the chat.
     async fn write_chat(&self, new: &NewChat, id: ChatId) -> Result<Created> {
         let mut index = redis::cmd("SADD");
@@ -168,12 +181,16 @@ impl RedisStore {
         }
         let fields = answer.split_off(1);
         let was_new = value::text(answer.remove(0))? == "new";
-        let Some((chat, with)) = record_from(id, value::pairs(Value::Array(fields))?)? else {
-            return Ok(Created::Conflict);
-        };
+        let fields = value::pairs(Value::Array(fields))?;
+        if is_unborn(&fields) {
+            let why = "nothing came of an earlier try to make this chat, and its id is just tidied away: try again in a minute";
+            return Err(StoreError::Unavailable(why.to_owned()));
+        }
+        let Some((chat, with)) = record_from(id, fields)? else { return Ok(Created::Conflict) };
         if !was_new {
             return Ok(same_or_conflict(new, chat, with));
         }
+        self.commands().run(&index).await?;
         for user in &users {
             self.list_chat(user, id, u32::MAX).await?;
             if chat.head > 0 {
@@ -187,7 +204,7 @@ impl RedisStore {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys().meta(id));
         let fields = value::pairs(self.commands().run(&read).await?)?;
-        let nothing = fields.is_empty();
+        let nothing = fields.is_empty() || is_unborn(&fields);
         Ok(match record_from(id, fields)? {
             Some((chat, with)) => Standing::Chat(chat, with),
             None if nothing => Standing::Nothing,
@@ -224,8 +241,8 @@ impl RedisStore {
         let Some(answer) = value::some(self.commands().eval(&call).await?) else { return Ok(None) };
         let mut answer = value::list(answer)?.into_iter();
         let Some(chat) = chat_from(id, value::pairs(value::next(&mut answer)?)?)? else { return Ok(None) };
-        let boundary = value::number(value::next(&mut answer)?)?;
-        Ok(Some((chat, Member { user: user.clone(), boundary })))
+        let member = super::members::member_from(user.as_str(), value::next(&mut answer)?)?;
+        Ok(Some((chat, member)))
     }
 
     /// See [`crate::store::Store::chats_named`].
@@ -249,9 +266,9 @@ impl RedisStore {
 
         let mut pipeline = redis::Pipeline::with_capacity(ids.len());
         for id in &ids {
-            pipeline.cmd("HMGET").arg(self.keys().meta(*id)).arg("name").arg("deleted");
+            pipeline.cmd("HMGET").arg(self.keys().meta(*id)).arg("name").arg("deleted").arg("kind");
         }
-        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        let (mut found, mut gone, mut absent) = (Vec::new(), Vec::new(), Vec::new());
         for (id, answer) in ids.into_iter().zip(self.bulk().run_all(&pipeline).await?) {
             let mut answer = value::list(answer)?.into_iter();
             let its = value::some(value::next(&mut answer)?).map(value::text).transpose()?;
@@ -259,8 +276,11 @@ impl RedisStore {
                 gone.push(id.hex());
             } else if its.as_deref() == Some(name) {
                 found.push(id);
+            } else if value::next(&mut answer)? == Value::Nil {
+                absent.push(id);
             }
         }
+        gone.extend(self.unborn(name, &absent).await?);
         if !gone.is_empty() {
             let mut remove = redis::cmd("ZREM");
             remove.arg(self.keys().named(name)).arg(gone);
@@ -268,6 +288,47 @@ impl RedisStore {
         }
         found.truncate(NAMED);
         Ok(found)
+    }
+
+    /// Those of these ids under a name that have been there for long without a chat: nothing comes of them any more.
+    async fn unborn(&self, name: &str, absent: &[ChatId]) -> Result<Vec<String>> {
+        let mut pipeline = redis::Pipeline::with_capacity(absent.len());
+        for id in absent {
+            pipeline.cmd("ZSCORE").arg(self.keys().named(name)).arg(id.hex());
+        }
+        let mut unborn = Vec::new();
+        for (id, score) in absent.iter().zip(self.commands().run_all(&pipeline).await?) {
+            // The public name's has none: it is taken over by whoever wants it.
+            let since = match score {
+                Value::Double(since) => since,
+                _ => continue,
+            };
+            if since + (UNBORN.as_millis() as f64) < now_millis() as f64 && self.forget_unborn(*id).await? {
+                unborn.push(id.hex());
+            }
+        }
+        Ok(unborn)
+    }
+
+    /// True: there is no chat of this id, and for a minute there will be none.
+    async fn forget_unborn(&self, id: ChatId) -> Result<bool> {
+        let call = script::FORGET_UNBORN.call().arg(self.keys().meta(id));
+        let call = call.arg(now_millis()).arg(super::millis(UNBORN));
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
+    }
+
+    /// See [`crate::store::Store::unlist_unborn`].
+    pub async fn unlist_unborn(&self, id: ChatId) -> Result<bool> {
+        self.in_time(async {
+            if !self.forget_unborn(id).await? {
+                return Ok(false);
+            }
+            let mut remove = redis::cmd("SREM");
+            remove.arg(self.keys().part_of(id)).arg(id.hex());
+            self.commands().run(&remove).await.map_err(later)?;
+            Ok(true)
+        })
+        .await
     }
 
     /// See [`crate::store::Store::was_deleted`].
@@ -286,7 +347,7 @@ impl RedisStore {
     /// See [`crate::store::Store::delete_chat`].
     ///
     /// The chat goes first and leaves a mark that keeps its id from being used again; then the entries of its name and
-    /// pair. Idempotency keys run out by themselves; nothing can find them any more.
+    /// pair. Idempotency keys of an older build run out by themselves; nothing can find them any more.
     pub async fn delete_chat(&self, id: ChatId) -> Result<bool> {
         self.in_time(async {
             let keys = self.keys();
@@ -301,6 +362,9 @@ impl RedisStore {
                 .arg(keys.from(id))
                 .arg(keys.cursor(id))
                 .arg(keys.fence(id))
+                .arg(keys.left(id))
+                .arg(keys.message_keys(id, 0))
+                .arg(keys.message_keys(id, 1))
                 .arg(now_millis());
             let Some(was) = value::some(self.commands().eval(&call).await?) else { return Ok(false) };
             let mut forget = redis::cmd("SREM");
@@ -352,6 +416,11 @@ pub(super) fn chat_from(id: ChatId, fields: Vec<(String, Value)>) -> Result<Opti
     Ok(record_from(id, fields)?.map(|(chat, _)| chat))
 }
 
+/// Whether this is the mark of an id whose index entry is just removed, because no chat ever had it.
+fn is_unborn(fields: &[(String, Value)]) -> bool {
+    fields.iter().any(|(field, _)| field == "unborn")
+}
+
 fn record_from(id: ChatId, fields: Vec<(String, Value)>) -> Result<Option<(Chat, Option<UserId>)>> {
     let mut chat = Chat {
         id,
@@ -363,6 +432,7 @@ fn record_from(id: ChatId, fields: Vec<(String, Value)>) -> Result<Option<(Chat,
         node: String::new(),
         created: 0,
         head: 0,
+        epoch: 0,
     };
     let (mut known, mut with) = (false, None);
     for (field, value) in fields {
@@ -384,6 +454,7 @@ fn record_from(id: ChatId, fields: Vec<(String, Value)>) -> Result<Option<(Chat,
             "node" => chat.node = value::text(value)?,
             "created" => chat.created = value::number(value)?,
             "head" => chat.head = value::number(value)?,
+            "epoch" => chat.epoch = value::number(value)?,
             _ => {} // of a newer version
         }
     }

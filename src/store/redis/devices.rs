@@ -17,7 +17,7 @@ use crate::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
     },
-    store::{NewDevice, NotedSession, Opened, Owner, Registered, Renewed, Result, StoreError},
+    store::{NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError},
 };
 
 /// The fields of a device, in the order in which scripts give them too.
@@ -35,6 +35,14 @@ const FIELDS: [&str; 12] = [
     "expires",
     "history",
 ];
+
+/// Further ones, that only scripts read: the newest session that served the device, when the newest was begun, and the store's
+/// clock when the device was warned of, or written.
+const SCRIPTS_FIELDS: [&str; 3] = ["there", "begun", "warned"];
+
+/// A lease that begins so far in the future counts for none: Redis's clock was set back since, and nobody can say when it
+/// runs out. Whoever holds it renews it within seconds.
+const SET_BACK: Millis = 60_000;
 
 impl RedisStore {
     /// See [`crate::store::Store::register_device`].
@@ -74,7 +82,8 @@ impl RedisStore {
             .arg(&new.name)
             .arg(&new.platform)
             .arg(new.created)
-            .arg(new.history.map_or(String::new(), |most| most.to_string()));
+            .arg(new.history.map_or(String::new(), |most| most.to_string()))
+            .arg(self.clock());
         let mut answer = value::list(self.commands().eval(&call).await?)?.into_iter();
         let found = match value::text(value::next(&mut answer)?)?.as_str() {
             "ok" if step == "intend" => return Ok(None),
@@ -99,6 +108,11 @@ impl RedisStore {
 
     /// See [`crate::store::Store::device`].
     pub async fn device(&self, user: &UserId, id: DeviceId) -> Result<Option<Device>> {
+        Ok(self.device_at(user, id).await?.map(|(device, _)| device))
+    }
+
+    /// See [`crate::store::Store::device_at`].
+    pub async fn device_at(&self, user: &UserId, id: DeviceId) -> Result<Option<(Device, Millis)>> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("TIME");
         pipeline.cmd("HMGET").arg(self.keys().devices(user)).arg(fields(id));
@@ -108,7 +122,7 @@ impl RedisStore {
         if values.first().is_none_or(|kind| *kind == Value::Nil) {
             return Ok(None);
         }
-        device(user, id, now, values).map(Some)
+        Ok(Some((device(user, id, now, values)?, now)))
     }
 
     /// See [`crate::store::Store::devices`].
@@ -152,16 +166,23 @@ impl RedisStore {
         user: &UserId,
         id: DeviceId,
         generation: u32,
+        after: Read,
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {
-        let call = script::OPEN_SESSION
-            .call()
+        let script = &script::OPEN_SESSION;
+        let call = match planted!(LateOpen) {
+            true => script.planted("return 'late' end\nif was[3]", "end\nif false and was[3]"),
+            false => script.call(),
+        };
+        let call = call
             .arg(self.keys().devices(user))
             .arg(id.hex())
             .arg(generation)
             .arg(edge)
-            .arg(millis(ttl));
+            .arg(millis(ttl))
+            .arg(after.session)
+            .arg(after.at);
         self.in_time(async {
             let opened = self.opened(user, id, call).await?;
             if let Opened::Session { session, .. } = &opened {
@@ -177,8 +198,12 @@ impl RedisStore {
         let answer = match value::some(self.commands().eval(&call).await?) {
             Some(Value::Array(answer)) => answer,
             Some(word) => {
-                let terminated = value::text(word)? == "terminated";
-                return Ok(if terminated { Opened::Terminated } else { Opened::Unknown });
+                return Ok(match value::text(word)?.as_str() {
+                    "terminated" => Opened::Terminated,
+                    "changed" => Opened::Changed,
+                    "late" => Opened::Late,
+                    _ => Opened::Unknown,
+                });
             }
             // Forgotten after its termination, or never there.
             None if self.terminated(user, id).await? => return Ok(Opened::Terminated),
@@ -194,29 +219,64 @@ impl RedisStore {
         Ok(Opened::Session { session, previous, device })
     }
 
+    /// See [`crate::store::Store::confirm_session`].
+    pub async fn confirm_session(
+        &self,
+        user: &UserId,
+        device: DeviceId,
+        session: u64,
+        edge: &str,
+        ttl: Duration,
+    ) -> Result<Renewed> {
+        let session = NotedSession { user: user.clone(), device, session };
+        self.in_time(self.renewed(&session, edge, ttl, "there")).await
+    }
+
     /// See [`crate::store::Store::renew_session`].
     pub async fn renew_session(
         &self,
         user: &UserId,
         device: DeviceId,
         session: u64,
+        edge: &str,
         ttl: Duration,
     ) -> Result<Renewed> {
-        let call = script::RENEW_SESSION
-            .call()
-            .arg(self.keys().devices(user))
-            .arg(device.hex())
-            .arg(session)
-            .arg(millis(ttl));
-        self.in_time(self.renewed(user, device, call)).await
+        let session = NotedSession { user: user.clone(), device, session };
+        self.in_time(self.renewed(&session, edge, ttl, "")).await
     }
 
-    async fn renewed(&self, user: &UserId, device: DeviceId, call: Call) -> Result<Renewed> {
-        match value::some(self.commands().eval(&call).await?).map(value::text).transpose()?.as_deref() {
+    async fn renewed(
+        &self,
+        session: &NotedSession,
+        edge: &str,
+        ttl: Duration,
+        there: &str,
+    ) -> Result<Renewed> {
+        let NotedSession { user, device, session: number } = session;
+        let script = &script::RENEW_SESSION;
+        let renew = async |revive: &str| {
+            let call = match planted!(AnyNewerReplaces) {
+                true => script.planted("return 'unconfirmed'", "return 'replaced'"),
+                false => script.call(),
+            };
+            let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(*number).arg(millis(ttl));
+            let answer = self.commands().eval(&call.arg(edge).arg(there).arg(revive)).await?;
+            value::some(answer).map(value::text).transpose()
+        };
+        let mut answer = renew("").await?;
+        let lapsed = answer.as_deref() == Some("lapsed");
+        if lapsed {
+            // The note first: should the edge die in between, it is found, and nothing is there to be given back.
+            self.note_session(edge, session).await?;
+            answer = renew("revive").await.map_err(later)?;
+        }
+        match answer.as_deref() {
+            Some("held") if lapsed => Ok(Renewed::Revived),
             Some("held") => Ok(Renewed::Held),
             Some("terminated") => Ok(Renewed::Terminated),
-            Some(_) => Ok(Renewed::Replaced),
-            None if self.terminated(user, device).await? => Ok(Renewed::Terminated),
+            Some("replaced") => Ok(Renewed::Replaced),
+            Some(_) => Ok(Renewed::Unconfirmed),
+            None if self.terminated(user, *device).await? => Ok(Renewed::Terminated),
             // An older or an empty Redis. "Terminated" would make the client throw its messages away.
             None => Err(StoreError::Corrupt(format!(
                 "device {device} or this session of it is gone without a trace"
@@ -232,11 +292,16 @@ impl RedisStore {
         session: u64,
         edge: &str,
     ) -> Result<bool> {
-        let call = script::CLOSE_SESSION.call().arg(self.keys().devices(user)).arg(device.hex()).arg(session);
+        let script = &script::CLOSE_SESSION;
+        let call = match planted!(ClosedNumberLives) {
+            true => script.planted("redis.call('HINCRBY', KEYS[1], d .. '.session', 1)", ""),
+            false => script.call(),
+        };
+        let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(session);
         self.in_time(async {
             let closed = value::number(self.commands().eval(&call).await?)? == 1;
             let noted = NotedSession { user: user.clone(), device, session };
-            if let Err(error) = self.forget_session(edge, &noted).await {
+            if let Err(error) = self.forget_session(edge, &noted, Duration::ZERO).await {
                 // Whoever looks at it finds that it is over.
                 tracing::debug!(%device, %error, "the note of a session that is over stays for now");
             }
@@ -256,6 +321,12 @@ pub(super) fn fields(device: DeviceId) -> Vec<String> {
     FIELDS.iter().map(|field| format!("{device}.{field}")).collect()
 }
 
+/// The names of all there is of it.
+pub(super) fn all_fields(device: DeviceId) -> Vec<String> {
+    let more = SCRIPTS_FIELDS.iter().map(|field| format!("{}.{field}", device.hex()));
+    fields(device).into_iter().chain(more).collect()
+}
+
 fn fresh(new: &NewDevice) -> Device {
     Device {
         id: new.id,
@@ -267,7 +338,9 @@ fn fresh(new: &NewDevice) -> Device {
         last_seen: new.created,
         state: DeviceState::Registering,
         generation: 1,
+        session: 0,
         lease: None,
+        unrenewed: false,
         expires: None,
         history: new.history,
     }
@@ -281,7 +354,7 @@ fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Resul
         "sub" => DeviceKind::Sub,
         other => return Err(corrupt(format!("a device of kind {other:?}"))),
     };
-    let (name, platform, created, seen) =
+    let (name, platform, created, seen): (_, _, _, Millis) =
         (text()?, text()?, value::parse(&text()?)?, value::parse(&text()?)?);
     let state = match text()?.as_str() {
         "registering" => DeviceState::Registering,
@@ -294,8 +367,11 @@ fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Resul
     let until = values.next().and_then(value::some).map(value::number).transpose()?;
     let expires = values.next().and_then(value::some).map(value::number).transpose()?;
     let history = values.next().and_then(value::some).map(value::number).transpose()?;
-    let lease = edge.filter(|_| until.is_some_and(|until| until > now)).map(|edge| Lease { edge, session });
-    let last_seen = if lease.is_some() { now.max(seen) } else { seen };
+    let runs = until.is_some_and(|until| until > now) && seen <= now.saturating_add(SET_BACK);
+    let unrenewed = edge.is_some() && !runs;
+    let lease = edge.filter(|_| runs).map(|edge| Lease { edge, session });
+    // Nobody was seen in the future: the clock was set back since.
+    let last_seen = if lease.is_some() { now } else { seen.min(now) };
     let user = user.clone();
     Ok(Device {
         id,
@@ -307,7 +383,9 @@ fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Resul
         last_seen,
         state,
         generation,
+        session,
         lease,
+        unrenewed,
         expires,
         history,
     })

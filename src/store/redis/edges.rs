@@ -1,45 +1,78 @@
-//! Which edge appends to which chats, and which sessions it has: how what a dead edge leaves is found. All of it is one slot,
-//! touched once per edge and chat, and at the two ends of a session.
+//! The edges: whose each name is, which of them live, to which chats each appends and which sessions it has; so what a dead edge
+//! leaves is found. All of it is one slot, touched once per edge and chat, and at the two ends of a session.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     RedisStore,
     error::{corrupt, later},
-    millis, script, value,
+    millis,
+    script::{self, Call},
+    value,
 };
 use crate::{
     domain::id::ChatId,
-    store::{Lapsed, NotedSession, Result},
+    store::{Beat, Claimed, Holder, Lapsed, NotedChat, NotedSession, OtherEdge, Result},
 };
 
 impl RedisStore {
-    /// See [`crate::store::Store::note_sender`].
-    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<()> {
-        self.note(edge, self.keys().notes(edge), chat.hex()).await
+    /// See [`crate::store::Store::claim_edge`].
+    pub async fn claim_edge(&self, edge: &str, incarnation: &str, dead: Option<&Holder>) -> Result<Claimed> {
+        let dead = dead.map_or(String::new(), |dead| format!("{} {}", dead.incarnation, dead.beat));
+        let call =
+            script::CLAIM_EDGE.call().arg(self.keys().edge_names()).arg(edge).arg(incarnation).arg(dead);
+        let stands = value::text(self.commands().eval(&call).await?)?;
+        let (holder, beat) =
+            stands.split_once(' ').ok_or_else(|| corrupt("an edge's name of another shape"))?;
+        if holder == incarnation {
+            return Ok(Claimed::Ours);
+        }
+        Ok(Claimed::Held(Holder { incarnation: holder.to_owned(), beat: value::parse(beat)? }))
     }
 
-    async fn note(&self, edge: &str, list: String, what: String) -> Result<()> {
-        let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
-        let call = script::NOTE.call().arg(edges).arg(counts).arg(list).arg(edge).arg(what);
+    /// See [`crate::store::Store::release_edge`].
+    pub async fn release_edge(&self, edge: &str, incarnation: &str) -> Result<()> {
+        let call = script::RELEASE_EDGE.call().arg(self.keys().edge_names()).arg(edge).arg(incarnation);
         self.commands().eval(&call).await.map(drop)
     }
 
+    /// See [`crate::store::Store::note_sender`].
+    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<NotedChat> {
+        let keys = self.keys();
+        let call = script::NOTE_CHAT.call().arg(keys.edges()).arg(keys.note_counts()).arg(keys.notes(edge));
+        let call = call.arg(keys.note_tokens(edge)).arg(keys.last_token()).arg(edge).arg(chat.hex());
+        let token = value::number(self.commands().eval(&call).await?)?;
+        Ok(NotedChat { chat, token })
+    }
+
     /// `silence`: only if the edge hasn't said for so long that it lives; zero: whatever it said.
-    async fn unnote(&self, edge: &str, list: String, what: String, silence: Duration) -> Result<()> {
+    fn unnote(&self, edge: &str, list: String, what: String, token: u64, silence: Duration) -> Call {
         let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
         // `millis` knows no zero: a note would outlive its session if both fell into one millisecond.
         let silence = if silence.is_zero() { 0 } else { millis(silence) };
-        let call = script::FORGET_NOTE.call().arg(edges).arg(counts).arg(list);
-        self.commands().eval(&call.arg(edge).arg(what).arg(silence)).await.map(drop)
+        let script = &script::FORGET_NOTE;
+        let call = match planted!(StaleNoteForgotten) {
+            true => script.planted("if token and token ~= ARGV[4] then return 0 end", ""),
+            false => script.call(),
+        };
+        let call = call.arg(edges).arg(counts).arg(list).arg(self.keys().note_tokens(edge));
+        call.arg(edge).arg(what).arg(silence).arg(token)
     }
 
     pub(super) async fn note_session(&self, edge: &str, session: &NotedSession) -> Result<()> {
-        self.note(edge, self.keys().sessions(edge), member(session)).await
+        let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
+        let call = script::NOTE.call().arg(edges).arg(counts).arg(self.keys().sessions(edge));
+        self.commands().eval(&call.arg(edge).arg(member(session))).await.map(drop)
     }
 
-    pub(super) async fn forget_session(&self, edge: &str, session: &NotedSession) -> Result<()> {
-        self.unnote(edge, self.keys().sessions(edge), member(session), Duration::ZERO).await
+    pub(super) async fn forget_session(
+        &self,
+        edge: &str,
+        session: &NotedSession,
+        silence: Duration,
+    ) -> Result<()> {
+        let call = self.unnote(edge, self.keys().sessions(edge), member(session), 0, silence);
+        self.commands().eval(&call).await.map(drop)
     }
 
     /// See [`crate::store::Store::noted_sessions`].
@@ -57,7 +90,12 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::lapse_session`].
-    pub async fn lapse_session(&self, edge: &str, session: &NotedSession) -> Result<Lapsed> {
+    pub async fn lapse_session(
+        &self,
+        edge: &str,
+        session: &NotedSession,
+        silence: Duration,
+    ) -> Result<Lapsed> {
         let devices = self.keys().devices(&session.user);
         let call = script::LAPSE_SESSION.call().arg(devices).arg(session.device.hex()).arg(session.session);
         let answer = value::some(self.commands().eval(&call).await?).map(value::text).transpose()?;
@@ -66,42 +104,71 @@ impl RedisStore {
             Some(seen) => Lapsed::Now(value::parse(seen)?),
             None => Lapsed::Before,
         };
-        self.forget_session(edge, session).await.map_err(later)?;
+        self.forget_session(edge, session, silence).await.map_err(later)?;
         Ok(lapsed)
     }
 
     /// See [`crate::store::Store::noted_chats`].
-    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<ChatId>> {
-        let mut read = redis::cmd("SMEMBERS");
-        read.arg(self.keys().notes(edge));
-        let chats = value::list(self.bulk().run(&read).await?)?.into_iter();
-        let mut chats = chats.map(|chat| value::chat(&value::text(chat)?)).collect::<Result<Vec<_>>>()?;
-        chats.sort_unstable();
+    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<NotedChat>> {
+        let mut pipeline = redis::pipe();
+        // The tokens first: a note that comes in between is listed with an older one, and can't be forgotten by it.
+        pipeline.cmd("HGETALL").arg(self.keys().note_tokens(edge));
+        pipeline.cmd("SMEMBERS").arg(self.keys().notes(edge));
+        let mut answers = self.bulk().run_all(&pipeline).await?.into_iter();
+        let mut tokens = HashMap::new();
+        for (chat, token) in value::pairs(value::next(&mut answers)?)? {
+            tokens.insert(value::chat(&chat)?, value::number(token)?);
+        }
+        let noted = |chat| {
+            let chat = value::chat(&value::text(chat)?)?;
+            Ok(NotedChat { chat, token: tokens.get(&chat).copied().unwrap_or(0) })
+        };
+        let chats = value::list(value::next(&mut answers)?)?.into_iter();
+        let mut chats = chats.map(noted).collect::<Result<Vec<_>>>()?;
+        chats.sort_unstable_by_key(|noted| noted.chat);
         Ok(chats)
     }
 
     /// See [`crate::store::Store::forget_note`].
-    pub async fn forget_note(&self, edge: &str, chat: ChatId, silence: Duration) -> Result<()> {
-        self.unnote(edge, self.keys().notes(edge), chat.hex(), silence).await
+    pub async fn forget_note(&self, edge: &str, note: &NotedChat, silence: Duration) -> Result<()> {
+        self.forget_notes(edge, std::slice::from_ref(note), silence).await
+    }
+
+    /// See [`crate::store::Store::forget_notes`].
+    pub async fn forget_notes(&self, edge: &str, notes: &[NotedChat], silence: Duration) -> Result<()> {
+        let list = self.keys().notes(edge);
+        let calls =
+            notes.iter().map(|note| self.unnote(edge, list.clone(), note.chat.hex(), note.token, silence));
+        self.commands().eval_all(&calls.collect::<Vec<_>>()).await.map(drop)
     }
 
     /// See [`crate::store::Store::edge_alive`].
-    pub async fn edge_alive(&self, edge: &str, dead_after: Duration) -> Result<Vec<String>> {
-        let call = script::EDGE_ALIVE
-            .call()
-            .arg(self.keys().edges())
-            .arg(self.keys().note_counts())
-            .arg(edge)
-            .arg(millis(dead_after));
-        value::list(self.commands().eval(&call).await?)?.into_iter().map(value::text).collect()
+    pub async fn edge_alive(&self, edge: &str, incarnation: &str, dead_after: Duration) -> Result<Beat> {
+        let keys = self.keys();
+        let call = script::EDGE_ALIVE.call().arg(keys.edges()).arg(keys.note_counts()).arg(keys.edge_names());
+        let call = call.arg(edge).arg(millis(dead_after)).arg(incarnation);
+        let Some(others) = value::some(self.commands().eval(&call).await?) else {
+            return Ok(Beat::NameTaken);
+        };
+        let others = value::list(others)?.into_iter().map(|other| other_edge(&value::text(other)?));
+        Ok(Beat::Heard(others.collect::<Result<_>>()?))
     }
 
     /// See [`crate::store::Store::forget_edge`].
-    pub async fn forget_edge(&self, edge: &str) -> Result<()> {
-        let call =
-            script::FORGET_EDGE.call().arg(self.keys().edges()).arg(self.keys().note_counts()).arg(edge);
-        self.commands().eval(&call).await.map(drop)
+    pub async fn forget_edge(&self, dead: &OtherEdge) -> Result<()> {
+        let keys = self.keys();
+        let call = script::FORGET_EDGE.call().arg(keys.edges()).arg(keys.note_counts());
+        let call = call.arg(keys.edge_names()).arg(keys.note_tokens(&dead.name));
+        self.commands().eval(&call.arg(&dead.name).arg(dead.alive)).await.map(drop)
     }
+}
+
+// As `lua/edge_alive.lua` gives it.
+fn other_edge(text: &str) -> Result<OtherEdge> {
+    let mut parts = text.split(' ');
+    let mut part = || parts.next().ok_or_else(|| corrupt("an edge of another shape"));
+    let (name, alive) = (part()?.to_owned(), value::parse(part()?)?);
+    Ok(OtherEdge { name, alive, silent: part()? == "silent", noted: part()? == "noted" })
 }
 
 fn member(session: &NotedSession) -> String {

@@ -1,6 +1,8 @@
 //! Devices by the time at which somebody has to look whether they expire: one sorted set, in which each device is moved on
 //! when it was looked at. So a pass costs what is due, not what there is.
 
+use std::time::Duration;
+
 use super::{
     RedisStore,
     error::{corrupt, later},
@@ -42,19 +44,19 @@ impl RedisStore {
     /// See [`crate::store::Store::warn_device`].
     pub async fn warn_device(&self, device: &Device, at: Millis) -> Result<bool> {
         let call = script::WARN_DEVICE.call().arg(self.keys().devices(&device.user)).arg(device.id.hex());
-        let call = call.arg(device.last_seen).arg(at);
+        let call = call.arg(device.last_seen).arg(at).arg(self.clock());
         Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
 
     /// See [`crate::store::Store::expire_device`].
-    pub async fn expire_device(&self, device: &Device) -> Result<bool> {
+    pub async fn expire_device(&self, device: &Device, notice: Duration) -> Result<bool> {
         let state = match device.state {
             DeviceState::Registering => "registering",
             DeviceState::Active => "active",
             DeviceState::Terminating => return Ok(true),
         };
         let call = script::EXPIRE_DEVICE.call().arg(self.keys().devices(&device.user)).arg(device.id.hex());
-        let call = call.arg(state).arg(device.last_seen);
+        let call = call.arg(state).arg(device.last_seen).arg(self.clock()).arg(notice.as_secs());
         Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
 

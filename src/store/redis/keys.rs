@@ -20,7 +20,9 @@ impl Keys {
     }
 
     /// Hash: kind, name, public, password, owner, node, created, head, lift (see `identity`; as far as it is in the head),
-    /// bytes (of all messages ever); only `deleted` once the chat is gone.
+    /// bytes (of all messages ever), keyed (which hash of keys is written, and since when by the store's clock), version (how
+    /// many have joined), epoch (rises whenever somebody leaves), left_lift (the lift as far as it is in the epoch); only
+    /// `deleted` once the chat is gone; only `unborn`, for a minute, while its id leaves the index because no chat ever had it.
     pub(super) fn meta(&self, chat: ChatId) -> String {
         self.of_chat(chat, "meta")
     }
@@ -38,7 +40,8 @@ impl Keys {
         self.all_chats(u64::from(chat.as_bytes()[15]))
     }
 
-    /// Hash: user -> the head when they joined.
+    /// Hash: user -> `<head when they joined> <version of the membership>`; without a version (0) in a chat's first members,
+    /// and as older builds wrote it.
     pub(super) fn members(&self, chat: ChatId) -> String {
         self.of_chat(chat, "members")
     }
@@ -48,7 +51,12 @@ impl Keys {
         self.of_chat(chat, "banned")
     }
 
-    /// Stream: `<seq>-0` -> the frame, in field `m`.
+    /// Sorted set: the last thousand who left, by the epoch that their leaving made.
+    pub(super) fn left(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "left")
+    }
+
+    /// Stream: `<seq>-0` -> the body, in field `m`: the frame and, behind a line feed, the chat's epoch if that isn't 0.
     pub(super) fn log(&self, chat: ChatId) -> String {
         self.of_chat(chat, "log")
     }
@@ -78,7 +86,12 @@ impl Keys {
         self.of_chat(chat, "fence")
     }
 
-    /// String: what an idempotency key of one sender stands for. Runs out by itself.
+    /// Hash: idempotency key of a sender -> `<seq> <at> <fingerprint>`, what it stands for. One of two, which take turns.
+    pub(super) fn message_keys(&self, chat: ChatId, which: u8) -> String {
+        format!("{}:{{c.{}}}:keys:{which}", self.prefix, chat.hex())
+    }
+
+    /// String: the same of one key, as older builds kept it. Runs out by itself.
     pub(super) fn message_key(&self, chat: ChatId, user: &UserId, key: MessageKey) -> String {
         format!("{}:{{c.{}}}:k:{user}:{}", self.prefix, chat.hex(), key.hex())
     }
@@ -103,7 +116,7 @@ impl Keys {
         self.of_user(user, "chats")
     }
 
-    /// Hash: chat -> `<seq> <device or ->`.
+    /// Hash: chat -> `<seq> <device or ->`, of the chats on the user's list.
     pub(super) fn read(&self, user: &UserId) -> String {
         self.of_user(user, "read")
     }
@@ -169,9 +182,24 @@ impl Keys {
         format!("{}:{{edges}}:counts", self.prefix)
     }
 
+    /// Hash: edge -> `<incarnation> <beat>`, the process that has the name and how often it has said that it lives.
+    pub(super) fn edge_names(&self) -> String {
+        format!("{}:{{edges}}:names", self.prefix)
+    }
+
     /// Set of the chats noted for an edge.
     pub(super) fn notes(&self, edge: &str) -> String {
         format!("{}:{{edges}}:notes:{edge}", self.prefix)
+    }
+
+    /// Hash: chat noted for an edge -> the token of the newest note.
+    pub(super) fn note_tokens(&self, edge: &str) -> String {
+        format!("{}:{{edges}}:tokens:{edge}", self.prefix)
+    }
+
+    /// Number: the token that was given last.
+    pub(super) fn last_token(&self) -> String {
+        format!("{}:{{edges}}:token", self.prefix)
     }
 
     /// Set of the sessions noted for an edge: `<device> <session> <user>`.

@@ -4,6 +4,9 @@
 //! Joining puts the chat on the list, then the user into the chat, then the chat on the list again. Leaving notes the
 //! entry's token, takes the user out of the chat, and the entry off the list if it still has that token. So whoever
 //! leaves can't undo the list entry of a joining that came between: its second writing has another token, or comes after.
+//!
+//! Each of these may be executed long after its caller gave up. Leaving names the version of the membership that it ends,
+//! and joining the chat's epoch as its caller read it: neither undoes what came after that.
 
 use std::collections::HashMap;
 
@@ -27,9 +30,7 @@ impl RedisStore {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys().members(chat));
         let members = value::pairs(self.bulk().run(&read).await?)?.into_iter();
-        let members = members.map(|(user, boundary)| {
-            Ok(Member { user: value::user(&user)?, boundary: value::number(boundary)? })
-        });
+        let members = members.map(|(user, membership)| member_from(&user, membership));
         let mut members = members.collect::<Result<Vec<_>>>()?;
         members.sort_by(|one, other| one.user.cmp(&other.user));
         Ok(members)
@@ -46,7 +47,7 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::add_member`].
-    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy) -> Result<Joined> {
+    pub async fn add_member(&self, chat: ChatId, user: &UserId, by: JoinBy, epoch: u64) -> Result<Joined> {
         self.in_time(async {
             let token = token();
             if !self.list_with(user, chat, &token, self.limits().chats_per_user).await? {
@@ -65,14 +66,17 @@ impl RedisStore {
                 .arg(keys.meta(chat))
                 .arg(keys.members(chat))
                 .arg(keys.banned(chat))
+                .arg(keys.left(chat))
                 .arg(user.as_str())
                 .arg(by)
-                .arg(self.limits().members_per_group);
+                .arg(self.limits().members_per_group)
+                .arg(epoch);
             let mut answer = value::list(self.commands().eval(&call).await.map_err(later)?)?.into_iter();
             let joined = match value::text(value::next(&mut answer)?)?.as_str() {
                 "new" => Joined::New(value::number(value::next(&mut answer)?)?),
                 "already" => Joined::Already(value::number(value::next(&mut answer)?)?),
                 "full" => Joined::LimitReached,
+                "stale" => Joined::Stale,
                 _ => Joined::Refused,
             };
             match joined {
@@ -80,7 +84,7 @@ impl RedisStore {
                     self.list_chat(user, chat, u32::MAX).await.map_err(later)?;
                     self.move_read(user, chat, boundary, None).await.map_err(later)?;
                 }
-                Joined::Refused | Joined::LimitReached => {
+                Joined::Refused | Joined::LimitReached | Joined::Stale => {
                     self.unlist(user, chat, &token).await.map_err(later)?;
                 }
             }
@@ -90,16 +94,27 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::remove_member`].
-    pub async fn remove_member(&self, chat: ChatId, user: &UserId, ban: bool) -> Result<Option<u64>> {
+    pub async fn remove_member(&self, chat: ChatId, member: &Member, ban: bool) -> Result<Option<u64>> {
         self.in_time(async {
+            let (keys, user) = (self.keys(), &member.user);
             let mut read = redis::cmd("HGET");
-            read.arg(self.keys().chats(user)).arg(chat.hex());
+            read.arg(keys.chats(user)).arg(chat.hex());
             let token = value::some(self.commands().run(&read).await?).map(value::text).transpose()?;
-            let (members, banned) = (self.keys().members(chat), self.keys().banned(chat));
-            let ban = if ban { "ban" } else { "" };
-            let call = script::LEAVE.call().arg(members).arg(banned).arg(self.keys().meta(chat));
-            let call = call.arg(user.as_str()).arg(ban);
-            let stay = value::some(self.commands().eval(&call).await?).map(value::number).transpose()?;
+            let call = script::LEAVE
+                .call()
+                .arg(keys.members(chat))
+                .arg(keys.banned(chat))
+                .arg(keys.meta(chat))
+                .arg(keys.left(chat))
+                .arg(user.as_str())
+                .arg(if ban { "ban" } else { "" })
+                .arg(member.version)
+                .arg(self.inner.identity.lift());
+            let stay = match value::some(self.commands().eval(&call).await?) {
+                // They have come back since: the entry on their list is of that.
+                Some(Value::Int(-1)) => return Ok(None),
+                stay => stay.map(value::number).transpose()?,
+            };
             if let Some(token) = token {
                 self.unlist(user, chat, &token).await.map_err(later)?;
             }
@@ -132,7 +147,8 @@ impl RedisStore {
     }
 
     async fn unlist(&self, user: &UserId, chat: ChatId, token: &str) -> Result<()> {
-        let call = script::UNINDEX_CHAT.call().arg(self.keys().chats(user)).arg(chat.hex()).arg(token);
+        let (chats, read) = (self.keys().chats(user), self.keys().read(user));
+        let call = script::UNINDEX_CHAT.call().arg(chats).arg(read).arg(chat.hex()).arg(token);
         self.commands().eval(&call).await.map(drop)
     }
 
@@ -157,6 +173,12 @@ impl RedisStore {
         }
         Ok(())
     }
+}
+
+/// A member from an entry of a chat's members.
+pub(super) fn member_from(user: &str, membership: Value) -> Result<Member> {
+    let (boundary, version) = value::membership(&value::text(membership)?)?;
+    Ok(Member { user: value::user(user)?, boundary, version })
 }
 
 // New with each writing, so that "unchanged since I looked" can be asked.

@@ -5,10 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{RedisStore, error::corrupt, millis, script, value};
+use super::{
+    RedisStore,
+    error::corrupt,
+    millis,
+    script::{self, Call},
+    value,
+};
 use crate::{
-    domain::{Seq, id::ChatId},
-    store::{Append, Appended, LogPage, Result, Tip},
+    domain::{Seq, id::ChatId, message::accepted_at},
+    store::{Append, Appended, LogPage, OutboxSize, Reader, Result, Tip, types::OUTBOX_PAGE_BYTES},
 };
 
 /// How long an idempotency key is kept at least.
@@ -25,6 +31,8 @@ impl RedisStore {
             .arg(keys.message_key(chat, &append.user, append.key))
             .arg(keys.log(chat))
             .arg(keys.outbox(chat))
+            .arg(keys.message_keys(chat, 0))
+            .arg(keys.message_keys(chat, 1))
             .arg(append.user.as_str())
             .arg(append.fingerprint)
             .arg(append.at)
@@ -32,13 +40,16 @@ impl RedisStore {
             .arg(&append.frame.after)
             .arg(millis(limits.log_age.max(KEYS_KEPT)))
             .arg(keys.doorbell(chat))
-            .arg(self.inner.identity.lift());
+            .arg(self.inner.identity.lift())
+            .arg(self.clock())
+            .arg(format!("{}:{}", append.user, append.key.hex()));
         match self.commands().eval(&call).await? {
             Value::Nil => Ok(Appended::NotMember),
             Value::Array(answer) => {
                 let mut answer = answer.into_iter();
                 let seq = value::number(value::next(&mut answer)?)?;
-                Ok(Appended::New { seq, node: value::text(value::next(&mut answer)?)? })
+                let node = value::text(value::next(&mut answer)?)?;
+                Ok(Appended::New { seq, node, epoch: value::number(value::next(&mut answer)?)? })
             }
             seen => {
                 let seen = value::text(seen)?;
@@ -65,24 +76,39 @@ impl RedisStore {
             .arg(keys.outbox(chat))
             .arg(keys.ages(chat))
             .arg(keys.cursor(chat))
+            .arg(keys.message_keys(chat, 0))
+            .arg(keys.message_keys(chat, 1))
             .arg(limits.log_keep)
             .arg(limits.log_messages)
             .arg(limits.log_bytes)
-            .arg(limits.log_age.as_secs().max(1));
+            .arg(limits.log_age.as_secs().max(1))
+            .arg(self.clock())
+            .arg(limits.log_age.max(KEYS_KEPT).as_secs());
         self.bulk().eval(&call).await.map(drop)
     }
 
     /// See [`crate::store::Store::log`].
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
-        let (meta, log) = (self.keys().meta(chat), self.keys().log(chat));
-        let call = script::LOG.call().arg(meta).arg(log).arg(from).arg(count).arg(bytes);
-        let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
-        let head = value::number(value::next(&mut answer)?)?;
-        let floor = match value::text(value::next(&mut answer)?)?.as_str() {
-            "" => head + 1,
-            floor => value::parse(floor)?,
-        };
-        Ok(LogPage { messages: frames(answer)?, floor, head })
+        page_from(self.bulk().eval(&self.read_log(chat, from, count, bytes)).await?)
+    }
+
+    /// See [`crate::store::Store::log_of_member`].
+    pub async fn log_of_member(
+        &self,
+        chat: ChatId,
+        reader: &Reader,
+        from: Seq,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Option<LogPage>> {
+        let call = self.read_log(chat, from, count, bytes).arg(reader.user.as_str()).arg(reader.since);
+        value::some(self.bulk().eval(&call).await?).map(page_from).transpose()
+    }
+
+    fn read_log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Call {
+        let (keys, call) = (self.keys(), script::LOG.call());
+        let call = call.arg(keys.meta(chat)).arg(keys.log(chat)).arg(keys.members(chat));
+        call.arg(from).arg(count).arg(bytes)
     }
 
     /// See [`crate::store::Store::tips`].
@@ -112,9 +138,28 @@ impl RedisStore {
         let keys = self.keys();
         let call =
             script::OUTBOX.call().arg(keys.meta(chat)).arg(keys.log(chat)).arg(keys.outbox(chat)).arg(count);
+        let call = call.arg(OUTBOX_PAGE_BYTES);
         let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
         let node = value::text(value::next(&mut answer)?)?;
-        Ok((node, frames(answer)?))
+        Ok((node, bodies(answer)?))
+    }
+
+    /// See [`crate::store::Store::outbox_sizes`].
+    pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<OutboxSize>> {
+        let keys = self.keys();
+        let call = |chat: &ChatId| {
+            script::OUTBOX_SIZE.call().arg(keys.meta(*chat)).arg(keys.log(*chat)).arg(keys.outbox(*chat))
+        };
+        let answers = self.bulk().eval_all(&chats.iter().map(call).collect::<Vec<_>>()).await?;
+        let size = |answer| {
+            let mut answer = value::list(answer)?.into_iter();
+            let node = value::text(value::next(&mut answer)?)?;
+            let messages = value::number(value::next(&mut answer)?)?;
+            let beginning = value::bytes(value::next(&mut answer)?)?;
+            let messages = usize::try_from(messages).unwrap_or(usize::MAX);
+            Ok(OutboxSize { node, messages, oldest: accepted_at(&beginning) })
+        };
+        answers.into_iter().map(size).collect()
     }
 
     /// See [`crate::store::Store::published`].
@@ -128,11 +173,21 @@ impl RedisStore {
     }
 }
 
-// Seq, frame, seq, frame, …
-fn frames(mut values: impl Iterator<Item = Value>) -> Result<Vec<(Seq, Bytes)>> {
-    let mut frames = Vec::new();
+fn page_from(answer: Value) -> Result<LogPage> {
+    let mut answer = value::list(answer)?.into_iter();
+    let head = value::number(value::next(&mut answer)?)?;
+    let floor = match value::text(value::next(&mut answer)?)?.as_str() {
+        "" => head + 1,
+        floor => value::parse(floor)?,
+    };
+    Ok(LogPage { messages: bodies(answer)?, floor, head })
+}
+
+// Seq, body, seq, body, …
+fn bodies(mut values: impl Iterator<Item = Value>) -> Result<Vec<(Seq, Bytes)>> {
+    let mut bodies = Vec::new();
     while let Some(seq) = values.next() {
-        frames.push((value::number(seq)?, value::bytes(value::next(&mut values)?)?));
+        bodies.push((value::number(seq)?, value::bytes(value::next(&mut values)?)?));
     }
-    Ok(frames)
+    Ok(bodies)
 }

@@ -2,20 +2,24 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::try_join_all;
+
 use super::{
     RedisStore,
     chats::chat_from,
     error::{corrupt, later},
     keys::Keys,
+    members::member_from,
     script, value,
 };
 use crate::{
     domain::{
         Seq,
         chat::Owed,
+        device::DeviceState,
         id::{ChatId, DeviceId, UserId},
     },
-    store::{Attached, CursorMove, CursorMoved, OwedSince, Owing, OwingPage, ReadOffset, Result},
+    store::{Attached, CursorMove, CursorMoved, OwedSince, Owing, OwingPage, ReadOffset, Result, StoreError},
 };
 
 /// How many chats' scripts go out together.
@@ -42,8 +46,8 @@ impl RedisStore {
             .arg(user.as_str())
             .arg(device.hex())
             .arg(match since {
-                OwedSince::Now => "head",
-                OwedSince::Joined => "boundary",
+                OwedSince::Head(seen) => seen.to_string(),
+                OwedSince::Joined => "boundary".to_owned(),
             });
         let Some(answer) = value::some(self.commands().eval(&call).await?) else { return Ok(None) };
         let mut answer = value::list(answer)?.into_iter();
@@ -74,8 +78,8 @@ impl RedisStore {
     ) -> Result<Vec<Option<Attached>>> {
         self.in_time(async {
             let keys = self.keys();
-            let mut attached = Vec::with_capacity(chats.len());
-            for chats in chats.chunks(BATCH) {
+            // All at once: one after the other, many chats would take a slow Redis longer than the time-out.
+            let batches = chats.chunks(BATCH).map(|chats| async move {
                 let calls = chats.iter().map(|chat| {
                     script::ATTACH
                         .call()
@@ -89,13 +93,14 @@ impl RedisStore {
                         .arg(session)
                 });
                 let answers = self.bulk().eval_all(&calls.collect::<Vec<_>>()).await;
-                let answers = answers.map_err(|err| if attached.is_empty() { err } else { later(err) })?;
-                for (chat, answer) in chats.iter().zip(answers) {
-                    attached
-                        .push(value::some(answer).map(|answer| attached_from(*chat, answer)).transpose()?);
-                }
-            }
-            Ok(attached)
+                let answers = answers.map_err(|err| if chats.len() < BATCH { err } else { later(err) })?;
+                let attached = chats.iter().zip(answers).map(|(chat, answer)| {
+                    value::some(answer).map(|answer| attached_from(*chat, answer)).transpose()
+                });
+                attached.collect::<Result<Vec<_>>>()
+            });
+            let attached = try_join_all(batches.collect::<Vec<_>>()).await?;
+            Ok(attached.into_iter().flatten().collect())
         })
         .await
     }
@@ -137,45 +142,56 @@ impl RedisStore {
             part.arg(self.keys().all_chats(page));
             let ids = value::list(self.bulk().run(&part).await?)?;
             let ids = ids.into_iter().map(|id| value::chat(&value::text(id)?)).collect::<Result<Vec<_>>>()?;
-            let mut chats = Vec::with_capacity(ids.len());
+            let (mut chats, mut absent) = (Vec::with_capacity(ids.len()), Vec::new());
             for ids in ids.chunks(BATCH) {
                 let mut read = redis::Pipeline::with_capacity(4 * ids.len());
                 for chat in ids {
                     read.cmd("HGET").arg(self.keys().meta(*chat)).arg("node");
-                    read.cmd("HKEYS").arg(self.keys().members(*chat));
-                    read.cmd("HKEYS").arg(self.keys().from(*chat));
+                    read.cmd("HGETALL").arg(self.keys().members(*chat));
+                    read.cmd("HGETALL").arg(self.keys().from(*chat));
                     read.cmd("ZRANGE").arg(self.keys().outbox(*chat)).arg(0).arg(0);
                 }
                 let mut answers = self.bulk().run_all(&read).await?.into_iter();
                 for chat in ids {
                     let node = value::some(value::next(&mut answers)?).map(value::text).transpose()?;
-                    let members = value::list(value::next(&mut answers)?)?;
-                    let devices = value::list(value::next(&mut answers)?)?;
+                    let members = value::pairs(value::next(&mut answers)?)?;
+                    let devices = value::pairs(value::next(&mut answers)?)?;
                     let unconfirmed = value::list(value::next(&mut answers)?)?.into_iter().next();
                     let unconfirmed = unconfirmed.map(value::number).transpose()?;
-                    // Being created, or deleted.
-                    let Some(node) = node else { continue };
-                    let members = members.into_iter().map(|user| value::user(&value::text(user)?));
-                    let devices = devices.into_iter().map(|device| value::device(&value::text(device)?));
+                    let Some(node) = node else {
+                        absent.push(*chat);
+                        continue;
+                    };
+                    let members = members.into_iter().map(|(user, member)| member_from(&user, member));
+                    let devices = devices.into_iter().map(|(device, from)| {
+                        Ok::<_, StoreError>((value::device(&device)?, value::number(from)?))
+                    });
                     let (members, devices) =
                         (members.collect::<Result<_>>()?, devices.collect::<Result<_>>()?);
                     chats.push(Owing { chat: *chat, node, members, devices, unconfirmed });
                 }
             }
-            Ok(OwingPage { chats, next: (page + 1 < Keys::CHAT_PARTS).then_some(page + 1) })
+            Ok(OwingPage { chats, absent, next: (page + 1 < Keys::CHAT_PARTS).then_some(page + 1) })
         })
         .await
     }
 
     /// See [`crate::store::Store::disown`].
-    pub async fn disown(&self, chat: ChatId, device: DeviceId) -> Result<()> {
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        self.disown_in(&mut pipeline, chat, device);
-        self.commands().run_all(&pipeline).await.map(drop)
+    pub async fn disown(&self, chat: ChatId, user: Option<&UserId>, device: DeviceId) -> Result<bool> {
+        let keys = self.keys();
+        let call = script::DISOWN
+            .call()
+            .arg(keys.members(chat))
+            .arg(keys.from(chat))
+            .arg(keys.cursor(chat))
+            .arg(keys.fence(chat))
+            .arg(user.map_or("", UserId::as_str))
+            .arg(device.hex());
+        Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
 
-    /// The commands that take a device out of a chat. `from` goes first: without it nothing is owed and no cursor moves.
+    /// The commands that take a device that was ended out of a chat, whoever is in it. `from` goes first: without it nothing
+    /// is owed and no cursor moves.
     pub(super) fn disown_in(&self, pipeline: &mut redis::Pipeline, chat: ChatId, device: DeviceId) {
         for key in [self.keys().from(chat), self.keys().cursor(chat), self.keys().fence(chat)] {
             pipeline.cmd("HDEL").arg(key).arg(device.hex());
@@ -191,24 +207,88 @@ impl RedisStore {
         device: Option<DeviceId>,
     ) -> Result<Seq> {
         let device = device.map_or_else(|| "-".to_owned(), DeviceId::hex);
-        let call = script::MOVE_READ.call().arg(self.keys().read(user)).arg(chat.hex()).arg(seq).arg(device);
+        let (read, chats) = (self.keys().read(user), self.keys().chats(user));
+        let call = script::MOVE_READ.call().arg(read).arg(chats).arg(chat.hex()).arg(seq).arg(device);
         value::number(self.commands().eval(&call).await?)
     }
 
     /// See [`crate::store::Store::reads`].
     pub async fn reads(&self, user: &UserId) -> Result<HashMap<ChatId, ReadOffset>> {
-        let mut read = redis::cmd("HGETALL");
-        read.arg(self.keys().read(user));
-        let mut offsets = HashMap::new();
-        for (chat, offset) in value::pairs(self.commands().run(&read).await?)? {
-            let offset = value::text(offset)?;
-            let (seq, device) =
-                offset.split_once(' ').ok_or_else(|| corrupt("an offset of another shape"))?;
-            let device = if device == "-" { None } else { Some(value::device(device)?) };
-            offsets.insert(value::chat(&chat)?, ReadOffset { seq: value::parse(seq)?, device });
+        let mut read = redis::pipe();
+        read.cmd("HGETALL").arg(self.keys().read(user));
+        read.cmd("HLEN").arg(self.keys().chats(user));
+        let mut answers = self.commands().run_all(&read).await?.into_iter();
+        let (mut found, chats) =
+            (value::pairs(value::next(&mut answers)?)?, value::number(value::next(&mut answers)?)?);
+        if found.len() as u64 > chats {
+            // Builds before this one left them there. If it fails, the next reading does it.
+            let prune = script::PRUNE_READS.call().arg(self.keys().read(user)).arg(self.keys().chats(user));
+            match self.bulk().eval(&prune).await {
+                Err(error) => {
+                    tracing::debug!(%user, %error, "read offsets of chats that were left stay for now")
+                }
+                Ok(_) => {
+                    let mut left = redis::cmd("HGETALL");
+                    left.arg(self.keys().read(user));
+                    found = value::pairs(self.commands().run(&left).await?)?;
+                }
+            }
         }
-        Ok(offsets)
+        found.into_iter().map(|(chat, offset)| Ok((value::chat(&chat)?, offset_from(offset)?))).collect()
     }
+
+    /// See [`crate::store::Store::reads_in`].
+    pub async fn reads_in(&self, user: &UserId, chats: &[ChatId]) -> Result<HashMap<ChatId, ReadOffset>> {
+        if chats.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.keys().read(user)).arg(chats.iter().map(|chat| chat.hex()).collect::<Vec<_>>());
+        let answers = value::list(self.bulk().run(&read).await?)?;
+        let found = chats.iter().zip(answers).filter_map(|(chat, it)| Some((*chat, value::some(it)?)));
+        found.map(|(chat, offset)| Ok((chat, offset_from(offset)?))).collect()
+    }
+
+    /// See [`crate::store::Store::device_states`]. Only the states are read: a device has many more fields.
+    pub async fn device_states(&self, users: &[UserId]) -> Result<Vec<Vec<(DeviceId, DeviceState)>>> {
+        self.in_time(async {
+            let mut all = Vec::with_capacity(users.len());
+            for users in users.chunks(BATCH) {
+                let mut scan = redis::Pipeline::with_capacity(users.len());
+                for user in users {
+                    let devices = self.keys().devices(user);
+                    scan.cmd("HSCAN").arg(devices).arg(0).arg("MATCH").arg("*.state").arg("COUNT").arg(1000);
+                }
+                for (user, answer) in users.iter().zip(self.bulk().run_all(&scan).await?) {
+                    let mut answer = value::list(answer)?.into_iter();
+                    if value::number(value::next(&mut answer)?)? == 0 {
+                        all.push(states_from(value::pairs(value::next(&mut answer)?)?)?);
+                        continue;
+                    }
+                    // More devices than anyone has.
+                    let devices = self.devices(user).await?;
+                    all.push(devices.into_iter().map(|device| (device.id, device.state)).collect());
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+}
+
+fn states_from(fields: Vec<(String, redis::Value)>) -> Result<Vec<(DeviceId, DeviceState)>> {
+    let one = |(field, state): (String, redis::Value)| {
+        let device = field.strip_suffix(".state").ok_or_else(|| corrupt("a device's field without a dot"))?;
+        Ok((value::device(device)?, value::state(&value::text(state)?)?))
+    };
+    fields.into_iter().map(one).collect()
+}
+
+fn offset_from(offset: redis::Value) -> Result<ReadOffset> {
+    let offset = value::text(offset)?;
+    let (seq, device) = offset.split_once(' ').ok_or_else(|| corrupt("an offset of another shape"))?;
+    let device = if device == "-" { None } else { Some(value::device(device)?) };
+    Ok(ReadOffset { seq: value::parse(seq)?, device })
 }
 
 fn attached_from(id: ChatId, answer: redis::Value) -> Result<Attached> {
@@ -216,5 +296,7 @@ fn attached_from(id: ChatId, answer: redis::Value) -> Result<Attached> {
     let chat = chat_from(id, value::pairs(value::next(&mut answer)?)?)?;
     let chat = chat.ok_or_else(|| corrupt("a chat that has members and no record"))?;
     let from = value::number(value::next(&mut answer)?)?;
-    Ok(Attached { chat, owed: Owed { from, cursor: value::number(value::next(&mut answer)?)? }, epoch: 0 })
+    let owed = Owed { from, cursor: value::number(value::next(&mut answer)?)? };
+    let (boundary, epoch) = (value::number(value::next(&mut answer)?)?, chat.epoch);
+    Ok(Attached { chat, owed, boundary, epoch })
 }

@@ -33,50 +33,58 @@ macro_rules! scripts {
 
 scripts! {
     ACTIVATE_DEVICE = "activate_device", 1;
-    APPEND = "append", 5;
+    APPEND = "append", 7;
     ATTACH = "attach", 5;
     BAR_DEVICE = "bar_device", 2;
     BURY_CHAT = "bury_chat", 1;
     CHAT_OF_MEMBER = "chat_of_member", 2;
     CLAIM_DEVICE = "claim_device", 1;
+    CLAIM_EDGE = "claim_edge", 1;
     CLOSE_SESSION = "close_session", 1;
     COUNT = "count", 1;
     CREATE_CHAT = "create_chat", 2;
     DECIDE_LINK = "decide_link", 2;
-    DELETE_CHAT = "delete_chat", 9;
+    DELETE_CHAT = "delete_chat", 12;
+    DISOWN = "disown", 4;
     DUE_DEVICES = "due_devices", 1;
-    EDGE_ALIVE = "edge_alive", 2;
+    EDGE_ALIVE = "edge_alive", 3;
     END_DEVICE = "end_device", 1;
     ENTOMB_DEVICE = "entomb_device", 1;
     EXPIRE_DEVICE = "expire_device", 1;
-    FORGET_EDGE = "forget_edge", 2;
-    FORGET_NOTE = "forget_note", 3;
+    FORGET_EDGE = "forget_edge", 4;
+    FORGET_NOTE = "forget_note", 4;
+    FORGET_UNBORN = "forget_unborn", 1;
     INDEX_CHAT = "index_chat", 1;
-    JOIN = "join", 3;
+    JOIN = "join", 4;
     LAPSE_SESSION = "lapse_session", 1;
-    LEAVE = "leave", 3;
-    LOG = "log", 2;
+    LEAVE = "leave", 4;
+    LOG = "log", 3;
     MOVE_CHAT = "move_chat", 1;
     MOVE_CURSORS = "move_cursors", 4;
-    MOVE_READ = "move_read", 1;
+    MOVE_READ = "move_read", 2;
     NOTE = "note", 3;
+    NOTE_CHAT = "note_chat", 5;
     OPEN_LINK = "open_link", 3;
     OPEN_SESSION = "open_session", 1;
     OUTBOX = "outbox", 3;
+    OUTBOX_SIZE = "outbox_size", 3;
     OWE = "owe", 4;
+    PRUNE_READS = "prune_reads", 2;
     RAISE_HEAD = "raise_head", 1;
     REGISTER_DEVICE = "register_device", 2;
     RELEASE = "release", 1;
+    RELEASE_EDGE = "release_edge", 1;
     RENEW_SESSION = "renew_session", 1;
     REPORT = "report", 1;
     REPORTS = "reports", 1;
     SAME_STORE = "same_store", 2;
+    SAVE_TERMINATION = "save_termination", 1;
     SETTLE_LINK = "settle_link", 2;
     SWAP = "swap", 1;
     TAKE_WORK = "take_work", 1;
     TELL_TYPING = "tell_typing", 1;
-    TRIM = "trim", 5;
-    UNINDEX_CHAT = "unindex_chat", 1;
+    TRIM = "trim", 7;
+    UNINDEX_CHAT = "unindex_chat", 2;
     WARN_DEVICE = "warn_device", 1;
 }
 
@@ -85,6 +93,10 @@ pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(ALL.len());
     for script in ALL {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
+        #[cfg(feature = "planted-bugs")]
+        if let Some(spoiled) = script.spoiled() {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(spoiled);
+        }
     }
     pipeline
 }
@@ -98,7 +110,38 @@ impl Script {
     /// A call: first the keys, in the order of the script's head comment, then its arguments.
     pub(super) fn call(&'static self) -> Call {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.digest.as_str()).arg(self.keys);
+        command.arg(self.digest()).arg(self.keys);
+        Call { command }
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn digest(&self) -> String {
+        self.spoiled()
+            .map_or_else(|| self.digest.clone(), |text| redis::Script::new(&text).get_hash().to_owned())
+    }
+
+    /// The script without the lines that the bug that is switched on takes away (`-- planted: <its name>`); none when it
+    /// takes none.
+    #[cfg(feature = "planted-bugs")]
+    fn spoiled(&self) -> Option<String> {
+        use crate::planted::{Bug, is};
+        let mark = format!("-- planted: {}", Bug::ALL.iter().copied().find(|bug| is(*bug))?.name());
+        let taken = |line: &&str| line.ends_with(&mark);
+        self.source.lines().any(|line| taken(&line)).then(|| {
+            self.source.lines().filter(|line| !taken(line)).map(|line| format!("{line}\n")).collect()
+        })
+    }
+
+    /// The same with a mistake planted: `wrong` stands where it says `right`. See `src/planted.rs`.
+    pub(super) fn planted(&'static self, right: &str, wrong: &str) -> Call {
+        debug_assert!(self.source.contains(right), "the script doesn't say {right:?}");
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.source.replace(right, wrong)).arg(self.keys);
         Call { command }
     }
 }

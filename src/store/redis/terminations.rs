@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     RedisStore,
-    devices::fields,
+    devices::all_fields,
     error::{corrupt, later},
     millis, script, value,
 };
@@ -44,12 +44,12 @@ impl RedisStore {
                     .arg(new.user.as_str())
                     .arg(new.id.hex());
                 let stands = self.commands().eval(&entomb).await.map_err(later)?;
-                let stands = value::termination(&value::text(stands)?)?;
-                if stands != new.id {
-                    self.drop_termination(new.id).await.map_err(later)?;
-                }
-                stands
+                value::termination(&value::text(stands)?)?
             };
+            if id != new.id {
+                // Also one that was written late: it ends nothing, and would be taken up for ever.
+                self.drop_termination(new.id).await.map_err(later)?;
+            }
             self.fence_off(&new.user, new.device).await.map_err(later)?;
             let record = self.termination(id).await.map_err(later)?;
             // The receipt has run out, so it was done long ago.
@@ -97,16 +97,34 @@ impl RedisStore {
     /// in between can be done again.
     pub async fn save_termination(&self, termination: &Termination) -> Result<()> {
         let json = serde_json::to_vec(termination).map_err(|err| corrupt(err.to_string()))?;
-        let (key, list) = (self.keys().termination(termination.id), self.keys().unfinished());
-        let mut pipeline = redis::pipe();
-        if termination.state == TerminationState::Done {
-            pipeline.cmd("SET").arg(key).arg(json).arg("PX").arg(millis(KEPT));
-            pipeline.cmd("SREM").arg(list).arg(termination.id.hex());
-        } else {
-            pipeline.cmd("SADD").arg(list).arg(termination.id.hex());
-            pipeline.cmd("SET").arg(key).arg(json);
-        }
-        self.commands().run_all(&pipeline).await.map(drop)
+        let (key, list, id) =
+            (self.keys().termination(termination.id), self.keys().unfinished(), termination.id.hex());
+        let (state, kept) = match termination.state {
+            TerminationState::Accepted => ("accepted", 0),
+            TerminationState::Pending => ("pending", 0),
+            TerminationState::Done => ("done", millis(KEPT)),
+        };
+        let script = &script::SAVE_TERMINATION;
+        let call = match planted!(LastTerminationWins) {
+            true => script.planted("if stands then", "if false then"),
+            false => script.call(),
+        };
+        let save = call.arg(key).arg(json).arg(state).arg(termination.receipt.channels.len()).arg(kept);
+        self.in_time(async {
+            if termination.state != TerminationState::Done {
+                let mut enter = redis::cmd("SADD");
+                enter.arg(&list).arg(&id);
+                self.commands().run(&enter).await?;
+            }
+            let stands = value::text(self.commands().eval(&save).await.map_err(later)?)?;
+            if stands == "done" {
+                let mut leave = redis::cmd("SREM");
+                leave.arg(&list).arg(&id);
+                self.commands().run(&leave).await.map_err(later)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// See [`crate::store::Store::unfinished_terminations`].
@@ -124,7 +142,7 @@ impl RedisStore {
         self.in_time(async {
             self.forget_last_session(user, device).await?;
             let mut pipeline = redis::pipe();
-            pipeline.cmd("HDEL").arg(self.keys().devices(user)).arg(fields(device));
+            pipeline.cmd("HDEL").arg(self.keys().devices(user)).arg(all_fields(device));
             pipeline.cmd("DEL").arg(self.keys().intent(user, device));
             self.commands().run_all(&pipeline).await?;
             self.put_off(user, device, None).await.map_err(later)?;
@@ -149,7 +167,8 @@ impl RedisStore {
         let session = value::some(value::next(&mut answer)?).map(value::number).transpose()?;
         let edge = value::some(value::next(&mut answer)?).map(value::text).transpose()?;
         let (Some(session), Some(edge)) = (session, edge) else { return Ok(()) };
-        self.forget_session(&edge, &NotedSession { user: user.clone(), device, session }).await
+        let noted = NotedSession { user: user.clone(), device, session };
+        self.forget_session(&edge, &noted, Duration::ZERO).await
     }
 
     /// See [`crate::store::Store::take_work`].

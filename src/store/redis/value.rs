@@ -5,7 +5,11 @@ use redis::Value;
 
 use super::error::corrupt;
 use crate::{
-    domain::id::{ChatId, DeviceId, TerminationId, UserId},
+    domain::{
+        Seq,
+        device::DeviceState,
+        id::{ChatId, DeviceId, TerminationId, UserId},
+    },
     store::Result,
 };
 
@@ -92,6 +96,24 @@ pub(super) fn device(text: &str) -> Result<DeviceId> {
 /// A termination's id in its key form.
 pub(super) fn termination(text: &str) -> Result<TerminationId> {
     TerminationId::from_hex(text).ok_or_else(|| corrupt(format!("{text:?} isn't a termination")))
+}
+
+/// What a chat knows of a member: their boundary, and the version of their membership (0 as builds before it wrote it).
+pub(super) fn membership(text: &str) -> Result<(Seq, u64)> {
+    match text.split_once(' ') {
+        Some((boundary, version)) => Ok((parse(boundary)?, parse(version)?)),
+        None => Ok((parse(text)?, 0)),
+    }
+}
+
+/// A device's state.
+pub(super) fn state(text: &str) -> Result<DeviceState> {
+    match text {
+        "registering" => Ok(DeviceState::Registering),
+        "active" => Ok(DeviceState::Active),
+        "terminating" => Ok(DeviceState::Terminating),
+        other => Err(corrupt(format!("a device in state {other:?}"))),
+    }
 }
 
 /// A user's id.

@@ -39,6 +39,8 @@ pub struct Figures {
     pub outbox: u64,
     pub outbox_chats: u64,
     pub outbox_oldest_ms: Option<u64>,
+    pub outbox_dead_edges: u64,
+    pub unpublishable: u64,
 }
 
 /// What an edge leaves in the store.
@@ -66,6 +68,7 @@ pub struct Sums {
     pub outbox: u64,
     pub outbox_chats: u64,
     pub outbox_oldest_ms: Option<u64>,
+    pub unpublishable: u64,
 }
 
 /// All edges in one moment: what is now, and what came in a second since the sample before.
@@ -157,6 +160,8 @@ pub(super) async fn own(core: &Core) -> Figures {
         outbox: unconfirmed.messages as u64,
         outbox_chats: unconfirmed.chats as u64,
         outbox_oldest_ms: oldest,
+        outbox_dead_edges: unconfirmed.dead_edge_messages as u64,
+        unpublishable: core.metrics.unpublishable.get(),
     }
 }
 
@@ -192,9 +197,11 @@ pub(super) fn sums(all: &[Figures]) -> Sums {
         deliveries_log: sum(|it| it.deliveries_log),
         refills: sum(|it| it.refills),
         gaps: sum(|it| it.gaps),
-        outbox: sum(|it| it.outbox),
+        // Each edge counts all that edges which have gone left.
+        outbox: sum(|it| it.outbox) + all.iter().map(|it| it.outbox_dead_edges).max().unwrap_or(0),
         outbox_chats: sum(|it| it.outbox_chats),
         outbox_oldest_ms: all.iter().filter_map(|it| it.outbox_oldest_ms).max(),
+        unpublishable: sum(|it| it.unpublishable),
     }
 }
 
@@ -241,6 +248,12 @@ mod tests {
             name.to_owned(),
             Figures { edge: name.to_owned(), at, started, sends, mains: 2, ..Figures::default() },
         )
+    }
+
+    #[test]
+    fn what_dead_edges_left_counts_once() {
+        let figures = |outbox, outbox_dead_edges| Figures { outbox, outbox_dead_edges, ..Figures::default() };
+        assert_eq!(sums(&[figures(1, 70), figures(2, 50), figures(0, 0)]).outbox, 73);
     }
 
     #[test]

@@ -2,11 +2,7 @@
 //! (`reconcile::remove`), but when an admin says so, and also those of devices that this store never knew, which the
 //! reconciler leaves alone because they may be another deployment's.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
@@ -241,7 +237,7 @@ async fn sweep_one(core: &Core, orphan: &Orphan, wanted: Sweep, until: Instant) 
 async fn remove_unknown(core: &Core, queue: &QueueAt, foreign: bool) -> Result<bool, Problem> {
     let is_ours =
         core.store.owner(queue.device).await?.is_none() && (foreign || knows(core, queue.chat).await?);
-    if is_ours { reconcile::take_away(core, queue).await } else { Ok(false) }
+    if is_ours { reconcile::take_away(core, queue, None).await } else { Ok(false) }
 }
 
 async fn knows(core: &Core, chat: ChatId) -> Result<bool, Problem> {
@@ -279,11 +275,10 @@ async fn look(core: &Core) -> Result<Orphans, Problem> {
     let only_registered = reconcile::shown_by_none(registered.queues, &present);
     let mut asked: HashSet<(ChatId, DeviceId)> =
         only_registered.iter().map(|queue| (queue.chat, queue.device)).collect();
-    let mut users = HashMap::new();
     let mut owed = |chat, device| {
         asked.remove(&(chat, device));
     };
-    let wrong = reconcile::judge(core, &mut users, reconcile::BRISK, present, &mut owed).await?;
+    let wrong = reconcile::judge(core, reconcile::BRISK, present, &mut owed).await?;
     let registered_only =
         only_registered.into_iter().filter(|queue| asked.contains(&(queue.chat, queue.device)));
     let mut queues: Vec<QueueAt> = wrong.orphans.into_iter().chain(registered_only).collect();

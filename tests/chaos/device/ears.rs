@@ -34,16 +34,17 @@ impl Life {
                 if let Some(stored) = self.memory.chats.get_mut(&chat()) {
                     stored.last = stored.last.max(to);
                 }
+                let (at, of) = (self.record.now(), chat());
+                let (held, head) = self.around.witness.looks(&of, &device).await;
                 self.record.write(What::Gap {
                     device: device.clone(),
                     socket: number,
-                    chat: chat(),
+                    chat: of.clone(),
                     from,
                     to,
+                    held: Vec::new(),
                 });
-                let (at, chat) = (self.record.now(), chat());
-                let (held, head) = self.around.witness.looks(&chat, &device).await;
-                self.record.gaps.lock().unwrap().push(Told { at, device, chat, from, to, held, head });
+                self.record.gaps.lock().unwrap().push(Told { at, device, chat: of, from, to, held, head });
             }
             "read" => {
                 let (chat, seq) = (chat(), value["seq"].as_u64()?);

@@ -170,7 +170,7 @@ impl People {
         };
         let answer = self.tries(tries, token, method, &path, &body).await?;
         if answer.status == 200 || (answer.status == 404 && answer.again) {
-            self.record.write(What::Left { user: name, chat: chat.to_owned() });
+            self.record.write(What::Left { user: name, chat: chat.to_owned(), head: None });
             count(&self.record.tally.provisioned);
         } else {
             eprintln!("!! {method} {path}: {} {}", answer.status, answer.body);

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::Member,
-    store::{Appended, JoinBy, Joined, OwedSince, StoreLimits, Tip},
+    store::{Appended, JoinBy, Joined, StoreLimits, Tip},
 };
 
 use super::*;
@@ -30,11 +30,12 @@ async fn a_chat_is_made_once_and_seen_by_its_members() {
             node: new.node.clone(),
             created: new.created,
             head: 0,
+            epoch: 0,
         }
     );
     assert_eq!(store.create_chat(&new).await.unwrap(), Created::Existing(chat.clone()));
     assert_eq!(store.chat(new.id).await.unwrap(), Some(chat.clone()));
-    let member = Member { user: alice.clone(), boundary: 0 };
+    let member = Member { user: alice.clone(), boundary: 0, version: 0 };
     assert_eq!(store.chat_of_member(new.id, &alice).await.unwrap(), Some((chat.clone(), member.clone())));
     assert_eq!(store.chat_of_member(new.id, &bob).await.unwrap(), None);
     assert_eq!(store.chat_of_member(ChatId::random(), &alice).await.unwrap(), None);
@@ -65,7 +66,7 @@ async fn two_users_have_one_direct_chat_whoever_begins() {
     assert_eq!(store.create_chat(&guessed).await.unwrap(), Created::Conflict);
     let others = create(&store, &new_direct(&carol, &alice)).await;
     assert_ne!(others.id, first.id);
-    assert_eq!(store.add_member(first.id, &carol, JoinBy::Invitation).await.unwrap(), Joined::LimitReached);
+    assert_eq!(join(&store, first.id, &carol, JoinBy::Invitation).await, Joined::LimitReached);
     let mut both = vec![first.id, others.id];
     both.sort_unstable();
     assert_eq!(store.chats_of(&alice).await.unwrap(), both, "ascending by id");
@@ -142,9 +143,9 @@ async fn a_public_name_is_unique_and_groups_with_a_password_share_theirs() {
     assert_eq!(store.chats_named("tea").await.unwrap(), vec![public_id, first, second]);
     assert_eq!(store.chats_named("Tea").await.unwrap(), vec![]);
 
-    store.remove_member(public_id, &bob, false).await.unwrap();
+    leave(&store, public_id, &bob, false).await;
     assert!(store.delete_chat(public_id).await.unwrap());
-    store.remove_member(first, &bob, false).await.unwrap();
+    leave(&store, first, &bob, false).await;
     assert!(store.delete_chat(first).await.unwrap());
     assert_eq!(store.chats_named("tea").await.unwrap(), vec![second]);
     assert!(matches!(store.create_chat(&taken).await.unwrap(), Created::New(_)), "the name is free again");
@@ -184,11 +185,11 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
     let device = active(&store, &alice, DeviceKind::Main).await;
     let append = message(direct, &alice, "one");
     store.append(&append).await.unwrap();
-    store.owe(direct, &alice, device.id, OwedSince::Now).await.unwrap();
+    owe_now(&store, direct, &alice, device.id).await;
     assert!(!store.delete_chat(direct).await.unwrap(), "it has members");
-    assert_eq!(store.remove_member(direct, &alice, false).await.unwrap(), Some(1));
+    assert_eq!(leave(&store, direct, &alice, false).await, Some(1));
     assert!(!store.delete_chat(direct).await.unwrap());
-    assert_eq!(store.remove_member(direct, &bob, false).await.unwrap(), Some(0));
+    assert_eq!(leave(&store, direct, &bob, false).await, Some(0));
     assert!(store.delete_chat(direct).await.unwrap());
     assert!(store.delete_chat(direct).await.unwrap());
     assert!(store.delete_chat(ChatId::random()).await.unwrap(), "nothing is left of what never was");
@@ -198,7 +199,7 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
     assert_eq!(store.outbox(direct, 10).await.unwrap(), (String::new(), vec![]));
     assert_eq!(store.owed(direct, device.id).await.unwrap(), None);
     assert_eq!(store.append(&append).await.unwrap(), Appended::NotMember);
-    assert_eq!(store.add_member(direct, &alice, JoinBy::Invitation).await.unwrap(), Joined::Refused);
+    assert_eq!(join(&store, direct, &alice, JoinBy::Invitation).await, Joined::Refused);
     assert_eq!(store.chats_of(&alice).await.unwrap(), vec![]);
     let again = NewChat { id: direct, ..new_direct(&alice, &bob) };
     assert_eq!(store.create_chat(&again).await.unwrap(), Created::Conflict);
@@ -217,15 +218,15 @@ async fn a_user_is_in_so_many_chats_and_no_more() {
     assert_eq!(store.create_chat(&new_direct(&bob, &alice)).await.unwrap(), Created::LimitReached);
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![], "a refusal changes nothing");
     let bobs = group(&store, &bob).await;
-    assert_eq!(store.add_member(bobs, &alice, JoinBy::Invitation).await.unwrap(), Joined::LimitReached);
+    assert_eq!(join(&store, bobs, &alice, JoinBy::Invitation).await, Joined::LimitReached);
     assert_eq!(store.members(bobs).await.unwrap().len(), 1);
     assert_eq!(
-        store.add_member(chats[0], &alice, JoinBy::Themselves).await.unwrap(),
+        join(&store, chats[0], &alice, JoinBy::Themselves).await,
         Joined::Already(0),
         "what one is in already doesn't count again"
     );
-    store.remove_member(chats[0], &alice, false).await.unwrap();
-    assert_eq!(store.add_member(bobs, &alice, JoinBy::Invitation).await.unwrap(), Joined::New(0));
+    leave(&store, chats[0], &alice, false).await;
+    assert_eq!(join(&store, bobs, &alice, JoinBy::Invitation).await, Joined::New(0));
 }
 
 #[tokio::test]
@@ -248,9 +249,9 @@ async fn a_chat_moves_from_where_it_is_and_only_from_there() {
     assert_eq!(store.chat(chat.id).await.unwrap().unwrap().node, node);
     assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip { head: 0, node: node.to_owned() }]);
     let sent = store.append(&super::message(chat.id, &alice, "x")).await.unwrap();
-    assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned() });
+    assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned(), epoch: 0 });
     assert_eq!(store.outbox(chat.id, 9).await.unwrap().0, node);
-    store.remove_member(chat.id, &alice, false).await.unwrap();
+    leave(&store, chat.id, &alice, false).await;
     assert!(
         !store.was_deleted(chat.id).await.unwrap() && !store.was_deleted(ChatId::random()).await.unwrap()
     );

@@ -28,7 +28,9 @@ async fn a_device_is_registered_once_and_found_again() {
             last_seen: new.created,
             state: DeviceState::Registering,
             generation: 1,
+            session: 0,
             lease: None,
+            unrenewed: false,
             expires: None,
             history: None,
         }
@@ -37,7 +39,7 @@ async fn a_device_is_registered_once_and_found_again() {
     assert_eq!(store.device(&alice, new.id).await.unwrap(), Some(device.clone()));
     assert_eq!(store.devices(&alice).await.unwrap(), vec![device]);
     assert_eq!(store.owner(new.id).await.unwrap(), Some(Owner { user: alice.clone(), terminated: None }));
-    let opened = store.open_session(&alice, new.id, 1, "edge", LONG).await.unwrap();
+    let opened = store.open_session(&alice, new.id, 1, after(0), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Unknown, "it isn't active yet");
 
     assert!(store.activate_device(&alice, new.id).await.unwrap());
@@ -60,7 +62,7 @@ async fn an_id_belongs_to_one_user_and_one_kind() {
     }
     assert_eq!(store.devices(&bob).await.unwrap(), vec![]);
     assert_eq!(store.devices(&alice).await.unwrap(), vec![device.clone()]);
-    let opened = store.open_session(&bob, device.id, 1, "edge", LONG).await.unwrap();
+    let opened = store.open_session(&bob, device.id, 1, after(0), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Unknown);
 }
 
@@ -110,19 +112,21 @@ async fn a_newer_session_takes_the_device_and_the_older_one_can_no_longer() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");
     let device = active(&store, &alice, DeviceKind::Main).await;
-    let opened = store.open_session(&alice, device.id, 1, "edge-1", LONG).await.unwrap();
+    let opened = opens(&store, &device, "edge-1", LONG).await;
     let Opened::Session { session: first, previous: None, device: seen } = opened else {
         panic!("{opened:?}")
     };
-    assert_eq!(seen.lease, Some(Lease { edge: "edge-1".into(), session: first }));
+    assert_eq!((seen.session, &seen.lease), (first, &Some(Lease { edge: "edge-1".into(), session: first })));
     assert!(seen.last_seen > device.last_seen);
-    assert_eq!(store.renew_session(&alice, device.id, first, LONG).await.unwrap(), Renewed::Held);
+    let renew = async |session| store.renew_session(&alice, device.id, session, "edge", LONG).await.unwrap();
+    assert_eq!(renew(first).await, Renewed::Held);
 
-    let opened = store.open_session(&alice, device.id, 1, "edge-2", LONG).await.unwrap();
+    let opened = opens(&store, &device, "edge-2", LONG).await;
     let Opened::Session { session: second, previous, .. } = opened else { panic!("{opened:?}") };
     assert_eq!(second, first + 1);
-    assert_eq!(previous, Some(Lease { edge: "edge-1".into(), session: first }));
-    assert_eq!(store.renew_session(&alice, device.id, first, LONG).await.unwrap(), Renewed::Replaced);
+    assert_eq!(previous.map(|lease| lease.session), Some(first));
+    store.confirm_session(&alice, device.id, second, "edge-2", LONG).await.unwrap();
+    assert_eq!(renew(first).await, Renewed::Replaced);
     assert!(
         !store.close_session(&alice, device.id, first, "edge-1").await.unwrap(),
         "only what is still its own"
@@ -131,15 +135,15 @@ async fn a_newer_session_takes_the_device_and_the_older_one_can_no_longer() {
 
     assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
     assert!(!store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
-    assert_eq!(store.renew_session(&alice, device.id, second, LONG).await.unwrap(), Renewed::Replaced);
+    assert_eq!(renew(second).await, Renewed::Unconfirmed);
     let offline = store.device(&alice, device.id).await.unwrap().unwrap();
     assert_eq!(offline.lease, None);
     assert!(offline.last_seen >= seen.last_seen);
 
-    let opened = store.open_session(&alice, device.id, 1, "edge-1", LONG).await.unwrap();
+    let opened = opens(&store, &device, "edge-1", LONG).await;
     let Opened::Session { session: third, previous, .. } = opened else { panic!("{opened:?}") };
-    assert_eq!((third, previous), (second + 1, None), "numbers go on, and nobody has to be told");
-    let opened = store.open_session(&alice, device.id, 2, "edge-1", LONG).await.unwrap();
+    assert!(third > second && previous.is_none(), "numbers go on, and nobody has to be told");
+    let opened = store.open_session(&alice, device.id, 2, after(third), "edge-1", LONG).await.unwrap();
     assert_eq!(opened, Opened::Unknown, "a generation that doesn't exist yet");
 }
 
@@ -157,7 +161,8 @@ async fn sessions_opened_at_once_are_numbered_apart() {
     }
     let mut held = 0;
     for session in sessions {
-        if store.renew_session(&device.user, device.id, session, LONG).await.unwrap() == Renewed::Held {
+        let renewed = store.renew_session(&device.user, device.id, session, "edge", LONG).await.unwrap();
+        if renewed == Renewed::Held {
             held += 1;
         }
     }
@@ -170,7 +175,7 @@ async fn a_lease_that_is_not_renewed_runs_out() {
     let alice = user("alice");
     let device = active(&store, &alice, DeviceKind::Main).await;
     let ttl = Duration::from_millis(400);
-    let opened = store.open_session(&alice, device.id, 1, "edge-1", ttl).await.unwrap();
+    let opened = opens(&store, &device, "edge-1", ttl).await;
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     wait_until("the lease to run out", PATIENCE, async || {
         (!store.devices(&alice).await.unwrap()[0].online()).then_some(())
@@ -178,6 +183,7 @@ async fn a_lease_that_is_not_renewed_runs_out() {
     .await;
     assert!(!store.device(&alice, device.id).await.unwrap().unwrap().online());
     // Nobody else came, so the device is still its own.
-    assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Held);
+    let renewed = store.renew_session(&alice, device.id, session, "edge-1", LONG).await.unwrap();
+    assert_eq!(renewed, Renewed::Held);
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
 }

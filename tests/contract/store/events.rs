@@ -19,6 +19,7 @@ async fn a_read_offset_that_moves_is_heard() {
     store.watch_user(&alice).await.unwrap();
     store.watch_user(&alice).await.unwrap();
     let chat = group(&store, &bob).await;
+    join(&store, chat, &alice, JoinBy::Invitation).await;
     store.move_read(&bob, chat, 1, None).await.unwrap();
     for seq in 1..=20 {
         store.move_read(&alice, chat, seq, Some(DeviceId::random())).await.unwrap();
@@ -28,7 +29,7 @@ async fn a_read_offset_that_moves_is_heard() {
     send(&store, chat, &bob, "x").await;
     let other = group(&store, &bob).await;
     send(&store, other, &bob, "x").await;
-    store.add_member(other, &alice, JoinBy::Invitation).await.unwrap();
+    join(&store, other, &alice, JoinBy::Invitation).await;
     until(&mut events, reads_of(&alice)).await;
 
     // Nothing of others, and nothing once nobody watches. The signal comes behind whatever would have come.
@@ -55,7 +56,7 @@ async fn who_types_is_heard_by_those_who_watch_the_chat() {
     assert!(!store.tell_typing(chat, &bob, 9).await.unwrap(), "not a member");
     assert!(!store.tell_typing(ChatId::random(), &bob, 9).await.unwrap(), "no such chat");
     assert!(store.tell_typing(other, &alice, 9).await.unwrap(), "nobody watches that");
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    join(&store, chat, &bob, JoinBy::Invitation).await;
     assert!(!store.tell_typing(chat, &alice, 1).await.unwrap(), "too many members");
     for who in [&alice, &bob] {
         assert!(store.tell_typing(chat, who, 2).await.unwrap());

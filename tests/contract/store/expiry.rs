@@ -2,10 +2,13 @@
 
 use keepstep::{
     domain::Millis,
-    store::{Lapsed, NotedSession, Renewed, StoreLimits},
+    store::{Beat, Lapsed, NotedSession, OtherEdge, StoreLimits},
 };
 
 use super::*;
+
+/// Its time is over, whatever it was given.
+const NONE: Duration = Duration::ZERO;
 
 async fn due(store: &Store) -> (Millis, Vec<DeviceId>) {
     let (now, due) = store.due_devices(100).await.unwrap();
@@ -74,23 +77,26 @@ async fn only_a_device_that_is_as_it_was_expires() {
     let alice = user("alice");
     let device = active(&store, &alice, DeviceKind::Sub).await;
     let read = async || store.device(&alice, device.id).await.unwrap().unwrap();
-    let opened = store.open_session(&alice, device.id, 1, "edge", LONG).await.unwrap();
+    // As it was written: who reads it later is told that it is seen now.
+    let opened = opens(&store, &device, "edge", LONG).await;
     let Opened::Session { session, device: before, .. } = opened else { panic!("{opened:?}") };
-    assert!(!store.expire_device(&before).await.unwrap(), "it is online");
+    assert!(!store.expire_device(&before, NONE).await.unwrap(), "it is online");
     wait_until("the store's clock to go on", PATIENCE, async || {
         (due(&store).await.0 > before.last_seen).then_some(())
     })
     .await;
     store.close_session(&alice, device.id, session, "edge").await.unwrap();
-    assert!(!store.expire_device(&before).await.unwrap(), "it was seen since");
+    assert!(!store.expire_device(&before, NONE).await.unwrap(), "it was seen since");
     let unseen = read().await;
-    assert!(!store.expire_device(&Device { id: DeviceId::random(), ..unseen.clone() }).await.unwrap());
-    assert!(store.expire_device(&unseen).await.unwrap());
+    let stranger = Device { id: DeviceId::random(), ..unseen.clone() };
+    assert!(!store.expire_device(&stranger, NONE).await.unwrap());
+    assert!(store.expire_device(&unseen, NONE).await.unwrap());
     let expired = read().await;
     assert_eq!((expired.state, expired.generation), (DeviceState::Terminating, unseen.generation + 1));
-    assert!(store.expire_device(&expired).await.unwrap(), "begun again");
+    assert!(store.expire_device(&expired, NONE).await.unwrap(), "begun again");
     assert_eq!(read().await.generation, expired.generation);
-    let opened = store.open_session(&alice, device.id, 1, "edge", LONG).await.unwrap();
+    let opened =
+        store.open_session(&alice, device.id, 1, after(expired.session), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Terminated);
     // What follows is the same as for any other end.
     assert!(store.begin_termination(&termination(&expired)).await.unwrap().is_some());
@@ -100,7 +106,7 @@ async fn only_a_device_that_is_as_it_was_expires() {
     store.register_device(&coming).await.unwrap();
     let coming = store.device(&alice, coming.id).await.unwrap().unwrap();
     assert!(store.activate_device(&alice, coming.id).await.unwrap());
-    assert!(!store.expire_device(&coming).await.unwrap(), "it was finished meanwhile");
+    assert!(!store.expire_device(&coming, NONE).await.unwrap(), "it was finished meanwhile");
 }
 
 #[tokio::test]
@@ -110,39 +116,43 @@ async fn a_session_without_an_end_lapses_once() {
     let device = active(&store, &alice, DeviceKind::Main).await;
     // Longer than the calls until it is looked whether it still holds, on a crowded machine too.
     let (ttl, quick) = (Duration::from_secs(2), Duration::from_millis(1));
-    let opened = store.open_session(&alice, device.id, 1, "edge-1", ttl).await.unwrap();
+    let opened = opens(&store, &device, "edge-1", ttl).await;
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     let noted = NotedSession { user: alice.clone(), device: device.id, session };
     assert_eq!(store.noted_sessions("edge-1").await.unwrap(), std::slice::from_ref(&noted));
     assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
-    store.edge_alive("edge-1", LONG).await.unwrap();
+    store.edge_alive("edge-1", "1", LONG).await.unwrap();
+    let others = async || match store.edge_alive("edge-2", "2", quick).await.unwrap() {
+        Beat::Heard(others) => others,
+        Beat::NameTaken => panic!("it has its name"),
+    };
     let silent = wait_until("edge-1 to be silent", PATIENCE, async || {
-        let silent = store.edge_alive("edge-2", quick).await.unwrap();
-        (!silent.is_empty()).then_some(silent)
-    });
-    assert_eq!(silent.await, ["edge-1"], "found by its session");
-    store.forget_edge("edge-1").await.unwrap();
-    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), ["edge-1"], "as long as that is noted");
+        others().await.into_iter().find(|other| other.silent)
+    })
+    .await;
+    assert_eq!((silent.name.as_str(), silent.noted), ("edge-1", true), "found by its session");
+    store.forget_edge(&silent).await.unwrap();
+    assert_eq!(others().await, std::slice::from_ref(&silent), "as long as that is noted");
 
-    assert_eq!(store.lapse_session("edge-1", &noted).await.unwrap(), Lapsed::Held);
+    let lapse = async || store.lapse_session("edge-1", &noted, quick).await.unwrap();
+    assert_eq!(lapse().await, Lapsed::Held);
     let seen = store.device(&alice, device.id).await.unwrap().unwrap().last_seen;
     let lapsed = wait_until("the lease to run out", PATIENCE, async || {
-        let lapsed = store.lapse_session("edge-1", &noted).await.unwrap();
+        let lapsed = lapse().await;
         (lapsed != Lapsed::Held).then_some(lapsed)
     });
     let Lapsed::Now(last) = lapsed.await else { panic!("it was there") };
     assert!(last <= seen, "when it was last seen, and not when it was found");
-    assert_eq!(store.lapse_session("edge-1", &noted).await.unwrap(), Lapsed::Before, "once");
+    assert_eq!(lapse().await, Lapsed::Before, "once");
     assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
-    assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Replaced);
-    store.forget_edge("edge-1").await.unwrap();
-    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), Vec::<String>::new());
+    store.forget_edge(&OtherEdge { noted: false, ..silent }).await.unwrap();
+    assert_eq!(others().await, []);
 
     // One that ended well, and one that a newer one has followed.
     let first = connect(&store, &device, "edge-1").await;
     let second = connect(&store, &device, "edge-2").await;
     let followed = NotedSession { session: first, ..noted.clone() };
-    assert_eq!(store.lapse_session("edge-1", &followed).await.unwrap(), Lapsed::Before);
+    assert_eq!(store.lapse_session("edge-1", &followed, LONG).await.unwrap(), Lapsed::Before);
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
     assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
     // Its note goes with it; also if it ends in the very millisecond in which its edge said that it lives.

@@ -205,7 +205,7 @@ async fn what_a_device_may_ask_for_is_kept_with_it() {
         assert_eq!(device.history, history);
         store.activate_device(&alice, new.id).await.unwrap();
         assert_eq!(store.device(&alice, new.id).await.unwrap().unwrap().history, history);
-        let opened = store.open_session(&alice, new.id, 1, "edge", LONG).await.unwrap();
+        let opened = store.open_session(&alice, new.id, 1, after(0), "edge", LONG).await.unwrap();
         let Opened::Session { device, .. } = opened else { panic!("{opened:?}") };
         assert_eq!(device.history, history);
         let listed = store.devices(&alice).await.unwrap();

@@ -1,6 +1,6 @@
 //! What the log keeps and what it lets go of; and a log with a hole, as an older copy of the data leaves it.
 
-use keepstep::store::{CursorMove, CursorMoved, LogPage, OwedSince, StoreLimits};
+use keepstep::store::{CursorMove, CursorMoved, LogPage, StoreLimits};
 use tokio::time::Instant;
 
 use super::{messages::seqs, *};
@@ -45,7 +45,7 @@ async fn by_number_the_log_keeps_no_more_than_it_may() {
     store.trim(chat).await.unwrap();
     store.trim(ChatId::random()).await.unwrap();
     // A device that never acknowledges anything doesn't change that.
-    store.owe(chat, &alice, DeviceId::random(), OwedSince::Now).await.unwrap();
+    owe_now(&store, chat, &alice, DeviceId::random()).await;
     say(&store, chat, &alice, 960, 500).await;
     let page = whole(&store, chat).await;
     assert_eq!(page.head, 960);
@@ -59,7 +59,7 @@ async fn by_size_the_log_keeps_no_more_than_it_may() {
     let (store, _guard) = start(limits).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
-    store.owe(chat, &alice, DeviceId::random(), OwedSince::Now).await.unwrap();
+    owe_now(&store, chat, &alice, DeviceId::random()).await;
     say(&store, chat, &alice, 800, 400).await;
     // Some 190 messages of 520 bytes, and at most two blocks of 64 more.
     reaches_back(&whole(&store, chat).await, 470..=615);
@@ -76,7 +76,7 @@ async fn what_everyone_has_goes_but_for_the_newest() {
     let chat = group(&store, &alice).await;
     let (quick, slow) = (DeviceId::random(), DeviceId::random());
     for device in [quick, slow] {
-        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap();
+        owe_now(&store, chat, &alice, device).await;
     }
     let ack = async |device, seq| {
         let moved =
@@ -100,7 +100,7 @@ async fn what_everyone_has_goes_but_for_the_newest() {
     say(&store, chat, &alice, 640, 500).await;
     ack(quick, 1472).await;
     reaches_back(&whole(&store, chat).await, 769..=769);
-    store.disown(chat, slow).await.unwrap();
+    assert!(store.disown(chat, None, slow).await.unwrap());
     say(&store, chat, &alice, 64, 500).await;
     reaches_back(&whole(&store, chat).await, 1437..=1437);
 }
@@ -112,7 +112,7 @@ async fn what_is_too_old_goes_whoever_needs_it() {
     let (store, _guard) = start(StoreLimits { log_age: age, ..StoreLimits::default() }).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
-    store.owe(chat, &alice, DeviceId::random(), OwedSince::Now).await.unwrap();
+    owe_now(&store, chat, &alice, DeviceId::random()).await;
     let mut sent = Vec::new();
     let mut look = async |speaking| {
         if speaking {
@@ -175,7 +175,7 @@ async fn a_raised_head_leaves_a_hole_and_everything_goes_on() {
     let alice = user("alice");
     let chat = group(&store, &alice).await;
     let device = DeviceId::random();
-    store.owe(chat, &alice, device, OwedSince::Now).await.unwrap();
+    owe_now(&store, chat, &alice, device).await;
     for _ in 0..20 {
         send(&store, chat, &alice, "x").await;
     }

@@ -16,29 +16,30 @@ async fn who_joins_sees_what_comes_after() {
         send(&store, chat, &alice, text).await;
     }
     assert_eq!(store.append(&message(chat, &bob, "no")).await.unwrap(), Appended::NotMember);
-    assert_eq!(store.add_member(chat, &bob, JoinBy::Themselves).await.unwrap(), Joined::New(2));
+    assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(2));
     send(&store, chat, &bob, "three").await;
-    assert_eq!(store.add_member(chat, &bob, JoinBy::Themselves).await.unwrap(), Joined::Already(2));
-    let members = [("alice", 0), ("bob", 2)].map(|(name, boundary)| Member { user: user(name), boundary });
+    assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::Already(2));
+    let members = [("alice", 0, 0), ("bob", 2, 1)];
+    let members = members.map(|(name, boundary, version)| Member { user: user(name), boundary, version });
     assert_eq!(store.members(chat).await.unwrap(), members, "by name");
     let (seen, member) = store.chat_of_member(chat, &bob).await.unwrap().unwrap();
     assert_eq!((seen.head, member.boundary), (3, 2));
     assert_eq!(store.reads(&bob).await.unwrap()[&chat], ReadOffset { seq: 2, device: None });
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![chat]);
-    let nowhere = store.add_member(ChatId::random(), &bob, JoinBy::Invitation).await.unwrap();
+    let nowhere = join(&store, ChatId::random(), &bob, JoinBy::Invitation).await;
     assert_eq!(nowhere, Joined::Refused);
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![chat]);
 
     // Leaving and coming back moves the boundary and the read offset up, never down.
     store.move_read(&bob, chat, 3, None).await.unwrap();
-    assert_eq!(store.remove_member(chat, &bob, false).await.unwrap(), Some(1));
-    assert_eq!(store.remove_member(chat, &bob, false).await.unwrap(), None);
+    assert_eq!(leave(&store, chat, &bob, false).await, Some(1));
+    assert_eq!(leave(&store, chat, &bob, false).await, None);
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![]);
     assert_eq!(store.append(&message(chat, &bob, "no")).await.unwrap(), Appended::NotMember);
     send(&store, chat, &alice, "four").await;
-    assert_eq!(store.add_member(chat, &bob, JoinBy::Themselves).await.unwrap(), Joined::New(4));
+    assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(4));
     assert_eq!(store.reads(&bob).await.unwrap()[&chat].seq, 4);
-    assert_eq!(store.remove_member(ChatId::random(), &bob, true).await.unwrap(), None);
+    assert_eq!(leave(&store, ChatId::random(), &bob, true).await, None);
 }
 
 #[tokio::test]
@@ -46,12 +47,12 @@ async fn an_owner_who_leaves_hands_the_group_on() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let (alice, bob, carol) = (user("alice"), user("bob"), user("carol"));
     let chat = group(&store, &alice).await;
-    store.add_member(chat, &carol, JoinBy::Invitation).await.unwrap();
+    join(&store, chat, &carol, JoinBy::Invitation).await;
     send(&store, chat, &alice, "one").await;
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
-    store.remove_member(chat, &alice, false).await.unwrap();
+    join(&store, chat, &bob, JoinBy::Invitation).await;
+    leave(&store, chat, &alice, false).await;
     assert_eq!(store.chat(chat).await.unwrap().unwrap().owner, carol, "she has been in it longest");
-    store.remove_member(chat, &bob, false).await.unwrap();
+    leave(&store, chat, &bob, false).await;
     assert_eq!(store.chat(chat).await.unwrap().unwrap().owner, carol);
 }
 
@@ -60,14 +61,14 @@ async fn who_was_removed_needs_an_invitation() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
-    assert_eq!(store.remove_member(chat, &bob, true).await.unwrap(), None, "not a member: nothing changes");
-    assert_eq!(store.add_member(chat, &bob, JoinBy::Themselves).await.unwrap(), Joined::New(0));
-    assert_eq!(store.remove_member(chat, &bob, true).await.unwrap(), Some(1));
-    assert_eq!(store.add_member(chat, &bob, JoinBy::Themselves).await.unwrap(), Joined::Refused);
+    assert_eq!(leave(&store, chat, &bob, true).await, None, "not a member: nothing changes");
+    assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(0));
+    assert_eq!(leave(&store, chat, &bob, true).await, Some(1));
+    assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::Refused);
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![]);
-    assert_eq!(store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap(), Joined::New(0));
-    assert_eq!(store.remove_member(chat, &bob, false).await.unwrap(), Some(1));
-    assert_eq!(store.add_member(chat, &bob, JoinBy::Themselves).await.unwrap(), Joined::New(0), "lifted");
+    assert_eq!(join(&store, chat, &bob, JoinBy::Invitation).await, Joined::New(0));
+    assert_eq!(leave(&store, chat, &bob, false).await, Some(1));
+    assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(0), "lifted");
 }
 
 #[tokio::test]
@@ -76,9 +77,7 @@ async fn a_group_has_so_many_members_and_no_more() {
     let chat = group(&store, &user("alice")).await;
     let joining = (0..10).map(|i| {
         let store = store.clone();
-        tokio::spawn(async move {
-            store.add_member(chat, &user(&format!("user-{i}")), JoinBy::Invitation).await.unwrap()
-        })
+        tokio::spawn(async move { join(&store, chat, &user(&format!("user-{i}")), JoinBy::Invitation).await })
     });
     let (mut joined, mut refused) = (0, 0);
     for one in joining.collect::<Vec<_>>() {
@@ -105,7 +104,7 @@ async fn joining_and_registering_at_once_see_each_other() {
         let chat = group(&store, &alice).await;
         let device = new_device(&bob, DeviceKind::Sub);
         let join = async {
-            store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+            join(&store, chat, &bob, JoinBy::Invitation).await;
             store.devices(&bob).await.unwrap().iter().any(|other| other.id == device.id)
         };
         let register = async {
@@ -123,10 +122,9 @@ async fn leaving_and_joining_at_once_never_hides_a_membership() {
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
     for _ in 0..40 {
-        let leave = || store.remove_member(chat, &bob, false);
-        let join = || store.add_member(chat, &bob, JoinBy::Invitation);
-        let (a, b, c, d) = tokio::join!(leave(), join(), leave(), join());
-        let _ = (a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap());
+        let goes = || leave(&store, chat, &bob, false);
+        let comes = || join(&store, chat, &bob, JoinBy::Invitation);
+        tokio::join!(goes(), comes(), goes(), comes());
         let member = store.members(chat).await.unwrap().iter().any(|member| member.user == bob);
         let listed = store.chats_of(&bob).await.unwrap().contains(&chat);
         assert!(listed || !member);

@@ -1,7 +1,10 @@
 //! Messages get dense numbers, once; the log gives them back in pages; the outbox holds what NSQ hasn't.
 
 use bytes::Bytes;
-use keepstep::{domain::message::chat_and_seq, store::StoreLimits};
+use keepstep::{
+    domain::message::chat_and_seq,
+    store::{OutboxSize, StoreLimits},
+};
 
 use super::*;
 
@@ -17,7 +20,7 @@ async fn messages_are_numbered_one_by_one() {
     for seq in 1..=5 {
         let append = message(chat, &alice, "h\u{e9}");
         let appended = store.append(&append).await.unwrap();
-        assert_eq!(appended, Appended::New { seq, node: "nsqd-1:4150".into() });
+        assert_eq!(appended, Appended::New { seq, node: "nsqd-1:4150".into(), epoch: 0 });
         let page = store.log(chat, seq, 10, 1 << 20).await.unwrap();
         assert_eq!(page.messages, vec![(seq, append.frame.number(seq))], "the bytes are the frame's");
         assert_eq!(chat_and_seq(&page.messages[0].1), Some((chat, seq)));
@@ -146,43 +149,30 @@ async fn the_outbox_holds_what_nsq_has_not_confirmed() {
 }
 
 #[tokio::test]
-async fn the_notes_of_a_dead_edge_are_found() {
+async fn outboxes_are_sized_up_together_and_read_in_pages_of_some_bytes() {
     let (store, _guard) = start(StoreLimits::default()).await;
-    let (one, two) = (ChatId::random().min(ChatId::random()), ChatId::random());
-    let quick = Duration::from_millis(1);
-    for chat in [one, two, one] {
-        store.note_sender("edge-1", chat).await.unwrap();
+    let alice = user("alice");
+    let (chat, empty) = (group(&store, &alice).await, group(&store, &alice).await);
+    for n in 1..=5u64 {
+        let (at, content) = (1_700_000_000_000 + n, "x".repeat(if n < 4 { 100_000 } else { 300_000 }));
+        let append = message(chat, &alice, "");
+        let fields = format!(
+            "\"key\":\"{}\",\"from\":\"alice\",\"device\":null,\"at\":{at},\"content\":\"{content}\"",
+            append.key
+        );
+        store.append(&Append { frame: Unnumbered::new(chat, &fields), at, ..append }).await.unwrap();
     }
-    let mut noted = vec![one, two];
-    noted.sort_unstable();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), noted);
-    assert_eq!(store.noted_chats("edge-9").await.unwrap(), vec![]);
-    store.edge_alive("edge-1", LONG).await.unwrap();
-    store.edge_alive("edge-without-notes", LONG).await.unwrap();
-    assert_eq!(store.edge_alive("edge-2", LONG).await.unwrap(), Vec::<String>::new(), "all said so lately");
-    let dead = wait_until("silent edges", PATIENCE, async || {
-        let dead = store.edge_alive("edge-2", quick).await.unwrap();
-        (!dead.is_empty()).then_some(dead)
-    });
-    assert_eq!(dead.await, ["edge-1"], "and never itself, nor one without notes");
-    store.forget_edge("edge-1").await.unwrap();
-    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), vec!["edge-1"], "it has notes");
-    store.forget_note("edge-1", one, LONG).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), noted, "it lived not so long ago");
-    store.forget_note("edge-1", one, quick).await.unwrap();
-    store.forget_note("edge-1", one, Duration::ZERO).await.unwrap();
-    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), vec!["edge-1"]);
-    store.forget_note("edge-1", two, quick).await.unwrap();
-    assert_eq!(store.edge_alive("edge-2", quick).await.unwrap(), Vec::<String>::new());
-    store.forget_edge("edge-1").await.unwrap();
-    store.forget_edge("edge-1").await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), vec![]);
-    // It comes back to life.
-    store.note_sender("edge-1", two).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), vec![two]);
-    assert_eq!(
-        store.edge_alive("edge-2", LONG).await.unwrap(),
-        Vec::<String>::new(),
-        "it lives by a note, too"
-    );
+    let sizes = async |chats: &[ChatId]| store.outbox_sizes(chats).await.unwrap();
+    let size = |node: &str, messages, oldest| OutboxSize { node: node.to_owned(), messages, oldest };
+    let (full, none) = (size("nsqd-1:4150", 5, Some(1_700_000_000_001)), size("nsqd-1:4150", 0, None));
+    assert_eq!(sizes(&[empty, chat, ChatId::random()]).await, [none, full, OutboxSize::default()]);
+    assert_eq!(sizes(&[]).await, []);
+    // As many as fit a quarter of a mebibyte, but one at least.
+    let mut pages = Vec::new();
+    for _ in 0..5 {
+        let page = seqs(&store.outbox(chat, 100).await.unwrap().1);
+        store.published(chat, &page).await.unwrap();
+        pages.push(page);
+    }
+    assert_eq!(pages, [vec![1, 2], vec![3], vec![4], vec![5], vec![]]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use keepstep::store::{CursorMove, CursorMoved, OwedSince, StoreLimits};
+use keepstep::store::{CursorMove, CursorMoved, StoreLimits};
 use proptest::{prelude::*, test_runner::Config};
 
 use super::*;
@@ -44,7 +44,7 @@ async fn follow(store: &Store, steps: Vec<Step>) {
     let chat = group(store, &alice).await;
     let devices = [DeviceId::random(), DeviceId::random()];
     for device in devices {
-        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap();
+        owe_now(store, chat, &alice, device).await;
     }
     let keys: Vec<_> = (0..12).map(|_| MessageKey::random()).collect();
     let mut model = Model::default();

@@ -17,22 +17,20 @@ async fn what_is_owed_begins_at_the_head_and_stays() {
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
     let device = DeviceId::random();
-    assert_eq!(store.owe(chat, &bob, device, OwedSince::Now).await.unwrap(), None);
-    assert_eq!(store.owe(ChatId::random(), &alice, device, OwedSince::Now).await.unwrap(), None);
+    assert_eq!(owe_now(&store, chat, &bob, device).await, None);
+    assert_eq!(owe_now(&store, ChatId::random(), &alice, device).await, None);
     assert_eq!(store.owed(chat, device).await.unwrap(), None);
     send(&store, chat, &alice, "one").await;
     let owed = Owed { from: 1, cursor: 1 };
-    assert_eq!(store.owe(chat, &alice, device, OwedSince::Now).await.unwrap(), Some(owed));
+    assert_eq!(owe_now(&store, chat, &alice, device).await, Some(owed));
     send(&store, chat, &alice, "two").await;
-    assert_eq!(store.owe(chat, &alice, device, OwedSince::Now).await.unwrap(), Some(owed), "fixed before");
+    assert_eq!(owe_now(&store, chat, &alice, device).await, Some(owed), "fixed before");
     assert_eq!(store.owed(chat, device).await.unwrap(), Some(owed));
-    store.disown(chat, device).await.unwrap();
-    store.disown(chat, device).await.unwrap();
+    // (By one who knows no user of it: alice is in the chat.)
+    assert!(store.disown(chat, None, device).await.unwrap());
+    assert!(store.disown(chat, None, device).await.unwrap());
     assert_eq!(store.owed(chat, device).await.unwrap(), None);
-    assert_eq!(
-        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap(),
-        Some(Owed { from: 2, cursor: 2 })
-    );
+    assert_eq!(owe_now(&store, chat, &alice, device).await, Some(Owed { from: 2, cursor: 2 }));
 }
 
 #[tokio::test]
@@ -42,7 +40,7 @@ async fn a_cursor_moves_forward_and_never_beyond_the_head() {
     let chat = group(&store, &alice).await;
     let (one, two, stranger) = (DeviceId::random(), DeviceId::random(), DeviceId::random());
     for device in [one, two] {
-        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap();
+        owe_now(&store, chat, &alice, device).await;
     }
     for _ in 0..10 {
         send(&store, chat, &alice, "x").await;
@@ -62,7 +60,7 @@ async fn a_cursor_moves_forward_and_never_beyond_the_head() {
     // More devices than one script takes.
     let many: Vec<_> = (0..600).map(|_| DeviceId::random()).collect();
     for device in &many {
-        store.owe(chat, &alice, *device, OwedSince::Now).await.unwrap();
+        owe_now(&store, chat, &alice, *device).await;
     }
     send(&store, chat, &alice, "x").await;
     let moves: Vec<_> = many.iter().map(|device| CursorMove { from: 10, ..ack(*device, 1, 11) }).collect();
@@ -75,7 +73,7 @@ async fn an_older_session_is_fenced_once_a_newer_one_attached() {
     let (alice, bob) = (user("alice"), user("bob"));
     let (chat, other) = (group(&store, &alice).await, group(&store, &alice).await);
     let device = active(&store, &alice, DeviceKind::Main).await;
-    store.owe(chat, &alice, device.id, OwedSince::Now).await.unwrap();
+    owe_now(&store, chat, &alice, device.id).await;
     for _ in 0..3 {
         send(&store, chat, &alice, "x").await;
     }
@@ -83,7 +81,7 @@ async fn an_older_session_is_fenced_once_a_newer_one_attached() {
     let all = [other, chat, ChatId::random()];
     let attached = store.attach(&all, &alice, device.id, first).await.unwrap();
     let record = store.chat(chat).await.unwrap().unwrap();
-    let expected = Attached { chat: record, owed: Owed { from: 0, cursor: 0 }, epoch: 0 };
+    let expected = Attached { chat: record, owed: Owed { from: 0, cursor: 0 }, boundary: 0, epoch: 0 };
     assert_eq!(attached, [None, Some(expected), None], "in the order given; nothing is owed in the others");
     assert_eq!(store.attach(&all, &bob, device.id, first).await.unwrap(), [None, None, None]);
     assert_eq!(store.attach(&[], &alice, device.id, first).await.unwrap(), []);
@@ -109,7 +107,7 @@ async fn hundreds_of_chats_are_attached_in_order() {
     let mut chats = Vec::new();
     for _ in 0..300 {
         let chat = group(&store, &alice).await;
-        store.owe(chat, &alice, device, OwedSince::Now).await.unwrap();
+        owe_now(&store, chat, &alice, device).await;
         chats.push(chat);
     }
     let attached = store.attach(&chats, &alice, device, 1).await.unwrap();
@@ -123,18 +121,15 @@ async fn a_new_membership_owes_anew() {
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
     let device = DeviceId::random();
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
-    store.owe(chat, &bob, device, OwedSince::Now).await.unwrap();
-    store.remove_member(chat, &bob, false).await.unwrap();
+    join(&store, chat, &bob, JoinBy::Invitation).await;
+    owe_now(&store, chat, &bob, device).await;
+    leave(&store, chat, &bob, false).await;
     assert_eq!(store.attach(&[chat], &bob, device, 1).await.unwrap(), [None]);
     send(&store, chat, &alice, "not for bob").await;
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    join(&store, chat, &bob, JoinBy::Invitation).await;
     // Nobody took the device out of the chat in between: what was owed then isn't now.
     assert_eq!(store.attach(&[chat], &bob, device, 1).await.unwrap(), [None]);
-    assert_eq!(
-        store.owe(chat, &bob, device, OwedSince::Now).await.unwrap(),
-        Some(Owed { from: 1, cursor: 1 })
-    );
+    assert_eq!(owe_now(&store, chat, &bob, device).await, Some(Owed { from: 1, cursor: 1 }));
     assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
 }
 
@@ -145,12 +140,12 @@ async fn cursors_of_an_earlier_membership_are_refused_and_none_is_set_back() {
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
     let device = DeviceId::random();
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
-    store.owe(chat, &bob, device, OwedSince::Now).await.unwrap();
+    join(&store, chat, &bob, JoinBy::Invitation).await;
+    owe_now(&store, chat, &bob, device).await;
     store.attach(&[chat], &bob, device, 1).await.unwrap();
     send(&store, chat, &alice, "one").await;
-    store.remove_member(chat, &bob, false).await.unwrap();
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    leave(&store, chat, &bob, false).await;
+    join(&store, chat, &bob, JoinBy::Invitation).await;
     for text in ["two", "three", "four"] {
         send(&store, chat, &alice, text).await;
     }
@@ -169,14 +164,14 @@ async fn all_devices_of_a_user_who_joins_are_owed_the_same() {
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
     send(&store, chat, &alice, "before").await;
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    join(&store, chat, &bob, JoinBy::Invitation).await;
     let (phone, web, new) = (DeviceId::random(), DeviceId::random(), DeviceId::random());
     let owed = Some(Owed { from: 1, cursor: 1 });
     assert_eq!(store.owe(chat, &bob, phone, OwedSince::Joined).await.unwrap(), owed);
     send(&store, chat, &alice, "while the next one waits for its turn").await;
     assert_eq!(store.owe(chat, &bob, web, OwedSince::Joined).await.unwrap(), owed);
     let owed = Some(Owed { from: 2, cursor: 2 });
-    assert_eq!(store.owe(chat, &bob, new, OwedSince::Now).await.unwrap(), owed);
+    assert_eq!(owe_now(&store, chat, &bob, new).await, owed);
     assert_eq!(store.owe(chat, &bob, new, OwedSince::Joined).await.unwrap(), owed, "fixed before");
 }
 
@@ -200,19 +195,19 @@ async fn everything_that_is_owed_is_listed() {
     let all = listed().await;
     assert!(made.iter().all(|chat| all.contains_key(chat)));
     let (chat, one, other) = (made[7], DeviceId::random(), DeviceId::random());
-    store.owe(chat, &alice, one, OwedSince::Now).await.unwrap();
-    store.add_member(chat, &bob, JoinBy::Invitation).await.unwrap();
+    owe_now(&store, chat, &alice, one).await;
+    join(&store, chat, &bob, JoinBy::Invitation).await;
     store.owe(chat, &bob, other, OwedSince::Joined).await.unwrap();
-    store.remove_member(chat, &bob, false).await.unwrap();
+    leave(&store, chat, &bob, false).await;
     let all = listed().await;
     let owing = &all[&chat];
     assert_eq!(owing.node, store.chat(chat).await.unwrap().unwrap().node);
-    assert_eq!(owing.members, std::slice::from_ref(&alice));
+    assert_eq!(owing.members, store.members(chat).await.unwrap());
     let devices: std::collections::HashSet<_> = owing.devices.iter().copied().collect();
-    assert_eq!(devices, [one, other].into(), "until it is disowned");
-    store.disown(chat, other).await.unwrap();
-    assert_eq!(listed().await[&chat].devices, [one]);
-    store.remove_member(chat, &alice, false).await.unwrap();
+    assert_eq!(devices, [(one, 0), (other, 0)].into(), "until it is disowned");
+    assert!(store.disown(chat, Some(&bob), other).await.unwrap());
+    assert_eq!(listed().await[&chat].devices, [(one, 0)]);
+    leave(&store, chat, &alice, false).await;
     assert!(store.delete_chat(chat).await.unwrap());
     assert!(!listed().await.contains_key(&chat));
 }
@@ -221,7 +216,7 @@ async fn everything_that_is_owed_is_listed() {
 async fn read_offsets_never_fall() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");
-    let (chat, other) = (ChatId::random(), ChatId::random());
+    let (chat, other) = (group(&store, &alice).await, group(&store, &alice).await);
     let device = DeviceId::random();
     assert!(store.reads(&alice).await.unwrap().is_empty());
     assert_eq!(store.move_read(&alice, chat, 0, None).await.unwrap(), 0);
@@ -236,6 +231,11 @@ async fn read_offsets_never_fall() {
     assert_eq!(reads.len(), 2);
     assert_eq!(reads[&chat], ReadOffset { seq: 10, device: Some(device) });
     assert_eq!(reads[&other], ReadOffset { seq: huge, device: None });
+    // Of some chats; where nothing was read there is nothing.
+    let some = store.reads_in(&alice, &[other, ChatId::random()]).await.unwrap();
+    assert_eq!(some, [(other, ReadOffset { seq: huge, device: None })].into());
+    assert!(store.reads_in(&alice, &[]).await.unwrap().is_empty());
+    assert!(store.reads_in(&user("nobody"), &[other]).await.unwrap().is_empty());
 
     let moving = (0..50u64).map(|i| {
         let (store, alice) = (store.clone(), alice.clone());

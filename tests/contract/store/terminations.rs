@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::{device::DeviceState, termination::ReceiptLine},
-    store::{CursorMove, CursorMoved, OwedSince, Owner, Renewed, StoreLimits},
+    store::{CursorMove, CursorMoved, Owner, Renewed, StoreLimits},
 };
 
 use super::*;
@@ -13,7 +13,7 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     let alice = user("alice");
     let chat = group(&store, &alice).await;
     let device = active(&store, &alice, DeviceKind::Sub).await;
-    store.owe(chat, &alice, device.id, OwedSince::Now).await.unwrap().unwrap();
+    owe_now(&store, chat, &alice, device.id).await.unwrap();
     let session = connect(&store, &device, "edge").await;
     store.attach(&[chat], &alice, device.id, session).await.unwrap()[0].as_ref().unwrap();
     send(&store, chat, &alice, "one").await;
@@ -33,9 +33,11 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     let moved = CursorMove { device: device.id, session, from: 0, seq: 1 };
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
     assert_eq!(store.attach(&[chat], &alice, device.id, session + 1).await.unwrap(), vec![None]);
-    assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Terminated);
+    let renew = async || store.renew_session(&alice, device.id, session, "edge", LONG).await.unwrap();
+    assert_eq!(renew().await, Renewed::Terminated);
     for generation in [1, 2] {
-        let opened = store.open_session(&alice, device.id, generation, "edge", LONG).await.unwrap();
+        let opened =
+            store.open_session(&alice, device.id, generation, after(session), "edge", LONG).await.unwrap();
         assert_eq!(opened, Opened::Terminated);
     }
     assert!(!store.activate_device(&alice, device.id).await.unwrap());
@@ -47,8 +49,8 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     assert_eq!(store.owed(chat, device.id).await.unwrap(), None);
     assert_eq!(store.owner(device.id).await.unwrap(), Some(tombstone));
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
-    assert_eq!(store.renew_session(&alice, device.id, session, LONG).await.unwrap(), Renewed::Terminated);
-    let opened = store.open_session(&alice, device.id, 1, "edge", LONG).await.unwrap();
+    assert_eq!(renew().await, Renewed::Terminated);
+    let opened = store.open_session(&alice, device.id, 1, after(session), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Terminated, "also when only the tombstone is left");
     for owner in [&alice, &user("bob")] {
         let again = NewDevice { id: device.id, ..new_device(owner, DeviceKind::Sub) };
@@ -79,6 +81,49 @@ async fn a_termination_is_unfinished_until_it_is_done() {
     assert_eq!(store.termination(record.id).await.unwrap(), Some(record.clone()), "the receipt stays");
     assert_eq!(store.begin_termination(&termination(&device)).await.unwrap(), Some(record));
     assert_eq!(store.termination(TerminationId::random()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_termination_only_goes_forward() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let device = active(&store, &user("alice"), DeviceKind::Main).await;
+    let line =
+        |n: u64| ReceiptLine { node: "n".into(), topic: "c.1".into(), channel: "d.1".into(), depth: n };
+    let with = |state, lines: u64| {
+        let channels = (0..lines).map(line).collect();
+        let receipt = Receipt { channels, ..Receipt::default() };
+        Termination { state, receipt, ..termination(&device) }
+    };
+    let new = with(TerminationState::Accepted, 0);
+    let id = new.id;
+    let with = |state, lines| Termination { id, ..with(state, lines) };
+    store.begin_termination(&new).await.unwrap();
+    let stands = async |what: &Termination| {
+        assert_eq!(store.termination(id).await.unwrap().as_ref(), Some(what));
+        let unfinished: Vec<_> = (what.state != TerminationState::Done).then_some(id).into_iter().collect();
+        assert_eq!(store.unfinished_terminations().await.unwrap(), unfinished);
+    };
+    let pending = with(TerminationState::Pending, 2);
+    store.save_termination(&pending).await.unwrap();
+    // Workers that others have overtaken.
+    for late in [new.clone(), with(TerminationState::Accepted, 3), with(TerminationState::Pending, 1)] {
+        store.save_termination(&late).await.unwrap();
+        stands(&pending).await;
+    }
+    let done = with(TerminationState::Done, 2);
+    store.save_termination(&done).await.unwrap();
+    for late in [new.clone(), pending, with(TerminationState::Pending, 9), with(TerminationState::Done, 0)] {
+        store.save_termination(&late).await.unwrap();
+        stands(&done).await;
+    }
+
+    // One that was written late, after another had begun: it ends nothing, and is forgotten when it is taken up.
+    let lost = termination(&device);
+    store.save_termination(&lost).await.unwrap();
+    assert_eq!(store.unfinished_terminations().await.unwrap(), [lost.id]);
+    assert_eq!(store.begin_termination(&lost).await.unwrap(), Some(done));
+    assert_eq!(store.unfinished_terminations().await.unwrap(), []);
+    assert_eq!(store.termination(lost.id).await.unwrap(), None);
 }
 
 #[tokio::test]

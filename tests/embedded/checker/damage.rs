@@ -33,7 +33,7 @@ fn a_long_history_is_checked_quickly() {
 type Damage = fn(&mut History, &mut StdRng) -> Option<()>;
 
 /// What was done, how, and which promises that breaks: at least one of them is named.
-const DAMAGES: [(&str, Damage, &[u8]); 24] = [
+const DAMAGES: [(&str, Damage, &[u8]); 26] = [
     ("a key that nobody sent", |h, r| with(h, r, message, |what| *key(what) = "strange".to_owned()), &[1]),
     ("another frame", |h, r| with(h, r, seen_twice, |what| *frame(what) += 1), &[2]),
     ("another number acknowledged", |h, r| with(h, r, sent, renumber), &[2]),
@@ -70,6 +70,8 @@ const DAMAGES: [(&str, Damage, &[u8]); 24] = [
     ("a page with a hole", |h, r| with(h, r, long_page, hole), &[13]),
     ("a question without answer", unanswered, &[14]),
     ("a refused message is there", refuse, &[15]),
+    ("a socket closed by nobody's session", replaced_by_nobody, &[17]),
+    ("a message of after a leave", after_the_leave, &[8]),
 ];
 
 #[test]
@@ -311,6 +313,44 @@ fn unanswered(history: &mut History, random: &mut StdRng) -> Option<()> {
     let What::Page { socket: on, .. } = history.events.remove(place).what else { return None };
     history.events.retain(|event| !matches!(event.what, What::Closed { socket, .. } if socket == on));
     Some(())
+}
+
+/// A socket that was the last of its device is replaced.
+fn replaced_by_nobody(history: &mut History, random: &mut StdRng) -> Option<()> {
+    let last = |history: &History, place: usize| {
+        let What::Welcome { device: here, .. } = &history.events[place].what else { return false };
+        let again = |event: &Event| matches!(&event.what, What::Connecting { device, .. } if device == here);
+        !history.events[place..].iter().any(again)
+    };
+    let place = any(history, random, last)?;
+    let What::Welcome { device, socket, .. } = &history.events[place].what else { return None };
+    let what = What::Closed { device: device.clone(), socket: *socket, code: Some(4409) };
+    let at = history.events.last()?.at;
+    history.events.push(Event { at, what });
+    Some(())
+}
+
+/// The next message of a chat comes to a device whose user has just left it.
+fn after_the_leave(history: &mut History, random: &mut StdRng) -> Option<()> {
+    let place =
+        any(history, random, |history, place| matches!(history.events[place].what, What::Left { .. }))?;
+    let What::Left { user, chat: here, .. } = &history.events[place].what else { return None };
+    let next = history.events[place..].iter().find_map(|event| match &event.what {
+        What::Sent { chat, key, seq } if chat == here => Some((key.clone(), *seq)),
+        _ => None,
+    });
+    let device = history.events.iter().find_map(|event| match &event.what {
+        What::Registered { device } if device.starts_with(user.as_str()) => Some(device.clone()),
+        _ => None,
+    });
+    let ((key, seq), chat, at) = (next?, here.clone(), history.events[place].at);
+    let head = match &history.events[place].what {
+        What::Left { head, .. } => head.unwrap_or(0),
+        _ => 0,
+    };
+    let seen = crate::history::Seen { seq, key, frame: 0 };
+    let what = What::Message { device: device?, socket: 0, chat, seen };
+    (seq > head).then(|| history.events.insert(place + 1, Event { at, what }))
 }
 
 /// One that everybody got was refused.

@@ -149,7 +149,8 @@ impl Model {
                 self.write(What::Detached { device, socket, chat: id.clone() });
             }
         }
-        self.write(What::Left { user: name, chat: id });
+        let head = Some(self.head(chat));
+        self.write(What::Left { user: name, chat: id, head });
     }
 
     fn terminate(&mut self, device: usize) {
@@ -356,9 +357,10 @@ impl Model {
         let rules = Rules {
             gaps: false,
             silence_after: 1000,
-            silence_after_leave: 0,
             lease: 1000,
             queues_complete: true,
+            clients_read: true,
+            window: None,
         };
         History { events: self.events, end, rules }
     }

@@ -57,10 +57,16 @@ fn losses_are_found() {
     Scene::new().with_end(gone).breaks([3]);
     Scene::new().with_end(|end| end.devices.get_mut("bobs").unwrap().clear()).breaks([3, 12]);
     // A gap is one, unless the rules say otherwise.
-    let gap = What::Gap { device: s("bobs"), socket: 2, chat: s(CHAT), from: 3, to: 3 };
-    let mut told = Scene::new().instead(&message("bobs", 2, 3), gap.clone());
-    told.rules.gaps = true;
-    told.passes();
+    let gap_of = |held| What::Gap { device: s("bobs"), socket: 2, chat: s(CHAT), from: 3, to: 3, held };
+    let told = |held| {
+        let mut told = Scene::new().instead(&message("bobs", 2, 3), gap_of(held));
+        told.rules.gaps = true;
+        told
+    };
+    told(vec![]).passes();
+    // But not of what is still there.
+    told(vec![3]).breaks([3]);
+    let gap = gap_of(vec![]);
     Scene::new().instead(&message("bobs", 2, 3), gap.clone()).breaks([3]);
     // One whose end has begun isn't owed anything.
     let ending = What::Ending { device: s("bobs") };
@@ -132,10 +138,18 @@ fn what_is_out_of_scope_is_found() {
     let detached = What::Detached { device: s("bobs"), socket: 2, chat: s(CHAT) };
     let left = || Scene::new().then(leave_and("bob", false)).then(four.clone()).with_end(gone);
     left().passes();
-    // What an edge brings that hasn't heard of it yet may come, until its lease is over.
-    left().then([message("bobs", 2, 4)]).passes();
-    let time_goes_by = (0..100).map(|_| fault(Phase::Healed));
-    left().then(time_goes_by).then([message("bobs", 2, 4)]).breaks([8]);
+    // From the answer on, however near: nothing that was sent after it, nor what was under way and came behind it.
+    left().then([message("bobs", 2, 4)]).breaks([8]);
+    let under_way = |head| {
+        let [leaving, left] = leave_and("bob", false);
+        let What::Left { user, chat, .. } = left else { unreachable!("he has left") };
+        let left = What::Left { user, chat, head };
+        let scene = Scene::new().then([leaving, sending(4), left, sent(4)]);
+        scene.then([message("phone", 1, 4), message("web", 3, 4), message("bobs", 2, 4)]).with_end(gone)
+    };
+    under_way(Some(4)).passes();
+    under_way(None).passes();
+    under_way(Some(3)).breaks([8]);
     left().then([detached.clone(), message("bobs", 2, 4)]).breaks([8]);
     left().then([connecting("bobs", 5), welcome("bobs", 5, 2, entry(4, 0, 4, 0))]).breaks([8]);
     // A rejoin begins anew.
@@ -150,6 +164,18 @@ fn what_is_out_of_scope_is_found() {
     };
     rejoined(4).passes();
     rejoined(2).breaks([3]);
+    // Whoever came when it had 3 is owed the fourth, though nobody was told that he came.
+    let boundary = |boundary| {
+        let entry = entry(4, 4, 4, 4);
+        let scene = left().then([detached.clone(), leave_and("bob", true)[0].clone(), back(4)]);
+        scene.with_end(|end| {
+            end.devices.get_mut("bobs").unwrap().insert(s(CHAT), entry);
+            end.queues.push((s("nsqd"), s(CHAT), s("bobs")));
+            end.boundaries = [(s("bob"), BTreeMap::from([(s(CHAT), boundary)]))].into();
+        })
+    };
+    boundary(4).passes();
+    boundary(3).breaks([3]);
 }
 
 #[test]
@@ -188,6 +214,46 @@ fn two_live_sessions_are_found() {
     Scene::new().then(newer(2)).then([acking("bobs", 2, 3), acked("bobs", 2, 3)]).breaks([10]);
     // Sent before, confirmed after: nobody knows who was first.
     Scene::new().then([acking("bobs", 2, 3)]).then(newer(2)).then([acked("bobs", 2, 3)]).passes();
+}
+
+#[test]
+fn sockets_closed_for_no_reason_are_found() {
+    let closed = |code| What::Closed { device: s("bobs"), socket: 2, code: Some(code) };
+    for code in [4300, 4302, 4303, 4304, 4305] {
+        Scene::new().then([closed(code)]).passes();
+    }
+    for code in [4301, 4400, 4401, 4403, 4409, 4410, 4413, 4429] {
+        Scene::new().then([closed(code)]).breaks([17]);
+    }
+    // One that was ended, and one that may be.
+    let gone = |end: &mut End| {
+        end.devices.remove("bobs");
+        end.queues.retain(|(_, _, device)| device != "bobs");
+    };
+    Scene::new().then([What::Ending { device: s("bobs") }, closed(4403)]).with_end(gone).passes();
+    // One with a newer connection, welcome or on its way there; not one that was turned away, or that is older and gone.
+    let newer = || [connecting("bobs", 4), welcome("bobs", 4, 2, entry(3, 0, 2, 0))];
+    let last = || [message("bobs", 4, 3)];
+    Scene::new().then(newer()).then([closed(4409)]).then(last()).passes();
+    Scene::new().then([connecting("bobs", 4), closed(4409)]).passes();
+    let away = |code| What::Closed { device: s("bobs"), socket: 4, code };
+    Scene::new().then([connecting("bobs", 4), away(None), closed(4409)]).passes();
+    Scene::new().then([connecting("bobs", 4), away(Some(4304)), closed(4409)]).breaks([17]);
+    let older = [connecting("bobs", 4), away(None)];
+    Scene::new().before(&connecting("bobs", 2), older).then([closed(4409)]).breaks([17]);
+}
+
+#[test]
+fn a_window_that_is_no_bound_is_found() {
+    let scene = |window| {
+        let mut scene = Scene::new();
+        scene.rules.window = Some(window);
+        scene
+    };
+    // The phone acknowledges nothing, Bob's 2 of 3.
+    scene(3).passes();
+    scene(2).breaks([18]);
+    scene(2).without(&message("phone", 1, 3)).breaks([3]);
 }
 
 #[test]

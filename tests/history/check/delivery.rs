@@ -63,17 +63,8 @@ impl<'h> Delivery<'h, '_> {
             What::Message { device, socket, chat, seen } => {
                 self.message(place, at, device, *socket, chat, seen.seq, &seen.key);
             }
-            What::Gap { device, socket, chat, from, to } => {
-                // One whose end has begun isn't owed anything, though its old connection may live on for a while.
-                let ending = self.lives.devices.get(device.as_str()).and_then(|life| life.ending);
-                if !self.history.rules.gaps && ending.is_none_or(|ending| place < ending) {
-                    let lost = || {
-                        format!(
-                            "{device}, socket {socket}, chat {chat}: gap {from} to {to}: nothing may be lost here"
-                        )
-                    };
-                    self.report.add(3, at, lost);
-                }
+            What::Gap { device, socket, chat, from, to, held } => {
+                self.lost(place, at, device, *socket, chat, (*from, *to), held);
                 self.gap(at, device, *socket, chat, *from, *to);
             }
             What::Acked { device, chat, seq, .. } => {
@@ -163,14 +154,17 @@ impl<'h> Delivery<'h, '_> {
         let (lives, report) = (self.lives, &mut *self.report);
         let member = lives.member(lives.user(device), chat);
         let sent = self.ledger.chat(chat).keys.get(key).and_then(|known| known.first_sending);
-        // An edge that can't hear of a leave goes on until its lease is over, as with an end.
-        if let (Some(member), Some(sent)) = (member, sent)
-            && let Some(left) = member.out_between(sent, place)
-            && (left == 0 || at > self.history.events[left].at + self.history.rules.silence_after_leave)
+        // From the answer on, on any edge.
+        if let Some(member) = member
+            && (sent.is_some_and(|sent| member.out_between(sent, place).is_some())
+                || member
+                    .out_between(place, place)
+                    .and_then(|left| member.head_at(left))
+                    .is_some_and(|head| seq > head))
         {
             report.add(8, at, || {
                 format!(
-                    "{device} in chat {chat}: {seq} was sent and received while {} wasn't in it",
+                    "{device} in chat {chat}: {seq} was appended after the leave of {} was answered, and received",
                     lives.user(device)
                 )
             });
@@ -192,6 +186,38 @@ impl<'h> Delivery<'h, '_> {
             _ => (6, format!("the last was {last}")),
         };
         report.add(rule, at, || format!("{device}, socket {socket}, chat {chat}: {seq} came, and {why}"));
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of one event")]
+    fn lost(
+        &mut self,
+        place: usize,
+        at: u64,
+        device: &'h str,
+        socket: Socket,
+        chat: &'h str,
+        (from, to): (Seq, Seq),
+        held: &[Seq],
+    ) {
+        // One whose end has begun isn't owed anything, though its old connection may live on for a while.
+        let lives = self.lives;
+        if lives.devices.get(device).and_then(|life| life.ending).is_some_and(|ending| place >= ending) {
+            return;
+        }
+        let gap = || format!("{device}, socket {socket}, chat {chat}: gap {from} to {to}");
+        let owed = lives.member(lives.user(device), chat).is_some_and(|it| it.inside_since(place).is_some());
+        if let (true, Some(first), Some(last)) = (owed, held.first(), held.last()) {
+            let count = held.len();
+            let held = || {
+                format!(
+                    "{}, and {count} of it, {first} to {last}, are still there or were finished unseen",
+                    gap()
+                )
+            };
+            self.report.add(3, at, held);
+        } else if !self.history.rules.gaps {
+            self.report.add(3, at, || format!("{}: nothing may be lost here", gap()));
+        }
     }
 
     fn gap(&mut self, at: u64, device: &'h str, socket: Socket, chat: &'h str, from: Seq, to: Seq) {
@@ -231,6 +257,16 @@ impl<'h> Delivery<'h, '_> {
                 self.report.add(3, None, || format!("{device} lives, and isn't there in the end"));
                 continue;
             };
+            for (chat, boundary) in end.boundaries.get(life.user).into_iter().flatten() {
+                // It is owed everything from when its user was there, or it itself, whichever came later.
+                let there = self.ledger.chat(chat).begun_before(life.registered.unwrap_or(0)).max(*boundary);
+                if let Some(entry) = chats.get(chat).filter(|entry| entry.from > there) {
+                    let from = entry.from;
+                    self.report.add(3, None, || {
+                        format!("{device} in chat {chat}: from {from}, and it is owed all above {there}")
+                    });
+                }
+            }
             for (chat, member) in self.lives.members.get(life.user).into_iter().flatten() {
                 if !chats.contains_key(*chat) && member.inside_since(last).is_some() {
                     let user = life.user;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::{History, Socket, What};
+use super::super::{History, Seq, Socket, What};
 
 /// One device. Places in the history, each the first of its kind.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(super) struct Line<'h> {
     pub device: &'h str,
     pub connecting: usize,
     pub session: Option<u64>,
+    /// Where it was seen to be over, and the server's code.
+    pub closed: Option<(usize, Option<u16>)>,
 }
 
 /// A stretch of the history, both ends outside.
@@ -40,6 +42,8 @@ pub(super) struct Member {
     open_leaves: Vec<usize>,
     last_leaving: Option<usize>,
     last_left: Option<usize>,
+    // How many messages the chat had when a leave was answered.
+    heads: Vec<(usize, Seq)>,
 }
 
 impl Member {
@@ -74,7 +78,8 @@ impl Member {
         self.open_leaves.push(place);
     }
 
-    fn left(&mut self, place: usize) {
+    fn left(&mut self, place: usize, head: Option<Seq>) {
+        self.heads.extend(head.map(|head| (place, head)));
         self.last_left = Some(place);
         if self.open_leaves.is_empty() {
             return;
@@ -93,6 +98,12 @@ impl Member {
     /// If the user was surely out of it from one place to another: since when.
     pub fn out_between(&self, from: usize, to: usize) -> Option<usize> {
         within(&self.out, from, to)
+    }
+
+    /// How many messages the chat had when the user had left it, at a place at which that was answered.
+    pub fn head_at(&self, left: usize) -> Option<Seq> {
+        let at = self.heads.binary_search_by_key(&left, |(place, _)| *place).ok()?;
+        Some(self.heads[at].1)
     }
 
     /// Since when the user has surely been in it, at a place.
@@ -140,7 +151,7 @@ impl<'h> Lives<'h> {
                 What::Joining { user, chat } => lives.member_mut(user, chat).joining(place),
                 What::Joined { user, chat } => lives.member_mut(user, chat).joined(place),
                 What::Leaving { user, chat } => lives.member_mut(user, chat).leaving(place),
-                What::Left { user, chat } => lives.member_mut(user, chat).left(place),
+                What::Left { user, chat, head } => lives.member_mut(user, chat).left(place, *head),
                 What::Registering { user, device, main } => {
                     let fresh = Device { user, main: *main, registering: place, ..Device::default() };
                     lives.devices.entry(device).or_insert(fresh);
@@ -150,7 +161,13 @@ impl<'h> Lives<'h> {
                 What::Accepted { device } => lives.note(device, |life| &mut life.accepted, place),
                 What::Done { device } => lives.note(device, |life| &mut life.done, place),
                 What::Connecting { device, socket } => {
-                    lives.sockets.insert(*socket, Line { device, connecting: place, session: None });
+                    let line = Line { device, connecting: place, session: None, closed: None };
+                    lives.sockets.insert(*socket, line);
+                }
+                What::Closed { socket, code, .. } => {
+                    if let Some(line) = lives.sockets.get_mut(socket) {
+                        line.closed.get_or_insert((place, *code));
+                    }
                 }
                 What::Welcome { socket, session, .. } => {
                     if let Some(line) = lives.sockets.get_mut(socket) {

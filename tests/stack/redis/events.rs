@@ -2,9 +2,18 @@
 
 use super::*;
 
+/// A chat whose offsets may be moved.
+async fn group_of(store: &RedisStore, who: &UserId) -> ChatId {
+    wait_until("a chat", PATIENCE, || async {
+        let new = new_chat(who, None);
+        store.create_chat(&new).await.ok().map(|_| new.id)
+    })
+    .await
+}
+
 /// Until the read offsets of a user are heard: a few moves may fall into the time before the subscription.
 async fn reads_are_heard(store: &RedisStore, events: &mut mpsc::Receiver<StoreEvent>, who: &UserId) {
-    let chat = ChatId::random();
+    let chat = group_of(store, who).await;
     let (mut seq, wanted) = (0, StoreEvent::ReadsChanged(who.clone()));
     timeout(PATIENCE, async {
         loop {

@@ -13,9 +13,10 @@ pub(super) fn rules() -> Rules {
     Rules {
         gaps: false,
         silence_after: 50 * STEP,
-        silence_after_leave: 100 * STEP,
         lease: 100 * STEP,
         queues_complete: true,
+        clients_read: true,
+        window: None,
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) fn leave_and(user: &str, joins: bool) -> [What; 2] {
     if joins {
         [What::Joining { user: user.clone(), chat: chat.clone() }, What::Joined { user, chat }]
     } else {
-        [What::Leaving { user: user.clone(), chat: chat.clone() }, What::Left { user, chat }]
+        [What::Leaving { user: user.clone(), chat: chat.clone() }, What::Left { user, chat, head: None }]
     }
 }
 
@@ -154,6 +155,7 @@ impl Scene {
             devices,
             queues,
             unpublished: [(s(CHAT), 0)].into(),
+            boundaries: BTreeMap::new(),
         };
         Scene { events, end, rules: rules() }
     }

@@ -1,0 +1,85 @@
+//! How large a message an nsqd takes. It tells nobody but whoever sends it one that is too large, and then before it has
+//! read the message or made its topic: so the size of one is sent, and not the message.
+
+use crate::connection::{Connection, ConnectionError};
+use crate::frame::{self, MAX_FRAME_BYTES, error_code, valid_name};
+use crate::identify::{ConnectOptions, Wishes};
+
+/// Why the limit isn't known.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct LargestError(String);
+
+impl From<ConnectionError> for LargestError {
+    fn from(error: ConnectionError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Asks the nsqd at `tcp_addr` for its `--max-msg-size`, in bytes, over a connection of its own. `topic` is named and
+/// neither made nor published to; see [`valid_name`]. An nsqd that would take more than this client can send is said to
+/// take what the client can send: 64 MiB.
+///
+/// # Errors
+/// When it can't be reached, or answers otherwise than nsqd 1.3.0, within twice `options.connect_timeout`.
+pub async fn largest_message(
+    tcp_addr: &str,
+    options: &ConnectOptions,
+    topic: &str,
+) -> Result<usize, LargestError> {
+    if !valid_name(topic) {
+        return Err(LargestError(format!("{topic:?} can't name a topic; use 1 to 64 of .a-zA-Z0-9_-")));
+    }
+    let (mut connection, _) = Connection::open(tcp_addr, options, Wishes::default()).await?;
+    frame::put_pub_of(&mut connection.out, topic, MAX_FRAME_BYTES + 1);
+    let answer = tokio::time::timeout(options.connect_timeout, async {
+        connection.flush().await?;
+        // One that takes as much would wait for it.
+        connection.shutdown().await;
+        connection.expect_ok().await
+    });
+    match answer.await {
+        Ok(Err(ConnectionError::Refused(text))) => limit_in(&text).ok_or_else(|| {
+            LargestError(format!("{tcp_addr} refused a message that is too large with {text:?}"))
+        }),
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(())) => Err(LargestError(format!("{tcp_addr} took a message that wasn't there"))),
+        Err(_elapsed) => {
+            let timeout = options.connect_timeout;
+            Err(LargestError(format!(
+                "{tcp_addr} said nothing about a message that is too large within {timeout:?}"
+            )))
+        }
+    }
+}
+
+/// `E_BAD_MESSAGE PUB message too big 67108865 > 1048576`; or that the message, which it would have taken, didn't come.
+fn limit_in(text: &str) -> Option<usize> {
+    if error_code(text) != "E_BAD_MESSAGE" {
+        return None;
+    }
+    if text.ends_with("failed to read message body") {
+        return Some(MAX_FRAME_BYTES);
+    }
+    let (said, limit) = text.rsplit_once(" > ")?;
+    said.contains("too big").then(|| limit.trim().parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_read_from_the_refusal() {
+        assert_eq!(limit_in("E_BAD_MESSAGE PUB message too big 67108865 > 1048576"), Some(1_048_576));
+        assert_eq!(limit_in("E_BAD_MESSAGE PUB failed to read message body"), Some(MAX_FRAME_BYTES));
+        for other in [
+            "E_BAD_MESSAGE",
+            "E_BAD_MESSAGE a > b",
+            "E_BAD_TOPIC too big 3 > 2",
+            "E_BAD_MESSAGE too big 3 > x",
+        ] {
+            assert_eq!(limit_in(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What nsqd loses, keeps and brings twice when it is killed or stopped, as its source says (decision 0021): the files of a
+//! queue survive `kill -9`, its position in them is written once in `sync_timeout` only.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Queue, State};
+
+/// So much of what it has taken last can come again.
+const REMEMBERED: usize = 24;
+
+/// How nsqd finds a queue when it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// As it was, without what was in flight: its position had just been written.
+    WithoutFlight,
+    /// At a position of before: what was in flight is there again, and so many that were finished, in their old order, first.
+    Before(usize),
+    /// Not at all: it had no position yet, and begins anew over its old content.
+    Anew,
+    /// Stopped and not killed: what was in flight has been written to its end, in no order.
+    Stopped,
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// In the queue.
+    Waiting,
+    /// With a consumer.
+    InFlight,
+    /// With a consumer that has gone without a word.
+    Nowhere,
+    /// Finished by a consumer.
+    Finished,
+}
+
+/// What a queue's files still hold.
+pub(super) struct Past {
+    /// When the queue was made, or begun anew.
+    born: Instant,
+    /// All that was finished, by delivery number.
+    finished: Vec<(u64, Bytes)>,
+    pushed: VecDeque<Bytes>,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self { born: Instant::now(), finished: Vec::new(), pushed: VecDeque::new() }
+    }
+}
+
+impl Past {
+    pub(super) fn pushed(&mut self, body: &Bytes) {
+        self.pushed.push_back(body.clone());
+        if self.pushed.len() > REMEMBERED {
+            self.pushed.pop_front();
+        }
+    }
+
+    pub(super) fn finished(&mut self, delivery: u64, body: Bytes) {
+        self.finished.push((delivery, body));
+    }
+}
+
+impl Queue {
+    /// The consumer's connection is gone without a word. What it had in flight stays so until its time is over.
+    pub(in crate::broker) fn abandon(&self, consumer: u64) {
+        self.state().forget_consumer(consumer);
+    }
+
+    /// Whoever is behind a consumer has gone, and the broker doesn't know it yet.
+    pub(in crate::broker) fn orphan(&self, consumer: u64) {
+        if let Some(consumer) = self.state().consumers.iter_mut().find(|c| c.id == consumer) {
+            consumer.orphaned = true;
+        }
+    }
+
+    /// When it was made.
+    pub(in crate::broker::embedded) fn born(&self) -> Instant {
+        self.state().past.born
+    }
+
+    /// nsqd ends and comes back: all consumers are gone. `again`: so many of those it took last are copied from the topic once
+    /// more. `any` draws a number below another. Answers how many are lost.
+    pub(in crate::broker::embedded) fn restart(
+        &self,
+        found: Found,
+        again: usize,
+        mut any: impl FnMut(usize) -> usize,
+    ) -> u64 {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.consumers.clear();
+        state.expired.clear();
+        let mut held: Vec<(u64, Bytes)> = std::mem::take(&mut state.in_flight)
+            .into_iter()
+            .map(|(number, held)| (number, held.body))
+            .collect();
+        let lost = match found {
+            Found::WithoutFlight => held.len(),
+            Found::Anew => {
+                let lost = held.len() + state.waiting.len();
+                let last_number = state.last_number;
+                *state = State { last_number, ..State::default() };
+                lost
+            }
+            Found::Before(finished) => {
+                let from = state.past.finished.len().saturating_sub(finished);
+                held.extend(state.past.finished.drain(from..));
+                // The numbers of deliveries rise in the order of the file.
+                held.sort_unstable_by_key(|(number, _)| *number);
+                for (_, body) in held.into_iter().rev() {
+                    state.waiting.push_front(body);
+                }
+                0
+            }
+            Found::Stopped => {
+                while !held.is_empty() {
+                    let (_, body) = held.swap_remove(any(held.len()));
+                    state.waiting.push_back(body);
+                }
+                0
+            }
+        };
+        let from = state.past.pushed.len().saturating_sub(again);
+        let copied: Vec<Bytes> = state.past.pushed.range(from..).cloned().collect();
+        state.waiting.extend(copied);
+        drop(guard);
+        self.changed.notify_waiters();
+        lost as u64
+    }
+
+    /// Each message that it holds or held, and where it is.
+    pub(in crate::broker::embedded) fn each(&self, mut look: impl FnMut(&Bytes, At)) {
+        let mut state = self.state();
+        state.expire(self.msg_timeout);
+        state.waiting.iter().for_each(|body| look(body, At::Waiting));
+        for held in state.in_flight.values() {
+            let behind = state.consumers.iter().find(|consumer| consumer.id == held.consumer);
+            let nobody = behind.is_none_or(|consumer| consumer.orphaned);
+            look(&held.body, if nobody { At::Nowhere } else { At::InFlight });
+        }
+        state.past.finished.iter().for_each(|(_, body)| look(body, At::Finished));
+    }
+}

@@ -1,0 +1,316 @@
+//! One subscription: a connection to the broker that is made, lost and made again.
+//!
+//! The broker's half takes from the queue as long as the consumer may have more, whether or not anybody reads. The client's
+//! half lives in its edge: it freezes and dies with it. What the broker knows of the client it knows from the connection: one
+//! that says goodbye gives back what it has; one that goes without a word leaves it in flight, until its time is over.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::AbortHandle,
+    time::sleep,
+};
+
+use super::{EmbeddedBroker, Handle, NODE, Sink};
+use crate::{
+    broker::{
+        Delivery, Event, Notice, Prefetch, Receipt as Settling, ReceiptKind, SubscriptionKind,
+        embedded::{Admitted, Next, Queue, admit},
+    },
+    domain::id::{ChatId, DeviceId},
+    simulation::{Faults, Port, Shared},
+};
+
+/// A client that leaves waits no longer until it is heard.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+pub(super) fn subscribe(
+    broker: EmbeddedBroker,
+    faults: Faults,
+    chat: ChatId,
+    device: DeviceId,
+    prefetch: Prefetch,
+    sink: Sink,
+) -> Handle {
+    let client = Client { broker, faults, chat, device, prefetch, line: Arc::default() };
+    let other = client.clone();
+    let pump = tokio::spawn(client.faults.gate.through(other.run(sink))).abort_handle();
+    Handle(SubscriptionKind::Faulty(Subscription { pump, client }))
+}
+
+/// One connection that is attached to a queue.
+#[derive(Debug)]
+struct Line {
+    queue: Arc<Queue>,
+    consumer: u64,
+    faults: Faults,
+    over: AtomicBool,
+}
+
+impl Line {
+    fn is_heard(&self) -> bool {
+        !self.over.load(Ordering::Relaxed) && self.faults.is_heard()
+    }
+
+    /// The client goes. Whether the broker hears it depends.
+    fn leave(&self) {
+        if self.is_heard() {
+            self.over.store(true, Ordering::Relaxed);
+            self.queue.detach(self.consumer);
+        } else {
+            self.lose();
+        }
+    }
+
+    /// The connection is gone without a word, and the broker may notice it late.
+    fn lose(&self) {
+        if self.over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let shared = &self.faults.shared;
+        let manners = shared.manners();
+        self.queue.orphan(self.consumer);
+        if !shared.broker().get().0 || !shared.per_mille(manners.half_open) {
+            return self.queue.abandon(self.consumer);
+        }
+        shared.bit("connections half open", 1);
+        let most = u64::try_from(manners.half_open_for.as_millis()).unwrap_or(u64::MAX);
+        let (queue, consumer) = (self.queue.clone(), self.consumer);
+        let noticed = Duration::from_millis(shared.below(most));
+        tokio::spawn(async move {
+            sleep(noticed).await;
+            queue.abandon(consumer);
+        });
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The right to finish one delivery, as long as the connection lives on which it came.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    line: Arc<Line>,
+    delivery: u64,
+    /// Among all that its device holds.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Receipt {
+    pub(crate) fn finish(self) {
+        if self.line.is_heard() {
+            self.line.queue.finish(self.delivery);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        // Without effect once it is finished.
+        if self.line.is_heard() {
+            self.line.queue.give_back(self.delivery);
+        }
+    }
+}
+
+/// A hold on one queue.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pump: AbortHandle,
+    client: Client,
+}
+
+impl Subscription {
+    pub(crate) async fn close(self) {
+        let faults = &self.client.faults;
+        sleep(if faults.is_heard() { faults.way(Port::Broker) } else { FAREWELL }).await;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.pump.abort();
+        let shared = &self.client.faults.shared;
+        match self.client.line().take() {
+            Some(line) => line.leave(),
+            // One that is attached has no SUB on its way.
+            None if shared.per_mille(shared.weather().ghosts) => {
+                tokio::spawn(self.client.clone().haunt());
+            }
+            None => {}
+        }
+    }
+}
+
+/// The client's half.
+#[derive(Debug, Clone)]
+struct Client {
+    broker: EmbeddedBroker,
+    faults: Faults,
+    chat: ChatId,
+    device: DeviceId,
+    prefetch: Prefetch,
+    // The connection that there is now.
+    line: Arc<Mutex<Option<Arc<Line>>>>,
+}
+
+impl Client {
+    fn line(&self) -> MutexGuard<'_, Option<Arc<Line>>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A SUB that was on its way when its client went, or when the queue was removed: nsqd makes the queue, if it isn't there,
+    /// and then finds nobody. Not for long: the client has looked whether there is one just before.
+    async fn haunt(self) {
+        let shared = &self.faults.shared;
+        sleep(Duration::from_millis(shared.below(900))).await;
+        let just_removed = self.broker.removed_within(self.chat, self.device, Duration::from_secs(1));
+        if just_removed && shared.broker().get().0 && !self.broker.has(self.chat, self.device) {
+            shared.bit("queues made by a late SUB", 1);
+            let _ = self.broker.provision(self.device, &[(self.chat, NODE.to_owned())]).await;
+        }
+    }
+
+    async fn run(self, sink: Sink) {
+        let shared = self.faults.shared.clone();
+        let tell = |event| sink.send(Notice::new(self.chat, event));
+        loop {
+            let (_, starts) = shared.broker().until(|(runs, _)| *runs).await;
+            let (lost, _) = self.faults.lines().until(|(_, up)| *up).await;
+            let slow = if shared.weather().ghosts > 0 { 300 } else { 2 }.max(shared.manners().attach);
+            sleep(Duration::from_micros(100 + shared.below(slow * 1000))).await;
+            if !self.faults.is_heard() {
+                sleep(Duration::from_millis(50 + shared.below(200))).await;
+                continue;
+            }
+            let Some(queue) = self.broker.queue(self.chat, self.device) else {
+                let _ = tell(Event::Gone).await;
+                return;
+            };
+            let (wire, mut arrived) = mpsc::unbounded_channel();
+            let consumer = queue.attach();
+            let line =
+                Arc::new(Line { queue, consumer, faults: self.faults.clone(), over: AtomicBool::new(false) });
+            tokio::spawn(serve(line.queue.clone(), consumer, self.prefetch.clone(), wire));
+            *self.line() = Some(line.clone());
+            let end = tokio::select! {
+                biased;
+                _ = shared.broker().until(|(runs, now)| !*runs || *now != starts) => Flow::Lost,
+                _ = self.faults.lines().until(|(now, _)| *now != lost) => Flow::Lost,
+                end = self.flow(&line, &mut arrived, &sink) => end,
+            };
+            *self.line() = None;
+            match end {
+                Flow::Lost => line.lose(),
+                Flow::Removed | Flow::Closed => line.leave(),
+            }
+            if end == Flow::Closed || tell(Event::Detached).await.is_err() {
+                return;
+            }
+            // Deleted under an attached consumer: as it looks whether the channel is there and then says SUB, it may make
+            // it anew.
+            if end == Flow::Removed && shared.per_mille(shared.weather().ghosts) {
+                self.clone().haunt().await;
+            }
+        }
+    }
+
+    /// Passes on what comes, some of it after what came later.
+    async fn flow(
+        &self,
+        line: &Arc<Line>,
+        arrived: &mut mpsc::UnboundedReceiver<Given>,
+        sink: &Sink,
+    ) -> Flow {
+        if sink.send(Notice::new(self.chat, Event::Attached)).await.is_err() {
+            return Flow::Closed;
+        }
+        let shared: &Shared = &self.faults.shared;
+        let notice = |Given { body, delivery, place }| {
+            let receipt = Receipt { line: line.clone(), delivery, _place: place };
+            let receipt = Settling(ReceiptKind::Faulty(receipt));
+            Notice::new(self.chat, Event::Delivery(Delivery { body, receipt }))
+        };
+        let mut held: Vec<Box<Notice>> = Vec::new();
+        loop {
+            let next = match held.is_empty() {
+                true => arrived.recv().await,
+                // What is held isn't held for long.
+                false => tokio::time::timeout(Duration::from_millis(5), arrived.recv()).await.ok().flatten(),
+            };
+            let Some(next) = next else {
+                if held.is_empty() {
+                    return Flow::Removed;
+                }
+                for notice in held.drain(..) {
+                    if sink.send(notice).await.is_err() {
+                        return Flow::Closed;
+                    }
+                }
+                continue;
+            };
+            let way = self.faults.way(Port::Broker);
+            if way > Duration::from_millis(1) {
+                sleep(way).await;
+            }
+            let more = std::iter::from_fn(|| arrived.try_recv().ok());
+            for next in std::iter::once(next).chain(more).collect::<Vec<_>>() {
+                if shared.per_mille(shared.weather().reorder) {
+                    shared.bit("deliveries overtaken", 1);
+                    held.push(notice(next));
+                } else if sink.send(notice(next)).await.is_err() {
+                    return Flow::Closed;
+                }
+            }
+        }
+    }
+}
+
+/// Why nothing more comes on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// It was lost.
+    Lost,
+    /// The queue was removed.
+    Removed,
+    /// Nobody takes it any more.
+    Closed,
+}
+
+/// One message on its way.
+struct Given {
+    body: Bytes,
+    delivery: u64,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+/// The broker's half. It is told by the client (RDY) how many more may come, so it knows what there is room for.
+async fn serve(queue: Arc<Queue>, consumer: u64, prefetch: Prefetch, wire: mpsc::UnboundedSender<Given>) {
+    loop {
+        if queue.ready(consumer).await {
+            return;
+        }
+        let place = match admit(&queue, consumer, &prefetch).await {
+            Admitted::Free => None,
+            Admitted::With(place) => Some(place),
+            Admitted::LookAgain => continue,
+        };
+        match queue.take(consumer) {
+            // To nobody, if the client is gone and that hasn't been noticed.
+            Next::Message { body, delivery } => drop(wire.send(Given { body, delivery, place })),
+            Next::Nothing => {}
+            Next::Detached => return,
+        }
+    }
+}

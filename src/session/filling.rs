@@ -1,0 +1,134 @@
+//! What the queue of a chat doesn't bring is read from the chat's log, as much as the window takes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Boxed, Session, chats::Source, work::Done};
+use crate::{
+    domain::{id::ChatId, message::split_epoch},
+    store::{LogPage, Reader, Result as Stored},
+};
+
+/// A hole is left to the queue while it still brings messages; this long after its last one, the log fills it.
+pub(super) const HOLE_PATIENCE: Duration = Duration::from_millis(50);
+/// So many held messages, and the log fills the hole at once: the queue can't bring it, because it holds back at 256.
+pub(super) const HELD: usize = 128;
+/// Messages and bytes per page of the log. The room for a page is kept free while it is read.
+const PAGE_MESSAGES: usize = 64;
+const PAGE_BYTES: usize = 256 << 10;
+/// A log that couldn't be read is read again after this; one that had nothing new, too.
+const UNREADABLE: Duration = Duration::from_secs(1);
+const NOTHING_NEW: Duration = Duration::from_millis(200);
+
+impl Session {
+    /// Is something missing that the queue won't bring? Then read it from the log, or, if the log hasn't got it, see whether
+    /// any queue has.
+    pub(super) fn look(&mut self, chat: ChatId) {
+        let (room, now) = (self.has_room(), Instant::now());
+        let patience = self.core.timing.tail_check;
+        if self.draining {
+            return;
+        }
+        self.return_parked(chat, now);
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if state.feed.is_fenced() {
+            return self.check_epoch(chat);
+        }
+        let quiet = now.saturating_duration_since(state.arrived);
+        let hole = state.feed.hole();
+        let wait = if hole.is_some() && (state.feed.held().0 >= HELD || quiet >= HOLE_PATIENCE) {
+            None
+        } else if hole.is_some() {
+            Some(HOLE_PATIENCE - quiet)
+        } else if state.tail < state.feed.next() || planted!(NoTailCheck) {
+            state.missing = None;
+            return;
+        } else {
+            patience.checked_sub(quiet).filter(|left| !left.is_zero())
+        };
+        if let Some(wait) = wait {
+            return self.look_at(chat, now + wait);
+        }
+        if !room {
+            return self.wait_for_room(chat);
+        }
+        // What has its turn waits for room already.
+        if state.feed.has_next() {
+            return self.send_early(chat);
+        }
+        match &state.missing {
+            Some(missing) if missing.seq == state.feed.next() => self.seek(chat, now),
+            _ => self.fill_from_log(chat),
+        }
+    }
+
+    /// Reads the next stretch that is missing from the log, as the session's user may see it.
+    pub(super) fn fill_from_log(&mut self, chat: ChatId) {
+        let room = self.window.room();
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if state.filling || self.draining {
+            return;
+        }
+        let next = state.feed.next();
+        let missing = state.feed.hole().map_or(u64::MAX, |last| last + 1 - next);
+        let count = usize::try_from(missing).unwrap_or(usize::MAX).min(room).min(PAGE_MESSAGES);
+        if count == 0 {
+            return self.wait_for_room(chat);
+        }
+        state.filling = true;
+        self.window.reserve(count);
+        let core = self.core.clone();
+        let reader = Reader { user: self.handle.user.clone(), since: state.from };
+        self.work.push(Boxed::new(async move {
+            Done::Log(chat, count, core.store.log_of_member(chat, &reader, next, count, PAGE_BYTES).await)
+        }));
+    }
+
+    /// A stretch of the log, for which so much room was kept.
+    pub(super) fn on_log(&mut self, chat: ChatId, reserved: usize, page: Stored<Option<LogPage>>) {
+        self.window.release(reserved);
+        let now = Instant::now();
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        state.filling = false;
+        let page = match page {
+            Ok(Some(page)) => page,
+            Ok(None) => return self.look_at_membership(chat),
+            Err(error) => {
+                tracing::warn!(%chat, %error, "the log can't be read; tried again");
+                return self.look_at(chat, now + UNREADABLE);
+            }
+        };
+        if page.floor > state.feed.next() {
+            return self.beyond_the_log(chat, page.floor, now);
+        }
+        state.missing = None;
+        let mut filled = 0u64;
+        for (seq, body) in page.messages {
+            if !self.has_room() {
+                break;
+            }
+            let Some(state) = self.chats.get_mut(&chat) else { return };
+            if state.feed.fill(seq) {
+                filled += 1;
+                let (frame, _) = split_epoch(body);
+                self.deliver(chat, seq, frame, Source::Log);
+            }
+        }
+        if filled > 0 {
+            self.core.metrics.refills.inc();
+        }
+        self.count_early(chat);
+        self.send_early(chat);
+        let Some(state) = self.chats.get(&chat) else { return };
+        if state.tail < state.feed.next() && state.feed.hole().is_none() {
+            return;
+        }
+        // The queue has had its chance for this stretch; what follows is judged anew, when others had their turn. With nothing
+        // new in the log there is nothing to hurry for.
+        match filled {
+            0 => self.look_at(chat, now + NOTHING_NEW),
+            _ => self.wait_for_room(chat),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+-- How many messages NSQ hasn't confirmed, and the beginning of the lowest, which tells when it was accepted.
+-- KEYS meta, log, outbox
+-- Gives {node or "", count, beginning or ""}
+local count, entry = redis.call('ZCARD', KEYS[3]), nil
+if count > 0 then
+  local lowest = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
+  entry = redis.call('XRANGE', KEYS[2], lowest .. '-0', lowest .. '-0')[1]
+end
+return {redis.call('HGET', KEYS[1], 'node') or '', count, entry and string.sub(entry[2][2], 1, 512) or ''}

@@ -1,0 +1,5 @@
+-- Gives a name back, if it is this process's.
+-- KEYS names
+-- ARGV edge, incarnation
+if string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^%S+') ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])

@@ -1,0 +1,113 @@
+//! Whose an edge's name is. Leases, notes and work are held under it, so two processes of one name would take each other's for
+//! their own. The name is a lease of one process (an *incarnation*), held by saying again and again that it lives; whoever
+//! starts takes a name that is free, or whose holder says nothing any more for as long as it takes to be dead, by the clock of
+//! the one who waits: no clock that somebody sets decides this.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::Core;
+use crate::store::{Claimed, Holder, Result, Store};
+
+/// Between two looks at a holder that may be dead.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A name, and the process that wants it.
+#[derive(Debug)]
+pub struct EdgeName {
+    name: String,
+    incarnation: String,
+    // Whether it isn't known yet that the name is this process's: until then it says nothing under it.
+    waits: AtomicBool,
+    lost: CancellationToken,
+}
+
+impl From<String> for EdgeName {
+    /// A name that is taken with the first word.
+    fn from(name: String) -> Self {
+        let incarnation = crate::chance::uuid().simple().to_string();
+        Self { name, incarnation, waits: AtomicBool::new(false), lost: CancellationToken::new() }
+    }
+}
+
+impl EdgeName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the name: at once if it is free, else when its holder has been silent for so long. False: it lives.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn claim(&self, store: &Store, dead_after: Duration) -> Result<bool> {
+        let mut watched: Option<(Holder, Instant)> = None;
+        loop {
+            let dead = watched.as_ref().filter(|(_, since)| since.elapsed() >= dead_after);
+            let dead = dead.map(|(holder, _)| holder);
+            match (store.claim_edge(&self.name, &self.incarnation, dead).await?, &watched) {
+                (Claimed::Ours, _) => {
+                    self.waits.store(false, Ordering::Relaxed);
+                    return Ok(true);
+                }
+                (Claimed::Held(holder), None) => {
+                    tracing::info!(edge = %self.name, "another process had this name: looking whether it lives");
+                    watched = Some((holder, Instant::now()));
+                }
+                (Claimed::Held(holder), Some((seen, _))) if holder == *seen => {}
+                // It said something, or somebody else was faster.
+                (Claimed::Held(_), Some(_)) => return Ok(false),
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Says nothing under the name until it is claimed.
+    pub fn wait(&self) {
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is still to be claimed.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Waits until another process has the name.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    pub(super) fn incarnation(&self) -> &str {
+        &self.incarnation
+    }
+
+    /// Another process has the name.
+    pub(super) fn lose(&self) {
+        if !self.lost.is_cancelled() {
+            tracing::error!(
+                edge = %self.name,
+                "another process took this edge's name (KEEPSTEP_EDGE) while this one was silent: stopping"
+            );
+            self.lost.cancel();
+        }
+    }
+}
+
+impl Core {
+    /// The last thing that an edge does: its name is free at once for whoever comes.
+    pub async fn release_name(&self) {
+        if self.name.waits() || self.name.lost.is_cancelled() {
+            return;
+        }
+        if let Err(error) = self.store.release_edge(&self.edge, self.name.incarnation()).await {
+            tracing::warn!(%error, "the edge's name isn't given back: whoever takes it waits for a lease");
+        }
+    }
+}

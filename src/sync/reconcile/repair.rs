@@ -1,0 +1,144 @@
+//! Single things that are wrong are put right, each after a last look.
+
+use super::DIRECTORY;
+use crate::{
+    broker::QueueAt,
+    domain::{
+        device::DeviceState,
+        id::{ChatId, UserId},
+        termination::TerminationState,
+    },
+    protocol::Problem,
+    store::Owner,
+    sync::{
+        Core, placement,
+        registration::{membership_work, no_queue},
+        turn::in_turn,
+    },
+};
+
+/// True: something was there and is gone. False: it is wanted, or was gone already, or isn't ours to judge.
+pub(in crate::sync) async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+    match core.store.owner(queue.device).await? {
+        Some(Owner { user, terminated: Some(id) }) => {
+            let termination = core.store.termination(id).await?;
+            // A termination at work removes its queues itself, and notes them in its receipt.
+            if termination.is_some_and(|termination| termination.state != TerminationState::Done) {
+                return Ok(false);
+            }
+            // Its user may be in the chat: what it is owed goes all the same.
+            core.store.forget_device(&user, queue.device, &[queue.chat]).await?;
+            remove_everywhere(core, queue).await
+        }
+        Some(Owner { user, terminated: None }) => {
+            let removed = async {
+                match node_if_wanted(core, queue, &user).await? {
+                    None => take_away(core, queue, Some(&user)).await,
+                    Some(node) if *node == *queue.node || *queue.node == *DIRECTORY => Ok(false),
+                    // The chat has moved; or an nsqd on which a topic was made anew made all channels that nsqlookupd knows.
+                    Some(_) if is_needed(core, queue).await? => Ok(false),
+                    Some(_) => {
+                        let stray = core.broker.remove_stray(&queue.node, queue.chat, queue.device).await;
+                        stray.map_err(no_queue)
+                    }
+                }
+            };
+            in_turn(core, &membership_work(queue.chat, &user), removed).await
+        }
+        // Of another deployment on the same nsqd, or made by hand: not ours to judge.
+        None => Ok(false),
+    }
+}
+
+/// Whether a queue where its chat isn't any more may hold what the device is owed and the log no longer has: then it stays
+/// until the device has had it (see `session::placement`).
+async fn is_needed(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+    match core.broker.queue_at(queue).await {
+        Ok(Some(here)) if here.depth + here.in_flight == 0 => return Ok(false),
+        Ok(None) => return Ok(false),
+        // Whether it holds something isn't known.
+        Ok(Some(_)) | Err(_) => {}
+    }
+    let Some(owed) = core.store.owed(queue.chat, queue.device).await? else { return Ok(false) };
+    Ok(core.store.log(queue.chat, owed.cursor + 1, 1, 1).await?.floor > owed.cursor + 1)
+}
+
+/// Forgets what is owed, and removes the queue on every server, unless its user is in the chat again. (No user: the store
+/// doesn't know the device.) True: something was there and is gone.
+pub(in crate::sync) async fn take_away(
+    core: &Core,
+    queue: &QueueAt,
+    user: Option<&UserId>,
+) -> Result<bool, Problem> {
+    if !core.store.disown(queue.chat, user, queue.device).await? {
+        return Ok(false);
+    }
+    remove_everywhere(core, queue).await
+}
+
+async fn remove_everywhere(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+    let removal = core.broker.remove_queues(queue.device, &[queue.chat], true).await;
+    let forgotten = *queue.node == *DIRECTORY && removal.unreachable.is_empty();
+    Ok(forgotten || !removal.removed.is_empty())
+}
+
+/// Whoever was to delete the chat died, or couldn't reach the store. True: it is gone; its place, too, or that goes by the
+/// next comparisons. False: somebody is in it again.
+pub(super) async fn remove_chat(core: &Core, chat: ChatId) -> Result<bool, Problem> {
+    let deleted = core.store.delete_chat(chat).await?;
+    if deleted {
+        core.broker.remove_chat(chat).await;
+    }
+    Ok(deleted)
+}
+
+/// A topic without channels: of a chat that was deleted while its server didn't answer, or has moved. True: it is gone.
+pub(super) async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Result<bool, Problem> {
+    let removed = async {
+        match core.store.chat(chat).await? {
+            Some(found) if found.node == node => Ok(false),
+            Some(_) => core.broker.remove_empty(node, chat).await.map_err(no_queue),
+            None if core.store.was_deleted(chat).await? => {
+                Ok(!core.broker.remove_chat(chat).await.iter().any(|silent| silent == node))
+            }
+            // Of another deployment, or being created.
+            None => Ok(false),
+        }
+    };
+    in_turn(core, &placement::work(chat), removed).await
+}
+
+/// True: it was gone and is there again.
+pub(in crate::sync) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
+    let user = match core.store.owner(queue.device).await? {
+        Some(Owner { user, terminated: None }) => user,
+        // It had left the chat, half, when it was ended, and its user came back: then it looks like one that is owed.
+        Some(Owner { terminated: Some(_), .. }) => return remove(core, queue).await.map(|_| false),
+        None => return Ok(false),
+    };
+    let restored = async {
+        if node_if_wanted(core, queue, &user).await?.is_none() {
+            return Ok(false);
+        }
+        let made = core.broker.provision(queue.device, &[(queue.chat, queue.node.to_string())]).await;
+        made.map_err(no_queue)?;
+        // A termination takes no turn: had it begun and ended meanwhile, this would have brought a queue back.
+        if node_if_wanted(core, queue, &user).await?.is_some() {
+            return Ok(true);
+        }
+        core.broker.remove_queues(queue.device, &[queue.chat], true).await;
+        Ok(false)
+    };
+    in_turn(core, &membership_work(queue.chat, &user), restored).await
+}
+
+/// The last look before anything is changed: where the queue belongs, because its device lives and its user is in the chat;
+/// none: nowhere. (What the device is owed may not be fixed yet: whoever let the user in died, and it will be.)
+async fn node_if_wanted(core: &Core, queue: &QueueAt, user: &UserId) -> Result<Option<String>, Problem> {
+    let device = core.store.device(user, queue.device).await?;
+    if device.is_none_or(|device| device.state == DeviceState::Terminating) {
+        return Ok(None);
+    }
+    let chat = core.store.chat_of_member(queue.chat, user).await?;
+    Ok(chat.map(|(chat, _)| chat.node))
+}

@@ -1,0 +1,285 @@
+//! The outboxes of edges that have gone. Every edge that lives is at them, each in an order of its own, so that they share
+//! the work; and what an edge that bore this one's name left, this one takes for its own.
+
+use std::{
+    collections::{HashMap, HashSet},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::{
+    super::{
+        Core, lapse,
+        outbox::{Left, since},
+    },
+    HEAL,
+    heal::{Emptied, OF_A_NODE, SIZES, TURN, publish_outbox, sizes},
+};
+use crate::{
+    domain::id::ChatId,
+    store::{NotedChat, Result},
+};
+
+/// Into so many shards the outboxes of one node are dealt, and so many of these are emptied at a time.
+const SHARDS: usize = 16;
+const SHARDS_AT_ONCE: usize = 4;
+/// What can't be published while a node is down is tried so often all the same.
+const WHILE_DOWN: Duration = Duration::from_secs(5);
+/// Notes of this edge that are kept although nobody here follows the chat, and how many are looked at in a turn.
+const KEEP: usize = 10_000;
+const PRUNED: usize = 256;
+
+/// What a look at a dead edge came to.
+#[derive(Debug, Default)]
+struct Adopted {
+    // Nothing of it is left.
+    all: bool,
+    // What stays is that of these nodes alone, which are down.
+    down: HashSet<String>,
+}
+
+enum Done {
+    Dead(Result<Vec<String>>),
+    Adopted(String, Adopted),
+    Own(Result<()>),
+}
+
+type UnderWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send + 'a>>>;
+
+/// Takes over what edges that have gone left, as long as this one lives.
+pub(in crate::sync) async fn adopt(core: Arc<Core>) {
+    let core = &*core;
+    let mut ticks = interval(HEAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut under_way = UnderWay::new();
+    let (mut asking, mut own) = (false, false);
+    let mut busy: HashSet<String> = HashSet::new();
+    // Edges of which only that is left which is owed to nodes that are down, and when they are looked at all the same.
+    let mut parked: HashMap<String, (HashSet<String>, Instant)> = HashMap::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(done) = under_way.next(), if !under_way.is_empty() => match done {
+                Done::Dead(Ok(dead)) => {
+                    asking = false;
+                    if !core.name.waits() && !std::mem::replace(&mut own, true) {
+                        under_way.push(Box::pin(async move { Done::Own(take_own(core).await) }));
+                    }
+                    core.relay.outbox.retain_dead(&dead);
+                    parked.retain(|edge, _| dead.contains(edge));
+                    for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {
+                        let is_parked = parked.get(&edge).is_some_and(|(nodes, until)| {
+                            *until > Instant::now() && nodes.iter().all(|node| core.broker.down_for(node).is_some())
+                        });
+                        if !is_parked && busy.insert(edge.clone()) {
+                            under_way.push(Box::pin(async move {
+                                let adopted = look_after(core, &edge).await;
+                                Done::Adopted(edge, adopted)
+                            }));
+                        }
+                    }
+                }
+                Done::Dead(Err(error)) => {
+                    asking = false;
+                    tracing::debug!(%error, "other edges can't be looked for now");
+                }
+                Done::Adopted(edge, adopted) => {
+                    busy.remove(&edge);
+                    parked.remove(&edge);
+                    if adopted.all {
+                        core.relay.outbox.dead(&edge, None);
+                    } else if !adopted.down.is_empty() {
+                        parked.insert(edge, (adopted.down, Instant::now() + WHILE_DOWN));
+                    }
+                }
+                Done::Own(Ok(())) => {}
+                Done::Own(Err(error)) => {
+                    own = false;
+                    tracing::debug!(%error, "what this edge left in an earlier life can't be looked for now");
+                }
+            },
+            _ = ticks.tick(), if !asking => {
+                asking = true;
+                under_way.push(Box::pin(async move { Done::Dead(lapse::dead_edges(core).await) }));
+            }
+        }
+    }
+}
+
+/// An edge of this name may have died: nobody takes it for dead, because it lives again.
+async fn take_own(core: &Core) -> Result<()> {
+    if planted!(NoAdoption) {
+        return Ok(());
+    }
+    let forgotten = core.notes.forgotten();
+    let notes = core.store.noted_chats(&core.edge).await?;
+    for notes in notes.chunks(SIZES) {
+        let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
+        for (note, size) in notes.iter().zip(core.store.outbox_sizes(&chats).await?) {
+            if !core.notes.has(note.chat) {
+                core.notes.add(*note, forgotten);
+            }
+            if size.messages > 0 {
+                core.relay.outbox.leave(note.chat, size.node, size.messages, since(size.oldest));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Publishes what is in the outboxes of an edge that has gone, as far as it can be.
+async fn look_after(core: &Core, edge: &str) -> Adopted {
+    let Ok(mut notes) = core.store.noted_chats(edge).await else { return Adopted::default() };
+    shuffle(&mut notes);
+    let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
+    let sizes = sizes(core, &chats).await;
+    let (mut empty, mut by_node) = (Vec::new(), HashMap::<String, Vec<(NotedChat, usize)>>::new());
+    let (mut messages, mut oldest, mut unknown) = (0, None::<Instant>, false);
+    for (note, size) in notes.into_iter().zip(sizes) {
+        match size {
+            None => unknown = true,
+            Some(size) if size.messages == 0 => empty.push(note),
+            Some(size) => {
+                messages += size.messages;
+                let waits = since(size.oldest);
+                oldest = Some(oldest.map_or(waits, |oldest| oldest.min(waits)));
+                by_node.entry(size.node).or_default().push((note, size.messages));
+            }
+        }
+    }
+    if messages > 0 {
+        let chats = by_node.values().map(Vec::len).sum::<usize>();
+        tracing::info!(edge, chats, messages, "taking over the outboxes of an edge that has gone");
+        core.relay.outbox.dead(edge, Some((messages, oldest)));
+    }
+    let works = by_node.into_iter().map(|(node, notes)| async move {
+        let is_down = core.broker.down_for(&node).is_some();
+        let emptied = if is_down { Vec::new() } else { empty_all(core, edge, &node, &notes).await };
+        let left = notes.len() - emptied.len();
+        (node, emptied, left)
+    });
+    let mut adopted = Adopted { all: !unknown, down: HashSet::new() };
+    let mut others = unknown;
+    for (node, emptied, left) in join_all(works).await {
+        empty.extend(emptied);
+        if left > 0 {
+            adopted.all = false;
+            if core.broker.down_for(&node).is_some() {
+                adopted.down.insert(node);
+            } else {
+                others = true;
+            }
+        }
+    }
+    if others {
+        adopted.down.clear();
+    }
+    let silence = lapse::dead_after(&core.timing);
+    for notes in empty.chunks(SIZES) {
+        if core.store.forget_notes(edge, notes, silence).await.is_ok() {
+            let count = core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]);
+            count.inc_by(notes.len() as u64);
+        } else {
+            adopted.all = false;
+        }
+    }
+    adopted
+}
+
+/// Those of these notes, all of one node, whose outboxes are empty now; so many messages were in each. In shards, each of
+/// which is one edge's at a time: a lease for each chat would be two of three writes.
+async fn empty_all(core: &Core, edge: &str, node: &str, notes: &[(NotedChat, usize)]) -> Vec<NotedChat> {
+    let mut shards: Vec<Vec<(NotedChat, usize)>> = vec![Vec::new(); SHARDS];
+    for (note, messages) in notes {
+        shards[usize::from(note.chat.as_bytes()[0]) % SHARDS].push((*note, *messages));
+    }
+    let mut shards: Vec<_> = shards.into_iter().enumerate().filter(|(_, notes)| !notes.is_empty()).collect();
+    shuffle(&mut shards);
+    let works = shards.into_iter().map(|(shard, notes)| async move {
+        let work = format!("adopt.{edge}.{node}.{shard}");
+        if !core.store.take_work(&work, &core.edge, TURN).await.is_ok_and(|taken| taken) {
+            return Vec::new();
+        }
+        let renewed = async {
+            loop {
+                sleep(TURN / 2).await;
+                // Lost in between, two are at it: that does no harm.
+                let _ = core.store.take_work(&work, &core.edge, TURN).await;
+            }
+        };
+        let emptied = tokio::select! {
+            biased;
+            emptied = empty_shard(core, edge, &notes) => emptied,
+            never = renewed => never,
+        };
+        // If this fails, it runs out by itself.
+        let _ = core.store.release_work(&work, &core.edge).await;
+        emptied
+    });
+    let works: Vec<_> = works.collect();
+    stream::iter(works).buffer_unordered(SHARDS_AT_ONCE).concat().await
+}
+
+async fn empty_shard(core: &Core, edge: &str, notes: &[(NotedChat, usize)]) -> Vec<NotedChat> {
+    let chats: Vec<ChatId> = notes.iter().map(|(note, _)| note.chat).collect();
+    // Asked once more: others may have been faster.
+    let sizes = sizes(core, &chats).await;
+    let works: Vec<_> = notes
+        .iter()
+        .zip(sizes)
+        .filter_map(|((note, before), size)| Some((*note, *before, size?.messages)))
+        .map(|(note, before, messages)| async move {
+            core.relay.outbox.dead_published(edge, before.saturating_sub(messages));
+            let emptied = match messages {
+                0 => Emptied::All(0),
+                _ => publish_outbox(core, note.chat, messages, None).await,
+            };
+            let (Emptied::All(gone) | Emptied::Some(gone, Left { .. })) = emptied;
+            core.relay.outbox.dead_published(edge, gone);
+            matches!(emptied, Emptied::All(_)).then_some(note)
+        })
+        .collect();
+    let done: Vec<_> = stream::iter(works).buffer_unordered(OF_A_NODE / SHARDS_AT_ONCE).collect().await;
+    done.into_iter().flatten().collect()
+}
+
+fn shuffle<T>(items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        let other = (crate::chance::fraction() * (last + 1) as f64) as usize;
+        items.swap(last, other.min(last));
+    }
+}
+
+/// Keeps the notes of this edge from growing with every chat it ever sent to.
+pub(in crate::sync) async fn prune(core: Arc<Core>) {
+    let mut ticks = interval(HEAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let forgotten = core.notes.forgotten();
+        let chats = core.notes.beyond(KEEP, PRUNED, |chat| core.hub.has_chat(chat));
+        // Out of our own list first: a sender that comes from now on notes it again, and this can't forget that.
+        let notes: Vec<_> = chats.into_iter().filter_map(|chat| core.notes.forget(chat)).collect();
+        if notes.is_empty() {
+            continue;
+        }
+        let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
+        let mut unused = Vec::new();
+        for (note, size) in notes.into_iter().zip(sizes(&core, &chats).await) {
+            if size.is_some_and(|size| size.messages == 0) {
+                unused.push(note);
+            } else if !core.notes.has(note.chat) {
+                core.notes.add(note, forgotten);
+            }
+        }
+        let _ = core.store.forget_notes(&core.edge, &unused, Duration::ZERO).await;
+    }
+}

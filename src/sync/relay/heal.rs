@@ -1,0 +1,225 @@
+//! Publishes again what stayed in an outbox. Many outboxes at a time, but only so many of one node: one that hangs, or a
+//! call to the store that does, holds up nobody else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream::{self, FuturesUnordered},
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    super::{
+        Core, lock,
+        outbox::{Checked, Due, Left, since},
+    },
+    HEAL,
+};
+use crate::{
+    domain::{Seq, id::ChatId, message::accepted_at},
+    store::OutboxSize,
+};
+
+/// Outboxes of one node that are emptied at a time, of this edge and, beside them, of dead ones.
+pub(super) const OF_A_NODE: usize = 64;
+/// Outboxes that the store is asked about at a time, and how many of these calls are under way.
+pub(super) const SIZES: usize = 128;
+const SIZES_AT_ONCE: usize = 4;
+/// Messages per outbox page (the store keeps its bytes in bounds).
+const PAGE: usize = 100;
+/// Pages of one chat in a turn: then it waits for its next, so that one chat can't keep its place for ever.
+const PAGES: usize = 16;
+/// An outbox is one edge's for so long, unless it says so again: another one waits no longer for a dead one. Two at
+/// once do no harm but double work.
+pub(super) const TURN: Duration = Duration::from_secs(4);
+/// For one publication.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Places for outboxes of each node.
+#[derive(Debug, Default)]
+struct NodePlaces(Mutex<HashMap<String, Arc<Semaphore>>>);
+
+impl NodePlaces {
+    fn of(&self, node: &str) -> Arc<Semaphore> {
+        let mut places = lock(&self.0);
+        // Bounded by the nodes that chats are stored with.
+        places.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(OF_A_NODE))).clone()
+    }
+}
+
+/// Checks this edge's outboxes that something was left in, or may have been.
+pub(in crate::sync) async fn heal(core: Arc<Core>) {
+    let mut ticks = interval(HEAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let places = NodePlaces::default();
+    // A chat is in one of them only; those in one that hangs wait for it, others are in the next.
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            _ = ticks.tick() => {
+                let is_down = |node: &str| core.broker.down_for(node).is_some();
+                let due = core.relay.outbox.take_due(Instant::now(), is_down);
+                if !due.is_empty() {
+                    under_way.push(check(&core, &places, due));
+                }
+            }
+        }
+    }
+}
+
+async fn check(core: &Core, places: &NodePlaces, due: Vec<Due>) {
+    let chats: Vec<ChatId> = due.iter().map(|due| due.chat).collect();
+    let sizes = sizes(core, &chats).await;
+    let mut by_node: HashMap<String, Vec<(ChatId, usize)>> = HashMap::new();
+    for (Due { chat, node }, size) in due.into_iter().zip(sizes) {
+        let left = |node, messages, since| Checked::Left(Left { node, messages, since });
+        let checked = match size {
+            // It isn't known.
+            None => left(node, None, None),
+            Some(size) if size.messages == 0 => Checked::Empty,
+            Some(size) if core.broker.down_for(&size.node).is_some() => {
+                left(size.node, Some(size.messages), Some(since(size.oldest)))
+            }
+            Some(size) => {
+                by_node.entry(size.node).or_default().push((chat, size.messages));
+                continue;
+            }
+        };
+        core.relay.outbox.checked(chat, checked, Instant::now());
+    }
+    let nodes = by_node.into_iter().map(|(node, chats)| async move {
+        let places = places.of(&node);
+        stream::iter(chats)
+            .for_each_concurrent(OF_A_NODE, |(chat, messages)| {
+                let places = &places;
+                async move {
+                    // Never closed.
+                    let _place = places.acquire().await;
+                    let checked = match empty_outbox(core, chat, messages).await {
+                        Emptied::All(_) => Checked::Empty,
+                        Emptied::Some(_, left) => Checked::Left(left),
+                    };
+                    core.relay.outbox.checked(chat, checked, Instant::now());
+                }
+            })
+            .await;
+    });
+    join_all(nodes).await;
+}
+
+/// How much is in these outboxes, in their order; none: the store didn't say.
+pub(super) async fn sizes(core: &Core, chats: &[ChatId]) -> Vec<Option<OutboxSize>> {
+    let chunks: Vec<_> = chats
+        .chunks(SIZES)
+        .map(|chunk| async move {
+            match core.store.outbox_sizes(chunk).await {
+                Ok(sizes) => sizes.into_iter().map(Some).collect(),
+                Err(error) => {
+                    tracing::debug!(%error, "outboxes can't be looked into now");
+                    vec![None; chunk.len()]
+                }
+            }
+        })
+        .collect();
+    stream::iter(chunks).buffered(SIZES_AT_ONCE).concat().await
+}
+
+/// What became of an outbox: how many messages have left it.
+#[derive(Debug)]
+pub(super) enum Emptied {
+    /// Nothing is left of what was in it.
+    All(usize),
+    /// Something is, or somebody else is at it.
+    Some(usize, Left),
+}
+
+/// Empties an outbox in which so many messages were, in turn with other edges.
+pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> Emptied {
+    let work = format!("relay.{}", chat.hex());
+    // The page is good for whoever has the turn, and for nothing else: so both are asked for at once.
+    let (taken, page) =
+        join(core.store.take_work(&work, &core.edge, TURN), core.store.outbox(chat, PAGE)).await;
+    if !taken.is_ok_and(|taken| taken) {
+        return Emptied::Some(0, Left::default());
+    }
+    let emptied = publish_outbox(core, chat, messages, page.ok()).await;
+    // If this fails, the work's own end frees it.
+    let _ = core.store.release_work(&work, &core.edge).await;
+    emptied
+}
+
+pub(super) type Page = (String, Vec<(Seq, Bytes)>);
+
+/// Publishes an outbox in which so many messages were; its first page may have been read.
+pub(super) async fn publish_outbox(
+    core: &Core,
+    chat: ChatId,
+    expected: usize,
+    mut first: Option<Page>,
+) -> Emptied {
+    let mut gone = 0;
+    for _ in 0..PAGES {
+        let page = match first.take() {
+            Some(page) => page,
+            None => match core.store.outbox(chat, PAGE).await {
+                Ok(page) => page,
+                Err(_) => break,
+            },
+        };
+        let (node, messages) = page;
+        if messages.is_empty() {
+            return Emptied::All(gone);
+        }
+        let asked = messages.len();
+        let at = messages.first().and_then(|(_, frame)| accepted_at(frame));
+        let sent = publish_page(core, &node, chat, messages).await;
+        let noted = sent.is_empty() || core.store.published(chat, &sent).await.is_ok();
+        gone += if noted { sent.len() } else { 0 };
+        let left = expected.saturating_sub(gone);
+        if sent.len() < asked || !noted {
+            // At least those that were asked for.
+            let messages = Some(left.max(asked - if noted { sent.len() } else { 0 }));
+            return Emptied::Some(gone, Left { node, messages, since: Some(since(at)) });
+        }
+        // What has come since is being published by whoever took it.
+        if left == 0 {
+            return Emptied::All(gone);
+        }
+    }
+    let messages = Some(expected.saturating_sub(gone));
+    Emptied::Some(gone, Left { messages, ..Left::default() })
+}
+
+/// Publishes a page in its order, without waiting for one before the next; gives what needn't be published any more.
+async fn publish_page(core: &Core, node: &str, chat: ChatId, messages: Vec<(Seq, Bytes)>) -> Vec<Seq> {
+    // Each is first polled, and with it given to the node's connection, in the order of the list.
+    let published: FuturesUnordered<_> = messages
+        .into_iter()
+        .map(|(seq, frame)| async move {
+            (seq, timeout(PUBLISHED_WITHIN, core.broker.publish(node, chat, frame)).await)
+        })
+        .collect();
+    let done = published.filter_map(|(seq, result)| async move {
+        match result {
+            Ok(Ok(())) => {
+                core.metrics.relayed.inc();
+                Some(seq)
+            }
+            Ok(Err(error)) => core.relay.gives_up(core, chat, seq, &error).then_some(seq),
+            Err(_elapsed) => None,
+        }
+    });
+    done.collect().await
+}

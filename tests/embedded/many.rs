@@ -1,0 +1,168 @@
+//! A user with very many of something: it costs time, and nobody's connection. As tests/stack/many.rs, over one process; it
+//! runs in this one, so that the store can be written behind the edge's back.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use keepstep::broker::{Broker, embedded::EmbeddedBroker};
+use keepstep::config::{Limits, Timing};
+use keepstep::domain::chat::ChatKind;
+use keepstep::domain::device::DeviceKind;
+use keepstep::domain::id::{ChatId, MessageKey, UserId};
+use keepstep::domain::message::Unnumbered;
+use keepstep::drain::Drain;
+use keepstep::metrics::Metrics;
+use keepstep::session::{self, Connection, Wire};
+use keepstep::store::{Append, Created, NewChat, OwedSince, Store, StoreLimits, embedded::EmbeddedStore};
+use keepstep::sync::{Core, registration};
+use keepstep::tokens::DeviceClaims;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+
+use crate::support::{PATIENCE, stays, wait_until};
+
+/// More than a mailbox has room for.
+const MANY: usize = 1500;
+/// Many sweeps.
+const SWEEPS: Duration = Duration::from_secs(3);
+
+struct Edge {
+    core: Arc<Core>,
+    store: Store,
+}
+
+/// What came on a socket, and how it was closed.
+#[derive(Default)]
+struct Came {
+    frames: Vec<Value>,
+    closed: Option<u16>,
+}
+
+impl Edge {
+    fn start() -> Edge {
+        let limits = Limits { chats_per_user: 2 * MANY as u32, ..Limits::default() };
+        let often = Duration::from_millis(200);
+        let timing = Timing { reads_sweep: often, tail_sweep: often, tail_check: often, ..Timing::default() };
+        let store = Store::Embedded(EmbeddedStore::new(StoreLimits::from(&limits)));
+        let broker = Broker::Embedded(EmbeddedBroker::new());
+        let metrics = Metrics::new().unwrap();
+        let core =
+            Core::start(store.clone(), broker, metrics, Drain::default(), limits, timing, "edge".to_owned());
+        Edge { core, store }
+    }
+
+    async fn phone(&self, user: &UserId) -> DeviceClaims {
+        let wish = registration::Wish {
+            id: None,
+            kind: DeviceKind::Main,
+            name: "phone".into(),
+            platform: "tests".into(),
+            replace: false,
+            history: None,
+        };
+        registration::register(&self.core, user, wish).await.unwrap().1
+    }
+
+    /// Connects a device that reads everything and acknowledges nothing.
+    async fn connect(&self, claims: DeviceClaims) -> Arc<Mutex<Came>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, core) = (listener.accept().await.unwrap().0, self.core.clone());
+        tokio::spawn(async move {
+            let connection = Connection::new(Wire::Tcp(server), Default::default(), 1 << 20).await;
+            if let Some(open) = session::open(core, connection, claims).await {
+                open.serve().await;
+            }
+        });
+        let came = Arc::new(Mutex::new(Came::default()));
+        let told = came.clone();
+        tokio::spawn(async move {
+            let mut socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+            while let Some(Ok(message)) = socket.next().await {
+                let mut told = told.lock().unwrap();
+                match message {
+                    Message::Text(text) => told.frames.push(serde_json::from_str(text.as_str()).unwrap()),
+                    Message::Close(frame) => told.closed = frame.map(|frame| frame.code.into()),
+                    _ => {}
+                }
+            }
+        });
+        came
+    }
+
+    async fn group(&self, owner: &UserId) -> ChatId {
+        let new = NewChat {
+            id: ChatId::random(),
+            kind: ChatKind::Group,
+            name: None,
+            public: false,
+            password_hash: None,
+            owner: owner.clone(),
+            with: None,
+            node: self.core.broker.place(ChatId::random()),
+            created: 1,
+        };
+        match self.store.create_chat(&new).await.unwrap() {
+            Created::New(chat) => chat.id,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn counts(came: &Mutex<Came>, what: &str, kind: &str, least: usize) {
+    wait_until(what, PATIENCE, async || {
+        let came = came.lock().unwrap();
+        assert_eq!(came.closed, None, "closed while it waited for: {what}");
+        (came.frames.iter().filter(|frame| frame["type"] == kind).count() >= least).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_who_is_behind_in_1500_chats_stays_connected() {
+    let (edge, alice): (_, UserId) = (Edge::start(), "alice".parse().unwrap());
+    let phone = edge.phone(&alice).await;
+    let mut chats = Vec::new();
+    for _ in 0..MANY {
+        chats.push(edge.group(&alice).await);
+        edge.store
+            .owe(chats[chats.len() - 1], &alice, phone.device, OwedSince::Joined)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let came = edge.connect(phone).await;
+    counts(&came, "welcome", "welcome", 1).await;
+    assert_eq!(came.lock().unwrap().frames[0]["chats"].as_array().unwrap().len(), MANY);
+    // Nothing is acknowledged, so most of it can't be sent.
+    for chat in &chats {
+        let frame = Unnumbered::new(*chat, "\"content\":\"hello\"");
+        let (key, user) = (MessageKey::random(), alice.clone());
+        let append = Append { chat: *chat, user, key, fingerprint: 1, at: 1, frame };
+        edge.store.append(&append).await.unwrap();
+        edge.store.move_read(&alice, *chat, 1, None).await.unwrap();
+    }
+    counts(&came, "all offsets", "read", MANY).await;
+    counts(&came, "as many messages as may be unacknowledged", "message", 256).await;
+    stays(SWEEPS, async || assert_eq!(came.lock().unwrap().closed, None)).await;
+    assert_eq!(came.lock().unwrap().frames.iter().filter(|frame| frame["type"] == "read").count(), MANY);
+}
+
+#[tokio::test]
+async fn a_user_who_is_in_1500_chats_that_nobody_told_of_finds_them() {
+    let (edge, alice): (_, UserId) = (Edge::start(), "alice".parse().unwrap());
+    let phone = edge.phone(&alice).await;
+    let came = edge.connect(phone.clone()).await;
+    counts(&came, "welcome", "welcome", 1).await;
+    // In one step of this thread, which is the only one: as when many signals were lost.
+    for _ in 0..MANY {
+        let chat = edge.group(&alice).await;
+        edge.store.owe(chat, &alice, phone.device, OwedSince::Joined).await.unwrap().unwrap();
+    }
+    counts(&came, "all chats", "chat", MANY).await;
+    stays(SWEEPS, async || assert_eq!(came.lock().unwrap().closed, None)).await;
+    assert_eq!(came.lock().unwrap().frames.iter().filter(|frame| frame["type"] == "chat").count(), MANY);
+}

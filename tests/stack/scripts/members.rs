@@ -1,0 +1,123 @@
+//! The scripts of chats, their members, and what those are owed.
+
+use super::{eval, run};
+use crate::support::Redis;
+
+#[tokio::test]
+async fn scripts_of_chats_and_members() {
+    let redis = &Redis::start().await;
+    let made = eval(redis, script!("create_chat"), "meta members", "2 0 a b kind group head 0 node n").await;
+    assert!(made.starts_with("new kind group"), "{made}");
+    let there = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
+    assert!(there.starts_with("there kind group"), "{there}");
+    assert_eq!(run(redis, "HLEN members").await, "2");
+    assert_eq!(eval(redis, script!("chat_of_member"), "meta members", "z").await, "");
+    assert!(eval(redis, script!("chat_of_member"), "meta members", "a").await.ends_with(" 0"));
+
+    run(redis, "HSET meta head 7").await;
+    let (join, keys) = (script!("join"), "meta members banned left");
+    let (leave, leave_keys) = (script!("leave"), "members banned meta left");
+    assert_eq!(eval(redis, join, "none members banned left", "z themselves 9 0").await, "refused");
+    assert_eq!(eval(redis, join, keys, "a themselves 2 0").await, "already 0");
+    assert_eq!(eval(redis, join, keys, "c themselves 2 0").await, "full");
+    assert_eq!(eval(redis, join, keys, "c themselves 3 0").await, "new 7");
+    assert_eq!(run(redis, "HGET members c").await, "7 1");
+    assert_eq!(eval(redis, leave, leave_keys, "c ban 0 0").await, "-1", "of an earlier membership");
+    assert_eq!(eval(redis, leave, leave_keys, "c ban 1 0").await, "2");
+    assert_eq!(eval(redis, leave, leave_keys, "c ban 1 0").await, "");
+    assert_eq!(run(redis, "HGET meta epoch").await, "1");
+    assert_eq!(eval(redis, join, keys, "c invitation 3 0").await, "stale", "looked before it left");
+    assert_eq!(eval(redis, join, keys, "c themselves 3 1").await, "refused");
+    assert_eq!(eval(redis, join, keys, "c invitation 3 1").await, "new 7");
+    assert_eq!(eval(redis, join, keys, "c themselves 2 0").await, "already 7");
+    // An older copy was brought back: above all epochs that may have been given, once. As older builds wrote it, it has
+    // no version.
+    run(redis, "HSET members d 7").await;
+    assert_eq!(eval(redis, leave, leave_keys, "d _ 0 1000").await, "3");
+    assert_eq!(run(redis, "HMGET meta epoch owner").await, "1002 ");
+    run(redis, "HSET meta owner a").await;
+    run(redis, "HSET members a 0").await;
+    assert_eq!(eval(redis, leave, leave_keys, "a _ 0 1000").await, "2");
+    assert_eq!(run(redis, "HMGET meta epoch owner").await, "1003 b");
+    run(redis, "HSET members a 0").await;
+    for left in 0..1100 {
+        run(redis, &format!("ZADD left {} u{left}", 2000 + left)).await;
+    }
+    run(redis, "HSET meta epoch 3100").await;
+    run(redis, "HSET members d 7").await;
+    assert_eq!(eval(redis, leave, leave_keys, "d _ 0 1000").await, "3");
+    assert_eq!(run(redis, "ZCARD left").await, "1000");
+    assert_eq!(eval(redis, join, keys, "x invitation 9 2099").await, "stale", "perhaps x has left since");
+    assert_eq!(eval(redis, join, keys, "x invitation 9 2101").await, "new 7");
+    run(redis, "HDEL members x").await;
+
+    assert_eq!(eval(redis, script!("index_chat"), "list", "x t1 1").await, "1");
+    assert_eq!(eval(redis, script!("index_chat"), "list", "y t2 1").await, "0");
+    assert_eq!(eval(redis, script!("index_chat"), "list", "x t3 1").await, "1");
+    run(redis, "HSET read x 5").await;
+    assert_eq!(eval(redis, script!("unindex_chat"), "list read", "x t1").await, "0");
+    assert_eq!(run(redis, "HGET read x").await, "5");
+    assert_eq!(eval(redis, script!("unindex_chat"), "list read", "x t3").await, "1");
+    assert_eq!(run(redis, "EXISTS list read").await, "0");
+
+    let all = "meta members banned log outbox ages from cursor fence left";
+    assert_eq!(eval(redis, script!("delete_chat"), all, "5").await, "");
+    assert_eq!(run(redis, "HLEN members").await, "3", "it has members");
+    run(redis, "DEL members").await;
+    run(redis, "SET log 1").await;
+    assert!(eval(redis, script!("delete_chat"), all, "5").await.contains("kind group"));
+    assert_eq!(eval(redis, script!("delete_chat"), all, "6").await, "deleted 5");
+    assert_eq!(run(redis, "KEYS *").await, "meta");
+    let gone = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
+    assert_eq!(gone, "there deleted 6");
+    assert_eq!(eval(redis, script!("bury_chat"), "meta", "7").await, "1");
+    assert_eq!(eval(redis, script!("bury_chat"), "fresh", "7").await, "1");
+    run(redis, "HSET living kind group").await;
+    assert_eq!(eval(redis, script!("bury_chat"), "living", "7").await, "0");
+    // For a while nothing comes to be with an id of which nothing came.
+    let forget = script!("forget_unborn");
+    assert_eq!(eval(redis, forget, "living", "7 60000").await, "0");
+    assert_eq!(eval(redis, forget, "fresh", "7 60000").await, "1", "deleted: nothing will");
+    assert_eq!(run(redis, "PTTL fresh").await, "-1");
+    assert_eq!(eval(redis, forget, "unborn", "7 60000").await, "1");
+    assert!(run(redis, "PTTL unborn").await.parse::<u64>().unwrap() <= 60_000);
+    let made = eval(redis, script!("create_chat"), "unborn members", "1 0 z kind direct head 9 node n").await;
+    assert_eq!(made, "there unborn 7");
+    assert_eq!(eval(redis, script!("bury_chat"), "unborn", "8").await, "1");
+    assert_eq!(run(redis, "PTTL unborn").await, "-1");
+}
+
+#[tokio::test]
+async fn scripts_of_what_is_owed() {
+    let redis = &Redis::start().await;
+    run(redis, "HSET meta head 5 node n kind group").await;
+    run(redis, "HSET members alice 3").await;
+    let keys = "meta members from cursor";
+    assert_eq!(eval(redis, script!("owe"), keys, "bob d 5").await, "");
+    assert_eq!(eval(redis, script!("owe"), keys, "alice d 5").await, "5 5");
+    run(redis, "HSET meta head 9").await;
+    assert_eq!(eval(redis, script!("owe"), keys, "alice d 9").await, "5 5");
+    assert_eq!(eval(redis, script!("owe"), keys, "alice f 2").await, "3 3", "late: not below the boundary");
+    assert_eq!(eval(redis, script!("owe"), keys, "alice g 99").await, "9 9", "never above the head");
+    assert_eq!(eval(redis, script!("owe"), keys, "alice e boundary").await, "3 3", "since they joined");
+    run(redis, "DEL members").await;
+    redis.command(&["HSET", "members", "alice", "6 2"]).await.unwrap();
+    assert_eq!(eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 1").await, "");
+    assert_eq!(eval(redis, script!("owe"), keys, "alice d 9").await, "9 9", "an earlier membership's");
+    let attached = eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 10").await;
+    assert!(attached.ends_with(" 9 9 6"), "{attached}");
+    assert_eq!(eval(redis, script!("attach"), &format!("{keys} fence"), "alice d 9").await, "", "10 > 9");
+    run(redis, "HSET meta head 1000000000000000").await;
+    let moves = "d 9 9 11 d 10 9 12 stranger 10 9 12 d 10 9 11 d 11 9 9007199254740991";
+    let moved = eval(redis, script!("move_cursors"), "meta from cursor fence", moves).await;
+    assert_eq!(moved, "-1 12 -1 12 1000000000000000");
+    let moved = eval(redis, script!("move_cursors"), "meta from cursor fence", "d 11 5 13").await;
+    assert_eq!(moved, "-1", "of an earlier membership");
+    assert_eq!(run(redis, "HGET cursor d").await, "1000000000000000");
+    let disown_keys = "members from cursor fence";
+    assert_eq!(eval(redis, script!("disown"), disown_keys, "alice d").await, "0", "alice is in it");
+    assert_eq!(run(redis, "HGET from d").await, "9");
+    assert_eq!(eval(redis, script!("disown"), disown_keys, "bob d").await, "1");
+    assert_eq!(eval(redis, script!("disown"), disown_keys, "_ e").await, "1", "of nobody");
+    assert_eq!(run(redis, "HMGET from d e").await, " ");
+}
