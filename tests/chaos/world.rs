@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::plan::{Kind, Log, Plan};
 use crate::proxy::Proxy;
 use crate::support::{
-    Edge, EdgeConfig, Lookupd, Nsqd, NsqdOptions, Redis, RedisOptions, free_port, http_get,
+    Edge, EdgeConfig, Lookupd, Nsqd, NsqdOptions, Redis, RedisOptions, WallClock, free_port, http_get,
 };
 
 /// See the module.
