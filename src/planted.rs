@@ -1,5 +1,8 @@
 //! Mistakes on purpose. A test that can't fail proves nothing, so with the feature `planted-bugs` one of these can be
 //! switched on, and the simulation must find it, by its name. Without the feature each is the constant `false`.
+//!
+//! The scripts of the store in Redis have theirs in `tests/mutants`: there a text of one script is replaced by another,
+//! and the store's contract must notice.
 
 /// Whether this bug is switched on.
 #[cfg(feature = "planted-bugs")]
@@ -19,6 +22,18 @@ macro_rules! planted {
 
 #[cfg(feature = "planted-bugs")]
 pub use chosen::{Bug, choose, is};
+#[cfg(feature = "planted-bugs")]
+pub use scripts::{ScriptBug, choose_script};
+
+/// The text of one of the store's scripts, with the mistake that was chosen for it.
+#[cfg(feature = "planted-bugs")]
+pub(crate) use scripts::script;
+
+/// The text of one of the store's scripts: as it is, without the feature.
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) fn script(_: &str, source: &'static str) -> &'static str {
+    source
+}
 
 #[cfg(feature = "planted-bugs")]
 mod chosen {
@@ -138,5 +153,59 @@ mod chosen {
     #[must_use]
     pub fn is(bug: Bug) -> bool {
         CHOSEN.load(Ordering::Relaxed) == bug as usize + 1
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+mod scripts {
+    use std::sync::OnceLock;
+
+    /// A mistake in one script of the store in Redis.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct ScriptBug {
+        /// Its file in `src/store/lua`, without `.lua`.
+        pub script: &'static str,
+        /// What is taken out. It must be there exactly once.
+        pub text: &'static str,
+        /// What is put in its place.
+        pub instead: &'static str,
+    }
+
+    // One for the whole process, and before it first connects: a script is read once.
+    static CHOSEN: OnceLock<ScriptBug> = OnceLock::new();
+
+    /// Switches one on, for the rest of this process. Call it before the first connection to Redis.
+    ///
+    /// # Panics
+    /// When another one is on already.
+    pub fn choose_script(bug: ScriptBug) {
+        let chosen = CHOSEN.get_or_init(|| bug);
+        assert_eq!(*chosen, bug, "one process has one planted script");
+    }
+
+    impl ScriptBug {
+        /// The script with the mistake.
+        ///
+        /// # Errors
+        /// When the text to be replaced isn't there exactly once: the script has changed, and the bug must follow it.
+        pub fn apply(&self, source: &str) -> Result<String, String> {
+            match source.matches(self.text).count() {
+                1 => Ok(source.replacen(self.text, self.instead, 1)),
+                times => Err(format!(
+                    "{}.lua has {:?} {times} times instead of once: bring the planted bug up to date with it",
+                    self.script, self.text
+                )),
+            }
+        }
+    }
+
+    /// See [`super`].
+    pub(crate) fn script(name: &str, source: &'static str) -> &'static str {
+        match CHOSEN.get().filter(|bug| bug.script == name).map(|bug| bug.apply(source)) {
+            Some(Ok(mutated)) => mutated.leak(),
+            // A process that runs the script as it is would say that the bug is harmless.
+            Some(Err(why)) => panic!("{why}"),
+            None => source,
+        }
     }
 }

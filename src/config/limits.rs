@@ -234,6 +234,18 @@ impl Timing {
                 return Err(ConfigError::value(Self::env_of(field), "it must be longer than 0"));
             }
         }
+        // nsqd's own bounds; beyond them it takes no subscription at all.
+        if self.nsq_message_timeout < SECOND || self.nsq_message_timeout > 900 * SECOND {
+            let reason = "nsqd takes 1s to 15m";
+            return Err(ConfigError::value(Self::env_of("nsq_message_timeout"), reason));
+        }
+        if self.nsq_message_timeout <= self.ack_timeout {
+            return Err(ConfigError::Conflict(
+                "KEEPSTEP_NSQ_MESSAGE_TIMEOUT must be longer than KEEPSTEP_ACK_TIMEOUT (15 s longer is good), else NSQ would \
+                 give a message to the device again that it still has time to acknowledge"
+                    .to_owned(),
+            ));
+        }
         if self.lease_renewal >= self.lease {
             return Err(ConfigError::Conflict(
                 "KEEPSTEP_LEASE_RENEWAL must be shorter than KEEPSTEP_LEASE (a third of it is good), else every lease \

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use crate::client::{Came, Socket};
+use crate::closes::Close;
+use crate::gaps::Witness;
 use crate::history::{Seq, What};
 use crate::memory::{Memory, entry, frame};
 use crate::record::{Recorder, count};
@@ -99,10 +101,26 @@ enum Asked {
     Page(String, Seq),
 }
 
+/// What the devices of a run have in common.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The edges' addresses.
+    pub edges: Arc<[String]>,
+    /// Who writes.
+    pub record: Arc<Recorder>,
+    /// Who looks into a queue.
+    pub witness: Witness,
+    /// How long one waits for a connection, and for its welcome.
+    pub patience: Duration,
+}
+
+/// One in so many sends whose outcome isn't known is given up by its client.
+pub const GIVEN_UP: u32 = 8;
+
 /// The life of a device, to be spawned.
 pub struct Life {
     device: Arc<Device>,
-    edges: Arc<[String]>,
+    around: Arc<Surroundings>,
     record: Arc<Recorder>,
     random: StdRng,
     memory: Memory,
@@ -110,7 +128,10 @@ pub struct Life {
     asked: HashMap<u64, Asked>,
     ids: u64,
     socket: u64,
+    edge: usize,
     heard: Instant,
+    // When it was last told not to acknowledge.
+    idle: Option<u64>,
     // How often the end was told.
     refused: u32,
 }
@@ -120,18 +141,20 @@ const TICK: Duration = Duration::from_millis(50);
 
 impl Life {
     /// Of a device, with everything it decides by itself seeded.
-    pub fn new(device: Arc<Device>, edges: Arc<[String]>, record: Arc<Recorder>, seed: u64) -> Life {
+    pub fn new(device: Arc<Device>, around: Arc<Surroundings>, seed: u64) -> Life {
         Life {
             device,
-            edges,
-            record,
+            record: around.record.clone(),
+            around,
             random: StdRng::seed_from_u64(seed),
             memory: Memory::default(),
             outbox: VecDeque::new(),
             asked: HashMap::new(),
             ids: 0,
             socket: 0,
+            edge: 0,
             heard: Instant::now(),
+            idle: None,
             refused: 0,
         }
     }
@@ -160,10 +183,13 @@ impl Life {
 
     fn ends(&mut self, code: Option<u16>) {
         let mut letters: Vec<Letter> = Vec::new();
-        for (_, asked) in self.asked.drain() {
+        let asked: Vec<Asked> = self.asked.drain().map(|(_, asked)| asked).collect();
+        for asked in asked {
             if let Asked::Send(letter) = asked {
                 count(&self.record.tally.unknown);
-                letters.push(letter);
+                if !self.gives_up() {
+                    letters.push(letter);
+                }
             }
         }
         self.outbox.extend(letters);
@@ -175,20 +201,38 @@ impl Life {
         }
     }
 
+    /// Whether it says nothing more of a message that may be sent or not.
+    fn gives_up(&mut self) -> bool {
+        self.random.random_ratio(1, GIVEN_UP)
+    }
+
+    /// The server closed it.
+    fn closed(&self, code: u16, reason: String) {
+        let (device, user) = (self.device.id.clone(), self.device.user.clone());
+        let (at, socket, edge, idle) = (self.record.now(), self.socket, self.edge, self.idle);
+        let close = Close { at, device, user, socket, edge, code, reason, idle };
+        self.record.closes.lock().unwrap().push(close);
+    }
+
     /// One connection: the code with which the server closed it.
     async fn connection(&mut self, orders: &mut watch::Receiver<Orders>) -> Option<u16> {
         let began = *orders.borrow_and_update();
         self.socket = self.record.socket();
         let (device, socket) = (self.device.id.clone(), self.socket);
         self.record.write(What::Connecting { device, socket });
-        let edge = self.random.random_range(0..self.edges.len());
+        let edge = self.random.random_range(0..self.around.edges.len());
+        self.edge = edge;
         let authorization = format!("Bearer {}", self.device.token);
         let headers = [("Authorization", authorization.as_str())];
-        let opening = Socket::handshake(&self.edges[edge], "/v1/socket", &headers);
-        let Ok(Ok(mut socket)) = timeout(Duration::from_secs(3), opening).await else { return None };
-        let welcome = match timeout(Duration::from_secs(5), socket.come()).await {
+        let patience = self.around.patience;
+        let opening = Socket::handshake(&self.around.edges[edge], "/v1/socket", &headers);
+        let Ok(Ok(mut socket)) = timeout(patience, opening).await else { return None };
+        let welcome = match timeout(patience + Duration::from_secs(2), socket.come()).await {
             Ok(Came::Frame(text)) => text,
-            Ok(Came::Closed(code, _)) => return Some(code),
+            Ok(Came::Closed(code, reason)) => {
+                self.closed(code, reason);
+                return Some(code);
+            }
             Ok(Came::Lost) | Err(_) => return None,
         };
         self.welcomed(&welcome, edge);
@@ -202,8 +246,9 @@ impl Life {
             tokio::select! {
                 came = socket.come() => match came {
                     Came::Frame(text) => self.hears(&mut socket, &text).await?,
-                    Came::Closed(code, _) => {
+                    Came::Closed(code, reason) => {
                         count(&self.record.tally.dropped);
+                        self.closed(code, reason);
                         return Some(code);
                     }
                     Came::Lost => {
@@ -254,6 +299,9 @@ impl Life {
 
     /// What it does by itself.
     async fn acts(&mut self, socket: &mut Socket, now: Orders) -> Option<()> {
+        if !now.acks {
+            self.idle = Some(self.record.now());
+        }
         if self.random.random_ratio(1, 20) {
             self.put(socket, &json!({ "type": "ping" })).await?;
         }
@@ -287,8 +335,9 @@ impl Life {
     }
 
     fn writes(&mut self) {
-        let at = self.random.random_range(0..self.memory.chats.len().max(1));
-        let Some(chat) = self.memory.chats.keys().nth(at).cloned() else { return };
+        let mut chats: Vec<String> = self.memory.chats.keys().cloned().collect();
+        chats.sort_unstable();
+        let Some(chat) = favourite(&chats, &mut self.random).cloned() else { return };
         let (key, length) = (uuid(&mut self.random), self.random.random_range(5..400));
         let content = format!("{key} {}", "x".repeat(length));
         if self.outbox.len() < 50 {
@@ -345,6 +394,12 @@ impl Life {
         let sending = socket.send_message(tokio_tungstenite::tungstenite::Message::text(frame));
         timeout(Duration::from_secs(5), sending).await.ok()?.ok()
     }
+}
+
+/// A chat to speak in: mostly one of the first, as there is more said in some than in others.
+pub fn favourite<'c>(chats: &'c [String], random: &mut StdRng) -> Option<&'c String> {
+    let among = if random.random_ratio(1, 2) { chats.len().min(3) } else { chats.len() };
+    chats.get(random.random_range(0..among.max(1)))
 }
 
 /// A UUID of a seeded run.

@@ -1,14 +1,14 @@
 //! How things stand when all is over: the heads, offsets and queues there are, and what is left behind when everybody has
 //! gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::history::{End, What};
-use crate::people::People;
+use crate::people::{Ending, People};
 use crate::recovery::key;
 use crate::support::http_get;
 use crate::world::{World, id};
@@ -16,15 +16,36 @@ use crate::world::{World, id};
 /// How long leftovers may take to go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The end as it is asked for. Queues get time to become what they should be.
-pub async fn end(world: &World, people: &People) -> End {
-    let mut end = End::default();
+/// By user or device: chats.
+type Chats = BTreeMap<String, BTreeSet<String>>;
+
+/// The end as it is asked for; and what isn't as the server itself says that it is. Everything gets time to become so.
+/// Strangers are devices that are in no history.
+pub async fn end(world: &World, people: &People, strangers: &HashSet<String>) -> (End, Vec<(u8, String)>) {
+    let began = Instant::now();
+    loop {
+        let (end, mut wrong) = stands(world, people, strangers).await;
+        if wrong.is_empty() || began.elapsed() > PATIENCE {
+            // Queues are the checker's to judge.
+            wrong.retain(|(invariant, _)| *invariant != 12);
+            return (end, wrong);
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// How things stand.
+async fn stands(world: &World, people: &People, strangers: &HashSet<String>) -> (End, Vec<(u8, String)>) {
+    let (mut end, mut wrong) = (End::default(), Vec::new());
+    let mut members = Chats::new();
     for (user, token) in &people.users {
-        if let Some(answer) = people.call(token, "GET", "/v1/chats?limit=1000", &Value::Null).await {
-            for chat in answer.body["items"].as_array().into_iter().flatten() {
-                if let (Some(id), Some(head)) = (chat["id"].as_str(), chat["head"].as_u64()) {
-                    end.heads.insert(id.to_owned(), head);
-                }
+        let Some(answer) = people.call(token, "GET", "/v1/chats?limit=1000", &Value::Null).await else {
+            continue;
+        };
+        for chat in answer.body["items"].as_array().into_iter().flatten() {
+            if let (Some(id), Some(head)) = (chat["id"].as_str(), chat["head"].as_u64()) {
+                end.heads.insert(id.to_owned(), head);
+                members.entry(user.clone()).or_default().insert(id.to_owned());
             }
         }
         if let Some(answer) = people.call(token, "GET", "/v1/offsets", &Value::Null).await {
@@ -34,43 +55,55 @@ pub async fn end(world: &World, people: &People) -> End {
         }
     }
     for device in people.living() {
-        end.devices.insert(device.id.clone(), device.sight().entries.into_iter().collect());
+        let chats = device.sight().entries;
+        // Members times devices: whoever is a member is so with all devices, whatever became of the call.
+        let id = &device.id;
+        let of_user = members.get(&device.user).cloned().unwrap_or_default();
+        for chat in of_user.iter().filter(|chat| !chats.contains_key(*chat)) {
+            let user = &device.user;
+            wrong.push((3, format!("{user} is a member of chat {chat}, and {id} doesn't get it")));
+        }
+        for chat in chats.keys().filter(|chat| !of_user.contains(*chat)) {
+            wrong.push((8, format!("{id} gets chat {chat}, of which {} isn't a member", device.user)));
+        }
+        end.devices.insert(device.id.clone(), chats.into_iter().collect());
     }
     for chat in people.all_chats() {
         let count = world.redis.command(&["ZCARD", &key(&chat, "outbox")]).await;
         end.unpublished.insert(chat, count.ok().and_then(|count| count.parse().ok()).unwrap_or(u64::MAX));
     }
-    let wanted: BTreeSet<(String, String)> = end
-        .devices
-        .iter()
-        .flat_map(|(device, chats)| chats.keys().map(|chat| (chat.clone(), device.clone())))
-        .collect();
-    let began = Instant::now();
-    loop {
-        end.queues.clear();
-        for n in 0..world.nsqd.len() {
-            let queues = world.queues(n).await.unwrap_or_default();
-            end.queues
-                .extend(queues.into_iter().map(|queue| (format!("nsqd {n}"), queue.chat, queue.device)));
-        }
-        let there: BTreeSet<_> =
-            end.queues.iter().map(|(_, chat, device)| (chat.clone(), device.clone())).collect();
-        if there == wanted || began.elapsed() > PATIENCE {
-            return end;
-        }
-        sleep(Duration::from_millis(200)).await;
+    for n in 0..world.nsqd.len() {
+        let queues = world.queues(n).await.unwrap_or_default().into_iter();
+        let queues = queues.filter(|queue| !strangers.contains(&queue.device));
+        end.queues.extend(queues.map(|queue| (format!("nsqd {n}"), queue.chat, queue.device)));
     }
+    let (done, half) = (people.ends(Ending::Done), people.half_ended().await);
+    let there: BTreeSet<_> = end.queues.iter().map(|(_, chat, device)| (chat, device)).collect();
+    for (device, chats) in &end.devices {
+        for chat in chats.keys().filter(|chat| !there.contains(&(*chat, device))) {
+            wrong.push((12, format!("{device} has no queue in chat {chat}")));
+        }
+    }
+    for (chat, device) in there {
+        if done.contains(device) || end.devices.get(device).is_some_and(|chats| !chats.contains_key(chat)) {
+            wrong.push((12, format!("{device} has a queue in chat {chat}")));
+        }
+    }
+    wrong.extend(half.iter().map(|device| (0, format!("the end of {device} has begun and isn't done"))));
+    (end, wrong)
 }
 
-/// What waits in a queue although everybody has acknowledged everything.
-pub async fn undrained(world: &World) -> Vec<String> {
+/// What waits in a queue although everybody has acknowledged everything. (A device whose registration was given up may be
+/// there, and nobody has its token.)
+pub async fn undrained(world: &World, people: &People) -> Vec<String> {
     let began = Instant::now();
+    let living: BTreeSet<String> = people.living().iter().map(|device| device.id.clone()).collect();
     loop {
         let mut left = Vec::new();
         for n in 0..world.nsqd.len() {
             for queue in world.queues(n).await.unwrap_or_default() {
                 // What a consumer had that was killed comes again after nsqd's timeout, and is finished then.
-                if queue.depth + queue.held > 0 {
+                if queue.depth + queue.held > 0 && living.contains(&queue.device) {
                     left.push(format!("nsqd {n}: {queue:?}"));
                 }
             }
@@ -84,7 +117,7 @@ pub async fn undrained(world: &World) -> Vec<String> {
 
 /// What the store and the directory still know of devices that have ended, beside their tombstones.
 pub async fn remains(world: &World, people: &People) -> Vec<String> {
-    let (_, ended) = people.ends();
+    let ended = people.ends(Ending::Done);
     let mut left = Vec::new();
     for device in &ended {
         let short = device.replace('-', "");

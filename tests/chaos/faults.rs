@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::client::in_seconds;
 use crate::device::Device;
+use crate::gaps::Loss;
 use crate::history::{Phase, What};
 use crate::meter::{LOG, MISSED, Meter, RELAYED, Sums};
-use crate::plan::{Fault, Kind, Wave};
+use crate::plan::{Fault, Kind};
 use crate::proxy::Weather;
 use crate::record::Recorder;
+use crate::support::{Edge, http_get};
 use crate::world::World;
 
 /// What became of one fault.
@@ -25,6 +28,8 @@ pub struct Harm {
     pub evidence: String,
     /// Messages that nsqd held in memory or on the disk that it lost.
     pub nsq_lost: u64,
+    /// Why it couldn't be done, if it couldn't.
+    pub lacking: Option<String>,
 }
 
 /// What is counted before a wave and after its recovery.
@@ -53,16 +58,52 @@ pub struct Harmer {
     pub record: Arc<Recorder>,
     /// What the edges count.
     pub meter: Meter,
+    /// Promises that a fault found broken at once.
+    pub broken: Vec<(u8, String)>,
     ops: Vec<String>,
     begun: Vec<Begun>,
     before: Option<Counts>,
+    // Of a name that is taken, if it started all the same.
+    twin: Option<Edge>,
+    far: Option<(Begun, Counts)>,
 }
+
+/// The edge from which Redis is far, if it is.
+pub const FAR: usize = 0;
 
 impl Harmer {
     /// Nothing has happened yet.
     pub fn new(world: &World, record: Arc<Recorder>) -> Harmer {
         let ops = world.edges.iter().map(crate::support::Edge::ops).collect();
-        Harmer { record, meter: Meter::default(), ops, begun: Vec::new(), before: None }
+        Harmer {
+            record,
+            meter: Meter::default(),
+            broken: Vec::new(),
+            ops,
+            begun: Vec::new(),
+            before: None,
+            twin: None,
+            far: None,
+        }
+    }
+
+    /// Something goes wrong for as long as the run does.
+    pub async fn settle(&mut self, world: &World, fault: Fault) {
+        let before = self.counts().await;
+        world.proxies[world.to_redis[FAR]].settle(Weather::Far(fault.distance() / 2));
+        let troubled = trouble(world, fault);
+        let hit = format!("edge {FAR} is {:?} from Redis, there and back", fault.distance());
+        self.record.write(What::Fault { name: fault.kind.to_string(), phase: Phase::Begun });
+        self.far = Some((Begun { fault, hit, bit: false, nsq_lost: 0, troubled }, before));
+    }
+
+    /// And is over.
+    pub async fn heal(&mut self, world: &World) -> Option<Harm> {
+        let (begun, before) = self.far.take()?;
+        world.proxies[world.to_redis[FAR]].settle(Weather::Fine);
+        self.record.write(What::Fault { name: begun.fault.kind.to_string(), phase: Phase::Healed });
+        let after = self.counts().await;
+        Some(judge(world, begun, before, after))
     }
 
     async fn counts(&mut self) -> Counts {
@@ -79,14 +120,22 @@ impl Harmer {
     }
 
     /// One wave, from its first fault's begin to its last one's end.
-    pub async fn wave(&mut self, world: &mut World, wave: &Wave, devices: &[Arc<Device>]) {
+    pub async fn wave(&mut self, world: &mut World, wave: &[Fault], devices: &[Arc<Device>]) {
         self.before = Some(self.counts().await);
         self.begun.clear();
         let start = Instant::now();
         let mut steps: Vec<(Duration, Phase, Fault)> = Vec::new();
-        for fault in wave {
-            steps.push((fault.after, Phase::Begun, *fault));
-            steps.push((fault.after + fault.lasts, Phase::Healed, *fault));
+        for mut fault in wave.iter().copied() {
+            let edge = |fault: &Fault| fault.target % world.edges.len();
+            let dies = |other: &Fault| matches!(other.kind, Kind::EdgeKill | Kind::EdgeStop);
+            // Of an edge that is dead, nothing can be late.
+            if fault.kind == Kind::RedisLate
+                && wave.iter().any(|other| dies(other) && edge(other) == edge(&fault))
+            {
+                fault.target += 1;
+            }
+            steps.push((fault.after, Phase::Begun, fault));
+            steps.push((fault.after + fault.lasts, Phase::Healed, fault));
         }
         steps.sort_by_key(|(at, ..)| *at);
         for (at, phase, fault) in steps {
@@ -95,12 +144,29 @@ impl Harmer {
             match phase {
                 Phase::Begun => {
                     self.record.write(What::Fault { name, phase });
+                    if fault.kind.loses() || fault.kind.hides_nsqd() {
+                        self.record.tally.away.fetch_add(1, Relaxed);
+                        let (kind, begun) = (fault.kind, self.record.now());
+                        let nsqd = match kind {
+                            // Only the first has a disk that can be filled.
+                            Kind::NsqdFull => Some(0),
+                            _ => kind.loses().then(|| fault.target % world.nsqd.len()),
+                        };
+                        self.record.losses.lock().unwrap().push(Loss { nsqd, kind, begun, healed: None });
+                    }
                     let begun = self.begin(world, fault, devices).await;
                     self.begun.push(begun);
                 }
                 Phase::Healed => {
                     self.end(world, fault, devices).await;
                     self.record.write(What::Fault { name, phase });
+                    if fault.kind.loses() || fault.kind.hides_nsqd() {
+                        self.record.tally.away.fetch_sub(1, Relaxed);
+                        let healed = Some(self.record.now());
+                        let mut losses = self.record.losses.lock().unwrap();
+                        let open = losses.iter_mut().filter(|loss| loss.kind == fault.kind);
+                        open.filter(|loss| loss.healed.is_none()).for_each(|loss| loss.healed = healed);
+                    }
                 }
             }
             self.meter.read(&self.ops).await;
@@ -147,7 +213,7 @@ impl Harmer {
                     disk.fill();
                     ("nsqd 0".to_owned(), false)
                 }
-                None => ("no disk can be mounted here".to_owned(), false),
+                None => (String::new(), false),
             },
             Kind::NsqdLost => {
                 world.nsqd[n].restart_empty().await;
@@ -183,6 +249,38 @@ impl Harmer {
                     world.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap_or_default();
                 (format!("{killed} connections"), killed.parse().is_ok_and(|killed: u64| killed > 0))
             }
+            Kind::RedisLate => {
+                let link = world.to_redis[edge];
+                let weather =
+                    if fault.strength < 0.5 { Weather::Late } else { Weather::LateOfOld(self.record.now()) };
+                world.proxies[link].set(weather);
+                troubled = trouble(world, fault);
+                let whose = if weather == Weather::Late { "all" } else { "the old" };
+                (format!("{whose} connections of edge {edge}, {connected} sockets on it"), false)
+            }
+            // It goes on for the whole run: see `settle`.
+            Kind::RedisFar => (String::new(), false),
+            Kind::RedisClock => {
+                let jumped = jumps(world, fault.jump()).await;
+                (format!("by {} s", fault.jump()), jumped)
+            }
+            Kind::EdgeClock => {
+                if let Some(clock) = world.edge_clocks.get(edge) {
+                    clock.set(&format!("{:+}", fault.jump()));
+                }
+                (format!("by {} s, {}", fault.jump(), on_edge.0), on_edge.1)
+            }
+            Kind::NsqdSlow => {
+                world.nsqd[n].terminate().await;
+                reconnect_meanwhile(devices.to_vec(), fault.lasts);
+                on_nsqd
+            }
+            Kind::EdgeTwin => {
+                // One that is far from Redis takes long to know anything.
+                let edge = if self.far.is_some() { (FAR + 1) % world.edges.len() } else { edge };
+                let said = self.twin(world, edge).await;
+                (format!("edge {edge}: {said}"), true)
+            }
             Kind::Storm => {
                 let all = devices.iter().filter(|device| device.sight().edge.is_some()).count();
                 (format!("{all} sockets"), all > 0)
@@ -204,9 +302,9 @@ impl Harmer {
     async fn end(&mut self, world: &mut World, fault: Fault, devices: &[Arc<Device>]) {
         let (edge, n) = (fault.target % world.edges.len(), fault.target % world.nsqd.len());
         match fault.kind {
-            Kind::EdgeKill | Kind::EdgeStop => world.edges[edge].restart().await,
+            Kind::EdgeKill | Kind::EdgeStop => world.revive(edge).await,
             Kind::EdgeFreeze => world.edges[edge].sigcont(),
-            Kind::NsqdKill | Kind::NsqdStop => world.nsqd[n].restart().await,
+            Kind::NsqdKill | Kind::NsqdStop | Kind::NsqdSlow => world.nsqd[n].restart().await,
             Kind::NsqdFreeze => world.nsqd[n].sigcont(),
             Kind::NsqdFull => {
                 if let Some(disk) = &world.disk {
@@ -217,7 +315,16 @@ impl Harmer {
             Kind::LookupdFreeze => world.lookupd.sigcont(),
             Kind::RedisKill | Kind::RedisStop => world.redis.restart().await,
             Kind::RedisFreeze => world.redis.sigcont(),
-            Kind::NsqdLost | Kind::EventsOff | Kind::PubsubDrop => {}
+            Kind::NsqdLost | Kind::EventsOff | Kind::PubsubDrop | Kind::RedisFar => {}
+            Kind::RedisLate => world.proxies[world.to_redis[edge]].heal(),
+            Kind::RedisClock => drop(jumps(world, 0).await),
+            Kind::EdgeClock => {
+                if let Some(clock) = world.edge_clocks.get(edge) {
+                    clock.set("+0");
+                }
+            }
+            // Killed, as whatever notices such a mistake would do it at last.
+            Kind::EdgeTwin => drop(self.twin.take()),
             Kind::Storm => {
                 // The storm is its end: everybody at once, several times.
                 for _ in 0..5 {
@@ -229,7 +336,7 @@ impl Harmer {
             }
             Kind::LinkDelay | Kind::LinkThrottle | Kind::LinkCut | Kind::LinkHalfOpen | Kind::LinkOneWay => {
                 for link in &world.links[fault.target % world.links.len()].1 {
-                    world.proxies[*link].set(Weather::Fine);
+                    world.proxies[*link].heal();
                 }
             }
         }
@@ -238,7 +345,7 @@ impl Harmer {
     /// After the recovery: what bit.
     pub async fn judge(&mut self, world: &World) -> Vec<Harm> {
         let mut after = self.counts().await;
-        let Some(before) = self.before.take() else { return Vec::new() };
+        let Some(before) = self.before else { return Vec::new() };
         // That events are off shows in silence alone: it takes a while to notice.
         let silent = self.begun.iter().any(|begun| begun.fault.kind == Kind::EventsOff);
         let until = Instant::now() + Duration::from_secs(8);
@@ -246,52 +353,128 @@ impl Harmer {
             sleep(Duration::from_millis(200)).await;
             after = self.counts().await;
         }
-        let rose = |at: usize| after.sums[at] - before.sums[at];
-        let (log, relayed, missed) = (rose(LOG), rose(RELAYED), rose(MISSED));
-        let unknown = after.unknown - before.unknown + after.unavailable - before.unavailable;
-        let dropped = after.dropped - before.dropped;
-        let provisioned = after.provisioned - before.provisioned;
-        let broker = format!("{log} from the log, {relayed} published again");
-        let clients = format!("{unknown} unknown or refused, {dropped} sockets dropped");
-        let judge = |begun: Begun| {
-            let (bit, more) = match begun.fault.kind {
-                Kind::EdgeKill | Kind::EdgeStop | Kind::EdgeFreeze | Kind::Storm => (false, clients.clone()),
-                Kind::NsqdKill | Kind::NsqdStop | Kind::NsqdFreeze | Kind::NsqdFull | Kind::NsqdLost => {
-                    (log + relayed > 0, broker.clone())
-                }
-                Kind::LookupdKill | Kind::LookupdFreeze => {
-                    (provisioned > 0, format!("{provisioned} registrations, joins and ends meanwhile"))
-                }
-                Kind::RedisKill | Kind::RedisStop | Kind::RedisFreeze => {
-                    (unknown + dropped > 0, clients.clone())
-                }
-                Kind::EventsOff => (missed > 0, format!("{missed} notifications missed")),
-                Kind::PubsubDrop => (false, format!("{missed} notifications missed")),
-                Kind::LinkDelay
-                | Kind::LinkThrottle
-                | Kind::LinkCut
-                | Kind::LinkHalfOpen
-                | Kind::LinkOneWay => {
-                    let troubled = trouble(world, begun.fault) - begun.troubled;
-                    (troubled > 0, format!("{troubled} bytes or connections troubled; {broker}; {clients}"))
-                }
-            };
-            let possible = begun.fault.kind != Kind::NsqdFull || world.disk.is_some();
-            let evidence = [begun.hit, more].into_iter().filter(|text| !text.is_empty());
-            Harm {
-                fault: begun.fault,
-                bit: (begun.bit || bit) && possible,
-                evidence: evidence.collect::<Vec<_>>().join("; "),
-                nsq_lost: begun.nsq_lost,
+        self.begun.drain(..).map(|begun| judge(world, begun, before, after)).collect()
+    }
+
+    /// A second edge with the name of one that lives must not take part.
+    async fn twin(&mut self, world: &World, edge: usize) -> String {
+        match world.twin(edge).await {
+            Err(said) => {
+                let words = said.lines().rev().find(|line| line.contains("KEEPSTEP_EDGE"));
+                format!("refused: {}", words.unwrap_or("without a word about its name").trim())
             }
-        };
-        self.begun.drain(..).map(judge).collect()
+            Ok(twin) => {
+                // One that can't reach Redis, or is far from it, doesn't know yet.
+                let ready = async || matches!(http_get(&twin.ops(), "/readyz").await, Ok((200, _)));
+                let until = Instant::now() + Duration::from_secs(25);
+                let mut took_part = ready().await;
+                while !took_part && Instant::now() < until {
+                    sleep(Duration::from_millis(100)).await;
+                    took_part = ready().await;
+                }
+                self.twin = Some(twin);
+                if took_part {
+                    let what = format!("a second edge-{edge} started while the first lived, and was ready");
+                    self.broken.push((0, what));
+                }
+                if took_part { "it took part" } else { "it waited" }.to_owned()
+            }
+        }
     }
 }
 
-/// Bytes that couldn't pass freely, and connections that broke.
+/// What became of a fault, from what was counted before and after.
+fn judge(world: &World, begun: Begun, before: Counts, after: Counts) -> Harm {
+    let rose = |at: usize| after.sums[at] - before.sums[at];
+    let (log, relayed, missed) = (rose(LOG), rose(RELAYED), rose(MISSED));
+    let unknown = after.unknown - before.unknown + after.unavailable - before.unavailable;
+    let dropped = after.dropped - before.dropped;
+    let provisioned = after.provisioned - before.provisioned;
+    let broker = format!("{log} from the log, {relayed} published again");
+    let clients = format!("{unknown} unknown or refused, {dropped} sockets dropped");
+    let (bit, more) = match begun.fault.kind {
+        Kind::EdgeKill | Kind::EdgeStop | Kind::EdgeFreeze | Kind::Storm => (false, clients),
+        Kind::NsqdKill
+        | Kind::NsqdStop
+        | Kind::NsqdFreeze
+        | Kind::NsqdFull
+        | Kind::NsqdLost
+        | Kind::NsqdSlow => (log + relayed > 0, broker),
+        Kind::LookupdKill | Kind::LookupdFreeze => {
+            (provisioned > 0, format!("{provisioned} registrations, joins and ends meanwhile"))
+        }
+        Kind::RedisKill | Kind::RedisStop | Kind::RedisFreeze => (unknown + dropped > 0, clients),
+        Kind::EventsOff => (missed > 0, format!("{missed} notifications missed")),
+        Kind::PubsubDrop => (false, format!("{missed} notifications missed")),
+        Kind::RedisClock | Kind::EdgeClock | Kind::EdgeTwin => (false, clients),
+        Kind::RedisLate => {
+            let troubled = trouble(world, begun.fault) - begun.troubled;
+            let edge = begun.fault.target % world.edges.len();
+            let orphaned = world.proxies[world.to_redis[edge]].seen().orphaned.load(Relaxed);
+            (
+                troubled > 0,
+                format!("{troubled} bytes late, {orphaned} of them after their edge had gone; {clients}"),
+            )
+        }
+        Kind::RedisFar
+        | Kind::LinkDelay
+        | Kind::LinkThrottle
+        | Kind::LinkCut
+        | Kind::LinkHalfOpen
+        | Kind::LinkOneWay => {
+            let troubled = trouble(world, begun.fault) - begun.troubled;
+            (troubled > 0, format!("{troubled} bytes or connections troubled; {broker}; {clients}"))
+        }
+    };
+    let lacking = world.lacking.get(&begun.fault.kind).cloned();
+    let evidence = [begun.hit, more].into_iter().filter(|text| !text.is_empty());
+    Harm {
+        fault: begun.fault,
+        bit: (begun.bit || bit) && lacking.is_none(),
+        evidence: evidence.collect::<Vec<_>>().join("; "),
+        nsq_lost: begun.nsq_lost,
+        lacking,
+    }
+}
+
+/// Sets Redis's clock so many seconds beside the true time. Whether it says so.
+async fn jumps(world: &World, by: i64) -> bool {
+    if !world.redis_clock {
+        return false;
+    }
+    world.redis.set_clock(&format!("{by:+}")).await;
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let time = world.redis.command(&["TIME"]).await.unwrap_or_default();
+        let told = time.lines().next().and_then(|seconds| seconds.parse::<i64>().ok());
+        if told.is_some_and(|told| (told - in_seconds(by)).abs() < 3) {
+            return true;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    false
+}
+
+/// Every device connects anew, again and again, while something is away.
+fn reconnect_meanwhile(devices: Vec<Arc<Device>>, lasts: Duration) {
+    tokio::spawn(async move {
+        for _ in 0..3 {
+            sleep(lasts / 4).await;
+            for device in &devices {
+                device.told(|orders| orders.round += 1);
+            }
+        }
+    });
+}
+
+/// Bytes that couldn't pass freely, and connections that broke, on the links that a fault takes.
 fn trouble(world: &World, fault: Fault) -> u64 {
-    let links = &world.links[fault.target % world.links.len()].1;
+    let of_edge = |edge: usize| vec![world.to_redis[edge]];
+    let links = match fault.kind {
+        Kind::RedisLate => of_edge(fault.target % world.edges.len()),
+        Kind::RedisFar => of_edge(FAR),
+        _ => world.links[fault.target % world.links.len()].1.clone(),
+    };
     let seen = links.iter().map(|link| world.proxies[*link].seen());
     seen.map(|seen| seen.troubled.load(Relaxed) + seen.cut.load(Relaxed)).sum()
 }

@@ -6,9 +6,12 @@
 #[path = "../support/client.rs"]
 #[allow(dead_code)]
 mod client;
+mod closes;
+mod crowd;
 mod device;
 mod ending;
 mod faults;
+mod gaps;
 #[path = "../history/mod.rs"]
 mod history;
 #[path = "../support/marks.rs"]
@@ -24,6 +27,7 @@ mod report;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;
+mod trial;
 mod world;
 
 use std::collections::HashSet;
@@ -102,11 +106,15 @@ fn slice(args: &[String]) -> ExitCode {
         println!("{NAME}: test");
         return ExitCode::SUCCESS;
     }
-    let faults = 7;
+    if let Err(why) = tried() {
+        println!("{why}");
+        return ExitCode::FAILURE;
+    }
+    let faults = 9;
     let runs = KINDS.len().div_ceil(faults) as u64;
     let mut outcomes = Vec::new();
     for number in 0..runs {
-        let plan = Plan::new(SLICE, number, KINDS, faults, 45);
+        let plan = Plan::new(SLICE, number, KINDS, faults, 30);
         match one(SLICE, number, &plan, Path::new("target/chaos")) {
             Ok(outcome) => outcomes.push(outcome),
             Err(why) => {
@@ -118,6 +126,13 @@ fn slice(args: &[String]) -> ExitCode {
     let summary = Summary::of(&outcomes);
     println!("{}", summary.table());
     verdict(&summary, summary.bites() == 0)
+}
+
+/// First of all, whether the campaign would see what is wrong.
+fn tried() -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(trial::all());
+    Ok(())
 }
 
 fn campaign(args: &Args) -> ExitCode {
@@ -146,6 +161,10 @@ fn campaign(args: &Args) -> ExitCode {
                 .filter(|(_, fault)| fault.injected >= 20 && fault.bit < 10)
                 .map(|(kind, _)| kind)
                 .collect();
+            for (kind, fault) in summary.faults.iter().filter(|(_, fault)| fault.not_done > 0) {
+                let why = fault.why_not.as_deref().unwrap_or_default();
+                eprintln!("not done {} times: {kind}: {why}", fault.not_done);
+            }
             if !toothless.is_empty() {
                 eprintln!("less than 10 of at least 20 bit: {toothless:?}");
             }
@@ -219,7 +238,15 @@ fn one(seed: u64, number: u64, plan: &Plan, keep: &Path) -> Result<Outcome, Stri
         .iter()
         .map(|wave| wave.iter().map(|fault| fault.kind.to_string()).collect::<Vec<_>>().join("+"))
         .collect();
-    println!("run {number} (seed {seed}): {} edges, {} users; {}", plan.edges, plan.users, faults.join(", "));
+    let far = plan.far.map(|fault| format!("{} all the time, ", fault.kind)).unwrap_or_default();
+    println!(
+        "run {number} (seed {seed}): {} edges, {} users, {} groups, {:?} logs; {far}{}",
+        plan.edges,
+        plan.users,
+        plan.groups,
+        plan.log,
+        faults.join(", ")
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let folder = keep.join(format!("{seed}-{number}"));
@@ -236,7 +263,11 @@ fn one(seed: u64, number: u64, plan: &Plan, keep: &Path) -> Result<Outcome, Stri
         counted[meter::LOG]
     );
     for fault in &outcome.faults {
-        let bit = if fault.bit { "bit" } else { "didn't bite" };
+        let bit = match &fault.lacking {
+            Some(why) => why,
+            None if fault.bit => "bit",
+            None => "didn't bite",
+        };
         println!("  {:14} {bit:11} {:5} ms  {}", fault.kind, fault.recovery.slowest(), fault.evidence);
     }
     for (invariant, what) in outcome.violations.iter().take(20) {

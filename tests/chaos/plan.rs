@@ -58,16 +58,66 @@ kinds! {
     LinkHalfOpen "link-half-open" "the same links stay open and carry nothing",
     LinkOneWay "link-one-way" "the same links carry questions and no answers",
     Storm "storm" "every client drops its connection and comes back, many times a second",
+    RedisLate "redis-late" "what an edge asks of Redis arrives 3 to 30 s late, while clients go on through other edges",
+    RedisFar "redis-far" "Redis is 300 to 1,000 ms away from an edge with 200 idle devices, for the run's length",
+    RedisClock "redis-clock" "Redis's clock jumps by 30 s, an hour or 8 days, forward or back, and then the other way",
+    EdgeClock "edge-clock" "the wall clock of an edge does the same",
+    NsqdSlow "nsqd-slow" "an nsqd is stopped and starts again 7 s later, while every device connects anew",
+    EdgeTwin "edge-twin" "a second edge is started with the name of one that lives",
 }
 
 impl Kind {
-    /// What it happens to; at the same time there is one fault of each at most.
+    /// What it happens to.
     fn of(self) -> &'static str {
         match self.name().split_once('-') {
+            // What it does to the link, another fault of links would undo.
+            Some(("redis", "late")) => "link",
             Some(("redis" | "events" | "pubsub", _)) => "redis",
             Some((of, _)) => of,
             None => self.name(),
         }
+    }
+
+    /// Whether both can't go on at the same time: they happen to the same thing, or one would hide what the other shows.
+    fn clashes(self, other: Kind) -> bool {
+        // An edge that can't reach Redis can't know that its name is taken, and one without its nsqd isn't ready in any case.
+        let alone =
+            |one: Kind, other: Kind| one == Kind::EdgeTwin && matches!(other.of(), "redis" | "link" | "nsqd");
+        self.of() == other.of() || alone(self, other) || alone(other, self)
+    }
+
+    /// Whether sessions may lose what they had taken from NSQ by it, without giving it back: nsqd brings that again when
+    /// its time-out is over, and not sooner.
+    pub fn strands(self) -> bool {
+        matches!(
+            self,
+            Kind::EdgeKill
+                | Kind::EdgeFreeze
+                | Kind::LinkDelay
+                | Kind::LinkThrottle
+                | Kind::LinkCut
+                | Kind::LinkHalfOpen
+                | Kind::LinkOneWay
+                | Kind::NsqdFreeze
+        )
+    }
+
+    /// Whether nsqd may lose by it what it has said OK to.
+    pub fn loses(self) -> bool {
+        matches!(self, Kind::NsqdKill | Kind::NsqdLost | Kind::NsqdFull)
+    }
+
+    /// Whether nsqd may be out of an edge's reach by it: what is sent meanwhile waits in the log.
+    pub fn hides_nsqd(self) -> bool {
+        matches!(self.of(), "nsqd" | "link") && self != Kind::RedisLate
+    }
+
+    /// Whether an edge may be parted by it from what it needs, so that it closes sockets with 4304.
+    pub fn parts(self) -> bool {
+        !matches!(
+            self,
+            Kind::LookupdKill | Kind::LookupdFreeze | Kind::Storm | Kind::EdgeTwin | Kind::EdgeClock
+        )
     }
 }
 
@@ -101,6 +151,28 @@ pub struct Fault {
     pub strength: f64,
 }
 
+impl Fault {
+    /// Of a clock: by how many seconds it jumps.
+    pub fn jump(&self) -> i64 {
+        const JUMPS: [i64; 6] = [30, -30, 3600, -3600, 8 * 86_400, -8 * 86_400];
+        JUMPS[((self.strength * JUMPS.len() as f64) as usize).min(JUMPS.len() - 1)]
+    }
+
+    /// Of a Redis that is far away: how far, there and back.
+    pub fn distance(&self) -> Duration {
+        Duration::from_secs_f64(0.3 + 0.7 * self.strength)
+    }
+}
+
+/// How much of what was sent a chat's log keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// More than a run sends: it heals whatever NSQ loses.
+    Long,
+    /// 100 messages: the queues must bring the rest.
+    Short,
+}
+
 /// Faults at the same time.
 pub type Wave = Vec<Fault>;
 
@@ -115,6 +187,12 @@ pub struct Plan {
     pub users: usize,
     /// Whether timers are short, or as they come.
     pub short: bool,
+    /// What the chats' logs keep.
+    pub log: Log,
+    /// Groups of everybody, at least.
+    pub groups: usize,
+    /// A Redis that is far from an edge all the time.
+    pub far: Option<Fault>,
     /// What happens, one wave after the other.
     pub waves: Vec<Wave>,
     /// Calm before and between the waves, at least.
@@ -130,13 +208,15 @@ impl Plan {
         let seed = campaign.wrapping_mul(1_000_003).wrapping_add(run);
         let mut random = StdRng::seed_from_u64(seed);
         let mut left: Vec<Kind> = deal(campaign, run, kinds, faults);
+        let is_far = left.contains(&Kind::RedisFar);
+        left.retain(|kind| *kind != Kind::RedisFar);
         let mut waves = Vec::new();
         while !left.is_empty() {
             let at_once = *[1, 2, 2, 2, 3].choose(&mut random).unwrap_or(&1);
             // One process can't be killed and frozen at the same time.
             let (mut wave, mut later): (Wave, Vec<Kind>) = Default::default();
             for kind in left {
-                let fits = wave.len() < at_once && wave.iter().all(|fault| fault.kind.of() != kind.of());
+                let fits = wave.len() < at_once && !wave.iter().any(|fault| fault.kind.clashes(kind));
                 if fits { wave.push(fault(kind, &mut random)) } else { later.push(kind) }
             }
             left = later;
@@ -144,14 +224,29 @@ impl Plan {
         }
         // What faults and recovery leave of the time.
         let each = seconds.saturating_sub(6 * waves.len() as u64) / (waves.len() as u64 + 1);
+        let most = if waves.is_empty() { seconds } else { 10 };
         Plan {
             seed,
             edges: random.random_range(2..=3),
             users: random.random_range(3..=4),
             short: random.random_ratio(1, 2),
+            log: if run % 2 == 0 { Log::Short } else { Log::Long },
+            // By thirds, so that each of these comes with each log.
+            groups: if run % 3 == 1 { 40 } else { 2 },
+            far: is_far.then(|| fault(Kind::RedisFar, &mut random)),
             waves,
-            calm: Duration::from_secs(each.clamp(1, 10)),
+            calm: Duration::from_secs(each.clamp(1, most.max(1))),
         }
+    }
+
+    /// Whether it has a fault of this kind.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.faults().any(|fault| fault.kind == kind)
+    }
+
+    /// All faults.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.waves.iter().flatten().chain(&self.far)
     }
 }
 
@@ -176,6 +271,12 @@ fn fault(kind: Kind, random: &mut StdRng) -> Fault {
         Kind::LookupdKill | Kind::LookupdFreeze => random.random_range(3000..6000),
         Kind::NsqdLost | Kind::EventsOff | Kind::PubsubDrop => 100,
         Kind::Storm => random.random_range(1000..3000),
+        // Mostly longer than a lease; sometimes as long as work is leased.
+        Kind::RedisLate if random.random_ratio(3, 4) => random.random_range(3000..12_000),
+        Kind::RedisLate => random.random_range(12_000..30_000),
+        Kind::NsqdSlow => 7000,
+        // As long as it takes to see whether it starts.
+        Kind::EdgeTwin => 100,
         _ => random.random_range(1500..6000),
     };
     Fault {

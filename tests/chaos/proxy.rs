@@ -1,23 +1,25 @@
 //! A TCP proxy that does to a link what networks do: delay, throttle, cut, hold without a word, in one direction or both.
-//! What was held goes on when the link heals, as with a real network.
+//! What was held goes on when the link heals, as with a real network; what comes late comes although its sender is gone.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// What the link does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
     /// Everything passes.
     Fine,
+    /// The server is far away: everything arrives so much later, as much at a time as ever.
+    Far(Duration),
     /// Each piece takes so much longer.
     Delay(Duration),
     /// So many bytes a second in each direction.
@@ -28,6 +30,11 @@ pub enum Weather {
     HalfOpen,
     /// What the client says arrives, the answers don't.
     OneWay,
+    /// What the client says arrives only when this is over, also when the client has given up and gone.
+    Late,
+    /// The same of the connections that were there already; new ones are as ever. The number tells one such time from
+    /// another.
+    LateOfOld(u64),
 }
 
 /// What the link has seen, since it was made.
@@ -39,6 +46,8 @@ pub struct Seen {
     pub cut: AtomicU64,
     /// Bytes that came while they couldn't pass freely: delayed, throttled or held.
     pub troubled: AtomicU64,
+    /// Of these, what arrived although its sender had gone meanwhile.
+    pub orphaned: AtomicU64,
 }
 
 /// One link. Dropped, its connections break.
@@ -46,6 +55,8 @@ pub struct Seen {
 pub struct Proxy {
     port: u16,
     weather: watch::Sender<Weather>,
+    // What it is like when nothing is wrong.
+    climate: Mutex<Weather>,
     seen: Arc<Seen>,
     task: JoinHandle<()>,
 }
@@ -58,7 +69,7 @@ impl Proxy {
         let seen = Arc::new(Seen::default());
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, server));
         let task = tokio::spawn(accept(listener, server, watched, seen.clone()));
-        Ok(Proxy { port, weather, seen, task })
+        Ok(Proxy { port, weather, climate: Mutex::new(Weather::Fine), seen, task })
     }
 
     /// `127.0.0.1:port`
@@ -66,9 +77,20 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// From now on it is like this.
+    /// From now on it is like this, until it heals.
     pub fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
+    }
+
+    /// From now on it is like this, also when it heals.
+    pub fn settle(&self, climate: Weather) {
+        *self.climate.lock().unwrap() = climate;
+        self.heal();
+    }
+
+    /// It is as it was before anything went wrong.
+    pub fn heal(&self) {
+        self.weather.send_replace(*self.climate.lock().unwrap());
     }
 
     /// What it has seen.
@@ -96,7 +118,8 @@ async fn accept(
             sleep(Duration::from_millis(20)).await;
             continue;
         };
-        if *weather.borrow() == Weather::Cut {
+        let now = *weather.borrow();
+        if now == Weather::Cut {
             seen.cut.fetch_add(1, Relaxed);
             continue;
         }
@@ -109,23 +132,22 @@ async fn accept(
     }
 }
 
-/// One connection, until one of its ends is over or it is cut.
+/// One connection, until both of its ends are over or it is cut.
 async fn connection(
     client: TcpStream,
     server: SocketAddr,
     mut weather: watch::Receiver<Weather>,
     seen: &Seen,
 ) {
+    let born = *weather.borrow();
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let (up, down) = (weather.clone(), weather.clone());
+    let watched = weather.clone();
+    let line = |way| Line { way, born, weather: watched.clone(), seen };
     let both = async {
-        tokio::join!(
-            pump(from_client, to_server, up, true, seen),
-            pump(from_server, to_client, down, false, seen)
-        )
+        tokio::join!(line(Way::Up).pump(from_client, to_server), line(Way::Down).pump(from_server, to_client))
     };
     tokio::select! {
         _ = both => {}
@@ -134,41 +156,107 @@ async fn connection(
     }
 }
 
-/// Passes bytes on in one direction until its source is over; then the other side is told so.
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-    upward: bool,
-    seen: &Seen,
-) {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let most = match *weather.borrow() {
-            Weather::Throttle(a_second) => usize::try_from(a_second / 20).unwrap_or(1).clamp(1, buffer.len()),
-            _ => buffer.len(),
-        };
-        let length = match from.read(&mut buffer[..most]).await {
-            Ok(0) | Err(_) => break,
-            Ok(length) => length,
-        };
-        let now = *weather.borrow();
-        if now != Weather::Fine && !(now == Weather::OneWay && upward) {
-            seen.troubled.fetch_add(length as u64, Relaxed);
-        }
-        match now {
-            Weather::Delay(by) => sleep(by).await,
-            Weather::Throttle(_) => sleep(Duration::from_millis(50)).await,
-            _ => {}
-        }
-        let held =
-            |weather: &Weather| *weather == Weather::HalfOpen || (*weather == Weather::OneWay && !upward);
-        if weather.wait_for(|weather| !held(weather)).await.is_err()
-            || to.write_all(&buffer[..length]).await.is_err()
-        {
-            break;
+/// Where bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the client to the server.
+    Up,
+    /// And back.
+    Down,
+}
+
+/// One direction of one connection.
+struct Line<'s> {
+    way: Way,
+    // How it was when the connection came.
+    born: Weather,
+    weather: watch::Receiver<Weather>,
+    seen: &'s Seen,
+}
+
+/// Pieces that are on their way at most: with a piece of 16 KiB, 16 MiB.
+const ON_THE_WAY: usize = 1024;
+
+impl Line<'_> {
+    /// Passes bytes on until their source is over; then the other side is told so.
+    async fn pump(self, from: OwnedReadHalf, to: OwnedWriteHalf) {
+        let (pieces, coming) = mpsc::channel(ON_THE_WAY);
+        tokio::join!(self.takes(from, pieces), self.gives(coming, to));
+    }
+
+    /// Reads, as fast as the link takes it.
+    async fn takes(&self, mut from: OwnedReadHalf, pieces: mpsc::Sender<(Instant, Vec<u8>)>) {
+        let mut weather = self.weather.clone();
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let most = match *weather.borrow() {
+                Weather::Throttle(a_second) => {
+                    usize::try_from(a_second / 20).unwrap_or(1).clamp(1, buffer.len())
+                }
+                _ => buffer.len(),
+            };
+            let length = match from.read(&mut buffer[..most]).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => length,
+            };
+            let now = *weather.borrow();
+            if now != Weather::Fine && !self.passes(now) {
+                self.seen.troubled.fetch_add(length as u64, Relaxed);
+            }
+            let mut due = Instant::now();
+            match now {
+                Weather::Delay(by) => sleep(by).await,
+                Weather::Throttle(_) => sleep(Duration::from_millis(50)).await,
+                Weather::Far(by) => due += by,
+                _ => {}
+            }
+            let stands = |weather: &Weather| {
+                *weather == Weather::HalfOpen || (*weather == Weather::OneWay && self.way == Way::Down)
+            };
+            if weather.wait_for(|weather| !stands(weather)).await.is_err()
+                || pieces.send((due, buffer[..length].to_vec())).await.is_err()
+            {
+                return;
+            }
         }
     }
-    // Fails when the other side is gone already.
-    let _ = to.shutdown().await;
+
+    /// Writes what was read, when it is due.
+    async fn gives(&self, mut coming: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) {
+        let mut weather = self.weather.clone();
+        let mut gone = false;
+        while let Some((due, piece)) = coming.recv().await {
+            sleep_until(due).await;
+            let was_late = !self.arrives(&weather.borrow());
+            if weather.wait_for(|weather| self.arrives(weather)).await.is_err() {
+                return;
+            }
+            if was_late && coming.is_closed() {
+                self.seen.orphaned.fetch_add(piece.len() as u64, Relaxed);
+            }
+            // Who can't take it any more must not be why the other side can't go on: an answer to nobody, with the server still
+            // reading what came late.
+            gone = gone || to.write_all(&piece).await.is_err();
+        }
+        // Fails when the other side is gone already.
+        let _ = to.shutdown().await;
+    }
+
+    /// Whether this direction is as ever.
+    fn passes(&self, weather: Weather) -> bool {
+        match weather {
+            Weather::OneWay => self.way == Way::Up,
+            Weather::Late | Weather::LateOfOld(_) => self.arrives(&weather),
+            _ => false,
+        }
+    }
+
+    /// Whether what was read may arrive now.
+    fn arrives(&self, weather: &Weather) -> bool {
+        match weather {
+            Weather::Late => self.way == Way::Down,
+            Weather::LateOfOld(_) => self.way == Way::Down || self.born == *weather,
+            _ => true,
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use crate::closes::Close;
+use crate::gaps::{Loss, Told};
 use crate::history::{Event, Phase, Seq, What};
 
 /// In microseconds: those who lose a connection by a fault lose it so soon, and try again so soon.
@@ -28,6 +30,17 @@ pub struct Tally {
     pub done: AtomicU64,
     /// Sockets that were welcomed.
     pub welcomed: AtomicU64,
+    /// Calls whose caller never asked again.
+    pub given_up: AtomicU64,
+    /// Faults under way by which an edge may not reach an nsqd.
+    pub away: AtomicU64,
+}
+
+impl Tally {
+    /// Whether there is one.
+    pub fn nsqd_away(&self) -> bool {
+        self.away.load(Relaxed) > 0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,13 +61,26 @@ pub struct Recorder {
     sockets: AtomicU64,
     /// See [`Tally`].
     pub tally: Tally,
+    /// Sockets that the server closed, with everything that says whether it had to.
+    pub closes: Mutex<Vec<Close>>,
+    /// Gaps, with what the queues held then.
+    pub gaps: Mutex<Vec<Told>>,
+    /// When an nsqd lost what it had said OK to.
+    pub losses: Mutex<Vec<Loss>>,
 }
 
 impl Recorder {
     /// Nothing has happened yet.
     pub fn new() -> Recorder {
-        let (began, book) = (Instant::now(), Mutex::default());
-        Recorder { began, book, sockets: AtomicU64::new(0), tally: Tally::default() }
+        Recorder {
+            began: Instant::now(),
+            book: Mutex::default(),
+            sockets: AtomicU64::new(0),
+            tally: Tally::default(),
+            closes: Mutex::default(),
+            gaps: Mutex::default(),
+            losses: Mutex::default(),
+        }
     }
 
     /// It happens now.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::meter::{LOG, MISSED, RELAYED};
 use crate::plan::KINDS;
-use crate::run::Outcome;
+use crate::run::{Outcome, UNTRUE_CLOSE};
 
 /// The sums.
 #[derive(Debug, Default, serde::Serialize)]
@@ -28,6 +28,20 @@ pub struct Summary {
     pub leaked: usize,
     /// Of 9.
     pub regressions: usize,
+    /// Of 8.
+    pub out_of_scope: usize,
+    /// Sockets closed with a code that wasn't true.
+    pub untrue_closes: usize,
+    /// Of the lost: gaps that were told although a queue held the message, or though no nsqd had lost anything.
+    pub untrue_gaps: usize,
+    /// Gaps that were true: nsqd had lost what the log had given up.
+    pub true_gaps: u64,
+    /// Runs with a log of 100 messages.
+    pub short_logs: usize,
+    /// Runs with 40 groups.
+    pub many_chats: usize,
+    /// Calls whose caller never asked again.
+    pub given_up: u64,
     /// Of all others, and bounds of recovery.
     pub others: usize,
     /// Messages that nsqd had in memory or on a disk that went.
@@ -51,6 +65,10 @@ pub struct Fault {
     pub injected: usize,
     /// How often it hurt something.
     pub bit: usize,
+    /// How often it couldn't be done, and why.
+    pub not_done: usize,
+    /// The last reason for that.
+    pub why_not: Option<String>,
     /// The slowest of all that had to recover, in milliseconds: p50, p99, longest.
     pub recovery: [u64; 3],
 }
@@ -70,8 +88,16 @@ impl Summary {
             sum.published_again += outcome.counted[RELAYED];
             sum.notifications_missed += outcome.counted[MISSED];
             sum.unknown += outcome.unknown;
+            sum.given_up += outcome.given_up;
+            sum.short_logs += usize::from(outcome.short_log);
+            sum.many_chats += usize::from(outcome.groups >= 40);
+            let untrue = outcome.violations.iter().filter(|(_, what)| what.contains(": gap ")).count();
+            sum.untrue_gaps += untrue;
+            sum.true_gaps += outcome.gaps.saturating_sub(untrue as u64);
             for (invariant, _) in &outcome.violations {
-                *match invariant {
+                *match *invariant {
+                    UNTRUE_CLOSE => &mut sum.untrue_closes,
+                    8 => &mut sum.out_of_scope,
                     3 | 4 => &mut sum.lost,
                     7 => &mut sum.duplicated,
                     5 | 6 => &mut sum.out_of_order,
@@ -82,6 +108,11 @@ impl Summary {
             }
             for fault in &outcome.faults {
                 let of = sum.faults.entry(fault.kind.clone()).or_default();
+                if fault.lacking.is_some() {
+                    of.not_done += 1;
+                    of.why_not.clone_from(&fault.lacking);
+                    continue;
+                }
                 of.injected += 1;
                 of.bit += usize::from(fault.bit);
                 sum.nsq_lost += fault.nsq_lost;
@@ -99,7 +130,14 @@ impl Summary {
 
     /// Everything that was wrong.
     pub fn violations(&self) -> usize {
-        self.lost + self.duplicated + self.out_of_order + self.leaked + self.regressions + self.others
+        self.lost
+            + self.duplicated
+            + self.out_of_order
+            + self.leaked
+            + self.regressions
+            + self.out_of_scope
+            + self.untrue_closes
+            + self.others
     }
 
     /// How many faults hurt something.
@@ -110,19 +148,26 @@ impl Summary {
     /// As Markdown.
     pub fn table(&self) -> String {
         let mut text = String::from("| in the whole | |\n|---|--:|\n");
-        let rows: [(&str, u64); 13] = [
+        let rows = [
             ("runs", self.runs as u64),
+            ("of them with logs of 100 messages", self.short_logs as u64),
+            ("of them with 40 chats a device", self.many_chats as u64),
             ("acknowledged sends", self.acknowledged),
             ("deliveries", self.deliveries),
             ("lost", self.lost as u64),
+            ("of these: gaps told although a queue held the message", self.untrue_gaps as u64),
             ("duplicated after their acknowledgement", self.duplicated as u64),
             ("out of order", self.out_of_order as u64),
+            ("received by who wasn't in the chat", self.out_of_scope as u64),
+            ("sockets closed 43xx or 44xx without a reason that is true", self.untrue_closes as u64),
             ("leaked queues, connections, files", self.leaked as u64),
             ("read offsets that fell", self.regressions as u64),
             ("other broken promises, late recoveries included", self.others as u64),
             ("what bit: messages nsqd had in flight or on disk when it went", self.nsq_lost),
             ("messages that came from the log instead of NSQ", self.from_log),
             ("times that notifications were missed", self.notifications_missed),
+            ("gaps told because nsqd had lost what the log had given up", self.true_gaps),
+            ("calls that were never repeated after a 503 or a time-out", self.given_up),
             ("messages published again because the outcome was unknown", self.published_again),
         ];
         for (what, value) in rows {
@@ -133,6 +178,10 @@ impl Summary {
         );
         for kind in KINDS {
             let Some(fault) = self.faults.get(&kind.to_string()) else { continue };
+            if let Some(why) = fault.why_not.as_ref().filter(|_| fault.injected == 0) {
+                let _ = writeln!(text, "| {} | not done: {why} | | | | |", kind.what());
+                continue;
+            }
             let [p50, p99, longest] = fault.recovery.map(|ms| format!("{:.1} s", ms as f64 / 1000.0));
             let _ = writeln!(
                 text,

@@ -11,15 +11,19 @@ use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
+use crate::closes;
+use crate::crowd::Crowd;
+use crate::device::{Surroundings, uuid};
 use crate::ending::{directory, end, held, leftovers, remains, undrained};
-use crate::faults::{Harm, Harmer};
+use crate::faults::{FAR, Harm, Harmer};
+use crate::gaps::{self, Witness};
 use crate::history::check::{Violation, check};
 use crate::history::{History, Rules, What};
 use crate::meter::Sums;
-use crate::people::People;
-use crate::plan::{Kind, Plan};
+use crate::people::{Ending, People};
+use crate::plan::{Fault, Kind, Log, Plan};
 use crate::record::Recorder;
-use crate::recovery::{Recovery, recover};
+use crate::recovery::{Bounds, Recovery, recover};
 use crate::world::{Queue, World, queues};
 
 /// What became of one fault, as the results keep it.
@@ -35,6 +39,9 @@ pub struct FaultResult {
     pub recovery: Recovery,
     /// What nsqd lost by it.
     pub nsq_lost: u64,
+    /// Why it couldn't be done, if it couldn't.
+    #[serde(default)]
+    pub lacking: Option<String>,
 }
 
 /// A line of the results.
@@ -54,6 +61,18 @@ pub struct Outcome {
     pub deliveries: u64,
     /// Sends and calls whose outcome no client knew.
     pub unknown: u64,
+    /// Of the calls: those whose caller never asked again.
+    #[serde(default)]
+    pub given_up: u64,
+    /// Whether the logs were short.
+    #[serde(default)]
+    pub short_log: bool,
+    /// Groups that everybody began in.
+    #[serde(default)]
+    pub groups: usize,
+    /// Gaps that devices were told, true or not.
+    #[serde(default)]
+    pub gaps: u64,
     /// The counters of all edges: see [`crate::meter::COUNTED`].
     pub counted: Sums,
     /// What was done.
@@ -62,20 +81,35 @@ pub struct Outcome {
     pub violations: Vec<(u8, String)>,
 }
 
+/// The invariant of close codes that are true; the checker judges some, [`crate::closes`] the others.
+pub const UNTRUE_CLOSE: u8 = 17;
+
+/// What a device may be sent before it acknowledges, unless it is set.
+const WINDOW: u64 = 256;
+
+/// What was wrong so far.
+type Wrong = Vec<(u8, String)>;
+
 /// Does the run. What it leaves behind, if anything is wrong, is in `folder`.
 pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Result<Outcome, String> {
     let began = Instant::now();
     let mut world = World::start(plan).await;
     let before = held(&mut world);
     let record = Arc::new(Recorder::new());
-    let people = People::new(record.clone(), world.addresses.clone(), plan.users, plan.seed);
+    let people = People::new(surroundings(&world, plan, record.clone()), plan);
     let mut random = StdRng::seed_from_u64(plan.seed);
-    people.gather(&mut random).await.ok_or("the people couldn't gather")?;
+    people.gather(plan.groups, &mut random).await.ok_or("the people couldn't gather")?;
     // Where a chat goes, its id decides: an nsqd without any can't be hurt.
     for n in 0..world.nsqd.len() {
         while world.queues(n).await.is_none_or(|queues| queues.is_empty()) {
-            people.group(n, &mut random).await.ok_or("a group couldn't be made")?;
+            people.group(n, &uuid(&mut random)).await.ok_or("a group couldn't be made")?;
         }
+    }
+    let mut harmer = Harmer::new(&world, record.clone());
+    let mut crowd = None;
+    if let Some(far) = plan.far {
+        crowd = Some(Crowd::gather(&people, FAR, plan.seed + 300).await.ok_or("the crowd couldn't gather")?);
+        harmer.settle(&world, far).await;
     }
     let mut busy = JoinSet::new();
     for role in 0..2 {
@@ -83,86 +117,139 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
         busy.spawn(people.clone().bot(usize::try_from(role).unwrap_or(0), plan.seed + 200 + role));
     }
     let watcher = watch(&world, record.clone());
-    let mut harmer = Harmer::new(&world, record.clone());
-    let (mut faults, mut violations) = (Vec::new(), Vec::new());
+    let (mut faults, mut violations) = (Vec::new(), Wrong::new());
     for wave in &plan.waves {
         sleep(plan.calm).await;
-        harmer.wave(&mut world, wave, &people.living()).await;
-        let (recovered, lacking) = recover(&world, &people).await;
-        let names: Vec<String> = wave.iter().map(|fault| fault.kind.to_string()).collect();
-        let when = format!("after {}", names.join(" + "));
-        late(&mut violations, &when, recovered, &lacking);
-        for Harm { fault, bit, evidence, nsq_lost } in harmer.judge(&world).await {
-            let mut recovery = recovered;
-            if matches!(fault.kind, Kind::EdgeKill | Kind::EdgeStop) {
-                // Its sockets don't wait for it: from the kill on they go elsewhere.
-                recovery.sockets =
-                    record.back_after(&fault.kind.to_string()).unwrap_or(0).max(recovery.sockets);
-                if wave.len() == 1 && recovery.sockets > recovered.sockets {
-                    late(&mut violations, &when, recovery, &[]);
-                }
-            }
-            faults.push(FaultResult { kind: fault.kind.to_string(), bit, evidence, recovery, nsq_lost });
-        }
+        weather(&mut world, &mut harmer, &people, (plan, wave), &mut faults, &mut violations).await;
     }
     sleep(plan.calm).await;
 
+    let far = harmer.heal(&world).await;
     people.settle();
     let settling = Instant::now();
     while busy.join_next().await.is_some() {}
-    let (open, _) = people.ends();
+    let open = people.ends(Ending::UnderWay).len();
     if open > 0 {
         let took = settling.elapsed();
         violations.push((0, format!("{open} terminations aren't done {took:?} after the last fault")));
     }
     violations.extend(people.late.lock().unwrap().drain(..).map(|late| (0, late)));
     let (recovery, lacking) = recover(&world, &people).await;
-    late(&mut violations, "in the end", recovery, &lacking);
-    violations.extend(undrained(&world).await.into_iter().map(|left| (16, left)));
-    let end = end(&world, &people).await;
+    let all: Vec<Fault> = plan.faults().copied().collect();
+    late(&mut violations, "in the end", &recovery.late(Bounds::of(plan, &all)), &lacking);
+    faults.extend(far.map(|harm| result(harm, recovery)));
+    violations.extend(undrained(&world, &people).await.into_iter().map(|left| (16, left)));
+    let strangers = crowd.as_ref().map(|crowd| crowd.devices.clone()).unwrap_or_default();
+    let (end, wrong) = end(&world, &people, &strangers).await;
+    violations.extend(wrong);
     directory(&world, &people).await;
     violations.extend(remains(&world, &people).await.into_iter().map(|left| (12, left)));
     let counted = harmer.sums().await;
     people.go().await;
+    if let Some(crowd) = crowd {
+        crowd.goes().await;
+    }
     watcher.abort();
+    violations.append(&mut harmer.broken);
     violations.extend(leftovers(&mut world, &before).await.into_iter().map(|left| (16, left)));
 
     let (acknowledged, deliveries) = record.counts();
     let tally = &record.tally;
     let unknown = [&tally.unknown, &tally.unavailable].iter().map(|count| count.load(Relaxed)).sum();
+    let short_log = plan.log == Log::Short;
     let lease = (world.lease + 2) * 1_000_000;
     let rules = Rules {
-        gaps: false,
+        // Which are true, `gaps` says.
+        gaps: short_log,
         silence_after: lease,
         lease,
         queues_complete: true,
-        clients_read: false,
-        window: None,
+        // Who stops reading hangs up without a look at what it is told.
+        clients_read: true,
+        window: Some(WINDOW),
     };
     let history = History { events: record.take(), end, rules };
     let broken = check(&history);
     violations.extend(broken.iter().map(|Violation { invariant, what, .. }| (*invariant, what.clone())));
-    if !violations.is_empty() {
-        keep(&mut world, &history, &broken, &violations, folder).map_err(|error| error.to_string())?;
+    let closes = record.closes.lock().unwrap().clone();
+    violations.extend(closes::untrue(&closes, &history.events).into_iter().map(|why| (UNTRUE_CLOSE, why)));
+    let told = record.gaps.lock().unwrap().clone();
+    if short_log {
+        let losses = record.losses.lock().unwrap().clone();
+        violations.extend(gaps::untrue(&told, &losses, &history.events).into_iter().map(|why| (3, why)));
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let events = history.events.len();
+    if !violations.is_empty() {
+        let beside = serde_json::json!({ "closes": closes, "gaps": told });
+        keep(&mut world, &history, &broken, &violations, &beside, folder)
+            .map_err(|error| error.to_string())?;
+    }
     Ok(Outcome {
         run: number,
         seed: campaign,
-        seconds,
-        events,
+        seconds: began.elapsed().as_secs_f64(),
+        events: history.events.len(),
         acknowledged,
         deliveries,
         unknown,
+        given_up: tally.given_up.load(Relaxed),
+        short_log,
+        groups: plan.groups,
+        gaps: told.len() as u64,
         counted,
         faults,
         violations,
     })
 }
 
-fn late(violations: &mut Vec<(u8, String)>, when: &str, recovery: Recovery, lacking: &[String]) {
-    for late in recovery.late() {
+fn surroundings(world: &World, plan: &Plan, record: Arc<Recorder>) -> Surroundings {
+    Surroundings {
+        edges: world.addresses.clone(),
+        record,
+        witness: Witness {
+            nsqd: world.nsqd.iter().map(crate::support::Nsqd::http).collect(),
+            redis: world.redis.addr(),
+        },
+        patience: Duration::from_secs(if plan.far.is_some() { 15 } else { 3 }),
+    }
+}
+
+/// One wave, its recovery, and what is to be said of both.
+async fn weather(
+    world: &mut World,
+    harmer: &mut Harmer,
+    people: &Arc<People>,
+    (plan, wave): (&Plan, &[Fault]),
+    faults: &mut Vec<FaultResult>,
+    violations: &mut Wrong,
+) {
+    let bounds = Bounds::of(plan, wave);
+    people.has_said_much(plan.seed ^ people.record.now()).await;
+    harmer.wave(world, wave, &people.living()).await;
+    let (recovered, lacking) = recover(world, people).await;
+    let names: Vec<String> = wave.iter().map(|fault| fault.kind.to_string()).collect();
+    let when = format!("after {}", names.join(" + "));
+    late(violations, &when, &recovered.late(bounds), &lacking);
+    for harm in harmer.judge(world).await {
+        let mut recovery = recovered;
+        let kind = harm.fault.kind;
+        if matches!(kind, Kind::EdgeKill | Kind::EdgeStop) {
+            // Its sockets don't wait for it: from the kill on they go elsewhere.
+            recovery.sockets = people.record.back_after(&kind.to_string()).unwrap_or(0).max(recovery.sockets);
+            if wave.len() == 1 && recovery.sockets > recovered.sockets {
+                late(violations, &when, &recovery.late(bounds), &[]);
+            }
+        }
+        faults.push(result(harm, recovery));
+    }
+}
+
+fn result(harm: Harm, recovery: Recovery) -> FaultResult {
+    let Harm { fault, bit, evidence, nsq_lost, lacking } = harm;
+    FaultResult { kind: fault.kind.to_string(), bit, evidence, recovery, nsq_lost, lacking }
+}
+
+fn late(violations: &mut Wrong, when: &str, late: &[String], lacking: &[String]) {
+    for late in late {
         let lacking: Vec<&str> = lacking.iter().take(5).map(String::as_str).collect();
         violations.push((0, format!("{when}: {late}; {}", lacking.join(", "))));
     }
@@ -194,6 +281,7 @@ fn keep(
     history: &History,
     broken: &[Violation],
     violations: &[(u8, String)],
+    beside: &serde_json::Value,
     folder: &Path,
 ) -> std::io::Result<()> {
     use std::fmt::Write;
@@ -205,6 +293,7 @@ fn keep(
     std::fs::write(folder.join("history.jsonl"), lines)?;
     let rest = serde_json::json!({ "end": history.end, "rules": history.rules });
     std::fs::write(folder.join("end.json"), serde_json::to_vec_pretty(&rest)?)?;
+    std::fs::write(folder.join("beside.json"), serde_json::to_vec_pretty(beside)?)?;
     let mut text = String::new();
     for (invariant, what) in violations {
         let _ = writeln!(text, "invariant {invariant}: {what}");

@@ -1,15 +1,20 @@
 //! The processes of one run, with a proxy on each link between them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::sleep;
 
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Log, Plan};
 use crate::proxy::Proxy;
-use crate::support::{Edge, EdgeConfig, Lookupd, Nsqd, NsqdOptions, Redis, free_port, http_get};
+use crate::support::{
+    Edge, EdgeConfig, Lookupd, Nsqd, NsqdOptions, Redis, RedisOptions, WallClock, free_port, http_get,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,11 +33,32 @@ pub struct World {
     pub links: Vec<(String, Vec<usize>)>,
     /// All links.
     pub proxies: Vec<Proxy>,
+    /// Of each edge: its link to Redis.
+    pub to_redis: Vec<usize>,
     /// The small disk of the first nsqd, if a fault needs it.
     pub disk: Option<Disk>,
+    /// Whether Redis has a clock that can be set, because a fault needs it.
+    pub redis_clock: bool,
+    /// Those of the edges, if one does.
+    pub edge_clocks: Vec<WallClock>,
+    /// What can't be done here, and why.
+    pub lacking: BTreeMap<Kind, String>,
     /// How long a lease is.
     pub lease: u64,
+    // What each edge was told.
+    configs: Vec<EdgeConfig>,
+    // What the edges' clocks are kept in.
+    _clocks: TempDir,
 }
+
+/// How long a device may take to acknowledge.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long nsqd waits for an edge that took a message and then died.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an edge may take to start that is refused at first: the name of the one that died may not be free yet.
+const REVIVAL: Duration = Duration::from_secs(30);
 
 /// A small file system in memory. Unmounted on drop.
 #[derive(Debug)]
@@ -79,6 +105,21 @@ impl Drop for Disk {
     }
 }
 
+fn temp_folder() -> TempDir {
+    tempfile::Builder::new().prefix("keepstep-clocks-").tempdir().expect("make a temporary folder")
+}
+
+/// Whether a clock jumps in this plan, and can.
+fn jumps(plan: &Plan, kind: Kind, lacks: &mut impl FnMut(Kind, String)) -> bool {
+    match WallClock::lacking().filter(|_| plan.has(kind)) {
+        Some(why) => {
+            lacks(kind, why.to_owned());
+            false
+        }
+        None => plan.has(kind),
+    }
+}
+
 async fn proxy(server: &str) -> Proxy {
     let port =
         server.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("an address has a port");
@@ -93,13 +134,23 @@ async fn proxy(server: &str) -> Proxy {
 impl World {
     /// Starts everything, and waits until the edges are ready.
     pub async fn start(plan: &Plan) -> World {
-        let redis = Redis::start().await;
+        let mut lacking = BTreeMap::new();
+        let mut lacks = |kind, why| drop(lacking.insert(kind, why));
+        let (redis_clock, folder) = (jumps(plan, Kind::RedisClock, &mut lacks), temp_folder());
+        let of_edge = |number| {
+            let folder = folder.path().join(format!("edge-{number}"));
+            std::fs::create_dir(&folder).expect("make a temporary folder");
+            WallClock::new(&folder)
+        };
+        let edges = if jumps(plan, Kind::EdgeClock, &mut lacks) { plan.edges } else { 0 };
+        let edge_clocks: Vec<WallClock> = (0..edges).map(of_edge).collect();
+        let options = RedisOptions { own_clock: redis_clock, ..RedisOptions::default() };
+        let redis = Redis::start_with(options).await;
         let lookupd = Lookupd::start().await;
         let mut proxies = vec![proxy(&lookupd.tcp()).await];
         let mut links = vec![("nsqd to nsqlookupd".to_owned(), vec![0])];
-        let needs_disk = plan.waves.iter().flatten().any(|fault| fault.kind == Kind::NsqdFull);
-        let disk = needs_disk.then(Disk::mount).and_then(|disk| {
-            disk.map_err(|why| eprintln!("!! no disk can be mounted, so none gets full: {why}")).ok()
+        let disk = plan.has(Kind::NsqdFull).then(Disk::mount).and_then(|disk| {
+            disk.map_err(|why| lacks(Kind::NsqdFull, format!("no disk can be mounted here: {why}"))).ok()
         });
         let (mut nsqd, mut http) = (Vec::new(), Vec::new());
         for n in 0..2 {
@@ -111,7 +162,8 @@ impl World {
             nsqd.push(one);
         }
         let mut to_nsqd: Vec<Vec<usize>> = http.iter().map(|http| vec![*http]).collect();
-        let (lease, mut edges) = (if plan.short { 3 } else { 6 }, Vec::new());
+        let lease = if plan.short { 3 } else { 6 };
+        let (mut edges, mut configs, mut to_redis) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..plan.edges {
             let mut from_edge = Vec::new();
             let mut addresses = Vec::new();
@@ -122,12 +174,22 @@ impl World {
                 to_nsqd[n].push(proxies.len());
                 proxies.push(tcp);
             }
-            let to_redis = proxy(&redis.addr()).await;
+            let redis_link = proxy(&redis.addr()).await;
             let mut config = EdgeConfig::on(&redis, &nsqd, Some(&lookupd))
-                .set("KEEPSTEP_REDIS_URL", format!("redis://{}/", to_redis.addr()))
+                .set("KEEPSTEP_REDIS_URL", format!("redis://{}/", redis_link.addr()))
                 .set("KEEPSTEP_NSQD", addresses.join(","))
-                .set("KEEPSTEP_CREATES_PER_MINUTE", "1000")
-                .set("KEEPSTEP_ACK_TIMEOUT", "8s");
+                .set("KEEPSTEP_EDGE", format!("edge-{number}"))
+                .set("KEEPSTEP_CREATES_PER_MINUTE", "10000")
+                // Those whose registration nobody finished count.
+                .set("KEEPSTEP_SUBS_PER_USER", "50")
+                .set("KEEPSTEP_ACK_TIMEOUT", format!("{}s", ACK_TIMEOUT.as_secs()))
+                .set("KEEPSTEP_NSQ_MESSAGE_TIMEOUT", format!("{}s", MESSAGE_TIMEOUT.as_secs()));
+            if plan.log == Log::Short {
+                config = config.set("KEEPSTEP_LOG_MESSAGES", "100").set("KEEPSTEP_LOG_KEEP", "100");
+            }
+            for (name, value) in edge_clocks.get(number).map(WallClock::env).unwrap_or_default() {
+                config = config.set(&name, value);
+            }
             if plan.short {
                 for (name, value) in [("LEASE", "3s"), ("LEASE_RENEWAL", "1s"), ("TAIL_CHECK", "1s")] {
                     config = config.set(&format!("KEEPSTEP_{name}"), value);
@@ -135,15 +197,47 @@ impl World {
             }
             links.push((format!("edge {number} to its nsqd"), from_edge));
             links.push((format!("edge {number} to Redis"), vec![proxies.len()]));
-            proxies.push(to_redis);
-            edges.push(Edge::start(config).await);
+            to_redis.push(proxies.len());
+            proxies.push(redis_link);
+            edges.push(Edge::start(config.clone()).await);
+            configs.push(config);
         }
         links.extend(to_nsqd.into_iter().enumerate().map(|(n, links)| (format!("edges to nsqd {n}"), links)));
         for edge in &edges {
             edge.ready().await;
         }
         let addresses = edges.iter().map(Edge::listen).collect();
-        World { edges, addresses, nsqd, lookupd, redis, links, proxies, disk, lease }
+        World {
+            edges,
+            addresses,
+            nsqd,
+            lookupd,
+            redis,
+            links,
+            proxies,
+            to_redis,
+            disk,
+            redis_clock,
+            edge_clocks,
+            lacking,
+            lease,
+            configs,
+            _clocks: folder,
+        }
+    }
+
+    /// Starts an edge again, as whatever looks after services does: again and again, should it refuse.
+    pub async fn revive(&mut self, edge: usize) {
+        let deadline = Instant::now() + REVIVAL;
+        while let Err(why) = self.edges[edge].try_restart().await {
+            assert!(Instant::now() < deadline, "edge {edge} doesn't start again: {why}");
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Starts a second edge that has everything of another but its addresses; what it says if it refuses.
+    pub async fn twin(&self, edge: usize) -> Result<Edge, String> {
+        Edge::attempt(self.configs[edge].clone()).await
     }
 
     /// The queues of one nsqd. None if it doesn't answer.

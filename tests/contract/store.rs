@@ -1,8 +1,9 @@
 //! The store's contract as stories, each run over both variants. The including module gives `start(limits)`: a fresh
-//! store, with whatever has to live as long as it; and `start_on_a_clock()`: the same with a clock that the story sets.
+//! store, with whatever has to live as long as it; `start_on_a_clock()`: the same with a clock that the story sets; and
+//! `PATIENCE`: a story that waits this long has failed.
 //!
-//! With the feature `planted-bugs` the variable `PLANTED` names a bug of `src/planted.rs`, in either store: then one of
-//! them must fail.
+//! With the feature `planted-bugs` the variable `PLANTED` names a bug of `src/planted.rs`: then a story over the embedded store
+//! must fail. (Bugs in the scripts that Redis runs: `tests/mutants`.)
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use keepstep::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{start, start_on_a_clock};
+use super::{PATIENCE, start, start_on_a_clock};
 use crate::support::wait_until;
 
 #[path = "store/chats.rs"]
@@ -58,8 +59,6 @@ mod sessions;
 #[path = "store/terminations.rs"]
 mod terminations;
 
-/// Long enough for a busy machine; a story that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// A lease that doesn't run out within a story.
 const LONG: Duration = Duration::from_secs(60);
 

@@ -60,6 +60,11 @@ fn settings_that_can_not_work_are_refused_with_one_sentence_and_code_2() {
         (&[("KEEPSTEP_LEASE", "2s")], &["KEEPSTEP_LEASE_RENEWAL", "shorter"]),
         (&[("KEEPSTEP_PAGE", "500")], &["KEEPSTEP_PAGE", "at least that"]),
         (&[("KEEPSTEP_DRAIN_ACKS", "10s")], &["KEEPSTEP_DRAIN_ACKS", "shorter"]),
+        (
+            &[("KEEPSTEP_ACK_TIMEOUT", "60s")],
+            &["KEEPSTEP_NSQ_MESSAGE_TIMEOUT", "longer than KEEPSTEP_ACK_TIMEOUT"],
+        ),
+        (&[("KEEPSTEP_NSQ_MESSAGE_TIMEOUT", "16m")], &["KEEPSTEP_NSQ_MESSAGE_TIMEOUT", "15m"]),
         (&[("KEEPSTEP_UNACKED_WINDOW", "0")], &["KEEPSTEP_UNACKED_WINDOW", "at least 1"]),
         (&[("KEEPSTEP_SUBS_PER_USER", "-1")], &["--subs-per-user"]),
         (&[("KEEPSTEP_CONTENT_BYTES", "131072")], &["KEEPSTEP_FRAME_BYTES"]),

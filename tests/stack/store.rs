@@ -1,5 +1,7 @@
 //! The store's contract over a real Redis, one for each story.
 
+use std::time::Duration;
+
 use keepstep::store::{
     Store, StoreLimits,
     redis::{RedisOptions, RedisStore},
@@ -10,8 +12,10 @@ use crate::support::{Redis, RedisOptions as Server};
 #[path = "../contract/store.rs"]
 mod contract;
 
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 async fn start(limits: StoreLimits) -> (Store, Redis) {
-    crate::support::plant();
     let redis = Redis::start().await;
     (connect(&redis, limits).await, redis)
 }
@@ -31,7 +35,6 @@ impl Clock {
 }
 
 async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
-    crate::support::plant();
     let redis = Redis::start_with(Server { own_clock: true, ..Server::default() }).await;
     let store = connect(&redis, limits).await;
     // With a clock of its own, too, as a store has that is used.

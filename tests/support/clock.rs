@@ -18,6 +18,11 @@ impl WallClock {
         clock
     }
 
+    /// Why there can be none here, if there can't.
+    pub fn lacking() -> Option<&'static str> {
+        library().is_none().then_some(LACKING)
+    }
+
     /// From now on it is so far ahead ("+30", "+8d") or behind ("-1h") of the machine's.
     pub fn set(&self, offset: &str) {
         // In one step: the process may look at any moment, and nothing is no clock.
@@ -29,7 +34,8 @@ impl WallClock {
     /// What the process's environment must have.
     pub fn env(&self) -> BTreeMap<String, String> {
         // The C library's own malloc behind it: jemalloc, which Redis brings, asks for the time before libfaketime is up.
-        let preload = format!("{}:libc.so.6", library().display());
+        let library = library().unwrap_or_else(|| panic!("{LACKING}"));
+        let preload = format!("{}:libc.so.6", library.display());
         [
             ("LD_PRELOAD", preload),
             ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
@@ -41,29 +47,28 @@ impl WallClock {
     }
 }
 
-/// Removes what libfaketime leaves of a process that was killed.
-pub(super) fn sweep(pid: u32) {
-    for name in ["faketime_shm", "sem.faketime_sem"] {
-        let _ = std::fs::remove_file(format!("/dev/shm/{name}_{pid}"));
-    }
-}
+const LACKING: &str = "libfaketime is missing: run scripts/setup, or install it (Debian, Ubuntu: apt-get install \
+                       libfaketime) and set KEEPSTEP_FAKETIME to its libfaketimeMT.so.1";
 
 /// Where libfaketime is: what `KEEPSTEP_FAKETIME` names, else where a system's packages put it.
-fn library() -> PathBuf {
+fn library() -> Option<PathBuf> {
     const NAME: &str = "faketime/libfaketimeMT.so.1";
     if let Some(path) = std::env::var_os("KEEPSTEP_FAKETIME").filter(|path| !path.is_empty()) {
-        return path.into();
+        return Some(path.into());
     }
     let folders = ["/usr/lib", "/usr/local/lib", "/usr/lib64"].map(PathBuf::from).into_iter();
-    let all = folders.flat_map(|folder| {
+    let mut all = folders.flat_map(|folder| {
         let inner = std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
         let inner: Vec<PathBuf> = inner.map(|entry| entry.path()).collect();
-        std::iter::once(folder).chain(inner)
+        std::iter::once(folder).chain(inner).map(|folder| folder.join(NAME))
     });
-    all.map(|folder| folder.join(NAME)).find(|file| file.is_file()).unwrap_or_else(|| {
-        panic!(
-            "libfaketime is missing: run scripts/setup, or install it (Debian, Ubuntu: apt-get install libfaketime) and \
-             set KEEPSTEP_FAKETIME to its libfaketimeMT.so.1"
-        )
-    })
+    all.find(|file| file.is_file())
+}
+
+/// Removes what libfaketime leaves in shared memory of a process that was killed.
+pub(super) fn tidy(pid: u32) {
+    for file in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+        // Not there, if it had no clock of its own.
+        let _ = std::fs::remove_file(Path::new("/dev/shm").join(file));
+    }
 }

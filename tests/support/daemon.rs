@@ -104,8 +104,13 @@ impl Daemon {
 
     /// Starts it on the same ports with the data it left, killing it first if it still runs.
     pub async fn restart(&mut self) {
+        self.try_restart().await.unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// The same; or why it isn't ready: it has ended again, say.
+    pub async fn try_restart(&mut self) -> Result<(), String> {
         self.process.kill9();
-        self.run().await.unwrap_or_else(|why| panic!("{why}"));
+        self.run().await
     }
 
     async fn run(&mut self) -> Result<(), String> {

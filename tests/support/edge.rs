@@ -81,6 +81,12 @@ impl Edge {
         (status, edge.process().log())
     }
 
+    /// Starts one that may refuse to: the edge when it is alive, else what it said.
+    pub async fn attempt(config: EdgeConfig) -> Result<Edge, String> {
+        let mut edge = Edge::describe(&config);
+        edge.try_restart().await.map(|()| edge)
+    }
+
     /// `127.0.0.1:port` of clients.
     pub fn listen(&self) -> String {
         format!("127.0.0.1:{}", self.listen)

@@ -34,7 +34,7 @@ pub use late::{LateLink, What};
 pub use net::{free_port, http_ask, http_get};
 pub use nsq::{Lookupd, Nsqd, NsqdOptions};
 pub use process::{Process, repository};
-pub use redis::{Aof, Redis, RedisOptions};
+pub use redis::{Aof, Redis, RedisOptions, redis_command};
 pub use slow::SlowLink;
 pub use stack::Stack;
 pub use wait::{PATIENCE, stays, wait_for, wait_until};

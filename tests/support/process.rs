@@ -86,7 +86,7 @@ impl Process {
             // Fails only if it has ended already, which `wait` then tells.
             let _ = child.kill();
             let _ = child.wait();
-            super::clock::sweep(child.id());
+            super::clock::tidy(child.id());
         }
     }
 

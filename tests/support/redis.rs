@@ -130,24 +130,29 @@ impl Redis {
         self.restart().await;
     }
 
-    /// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list one item a line,
-    /// nil as an empty string, an error as `-ERR ...`. A connection per call: for tests' looks behind the scenes.
+    /// [`redis_command`], to this one.
     pub async fn command(&self, args: &[&str]) -> std::io::Result<String> {
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.addr()).await?;
-            let mut request = format!("*{}\r\n", args.len());
-            for arg in args {
-                request.push_str(&format!("${}\r\n{arg}\r\n", arg.len()));
-            }
-            stream.write_all(request.as_bytes()).await?;
-            reply(&mut BufReader::new(stream)).await
-        };
-        timeout(PATIENCE, exchange).await?
+        redis_command(&self.addr(), args).await
     }
 
     fn aof(&self) -> PathBuf {
         self.folder().join("appendonlydir")
     }
+}
+
+/// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list one item a line, nil as an
+/// empty string, an error as `-ERR ...`. A connection per call: for tests' looks behind the scenes.
+pub async fn redis_command(addr: &str, args: &[&str]) -> std::io::Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(addr).await?;
+        let mut request = format!("*{}\r\n", args.len());
+        for arg in args {
+            request.push_str(&format!("${}\r\n{arg}\r\n", arg.len()));
+        }
+        stream.write_all(request.as_bytes()).await?;
+        reply(&mut BufReader::new(stream)).await
+    };
+    timeout(PATIENCE, exchange).await?
 }
 
 fn copy_files(from: &Path, to: &Path) {

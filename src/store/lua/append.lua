@@ -16,7 +16,7 @@ local seq = string.format('%.0f', head)
 local body = ARGV[4] .. seq .. ARGV[5]
 -- Behind the frame stands the epoch: who left before this message can be told from who didn't.
 local epoch = '0'
-if meta[5] then epoch, body = meta[5], body .. '\n' .. meta[5] end -- planted: no-epoch
+if meta[5] then epoch, body = meta[5], body .. '\n' .. meta[5] end
 -- First what may be refused (memory, a log that is ahead of the head): then nothing has happened.
 redis.call('XADD', KEYS[4], seq .. '-0', 'm', body)
 redis.call('HSET', KEYS[1], 'head', seq, 'bytes', string.format('%.0f', (meta[4] or 0) + #body))

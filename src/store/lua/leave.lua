@@ -6,7 +6,7 @@
 -- Gives how many members stay; nil when the user is no member, -1 when in another membership
 local member = redis.call('HGET', KEYS[1], ARGV[1])
 if not member then return false end
-if (string.match(member, ' (%d+)$') or '0') ~= ARGV[3] then return -1 end -- planted: unfenced-leave
+if (string.match(member, ' (%d+)$') or '0') ~= ARGV[3] then return -1 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 if ARGV[2] == 'ban' then redis.call('SADD', KEYS[2], ARGV[1]) end
 local meta = redis.call('HMGET', KEYS[3], 'owner', 'epoch', 'left_lift')

@@ -6,7 +6,7 @@
 -- number in the log or, when `from` isn't there any more, the next that is; "" when there is none.
 if ARGV[4] then
   local boundary = string.match(redis.call('HGET', KEYS[3], ARGV[4]) or '', '^%d+')
-  if not boundary or tonumber(boundary) > tonumber(ARGV[5]) then return false end -- planted: unfenced-log
+  if not boundary or tonumber(boundary) > tonumber(ARGV[5]) then return false end
 end
 local page = {redis.call('HGET', KEYS[1], 'head') or '0', ''}
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]

@@ -170,11 +170,7 @@ impl RedisStore {
         edge: &str,
         ttl: Duration,
     ) -> Result<Opened> {
-        let script = &script::OPEN_SESSION;
-        let call = match planted!(LateOpen) {
-            true => script.planted("return 'late' end\nif was[3]", "end\nif false and was[3]"),
-            false => script.call(),
-        };
+        let call = script::OPEN_SESSION.call();
         let call = call
             .arg(self.keys().devices(user))
             .arg(id.hex())
@@ -253,12 +249,8 @@ impl RedisStore {
         there: &str,
     ) -> Result<Renewed> {
         let NotedSession { user, device, session: number } = session;
-        let script = &script::RENEW_SESSION;
         let renew = async |revive: &str| {
-            let call = match planted!(AnyNewerReplaces) {
-                true => script.planted("return 'unconfirmed'", "return 'replaced'"),
-                false => script.call(),
-            };
+            let call = script::RENEW_SESSION.call();
             let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(*number).arg(millis(ttl));
             let answer = self.commands().eval(&call.arg(edge).arg(there).arg(revive)).await?;
             value::some(answer).map(value::text).transpose()
@@ -292,11 +284,7 @@ impl RedisStore {
         session: u64,
         edge: &str,
     ) -> Result<bool> {
-        let script = &script::CLOSE_SESSION;
-        let call = match planted!(ClosedNumberLives) {
-            true => script.planted("redis.call('HINCRBY', KEYS[1], d .. '.session', 1)", ""),
-            false => script.call(),
-        };
+        let call = script::CLOSE_SESSION.call();
         let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(session);
         self.in_time(async {
             let closed = value::number(self.commands().eval(&call).await?)? == 1;

@@ -50,11 +50,7 @@ impl RedisStore {
         let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
         // `millis` knows no zero: a note would outlive its session if both fell into one millisecond.
         let silence = if silence.is_zero() { 0 } else { millis(silence) };
-        let script = &script::FORGET_NOTE;
-        let call = match planted!(StaleNoteForgotten) {
-            true => script.planted("if token and token ~= ARGV[4] then return 0 end", ""),
-            false => script.call(),
-        };
+        let call = script::FORGET_NOTE.call();
         let call = call.arg(edges).arg(counts).arg(list).arg(self.keys().note_tokens(edge));
         call.arg(edge).arg(what).arg(silence).arg(token)
     }

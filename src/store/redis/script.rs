@@ -4,10 +4,12 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Pipeline, ToRedisArgs};
 
+use crate::planted;
+
 /// A script and how many keys it is given.
 #[derive(Debug)]
 pub(super) struct Script {
-    source: &'static str,
+    source: LazyLock<&'static str>,
     keys: usize,
     digest: LazyLock<String>,
 }
@@ -19,9 +21,9 @@ macro_rules! scripts {
             pub(super) static $name: Script = {
                 const SOURCE: &str = include_str!(concat!("../lua/", $file, ".lua"));
                 Script {
-                    source: SOURCE,
+                    source: LazyLock::new(|| planted::script($file, SOURCE)),
                     keys: $keys,
-                    digest: LazyLock::new(|| redis::Script::new(SOURCE).get_hash().to_owned()),
+                    digest: LazyLock::new(|| redis::Script::new($name.source()).get_hash().to_owned()),
                 }
             };
         )*
@@ -90,11 +92,7 @@ scripts! {
 pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(ALL.len());
     for script in ALL {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source);
-        #[cfg(feature = "planted-bugs")]
-        if let Some(spoiled) = script.spoiled() {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(spoiled);
-        }
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
     }
     pipeline
 }
@@ -102,44 +100,13 @@ pub(super) fn load_all() -> Pipeline {
 impl Script {
     /// Its text, for a connection that may not know it yet.
     pub(super) fn source(&self) -> &'static str {
-        self.source
+        *self.source
     }
 
     /// A call: first the keys, in the order of the script's head comment, then its arguments.
     pub(super) fn call(&'static self) -> Call {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.digest()).arg(self.keys);
-        Call { command }
-    }
-
-    #[cfg(not(feature = "planted-bugs"))]
-    fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    #[cfg(feature = "planted-bugs")]
-    fn digest(&self) -> String {
-        self.spoiled()
-            .map_or_else(|| self.digest.clone(), |text| redis::Script::new(&text).get_hash().to_owned())
-    }
-
-    /// The script without the lines that the bug that is switched on takes away (`-- planted: <its name>`); none when it
-    /// takes none.
-    #[cfg(feature = "planted-bugs")]
-    fn spoiled(&self) -> Option<String> {
-        use crate::planted::{Bug, is};
-        let mark = format!("-- planted: {}", Bug::ALL.iter().copied().find(|bug| is(*bug))?.name());
-        let taken = |line: &&str| line.ends_with(&mark);
-        self.source.lines().any(|line| taken(&line)).then(|| {
-            self.source.lines().filter(|line| !taken(line)).map(|line| format!("{line}\n")).collect()
-        })
-    }
-
-    /// The same with a mistake planted: `wrong` stands where it says `right`. See `src/planted.rs`.
-    pub(super) fn planted(&'static self, right: &str, wrong: &str) -> Call {
-        debug_assert!(self.source.contains(right), "the script doesn't say {right:?}");
-        let mut command = redis::cmd("EVAL");
-        command.arg(self.source.replace(right, wrong)).arg(self.keys);
+        command.arg(&*self.digest).arg(self.keys);
         Call { command }
     }
 }

@@ -104,11 +104,7 @@ impl RedisStore {
             TerminationState::Pending => ("pending", 0),
             TerminationState::Done => ("done", millis(KEPT)),
         };
-        let script = &script::SAVE_TERMINATION;
-        let call = match planted!(LastTerminationWins) {
-            true => script.planted("if stands then", "if false then"),
-            false => script.call(),
-        };
+        let call = script::SAVE_TERMINATION.call();
         let save = call.arg(key).arg(json).arg(state).arg(termination.receipt.channels.len()).arg(kept);
         self.in_time(async {
             if termination.state != TerminationState::Done {

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Asked, Life};
 use crate::client::Socket;
+use crate::gaps::Told;
 use crate::history::What;
 use crate::memory::{entry, page, seen};
 use crate::record::count;
@@ -33,14 +34,17 @@ impl Life {
                 if let Some(stored) = self.memory.chats.get_mut(&chat()) {
                     stored.last = stored.last.max(to);
                 }
+                let (at, of) = (self.record.now(), chat());
+                let (held, head) = self.around.witness.looks(&of, &device).await;
                 self.record.write(What::Gap {
-                    device,
+                    device: device.clone(),
                     socket: number,
-                    chat: chat(),
+                    chat: of.clone(),
                     from,
                     to,
                     held: Vec::new(),
                 });
+                self.record.gaps.lock().unwrap().push(Told { at, device, chat: of, from, to, held, head });
             }
             "read" => {
                 let (chat, seq) = (chat(), value["seq"].as_u64()?);
@@ -88,7 +92,9 @@ impl Life {
                 if let Some(seq) = ok["seq"].as_u64() {
                     self.record.write(What::Sent { chat: letter.chat, key: letter.key, seq });
                 } else if error["retry"] == true {
-                    self.outbox.push_front(letter);
+                    if !self.gives_up() {
+                        self.outbox.push_front(letter);
+                    }
                     sleep(Duration::from_millis(20)).await;
                 } else {
                     self.record.write(What::Refused { chat: letter.chat, key: letter.key, code });

@@ -10,21 +10,17 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::People;
+use super::{People, Tries};
 use crate::device::{Device, Orders, uuid};
 
 impl People {
     /// Somebody comes or goes, again and again, until it is over: into chats and online, or as a device.
     pub async fn come_and_go(self: Arc<Self>, seed: u64, members: bool) {
         let (mut random, mut over) = (StdRng::seed_from_u64(seed), self.over.subscribe());
-        // Whom an unknown outcome may still move.
-        let mut unsure: BTreeSet<(usize, String)> = BTreeSet::new();
-        let groups: Vec<String> = {
-            let chats = self.chats.lock().unwrap();
-            let count = |chat: &String| chats.values().filter(|chats| chats.contains(chat)).count();
-            let all: BTreeSet<String> = chats.values().flatten().cloned().collect();
-            all.into_iter().filter(|chat| count(chat) > 2).collect()
-        };
+        // Whom an unknown outcome may still move, and who can't come back by themselves.
+        let (mut unsure, mut removed) = (BTreeSet::new(), BTreeSet::new());
+        let groups: Vec<(String, usize)> =
+            self.groups.lock().unwrap().iter().map(|(chat, owner)| (chat.clone(), *owner)).collect();
         while !*over.borrow() {
             let pause = Duration::from_millis(random.random_range(200..1500));
             let _ = timeout(pause, over.wait_for(|over| *over)).await;
@@ -34,12 +30,16 @@ impl People {
             let user = random.random_range(0..self.users.len());
             let living = self.living();
             let subs: Vec<Arc<Device>> = living.iter().filter(|device| !device.main).cloned().collect();
+            // Some never ask again when something goes wrong: whatever is half done is then the server's to finish.
+            let tries = if random.random_ratio(1, 2) { Tries::Once } else { Tries::UntilSure };
             let what = if members { random.random_range(0..60) } else { random.random_range(60..100) };
             match what {
                 0..30 => {
-                    let Some(chat) = groups.choose(&mut random).cloned() else { continue };
-                    // The last two stay, so that the chat does, and its owners.
-                    if user < 2 || unsure.contains(&(user, chat.clone())) {
+                    let Some((chat, owner)) = groups.choose(&mut random).cloned() else { continue };
+                    // The owners stay, so that the chat does.
+                    let user = random.random_range(2..self.users.len());
+                    let whom = (user, chat.clone());
+                    if unsure.contains(&whom) {
                         continue;
                     }
                     let is_in = self
@@ -48,25 +48,34 @@ impl People {
                         .unwrap()
                         .get(&self.users[user].0)
                         .is_some_and(|chats| chats.contains(&chat));
-                    let path = format!("/v1/chats/{chat}/join");
+                    let by_owner = random.random_ratio(1, 2);
                     let sure = if is_in {
-                        self.leaves(user, &chat).await
+                        if by_owner {
+                            removed.insert(whom.clone());
+                        }
+                        self.leaves(user, &chat, if by_owner { owner } else { user }, tries).await
+                    } else if by_owner || removed.remove(&whom) {
+                        removed.remove(&whom);
+                        let body = json!({ "user": self.users[user].0 });
+                        let path = format!("/v1/chats/{chat}/members");
+                        self.joins(&[user], &chat, owner, &path, body, tries).await
                     } else {
-                        self.joins(&[user], &chat, user, &path, json!({})).await
+                        let path = format!("/v1/chats/{chat}/join");
+                        self.joins(&[user], &chat, user, &path, json!({}), tries).await
                     };
                     if sure != Some(true) {
-                        unsure.insert((user, chat));
+                        unsure.insert(whom);
                     }
                 }
                 60..82 => {
                     let theirs = subs.iter().filter(|device| device.user == self.users[user].0).count();
                     if theirs < 3 {
-                        self.registers(user, false, uuid(&mut random)).await;
+                        self.registers(user, false, uuid(&mut random), tries).await;
                     }
                 }
                 82..100 if subs.len() > 2 => {
                     let Some(device) = subs.choose(&mut random) else { continue };
-                    self.ends_device(device, random.random_range(0..60)).await;
+                    self.ends_device(device, random.random_range(0..60), tries).await;
                 }
                 30..42 => {
                     away(living.iter().filter(|device| device.main), &mut random, |orders, on| {
@@ -96,8 +105,8 @@ async fn away<'a>(
     let among: Vec<_> = among.collect();
     let Some(device) = among.choose(random) else { return };
     device.told(|orders| change(orders, false));
-    // Sometimes longer than the time to acknowledge.
-    let most = if random.random_ratio(1, 4) { 12_000 } else { 4000 };
+    // Often longer than the time to acknowledge: then more has been said than a short log keeps.
+    let most = if random.random_ratio(1, 3) { 15_000 } else { 4000 };
     sleep(Duration::from_millis(random.random_range(300..most))).await;
     device.told(|orders| change(orders, true));
 }

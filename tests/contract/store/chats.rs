@@ -96,6 +96,30 @@ async fn direct_chats_begun_at_once_are_one() {
     }
 }
 
+// Whoever looks first whether the id is free sees that it is.
+#[tokio::test]
+async fn an_id_asked_for_at_once_is_one_chat() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    for _ in 0..10 {
+        let id = ChatId::random();
+        let making = (0..8).map(|i| {
+            let new = NewChat { id, ..new_group(&user(&format!("user-{i}"))) };
+            let store = store.clone();
+            tokio::spawn(async move { store.create_chat(&new).await.unwrap() })
+        });
+        let mut made = Vec::new();
+        for one in making.collect::<Vec<_>>() {
+            match one.await.unwrap() {
+                Created::New(chat) => made.push(chat),
+                other => assert_eq!(other, Created::Conflict),
+            }
+        }
+        assert_eq!(made.len(), 1, "{made:?}");
+        let members = store.members(id).await.unwrap();
+        assert_eq!(members.iter().map(|member| &member.user).collect::<Vec<_>>(), [&made[0].owner]);
+    }
+}
+
 #[tokio::test]
 async fn a_public_name_is_unique_and_groups_with_a_password_share_theirs() {
     let (store, _guard) = start(StoreLimits::default()).await;

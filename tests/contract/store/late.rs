@@ -129,6 +129,9 @@ async fn what_is_owed_is_the_same_however_late_it_is_fixed() {
     let owed = Some(Owed { from: 1, cursor: 1 });
     assert_eq!(store.owe(chat, &bob, device, seen).await.unwrap(), owed, "late");
     assert_eq!(store.owe(chat, &bob, device, OwedSince::Head(2)).await.unwrap(), owed, "and fixed before");
+    // Read before an older copy of the data was brought back, say.
+    let ahead = store.owe(chat, &bob, DeviceId::random(), OwedSince::Head(9)).await.unwrap();
+    assert_eq!(ahead, Some(Owed { from: 2, cursor: 2 }), "never above the head");
     // Later still, in another membership: as if the device had come with it.
     leave(&store, chat, &bob, false).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;

@@ -1,0 +1,167 @@
+//! Is a gap the truth? A device may be told one only when nsqd has lost what it would have brought: so whoever hears of one
+//! looks at once into the queue, and in the end it is asked whether any nsqd lost anything at all since it was sent.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::history::{Event, Seq, What};
+use crate::plan::Kind;
+use crate::recovery::key;
+use crate::support::{http_get, redis_command};
+
+/// An nsqd lost what it had said OK to, or was away. In microseconds of the run.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    /// Which; none: any.
+    pub nsqd: Option<usize>,
+    /// What it was.
+    pub kind: Kind,
+    /// From then on.
+    pub begun: u64,
+    /// Until then; none: it goes on.
+    pub healed: Option<u64>,
+}
+
+/// How long after an nsqd was killed it may still lose what it takes: a queue younger than its `sync_timeout` begins its
+/// file anew over the old content, and stumbles over what is left of that.
+const STUMBLES: u64 = 30_000_000;
+
+/// How long an edge may take to publish again what waits.
+const SOON: u64 = 3_000_000;
+
+/// How many messages of a chat a log of 100 keeps at least while NSQ hasn't confirmed them (400 are promised, and it is cut with
+/// every 64th). More than that while an nsqd is away are lost, as promised.
+const UNCONFIRMED: usize = 330;
+
+/// After a loss, so many more than were sent since are no proof: an edge publishes again what it isn't sure of.
+const DOUBLED: u64 = 4;
+
+/// How much of one queue there is in an nsqd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Held {
+    /// Which nsqd.
+    pub nsqd: usize,
+    /// What waits, and what was given to a consumer and isn't finished.
+    pub messages: u64,
+}
+
+/// A gap as a device was told it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Told {
+    /// In microseconds of the run.
+    pub at: u64,
+    /// Whose.
+    pub device: String,
+    /// Where.
+    pub chat: String,
+    /// Its first number.
+    pub from: Seq,
+    /// Its last.
+    pub to: Seq,
+    /// What each nsqd that has the queue held just then.
+    pub held: Vec<Held>,
+    /// The chat's head just behind that.
+    pub head: Option<Seq>,
+}
+
+/// Who looks.
+#[derive(Debug)]
+pub struct Witness {
+    /// HTTP addresses, past all proxies.
+    pub nsqd: Vec<String>,
+    /// The address, likewise.
+    pub redis: String,
+}
+
+/// A frozen one doesn't answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Witness {
+    /// What the queue holds now, and then the chat's head.
+    pub async fn looks(&self, chat: &str, device: &str) -> (Vec<Held>, Option<Seq>) {
+        let (topic, channel) = (chat.replace('-', ""), device.replace('-', ""));
+        let path = format!("/stats?format=json&include_mem=false&topic=c.{topic}&channel=d.{channel}");
+        let mut held = Vec::new();
+        for (nsqd, address) in self.nsqd.iter().enumerate() {
+            let Ok(Ok((200, body))) = timeout(PATIENCE, http_get(address, &path)).await else { continue };
+            let stats: Value = serde_json::from_str(&body).unwrap_or_default();
+            let number = |of: &Value, name: &str| of[name].as_u64().unwrap_or_default();
+            for queue in stats["topics"].as_array().into_iter().flatten().flat_map(|topic| {
+                // What the topic hasn't copied into its channels yet is in all of them.
+                let behind = number(topic, "depth");
+                let channels = topic["channels"].as_array().into_iter().flatten();
+                channels.map(move |channel| {
+                    behind
+                        + number(channel, "depth")
+                        + number(channel, "deferred_count")
+                        + number(channel, "in_flight_count")
+                })
+            }) {
+                held.push(Held { nsqd, messages: queue });
+            }
+        }
+        let head = ["HGET", &key(chat, "meta"), "head"];
+        let head = timeout(PATIENCE, redis_command(&self.redis, &head)).await;
+        (held, head.ok().and_then(Result::ok).and_then(|head| head.parse().ok()))
+    }
+}
+
+/// Gaps that weren't the truth, in words. (In a run with long logs each is wrong: the checker says so.)
+pub fn untrue(told: &[Told], losses: &[Loss], events: &[Event]) -> Vec<String> {
+    let (mut first, mut keys, mut ending) = (HashMap::new(), HashMap::new(), HashMap::new());
+    for event in events {
+        match &event.what {
+            What::Sending { chat, key, .. } => {
+                first.entry((chat.as_str(), key.as_str())).or_insert(event.at);
+            }
+            What::Sent { chat, key, seq } => drop(keys.insert((chat.as_str(), *seq), key.as_str())),
+            What::Message { chat, seen, .. } => {
+                keys.insert((chat.as_str(), seen.seq), seen.key.as_str());
+            }
+            What::Ending { device } => drop(ending.entry(device.as_str()).or_insert(event.at)),
+            _ => {}
+        }
+    }
+    let mut wrong = Vec::new();
+    for gap in told {
+        let Told { at, device, chat, from, to, held, head } = gap;
+        // One whose end has begun isn't owed anything.
+        if ending.get(device.as_str()).is_some_and(|ending| ending < at) {
+            continue;
+        }
+        let what = format!("{device}, chat {chat}: gap {from} to {to}");
+        // Nobody may have seen the last of it.
+        let last = (*from..=*to).rev().find_map(|seq| keys.get(&(chat.as_str(), seq)));
+        let sent = last.and_then(|key| first.get(&(chat.as_str(), *key))).copied().unwrap_or(0);
+        let by = |loss: &Loss| {
+            let there = |nsqd| held.is_empty() || held.iter().any(|held| held.nsqd == nsqd);
+            if !loss.nsqd.is_none_or(there) || loss.begun >= *at {
+                return false;
+            }
+            let healed = loss.healed.unwrap_or(*at);
+            if loss.kind.loses() && sent < healed + STUMBLES {
+                return true;
+            }
+            let meanwhile = |(of, _): &(&str, &str), begun: &u64| {
+                *of == chat && (loss.begun.saturating_sub(SOON)..healed + SOON).contains(begun)
+            };
+            loss.kind.hides_nsqd()
+                && first.iter().filter(|(of, begun)| meanwhile(of, begun)).count() > UNCONFIRMED
+        };
+        // What was said since may be in the queue, and what was published twice because its outcome was unknown; nothing else.
+        let messages: u64 = held.iter().map(|held| held.messages).sum();
+        let since = head.map_or(messages, |head| head.saturating_sub(*to));
+        let above = messages.saturating_sub(since);
+        let much = above > DOUBLED && 2 * above >= to - from;
+        let why = match (losses.iter().any(by), above) {
+            (true, _) if !much => continue,
+            (false, 0) => "no nsqd that had it lost anything since".to_owned(),
+            _ => format!("its queue held {messages} messages, and {since} were sent since"),
+        };
+        wrong.push(format!("{what}, and {why}"));
+    }
+    wrong
+}

@@ -1,0 +1,54 @@
+//! Bugs planted in the scripts of the store in Redis: does its contract notice each? A test that can't fail proves nothing.
+//!
+//! This program is the contract (`tests/contract/store`) over a real Redis, and the one that runs it again and again: for
+//! each bug of `table` it starts itself with that bug and the one story that should fail. `scripts/mutants` builds and
+//! starts it; by hand: `cargo test --features planted-bugs --test mutants every_planted_bug -- --nocapture`.
+
+use std::time::Duration;
+
+use keepstep::store::{
+    Store, StoreLimits,
+    redis::{RedisOptions, RedisStore},
+};
+
+use crate::support::{Redis, RedisOptions as Server};
+
+#[path = "../contract/store.rs"]
+mod contract;
+mod runner;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+
+/// What never comes with a bug is waited for so long; the slowest story takes 8 s without one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn start(limits: StoreLimits) -> (Store, Redis) {
+    runner::plant();
+    let redis = Redis::start().await;
+    (connect(&redis, limits).await, redis)
+}
+
+async fn connect(redis: &Redis, limits: StoreLimits) -> Store {
+    let options = RedisOptions { limits, ..RedisOptions::default() };
+    Store::Redis(RedisStore::connect(&redis.url(), options).await.unwrap())
+}
+
+/// Redis's clock, so many seconds ahead of the machine's.
+struct Clock(Redis);
+
+impl Clock {
+    async fn set(&self, seconds: i64) {
+        self.0.set_clock(&format!("{seconds:+}")).await;
+    }
+}
+
+async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
+    runner::plant();
+    let redis = Redis::start_with(Server { own_clock: true, ..Server::default() }).await;
+    let store = connect(&redis, limits).await;
+    // With a clock of its own, too, as a store has that is used.
+    let Store::Redis(named) = &store else { panic!("a Redis") };
+    assert!(named.identify(true, 0).await.unwrap());
+    (store, Clock(redis), ())
+}
