@@ -56,7 +56,9 @@ pub async fn settles(world: &World) -> (End, Vec<String>) {
             }
             let began = if wants == Wants::Messages { since } else { healed };
             if began.elapsed() >= bound {
-                violations.push(format!("invariant {what}: {}", lack.join("; ")));
+                let places =
+                    if matches!(wants, Wants::Messages) { places(world).await } else { String::new() };
+                violations.push(format!("invariant {what}: {}{places}", lack.join("; ")));
                 break;
             }
             sleep(Duration::from_millis(50)).await;
@@ -74,6 +76,24 @@ enum Wants {
     Ends,
     Queues,
     Everything,
+}
+
+/// Where the messages are that devices lack.
+async fn places(world: &World) -> String {
+    let mut places = String::new();
+    for device in living(world).await {
+        let seen: Vec<_> = {
+            let status = device.status.lock().unwrap();
+            status.chats.iter().map(|(chat, seen)| (*chat, seen.last)).collect()
+        };
+        for (chat, last) in seen {
+            if last < world.head(chat).await {
+                let there = world.whereabouts(chat, device.id, last + 1).await;
+                places += &format!("; {} in {chat}: {there}", device.id);
+            }
+        }
+    }
+    places
 }
 
 /// Whether a message that some device needs next is with a consumer that has gone without a word, and nowhere else.

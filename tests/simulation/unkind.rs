@@ -80,19 +80,7 @@ pub fn counted(violations: Vec<String>) -> Vec<String> {
 }
 
 /// What is left out because the server can't live with it yet, and why.
-pub const OFF: &[(Unkind, &str)] = &[
-    (Unkind::GapsHeld, "gaps are told by a clock: 2.1 of issue 11"),
-    (Unkind::StrictScope, "a leave isn't fenced on other edges: 2.6"),
-    (Unkind::StrictCloses, "4409 by calls that come late and clocks that jump: 2.5"),
-    (
-        Unkind::Positions,
-        "one that registers in the middle of a join is owed too little, rarely: a sibling of 2.3",
-    ),
-    (Unkind::Window, "what is early, and what the log fills, isn't counted: 2.7"),
-    (Unkind::GivesUp, "nobody completes what a caller has given up: 2.3"),
-    (Unkind::LateCalls, "late writes undo a rejoin: 2.4"),
-    (Unkind::StoreClock, "work is leased by it: 2.14"),
-];
+pub const OFF: &[(Unkind, &str)] = &[];
 
 static ON: AtomicU32 = AtomicU32::new(u32::MAX);
 

@@ -240,6 +240,25 @@ impl World {
         held.into_iter().collect()
     }
 
+    /// Where the messages are that a device waits for, in words.
+    pub async fn whereabouts(&self, chat: ChatId, device: DeviceId, from: u64) -> String {
+        let mut places: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+        self.0.broker.each(chat, device, |body, at| {
+            let Some((_, seq)) = chat_and_seq(body).filter(|(_, seq)| *seq >= from) else { return };
+            let place = match at {
+                At::Waiting => "waiting",
+                At::InFlight => "in flight",
+                At::Nowhere => "with a lost consumer",
+                At::Finished => "finished",
+            };
+            places.entry(place).or_default().insert(seq);
+        });
+        let log = self.0.store.log(chat, from, 1, 1).await.expect("the truth is always there");
+        let ends = |seqs: BTreeSet<u64>| (seqs.len(), seqs.first().copied(), seqs.last().copied());
+        let places: Vec<_> = places.into_iter().map(|(place, seqs)| (place, ends(seqs))).collect();
+        format!("log from {} to {}, queue {places:?}", log.floor, log.head)
+    }
+
     /// Whether the device's queue holds this message with a consumer that has gone without a word, and only there.
     pub fn is_nowhere(&self, chat: ChatId, device: DeviceId, seq: u64) -> bool {
         let (mut nowhere, mut somewhere) = (false, false);

@@ -213,9 +213,9 @@ impl<W: Clone> Ledger<W> {
         if entry.place != 0 {
             return 0;
         }
-        // Those who wait come first: it may keep what it had, and shrink.
-        let kept = before.saturating_sub(entry.held.messages);
-        wanted.min(kept).min((room / (self.line.len() as u32 + 1)).max(1))
+        // Those who wait come first: it gets no more than it was promised. That much it keeps, because it may be on its way:
+        // nsqd doesn't say when it has taken a lower RDY.
+        wanted.min(before.saturating_sub(entry.held.messages)).min(room)
     }
 
     fn stands_in_line(&mut self, entry: &mut Entry, wake: &W) {

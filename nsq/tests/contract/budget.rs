@@ -53,7 +53,10 @@ async fn all_together_hold_the_budget_and_one_each() {
     let (subscriptions, mut inbox) = subscribe_all(&nsqd, &budget, 16);
     eventually("each has some, and nothing more comes", async || {
         let given = in_flight(&nsqd).await;
-        given.len() == CHANNELS && given.iter().all(|given| *given > 0) && given.iter().sum::<u64>() >= 50
+        let each = given.len() == CHANNELS && given.iter().all(|given| *given > 0);
+        // On a busy machine all that is held may be twice the budget, with what was on its way when RDY was lowered: then
+        // nobody gets more before something is settled.
+        (each && given.iter().sum::<u64>() >= 50) || budget.held().0 == 100
     })
     .await;
     // Here time itself is the subject.

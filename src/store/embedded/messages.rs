@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::{EmbeddedStore, Entry, Key, Room};
 use crate::{
-    chance::store_instant,
     domain::{
         Seq,
         id::ChatId,
@@ -24,7 +23,8 @@ const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 impl EmbeddedStore {
     /// See [`crate::store::Store::append`].
     pub async fn append(&self, append: &Append) -> Result<Appended> {
-        let now = store_instant();
+        // Not the wall clock: how long keys and logs are kept is counted by a clock that nobody sets (decision 0020).
+        let now = Instant::now();
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(room) = state.chats.get_mut(&append.chat) else { return Ok(Appended::NotMember) };
@@ -55,7 +55,7 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::trim`].
     pub async fn trim(&self, chat: ChatId) -> Result<()> {
         if let Some(room) = self.state().chats.get_mut(&chat) {
-            room.trim(store_instant(), self.limits());
+            room.trim(Instant::now(), self.limits());
         }
         Ok(())
     }
