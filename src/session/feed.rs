@@ -6,6 +6,10 @@
 //! acknowledgement; the next one is sent; a later one is held until the hole before it is closed, by the queue itself
 //! within a moment or from the log. So is one of an epoch above the validated one, until that is validated. What was told
 //! as a gap can't be sent any more on this connection: its receipt is kept until the cursor has passed it.
+//!
+//! Of each message one receipt is kept, the newest. The one before it is void (nsqd's patience was over) or of another copy
+//! (it was published twice): finishing it is right in both cases, as the newest still holds the message. So what the feed
+//! has in flight is a number that can be compared with the queue's own.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,17 +17,14 @@ use bytes::Bytes;
 
 use crate::domain::Seq;
 
-/// Copies of one message whose receipts are kept. A queue may bring a message again and again (each time that nsqd's
-/// patience is over, the older receipt is void), and all of them are of one message.
-const COPIES: usize = 4;
 /// Gaps below the cursor that are remembered, to know what comes late.
 const GAPS_PASSED: usize = 8;
 
-/// The receipts of one message that was sent: none when it came from the log, several when the queue brought it twice.
+/// The receipt of one message that was sent, and that its queue has brought.
 #[derive(Debug)]
 struct Sent<R> {
     seq: Seq,
-    receipts: Vec<R>,
+    receipt: R,
 }
 
 /// A message that arrived before its turn.
@@ -33,7 +34,7 @@ struct Early<R> {
     epoch: u64,
     // None once it was given back, or the connection that it came on is lost: the queue brings it again, and if it doesn't, it is
     // here.
-    receipts: Vec<R>,
+    receipt: Option<R>,
 }
 
 /// What most chats never have.
@@ -42,9 +43,9 @@ struct Aside<R> {
     // Told as gaps, ascending, apart from each other: all above the cursor, and the last few below it.
     gaps: VecDeque<(Seq, Seq)>,
     // What came after it was told as a gap.
-    late: BTreeMap<Seq, Vec<R>>,
+    late: BTreeMap<Seq, R>,
     // Early messages for which there was no room, without their bodies: given back a moment later.
-    parked: Vec<(Seq, Vec<R>)>,
+    parked: Vec<(Seq, R)>,
 }
 
 /// See the module.
@@ -73,7 +74,7 @@ pub struct Feed<R> {
 pub enum Offered<R> {
     /// It is the next: send it, and then ask [`Feed::next_early`].
     Send(Bytes),
-    /// The device has it durably, or its queue has it too often: finish it.
+    /// Finish this one: the device has the message durably, or the newer receipt of it is kept.
     Finish(R),
     /// Sent already: its receipt is kept.
     Kept,
@@ -94,12 +95,6 @@ pub struct Confirmed<R> {
     pub late: usize,
     /// So many messages that were sent count as acknowledged only by this.
     pub acked: u64,
-}
-
-/// Keeps one more receipt of a message; the one that is too much is answered, to be finished: others of its copies are left.
-fn keep<R>(receipts: &mut Vec<R>, receipt: R) -> Option<R> {
-    receipts.push(receipt);
-    (receipts.len() > COPIES).then(|| receipts.remove(0))
 }
 
 impl<R> Feed<R> {
@@ -162,23 +157,20 @@ impl<R> Feed<R> {
         if seq < self.next {
             return self.offer_again(seq, receipt);
         }
-        if (seq == self.next && epoch <= self.epoch) || planted!(SkipHoles) {
-            let mut receipts = vec![receipt];
-            // It may be held already, when the queue brought it twice.
-            if let Some(held) = self.take_early(seq) {
-                receipts.extend(held.receipts);
-            }
+        // (What is held already has its turn, and waits for room.)
+        let is_next = seq == self.next && epoch <= self.epoch && !self.early.contains_key(&seq);
+        if is_next || planted!(SkipHoles) {
             self.next = seq + 1;
-            self.sent.push_back(Sent { seq, receipts });
+            self.sent.push_back(Sent { seq, receipt });
             return Offered::Send(body);
         }
         let held = self.early.entry(seq).or_insert_with(|| {
             self.early_bytes += body.len();
-            Early { body, epoch, receipts: Vec::new() }
+            Early { body, epoch, receipt: None }
         });
         held.epoch = held.epoch.max(epoch);
-        self.returnable += usize::from(held.receipts.is_empty());
-        keep(&mut held.receipts, receipt).map_or(Offered::Early, Offered::Finish)
+        self.returnable += usize::from(held.receipt.is_none());
+        held.receipt.replace(receipt).map_or(Offered::Early, Offered::Finish)
     }
 
     fn offer_again(&mut self, seq: Seq, receipt: R) -> Offered<R> {
@@ -190,16 +182,15 @@ impl<R> Feed<R> {
             return if gap.is_some() { Offered::TooLate(receipt) } else { Offered::Finish(receipt) };
         }
         if let Some(aside) = gap {
-            let receipts = aside.late.entry(seq).or_default();
-            return keep(receipts, receipt).map_or(Offered::Late, Offered::Finish);
+            return aside.late.insert(seq, receipt).map_or(Offered::Late, Offered::Finish);
         }
         let at = self.sent.partition_point(|sent| sent.seq < seq);
         match self.sent.get_mut(at) {
             Some(sent) if sent.seq == seq => {
-                keep(&mut sent.receipts, receipt).map_or(Offered::Kept, Offered::Finish)
+                Offered::Finish(std::mem::replace(&mut sent.receipt, receipt))
             }
             _ => {
-                self.sent.insert(at, Sent { seq, receipts: vec![receipt] });
+                self.sent.insert(at, Sent { seq, receipt });
                 Offered::Kept
             }
         }
@@ -234,7 +225,7 @@ impl<R> Feed<R> {
             return None;
         }
         let held = self.take_early(self.next)?;
-        self.note_sent(held.receipts);
+        self.note_sent(held.receipt);
         Some(held.body)
     }
 
@@ -243,14 +234,14 @@ impl<R> Feed<R> {
         if seq != self.next {
             return false;
         }
-        let receipts = self.take_early(seq).map(|held| held.receipts).unwrap_or_default();
-        self.note_sent(receipts);
+        let receipt = self.take_early(seq).and_then(|held| held.receipt);
+        self.note_sent(receipt);
         true
     }
 
-    fn note_sent(&mut self, receipts: Vec<R>) {
-        if !receipts.is_empty() {
-            self.sent.push_back(Sent { seq: self.next, receipts });
+    fn note_sent(&mut self, receipt: Option<R>) {
+        if let Some(receipt) = receipt {
+            self.sent.push_back(Sent { seq: self.next, receipt });
         }
         self.next += 1;
     }
@@ -258,7 +249,7 @@ impl<R> Feed<R> {
     fn take_early(&mut self, seq: Seq) -> Option<Early<R>> {
         let held = self.early.remove(&seq)?;
         self.early_bytes -= held.body.len();
-        self.returnable -= usize::from(!held.receipts.is_empty());
+        self.returnable -= usize::from(held.receipt.is_some());
         Some(held)
     }
 
@@ -291,8 +282,7 @@ impl<R> Feed<R> {
         self.returnable
     }
 
-    /// Messages that are in flight at their queue because this feed has a receipt for them. (Not more: of a message that the
-    /// queue brought twice one receipt may be void.)
+    /// Messages that are in flight at their queue because this feed has a receipt for them.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         let aside = self.aside.as_ref().map_or(0, |aside| aside.late.len() + aside.parked.len());
@@ -307,8 +297,8 @@ impl<R> Feed<R> {
             return 0;
         }
         let count = self.returnable.saturating_sub(least).min(most);
-        let with_receipts = self.early.values_mut().filter(|held| !held.receipts.is_empty());
-        with_receipts.skip(self.returnable - count).for_each(|held| held.receipts.clear());
+        let with_receipts = self.early.values_mut().filter(|held| held.receipt.is_some());
+        with_receipts.skip(self.returnable - count).for_each(|held| held.receipt = None);
         self.returnable -= count;
         let Some(aside) = &mut self.aside else { return count };
         let late = aside.late.len().saturating_sub(least).min(most - count);
@@ -321,17 +311,17 @@ impl<R> Feed<R> {
 
     /// Forgets the highest of what is held for later and was given back. False: there is none.
     pub fn forget_highest(&mut self) -> bool {
-        let given_back = self.early.iter().rev().find(|(_, held)| held.receipts.is_empty());
+        let given_back = self.early.iter().rev().find(|(_, held)| held.receipt.is_none());
         let highest = given_back.map(|(seq, _)| *seq);
         highest.and_then(|seq| self.take_early(seq)).is_some()
     }
 
-    /// Lets go of the highest of what is held for later: its receipts wait for [`Feed::return_parked`].
+    /// Lets go of the highest of what is held for later: its receipt waits for [`Feed::return_parked`].
     pub fn park_highest(&mut self) {
         let Some((seq, _)) = self.early.last_key_value() else { return };
         let seq = *seq;
-        if let Some(held) = self.take_early(seq).filter(|held| !held.receipts.is_empty()) {
-            self.aside_mut().parked.push((seq, held.receipts));
+        if let Some(receipt) = self.take_early(seq).and_then(|held| held.receipt) {
+            self.aside_mut().parked.push((seq, receipt));
         }
     }
 
@@ -346,7 +336,7 @@ impl<R> Feed<R> {
     /// The connection is lost, and all receipts with it. What is held for later stays: if its queue lost it, it is here.
     pub fn void(&mut self) {
         self.sent.clear();
-        self.early.values_mut().for_each(|held| held.receipts.clear());
+        self.early.values_mut().for_each(|held| held.receipt = None);
         self.returnable = 0;
         if let Some(aside) = &mut self.aside {
             aside.late.clear();
@@ -363,8 +353,8 @@ impl<R> Feed<R> {
         // What is held inside the stretch was told as gone.
         while let Some((seq, _)) = self.early.first_key_value().filter(|(seq, _)| **seq <= to) {
             let seq = *seq;
-            if let Some(held) = self.take_early(seq).filter(|held| !held.receipts.is_empty()) {
-                self.aside_mut().late.insert(seq, held.receipts);
+            if let Some(receipt) = self.take_early(seq).and_then(|held| held.receipt) {
+                self.aside_mut().late.insert(seq, receipt);
             }
         }
         let gaps = &mut self.aside_mut().gaps;
@@ -400,14 +390,14 @@ impl<R> Feed<R> {
         // Another session has delivered further.
         while let Some((seq, _)) = self.early.first_key_value().filter(|(seq, _)| **seq <= self.cursor) {
             let seq = *seq;
-            receipts.extend(self.take_early(seq).into_iter().flat_map(|held| held.receipts));
+            receipts.extend(self.take_early(seq).and_then(|held| held.receipt));
         }
         let mut late = 0;
         if let Some(aside) = &mut self.aside {
             let above = aside.late.split_off(&(self.cursor + 1));
             let below = std::mem::replace(&mut aside.late, above);
             late = below.len();
-            receipts.extend(below.into_values().flatten());
+            receipts.extend(below.into_values());
             let passed = aside.gaps.partition_point(|gap| gap.1 <= self.cursor);
             aside.gaps.drain(..passed.saturating_sub(GAPS_PASSED));
         }
@@ -418,7 +408,7 @@ impl<R> Feed<R> {
     pub(super) fn release(&mut self, seq: Seq) -> Vec<R> {
         let mut released = Vec::new();
         while self.sent.front().is_some_and(|sent| sent.seq <= seq) {
-            released.extend(self.sent.pop_front().into_iter().flat_map(|sent| sent.receipts));
+            released.extend(self.sent.pop_front().map(|sent| sent.receipt));
         }
         released
     }
