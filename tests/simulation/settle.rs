@@ -28,7 +28,8 @@ const QUEUES: Duration = Duration::from_secs(65);
 /// Waits for all of it; what isn't there in time is a violation.
 ///
 /// What a consumer took with it when it went without a word comes when the broker's patience is over, and not before, if the
-/// log hasn't got it any more; the time for messages begins with that.
+/// log hasn't got it any more; the time for messages begins with that, and so does the time for what waits for a main that
+/// waits for them (a page that it answers).
 pub async fn settles(world: &World) -> (End, Vec<String>) {
     let mut violations = Vec::new();
     let mut healed = Instant::now();
@@ -54,7 +55,7 @@ pub async fn settles(world: &World) -> (End, Vec<String>) {
             if wants == Wants::Messages && Instant::now() < most && waits_for_the_broker(world).await {
                 since = Instant::now();
             }
-            let began = if wants == Wants::Messages { since } else { healed };
+            let began = if matches!(wants, Wants::Messages | Wants::Ends) { since } else { healed };
             if began.elapsed() >= bound {
                 let places =
                     if matches!(wants, Wants::Messages) { places(world).await } else { String::new() };
