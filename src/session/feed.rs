@@ -186,9 +186,7 @@ impl<R> Feed<R> {
         }
         let at = self.sent.partition_point(|sent| sent.seq < seq);
         match self.sent.get_mut(at) {
-            Some(sent) if sent.seq == seq => {
-                Offered::Finish(std::mem::replace(&mut sent.receipt, receipt))
-            }
+            Some(sent) if sent.seq == seq => Offered::Finish(std::mem::replace(&mut sent.receipt, receipt)),
             _ => {
                 self.sent.insert(at, Sent { seq, receipt });
                 Offered::Kept

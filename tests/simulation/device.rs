@@ -71,6 +71,8 @@ pub struct Status {
 #[derive(Debug, Clone)]
 pub struct Chat {
     pub last: u64,
+    /// When it came.
+    pub at: Instant,
     asked: u64,
     pub acked: u64,
     pub read: u64,
@@ -328,14 +330,14 @@ impl Device {
                 let seen = Seen { seq, key: key.clone(), frame: hash(raw) };
                 self.world.saw(What::Message { device, socket, chat: text(chat), seen });
                 self.memory.lock().unwrap().entry(chat).or_default().insert(seq, (key, raw.to_owned()));
-                session.chat(chat, |chat| chat.last = seq);
+                session.chat(chat, |chat| (chat.last, chat.at) = (seq, Instant::now()));
             }
             ("gap", Some(chat)) => {
                 let (from, to) =
                     (frame.from.and_then(|from| from.as_u64()).unwrap_or(0), frame.to.unwrap_or(0));
                 let held = self.world.held(chat, self.id, from, to).await;
                 self.world.saw(What::Gap { device, socket, chat: text(chat), from, to, held });
-                session.chat(chat, |chat| chat.last = to);
+                session.chat(chat, |chat| (chat.last, chat.at) = (to, Instant::now()));
             }
             ("read", Some(chat)) => {
                 let seq = frame.seq.unwrap_or(0);

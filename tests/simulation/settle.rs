@@ -97,13 +97,19 @@ async fn places(world: &World) -> String {
     places
 }
 
-/// Whether a message that some device needs next is with a consumer that has gone without a word, and nowhere else.
+/// Whether a message that some device needs next is with a consumer that has gone without a word, and nowhere else. (The log,
+/// too, is asked only when the queue brings nothing for a while: what the consumer took one by one comes back one by one.)
 async fn waits_for_the_broker(world: &World) -> bool {
     for device in living(world).await {
         for chat in world.store().chats_of(&device.user).await.expect("the truth") {
-            let seen = device.status.lock().unwrap().chats.get(&chat).map_or(0, |seen| seen.last);
+            let seen = device.status.lock().unwrap().chats.get(&chat).map(|seen| (seen.last, seen.at));
+            let (seen, comes) =
+                seen.map_or((0, false), |(last, at)| (last, at.elapsed() < world.tail_check()));
             let log = world.store().log(chat, seen + 1, 1, 1).await.expect("the truth");
-            if seen < log.head && log.floor > seen + 1 && world.is_nowhere(chat, device.id, seen + 1) {
+            if seen < log.head
+                && (comes || log.floor > seen + 1)
+                && world.is_nowhere(chat, device.id, seen + 1)
+            {
                 return true;
             }
         }

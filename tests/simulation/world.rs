@@ -225,6 +225,10 @@ impl World {
         self.0.msg_timeout
     }
 
+    pub fn tail_check(&self) -> Duration {
+        self.0.timing.tail_check
+    }
+
     /// Which of these messages the device's queue or the log still has, or the device's sessions finished.
     pub async fn held(&self, chat: ChatId, device: DeviceId, from: u64, to: u64) -> Vec<u64> {
         if !may(Unkind::GapsHeld) {

@@ -50,8 +50,8 @@ impl Session {
         if !self.main_device && entry.from > 0 {
             self.boot.insert(id, entry.from + 1);
         }
-        let chat =
-            Chat { last: entry.cursor, asked: entry.cursor, acked: entry.cursor, read: entry.read, entry };
+        let (last, at) = (entry.cursor, tokio::time::Instant::now());
+        let chat = Chat { last, at, asked: last, acked: last, read: entry.read, entry };
         self.chats.insert(id, chat);
     }
 
