@@ -275,6 +275,31 @@ async fn a_real_loss_ends_in_exactly_the_right_gap() {
     drop(away.alice);
 }
 
+/// An edge published some of it again, because it didn't know whether NSQ had it: those are in flight twice.
+#[tokio::test]
+async fn a_real_loss_is_told_although_the_queue_has_messages_twice() {
+    let world = short_log().start().await;
+    let mut away = away(&world, 1, 100).await;
+    let chat = away.chats[0].clone();
+    let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
+    let (name, queue) = (topic(&chat), channel(&away.bobs.id));
+    nsqd.post(&format!("/channel/empty?topic={name}&channel={queue}"), "").await;
+    away.phone.says_many(&chat, "behind what is lost", 90).await;
+    away.phone.hears(&chat, 190).await;
+    trimmed(&world, &chat, LOG + 190 % 64).await;
+    for seq in 101..=110 {
+        nsqd.post(&format!("/pub?topic={name}"), &away.said(&chat, seq)).await;
+    }
+    away.bobs.memory().expects_loss = true;
+    let begun = Instant::now();
+    away.bobs.connects(1).await;
+    away.bobs.hears(&chat, 190).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(away.bobs.memory().chat(&chat).unwrap().gaps, [(1, 100)]);
+    away.bobs.acks(&chat, 190).await;
+    world.is_drained(&chat, &away.bobs).await;
+}
+
 /// In several chats at once, for which there is so little room that none can hold what it has seen.
 #[tokio::test]
 async fn real_losses_in_many_chats_end_in_exactly_the_right_gaps() {
