@@ -16,9 +16,16 @@ use super::lock;
 use crate::domain::{Millis, id::ChatId, now_millis};
 
 /// When an outbox is checked after an append whose outcome isn't known: the store may do it up to 30 s later. All of them,
-/// because what is found may be another message.
-const CHECKS: [Duration; 4] =
-    [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12), Duration::from_secs(35)];
+/// because what is found may be another message; and never more than 7 s apart, because a later doubt begins them anew.
+const CHECKS: [Duration; 7] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(11),
+    Duration::from_secs(18),
+    Duration::from_secs(25),
+    Duration::from_secs(32),
+    Duration::from_secs(35),
+];
 /// An outbox whose node is down is read so often all the same: its chat may have another node by now.
 const WHILE_DOWN: Duration = Duration::from_secs(5);
 

@@ -73,7 +73,7 @@ fn what_a_node_that_is_down_is_owed_is_asked_for_now_and_then_and_at_once_when_i
 }
 
 #[test]
-fn a_doubt_is_looked_into_four_times_and_counts_for_nothing() {
+fn a_doubt_is_looked_into_for_35_seconds_and_counts_for_nothing() {
     let (outbox, chat, begun) = (Outbox::default(), ChatId::random(), Instant::now());
     outbox.doubt(chat, begun);
     let mut at = Vec::new();
@@ -85,7 +85,7 @@ fn a_doubt_is_looked_into_four_times_and_counts_for_nothing() {
         }
         assert_eq!(outbox.unconfirmed(None).chats, 0);
     }
-    assert_eq!(at, [1, 4, 12, 35]);
+    assert_eq!(at, [1, 4, 11, 18, 25, 32, 35]);
     assert!(lock(&outbox.behind).is_empty());
 }
 
@@ -104,6 +104,27 @@ fn doubts_that_go_on_do_not_put_the_check_off() {
         }
     }
     assert_eq!(at[0], 2);
-    assert!(at.ends_with(&[11, 17, 33, 79]), "from the last one on as after one: {at:?}");
+    assert!(at.ends_with(&[11, 17, 31, 45, 59, 73, 79]), "from the last one on as after one: {at:?}");
     assert!(lock(&outbox.behind).is_empty());
+}
+
+/// Of the first doubt, as long as the store may still do it; the second one begins at any time.
+#[test]
+fn what_is_appended_late_is_found_soon_whatever_else_is_doubted() {
+    for second in 1..30 {
+        let (outbox, chat, begun) = (Outbox::default(), ChatId::random(), Instant::now());
+        outbox.doubt(chat, begun);
+        let mut checked = 0;
+        for at in 0..=35 {
+            let now = begun + Duration::from_secs(at);
+            if at == second {
+                outbox.doubt(chat, now);
+            }
+            if !due(&outbox, "", now).is_empty() {
+                checked = at;
+                outbox.checked(chat, Checked::Empty, now);
+            }
+            assert!(at - checked <= 7, "a second doubt after {second} s: at {at} s the last check was at {checked} s");
+        }
+    }
 }
