@@ -84,6 +84,8 @@ mod chosen {
         SingleDeletePass = "single-delete-pass",
         /// A termination is done after a look that removed something, if nothing is seen just then.
         LastLookRemoves = "last-look-removes",
+        /// A queue that is made for a device that was ended meanwhile stays.
+        LateQueueStays = "late-queue-stays",
         /// A termination whose edge dies is nobody's.
         NoTerminationResume = "no-termination-resume",
         /// An older session may still move the device's cursor.

@@ -11,7 +11,7 @@ use crate::{
     domain::id::ChatId,
     hub::SessionHandle,
     store::Result as Stored,
-    sync::{Core, leases},
+    sync::{Core, leases, registration},
 };
 
 impl Session {
@@ -81,7 +81,9 @@ async fn provision_again(core: &Core, handle: &SessionHandle, chat: ChatId) -> S
         return Ok(None);
     }
     let Some(found) = core.store.chat(chat).await? else { return Ok(None) };
-    if let Err(error) = core.broker.provision(device, &[(chat, found.node.clone())]).await {
+    if let Err(error) =
+        registration::provision_living(core, &handle.user, device, &[(chat, found.node.clone())]).await
+    {
         tracing::warn!(%chat, %device, %error, "a queue that was removed can't be made again yet");
     }
     Ok(Some(found.node))

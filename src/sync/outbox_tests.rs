@@ -124,7 +124,10 @@ fn what_is_appended_late_is_found_soon_whatever_else_is_doubted() {
                 checked = at;
                 outbox.checked(chat, Checked::Empty, now);
             }
-            assert!(at - checked <= 7, "a second doubt after {second} s: at {at} s the last check was at {checked} s");
+            assert!(
+                at - checked <= 7,
+                "a second doubt after {second} s: at {at} s the last check was at {checked} s"
+            );
         }
     }
 }

@@ -118,7 +118,33 @@ async fn provision_all(
             queues.push((chat, found.node));
         }
     }
-    core.broker.provision(device, &queues).await.map_err(no_queue)
+    provision_living(core, user, device, &queues).await
+}
+
+/// Makes queues of a device, and looks at the device once more: an end takes no turn, and may have begun and be done since
+/// the caller has seen the device. Then they go again.
+///
+/// # Errors
+/// `unavailable`: a queue can't be made, or the store.
+pub async fn provision_living(
+    core: &Core,
+    user: &UserId,
+    device: DeviceId,
+    queues: &[(ChatId, String)],
+) -> Result<(), Problem> {
+    core.broker.provision(device, queues).await.map_err(no_queue)?;
+    if lives(core, user, device).await? {
+        return Ok(());
+    }
+    let chats: Vec<ChatId> = queues.iter().map(|(chat, _)| *chat).collect();
+    // What can't be removed now is nobody's: `reconcile` does it.
+    core.broker.remove_queues(device, &chats, true).await;
+    Ok(())
+}
+
+async fn lives(core: &Core, user: &UserId, device: DeviceId) -> Result<bool, Problem> {
+    let device = core.store.device(user, device).await?;
+    Ok(device.is_some_and(|device| device.state != DeviceState::Terminating) || planted!(LateQueueStays))
 }
 
 /// The same for one chat and all devices of a user who is in it: first what each is owed, then their queues. Answers to how
@@ -160,8 +186,14 @@ async fn make_queues(core: &Core, chat: ChatId, user: &UserId, devices: &[Device
         return Err(Problem::new(ErrorCode::Unavailable, format!("{} isn't well", found.node)));
     }
     let queue = [(chat, found.node)];
-    let made = join_all(devices.iter().map(|device| core.broker.provision(*device, &queue))).await;
-    made.into_iter().collect::<Result<(), _>>().map_err(no_queue)
+    let made = join_all(devices.iter().map(|device| async {
+        // It may have been ended, too.
+        match lives(core, user, *device).await? {
+            true => provision_living(core, user, *device, &queue).await,
+            false => Ok(()),
+        }
+    }));
+    made.await.into_iter().collect()
 }
 
 /// What an edge left half done that let a user in and died, or couldn't reach anything: the chat is on the user's list, each

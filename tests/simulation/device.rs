@@ -191,7 +191,9 @@ impl Device {
                         Some(Ok(_)) => {}
                         Some(Err(_)) | None => return End::Closed(None),
                     }
-                    if self.world.stage() == Stage::Life && self.dice(self.habits.dawdles) {
+                    // What comes after the device's end is judged by when it is read: so then it is read at once.
+                    let may_dawdle = self.world.stage() == Stage::Life && !self.world.is_ended(self.id);
+                    if may_dawdle && self.dice(self.habits.dawdles) {
                         sleep(Duration::from_millis(self.world.shared().below(300))).await;
                     }
                 }
