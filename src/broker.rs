@@ -151,21 +151,43 @@ impl Subscription {
 pub struct Notice {
     /// Whose queue it came from.
     pub chat: ChatId,
+    /// The number of the subscription: see [`Sink::numbered`].
+    pub subscription: u64,
     /// What came.
     pub event: Event,
 }
 
-impl Notice {
-    /// Ready for a [`Sink`].
-    #[must_use]
-    pub fn new(chat: ChatId, event: Event) -> Box<Self> {
-        Box::new(Self { chat, event })
-    }
-}
-
 /// Where a session's subscriptions send what they have: one channel for all its chats, bounded by the session. Boxed,
 /// because a channel keeps room for 32 of them, for each idle device.
-pub type Sink = mpsc::Sender<Box<Notice>>;
+#[derive(Debug, Clone)]
+pub struct Sink {
+    notices: mpsc::Sender<Box<Notice>>,
+    subscription: u64,
+}
+
+impl Sink {
+    /// Sends into this channel.
+    #[must_use]
+    pub fn new(notices: mpsc::Sender<Box<Notice>>) -> Self {
+        Self { notices, subscription: 0 }
+    }
+
+    /// The same for one subscription: its notices bear this number. A session has several subscriptions to one chat when the
+    /// chat has moved, and may hear of one that it has dropped.
+    #[must_use]
+    pub fn numbered(&self, subscription: u64) -> Self {
+        Self { notices: self.notices.clone(), subscription }
+    }
+
+    fn notice(&self, chat: ChatId, event: Event) -> Box<Notice> {
+        Box::new(Notice { chat, subscription: self.subscription, event })
+    }
+
+    /// False: nobody takes it any more.
+    async fn send(&self, notice: Box<Notice>) -> bool {
+        self.notices.send(notice).await.is_ok()
+    }
+}
 
 /// One queue as the broker's servers show it.
 #[derive(Debug, Clone, PartialEq, Eq)]

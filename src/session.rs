@@ -81,6 +81,12 @@ struct Session {
     rate: Rate,
     // Where subscriptions send.
     sink: Sink,
+    // When all that subscriptions had brought was taken, as far as something looked.
+    nothing_came_at: Instant,
+    // How many subscriptions there were so far: their numbers.
+    subscriptions: u64,
+    // Whether the lease is being renewed, because a cursor was fenced.
+    renewing: bool,
     // What they hold together.
     prefetch: Prefetch,
     busy: Option<Boxed<frames::Answer>>,
@@ -154,6 +160,9 @@ impl Session {
             ask_next: now,
             rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
             sink,
+            nothing_came_at: now,
+            subscriptions: 0,
+            renewing: false,
             prefetch: Prefetch::for_window(core.limits.unacked_window),
             busy: None,
             own_reads: Vec::new(),
@@ -201,10 +210,15 @@ impl Session {
                 commands = inbox.next(wanted) => {
                     commands.into_iter().try_for_each(|command| self.on_command(command))
                 }
-                Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
+                Some(done) = self.work.next(), if !self.work.is_empty() => {
+                    if events.is_empty() {
+                        self.nothing_came_at = Instant::now();
+                    }
+                    self.on_done(done)
+                }
                 inbound = self.connection.drive(read) => self.on_inbound(inbound),
                 Some(notice) = events.recv(), if room => {
-                    self.on_event(notice.chat, notice.event);
+                    self.on_notice(*notice);
                     self.take_events(events, usize::MAX);
                     Ok(())
                 }

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
 
 use super::{
-    Backlog, Delivery, Event, NodeHealth, NodeTotals, Notice, Prefetch, Present, QueueAt, QueueState,
-    ReceiptKind, Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
+    Backlog, Delivery, Event, NodeHealth, NodeTotals, Prefetch, Present, QueueAt, QueueState, ReceiptKind,
+    Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
 
@@ -403,10 +403,10 @@ pub(super) async fn admit(queue: &Queue, consumer: u64, prefetch: &Prefetch) -> 
 async fn pump(held: Option<Hold>, chat: ChatId, prefetch: Prefetch, sink: Sink) {
     let Some(Hold { queue, consumer }) = held else {
         // The session may be gone already, and then nobody has to know.
-        let _ = sink.send(Notice::new(chat, Event::Gone)).await;
+        sink.send(sink.notice(chat, Event::Gone)).await;
         return;
     };
-    if sink.send(Notice::new(chat, Event::Attached)).await.is_err() {
+    if !sink.send(sink.notice(chat, Event::Attached)).await {
         return queue.detach(consumer);
     }
     loop {
@@ -419,17 +419,17 @@ async fn pump(held: Option<Hold>, chat: ChatId, prefetch: Prefetch, sink: Sink) 
                 Admitted::LookAgain => continue,
             },
         };
-        let Ok(room) = sink.reserve().await else {
+        let Ok(room) = sink.notices.reserve().await else {
             return queue.detach(consumer);
         };
         if gone {
-            return room.send(Notice::new(chat, Event::Gone));
+            return room.send(sink.notice(chat, Event::Gone));
         }
         match queue.take(consumer) {
             Next::Message { body, delivery } => {
                 let receipt = Receipt { queue: queue.clone(), delivery, _place: place };
                 let receipt = super::Receipt(ReceiptKind::Embedded(receipt));
-                room.send(Notice::new(chat, Event::Delivery(Delivery { body, receipt })));
+                room.send(sink.notice(chat, Event::Delivery(Delivery { body, receipt })));
             }
             // Another consumer was faster, or the queue was removed while we waited for room: look again.
             Next::Nothing => {}

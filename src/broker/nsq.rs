@@ -247,7 +247,11 @@ impl NsqBroker {
             hold: Hold::WhileConnected,
             ..SubscribeOptions::new(tcp, names::topic(chat), names::channel(device))
         };
-        Subscription(SubscriptionKind::Nsq(keepstep_nsq::Subscription::open(options, chat, sink)))
+        Subscription(SubscriptionKind::Nsq(keepstep_nsq::Subscription::open(
+            options,
+            (chat, sink.subscription),
+            sink.notices,
+        )))
     }
 
     /// See [`super::Broker::backlog`].
@@ -299,8 +303,8 @@ async fn create(node: &Node, topic: String, channel: &str) -> Result<()> {
 }
 
 /// What comes from NSQ, in the broker's words.
-impl From<(ChatId, keepstep_nsq::Event)> for Box<Notice> {
-    fn from((chat, event): (ChatId, keepstep_nsq::Event)) -> Self {
+impl From<((ChatId, u64), keepstep_nsq::Event)> for Box<Notice> {
+    fn from(((chat, subscription), event): ((ChatId, u64), keepstep_nsq::Event)) -> Self {
         use keepstep_nsq::Event as Nsq;
         let event = match event {
             Nsq::Attached => Event::Attached,
@@ -311,6 +315,6 @@ impl From<(ChatId, keepstep_nsq::Event)> for Box<Notice> {
             Nsq::Detached { .. } => Event::Detached,
             Nsq::ChannelGone => Event::Gone,
         };
-        Notice::new(chat, event)
+        Box::new(Notice { chat, subscription, event })
     }
 }

@@ -27,18 +27,15 @@ struct News {
     placed: Option<Arc<str>>,
     tail: Option<Seq>,
     moved: Option<Option<CursorMoved>>,
-    read: Option<ReadOffset>,
 }
 
 impl News {
-    /// What the session has to do, in the order in which it should; what the client is to be told stays if that isn't wanted.
-    fn take(&mut self, chat: ChatId, wanted: Wanted, out: &mut Vec<Command>) {
-        out.extend(self.placed.take().map(|node| Command::Placed(chat, node)));
-        out.extend(self.tail.take().map(|seq| Command::Tail(chat, seq)));
-        out.extend(self.moved.take().map(|moved| Command::Moved(chat, moved)));
-        if wanted == Wanted::Everything {
-            out.extend(self.read.take().map(|offset| Command::Read(chat, offset)));
-        }
+    /// What the session has to do, in the order in which it should.
+    fn into_commands(self, chat: ChatId) -> impl Iterator<Item = Command> {
+        let placed = self.placed.map(|node| Command::Placed(chat, node));
+        let tail = self.tail.map(|seq| Command::Tail(chat, seq));
+        let moved = self.moved.map(|moved| Command::Moved(chat, moved));
+        placed.into_iter().chain(tail).chain(moved)
     }
 }
 
@@ -61,13 +58,15 @@ fn look(all: &mut BTreeMap<ChatId, News>, chat: ChatId, say: impl FnOnce(&mut Ne
 #[derive(Debug, Default)]
 struct Pending {
     chats: BTreeMap<ChatId, News>,
+    // What the client is to be told of chats. Apart, so that looking for what the session itself has to do doesn't go through it.
+    reads: BTreeMap<ChatId, ReadOffset>,
     stream: Vec<Command>,
 }
 
 impl Pending {
     /// Puts a command in. False: there is no room.
     fn put(&mut self, command: Command, room: usize) -> bool {
-        let Self { chats: all, stream } = self;
+        let Self { chats: all, reads, stream } = self;
         match command {
             Command::Membership(chats) => {
                 chats.into_iter().for_each(|chat| look(all, chat, |news| news.membership = true));
@@ -82,9 +81,9 @@ impl Pending {
             }
             Command::Moved(chat, moved) => all.entry(chat).or_default().moved = Some(moved),
             Command::Read(chat, offset) => {
-                let read = &mut all.entry(chat).or_default().read;
-                if read.is_none_or(|read| read.seq < offset.seq) {
-                    *read = Some(offset);
+                let read = reads.entry(chat).or_insert(offset);
+                if read.seq < offset.seq {
+                    *read = offset;
                 }
             }
             other if stream.len() < room => stream.push(other),
@@ -97,17 +96,14 @@ impl Pending {
     fn take(&mut self, wanted: Wanted) -> Vec<Command> {
         let (mut memberships, mut doubtful) = (Vec::new(), Vec::new());
         let mut news = Vec::new();
-        let mut taken = std::mem::take(&mut self.chats);
-        taken.retain(|chat, new| {
-            match (std::mem::take(&mut new.membership), std::mem::take(&mut new.doubtful)) {
-                (true, _) => memberships.push(*chat),
-                (false, true) => doubtful.push(*chat),
+        for (chat, new) in std::mem::take(&mut self.chats) {
+            match (new.membership, new.doubtful) {
+                (true, _) => memberships.push(chat),
+                (false, true) => doubtful.push(chat),
                 (false, false) => {}
             }
-            new.take(*chat, wanted, &mut news);
-            new.read.is_some()
-        });
-        self.chats = taken;
+            news.extend(new.into_commands(chat));
+        }
         let mut out = Vec::new();
         if !memberships.is_empty() {
             out.push(Command::Membership(memberships));
@@ -117,6 +113,9 @@ impl Pending {
         }
         out.append(&mut news);
         if wanted == Wanted::Everything {
+            out.extend(
+                std::mem::take(&mut self.reads).into_iter().map(|(chat, read)| Command::Read(chat, read)),
+            );
             if out.is_empty() {
                 return std::mem::take(&mut self.stream);
             }

@@ -15,11 +15,12 @@ use super::{
     filling::{HELD, HOLE_PATIENCE},
     gaps::{Missing, give_back_highest},
     looks::SHARE,
+    placement::{Consumer, Former},
     window::Sent,
     work::Done,
 };
 use crate::{
-    broker::{Delivery, Event, Receipt, Subscription},
+    broker::{Delivery, Receipt},
     domain::{
         Seq,
         id::ChatId,
@@ -34,8 +35,8 @@ use crate::{
 
 /// A cursor write that failed is tried again after this.
 const CURSOR_RETRY: Duration = Duration::from_millis(250);
-/// What a session holds for later, over all its chats: so many messages and bytes at most. (One that has its turn is never
-/// held.)
+/// What a session holds for later, over all its chats: so many messages and bytes at most. (One that has its turn waits
+/// there, too, while there is no room.)
 const EARLY_MESSAGES: usize = 1024;
 const EARLY_BYTES: usize = 4 << 20;
 /// What it hasn't room for goes back to its queue after this, not at once: it may be all that is left there, and would come
@@ -47,7 +48,7 @@ const PARKED: Duration = Duration::from_millis(500);
 pub(super) struct ChatState {
     pub feed: Feed<Receipt>,
     // Dropped or closed with the session; what it holds goes back to the queue.
-    pub subscription: Option<Subscription>,
+    pub consumer: Option<Consumer>,
     pub progress: Progress,
     pub from: Seq,
     // The highest read offset that the client was told.
@@ -55,7 +56,9 @@ pub(super) struct ChatState {
     // Where it is subscribed to.
     pub node: Arc<str>,
     // Queues at nodes that carried it before, while they bring what nobody else has any more.
-    pub former: Vec<(Arc<str>, Subscription)>,
+    pub former: Vec<Former>,
+    // Its queue was removed, and is being made again, if it is owed.
+    pub rejoining: bool,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
     // Whether its user is a member at a later epoch is being asked.
@@ -89,17 +92,6 @@ pub(super) enum Source {
     Log,
 }
 
-impl ChatState {
-    /// What came from its queue so far can't be settled any more.
-    pub fn loses_its_queue(&mut self) {
-        self.feed.void();
-        self.attached.set(0);
-        if let Some(missing) = &mut self.missing {
-            missing.start_over();
-        }
-    }
-}
-
 impl Session {
     /// Begins with a chat: subscribes, and looks once whether the queue brought everything.
     pub(super) fn add_chat(&mut self, attached: &Attached, read: Seq) -> Followed {
@@ -107,18 +99,19 @@ impl Session {
             (attached.chat.id, attached.owed, Arc::<str>::from(attached.chat.node.as_str()));
         let progress = Progress::new(owed.cursor.into());
         let now = Instant::now();
-        let subscription = self.subscribe(&node, chat);
+        let consumer = self.subscribe(&node, chat);
         let (mut followed, attached_now) =
             (Share::of(&self.core.metrics.chats_followed), Share::of(&self.core.metrics.nsq_attachments));
         followed.set(1);
         let state = ChatState {
             feed: Feed::new(owed.cursor, attached.epoch),
-            subscription: Some(subscription),
+            consumer: Some(consumer),
             progress: Arc::clone(&progress),
             from: owed.from,
             read,
             node: Arc::clone(&node),
             former: Vec::new(),
+            rejoining: false,
             moving: false,
             checking: false,
             tail: attached.chat.head,
@@ -152,37 +145,7 @@ impl Session {
         !self.draining && self.window.has_room() && !self.connection.crowded()
     }
 
-    /// Something from a subscription.
-    pub(super) fn on_event(&mut self, chat: ChatId, event: Event) {
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        match event {
-            Event::Delivery(delivery) => self.on_delivery(chat, delivery),
-            Event::Attached => {
-                // What was missed while it was away shows in the head.
-                let now = Instant::now();
-                state.arrived = now;
-                state.attached.set(1);
-                if let Some(missing) = &mut state.missing {
-                    missing.hurry(now);
-                }
-                self.look_at(chat, now + self.core.timing.tail_check);
-            }
-            Event::Detached => {
-                // Everything came on the connection that is gone, and is delivered again.
-                state.loses_its_queue();
-            }
-            Event::Gone => {
-                // Removed while this session was away, or by mistake. Whether the device still is owed this chat, only
-                // the store knows. (Perhaps it was one of the former: then the other is made anew for nothing.)
-                state.subscription = None;
-                state.former.clear();
-                state.loses_its_queue();
-                self.rejoin(chat);
-            }
-        }
-    }
-
-    fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
+    pub(super) fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
         let Delivery { body, receipt } = delivery;
         let (body, epoch) = split_epoch(body);
         let epoch = if planted!(IgnoreEpoch) { 0 } else { epoch };
@@ -398,6 +361,17 @@ impl Session {
         self.core.submit_cursor(chat, cursor, self.handle.mailbox.clone());
     }
 
+    /// Asks for the lease, if that isn't being done.
+    fn renew(&mut self) {
+        if !std::mem::replace(&mut self.renewing, true) {
+            let (core, handle) = (self.core.clone(), self.handle.clone());
+            self.work.push(Boxed::new(async move {
+                leases::renew(&core, handle).await;
+                Done::Renewed
+            }));
+        }
+    }
+
     /// The store has answered.
     pub(super) fn on_moved(&mut self, chat: ChatId, moved: Option<CursorMoved>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
@@ -405,11 +379,7 @@ impl Session {
         match moved {
             // A newer session or a termination has the device, or the user has left the chat: the store knows which.
             Some(CursorMoved::Fenced) => {
-                let (core, handle) = (self.core.clone(), self.handle.clone());
-                self.work.push(Boxed::new(async move {
-                    leases::renew(&core, handle).await;
-                    Done::Nothing
-                }));
+                self.renew();
                 self.look_at_membership(chat);
             }
             Some(CursorMoved::At(seq)) => {

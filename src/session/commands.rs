@@ -88,9 +88,8 @@ impl Session {
             }
             Done::Memberships(looked) => self.on_memberships(looked),
             Done::LookAgain(chat, owing) => self.look_again(chat, owing),
-            Done::Resubscribe(chat, Some(node)) => self.resubscribe(chat, node),
-            // It wasn't an accident.
-            Done::Resubscribe(chat, None) => self.look_at_membership(chat),
+            Done::Rejoined(chat, node) => self.on_rejoined(chat, node),
+            Done::Renewed => self.renewing = false,
             Done::Found(chat, found) => self.on_found(chat, *found),
         }
         Ok(())

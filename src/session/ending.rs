@@ -3,7 +3,10 @@
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 
-use super::{Connection, Session};
+use super::{
+    Connection, Session,
+    placement::{Consumer, Former},
+};
 use crate::{
     broker::Subscription,
     hub::SessionHandle,
@@ -58,12 +61,9 @@ impl Session {
         connect::unfollow_all(&this.core, &this.handle);
         let closing = FuturesUnordered::new();
         for (_, mut state) in this.chats.drain() {
-            let subscriptions: Vec<_> = state
-                .subscription
-                .take()
-                .into_iter()
-                .chain(state.former.drain(..).map(|former| former.1))
-                .collect();
+            let own = state.consumer.take().map(Consumer::into_subscription);
+            let former = state.former.drain(..).map(Former::into_subscription);
+            let subscriptions: Vec<_> = own.into_iter().chain(former).collect();
             if !subscriptions.is_empty() {
                 closing.push(async move {
                     join_all(subscriptions.into_iter().map(Subscription::close)).await;

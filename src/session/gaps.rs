@@ -63,13 +63,23 @@ pub(super) struct Missing {
     log_again: bool,
 }
 
+/// Whom a look asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The chat's own node, and those from which it is taken besides.
+    Own,
+    /// All nodes.
+    Everywhere,
+}
+
 /// What a look at the queues of one chat found.
 #[derive(Debug)]
 pub(super) struct Found {
-    // What was missing then, and how many messages had arrived.
+    // What was missing when the look began, and how many messages had arrived; and when all answers were there.
     seq: Seq,
     arrivals: u64,
-    everywhere: bool,
+    answered: Instant,
+    asked: Asked,
     // A node that may have it, and doesn't answer.
     silent: Option<Arc<str>>,
     // The chat's own node is away for good.
@@ -164,17 +174,21 @@ impl Session {
         }
         missing.asking = true;
         // Others than the chat's own are asked once, and before the gap is told.
-        let everywhere = !missing.everywhere || missing.nowhere.is_some();
+        let asked = match missing.everywhere && missing.nowhere.is_none() {
+            true => Asked::Own,
+            false => Asked::Everywhere,
+        };
         let (seq, arrivals, own) = (missing.seq, state.arrivals, state.node.clone());
-        let former = state.former.iter().map(|former| former.0.clone()).collect();
+        let former = state.former.iter().map(|former| former.node.clone()).collect();
         let (core, device) = (self.core.clone(), self.handle.device);
         self.work.push(Boxed::new(async move {
-            let nodes = nodes(&core, own.clone(), former, everywhere);
+            let nodes = nodes(&core, own.clone(), former, asked);
             let looks = join_all(nodes.iter().map(|node| core.broker.backlog(node, chat, device))).await;
             let mut found = Found {
                 seq,
                 arrivals,
-                everywhere,
+                answered: Instant::now(),
+                asked,
                 silent: None,
                 lost: false,
                 depth: 0,
@@ -207,20 +221,23 @@ impl Session {
             state.missing = None;
             return self.look_at(chat, now);
         }
-        missing.everywhere |= found.everywhere && found.silent.is_none();
+        missing.everywhere |= found.asked == Asked::Everywhere && found.silent.is_none();
         let there =
-            found.lost || (state.subscription.is_some() && state.attached.is_set() && found.consumers > 0);
+            found.lost || (state.consumer.is_some() && state.attached.is_set() && found.consumers > 0);
         if !there || found.silent.is_some() {
             // Whether it has it isn't known.
             (missing.unseen, missing.nowhere) = (None, None);
             let at = missing.later(now, LONGEST_PAUSE);
             return self.look_at(chat, at);
         }
-        // Nothing has come since the look began, and nobody else has anything.
-        let settled = found.arrivals == state.arrivals && found.in_flight <= state.feed.in_flight();
+        // Nothing has come since the look began, also nothing that waits for room here, and nobody else has anything. (What is
+        // known to be in flight may be void: that its connection was lost waits behind what other chats have brought.)
+        let settled = found.arrivals == state.arrivals
+            && self.nothing_came_at >= found.answered
+            && found.in_flight <= state.feed.in_flight();
         let seen = found.depth == 0 || (missing.unseen == Some(0) && found.consumers <= 1);
         if settled && seen {
-            return self.on_nowhere(chat, found.everywhere, now);
+            return self.on_nowhere(chat, found.asked, now);
         }
         missing.nowhere = None;
         if found.depth == 0 {
@@ -249,14 +266,14 @@ impl Session {
     }
 
     /// No queue has it, by this look.
-    fn on_nowhere(&mut self, chat: ChatId, everywhere: bool, now: Instant) {
+    fn on_nowhere(&mut self, chat: ChatId, asked: Asked, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.missing else { return };
         let since = missing.nowhere.filter(|(_, arrivals)| *arrivals == state.arrivals);
         if let Some((since, _)) = since
             && now >= since + BETWEEN
             && missing.log_again
-            && everywhere
+            && asked == Asked::Everywhere
         {
             return self.tell_gap(chat, now);
         }
@@ -314,11 +331,11 @@ pub(super) fn give_back_highest(state: &mut ChatState) -> bool {
     others.is_some_and(|others| give_way(state, others) > 0)
 }
 
-/// Whom to ask: the chat's own node, those that it is taken from besides, and perhaps all others.
-fn nodes(core: &Core, own: Arc<str>, former: Vec<Arc<str>>, everywhere: bool) -> Vec<Arc<str>> {
+/// Whom to ask.
+fn nodes(core: &Core, own: Arc<str>, former: Vec<Arc<str>>, asked: Asked) -> Vec<Arc<str>> {
     let mut nodes = vec![own];
     nodes.extend(former);
-    if everywhere {
+    if asked == Asked::Everywhere {
         nodes.extend(core.broker.nodes().into_iter().map(|(node, _)| node.into()));
     }
     let mut seen = std::collections::HashSet::new();

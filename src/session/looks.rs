@@ -102,7 +102,7 @@ impl Session {
                 return;
             }
             let Ok(notice) = events.try_recv() else { return };
-            self.on_event(notice.chat, notice.event);
+            self.on_notice(*notice);
         }
     }
 

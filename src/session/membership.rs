@@ -80,9 +80,12 @@ impl Session {
     pub(super) fn on_memberships(&mut self, looked: Stored<Looked>) {
         let looking = self.memberships.looking.take().unwrap_or_default();
         let pause = match looked {
-            Ok(looked) => {
+            Ok(mut looked) => {
+                let unknown = std::mem::take(&mut looked.unknown);
                 self.on_looked(looked, &looking);
-                Duration::ZERO
+                let pause = if unknown.is_empty() { Duration::ZERO } else { AGAIN };
+                self.memberships.wanted.extend(unknown);
+                pause
             }
             Err(error) => {
                 // As long as the lease lasts there is time for another try; what is held waits on.
@@ -95,7 +98,7 @@ impl Session {
         self.look_after(pause);
     }
 
-    fn on_looked(&mut self, Looked { chats, readings }: Looked, looking: &[(ChatId, u64)]) {
+    fn on_looked(&mut self, Looked { chats, readings, .. }: Looked, looking: &[(ChatId, u64)]) {
         let (mut joined, mut left) = (Vec::new(), 0);
         // Of some there is newer news: what was found of those may be over already, and they are looked at next.
         let wanted = std::mem::take(&mut self.memberships.wanted);
@@ -119,7 +122,8 @@ impl Session {
         }
     }
 
-    fn follow(&mut self, joined: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
+    /// Follows these chats from now on, and hears of them soon.
+    pub(super) fn follow(&mut self, joined: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
         if joined.is_empty() {
             return;
         }
@@ -146,7 +150,7 @@ impl Session {
             // Told twice, or known from `welcome`.
             Some(state) if state.from == attached.owed.from => {
                 state.feed.validate(attached.epoch.max(epoch));
-                let (fenced, gone) = (state.feed.is_fenced(), state.subscription.is_none());
+                let (fenced, gone) = (state.feed.is_fenced(), state.consumer.is_none());
                 if gone {
                     self.rejoin(chat);
                 }

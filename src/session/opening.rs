@@ -6,13 +6,17 @@ use tokio::sync::mpsc;
 
 use super::{Connection, EVENTS, MAILBOX, Session, ending::refuse};
 use crate::{
-    broker::Notice,
+    broker::{Notice, Sink},
     domain::device::Lease,
     hub::{Inbox, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, LimitsInfo, ServerFrame, Welcome},
+    store::StoreError,
     sync::{Core, connect},
     tokens::DeviceClaims,
 };
+
+/// Between two tries to confirm a session.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(200);
 
 /// A session that is open and not served yet.
 #[derive(Debug)]
@@ -67,7 +71,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
         match attach(&core, &mut connection, &handle, previous).await {
             Ok(start) => {
                 let (sink, events) = mpsc::channel(EVENTS);
-                let mut session = Box::new(Session::new(core, handle, connection, &device, sink));
+                let mut session = Box::new(Session::new(core, handle, connection, &device, Sink::new(sink)));
                 session.begin(start).await;
                 return Some(Open { session, inbox, events });
             }
@@ -101,12 +105,20 @@ async fn attach(
     if connection.is_over().await {
         return Err(None);
     }
-    match connect::take_over(core, handle, previous).await {
-        Ok(true) => Ok(start),
-        Ok(false) => Err(handle.mailbox.doom.code().filter(|code| *code != CloseCode::Replaced)),
-        Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "a session can't be confirmed");
-            Err(Some(CloseCode::BackendUnavailable))
+    loop {
+        match connect::take_over(core, handle, previous.as_ref()).await {
+            Ok(true) => return Ok(start),
+            Ok(false) => return Err(handle.mailbox.doom.code().filter(|code| *code != CloseCode::Replaced)),
+            // It may be done all the same, and then the older connection is closed 4409 for this one: so this one doesn't give
+            // up while its lease lasts.
+            Err(error) if !matches!(error, StoreError::Corrupt(_)) && !handle.lease.expired() => {
+                tracing::debug!(device = %handle.device, %error, "a session isn't confirmed yet");
+                tokio::time::sleep(CONFIRM_AGAIN).await;
+            }
+            Err(error) => {
+                tracing::warn!(device = %handle.device, %error, "a session can't be confirmed");
+                return Err(Some(CloseCode::BackendUnavailable));
+            }
         }
     }
 }
@@ -140,11 +152,7 @@ impl Session {
             .iter()
             .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read), *read))
             .collect();
-        connect::follow(&self.core, &self.handle, followed, start.readings);
-        let chats = start.chats.iter().map(|(attached, _)| attached.chat.id).collect();
-        if let Err(error) = connect::hear(&self.core, chats).await {
-            tracing::warn!(device = %self.handle.device, %error, "doorbells can't be heard yet; the sweep will do");
-        }
+        self.follow(followed, start.readings);
         let SessionHandle { user, device, session, .. } = &self.handle;
         tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");
         // Written only now: whoever sees this device online may count on its being attached.

@@ -5,19 +5,129 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Boxed, Session, work::Done};
+use super::{Boxed, Session, chats::ChatState, work::Done};
 use crate::{
-    broker::Subscription,
+    broker::{Event, Notice, Subscription},
     domain::id::ChatId,
     hub::SessionHandle,
     store::Result as Stored,
     sync::{Core, leases, registration},
 };
 
+/// One of a chat's subscriptions, with the number that its notices bear.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    number: u64,
+    subscription: Subscription,
+}
+
+/// A subscription to a node that carried the chat before.
+#[derive(Debug)]
+pub(super) struct Former {
+    pub node: Arc<str>,
+    consumer: Consumer,
+    // Whether it may have brought something on the connection that there is now.
+    attached: bool,
+}
+
+/// Which of a chat's subscriptions something came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The one to the chat's own node.
+    Own,
+    /// One to a node that carried it before: at this place of the list.
+    Former(usize),
+    /// One that was dropped: its receipts are given back already.
+    Dropped,
+}
+
+impl Consumer {
+    pub(super) fn into_subscription(self) -> Subscription {
+        self.subscription
+    }
+}
+
+impl Former {
+    pub(super) fn into_subscription(self) -> Subscription {
+        self.consumer.subscription
+    }
+}
+
+impl ChatState {
+    fn came_from(&self, number: u64) -> Origin {
+        if self.consumer.as_ref().is_some_and(|own| own.number == number) {
+            return Origin::Own;
+        }
+        let former = self.former.iter().position(|former| former.consumer.number == number);
+        former.map_or(Origin::Dropped, Origin::Former)
+    }
+
+    /// What came so far can't be settled any more.
+    fn voids(&mut self) {
+        self.feed.void();
+        if let Some(missing) = &mut self.missing {
+            missing.start_over();
+        }
+    }
+
+    /// What came from its own queue so far can't be settled any more.
+    fn loses_its_queue(&mut self) {
+        self.voids();
+        self.attached.set(0);
+    }
+}
+
 impl Session {
     /// Takes what this node's queue of a chat holds. (The one place at which a session subscribes.)
-    pub(super) fn subscribe(&self, node: &str, chat: ChatId) -> Subscription {
-        self.core.broker.subscribe(node, chat, self.handle.device, &self.prefetch, self.sink.clone())
+    pub(super) fn subscribe(&mut self, node: &str, chat: ChatId) -> Consumer {
+        self.subscriptions += 1;
+        let number = self.subscriptions;
+        let (broker, sink) = (&self.core.broker, self.sink.numbered(number));
+        Consumer {
+            number,
+            subscription: broker.subscribe(node, chat, self.handle.device, &self.prefetch, sink),
+        }
+    }
+
+    /// Something from a subscription.
+    pub(super) fn on_notice(&mut self, notice: Notice) {
+        let Notice { chat, subscription, event } = notice;
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        let now = Instant::now();
+        match (event, state.came_from(subscription)) {
+            (_, Origin::Dropped) => {}
+            (Event::Delivery(delivery), _) => self.on_delivery(chat, delivery),
+            (Event::Attached, Origin::Own) => {
+                // What was missed while it was away shows in the head.
+                state.arrived = now;
+                state.attached.set(1);
+                if let Some(missing) = &mut state.missing {
+                    missing.hurry(now);
+                }
+                self.look_at(chat, now + self.core.timing.tail_check);
+            }
+            // Everything came on the connection that is gone, and is delivered again.
+            (Event::Detached, Origin::Own) => state.loses_its_queue(),
+            (Event::Gone, Origin::Own) => {
+                // Removed while this session was away, or by mistake. Whether the device still is owed this chat, only
+                // the store knows.
+                state.consumer = None;
+                state.loses_its_queue();
+                self.rejoin(chat);
+            }
+            (Event::Attached, Origin::Former(at)) => state.former[at].attached = true,
+            // Its server may stay away, and be tried again and again: the own queue's receipts are good all the time.
+            (Event::Detached, Origin::Former(at)) => {
+                if std::mem::take(&mut state.former[at].attached) {
+                    state.voids();
+                }
+            }
+            (Event::Gone, Origin::Former(at)) => {
+                if state.former.swap_remove(at).attached {
+                    state.voids();
+                }
+            }
+        }
     }
 
     /// The chat is carried by this node.
@@ -29,45 +139,53 @@ impl Session {
     }
 
     fn subscribe_at(&mut self, chat: ChatId, node: Arc<str>) {
-        let subscription = self.subscribe(&node, chat);
+        let consumer = self.subscribe(&node, chat);
         let Some(state) = self.chats.get_mut(&chat) else { return };
         // What was held came from the old one, and goes back there.
         state.loses_its_queue();
         state.node = node;
-        state.subscription = Some(subscription);
+        state.consumer = Some(consumer);
         self.look_at(chat, Instant::now() + self.core.timing.tail_check);
     }
 
     /// A node that carried the chat before holds something that is owed: it is taken from there, too.
     pub(super) fn subscribe_former(&mut self, chat: ChatId, node: &Arc<str>) {
         let Some(state) = self.chats.get(&chat) else { return };
-        if state.node == *node || state.former.iter().any(|former| former.0 == *node) {
+        if state.node == *node || state.former.iter().any(|former| former.node == *node) {
             return;
         }
         tracing::info!(%chat, device = %self.handle.device, %node, "what is owed comes from where the chat was");
-        let subscription = self.subscribe(node, chat);
+        let consumer = self.subscribe(node, chat);
         if let Some(state) = self.chats.get_mut(&chat) {
-            state.former.push((node.clone(), subscription));
+            state.former.push(Former { node: node.clone(), consumer, attached: false });
         }
     }
 
     /// The queue of a chat has gone: made again, if the device still is owed it.
     pub(super) fn rejoin(&mut self, chat: ChatId) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        if std::mem::replace(&mut state.rejoining, true) {
+            return;
+        }
         let (core, handle) = (self.core.clone(), self.handle.clone());
         self.work.push(Boxed::new(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 match provision_again(&core, &handle, chat).await {
-                    Ok(node) => return Done::Resubscribe(chat, node.map(Into::into)),
+                    Ok(node) => return Done::Rejoined(chat, node.map(Into::into)),
                     Err(error) => tracing::debug!(%chat, %error, "whether a queue is owed isn't known yet"),
                 }
             }
         }));
     }
 
-    /// Goes on with a chat whose queue was made again.
-    pub(super) fn resubscribe(&mut self, chat: ChatId, node: Arc<str>) {
-        if self.chats.get(&chat).is_some_and(|state| state.subscription.is_none()) {
+    /// Goes on with a chat whose queue was made again; none: it isn't owed.
+    pub(super) fn on_rejoined(&mut self, chat: ChatId, node: Option<Arc<str>>) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        state.rejoining = false;
+        // Else its removal was no accident.
+        let Some(node) = node else { return self.look_at_membership(chat) };
+        if self.chats.get(&chat).is_some_and(|state| state.consumer.is_none()) {
             self.subscribe_at(chat, node);
         }
     }

@@ -1,7 +1,7 @@
 //! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
 //! page, one look at its queues, one rejoin, one cursor retry and one wait for a membership per chat, one look at
-//! memberships, one hearing of doorbells per such look, one check of the main, one answer per question, one telling of
-//! typing per chat in three seconds, one look at who is watched per leave.
+//! memberships, one hearing of doorbells per such look, one renewal of the lease, one check of the main, one answer per
+//! question, one telling of typing per chat in three seconds, one look at who is watched per leave.
 
 use std::sync::Arc;
 
@@ -24,9 +24,11 @@ pub(super) enum Done {
     /// It is time to look again whether the user is in a chat; and what became meanwhile of what the device is owed there.
     LookAgain(ChatId, Owing),
     /// A queue that was removed: where it was made again; none: it isn't owed.
-    Resubscribe(ChatId, Option<Arc<str>>),
+    Rejoined(ChatId, Option<Arc<str>>),
     /// What the queues of a chat hold.
     Found(ChatId, Box<Found>),
+    /// The lease was renewed, because a cursor was fenced.
+    Renewed,
     /// Nothing that the session must know.
     Nothing,
 }

@@ -226,7 +226,7 @@ fn read_of(attached: &Attached, reads: &HashMap<ChatId, ReadOffset>) -> Seq {
 ///
 /// # Errors
 /// When the store fails.
-pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<Lease>) -> Result<bool> {
+pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<&Lease>) -> Result<bool> {
     if !leases::confirm(core, handle).await? {
         return Ok(false);
     }
@@ -251,8 +251,10 @@ pub enum Membership {
 /// How a session stands to some chats.
 #[derive(Debug)]
 pub struct Looked {
-    /// To each.
+    /// To each that the store has told of.
     pub chats: Vec<(ChatId, Membership)>,
+    /// Those of which it hasn't.
+    pub unknown: Vec<ChatId>,
     /// Since when others' looks at the offsets are news to the session.
     pub readings: Readings,
 }
@@ -288,10 +290,18 @@ pub async fn look(core: &Core, handle: &SessionHandle, chats: &[ChatId]) -> Resu
     // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
     let members: Vec<_> = others.iter().map(|chat| core.store.chat_of_member(*chat, user)).collect();
     let members: Vec<Result<_>> = stream::iter(members).buffered(PARALLEL).collect().await;
+    let mut unknown = Vec::new();
     for (chat, member) in others.into_iter().zip(members) {
-        known.push((chat, if member?.is_some() { Membership::NotYet } else { Membership::Out }));
+        match member {
+            Ok(Some(_)) => known.push((chat, Membership::NotYet)),
+            Ok(None) => known.push((chat, Membership::Out)),
+            Err(error) => {
+                tracing::debug!(%chat, %error, "whether a user is in a chat isn't known yet");
+                unknown.push(chat);
+            }
+        }
     }
-    Ok(Looked { chats: known, readings })
+    Ok(Looked { chats: known, unknown, readings })
 }
 
 /// What became of what a device is owed in a chat.

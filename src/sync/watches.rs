@@ -25,9 +25,9 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(5);
 /// What is needed and wasn't heard is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Most that is let go of in one step, and how many calls that are at a time.
-const STEP: usize = 4096;
-const PARALLEL: usize = 32;
+/// Calls to the store at a time; and most that is let go of in one step, so that all of it is under way at once: whoever
+/// needs some of it again waits for that call and no other.
+const PARALLEL: usize = 64;
 
 /// One thing to be heard of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,7 +74,7 @@ impl State {
     /// What is to be let go of now.
     fn leave(&mut self, now: Instant, needed: impl Fn(&Watch) -> bool) -> Vec<Watch> {
         let mut leaving = Vec::new();
-        while leaving.len() < STEP && self.idle.front().is_some_and(|(until, _)| *until <= now) {
+        while leaving.len() < PARALLEL && self.idle.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, watch)) = self.idle.pop_front() else { break };
             self.waiting.remove(&watch);
             if !needed(&watch) {

@@ -68,7 +68,7 @@ async fn one_inbox_serves_many_chats() {
     }
     let mut seen = Vec::new();
     while seen.len() < chats.len() {
-        let Notice { chat, event: Event::Delivery(delivery) } = inbox.next().await else {
+        let Notice { chat, event: Event::Delivery(delivery), .. } = inbox.next().await else {
             panic!("a delivery")
         };
         assert_eq!(text(&delivery.body), chat.to_string());

@@ -29,7 +29,7 @@ impl Inbox {
     /// The same of a session that may hold no more than this.
     pub fn with(room: usize, prefetch: Prefetch) -> Self {
         let (sink, notices) = mpsc::channel(room);
-        Self { sink, prefetch, notices }
+        Self { sink: Sink::new(sink), prefetch, notices }
     }
 
     /// Subscribes and waits until it is attached.
@@ -47,7 +47,7 @@ impl Inbox {
     ) -> Subscription {
         let subscription = broker.subscribe(node, chat, device, &self.prefetch, self.sink.clone());
         match self.next().await {
-            Notice { chat: of, event: Event::Attached } => assert_eq!(of, chat),
+            Notice { chat: of, event: Event::Attached, .. } => assert_eq!(of, chat),
             other => panic!("the first is Attached, not {other:?}"),
         }
         subscription

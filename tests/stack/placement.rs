@@ -8,7 +8,7 @@ use crate::faults::{after_a_talk, carrier};
 use crate::stories::client::PATIENCE;
 use crate::stories::world::{Pair, Setup, channel, topic};
 use crate::stories::{Deployment, World};
-use crate::support::{Edge, EdgeConfig, Nsqd, wait_until};
+use crate::support::{Edge, EdgeConfig, Nsqd, stays, wait_until};
 
 /// Soon enough for a test.
 fn impatient() -> Setup {
@@ -31,6 +31,13 @@ async fn queues_at(nsqd: &Nsqd, chat: &str) -> Vec<(String, u64, usize)> {
 /// What waits for a device on one nsqd; none: it has no queue there.
 async fn depth_at(nsqd: &Nsqd, chat: &str, device: &str) -> Option<u64> {
     queues_at(nsqd, chat).await.into_iter().find(|queue| queue.0 == channel(device)).map(|queue| queue.1)
+}
+
+/// How often messages were given back to a device's queue on one nsqd.
+async fn requeued_at(nsqd: &Nsqd, chat: &str, device: &str) -> Option<u64> {
+    let stats = nsqd.stats(Some(&topic(chat))).await;
+    let queues = stats["topics"][0]["channels"].as_array().cloned().unwrap_or_default();
+    queues.iter().find(|queue| queue["channel_name"] == channel(device))?["requeue_count"].as_u64()
 }
 
 async fn moved(world: &World) -> f64 {
@@ -161,6 +168,46 @@ async fn what_only_the_old_nsqd_still_holds_reaches_its_device() {
     .await;
     phone.says(&chat, "on").await;
     bobs.hears(&chat, 301).await;
+}
+
+/// It is tried again and again. Meanwhile what the chat's own queue has brought is good.
+#[tokio::test]
+async fn an_old_nsqd_that_dies_while_it_is_taken_from_disturbs_nothing_of_the_new_one() {
+    let mut world = impatient().with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let Pair { phone, mut bobs, chat, .. } = world.pair().await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "while Bob is away", 100).await;
+    phone.hears(&chat, 100).await;
+    let old = carrier(&world, &chat).await;
+    wait_until("NSQ to have it", PATIENCE, || async { (world.unconfirmed(&chat).await == 0).then_some(()) })
+        .await;
+    world.stack.as_mut().unwrap().nsqd[old].terminate().await;
+    has_moved(&world).await;
+    phone.says_many(&chat, "on the other one", 100).await;
+    phone.hears(&chat, 200).await;
+    wait_until("the rest to be there, too", PATIENCE, || async {
+        (depth_at(&world.stack.as_ref().unwrap().nsqd[1 - old], &chat, &bobs.id).await? == 100).then_some(())
+    })
+    .await;
+    world.stack.as_mut().unwrap().nsqd[old].restart().await;
+    bobs.stops_acking();
+    bobs.connects(0).await;
+    bobs.hears(&chat, 200).await;
+    world.stack.as_mut().unwrap().nsqd[old].terminate().await;
+    let new = &world.stack.as_ref().unwrap().nsqd[1 - old];
+    // What may have been on the lost connection is given back once.
+    wait_until("the loss to be noticed", PATIENCE, || async {
+        (requeued_at(new, &chat, &bobs.id).await? > 0).then_some(())
+    })
+    .await;
+    let before = requeued_at(new, &chat, &bobs.id).await;
+    // Its client tries every 3 s at the latest.
+    stays(Duration::from_secs(8), async || assert_eq!(requeued_at(new, &chat, &bobs.id).await, before)).await;
+    bobs.resumes_acking();
+    bobs.acks(&chat, 200).await;
+    phone.says(&chat, "on").await;
+    bobs.hears(&chat, 201).await;
+    assert!(bobs.memory().chat(&chat).unwrap().arrived.iter().copied().eq(1..=201));
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ impl Client {
 
     async fn run(self, sink: Sink) {
         let shared = self.faults.shared.clone();
-        let tell = |event| sink.send(Notice::new(self.chat, event));
+        let tell = |event| sink.send(sink.notice(self.chat, event));
         loop {
             let (_, starts) = shared.broker().until(|(runs, _)| *runs).await;
             let (lost, _) = self.faults.lines().until(|(_, up)| *up).await;
@@ -233,14 +233,14 @@ impl Client {
         arrived: &mut mpsc::UnboundedReceiver<Given>,
         sink: &Sink,
     ) -> Flow {
-        if sink.send(Notice::new(self.chat, Event::Attached)).await.is_err() {
+        if !sink.send(sink.notice(self.chat, Event::Attached)).await {
             return Flow::Closed;
         }
         let shared: &Shared = &self.faults.shared;
         let notice = |Given { body, delivery, place }| {
             let receipt = Receipt { line: line.clone(), delivery, _place: place };
             let receipt = Settling(ReceiptKind::Faulty(receipt));
-            Notice::new(self.chat, Event::Delivery(Delivery { body, receipt }))
+            sink.notice(self.chat, Event::Delivery(Delivery { body, receipt }))
         };
         let mut held: Vec<Box<Notice>> = Vec::new();
         loop {
@@ -254,7 +254,7 @@ impl Client {
                     return Flow::Removed;
                 }
                 for notice in held.drain(..) {
-                    if sink.send(notice).await.is_err() {
+                    if !sink.send(notice).await {
                         return Flow::Closed;
                     }
                 }
@@ -269,7 +269,7 @@ impl Client {
                 if shared.per_mille(shared.weather().reorder) {
                     shared.bit("deliveries overtaken", 1);
                     held.push(notice(next));
-                } else if sink.send(notice(next)).await.is_err() {
+                } else if !sink.send(notice(next)).await {
                     return Flow::Closed;
                 }
             }

@@ -16,10 +16,7 @@ use futures_util::{
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
-    super::{
-        Core, lapse,
-        outbox::{Left, since},
-    },
+    super::{Core, lapse, outbox::since},
     HEAL,
     heal::{Emptied, OF_A_NODE, SIZES, TURN, publish_outbox, sizes},
 };
@@ -241,7 +238,7 @@ async fn empty_shard(core: &Core, edge: &str, notes: &[(NotedChat, usize)]) -> V
                 0 => Emptied::All(0),
                 _ => publish_outbox(core, note.chat, messages, None).await,
             };
-            let (Emptied::All(gone) | Emptied::Some(gone, Left { .. })) = emptied;
+            let (Emptied::All(gone) | Emptied::More(gone, _) | Emptied::Some(gone, _)) = emptied;
             core.relay.outbox.dead_published(edge, gone);
             matches!(emptied, Emptied::All(_)).then_some(note)
         })

@@ -105,11 +105,15 @@ async fn check(core: &Core, places: &NodePlaces, due: Vec<Due>) {
             .for_each_concurrent(OF_A_NODE, |(chat, messages)| {
                 let places = &places;
                 async move {
-                    // Never closed.
-                    let _place = places.acquire().await;
-                    let checked = match empty_outbox(core, chat, messages).await {
-                        Emptied::All(_) => Checked::Empty,
-                        Emptied::Some(_, left) => Checked::Left(left),
+                    let mut messages = messages;
+                    let checked = loop {
+                        // Never closed. First come, first served: a chat with more than a turn's worth goes to the end.
+                        let _place = places.acquire().await;
+                        match empty_outbox(core, chat, messages).await {
+                            Emptied::All(_) => break Checked::Empty,
+                            Emptied::More(_, left) => messages = left,
+                            Emptied::Some(_, left) => break Checked::Left(left),
+                        }
                     };
                     core.relay.outbox.checked(chat, checked, Instant::now());
                 }
@@ -141,6 +145,8 @@ pub(super) async fn sizes(core: &Core, chats: &[ChatId]) -> Vec<Option<OutboxSiz
 pub(super) enum Emptied {
     /// Nothing is left of what was in it.
     All(usize),
+    /// So many have left it and so many are left, and nothing was refused: it is somebody else's turn.
+    More(usize, usize),
     /// Something is, or somebody else is at it.
     Some(usize, Left),
 }
@@ -198,8 +204,10 @@ pub(super) async fn publish_outbox(
             return Emptied::All(gone);
         }
     }
-    let messages = Some(expected.saturating_sub(gone));
-    Emptied::Some(gone, Left { messages, ..Left::default() })
+    match expected.saturating_sub(gone) {
+        left if gone > 0 => Emptied::More(gone, left),
+        left => Emptied::Some(gone, Left { messages: Some(left), ..Left::default() }),
+    }
 }
 
 /// Publishes a page in its order, without waiting for one before the next; gives what needn't be published any more.
