@@ -230,7 +230,7 @@ impl Plan {
             edges: random.random_range(2..=3),
             users: random.random_range(3..=4),
             short: random.random_ratio(1, 2),
-            log: if run % 2 == 0 { Log::Short } else { Log::Long },
+            log: if run.is_multiple_of(2) { Log::Short } else { Log::Long },
             // By thirds, so that each of these comes with each log.
             groups: if run % 3 == 1 { 40 } else { 2 },
             far: is_far.then(|| fault(Kind::RedisFar, &mut random)),

@@ -215,7 +215,7 @@ impl Client {
                 Flow::Lost => line.lose(),
                 Flow::Removed | Flow::Closed => line.leave(),
             }
-            if end == Flow::Closed || tell(Event::Detached).await.is_err() {
+            if end == Flow::Closed || !tell(Event::Detached).await {
                 return;
             }
             // Deleted under an attached consumer: as it looks whether the channel is there and then says SUB, it may make
