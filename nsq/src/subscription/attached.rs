@@ -54,8 +54,10 @@ struct Intake<'a, T, E> {
     leaving: bool,
     closed: bool,
     error: Option<ConnectionError>,
-    /// Settlements that nsqd may refuse, because its patience may be over.
+    /// Settlements that nsqd may refuse, because its patience may be over; and touches, which say nothing of the settlement
+    /// that follows.
     unsure: usize,
+    unsure_touches: usize,
     /// nsqd has refused one that was in time: see [`Intake::is_miscounted`].
     doubted: bool,
     /// When bytes came last, and at that time nsqd's clock, as far as ours agrees.
@@ -94,6 +96,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             closed: false,
             error: None,
             unsure: 0,
+            unsure_touches: 0,
             doubted: false,
             heard: Instant::now(),
             wall_ns: 0,
@@ -217,7 +220,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         self.intake.link.take(&mut self.commands);
         let now = Instant::now();
         for command in self.commands.drain(..) {
-            let Intake { inflight, unsure, .. } = &mut self.intake;
+            let Intake { inflight, unsure, unsure_touches, .. } = &mut self.intake;
+            let unsure = if matches!(command.op, Op::Touch) { unsure_touches } else { unsure };
             *unsure += usize::from(inflight.is_overdue(command.serial, now));
             apply(command, inflight, &mut self.connection.out);
         }
@@ -316,7 +320,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 self.touch_held();
                 if self.inflight.live() + self.inflight.expired() == 0 {
                     // What was settled late was taken.
-                    self.unsure = 0;
+                    (self.unsure, self.unsure_touches) = (0, 0);
                 }
                 self.task.outbox.shrink_to(KEEP_EVENTS);
             }
@@ -329,8 +333,10 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 // The message has timed out and goes to somebody again: the owner's promise to settle was broken, the
                 // connection wasn't.
                 tracing::debug!(topic = self.task.options.topic, error = text, "settled too late");
-                match self.unsure.checked_sub(1) {
-                    Some(left) => self.unsure = left,
+                let unsure =
+                    if frame::is_of_touch(&text) { &mut self.unsure_touches } else { &mut self.unsure };
+                match unsure.checked_sub(1) {
+                    Some(left) => *unsure = left,
                     None => self.doubted = true,
                 }
             }
@@ -371,7 +377,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         for id in self.inflight.touch_due(options.connect.heartbeat.mul_f64(1.5), Instant::now()) {
             frame::put_touch(&mut self.replies, &id);
             // It may have timed out in this moment.
-            self.unsure += 1;
+            self.unsure_touches += 1;
         }
     }
 
