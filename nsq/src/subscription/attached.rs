@@ -107,7 +107,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     }
 
     /// Subscribes and serves. The order in each round matters: first what frees messages, then RDY, which counts
-    /// them, then one write for all of it. Leaving is boxed: an idle subscription doesn't keep the room for it.
+    /// them, then one write for all of it, in which a lower RDY stands first. Leaving is boxed: an idle subscription
+    /// doesn't keep the room for it.
     pub(super) async fn serve(mut self, stop: &mut oneshot::Receiver<()>) -> End {
         let options = &self.intake.task.options;
         frame::put_sub(&mut self.connection.out, &options.topic, &options.channel);
@@ -117,6 +118,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         tokio::pin!(timer);
         let mut timer_is_short = false;
         loop {
+            let begin = self.connection.out.len();
+            self.reply();
             self.settle();
             match self.intake.hand_over() {
                 Handed::Nothing => {}
@@ -134,7 +137,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                 Box::pin(self.leave()).await;
                 return End::Lost(ConnectionError::Miscounted);
             }
-            self.grant();
+            self.grant(begin);
             let quiet = self.intake.watched_quiet();
             if quiet == Some(Quiet::Long) && !timer_is_short {
                 timer_is_short = true;
@@ -179,6 +182,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
 
     /// Writes what there is to write, and takes in what comes. Ready when something came.
     async fn turn(&mut self) -> Result<(), ConnectionError> {
+        self.reply();
         poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = self.connection.poll_write_out(cx) {
                 return Poll::Ready(Err(error));
@@ -187,12 +191,15 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             self.connection.poll_frames(cx, |frame| self.intake.take(frame))
         })
         .await?;
+        self.intake.heard = Instant::now();
+        self.intake.error.take().map_or(Ok(()), Err)
+    }
+
+    fn reply(&mut self) {
         if !self.intake.replies.is_empty() {
             self.connection.out.append(&mut self.intake.replies);
             self.intake.replies = Vec::new();
         }
-        self.intake.heard = Instant::now();
-        self.intake.error.take().map_or(Ok(()), Err)
     }
 
     /// One timer serves SUB's answer, quiet and silence; it is set anew only when it fires, so traffic costs it nothing.
@@ -230,8 +237,9 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
     }
 
-    /// Tells nsqd how many messages may be on the way, if that has changed.
-    fn grant(&mut self) {
+    /// Tells nsqd how many messages may be on the way, if that has changed. What this round writes begins at `begin`. Fewer
+    /// it is told there: before the settlements, for each of which it would send another message by the RDY that it knows.
+    fn grant(&mut self, begin: usize) {
         let intake = &mut self.intake;
         if intake.inflight.live() > 0 {
             intake.inflight.expire(intake.heard);
@@ -241,9 +249,15 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             expired: intake.inflight.expired(),
             buffered: intake.buffered,
         };
-        let (account, held) = (&mut intake.account, intake.inflight.held());
+        let (account, held, told) = (&mut intake.account, intake.inflight.held(), intake.credit.told());
         if let Some(count) = intake.credit.update(load, |wish| account.grants(held, wish)) {
-            frame::put_rdy(&mut self.connection.out, count);
+            let out = &mut self.connection.out;
+            let end = out.len();
+            frame::put_rdy(out, count);
+            if count < told {
+                let rdy = out.len() - end;
+                out[begin..].rotate_right(rdy);
+            }
         }
     }
 
@@ -278,7 +292,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                 };
                 match tokio::time::timeout(STRAGGLERS, stragglers).await {
                     Ok(error) => return error,
-                    Err(_elapsed) => {}
+                    Err(_elapsed) => self.reply(),
                 }
             }
             poll_fn(|cx| self.connection.poll_write_out(cx)).await?;
