@@ -405,13 +405,18 @@ impl Node {
         match error {
             PublishError::NotSent(reason) => BrokerError::Unavailable { node, reason },
             PublishError::Unknown(reason) => BrokerError::Unknown { node, reason },
-            PublishError::Refused { code, message: reason } if code == "E_BAD_MESSAGE" => {
+            PublishError::Refused { code, message: reason } if is_too_large(&code, &reason) => {
                 BrokerError::Unpublishable { node, reason }
             }
             PublishError::Invalid(reason) => BrokerError::Unpublishable { node, reason },
             PublishError::Refused { message: reason, .. } => BrokerError::Refused { node, reason },
         }
     }
+}
+
+/// The same code says that a message didn't come in whole, which is no fault of the message's.
+fn is_too_large(code: &str, reason: &str) -> bool {
+    code == "E_BAD_MESSAGE" && reason.contains("too big")
 }
 
 /// Without the address, which stands beside it wherever it is shown.
@@ -421,5 +426,24 @@ pub(super) fn in_words(error: &AdminError) -> String {
         // nsqd remembers its last failed write, and says so until one succeeds.
         AdminError::Refused { status: 500, message } => format!("it says that it isn't well: {message}"),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_too_large_can_never_be_published() {
+        let address = NodeAddress::parse("127.0.0.1:1").unwrap();
+        let node = Node::new(address, ConnectOptions::default(), watch::Sender::new(0));
+        let fault = |message: &str| {
+            let (code, message) = ("E_BAD_MESSAGE".to_owned(), message.to_owned());
+            node.publish_fault(PublishError::Refused { code, message })
+        };
+        let never = fault("PUB message too big 2147483647 > 5000");
+        assert!(matches!(never, BrokerError::Unpublishable { .. }), "{never}");
+        let again = fault("PUB failed to read message body");
+        assert!(matches!(again, BrokerError::Refused { .. }), "{again}");
     }
 }
