@@ -261,7 +261,7 @@ impl NsqBroker {
     /// See [`super::Broker::backlog`].
     pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
         let node = self.node(node)?;
-        node.backlog(chat, device).await.map_err(|error| node.fault(&error))
+        node.backlog(chat, device).await
     }
 
     /// See [`super::Broker::claim`].

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use keepstep_nsq::{
     Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter, largest_message,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
 
 use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
@@ -30,6 +33,10 @@ const WHILE_NOT: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(100);
 /// It is asked how large a message it takes; no longer than this.
 const LARGEST_WITHIN: Duration = Duration::from_secs(1);
+/// So many look at the same time for what it has: a device may look for each of its chats, and all devices may at once.
+const LOOKS: usize = 32;
+/// No longer than this does one wait for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 /// More than may fit into what is left of a block of a full disk.
 const PROBE_BYTES: usize = 64 << 10;
 
@@ -42,6 +49,8 @@ pub(super) struct Node {
     /// Its TCP address, as soon as it is known. Subscriptions and the publisher wait for it, and follow it.
     tcp: watch::Sender<Option<String>>,
     breaker: Breaker,
+    /// See [`Node::backlog`].
+    looks: Semaphore,
     connect: ConnectOptions,
     /// The largest message that it takes (its `--max-msg-size`), in bytes. 0: not known yet.
     largest: AtomicUsize,
@@ -63,6 +72,7 @@ impl Node {
             largest: AtomicUsize::new(0),
             tcp,
             breaker: Breaker::new(),
+            looks: Semaphore::new(LOOKS),
             started: AtomicI64::new(0),
             restarts,
             claim: Mutex::default(),
@@ -327,12 +337,26 @@ impl Node {
         Ok(found)
     }
 
-    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too.
-    pub(super) async fn backlog(
-        &self,
-        chat: ChatId,
-        device: DeviceId,
-    ) -> Result<Option<Backlog>, AdminError> {
+    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too. One that isn't well isn't asked,
+    /// and nobody waits for it any longer: thousands may want to know, and they ask again.
+    pub(super) async fn backlog(&self, chat: ChatId, device: DeviceId) -> BrokerResult<Option<Backlog>> {
+        let unavailable =
+            |why: &str| BrokerError::Unavailable { node: self.id().to_owned(), reason: why.to_owned() };
+        let found = async {
+            // Held until it has answered. It is never closed.
+            let Ok(_permit) = timeout(TURN_WITHIN, self.looks.acquire()).await else {
+                return Err(unavailable("too many look for what it has"));
+            };
+            self.ask_backlog(chat, device).await.map_err(|error| self.fault(&error))
+        };
+        tokio::select! {
+            biased;
+            why = self.breaker.opened() => Err(unavailable(&why)),
+            found = found => found,
+        }
+    }
+
+    async fn ask_backlog(&self, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>, AdminError> {
         let (topic, channel) = (names::topic(chat), names::channel(device));
         let filter = StatsFilter { topic: Some(&topic), channel: Some(&channel), clients: false };
         let count = |depth: i64| u64::try_from(depth).unwrap_or(0);
