@@ -226,10 +226,8 @@ async fn connect_redis(config: &RedisConfig, limits: &Limits) -> Result<RedisSto
 
 async fn connect_nsq(config: &NsqConfig, timing: &Timing, edge: &str) -> Result<NsqBroker, AppError> {
     let nsqd: Result<Vec<_>, _> = config.nsqd.iter().map(|text| NodeAddress::parse(text)).collect();
-    let options = NsqOptions {
-        msg_timeout: timing.nsq_message_timeout,
-        ..NsqOptions::new(edge, nsqd.map_err(refused)?, config.nsqlookupd.clone())
-    };
+    let options = NsqOptions::new(edge, nsqd.map_err(refused)?, config.nsqlookupd.clone())
+        .with_msg_timeout(timing.nsq_message_timeout);
     NsqBroker::connect(options).await.map_err(refused)
 }
 

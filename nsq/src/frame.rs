@@ -151,6 +151,11 @@ pub(crate) fn is_answerable(text: &str) -> bool {
     matches!(error_code(text), "E_FIN_FAILED" | "E_REQ_FAILED" | "E_TOUCH_FAILED")
 }
 
+/// Of those, whether it answers a TOUCH.
+pub(crate) fn is_of_touch(text: &str) -> bool {
+    error_code(text) == "E_TOUCH_FAILED"
+}
+
 /// Whether `name` may name a topic or a channel: 1 to 64 characters of `.a-zA-Z0-9_-`, the last ten of which may be
 /// `#ephemeral`.
 ///

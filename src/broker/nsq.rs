@@ -59,7 +59,8 @@ pub struct NsqOptions {
     pub nsqlookupd: Vec<String>,
     /// Who we are: the edge, as nsqd's statistics show it.
     pub client_id: String,
-    /// How often nsqd tells an idle connection that it lives. nsqd takes 1 s to `--max-heartbeat-interval` (60 s).
+    /// How often nsqd tells an idle connection that it lives. nsqd takes 1 s to `--max-heartbeat-interval` (60 s). What a
+    /// device holds for long is touched then, so `msg_timeout` must be twice as long.
     pub heartbeat: Duration,
     /// When nsqd gives a delivery to somebody else that was neither finished nor given back. Longer than a session
     /// waits for its device's ack (45 s): this is for an edge that died.
@@ -77,6 +78,13 @@ impl NsqOptions {
             heartbeat: Duration::from_secs(30),
             msg_timeout: Duration::from_secs(60),
         }
+    }
+
+    /// With this message time-out, and heartbeats that are frequent enough for it.
+    #[must_use]
+    pub fn with_msg_timeout(self, msg_timeout: Duration) -> Self {
+        let heartbeat = (msg_timeout / 2).clamp(Duration::from_secs(1), Duration::from_secs(30));
+        Self { heartbeat, msg_timeout, ..self }
     }
 }
 
@@ -257,7 +265,7 @@ impl NsqBroker {
     /// See [`super::Broker::backlog`].
     pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
         let node = self.node(node)?;
-        node.backlog(chat, device).await.map_err(|error| node.fault(&error))
+        node.backlog(chat, device).await
     }
 
     /// See [`super::Broker::claim`].

@@ -2,8 +2,15 @@
 
 #![allow(clippy::disallowed_types, reason = "the test looks at NSQ itself")]
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::future::join_all;
 use keepstep::{
     broker::{
         Broker, BrokerError, Event,
@@ -14,7 +21,12 @@ use keepstep::{
         names,
     },
 };
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::watch,
+    time::Instant,
+};
 
 use crate::{
     broker::{
@@ -89,6 +101,86 @@ async fn a_backlog_counts_what_its_topic_has_not_copied_yet() {
     let stats = nsqd.stats(Some(&names::topic(chat))).await;
     let queue = &stats["topics"][0]["channels"][0];
     assert_eq!((queue["channel_name"].as_str(), queue["depth"].as_u64()), (Some(&*channel), Some(0)));
+}
+
+/// An nsqd's HTTP side: it lets `/stats` wait until it may answer, and counts how often it is asked.
+struct Slow {
+    address: String,
+    well: watch::Sender<bool>,
+    answers: watch::Sender<bool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Slow {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let (well, answers, asked) = (watch::Sender::new(true), watch::Sender::new(false), Arc::default());
+        let slow = Self { address, well: well.clone(), answers: answers.clone(), asked: Arc::clone(&asked) };
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let (well, mut answers, asked) = (well.clone(), answers.subscribe(), Arc::clone(&asked));
+                tokio::spawn(async move {
+                    let mut request = vec![0; 4096];
+                    let Ok(length) = socket.read(&mut request).await else { return };
+                    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                    let (status, body) = if request.starts_with("GET /stats") {
+                        asked.fetch_add(1, Ordering::Relaxed);
+                        answers.wait_for(|answers| *answers).await.expect("its sender lives");
+                        ("200 OK", r#"{"topics":[]}"#)
+                    } else if request.starts_with("GET /info") {
+                        (
+                            "200 OK",
+                            r#"{"version":"1.3.0","broadcast_address":"a","hostname":"a","http_port":1,"tcp_port":1,"start_time":1}"#,
+                        )
+                    } else if *well.borrow() {
+                        ("200 OK", "OK")
+                    } else {
+                        ("500 Internal Server Error", "NOK - disk full")
+                    };
+                    let head =
+                        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}", body.len());
+                    drop(socket.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await);
+                });
+            }
+        });
+        slow
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// 25 devices with 500 chats each look for what they miss, all when an nsqd is just back.
+#[tokio::test]
+async fn many_that_look_for_what_an_nsqd_has_do_not_storm_it() {
+    let slow = Slow::start().await;
+    let node = NodeAddress::parse(&slow.address).expect("an address");
+    let broker =
+        NsqBroker::connect(NsqOptions::new("edge-1", vec![node], vec![])).await.expect("good addresses");
+    let broker = Broker::Nsq(broker);
+    let look = || async { broker.backlog(&slow.address, ChatId::random(), DeviceId::random()).await };
+    let looks = join_all((0..500).map(|_| look()));
+    let watches = async {
+        wait_until("some to have come", RECOVERY, async || (slow.asked() >= 32).then_some(())).await;
+        // Here time itself is the subject: no other may come before one of them is answered.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let asked = slow.asked();
+        slow.answers.send_replace(true);
+        asked
+    };
+    let (found, asked) = tokio::join!(looks, watches);
+    assert_eq!(asked, 32, "at the same time");
+    assert!(found.iter().all(|found| matches!(found, Ok(None))), "each is answered in the end");
+
+    // It isn't well, and nobody asks it any more.
+    slow.well.send_replace(false);
+    assert!(broker.health().await.iter().any(|one| one.problem.is_some()));
+    let asked = slow.asked();
+    let found = join_all((0..500).map(|_| look())).await;
+    assert!(found.iter().all(|found| matches!(found, Err(BrokerError::Unavailable { .. }))), "{found:?}");
+    assert_eq!(slow.asked(), asked);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use keepstep::{
     domain::id::{ChatId, DeviceId},
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
     broker::{
@@ -145,4 +146,57 @@ async fn a_connected_device_that_acknowledges_nothing_holds_no_more_than_its_bud
     for chat in &chats {
         bobs.hears(chat, EACH as u64).await;
     }
+}
+
+/// nsqd's patience is 6 s here. Of a phone that takes eight messages every two seconds, 64 are held: each for 16 s.
+#[tokio::test]
+async fn a_slow_device_keeps_what_it_holds_while_it_is_connected() {
+    const COUNT: u64 = 300;
+    let world = Deployment::Stack
+        // What the log doesn't have comes from NSQ alone.
+        .with("KEEPSTEP_LOG_MESSAGES", "50")
+        .with("KEEPSTEP_LOG_KEEP", "50")
+        .with("KEEPSTEP_FRAMES_PER_SECOND", "100000")
+        .with("KEEPSTEP_FRAMES_BURST", "100000")
+        .with("KEEPSTEP_UNACKED_WINDOW", "8")
+        .with("KEEPSTEP_NSQ_MESSAGE_TIMEOUT", "6s")
+        .with("KEEPSTEP_ACK_TIMEOUT", "5s")
+        .start()
+        .await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.group("group").await;
+    alice.invites(&chat, &bob).await;
+    bobs.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
+    bobs.leaves().await;
+    phone.says_many(&chat, "while Bob is away", COUNT).await;
+    wait_until("all of it to be in the queue", PATIENCE, async || {
+        (world.queue(&chat, &bobs.id).await.depth >= COUNT).then_some(())
+    })
+    .await;
+    bobs.stops_acking();
+    bobs.connects(1).await;
+    bobs.hears(&chat, 8).await;
+    let mut due = Instant::now();
+    stays(Duration::from_secs(14), async || {
+        if Instant::now() >= due {
+            due += Duration::from_secs(2);
+            let last = bobs.memory().chat(&chat).unwrap().last;
+            bobs.puts(json!({ "type": "ack", "chat": chat, "seq": last }));
+        }
+    })
+    .await;
+    for nsqd in &world.stack.as_ref().unwrap().nsqd {
+        let stats = nsqd.stats(None).await;
+        for topic in stats["topics"].as_array().unwrap() {
+            for queue in topic["channels"].as_array().unwrap() {
+                assert_eq!(queue["timeout_count"], 0, "{queue}");
+            }
+        }
+    }
+    let held = world.queue(&chat, &bobs.id).await.in_flight;
+    assert!(held > 30, "{held} in flight");
+    bobs.resumes_acking();
+    bobs.hears(&chat, COUNT).await;
+    world.is_drained(&chat, &bobs).await;
 }

@@ -54,8 +54,10 @@ struct Intake<'a, T, E> {
     leaving: bool,
     closed: bool,
     error: Option<ConnectionError>,
-    /// Settlements that nsqd may refuse, because its patience may be over.
+    /// Settlements that nsqd may refuse, because its patience may be over; and touches, which say nothing of the settlement
+    /// that follows.
     unsure: usize,
+    unsure_touches: usize,
     /// nsqd has refused one that was in time: see [`Intake::is_miscounted`].
     doubted: bool,
     /// When bytes came last, and at that time nsqd's clock, as far as ours agrees.
@@ -94,6 +96,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             closed: false,
             error: None,
             unsure: 0,
+            unsure_touches: 0,
             doubted: false,
             heard: Instant::now(),
             wall_ns: 0,
@@ -104,7 +107,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     }
 
     /// Subscribes and serves. The order in each round matters: first what frees messages, then RDY, which counts
-    /// them, then one write for all of it. Leaving is boxed: an idle subscription doesn't keep the room for it.
+    /// them, then one write for all of it, in which a lower RDY stands first. Leaving is boxed: an idle subscription
+    /// doesn't keep the room for it.
     pub(super) async fn serve(mut self, stop: &mut oneshot::Receiver<()>) -> End {
         let options = &self.intake.task.options;
         frame::put_sub(&mut self.connection.out, &options.topic, &options.channel);
@@ -114,6 +118,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         tokio::pin!(timer);
         let mut timer_is_short = false;
         loop {
+            let begin = self.connection.out.len();
+            self.reply();
             self.settle();
             match self.intake.hand_over() {
                 Handed::Nothing => {}
@@ -131,7 +137,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                 Box::pin(self.leave()).await;
                 return End::Lost(ConnectionError::Miscounted);
             }
-            self.grant();
+            self.grant(begin);
             let quiet = self.intake.watched_quiet();
             if quiet == Some(Quiet::Long) && !timer_is_short {
                 timer_is_short = true;
@@ -176,6 +182,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
 
     /// Writes what there is to write, and takes in what comes. Ready when something came.
     async fn turn(&mut self) -> Result<(), ConnectionError> {
+        self.reply();
         poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = self.connection.poll_write_out(cx) {
                 return Poll::Ready(Err(error));
@@ -184,12 +191,15 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             self.connection.poll_frames(cx, |frame| self.intake.take(frame))
         })
         .await?;
+        self.intake.heard = Instant::now();
+        self.intake.error.take().map_or(Ok(()), Err)
+    }
+
+    fn reply(&mut self) {
         if !self.intake.replies.is_empty() {
             self.connection.out.append(&mut self.intake.replies);
             self.intake.replies = Vec::new();
         }
-        self.intake.heard = Instant::now();
-        self.intake.error.take().map_or(Ok(()), Err)
     }
 
     /// One timer serves SUB's answer, quiet and silence; it is set anew only when it fires, so traffic costs it nothing.
@@ -217,7 +227,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         self.intake.link.take(&mut self.commands);
         let now = Instant::now();
         for command in self.commands.drain(..) {
-            let Intake { inflight, unsure, .. } = &mut self.intake;
+            let Intake { inflight, unsure, unsure_touches, .. } = &mut self.intake;
+            let unsure = if matches!(command.op, Op::Touch) { unsure_touches } else { unsure };
             *unsure += usize::from(inflight.is_overdue(command.serial, now));
             apply(command, inflight, &mut self.connection.out);
         }
@@ -226,8 +237,9 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
     }
 
-    /// Tells nsqd how many messages may be on the way, if that has changed.
-    fn grant(&mut self) {
+    /// Tells nsqd how many messages may be on the way, if that has changed. What this round writes begins at `begin`. Fewer
+    /// it is told there: before the settlements, for each of which it would send another message by the RDY that it knows.
+    fn grant(&mut self, begin: usize) {
         let intake = &mut self.intake;
         if intake.inflight.live() > 0 {
             intake.inflight.expire(intake.heard);
@@ -237,9 +249,15 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             expired: intake.inflight.expired(),
             buffered: intake.buffered,
         };
-        let (account, held) = (&mut intake.account, intake.inflight.held());
+        let (account, held, told) = (&mut intake.account, intake.inflight.held(), intake.credit.told());
         if let Some(count) = intake.credit.update(load, |wish| account.grants(held, wish)) {
-            frame::put_rdy(&mut self.connection.out, count);
+            let out = &mut self.connection.out;
+            let end = out.len();
+            frame::put_rdy(out, count);
+            if count < told {
+                let rdy = out.len() - end;
+                out[begin..].rotate_right(rdy);
+            }
         }
     }
 
@@ -274,7 +292,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                 };
                 match tokio::time::timeout(STRAGGLERS, stragglers).await {
                     Ok(error) => return error,
-                    Err(_elapsed) => {}
+                    Err(_elapsed) => self.reply(),
                 }
             }
             poll_fn(|cx| self.connection.poll_write_out(cx)).await?;
@@ -316,7 +334,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 self.touch_held();
                 if self.inflight.live() + self.inflight.expired() == 0 {
                     // What was settled late was taken.
-                    self.unsure = 0;
+                    (self.unsure, self.unsure_touches) = (0, 0);
                 }
                 self.task.outbox.shrink_to(KEEP_EVENTS);
             }
@@ -329,8 +347,10 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 // The message has timed out and goes to somebody again: the owner's promise to settle was broken, the
                 // connection wasn't.
                 tracing::debug!(topic = self.task.options.topic, error = text, "settled too late");
-                match self.unsure.checked_sub(1) {
-                    Some(left) => self.unsure = left,
+                let unsure =
+                    if frame::is_of_touch(&text) { &mut self.unsure_touches } else { &mut self.unsure };
+                match unsure.checked_sub(1) {
+                    Some(left) => *unsure = left,
                     None => self.doubted = true,
                 }
             }
@@ -371,7 +391,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         for id in self.inflight.touch_due(options.connect.heartbeat.mul_f64(1.5), Instant::now()) {
             frame::put_touch(&mut self.replies, &id);
             // It may have timed out in this moment.
-            self.unsure += 1;
+            self.unsure_touches += 1;
         }
     }
 

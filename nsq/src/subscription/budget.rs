@@ -1,14 +1,16 @@
 //! What several subscriptions may hold together: a bound over all of them, shared fairly. The ledger is pure; [`Budget`]
 //! puts a lock around it, [`Account`] is one subscription's entry in it.
 //!
-//! Three rules:
+//! Four rules:
 //! - **What may come is counted before it comes.** A subscription that lets nsqd run ahead reserves room for that, so that
 //!   200 subscriptions which find a backlog at the same moment don't fetch 200 windows.
 //! - **The first is free.** A subscription that holds nothing is always ready for one message: whether there is one shows
 //!   only when it comes, and it must come at once. So all hold at most the limit and one each; and never twice the limit:
 //!   what comes beyond that is given back.
-//! - **First come, first served.** Who finds no room stands in line with RDY 0. What is settled wakes the first in line,
-//!   and whoever takes a share wakes the next if there is still room. While somebody waits, nobody grows.
+//! - **What was given back isn't asked for before it fits.** nsqd would send it again at once, for as long as it doesn't.
+//! - **First come, first served.** Who finds no room stands in line; there is one for those who wait for their first message
+//!   beyond twice the limit, and one for those who want more. What is settled wakes the first in line, and whoever takes a
+//!   share wakes the next if there is still room. While somebody waits, nobody grows, and what is settled goes to the line.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,10 +43,11 @@ impl Budget {
         (held.messages, held.bytes)
     }
 
-    /// Whether a subscription waits for room.
+    /// Whether a subscription waits for room, or for some of its own to be settled.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        !self.ledger().line.is_empty()
+        let ledger = self.ledger();
+        ledger.sated > 0 || !ledger.firsts.is_empty() || !ledger.line.is_empty()
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger<Arc<Link>>> {
@@ -128,7 +131,16 @@ struct Entry {
     held: Amount,
     /// What is held, and what may come beside the first.
     claimed: Amount,
-    /// Its number in the line; 0: it isn't in it.
+    /// Bytes of the message that was given back, until one is taken.
+    refused: Option<usize>,
+    /// Its first message, which is known to wait and has been let come.
+    booked: Amount,
+    /// 1: it wishes for more than one at once, 0: it doesn't.
+    greedy: u32,
+    /// 1: it has its part and waits for what it holds to be settled, 0: it doesn't.
+    sated: u32,
+    /// Its places in [`Ledger::firsts`] and in [`Ledger::line`]; 0: it isn't there. Never is it in both.
+    first: u64,
     place: u64,
 }
 
@@ -137,8 +149,75 @@ struct Ledger<W> {
     limit: Amount,
     held: Amount,
     claimed: Amount,
-    line: VecDeque<(u64, W)>,
+    /// Counted only against those who would be let come, too: one that never comes (its queue was emptied) is in nobody's way
+    /// for ever.
+    booked: Amount,
+    /// How many wish for more than one at once.
+    greedy: u32,
+    /// How many have their part, and wait for what they hold to be settled.
+    sated: u32,
+    /// Who holds nothing, and mustn't even have its first message.
+    firsts: Line<W>,
+    /// Who wants more than it has.
+    line: Line<W>,
+}
+
+/// Who waits, in order.
+#[derive(Debug)]
+struct Line<W> {
+    waiting: VecDeque<Waiting<W>>,
     last_place: u64,
+}
+
+#[derive(Debug)]
+struct Waiting<W> {
+    place: u64,
+    wake: W,
+    /// Bytes that must fit before it is worth waking; 0: none.
+    needs: usize,
+}
+
+impl<W: Clone> Line<W> {
+    fn new() -> Self {
+        Self { waiting: VecDeque::new(), last_place: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether nobody stands before the one with this place (0: it isn't in the line).
+    fn is_first(&self, place: u64) -> bool {
+        self.waiting.front().is_none_or(|first| first.place == place)
+    }
+
+    /// At its end, or where it stands already.
+    fn stands(&mut self, place: &mut u64, wake: &W, needs: usize) {
+        if *place == 0 {
+            self.last_place += 1;
+            *place = self.last_place;
+            self.waiting.push_back(Waiting { place: *place, wake: wake.clone(), needs });
+        } else if let Ok(at) = self.find(*place) {
+            self.waiting[at].needs = needs;
+        }
+    }
+
+    fn leaves(&mut self, place: &mut u64) {
+        if *place != 0 {
+            if let Ok(at) = self.find(*place) {
+                self.waiting.remove(at);
+            }
+            *place = 0;
+            if self.waiting.is_empty() {
+                self.waiting = VecDeque::new();
+            }
+        }
+    }
+
+    /// Places rise from the front to the back.
+    fn find(&self, place: u64) -> Result<usize, usize> {
+        self.waiting.binary_search_by_key(&place, |waiting| waiting.place)
+    }
 }
 
 impl<W: Clone> Ledger<W> {
@@ -148,19 +227,22 @@ impl<W: Clone> Ledger<W> {
             limit,
             held: Amount::default(),
             claimed: Amount::default(),
-            line: VecDeque::new(),
-            last_place: 0,
+            booked: Amount::default(),
+            greedy: 0,
+            sated: 0,
+            firsts: Line::new(),
+            line: Line::new(),
         }
     }
 
     /// See [`Account::takes`]. However small the limit is, one message is held.
     fn takes(&mut self, entry: &mut Entry, bytes: usize) -> bool {
-        let most = self.limit.plus(self.limit);
-        if self.held.messages > 0
-            && (self.held.messages >= most.messages || self.held.bytes.saturating_add(bytes) > most.bytes)
-        {
+        self.books(entry, Amount::default());
+        if !self.fits(self.held, bytes) {
+            entry.refused = Some(bytes);
             return false;
         }
+        entry.refused = None;
         let one = Amount { messages: 1, bytes };
         self.held = self.held.plus(one);
         entry.held = entry.held.plus(one);
@@ -175,22 +257,43 @@ impl<W: Clone> Ledger<W> {
 
     /// See [`Account::grants`].
     fn grants(&mut self, entry: &mut Entry, held: Amount, wish: Wish, wake: &W) -> u32 {
+        // May be on its way: nsqd doesn't say when it has taken a lower RDY.
+        let promised = entry.claimed.messages.saturating_sub(entry.held.messages);
         self.held = self.held.minus(entry.held).plus(held);
         entry.held = held;
-        let before = entry.claimed.messages;
+        let is_turn = entry.booked.messages > 0 || self.firsts.is_first(entry.first);
+        self.books(entry, Amount::default());
+        self.counts(entry, u32::from(wish.ahead > 1), 0);
         let wanted = wish.ahead.min(wish.most.saturating_sub(wish.live));
-        // Beyond twice the limit it would only be given back.
-        let is_over = self.held.messages >= self.limit.messages.saturating_mul(2)
-            || self.held.bytes >= self.limit.bytes.saturating_mul(2);
-        let free = u32::from(held.messages == 0 && !is_over).min(wanted);
-        let room = self.limit.minus(self.claimed.minus(entry.claimed).plus(held));
-        let more = self.share(entry, before, wanted - free, room, wish.large);
+        let needs = self.needs(entry, wish.large);
+        let (mut free, mut more, mut wants_more) = (0, 0, 0);
+        let is_let = wanted == 0 || needs == 0 || self.fits(self.held.plus(self.booked), needs);
+        if is_let {
+            free = u32::from(held.messages == 0 && is_turn).min(wanted);
+            if held.messages > 0 || free > 0 {
+                let room = self.limit.minus(self.claimed.minus(entry.claimed).plus(held));
+                let most = self.most_of(entry).saturating_sub(held.messages).max(promised);
+                wants_more = (wanted - free).min(most);
+                more = self.share(entry, promised, wants_more, room, wish.large);
+            }
+        }
         let ahead = free + more;
         let told = if ahead == 0 && wanted > 0 { 0 } else { wish.rdy(ahead) };
-        if ahead == 0 && wanted > 0 {
-            self.stands_in_line(entry, wake);
+        if wanted > 0 && ahead == 0 && held.messages == 0 {
+            self.line.leaves(&mut entry.place);
+            self.firsts.stands(&mut entry.first, wake, needs);
         } else {
-            self.leaves_the_line(entry);
+            self.firsts.leaves(&mut entry.first);
+            // Who has its part waits for nobody: it looks again when some of that is settled.
+            if more == 0 && (wants_more > 0 || !is_let) {
+                self.line.stands(&mut entry.place, wake, if is_let { 0 } else { needs });
+            } else {
+                self.line.leaves(&mut entry.place);
+                self.counts(entry, entry.greedy, u32::from(wanted > 0 && ahead == 0));
+            }
+        }
+        if free > 0 && (entry.refused.is_some() || wish.ahead > 1) {
+            self.books(entry, Amount { messages: 1, bytes: needs });
         }
         let coming = told.saturating_sub(wish.live).saturating_sub(free);
         let coming = Amount { messages: coming, bytes: wish.large.saturating_mul(coming as usize) };
@@ -198,45 +301,44 @@ impl<W: Clone> Ledger<W> {
         told
     }
 
+    /// Whether one more message may be held beside so much: it would only be given back beyond twice the limit.
+    fn fits(&self, beside: Amount, bytes: usize) -> bool {
+        let most = self.limit.plus(self.limit);
+        self.held.messages == 0
+            || (beside.messages < most.messages && beside.bytes.saturating_add(bytes) <= most.bytes)
+    }
+
+    /// How many bytes must fit before anything is let come; 0: nothing has to. What is known to be on its way isn't asked about.
+    fn needs(&self, entry: &Entry, large: usize) -> usize {
+        match entry.refused {
+            Some(bytes) => bytes.max(1),
+            None if entry.held.messages == 0 => large.max(1),
+            None => 0,
+        }
+    }
+
+    /// So much it may hold and expect: who wishes for many at once gets its part of the limit. Else whoever had settled much
+    /// could take it all again, while the others' messages are on their way.
+    fn most_of(&self, entry: &Entry) -> u32 {
+        if entry.greedy == 0 { u32::MAX } else { self.limit.messages.div_ceil(self.greedy.max(1)) }
+    }
+
     /// How much of what is wanted there is room for, beside those who wait.
-    fn share(&self, entry: &Entry, before: u32, wanted: u32, room: Amount, large: usize) -> u32 {
+    fn share(&self, entry: &Entry, promised: u32, wanted: u32, room: Amount, large: usize) -> u32 {
         if wanted == 0 || room.is_none() {
             return 0;
         }
         let fitting = u32::try_from(room.bytes / large.max(1)).unwrap_or(u32::MAX).max(1);
         let room = room.messages.min(fitting);
-        let is_first = self.line.front().is_none_or(|(place, _)| *place == entry.place);
-        if is_first {
-            let others = self.line.len() - usize::from(entry.place != 0);
+        if self.line.is_first(entry.place) {
+            let others = self.line.waiting.len() - usize::from(entry.place != 0);
             return wanted.min((room / (others as u32 + 1)).max(1));
         }
         if entry.place != 0 {
             return 0;
         }
-        // Those who wait come first: it gets no more than it was promised. That much it keeps, because it may be on its way:
-        // nsqd doesn't say when it has taken a lower RDY.
-        wanted.min(before.saturating_sub(entry.held.messages)).min(room)
-    }
-
-    fn stands_in_line(&mut self, entry: &mut Entry, wake: &W) {
-        if entry.place == 0 {
-            self.last_place += 1;
-            entry.place = self.last_place;
-            self.line.push_back((entry.place, wake.clone()));
-        }
-    }
-
-    fn leaves_the_line(&mut self, entry: &mut Entry) {
-        if entry.place != 0 {
-            // Places rise from the front to the back.
-            if let Ok(at) = self.line.binary_search_by_key(&entry.place, |(place, _)| *place) {
-                self.line.remove(at);
-            }
-            entry.place = 0;
-            if self.line.is_empty() {
-                self.line = VecDeque::new();
-            }
-        }
+        // Those who wait come first: it gets what is promised already, and nothing for what it has settled.
+        wanted.min(promised).min(room)
     }
 
     fn claims(&mut self, entry: &mut Entry, claimed: Amount) {
@@ -244,17 +346,36 @@ impl<W: Clone> Ledger<W> {
         entry.claimed = claimed;
     }
 
+    fn books(&mut self, entry: &mut Entry, booked: Amount) {
+        self.booked = self.booked.minus(entry.booked).plus(booked);
+        entry.booked = booked;
+    }
+
+    fn counts(&mut self, entry: &mut Entry, greedy: u32, sated: u32) {
+        self.greedy = self.greedy - entry.greedy + greedy;
+        self.sated = self.sated - entry.sated + sated;
+        (entry.greedy, entry.sated) = (greedy, sated);
+    }
+
     fn closes(&mut self, entry: &mut Entry) {
-        self.leaves_the_line(entry);
+        self.firsts.leaves(&mut entry.first);
+        self.line.leaves(&mut entry.place);
         self.held = self.held.minus(entry.held);
         entry.held = Amount::default();
+        entry.refused = None;
+        self.counts(entry, 0, 0);
+        self.books(entry, Amount::default());
         self.claims(entry, Amount::default());
     }
 
     /// Who is to look whether there is room for it now.
     fn next(&self) -> Option<W> {
-        let (_, first) = self.line.front()?;
-        (!self.limit.minus(self.claimed).is_none()).then(|| first.clone())
+        let fits =
+            |first: &&Waiting<W>| first.needs == 0 || self.fits(self.held.plus(self.booked), first.needs);
+        let first = self.firsts.waiting.front().filter(fits);
+        let has_room = !self.limit.minus(self.claimed).is_none();
+        let next = first.or_else(|| self.line.waiting.front().filter(|_| has_room).filter(fits));
+        next.map(|next| next.wake.clone())
     }
 }
 

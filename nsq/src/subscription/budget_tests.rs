@@ -22,6 +22,7 @@ struct Sub {
     waiting: u32,
     ahead: u32,
     refused: u32,
+    came: u32,
 }
 
 impl Sub {
@@ -57,7 +58,7 @@ fn wake(ledger: &mut Ledger<usize>, subs: &mut [Sub]) {
     while let Some(next) = ledger.next() {
         subs[next].asks(ledger);
         woken += 1;
-        assert!(woken <= subs.len(), "somebody is woken for nothing, for ever");
+        assert!(woken <= 3 * subs.len(), "somebody is woken for nothing, for ever");
     }
 }
 
@@ -96,15 +97,21 @@ fn room_goes_to_the_first_in_line_and_is_shared() {
         assert_eq!(sub.rdy, 1);
         assert!(sub.gets(&mut ledger) && sub.rdy == 0);
     }
-    assert_eq!(ledger.line.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(
+        ledger.line.waiting.iter().map(|one| one.wake).collect::<Vec<_>>(),
+        [1, 2, 3],
+        "it has all that one may"
+    );
     assert_eq!(ledger.next(), None);
-    // All of the first one's is settled: it is ready for one in any case, and takes its share of the rest.
+    assert_eq!((ledger.greedy, ledger.sated), (4, 1));
+    // All of the first one's is settled: it is ready for one in any case, and gets its share of the rest behind the others.
     subs[0].live = 0;
     subs[0].asks(&mut ledger);
-    assert_eq!(subs[0].rdy, 2);
+    assert_eq!(subs[0].rdy, 1);
     assert_eq!(ledger.next(), Some(1));
     wake(&mut ledger, &mut subs);
-    assert_eq!(subs[1..].iter().map(|sub| sub.rdy - sub.live).collect::<Vec<_>>(), [2, 2, 2]);
+    assert_eq!(subs[1..].iter().map(|sub| sub.rdy - sub.live).collect::<Vec<_>>(), [1, 2, 2]);
+    assert_eq!(subs[0].rdy, 3);
     assert!(ledger.line.is_empty());
 }
 
@@ -144,6 +151,98 @@ fn bytes_count_as_messages_do() {
     assert!(ledger.takes(&mut entry, 1000) && !ledger.takes(&mut entry, 1));
 }
 
+/// One that had nothing to do with how much is held learns how large its message is by having it given back.
+#[test]
+fn what_was_given_back_is_not_asked_for_before_it_fits() {
+    let mut ledger: Ledger<usize> = Ledger::new(Amount { messages: 1000, bytes: 100 });
+    let (mut full, mut other) = (Entry::default(), Entry::default());
+    for _ in 0..3 {
+        assert!(ledger.takes(&mut full, 50));
+    }
+    // It holds nothing, and knows of no body of its own yet.
+    let first = Wish { large: 0, ..wish(0, 0, 1) };
+    assert_eq!(ledger.grants(&mut other, Amount::default(), first, &1), 1, "the first is free");
+    assert!(!ledger.takes(&mut other, 60));
+    let refused = Wish { told: 1, ..first };
+    assert_eq!(ledger.grants(&mut other, Amount::default(), refused, &1), 0, "it would only come again");
+    assert_eq!(ledger.next(), None, "nothing has been settled");
+    let less = Amount { messages: 2, bytes: 100 };
+    ledger.grants(&mut full, less, Wish { large: 50, ..wish(0, 2, 1) }, &0);
+    assert_eq!(ledger.next(), Some(1));
+    let again = Wish { told: 0, ..first };
+    assert_eq!(ledger.grants(&mut other, Amount::default(), again, &1), 1);
+    assert!(ledger.takes(&mut other, 60));
+}
+
+/// The same of one that holds something already, with a body far larger than any before.
+#[test]
+fn what_was_given_back_waits_beside_what_is_held() {
+    let mut ledger: Ledger<usize> = Ledger::new(Amount { messages: 1000, bytes: 100 });
+    let mut entry = Entry::default();
+    assert!(ledger.takes(&mut entry, 90) && !ledger.takes(&mut entry, 150));
+    let held = Amount { messages: 1, bytes: 90 };
+    assert_eq!(ledger.grants(&mut entry, held, Wish { large: 1, ..wish(2, 1, 100) }, &0), 0);
+    assert_eq!(ledger.next(), None);
+    assert_eq!(ledger.grants(&mut entry, Amount::default(), Wish { large: 1, ..wish(0, 0, 100) }, &0), 100);
+    assert!(ledger.takes(&mut entry, 150), "alone it is taken, however large");
+}
+
+/// A device that acknowledges what came first, so many at a time; all chats have more than can ever come.
+fn deliver(
+    ledger: &mut Ledger<usize>,
+    subs: &mut [Sub],
+    held: &mut VecDeque<usize>,
+    rounds: usize,
+    batch: usize,
+) {
+    for _ in 0..rounds {
+        while (0..subs.len()).fold(false, |any, n| {
+            let before = subs[n].live;
+            let asked = subs[n].gets(ledger);
+            if subs[n].live > before {
+                held.push_back(n);
+                subs[n].came += 1;
+            }
+            any | asked
+        }) {
+            wake(ledger, subs);
+        }
+        for _ in 0..batch {
+            let Some(n) = held.pop_front() else { break };
+            subs[n].live -= 1;
+            subs[n].asks(ledger);
+            wake(ledger, subs);
+        }
+    }
+}
+
+#[test]
+fn beyond_twice_the_limit_each_has_its_turn() {
+    for ahead in [1, 100] {
+        let (mut ledger, mut held) = (ledger(64), VecDeque::new());
+        let mut subs: Vec<Sub> = (0..200).map(|number| Sub::new(number, u32::MAX)).collect();
+        subs.iter_mut().for_each(|sub| sub.asks(&mut ledger));
+        subs.iter_mut().for_each(|sub| sub.ahead = ahead);
+        deliver(&mut ledger, &mut subs, &mut held, 400, 1);
+        let never = subs.iter().filter(|sub| sub.came == 0).count();
+        assert_eq!(never, 0, "so many of 200 never got one message, with {ahead} wanted");
+        subs.iter_mut().for_each(|sub| (sub.came, sub.refused) = (0, 0));
+        deliver(&mut ledger, &mut subs, &mut held, 2000, 1);
+        let refused = subs.iter().map(|sub| sub.refused).sum::<u32>();
+        assert!(
+            ahead == 1 || refused == 0,
+            "{refused} were given back, although it was known that there was no room"
+        );
+        let (least, most) = least_and_most(&subs);
+        assert!(least * 2 >= most, "from {least} to {most} of 2000, with {ahead} wanted");
+    }
+}
+
+fn least_and_most(subs: &[Sub]) -> (u32, u32) {
+    let came = || subs.iter().map(|sub| sub.came);
+    (came().min().unwrap_or(0), came().max().unwrap_or(0))
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Gets(usize),
@@ -165,6 +264,28 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    /// Some had the budget for themselves before the others came. All get alike of what is settled from then on.
+    #[test]
+    fn what_is_settled_is_shared_alike(
+        limit in 8_u32..100,
+        early in 1_usize..4,
+        late in 1_usize..40,
+        batch in 1_usize..12,
+    ) {
+        let (mut ledger, mut held) = (ledger(limit), VecDeque::new());
+        let mut subs: Vec<Sub> = (0..early + late).map(|number| Sub::new(number, u32::MAX)).collect();
+        subs.iter_mut().for_each(|sub| sub.ahead = 100);
+        subs[..early].iter_mut().for_each(|sub| sub.asks(&mut ledger));
+        deliver(&mut ledger, &mut subs[..early], &mut held, 10, batch);
+        subs[early..].iter_mut().for_each(|sub| sub.asks(&mut ledger));
+        let count = early + late;
+        deliver(&mut ledger, &mut subs, &mut held, 10 * count.max(limit as usize) / batch + 1, batch);
+        subs.iter_mut().for_each(|sub| sub.came = 0);
+        deliver(&mut ledger, &mut subs, &mut held, 50 * count / batch + 1, batch);
+        let (least, most) = least_and_most(&subs);
+        prop_assert!(least * 3 >= most, "from {} to {} of {}", least, most, 50 * count);
+    }
+
     /// Whatever comes and goes: the bounds hold, nobody is forgotten in the line, and in the end all has come.
     #[test]
     fn the_bounds_hold_and_everything_comes(limit in 1_u32..60, count in 1_usize..30, steps in steps()) {
@@ -202,7 +323,7 @@ proptest! {
             let coming: u32 = subs.iter().map(|sub| sub.live.max(sub.rdy)).sum();
             prop_assert!(coming <= limit + count as u32, "{} may be out, with {} for {}", coming, limit, count);
             for sub in &subs {
-                prop_assert!(sub.rdy > sub.live || sub.entry.place > 0 || sub.live >= 256, "nobody is forgotten");
+                prop_assert!(sub.rdy > sub.live || sub.entry.place + sub.entry.first > 0 || sub.entry.sated > 0 || sub.live >= 256, "nobody is forgotten");
             }
         }
         for round in 0.. {
@@ -226,6 +347,6 @@ proptest! {
             subs[n].asks(&mut ledger);
             wake(&mut ledger, &mut subs);
         }
-        prop_assert!(ledger.line.is_empty() && ledger.claimed == Amount::default());
+        prop_assert!(ledger.firsts.is_empty() && ledger.line.is_empty() && ledger.claimed == Amount::default());
     }
 }

@@ -161,6 +161,11 @@ impl Credit {
         buffered > self.buffer_bytes.saturating_mul(2)
     }
 
+    /// The RDY that nsqd knows.
+    pub(crate) fn told(&self) -> u32 {
+        self.told
+    }
+
     /// The RDY to send now, if nsqd must know a new one; `grant` makes it of the wish.
     pub(crate) fn update(&mut self, load: Load, grant: impl FnOnce(Wish) -> u32) -> Option<u32> {
         let told = grant(self.wish(load));

@@ -125,6 +125,36 @@ async fn bytes_are_bounded_over_all() {
     }
 }
 
+/// nsqd would send what is given back again at once: no later than that, it must be told to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_bytes_are_left_for_is_given_back_once() {
+    const BYTES: usize = 64 << 10;
+    let nsqd = Nsqd::start().await;
+    backlog(&nsqd, 1, BYTES).await;
+    // Four fit, and there is some room beside them that none fits into.
+    let budget = Budget::new(1000, BYTES * 22 / 10);
+    let (_subscriptions, mut inbox) = subscribe_all(&nsqd, &budget, CHANNELS * 2);
+    let given_back = async || {
+        let filter = keepstep_nsq::StatsFilter { topic: Some("t"), channel: None, clients: false };
+        let topics = nsqd.admin.stats(filter).await.expect("nsqd answers");
+        topics.iter().flat_map(|topic| &topic.channels).map(|channel| channel.requeue_count).sum::<u64>()
+    };
+    eventually("the budget is used up", async || budget.held() == (4, 4 * BYTES) && given_back().await > 0)
+        .await;
+    // Here time itself is the subject.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let often = given_back().await;
+    assert!(often <= 2 * CHANNELS as u64, "{CHANNELS} messages were given back {often} times");
+    for _ in 0..CHANNELS {
+        loop {
+            if let (_, Event::Message(message)) = inbox.recv().await.expect("subscriptions live") {
+                message.finish();
+                break;
+            }
+        }
+    }
+}
+
 /// A subscription that has ended, however it did, holds nothing of the budget any more, and stands in nobody's way.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_goes_makes_room() {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keepstep_nsq::{ConnectOptions, PublishError, Publisher, Reattach, SubscribeOptions};
+use keepstep_nsq::{ConnectOptions, Hold, PublishError, Publisher, Reattach, SubscribeOptions};
 
 use crate::daemons::{Nsqd, eventually};
 use crate::inbox::{body, options, publisher, subscribe, subscribe_with_room};
@@ -29,8 +29,8 @@ async fn a_killed_nsqd_is_found_again() {
     assert_eq!(nsqd.clients("t", "c").await, Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_with_messages_in_it_twice_does_not_stop_the_flow() {
+/// With ten messages, each of them twice.
+async fn with_messages_twice() -> Nsqd {
     let mut nsqd = Nsqd::start().await;
     nsqd.create("t", "c").await;
     let publish = publisher(&nsqd);
@@ -46,6 +46,12 @@ async fn a_queue_with_messages_in_it_twice_does_not_stop_the_flow() {
         std::fs::write(&meta, format!("20\n0,0\n0,{}\n", 2 * once.len())).unwrap();
     })
     .await;
+    nsqd
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_with_messages_in_it_twice_does_not_stop_the_flow() {
+    let nsqd = with_messages_twice().await;
     let (subscription, mut inbox) = subscribe_with_room(options(&nsqd, "t", "c"), 64);
     inbox.attached().await;
     let mut held = Vec::new();
@@ -61,6 +67,30 @@ async fn a_queue_with_messages_in_it_twice_does_not_stop_the_flow() {
     message.finish();
     subscription.close().await;
     assert_eq!(nsqd.channel("t", "c").await.unwrap().depth, 0);
+}
+
+/// The same of a slow owner, whose messages are touched meanwhile: that says nothing of what nsqd answers to FIN.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_there_twice_and_held_for_long_do_not_stop_the_flow() {
+    let nsqd = with_messages_twice().await;
+    let msg_timeout = Some(Duration::from_secs(3));
+    let options = SubscribeOptions { msg_timeout, hold: Hold::WhileConnected, ..options(&nsqd, "t", "c") };
+    let (subscription, mut inbox) = subscribe_with_room(options, 64);
+    inbox.attached().await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(inbox.message().await);
+    }
+    // Here time itself is the subject: they are touched, at each of nsqd's heartbeats (1 s).
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(nsqd.channel("t", "c").await.unwrap().timeout_count, 0);
+    held.into_iter().for_each(keepstep_nsq::Message::finish);
+    eventually("they are finished", async || nsqd.channel("t", "c").await.unwrap().in_flight == 0).await;
+    publisher(&nsqd).publish("t", body(10)).await.unwrap();
+    let message = inbox.message_at_last().await;
+    assert_eq!(message.body, body(10));
+    message.finish();
+    subscription.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

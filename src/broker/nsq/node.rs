@@ -12,7 +12,10 @@ use bytes::Bytes;
 use keepstep_nsq::{
     Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter, largest_message,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
 
 use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
@@ -30,6 +33,10 @@ const WHILE_NOT: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(100);
 /// It is asked how large a message it takes; no longer than this.
 const LARGEST_WITHIN: Duration = Duration::from_secs(1);
+/// So many look at the same time for what it has: a device may look for each of its chats, and all devices may at once.
+const LOOKS: usize = 32;
+/// No longer than this does one wait for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 /// More than may fit into what is left of a block of a full disk.
 const PROBE_BYTES: usize = 64 << 10;
 
@@ -42,6 +49,8 @@ pub(super) struct Node {
     /// Its TCP address, as soon as it is known. Subscriptions and the publisher wait for it, and follow it.
     tcp: watch::Sender<Option<String>>,
     breaker: Breaker,
+    /// See [`Node::backlog`].
+    looks: Semaphore,
     connect: ConnectOptions,
     /// The largest message that it takes (its `--max-msg-size`), in bytes. 0: not known yet.
     largest: AtomicUsize,
@@ -63,6 +72,7 @@ impl Node {
             largest: AtomicUsize::new(0),
             tcp,
             breaker: Breaker::new(),
+            looks: Semaphore::new(LOOKS),
             started: AtomicI64::new(0),
             restarts,
             claim: Mutex::default(),
@@ -327,12 +337,26 @@ impl Node {
         Ok(found)
     }
 
-    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too.
-    pub(super) async fn backlog(
-        &self,
-        chat: ChatId,
-        device: DeviceId,
-    ) -> Result<Option<Backlog>, AdminError> {
+    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too. One that isn't well isn't asked,
+    /// and nobody waits for it any longer: thousands may want to know, and they ask again.
+    pub(super) async fn backlog(&self, chat: ChatId, device: DeviceId) -> BrokerResult<Option<Backlog>> {
+        let unavailable =
+            |why: &str| BrokerError::Unavailable { node: self.id().to_owned(), reason: why.to_owned() };
+        let found = async {
+            // Held until it has answered. It is never closed.
+            let Ok(_permit) = timeout(TURN_WITHIN, self.looks.acquire()).await else {
+                return Err(unavailable("too many look for what it has"));
+            };
+            self.ask_backlog(chat, device).await.map_err(|error| self.fault(&error))
+        };
+        tokio::select! {
+            biased;
+            why = self.breaker.opened() => Err(unavailable(&why)),
+            found = found => found,
+        }
+    }
+
+    async fn ask_backlog(&self, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>, AdminError> {
         let (topic, channel) = (names::topic(chat), names::channel(device));
         let filter = StatsFilter { topic: Some(&topic), channel: Some(&channel), clients: false };
         let count = |depth: i64| u64::try_from(depth).unwrap_or(0);
@@ -405,13 +429,18 @@ impl Node {
         match error {
             PublishError::NotSent(reason) => BrokerError::Unavailable { node, reason },
             PublishError::Unknown(reason) => BrokerError::Unknown { node, reason },
-            PublishError::Refused { code, message: reason } if code == "E_BAD_MESSAGE" => {
+            PublishError::Refused { code, message: reason } if is_too_large(&code, &reason) => {
                 BrokerError::Unpublishable { node, reason }
             }
             PublishError::Invalid(reason) => BrokerError::Unpublishable { node, reason },
             PublishError::Refused { message: reason, .. } => BrokerError::Refused { node, reason },
         }
     }
+}
+
+/// The same code says that a message didn't come in whole, which is no fault of the message's.
+fn is_too_large(code: &str, reason: &str) -> bool {
+    code == "E_BAD_MESSAGE" && reason.contains("too big")
 }
 
 /// Without the address, which stands beside it wherever it is shown.
@@ -421,5 +450,24 @@ pub(super) fn in_words(error: &AdminError) -> String {
         // nsqd remembers its last failed write, and says so until one succeeds.
         AdminError::Refused { status: 500, message } => format!("it says that it isn't well: {message}"),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_too_large_can_never_be_published() {
+        let address = NodeAddress::parse("127.0.0.1:1").unwrap();
+        let node = Node::new(address, ConnectOptions::default(), watch::Sender::new(0));
+        let fault = |message: &str| {
+            let (code, message) = ("E_BAD_MESSAGE".to_owned(), message.to_owned());
+            node.publish_fault(PublishError::Refused { code, message })
+        };
+        let never = fault("PUB message too big 2147483647 > 5000");
+        assert!(matches!(never, BrokerError::Unpublishable { .. }), "{never}");
+        let again = fault("PUB failed to read message body");
+        assert!(matches!(again, BrokerError::Refused { .. }), "{again}");
     }
 }
