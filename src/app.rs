@@ -87,7 +87,8 @@ impl App {
     /// Listens, reaches for the store and the broker, and starts the background work.
     ///
     /// # Errors
-    /// What can't be used. A server that merely isn't there is no error: `/readyz` says so, and it heals.
+    /// What can't be used. A server that merely isn't there is no error: `/readyz` says so, and it heals. Until then nobody is
+    /// served: the edge's name may be another's.
     pub async fn build(config: Config) -> Result<Self, AppError> {
         raise_file_limit();
         let tokens = Tokens::new(&config.tokens).map_err(refused)?;

@@ -115,9 +115,9 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let chats = chats.or(of("leave").and(post()).then(run3(chats::leave))).unify().boxed();
     let chats = chats.or(of("members").and(post()).then(run3(chats::invite))).unify().boxed();
     let remove = chat().and(id()).and(warp::path("members")).and(id()).and(end());
-    let remove = remove
-        .and(delete())
-        .then(|chat, user, request: Request| async move { answer(chats::remove(chat, user, request).await) });
+    let remove = remove.and(delete()).then(|chat, user, request: Request| {
+        named(request.context.core.clone(), chats::remove(chat, user, request))
+    });
     let chats = chats.or(remove).unify().boxed();
     let chats = chats.or(of("messages").and(get()).then(run1(chats::messages))).unify().boxed();
     let chats = chats.or(of("messages").and(post()).then(run3(chats::send))).unify().boxed();
@@ -215,28 +215,37 @@ fn run<F>(handler: fn(Request) -> F) -> impl Fn(Request) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |request| Box::pin(async move { answer(handler(request).await) })
+    move |request| Box::pin(named(request.context.core.clone(), handler(request)))
 }
 
 fn run1<F>(handler: fn(String, Request) -> F) -> impl Fn(String, Request) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |id, request| Box::pin(async move { answer(handler(id, request).await) })
+    move |id, request| Box::pin(named(request.context.core.clone(), handler(id, request)))
 }
 
 fn run2<F>(handler: fn(Request, Body) -> F) -> impl Fn(Request, Body) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |request, body| Box::pin(async move { answer(handler(request, body).await) })
+    move |request, body| Box::pin(named(request.context.core.clone(), handler(request, body)))
 }
 
 fn run3<F>(handler: fn(String, Request, Body) -> F) -> impl Fn(String, Request, Body) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |id, request, body| Box::pin(async move { answer(handler(id, request, body).await) })
+    move |id, request, body| Box::pin(named(request.context.core.clone(), handler(id, request, body)))
+}
+
+/// What a handler answers; but nothing is done under a name that may be another edge's.
+async fn named(core: Arc<Core>, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
+    if core.name.waits() {
+        let why = "this edge doesn't know yet whether its name is its own: try again, or at another edge";
+        return answer(Err(Problem::new(ErrorCode::Unavailable, why)));
+    }
+    answer(handler.await)
 }
 
 type BoxedAnswer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;

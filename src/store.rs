@@ -31,6 +31,7 @@ use crate::domain::{
     termination::Termination,
 };
 
+mod bounds;
 pub mod embedded;
 mod events;
 #[cfg(feature = "simulation")]
@@ -38,6 +39,7 @@ pub mod faulty;
 pub mod redis;
 mod types;
 
+pub use bounds::UNBORN;
 pub use types::*;
 
 /// The store, one of two.
@@ -116,8 +118,8 @@ impl Store {
         each!(self.owner(device))
     }
 
-    /// Makes `edge` own an active device whose generation is `generation`, for `ttl` from now, and notes the session for the
-    /// edge; unless another session was opened since the caller read which is the newest (`after`): so a call that comes late,
+    /// Notes the session for the edge, and makes `edge` own an active device whose generation is `generation`, for `ttl` from
+    /// now (in this order: whatever becomes of the call, its lease is found); unless another session was opened since the caller read which is the newest (`after`): so a call that comes late,
     /// or twice, takes the device from nobody.
     pub async fn open_session(
         &self,
@@ -168,13 +170,14 @@ impl Store {
         each!(self.close_session(user, device, session, edge))
     }
 
-    /// The sessions that were opened for an edge and not closed.
+    /// The sessions that were opened for an edge and not closed, or that are to be opened.
     pub async fn noted_sessions(&self, edge: &str) -> Result<Vec<NotedSession>> {
         each!(self.noted_sessions(edge))
     }
 
     /// Gives back the lease of an edge's session if it has run out, once; and forgets the note when it is over, unless the
-    /// edge has said within `silence` that it lives: it may have taken the lease again.
+    /// edge has said within `silence` that it lives: it may have taken the lease again. The note of one that may still get a
+    /// lease ([`Lapsed::Coming`]) stays, for the caller to forget when that can't be any more.
     pub async fn lapse_session(
         &self,
         edge: &str,
@@ -182,6 +185,11 @@ impl Store {
         silence: Duration,
     ) -> Result<Lapsed> {
         each!(self.lapse_session(edge, session, silence))
+    }
+
+    /// Forgets the note of a session that can't get a lease any more, unless the edge has said within `silence` that it lives.
+    pub async fn forget_session(&self, edge: &str, session: &NotedSession, silence: Duration) -> Result<()> {
+        each!(self.forget_session(edge, session, silence))
     }
 }
 
@@ -426,7 +434,7 @@ impl Store {
     }
 
     /// All chats and what is owed in them, page by page, the first with 0. A chat that is there all the time is on one of
-    /// the pages.
+    /// the pages. Two steps (which chats, then what of each), each with a time-out of its own.
     pub async fn owing(&self, page: u64) -> Result<OwingPage> {
         each!(self.owing(page))
     }

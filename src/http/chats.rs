@@ -79,7 +79,7 @@ struct ChatView {
 
 async fn view(request: &Request, chat: Chat, user: &UserId) -> Result<ChatView, Problem> {
     let store = &request.context.core.store;
-    let read = store.reads(user).await?.get(&chat.id).map_or(0, |offset| offset.seq);
+    let read = store.reads_in(user, &[chat.id]).await?.get(&chat.id).map_or(0, |offset| offset.seq);
     view_with(request, chat, read).await
 }
 

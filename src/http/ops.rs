@@ -9,7 +9,8 @@ use warp::{
 use super::{Context, respond::json};
 use crate::metrics::whole;
 
-/// `GET /readyz`: 200 when the store and every nsqd answer and the edge isn't stopping; else 503, and what is wrong.
+/// `GET /readyz`: 200 when the store and every nsqd answer, the edge has its name and isn't stopping; else 503,
+/// and what is wrong.
 /// A missing nsqlookupd is said, but live delivery doesn't need it.
 pub(super) async fn ready(context: Context) -> Response {
     let core = &context.core;
@@ -18,6 +19,12 @@ pub(super) async fn ready(context: Context) -> Response {
     let mut notes = Vec::new();
     if core.drain.has_begun() {
         problems.push("this edge is shutting down".to_owned());
+    }
+    if core.name.waits() {
+        let name = &core.edge;
+        problems.push(format!(
+            "it isn't known yet whether the name `{name}` (KEEPSTEP_EDGE) is this edge's alone: nobody is served until then"
+        ));
     }
     if let Err(error) = store {
         problems.push(error.to_string());

@@ -58,6 +58,10 @@ pub(super) async fn open(
             session::refuse(&core, connection, CloseCode::Unauthorized.into()).await;
             return None;
         };
+        if core.name.waits() {
+            session::refuse(&core, connection, CloseCode::BackendUnavailable.into()).await;
+            return None;
+        }
         session::open(core, connection, claims).await
     });
     tasks.spawn(async move {

@@ -26,6 +26,8 @@ pub struct OtherEdge {
     pub silent: bool,
     /// Whether chats or sessions are noted for it.
     pub noted: bool,
+    /// Who has its name, if anybody has.
+    pub holder: Option<Holder>,
 }
 
 /// What [`Store::edge_alive`] found.
@@ -73,7 +75,8 @@ impl Store {
         each!(self.edge_alive(edge, incarnation, dead_after))
     }
 
-    /// Takes a dead edge off the list, with its name; unless it has notes, or has said that it lives since it was read.
+    /// Takes a dead edge off the list, unless it has notes, or has said that it lives since it was read; with its name, unless
+    /// that isn't held as it was any more.
     pub async fn forget_edge(&self, dead: &OtherEdge) -> Result<()> {
         each!(self.forget_edge(dead))
     }
@@ -89,13 +92,8 @@ impl Store {
         each!(self.noted_chats(edge))
     }
 
-    /// Forgets one note, once the chat's outbox is empty and the edge doesn't send there; not one that was noted again since,
-    /// and not of an edge that said within `silence` that it lives, because it may rely on it again.
-    pub async fn forget_note(&self, edge: &str, note: &NotedChat, silence: Duration) -> Result<()> {
-        each!(self.forget_note(edge, note, silence))
-    }
-
-    /// The same of many. Each is one step.
+    /// Forgets notes, once the chats' outboxes are empty and the edge doesn't send there; not what was noted again since, and
+    /// not of an edge that said within `silence` that it lives, because it may rely on it again. Each is one step.
     pub async fn forget_notes(&self, edge: &str, notes: &[NotedChat], silence: Duration) -> Result<()> {
         each!(self.forget_notes(edge, notes, silence))
     }

@@ -8,7 +8,8 @@
 //! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same, and
 //!   not an older copy.
 //!
-//! Times that decide something (leases, windows, ages) are the Redis server's, never an edge's.
+//! Times that decide something are never an edge's: leases and windows go by the Redis server's clock, and how long messages and
+//! their keys are kept by the store's own, which nobody sets (`identity`).
 
 // The root clippy.toml keeps Redis's types out of the rest of the crate; here is where they belong.
 #![allow(clippy::disallowed_types)]

@@ -136,6 +136,8 @@ pub enum Lapsed {
     Held,
     /// It had run out and is given back now; the device was last seen then.
     Now(Millis),
+    /// It has no lease, and a call that is late may still give it one: its number wasn't given yet, or can be taken again.
+    Coming,
     /// It is over already: given back, or a newer session has the device.
     Before,
 }

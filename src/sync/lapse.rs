@@ -27,6 +27,12 @@ const LOOK: Duration = Duration::from_secs(1);
 const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// Sessions that are looked at at a time.
 const PARALLEL: usize = 32;
+/// How often this edge's own are looked at when nothing has happened to them: an opening whose caller was dropped says so to
+/// nobody.
+const OWN: Duration = Duration::from_secs(60);
+/// For so long a call may be executed after it was made, with a margin: a session that had no lease all the time gets none any
+/// more.
+const LATE: Duration = Duration::from_secs(35);
 
 /// Whether this edge's own sessions have to be looked at. At its start they have: it may have the name of one that died.
 #[derive(Debug)]
@@ -44,6 +50,18 @@ impl Lapsing {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// What the task remembers from look to look.
+#[derive(Debug)]
+struct Looks {
+    // When this edge's own were looked at last.
+    own: Instant,
+    // Of each edge the sessions that may still get a lease, and since when they look so, by this machine's monotonic clock.
+    // Bounded by what is noted for edges that are dead, and for this one.
+    coming: HashMap<String, Coming>,
+}
+
+type Coming = HashMap<NotedSession, Instant>;
 
 /// The other edges, as this one has heard of them: when each last said that it lives, and since when that stands by this
 /// machine's monotonic clock. Bounded by the edges there are.
@@ -119,40 +137,79 @@ pub fn dead_after(timing: &Timing) -> Duration {
 pub(super) async fn run(core: Arc<Core>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = Looks { own: Instant::now(), coming: HashMap::new() };
     loop {
         ticks.tick().await;
-        if let Err(error) = turn(&core).await {
+        if let Err(error) = turn(&core, &mut looks).await {
             tracing::debug!(%error, "sessions that ended without a word can't be looked for now");
         }
     }
 }
 
-async fn turn(core: &Core) -> Result<()> {
-    if core.lapsing.0.swap(false, Ordering::Relaxed) {
-        let left = sessions(core, &core.edge).await;
+async fn turn(core: &Core, looks: &mut Looks) -> Result<()> {
+    if core.name.waits() {
+        // What is noted under the name may be another process's.
+        return Ok(());
+    }
+    if core.lapsing.0.swap(false, Ordering::Relaxed) || looks.own.elapsed() >= OWN {
+        looks.own = Instant::now();
+        let left = sessions(core, &core.edge, looks).await;
         if !matches!(left, Ok(true)) {
             core.lapsing.begin();
         }
         left?;
     }
-    for edge in dead(core).await? {
-        if !edge.noted {
-            core.store.forget_edge(&edge).await?;
-        } else if core.store.take_work(&format!("lapse.{}", edge.name), &core.edge, LOOK * 10).await? {
-            // One of the others is enough.
-            sessions(core, &edge.name).await?;
+    let dead = dead(core).await?;
+    looks.coming.retain(|name, _| *name == core.edge || dead.iter().any(|edge| edge.name == *name));
+    for edge in dead {
+        // What one has left may not be readable: the others don't wait for that.
+        if let Err(error) = left_by(core, &edge, looks).await {
+            tracing::debug!(edge = %edge.name, %error, "what a dead edge left can't be looked at now");
         }
     }
     Ok(())
 }
 
+async fn left_by(core: &Core, edge: &OtherEdge, looks: &mut Looks) -> Result<()> {
+    if !edge.noted {
+        core.store.forget_edge(edge).await?;
+    } else if core.store.take_work(&format!("lapse.{}", edge.name), &core.edge, LOOK * 10).await? {
+        // One of the others is enough.
+        sessions(core, &edge.name, looks).await?;
+    }
+    Ok(())
+}
+
 /// True: each of them is over.
-async fn sessions(core: &Core, edge: &str) -> Result<bool> {
+async fn sessions(core: &Core, edge: &str, looks: &mut Looks) -> Result<bool> {
     let noted = core.store.noted_sessions(edge).await?;
-    let looks = noted.into_iter().filter(|noted| edge != core.edge || !is_here(core, noted));
-    let looks: Vec<_> = looks.map(|noted| look(core, edge, noted)).collect();
-    let over: Vec<bool> = stream::iter(looks).buffer_unordered(PARALLEL).collect().await;
-    Ok(!over.contains(&false))
+    let noted = noted.into_iter().filter(|noted| edge != core.edge || !is_here(core, noted));
+    let all: Vec<_> = noted.map(|noted| look(core, edge, noted)).collect();
+    let all: Vec<_> = stream::iter(all).buffer_unordered(PARALLEL).collect().await;
+    let before = looks.coming.remove(edge).unwrap_or_default();
+    let (mut coming, mut never, mut over) = (Coming::new(), Vec::new(), true);
+    for (noted, found) in all {
+        let since = before.get(&noted).copied();
+        match found {
+            Ok(Lapsed::Now(_) | Lapsed::Before) => continue,
+            Ok(Lapsed::Coming) if since.is_some_and(|since| since.elapsed() >= LATE) => {
+                never.push(noted);
+                continue;
+            }
+            Ok(Lapsed::Coming) => drop(coming.insert(noted, since.unwrap_or_else(Instant::now))),
+            Ok(Lapsed::Held) => {}
+            Err(_) => coming.extend(since.map(|since| (noted, since))),
+        }
+        over = false;
+    }
+    if !coming.is_empty() {
+        looks.coming.insert(edge.to_owned(), coming);
+    }
+    let silence = silence(core, edge);
+    let never: Vec<_> = never.iter().map(|noted| core.store.forget_session(edge, noted, silence)).collect();
+    let forgotten: Vec<Result<()>> = stream::iter(never).buffer_unordered(PARALLEL).collect().await;
+    forgotten.into_iter().collect::<Result<()>>()?;
+    Ok(over)
 }
 
 fn is_here(core: &Core, noted: &NotedSession) -> bool {
@@ -160,15 +217,16 @@ fn is_here(core: &Core, noted: &NotedSession) -> bool {
     sessions.iter().any(|session| session.device == noted.device && session.session == noted.session)
 }
 
-async fn look(core: &Core, edge: &str, noted: NotedSession) -> bool {
-    // Another edge may be back, and take its leases again; this one knows what it has.
-    let silence = if edge == core.edge { Duration::ZERO } else { dead_after(&core.timing) };
-    match core.store.lapse_session(edge, &noted, silence).await {
-        Ok(Lapsed::Now(seen)) => {
-            connect::told_at(core, &noted.user, noted.device, DeviceEvent::Offline, seen).await;
-            true
-        }
-        Ok(Lapsed::Before) => true,
-        Ok(Lapsed::Held) | Err(_) => false,
+async fn look(core: &Core, edge: &str, noted: NotedSession) -> (NotedSession, Result<Lapsed>) {
+    let found = core.store.lapse_session(edge, &noted, silence(core, edge)).await;
+    if let Ok(Lapsed::Now(seen)) = found {
+        connect::told_at(core, &noted.user, noted.device, DeviceEvent::Offline, seen).await;
     }
+    (noted, found)
+}
+
+/// How long an edge must have said nothing for what is noted for it to be forgotten: another one may be back, and take its leases
+/// again; this one knows what it has.
+fn silence(core: &Core, edge: &str) -> Duration {
+    if edge == core.edge { Duration::ZERO } else { dead_after(&core.timing) }
 }

@@ -1,7 +1,8 @@
 //! Whose an edge's name is. Leases, notes and work are held under it, so two processes of one name would take each other's for
 //! their own. The name is a lease of one process (an *incarnation*), held by saying again and again that it lives; whoever
 //! starts takes a name that is free, or whose holder says nothing any more for as long as it takes to be dead, by the clock of
-//! the one who waits: no clock that somebody sets decides this.
+//! the one who waits: no clock that somebody sets decides this. As long as a process doesn't know its name to be its own it serves
+//! nobody.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -42,33 +43,52 @@ impl EdgeName {
         &self.name
     }
 
-    /// Takes the name: at once if it is free, else when its holder has been silent for so long. False: it lives.
+    /// Takes the name: at once if it is free, else when its holder has been silent for so long. False: it lives. One word of it
+    /// is no proof of that, because what a dead one said may arrive late: two are.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store has failed for as long.
     pub async fn claim(&self, store: &Store, dead_after: Duration) -> Result<bool> {
         let mut watched: Option<(Holder, Instant)> = None;
+        let (mut has_spoken, mut failing) = (false, None::<Instant>);
         loop {
             let dead = watched.as_ref().filter(|(_, since)| since.elapsed() >= dead_after);
             let dead = dead.map(|(holder, _)| holder);
-            match (store.claim_edge(&self.name, &self.incarnation, dead).await?, &watched) {
-                (Claimed::Ours, _) => {
+            match store.claim_edge(&self.name, &self.incarnation, dead).await {
+                Ok(Claimed::Ours) => {
                     self.waits.store(false, Ordering::Relaxed);
                     return Ok(true);
                 }
-                (Claimed::Held(holder), None) => {
-                    tracing::info!(edge = %self.name, "another process had this name: looking whether it lives");
-                    watched = Some((holder, Instant::now()));
+                Ok(Claimed::Held(holder)) => {
+                    failing = None;
+                    match &watched {
+                        None => {
+                            tracing::info!(
+                                edge = %self.name,
+                                "another process had this name: looking whether it lives"
+                            );
+                            watched = Some((holder, Instant::now()));
+                        }
+                        Some((seen, _)) if holder == *seen => {}
+                        // It said something, or somebody else was faster.
+                        Some(_) if has_spoken => return Ok(false),
+                        Some(_) => {
+                            has_spoken = true;
+                            watched = Some((holder, Instant::now()));
+                        }
+                    }
                 }
-                (Claimed::Held(holder), Some((seen, _))) if holder == *seen => {}
-                // It said something, or somebody else was faster.
-                (Claimed::Held(_), Some(_)) => return Ok(false),
+                Err(error) if failing.get_or_insert_with(Instant::now).elapsed() >= dead_after => {
+                    return Err(error);
+                }
+                // Nor can its holder say anything meanwhile: its silence begins anew.
+                Err(_) => watched = watched.map(|(holder, _)| (holder, Instant::now())),
             }
             sleep(LOOK).await;
         }
     }
 
-    /// Says nothing under the name until it is claimed.
+    /// Says nothing under the name, and serves nobody, until it is claimed.
     pub fn wait(&self) {
         self.waits.store(true, Ordering::Relaxed);
     }

@@ -151,10 +151,10 @@ mutants! {
     // Sessions and leases.
     "session-number-again", "open_session": "was[3] + 1)" => "was[3] + 0)",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "opened-by-a-late-call", "open_session": "if was[3] ~= ARGV[5] then return 'changed' end" => "",
+    "opened-by-a-late-call", "open_session": "if was[3] ~= ARGV[5] then return {'changed', was[3], was[4] or ''} end" => "",
         "sessions::an_opening_that_comes_late_or_twice_takes_the_device_from_nobody";
     "opened-over-who-came-later", "open_session":
-        "if begun <= now and ARGV[6] + 250 < begun then return 'late' end" => "",
+        "if begun <= now and ARGV[6] + ARGV[7] < begun then return {'late', was[3], was[4] or ''} end" => "",
         "sessions::an_opening_that_comes_late_or_twice_takes_the_device_from_nobody";
     "opened-after-the-end", "open_session": "if was[1] == 'terminating' or wanted < is then return 'terminated' end" => "",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
@@ -180,6 +180,12 @@ mutants! {
         "expiry::a_session_without_an_end_lapses_once";
     "a-newer-session-lapses", "lapse_session": "is[1] ~= ARGV[2] or " => "",
         "expiry::a_session_without_an_end_lapses_once";
+    "another-edge-s-session-lapses", "lapse_session": " or is[2] ~= ARGV[3]" => "",
+        "expiry::a_session_without_an_end_lapses_once";
+    "a-session-that-comes-is-over", "lapse_session": "tonumber(is[1]) < tonumber(ARGV[2]) or " => "",
+        "sessions::a_session_that_may_still_get_a_lease_keeps_its_note";
+    "a-session-that-is-taken-again-is-over", "lapse_session": " or (is[1] == ARGV[2] and not is[2])" => "",
+        "sessions::a_session_that_may_still_get_a_lease_keeps_its_note";
 
     // Devices.
     "two-mains", "register_device": "if other == 'main' and kind == 'main' then return {'main', id} end" => "",
@@ -239,6 +245,8 @@ mutants! {
     "an-edge-that-spoke-is-forgotten", "forget_edge":
         "if alive and tonumber(alive) ~= tonumber(ARGV[2]) then return 0 end" => "",
         "edges::an_edge_that_spoke_meanwhile_is_not_taken_off_the_list";
+    "a-name-that-was-taken-is-forgotten", "forget_edge": "if redis.call('HGET', KEYS[3], ARGV[1]) == ARGV[3] then" => "if true then",
+        "edges::a_name_that_another_process_has_by_now_is_not_forgotten";
     "a-living-edge-loses-a-note", "forget_note": "< tonumber(ARGV[3]) then return 0 end" => "< 0 then return 0 end",
         "edges::the_notes_of_a_dead_edge_are_found";
     "a-note-of-an-older-token", "forget_note": "if token and token ~= ARGV[4] then return 0 end" => "",

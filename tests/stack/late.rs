@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::stories::Deployment;
 use crate::stories::client::{PATIENCE, Socket};
 use crate::stories::device::Device;
@@ -116,4 +118,36 @@ async fn an_opening_that_is_slow_gives_way_to_a_newer_one() {
     assert_eq!(phone.closed().await.0, 4304);
     let after = tokio::time::timeout(Duration::from_secs(4), newer.closed()).await;
     assert!(after.is_err(), "the newer one was closed: {after:?}");
+}
+
+#[tokio::test]
+async fn an_opening_that_comes_when_its_edge_is_dead_ends_like_any_other() {
+    let quick = QUICK.iter().fold(Deployment::Stack.with("KEEPSTEP_LOG", "debug"), |setup, (name, value)| {
+        setup.with(name, value)
+    });
+    let mut world = quick.start().await;
+    let link = behind_a_late_link(&mut world, &QUICK).await;
+    let alice = world.user("alice");
+    let (mut phone, web) = (alice.phone(1).await, alice.web(1).await);
+    web.requests(json!({ "type": "ready" })).await.expect("ready");
+    let offline = json!({ "type": "device", "event": "offline", "device": phone.id });
+    phone.leaves().await;
+    web.gets(offline.clone()).await;
+
+    link.hold(&opening_of(&phone), What::Request);
+    phone.opens(0).await;
+    link.held().await;
+    assert_eq!(phone.closed().await.0, 4304, "its edge gives up");
+    world.edges[0].kill9();
+    let redis = &world.stack.as_ref().unwrap().redis;
+    wait_until("the other edge to look at what it left", PATIENCE, || async {
+        let looks = redis.command(&["EXISTS", &format!("ks:{{w.lapse.{FAR}}}")]).await.unwrap();
+        (looks == "1").then_some(())
+    })
+    .await;
+    link.let_go().await;
+    let open = alice.api(1).get("/v1/devices").await.ok();
+    let open = open["items"].as_array().unwrap().iter().find(|one| one["id"] == phone.id.as_str()).cloned();
+    assert_eq!(open.expect("the phone")["online"], true, "nobody knows of it");
+    web.gets(offline).await;
 }

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use keepstep::store::{Beat, Store, StoreLimits, embedded::EmbeddedStore};
+use keepstep::sync::name::EdgeName;
 use serde_json::json;
 
 use crate::stories::Deployment;
 use crate::stories::client::PATIENCE;
-use crate::support::{Edge, EdgeConfig, Nsqd, Redis, wait_until};
+use crate::support::{Edge, EdgeConfig, Nsqd, Redis, http_get, wait_until};
 
 #[tokio::test]
 async fn a_second_edge_of_the_same_name_does_not_start() {
@@ -80,4 +82,81 @@ async fn a_kick_that_nobody_can_hear_is_no_success() {
     assert_eq!(noted["items"][0]["result"], "refused", "{noted}");
     world.admin().post(&path, json!({})).await.ok();
     assert_eq!(phone.closed().await.0, 4410);
+}
+
+#[tokio::test]
+async fn an_edge_whose_name_is_another_s_serves_nobody_before_it_stops() {
+    let (mut redis, nsqd) = (Redis::start().await, Nsqd::start(None).await);
+    let config = EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_EDGE", "one");
+    let first = Edge::start(config.clone()).await;
+    first.ready().await;
+    // So the second can't know whose the name is when it starts.
+    redis.kill9();
+    let mut second = Edge::start(config).await;
+    let (status, said) = http_get(&second.ops(), "/readyz").await.expect("it answers");
+    assert!(status == 503 && said.contains("`one`") && said.contains("KEEPSTEP_EDGE"), "{status} {said}");
+    redis.restart().await;
+    let status = loop {
+        if let Ok((status, said)) = http_get(&second.ops(), "/readyz").await {
+            assert_eq!(status, 503, "{said}");
+        }
+        if let Ok((status, said)) = http_get(&second.listen(), "/v1/devices").await {
+            assert!(status == 503 && said.contains("unavailable"), "{status} {said}");
+        }
+        if let Some(status) = second.process().wait(Duration::from_millis(20)).await {
+            break status;
+        }
+    };
+    assert_eq!(status.code(), Some(1));
+    first.ready().await;
+}
+
+#[tokio::test]
+async fn one_late_word_of_a_dead_process_does_not_stop_its_successor() {
+    let store = Store::Embedded(EmbeddedStore::new(StoreLimits::default()));
+    let dead_after = Duration::from_secs(2);
+    let says = async |who: &str| {
+        assert!(matches!(store.edge_alive("one", who, dead_after).await.unwrap(), Beat::Heard(_)));
+    };
+    says("old").await;
+    let new = EdgeName::from("one".to_owned());
+    let late = async {
+        tokio::time::sleep(dead_after / 2).await;
+        says("old").await;
+    };
+    let (claimed, ()) = tokio::join!(new.claim(&store, dead_after), late);
+    assert!(claimed.unwrap(), "it said nothing more");
+    assert!(!new.waits());
+    // One that goes on to say so lives.
+    let living = async {
+        loop {
+            tokio::time::sleep(dead_after / 4).await;
+            let heard = store.edge_alive("two", "old", dead_after).await.unwrap();
+            assert!(matches!(heard, Beat::Heard(_)));
+        }
+    };
+    store.edge_alive("two", "old", dead_after).await.unwrap();
+    let other = EdgeName::from("two".to_owned());
+    tokio::select! {
+        claimed = other.claim(&store, dead_after) => assert!(!claimed.unwrap()),
+        () = living => {}
+    }
+}
+
+#[tokio::test]
+async fn a_dead_edge_whose_notes_cannot_be_read_keeps_no_other_waiting() {
+    let mut world = Deployment::Stack.start().await;
+    let redis = &world.stack.as_ref().unwrap().redis;
+    for command in [
+        ["ZADD", "ks:{edges}:alive", "1", "a-bad-one"].as_slice(),
+        &["HSET", "ks:{edges}:counts", "a-bad-one", "1"],
+        &["SADD", "ks:{edges}:sessions:a-bad-one", "nonsense"],
+    ] {
+        redis.command(command).await.unwrap();
+    }
+    let alice = world.user("alice");
+    let (phone, web) = (alice.phone(0).await, alice.web(1).await);
+    web.requests(json!({ "type": "ready" })).await.expect("ready");
+    world.edges[0].kill9();
+    web.gets(json!({ "type": "device", "event": "offline", "device": phone.id })).await;
 }

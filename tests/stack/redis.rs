@@ -25,6 +25,7 @@ use crate::support::{Aof, Redis, RedisOptions as Server, wait_until};
 mod events;
 mod leftovers;
 mod older;
+mod slow;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

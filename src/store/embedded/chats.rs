@@ -8,13 +8,11 @@ use crate::{
         chat::{Chat, ChatKind, Member},
         id::{ChatId, UserId},
     },
-    store::{Created, JoinBy, Joined, NewChat, Result},
+    store::{Created, JoinBy, Joined, NewChat, Result, bounds::LEFT},
 };
 
 /// The membership of those with whom a chat begins.
 const FIRST: Membership = Membership { boundary: 0, version: 0 };
-/// How many of those who left a chat are remembered.
-const LEFT: usize = 1000;
 /// How many groups are found by one name.
 const NAMED: usize = 16;
 

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{EmbeddedStore, Row, edges::Edge, millis};
+use super::{EmbeddedStore, Row, State, edges::Edge, millis};
 use crate::{
     domain::{
         Millis,
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
     },
-    store::{Lapsed, NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError},
+    store::{
+        Lapsed, NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError,
+        bounds::{AT_ONCE, SET_BACK},
+    },
 };
 
 impl EmbeddedStore {
@@ -244,27 +247,34 @@ impl EmbeddedStore {
         silence: Duration,
     ) -> Result<Lapsed> {
         let (mut state, now) = (self.state(), self.now());
-        let lapsed = state.row(&session.user, session.device).map(|row| row.lapse(session.session, now));
+        let lapsed =
+            state.row(&session.user, session.device).map(|row| row.lapse(session.session, edge, now));
         let lapsed = lapsed.unwrap_or(Lapsed::Before);
-        if lapsed != Lapsed::Held
-            && let Some(edge) = state.edges.get_mut(edge).filter(|edge| !edge.is_heard(now, silence))
-        {
-            edge.sessions.remove(session);
+        if !matches!(lapsed, Lapsed::Held | Lapsed::Coming) {
+            state.forget(edge, session, now, silence);
         }
         Ok(lapsed)
+    }
+
+    /// See [`crate::store::Store::forget_session`].
+    pub async fn forget_session(&self, edge: &str, session: &NotedSession, silence: Duration) -> Result<()> {
+        let now = self.now();
+        self.state().forget(edge, session, now, silence);
+        Ok(())
+    }
+}
+
+impl State {
+    fn forget(&mut self, edge: &str, session: &NotedSession, now: Millis, silence: Duration) {
+        if let Some(edge) = self.edges.get_mut(edge).filter(|edge| !edge.is_heard(now, silence)) {
+            edge.sessions.remove(session);
+        }
     }
 }
 
 fn gone(device: DeviceId) -> StoreError {
     StoreError::Corrupt(format!("device {device} or this session of it is gone without a trace"))
 }
-
-/// A lease that begins so far in the future counts for none: the clock was set back since, and nobody can say when it runs
-/// out. Whoever holds it renews it within seconds.
-const SET_BACK: Millis = 60_000;
-
-/// Of two sessions that were begun so close to each other it can't be said which is newer.
-const AT_ONCE: Millis = 250;
 
 impl Row {
     /// The device as others see it.
@@ -278,13 +288,16 @@ impl Row {
     }
 
     // Gives back the lease of a session if it has run out.
-    fn lapse(&mut self, session: u64, now: Millis) -> Lapsed {
+    fn lapse(&mut self, session: u64, edge: &str, now: Millis) -> Lapsed {
         let device = &mut self.device;
         if device.lease.is_none() && device.session == session + 1 {
             // Its own edge did it, and perhaps couldn't tell anyone.
             return Lapsed::Now(device.last_seen);
         }
-        if device.session != session || device.lease.is_none() {
+        if device.session < session || (device.session == session && device.lease.is_none()) {
+            return Lapsed::Coming;
+        }
+        if device.session != session || device.lease.as_ref().is_none_or(|lease| lease.edge != edge) {
             return Lapsed::Before;
         }
         if device.last_seen > now {

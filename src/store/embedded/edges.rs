@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{EmbeddedStore, millis};
+use super::{EmbeddedStore, State, millis};
 use crate::{
     domain::{Millis, id::ChatId},
     store::{Beat, Claimed, Holder, NotedChat, NotedSession, OtherEdge, Result},
@@ -67,13 +67,15 @@ impl EmbeddedStore {
         }
         holder.beat += 1;
         state.edges.entry(edge.to_owned()).or_insert_with(|| Edge::new(now)).alive = now;
-        let others = state.edges.iter_mut().filter(|(name, _)| *name != edge);
+        let State { edges, names, .. } = &mut *state;
+        let others = edges.iter_mut().filter(|(name, _)| *name != edge);
         let mut others: Vec<_> = others
             .map(|(name, other)| {
                 // The clock was set back since: its silence begins now.
                 other.alive = other.alive.min(now);
                 let silent = now.saturating_sub(other.alive) >= millis(dead_after);
-                OtherEdge { name: name.clone(), alive: other.alive, silent, noted: other.has_notes() }
+                let (noted, holder) = (other.has_notes(), names.get(name).cloned());
+                OtherEdge { name: name.clone(), alive: other.alive, silent, noted, holder }
             })
             .collect();
         others.sort_unstable_by(|one, other| (one.alive, &one.name).cmp(&(other.alive, &other.name)));
@@ -86,7 +88,10 @@ impl EmbeddedStore {
         let is = state.edges.get(&dead.name);
         if is.is_none_or(|is| !is.has_notes() && is.alive == dead.alive) {
             state.edges.remove(&dead.name);
-            state.names.remove(&dead.name);
+            // It may be another process's by now.
+            if state.names.get(&dead.name) == dead.holder.as_ref() {
+                state.names.remove(&dead.name);
+            }
         }
         Ok(())
     }
@@ -110,21 +115,16 @@ impl EmbeddedStore {
         Ok(noted.collect())
     }
 
-    /// See [`crate::store::Store::forget_note`].
-    pub async fn forget_note(&self, edge: &str, note: &NotedChat, silence: Duration) -> Result<()> {
-        let (mut state, now) = (self.state(), self.now());
-        if let Some(edge) = state.edges.get_mut(edge).filter(|edge| !edge.is_heard(now, silence))
-            && (edge.notes.get(&note.chat) == Some(&note.token) || planted!(StaleNoteForgotten))
-        {
-            edge.notes.remove(&note.chat);
-        }
-        Ok(())
-    }
-
     /// See [`crate::store::Store::forget_notes`].
     pub async fn forget_notes(&self, edge: &str, notes: &[NotedChat], silence: Duration) -> Result<()> {
+        let (mut state, now) = (self.state(), self.now());
+        let Some(edge) = state.edges.get_mut(edge).filter(|edge| !edge.is_heard(now, silence)) else {
+            return Ok(());
+        };
         for note in notes {
-            self.forget_note(edge, note, silence).await?;
+            if edge.notes.get(&note.chat) == Some(&note.token) || planted!(StaleNoteForgotten) {
+                edge.notes.remove(&note.chat);
+            }
         }
         Ok(())
     }

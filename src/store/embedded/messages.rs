@@ -1,7 +1,5 @@
 //! Messages: the log, its pages, and what the broker hasn't confirmed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -13,12 +11,10 @@ use crate::{
         message::{accepted_at, body_with_epoch},
     },
     store::{
-        Append, Appended, LogPage, OutboxSize, Reader, Result, StoreLimits, Tip, types::OUTBOX_PAGE_BYTES,
+        Append, Appended, LogPage, OutboxSize, Reader, Result, StoreLimits, Tip, bounds::KEYS_KEPT,
+        types::OUTBOX_PAGE_BYTES,
     },
 };
-
-/// How long an idempotency key is kept at least.
-const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 impl EmbeddedStore {
     /// See [`crate::store::Store::append`].

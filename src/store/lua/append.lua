@@ -24,7 +24,10 @@ if lift > 0 then redis.call('HSET', KEYS[1], 'lift', ARGV[8]) end
 -- The hashes take turns: what is in the one that is taken up again is old enough, by a clock that nobody sets.
 local which, since = string.match(meta[6] or '', '^(%d) (%d+)$')
 local clock = ARGV[9] == '0' and redis.call('TIME')[1] or ARGV[9]
-if not which or (clock - since) * 1000 >= tonumber(ARGV[6]) then
+if which and (tonumber(since) > 1e9) ~= (tonumber(clock) > 1e9) then
+  -- A store without a name counts Redis's seconds instead: the time has begun anew, and nothing is old.
+  redis.call('HSET', KEYS[1], 'keyed', which .. ' ' .. clock)
+elseif not which or (clock - since) * 1000 >= tonumber(ARGV[6]) then
   if which and (clock - since) * 1000 >= 2 * ARGV[6] then redis.call('UNLINK', KEYS[6], KEYS[7]) end
   which = which == '0' and '1' or '0'
   redis.call('UNLINK', KEYS[6 + which])

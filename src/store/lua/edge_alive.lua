@@ -2,7 +2,7 @@
 -- KEYS edges, counts, names
 -- ARGV edge, milliseconds of silence, incarnation
 -- Gives nil when another process has the edge's name by now (then nothing is changed), else a list of "<edge> <when it last
--- said that it lives> <silent or heard> <noted or bare>", one of each other edge
+-- said that it lives> <silent or heard> <noted or bare>", and the record of its name if there is one, of each other edge
 local who, beat = string.match(redis.call('HGET', KEYS[3], ARGV[1]) or '', '^(%S+) (%d+)$')
 if who and who ~= ARGV[3] then return false end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3] .. string.format(' %.0f', (beat or 0) + 1))
@@ -21,7 +21,8 @@ for i = 1, #all, 2 do
     end
     local silent = alive <= now - ARGV[2] and ' silent' or ' heard'
     local noted = redis.call('HEXISTS', KEYS[2], edge) == 1 and ' noted' or ' bare'
-    others[#others + 1] = edge .. string.format(' %.0f', alive) .. silent .. noted
+    local named = redis.call('HGET', KEYS[3], edge)
+    others[#others + 1] = edge .. string.format(' %.0f', alive) .. silent .. noted .. (named and ' ' .. named or '')
   end
 end
 return others

@@ -1,7 +1,8 @@
 -- Makes a user a member, owed everything above the head of this moment. The membership gets a version of its own, so that
 -- what ends it can't end a later one.
 -- KEYS meta, members, banned, left
--- ARGV user, "themselves" or "invitation", most members of a group, the epoch that its caller read
+-- ARGV user, "themselves" or "invitation", most members of a group, the epoch that its caller read, how many
+--      of those who left are remembered
 -- Gives {"new", boundary}, {"already", boundary}, {"refused"}, {"full"} or {"stale"} (the user has left since that epoch:
 -- this call is late)
 local meta = redis.call('HMGET', KEYS[1], 'kind', 'head')
@@ -11,7 +12,7 @@ if member then return {'already', string.match(member, '^%d+')} end
 local epoch, left = tonumber(ARGV[4]), redis.call('ZSCORE', KEYS[4], ARGV[1])
 if left then
   if tonumber(left) > epoch then return {'stale'} end
-elseif redis.call('ZCARD', KEYS[4]) >= 1000 then
+elseif redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[5]) then
   -- Of so many who left, the first are forgotten: perhaps this user, perhaps since.
   if tonumber(redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]) > epoch + 1 then return {'stale'} end
 end

@@ -1,12 +1,15 @@
 -- Gives back a lease that has run out, for a session whose edge is gone.
 -- KEYS devices
--- ARGV device, session
--- Gives "held" (it hasn't run out), nil (given back before, another session's, or no such device) or when the device was last
+-- ARGV device, session, edge
+-- Gives "held" (it hasn't run out), "coming" (it has no lease, and a call that is late may still give it one: its number wasn't
+-- given yet, or can be taken again), nil (given back before, another session's, or no such device) or when the device was last
 -- seen: it is given back now, or its own edge did it and perhaps couldn't tell anyone
 local d = ARGV[1]
 local is = redis.call('HMGET', KEYS[1], d .. '.session', d .. '.edge', d .. '.until', d .. '.seen')
+if not is[1] then return false end
 if not is[2] and is[1] == string.format('%.0f', ARGV[2] + 1) then return is[4] end
-if is[1] ~= ARGV[2] or not is[2] then return false end
+if tonumber(is[1]) < tonumber(ARGV[2]) or (is[1] == ARGV[2] and not is[2]) then return 'coming' end
+if is[1] ~= ARGV[2] or is[2] ~= ARGV[3] then return false end
 local time = redis.call('TIME')
 local now, till, seen = time[1] * 1000 + math.floor(time[2] / 1000), tonumber(is[3]), tonumber(is[4])
 if seen > now then

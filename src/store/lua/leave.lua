@@ -2,7 +2,7 @@
 -- that is said from now on reaches who has left. An owner who goes hands the chat on to who has been in it longest (the
 -- lowest boundary, then the first by name), because nobody else could invite or remove.
 -- KEYS members, banned, meta, left
--- ARGV user, "ban" or "", version, the store's lift
+-- ARGV user, "ban" or "", version, the store's lift, how many of those who left are remembered
 -- Gives how many members stay; nil when the user is no member, -1 when in another membership
 local member = redis.call('HGET', KEYS[1], ARGV[1])
 if not member then return false end
@@ -16,7 +16,7 @@ local epoch = string.format('%.0f', (meta[2] or 0) + 1 + math.max(lift, 0))
 redis.call('HSET', KEYS[3], 'epoch', epoch)
 if lift > 0 then redis.call('HSET', KEYS[3], 'left_lift', ARGV[4]) end
 redis.call('ZADD', KEYS[4], epoch, ARGV[1])
-redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1001)
+redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - ARGV[5])
 if meta[1] == ARGV[1] then
   local members, heir, since = redis.call('HGETALL', KEYS[1]), nil, nil
   for i = 1, #members, 2 do

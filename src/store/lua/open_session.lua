@@ -2,9 +2,10 @@
 -- twice, must not take the device from a session that was opened meanwhile.
 -- KEYS devices
 -- ARGV device, generation, edge, milliseconds, the number of the newest session as it was read, when the device was read first
---      for this session
--- Gives nil (no such device), "inactive", "terminated", "late" (the newest has begun clearly later), "changed", or {session, the edge before or "", its session, now,
--- kind, ...}. The edge before may be gone, or its lease may only look over, because the clock jumped: it is to be told.
+--      for this session, milliseconds within which it can't be said which of two was begun first
+-- Gives nil (no such device), "inactive", "terminated", {"late" (the newest has begun clearly later) or "changed", the number of
+-- the newest, its edge or ""}, or {session, the edge before or "", its session, now, kind, ...}. The edge before may be gone, or
+-- its lease may only look over, because the clock jumped: it is to be told.
 local d = ARGV[1]
 local was = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.generation', d .. '.session', d .. '.edge',
   d .. '.begun')
@@ -14,10 +15,10 @@ if was[1] == 'terminating' or wanted < is then return 'terminated' end
 if was[1] ~= 'active' or wanted > is then return 'inactive' end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- In the future: the clock was set back since. Within a quarter of a second it can't be said which of two was first.
+-- In the future: the clock was set back since.
 local begun = tonumber(was[5] or 0)
-if begun <= now and ARGV[6] + 250 < begun then return 'late' end
-if was[3] ~= ARGV[5] then return 'changed' end
+if begun <= now and ARGV[6] + ARGV[7] < begun then return {'late', was[3], was[4] or ''} end
+if was[3] ~= ARGV[5] then return {'changed', was[3], was[4] or ''} end
 
 local session = string.format('%.0f', was[3] + 1)
 redis.call('HSET', KEYS[1], d .. '.session', session, d .. '.edge', ARGV[3],

@@ -8,8 +8,12 @@ local meta, length = redis.call('HMGET', KEYS[1], 'head', 'bytes', 'keyed'), red
 local today = tonumber(redis.call('TIME')[1])
 local now = ARGV[5] == '0' and today or tonumber(ARGV[5])
 -- Where nobody speaks nobody takes up the hashes again.
-local keyed = tonumber(string.match(meta[3] or '', ' (%d+)$'))
-if keyed and now - keyed >= 2 * ARGV[6] then redis.call('UNLINK', KEYS[6], KEYS[7]) end
+local which, since = string.match(meta[3] or '', '^(%d) (%d+)$')
+local keyed = tonumber(since)
+if keyed and (keyed > 1e9) ~= (now > 1e9) then
+  -- By another clock (see `append`).
+  redis.call('HSET', KEYS[1], 'keyed', which .. string.format(' %.0f', now))
+elseif keyed and now - keyed >= 2 * ARGV[6] then redis.call('UNLINK', KEYS[6], KEYS[7]) end
 if not meta[1] or length == 0 then return redis.call('DEL', KEYS[4]) end
 local head, bytes = tonumber(meta[1]), tonumber(meta[2] or 0)
 local function mark(at)

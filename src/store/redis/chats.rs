@@ -4,8 +4,6 @@
 //! first, and what an index entry points to decides what it means: nothing yet (somebody is just creating it, or
 //! died while), a chat, or the mark of a deleted one, which its id keeps for ever.
 
-use std::time::Duration;
-
 use redis::Value;
 
 use super::{
@@ -19,14 +17,11 @@ use crate::{
         id::{ChatId, UserId},
         now_millis,
     },
-    store::{Created, NewChat, Result, StoreError},
+    store::{Created, NewChat, Result, StoreError, UNBORN},
 };
 
 /// How long a public name may point to a chat that isn't there yet, before another may have the name.
 const NAME_CLAIM: u64 = 10_000;
-/// For so long an id may be in an index without a chat; and for so long no chat takes an id that has been there for longer:
-/// longer than any call is executed late.
-const UNBORN: Duration = Duration::from_secs(60);
 /// How many groups are found by one name.
 const NAMED: usize = 16;
 /// How many entries are looked at to find them: some may be deleted by now.

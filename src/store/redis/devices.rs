@@ -17,7 +17,10 @@ use crate::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
     },
-    store::{NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError},
+    store::{
+        NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError,
+        bounds::{AT_ONCE, SET_BACK},
+    },
 };
 
 /// The fields of a device, in the order in which scripts give them too.
@@ -39,10 +42,6 @@ const FIELDS: [&str; 12] = [
 /// Further ones, that only scripts read: the newest session that served the device, when the newest was begun, and the store's
 /// clock when the device was warned of, or written.
 const SCRIPTS_FIELDS: [&str; 3] = ["there", "begun", "warned"];
-
-/// A lease that begins so far in the future counts for none: Redis's clock was set back since, and nobody can say when it
-/// runs out. Whoever holds it renews it within seconds.
-const SET_BACK: Millis = 60_000;
 
 impl RedisStore {
     /// See [`crate::store::Store::register_device`].
@@ -160,7 +159,8 @@ impl RedisStore {
         Ok(Some(Owner { user: value::user(&value::text(user)?)?, terminated }))
     }
 
-    /// See [`crate::store::Store::open_session`].
+    /// See [`crate::store::Store::open_session`]. The device and its edge live in different slots. The note comes first: the
+    /// second step may be executed when nobody waits for it any more, or its edge is dead.
     pub async fn open_session(
         &self,
         user: &UserId,
@@ -178,41 +178,62 @@ impl RedisStore {
             .arg(edge)
             .arg(millis(ttl))
             .arg(after.session)
-            .arg(after.at);
+            .arg(after.at)
+            .arg(AT_ONCE);
+        // It gets this number or none.
+        let noted = NotedSession { user: user.clone(), device: id, session: after.session.saturating_add(1) };
         self.in_time(async {
-            let opened = self.opened(user, id, call).await?;
-            if let Opened::Session { session, .. } = &opened {
-                let noted = NotedSession { user: user.clone(), device: id, session: *session };
-                self.note_session(edge, &noted).await.map_err(later)?;
+            let is_new = self.note_session(edge, &noted).await?;
+            let (opened, note) = self.opened(&noted, edge, call).await?;
+            let again = match note {
+                // Whoever noted it before may have forgotten it in between, because their own call came to nothing.
+                Note::Needed if !is_new => self.note_session(edge, &noted).await.map(drop),
+                Note::Needed | Note::Doubtful => Ok(()),
+                Note::Needless => self.forget_session(edge, &noted, Duration::ZERO).await,
+            };
+            match again {
+                Err(error) if note == Note::Needed => return Err(later(error)),
+                // Whoever looks at it finds that it is over.
+                Err(error) => tracing::debug!(device = %id, %error, "the note of no session stays for now"),
+                Ok(()) => {}
             }
             Ok(opened)
         })
         .await
     }
 
-    async fn opened(&self, user: &UserId, id: DeviceId, call: Call) -> Result<Opened> {
+    async fn opened(&self, noted: &NotedSession, edge: &str, call: Call) -> Result<(Opened, Note)> {
+        let (user, id) = (&noted.user, noted.device);
         let answer = match value::some(self.commands().eval(&call).await?) {
             Some(Value::Array(answer)) => answer,
             Some(word) => {
-                return Ok(match value::text(word)?.as_str() {
-                    "terminated" => Opened::Terminated,
-                    "changed" => Opened::Changed,
-                    "late" => Opened::Late,
-                    _ => Opened::Unknown,
-                });
+                let ended = value::text(word)? == "terminated";
+                return Ok((if ended { Opened::Terminated } else { Opened::Unknown }, Note::Needless));
             }
             // Forgotten after its termination, or never there.
-            None if self.terminated(user, id).await? => return Ok(Opened::Terminated),
-            None => return Ok(Opened::Unknown),
+            None if self.terminated(user, id).await? => return Ok((Opened::Terminated, Note::Needless)),
+            None => return Ok((Opened::Unknown, Note::Needless)),
         };
         let mut answer = answer.into_iter();
-        let session = value::number(value::next(&mut answer)?)?;
+        let first = value::text(value::next(&mut answer)?)?;
+        if let Some(refused) = [("changed", Opened::Changed), ("late", Opened::Late)]
+            .into_iter()
+            .find_map(|(word, refused)| (first == word).then_some(refused))
+        {
+            let newest: u64 = value::number(value::next(&mut answer)?)?;
+            let holder = value::text(value::next(&mut answer)?)?;
+            // Another call of this edge may have the same number, or get it yet.
+            let elsewhere = newest == noted.session && !holder.is_empty() && holder != edge;
+            let note = if newest > noted.session || elsewhere { Note::Needless } else { Note::Doubtful };
+            return Ok((refused, note));
+        }
+        let session = value::parse(&first)?;
         let before = value::text(value::next(&mut answer)?)?;
         let its_session = value::number(value::next(&mut answer)?)?;
         let previous = (!before.is_empty()).then_some(Lease { edge: before, session: its_session });
         let now = value::number(value::next(&mut answer)?)?;
         let device = Box::new(device(user, id, now, answer.collect())?);
-        Ok(Opened::Session { session, previous, device })
+        Ok((Opened::Session { session, previous, device }, Note::Needed))
     }
 
     /// See [`crate::store::Store::confirm_session`].
@@ -301,6 +322,17 @@ impl RedisStore {
     async fn terminated(&self, user: &UserId, device: DeviceId) -> Result<bool> {
         Ok(self.owner(device).await?.is_some_and(|owner| owner.user == *user && owner.terminated.is_some()))
     }
+}
+
+/// What an answer says of the note that was written before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// Its session is open.
+    Needed,
+    /// Its number is given, or never will be, and not to this edge.
+    Needless,
+    /// It may be another session's of this edge: whoever looks at what is noted finds out.
+    Doubtful,
 }
 
 /// The names of a device's fields in its user's hash.

@@ -18,7 +18,7 @@ use crate::{
 impl RedisStore {
     /// See [`crate::store::Store::claim_edge`].
     pub async fn claim_edge(&self, edge: &str, incarnation: &str, dead: Option<&Holder>) -> Result<Claimed> {
-        let dead = dead.map_or(String::new(), |dead| format!("{} {}", dead.incarnation, dead.beat));
+        let dead = dead.map_or(String::new(), record);
         let call =
             script::CLAIM_EDGE.call().arg(self.keys().edge_names()).arg(edge).arg(incarnation).arg(dead);
         let stands = value::text(self.commands().eval(&call).await?)?;
@@ -55,18 +55,15 @@ impl RedisStore {
         call.arg(edge).arg(what).arg(silence).arg(token)
     }
 
-    pub(super) async fn note_session(&self, edge: &str, session: &NotedSession) -> Result<()> {
+    // True: it wasn't noted yet.
+    pub(super) async fn note_session(&self, edge: &str, session: &NotedSession) -> Result<bool> {
         let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
         let call = script::NOTE.call().arg(edges).arg(counts).arg(self.keys().sessions(edge));
-        self.commands().eval(&call.arg(edge).arg(member(session))).await.map(drop)
+        Ok(value::number(self.commands().eval(&call.arg(edge).arg(member(session))).await?)? == 1)
     }
 
-    pub(super) async fn forget_session(
-        &self,
-        edge: &str,
-        session: &NotedSession,
-        silence: Duration,
-    ) -> Result<()> {
+    /// See [`crate::store::Store::forget_session`].
+    pub async fn forget_session(&self, edge: &str, session: &NotedSession, silence: Duration) -> Result<()> {
         let call = self.unnote(edge, self.keys().sessions(edge), member(session), 0, silence);
         self.commands().eval(&call).await.map(drop)
     }
@@ -93,10 +90,12 @@ impl RedisStore {
         silence: Duration,
     ) -> Result<Lapsed> {
         let devices = self.keys().devices(&session.user);
-        let call = script::LAPSE_SESSION.call().arg(devices).arg(session.device.hex()).arg(session.session);
+        let call = script::LAPSE_SESSION.call().arg(devices).arg(session.device.hex());
+        let call = call.arg(session.session).arg(edge);
         let answer = value::some(self.commands().eval(&call).await?).map(value::text).transpose()?;
         let lapsed = match answer.as_deref() {
             Some("held") => return Ok(Lapsed::Held),
+            Some("coming") => return Ok(Lapsed::Coming),
             Some(seen) => Lapsed::Now(value::parse(seen)?),
             None => Lapsed::Before,
         };
@@ -128,11 +127,6 @@ impl RedisStore {
         Ok(chats)
     }
 
-    /// See [`crate::store::Store::forget_note`].
-    pub async fn forget_note(&self, edge: &str, note: &NotedChat, silence: Duration) -> Result<()> {
-        self.forget_notes(edge, std::slice::from_ref(note), silence).await
-    }
-
     /// See [`crate::store::Store::forget_notes`].
     pub async fn forget_notes(&self, edge: &str, notes: &[NotedChat], silence: Duration) -> Result<()> {
         let list = self.keys().notes(edge);
@@ -158,7 +152,8 @@ impl RedisStore {
         let keys = self.keys();
         let call = script::FORGET_EDGE.call().arg(keys.edges()).arg(keys.note_counts());
         let call = call.arg(keys.edge_names()).arg(keys.note_tokens(&dead.name));
-        self.commands().eval(&call.arg(&dead.name).arg(dead.alive)).await.map(drop)
+        let holder = dead.holder.as_ref().map_or(String::new(), record);
+        self.commands().eval(&call.arg(&dead.name).arg(dead.alive).arg(holder)).await.map(drop)
     }
 }
 
@@ -167,7 +162,19 @@ fn other_edge(text: &str) -> Result<OtherEdge> {
     let mut parts = text.split(' ');
     let mut part = || parts.next().ok_or_else(|| corrupt("an edge of another shape"));
     let (name, alive) = (part()?.to_owned(), value::parse(part()?)?);
-    Ok(OtherEdge { name, alive, silent: part()? == "silent", noted: part()? == "noted" })
+    let (silent, noted) = (part()? == "silent", part()? == "noted");
+    let holder = match (parts.next(), parts.next()) {
+        (Some(incarnation), Some(beat)) => {
+            Some(Holder { incarnation: incarnation.to_owned(), beat: value::parse(beat)? })
+        }
+        _ => None,
+    };
+    Ok(OtherEdge { name, alive, silent, noted, holder })
+}
+
+// As `names` has it.
+fn record(holder: &Holder) -> String {
+    format!("{} {}", holder.incarnation, holder.beat)
 }
 
 fn member(session: &NotedSession) -> String {

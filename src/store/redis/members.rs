@@ -18,7 +18,7 @@ use crate::{
         chat::Member,
         id::{ChatId, UserId},
     },
-    store::{JoinBy, Joined, Result},
+    store::{JoinBy, Joined, Result, bounds::LEFT},
 };
 
 /// How many commands go out together.
@@ -70,7 +70,8 @@ impl RedisStore {
                 .arg(user.as_str())
                 .arg(by)
                 .arg(self.limits().members_per_group)
-                .arg(epoch);
+                .arg(epoch)
+                .arg(LEFT);
             let mut answer = value::list(self.commands().eval(&call).await.map_err(later)?)?.into_iter();
             let joined = match value::text(value::next(&mut answer)?)?.as_str() {
                 "new" => Joined::New(value::number(value::next(&mut answer)?)?),
@@ -109,7 +110,8 @@ impl RedisStore {
                 .arg(user.as_str())
                 .arg(if ban { "ban" } else { "" })
                 .arg(member.version)
-                .arg(self.inner.identity.lift());
+                .arg(self.inner.identity.lift())
+                .arg(LEFT);
             let stay = match value::some(self.commands().eval(&call).await?) {
                 // They have come back since: the entry on their list is of that.
                 Some(Value::Int(-1)) => return Ok(None),

@@ -1,7 +1,5 @@
 //! Messages: the log, its pages, and what NSQ hasn't confirmed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use redis::Value;
 
@@ -14,11 +12,11 @@ use super::{
 };
 use crate::{
     domain::{Seq, id::ChatId, message::accepted_at},
-    store::{Append, Appended, LogPage, OutboxSize, Reader, Result, Tip, types::OUTBOX_PAGE_BYTES},
+    store::{
+        Append, Appended, LogPage, OutboxSize, Reader, Result, Tip, bounds::KEYS_KEPT,
+        types::OUTBOX_PAGE_BYTES,
+    },
 };
-
-/// How long an idempotency key is kept at least.
-const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 impl RedisStore {
     /// See [`crate::store::Store::append`].

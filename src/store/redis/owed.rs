@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 
 use super::{
     RedisStore,
@@ -24,6 +24,9 @@ use crate::{
 
 /// How many chats' scripts go out together.
 const BATCH: usize = 128;
+/// How many such batches wait side by side, when there may be very many: one after the other they would take a slow Redis longer
+/// than the time-out.
+const BATCHES: usize = 8;
 /// How many cursors one script moves: it must not hold Redis long.
 const CURSORS: usize = 256;
 
@@ -137,43 +140,53 @@ impl RedisStore {
     /// See [`crate::store::Store::owing`]. A page is one part of the index of chats, whose entries are written before
     /// their chats.
     pub async fn owing(&self, page: u64) -> Result<OwingPage> {
-        self.in_time(async {
-            let mut part = redis::cmd("SMEMBERS");
-            part.arg(self.keys().all_chats(page));
-            let ids = value::list(self.bulk().run(&part).await?)?;
-            let ids = ids.into_iter().map(|id| value::chat(&value::text(id)?)).collect::<Result<Vec<_>>>()?;
-            let (mut chats, mut absent) = (Vec::with_capacity(ids.len()), Vec::new());
-            for ids in ids.chunks(BATCH) {
-                let mut read = redis::Pipeline::with_capacity(4 * ids.len());
-                for chat in ids {
-                    read.cmd("HGET").arg(self.keys().meta(*chat)).arg("node");
-                    read.cmd("HGETALL").arg(self.keys().members(*chat));
-                    read.cmd("HGETALL").arg(self.keys().from(*chat));
-                    read.cmd("ZRANGE").arg(self.keys().outbox(*chat)).arg(0).arg(0);
-                }
-                let mut answers = self.bulk().run_all(&read).await?.into_iter();
-                for chat in ids {
-                    let node = value::some(value::next(&mut answers)?).map(value::text).transpose()?;
-                    let members = value::pairs(value::next(&mut answers)?)?;
-                    let devices = value::pairs(value::next(&mut answers)?)?;
-                    let unconfirmed = value::list(value::next(&mut answers)?)?.into_iter().next();
-                    let unconfirmed = unconfirmed.map(value::number).transpose()?;
-                    let Some(node) = node else {
-                        absent.push(*chat);
-                        continue;
-                    };
-                    let members = members.into_iter().map(|(user, member)| member_from(&user, member));
-                    let devices = devices.into_iter().map(|(device, from)| {
-                        Ok::<_, StoreError>((value::device(&device)?, value::number(from)?))
-                    });
-                    let (members, devices) =
-                        (members.collect::<Result<_>>()?, devices.collect::<Result<_>>()?);
-                    chats.push(Owing { chat: *chat, node, members, devices, unconfirmed });
-                }
+        let mut part = redis::cmd("SMEMBERS");
+        part.arg(self.keys().all_chats(page));
+        // Each of the two steps has the whole time-out: together they may take a slow Redis longer.
+        let ids = self.in_time(async { value::list(self.bulk().run(&part).await?) }).await?;
+        let ids = ids.into_iter().map(|id| value::chat(&value::text(id)?)).collect::<Result<Vec<_>>>()?;
+        let batches: Vec<_> = ids.chunks(BATCH).map(|ids| self.owing_in(ids)).collect();
+        let found = stream::iter(batches).buffered(BATCHES).try_concat();
+        let found: Vec<(ChatId, Option<Owing>)> = self.in_time(found).await?;
+        let (mut chats, mut absent) = (Vec::with_capacity(found.len()), Vec::new());
+        for (chat, owing) in found {
+            match owing {
+                Some(owing) => chats.push(owing),
+                None => absent.push(chat),
             }
-            Ok(OwingPage { chats, absent, next: (page + 1 < Keys::CHAT_PARTS).then_some(page + 1) })
-        })
-        .await
+        }
+        Ok(OwingPage { chats, absent, next: (page + 1 < Keys::CHAT_PARTS).then_some(page + 1) })
+    }
+
+    /// What is owed in each of these chats; none: there is no such chat.
+    async fn owing_in(&self, ids: &[ChatId]) -> Result<Vec<(ChatId, Option<Owing>)>> {
+        let mut read = redis::Pipeline::with_capacity(4 * ids.len());
+        for chat in ids {
+            read.cmd("HGET").arg(self.keys().meta(*chat)).arg("node");
+            read.cmd("HGETALL").arg(self.keys().members(*chat));
+            read.cmd("HGETALL").arg(self.keys().from(*chat));
+            read.cmd("ZRANGE").arg(self.keys().outbox(*chat)).arg(0).arg(0);
+        }
+        let mut answers = self.bulk().run_all(&read).await?.into_iter();
+        let mut found = Vec::with_capacity(ids.len());
+        for chat in ids {
+            let node = value::some(value::next(&mut answers)?).map(value::text).transpose()?;
+            let members = value::pairs(value::next(&mut answers)?)?;
+            let devices = value::pairs(value::next(&mut answers)?)?;
+            let unconfirmed = value::list(value::next(&mut answers)?)?.into_iter().next();
+            let unconfirmed = unconfirmed.map(value::number).transpose()?;
+            let Some(node) = node else {
+                found.push((*chat, None));
+                continue;
+            };
+            let members = members.into_iter().map(|(user, member)| member_from(&user, member));
+            let devices = devices
+                .into_iter()
+                .map(|(device, from)| Ok::<_, StoreError>((value::device(&device)?, value::number(from)?)));
+            let (members, devices) = (members.collect::<Result<_>>()?, devices.collect::<Result<_>>()?);
+            found.push((*chat, Some(Owing { chat: *chat, node, members, devices, unconfirmed })));
+        }
+        Ok(found)
     }
 
     /// See [`crate::store::Store::disown`].
@@ -251,28 +264,28 @@ impl RedisStore {
 
     /// See [`crate::store::Store::device_states`]. Only the states are read: a device has many more fields.
     pub async fn device_states(&self, users: &[UserId]) -> Result<Vec<Vec<(DeviceId, DeviceState)>>> {
-        self.in_time(async {
-            let mut all = Vec::with_capacity(users.len());
-            for users in users.chunks(BATCH) {
-                let mut scan = redis::Pipeline::with_capacity(users.len());
-                for user in users {
-                    let devices = self.keys().devices(user);
-                    scan.cmd("HSCAN").arg(devices).arg(0).arg("MATCH").arg("*.state").arg("COUNT").arg(1000);
-                }
-                for (user, answer) in users.iter().zip(self.bulk().run_all(&scan).await?) {
-                    let mut answer = value::list(answer)?.into_iter();
-                    if value::number(value::next(&mut answer)?)? == 0 {
-                        all.push(states_from(value::pairs(value::next(&mut answer)?)?)?);
-                        continue;
-                    }
-                    // More devices than anyone has.
-                    let devices = self.devices(user).await?;
-                    all.push(devices.into_iter().map(|device| (device.id, device.state)).collect());
-                }
+        let batches: Vec<_> = users.chunks(BATCH).map(|users| self.states_in(users)).collect();
+        self.in_time(stream::iter(batches).buffered(BATCHES).try_concat()).await
+    }
+
+    async fn states_in(&self, users: &[UserId]) -> Result<Vec<Vec<(DeviceId, DeviceState)>>> {
+        let mut scan = redis::Pipeline::with_capacity(users.len());
+        for user in users {
+            let devices = self.keys().devices(user);
+            scan.cmd("HSCAN").arg(devices).arg(0).arg("MATCH").arg("*.state").arg("COUNT").arg(1000);
+        }
+        let mut all = Vec::with_capacity(users.len());
+        for (user, answer) in users.iter().zip(self.bulk().run_all(&scan).await?) {
+            let mut answer = value::list(answer)?.into_iter();
+            if value::number(value::next(&mut answer)?)? == 0 {
+                all.push(states_from(value::pairs(value::next(&mut answer)?)?)?);
+                continue;
             }
-            Ok(all)
-        })
-        .await
+            // More devices than anyone has.
+            let devices = self.devices(user).await?;
+            all.push(devices.into_iter().map(|device| (device.id, device.state)).collect());
+        }
+        Ok(all)
     }
 }
 

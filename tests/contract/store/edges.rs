@@ -54,12 +54,12 @@ async fn the_notes_of_a_dead_edge_are_found() {
     assert_eq!(all, ["edge-1", "edge-without-notes"]);
     forget(&store, "edge-1").await;
     assert_eq!(dead(&store, "edge-2", quick).await, ["edge-1"], "it has notes");
-    store.forget_note("edge-1", &notes[2], LONG).await.unwrap();
+    store.forget_notes("edge-1", &[notes[2]], LONG).await.unwrap();
     assert_eq!(store.noted_chats("edge-1").await.unwrap(), both, "it lived not so long ago");
-    store.forget_note("edge-1", &notes[2], quick).await.unwrap();
-    store.forget_note("edge-1", &notes[2], Duration::ZERO).await.unwrap();
+    store.forget_notes("edge-1", &[notes[2]], quick).await.unwrap();
+    store.forget_notes("edge-1", &[notes[2]], Duration::ZERO).await.unwrap();
     assert_eq!(dead(&store, "edge-2", quick).await, ["edge-1"]);
-    store.forget_note("edge-1", &notes[1], quick).await.unwrap();
+    store.forget_notes("edge-1", &[notes[1]], quick).await.unwrap();
     assert_eq!(dead(&store, "edge-2", quick).await, Vec::<String>::new());
     forget(&store, "edge-1").await;
     forget(&store, "edge-1").await;
@@ -82,13 +82,13 @@ async fn a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before(
     assert_ne!(first, again);
     for silence in [Duration::ZERO, Duration::from_millis(1)] {
         for stale in [first, NotedChat { chat, token: 0 }] {
-            store.forget_note("edge-1", &stale, silence).await.unwrap();
+            store.forget_notes("edge-1", &[stale], silence).await.unwrap();
             assert_eq!(store.noted_chats("edge-1").await.unwrap(), [again], "{stale:?}");
         }
     }
-    store.forget_note("edge-1", &again, Duration::ZERO).await.unwrap();
+    store.forget_notes("edge-1", &[again], Duration::ZERO).await.unwrap();
     let newer = store.note_sender("edge-1", chat).await.unwrap();
-    store.forget_note("edge-1", &again, Duration::ZERO).await.unwrap();
+    store.forget_notes("edge-1", &[again], Duration::ZERO).await.unwrap();
     assert_eq!(store.noted_chats("edge-1").await.unwrap(), [newer]);
 }
 
@@ -160,4 +160,18 @@ async fn a_name_is_one_process_s() {
     // A name that nobody has claimed is taken by the first word.
     assert!(matches!(store.edge_alive("new", "first", LONG).await.unwrap(), Beat::Heard(_)));
     assert_eq!(store.edge_alive("new", "second", LONG).await.unwrap(), Beat::NameTaken);
+}
+
+#[tokio::test]
+async fn a_name_that_another_process_has_by_now_is_not_forgotten() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    store.edge_alive("edge-1", "old", LONG).await.unwrap();
+    let dead = others(&store, "edge-2", LONG).await.remove(0);
+    let claim = async |who: &str, dead: Option<&Holder>| store.claim_edge("edge-1", who, dead).await.unwrap();
+    let Claimed::Held(old) = claim("new", None).await else { panic!("it is the old one's") };
+    assert_eq!(claim("new", Some(&old)).await, Claimed::Ours);
+    store.forget_edge(&dead).await.unwrap();
+    assert_eq!(others(&store, "edge-2", LONG).await, [], "the dead one is");
+    let Claimed::Held(new) = claim("third", None).await else { panic!("it is the new one's") };
+    assert_eq!(new.incarnation, "new");
 }

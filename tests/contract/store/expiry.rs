@@ -143,16 +143,19 @@ async fn a_session_without_an_end_lapses_once() {
     });
     let Lapsed::Now(last) = lapsed.await else { panic!("it was there") };
     assert!(last <= seen, "when it was last seen, and not when it was found");
-    assert_eq!(lapse().await, Lapsed::Before, "once");
+    assert_eq!(lapse().await, Lapsed::Coming, "once; whoever has the session may take it again");
     assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
     store.forget_edge(&OtherEdge { noted: false, ..silent }).await.unwrap();
     assert_eq!(others().await, []);
 
     // One that ended well, and one that a newer one has followed.
     let first = connect(&store, &device, "edge-1").await;
-    let second = connect(&store, &device, "edge-2").await;
+    connect(&store, &device, "edge-1").await;
     let followed = NotedSession { session: first, ..noted.clone() };
     assert_eq!(store.lapse_session("edge-1", &followed, LONG).await.unwrap(), Lapsed::Before);
+    let second = connect(&store, &device, "edge-2").await;
+    let elsewhere = NotedSession { session: second, ..noted.clone() };
+    assert_eq!(store.lapse_session("edge-1", &elsewhere, LONG).await.unwrap(), Lapsed::Before);
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
     assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
     // Its note goes with it; also if it ends in the very millisecond in which its edge said that it lives.

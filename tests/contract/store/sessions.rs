@@ -35,11 +35,52 @@ async fn an_opening_that_comes_late_or_twice_takes_the_device_from_nobody() {
     let is = read(&store, &device).await;
     assert_eq!((is.session, is.lease.as_ref().map(|lease| lease.session)), (newer, Some(newer)));
     assert_eq!(renew(&store, &device, newer).await, Renewed::Held);
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
+    let noted = store.noted_sessions("edge-1").await.unwrap();
+    assert!(
+        noted.iter().all(|noted| noted.session > newer),
+        "at most of a number that isn't given yet: {noted:?}"
+    );
     // Twice.
     assert!(matches!(late(newer, now).await, Opened::Session { session, .. } if session == newer + 1));
     assert_eq!(late(newer, now).await, Opened::Changed);
     assert_eq!(read(&store, &device).await.session, newer + 1);
+    let noted = store.noted_sessions("edge-1").await.unwrap();
+    assert_eq!(noted, [NotedSession { user: device.user, device: device.id, session: newer + 1 }], "once");
+}
+
+#[tokio::test]
+async fn a_session_that_may_still_get_a_lease_keeps_its_note() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let device = active(&store, &user("alice"), DeviceKind::Main).await;
+    let (quick, user) = (Duration::from_millis(1), device.user.clone());
+    let opened = opens(&store, &device, "edge-1", quick).await;
+    let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
+    let noted = NotedSession { user: user.clone(), device: device.id, session };
+    let lapse =
+        async |noted: &NotedSession| store.lapse_session("edge-1", noted, Duration::ZERO).await.unwrap();
+    let next = NotedSession { session: session + 1, ..noted.clone() };
+    assert_eq!(lapse(&next).await, Lapsed::Coming, "its number may be given yet");
+    let lapsed = wait_until("the lease to run out", PATIENCE, async || {
+        let lapsed = lapse(&noted).await;
+        (lapsed != Lapsed::Held).then_some(lapsed)
+    });
+    assert!(matches!(lapsed.await, Lapsed::Now(_)));
+    assert_eq!(renew(&store, &device, session).await, Renewed::Revived);
+    assert!(matches!(opens(&store, &device, "edge-1", quick).await, Opened::Session { .. }));
+    assert_eq!(lapse(&noted).await, Lapsed::Before);
+    wait_until("the newer lease to run out", PATIENCE, async || {
+        (lapse(&next).await != Lapsed::Held).then_some(())
+    })
+    .await;
+    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
+    assert_eq!(lapse(&next).await, Lapsed::Coming, "it can be taken again");
+    assert!(matches!(opens(&store, &device, "edge-1", LONG).await, Opened::Session { .. }));
+    let newest = store.noted_sessions("edge-1").await.unwrap();
+    store.edge_alive("edge-1", "1", LONG).await.unwrap();
+    for (silence, left) in [(LONG, 1), (Duration::ZERO, 0)] {
+        store.forget_session("edge-1", &newest[0], silence).await.unwrap();
+        assert_eq!(store.noted_sessions("edge-1").await.unwrap().len(), left, "{silence:?}");
+    }
 }
 
 #[tokio::test]
