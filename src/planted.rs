@@ -70,6 +70,8 @@ mod chosen {
         NoTailCheck = "no-tail-check",
         /// What NSQ didn't confirm isn't published again.
         NoOutbox = "no-outbox",
+        /// A message is published before all members have their queues.
+        PublishEarly = "publish-early",
         /// What the broker never takes stays in the outbox, and everything behind it.
         PoisonStays = "poison-stays",
         /// Each queue of a device is taken from as if it were its only one.

@@ -379,6 +379,17 @@ impl Store {
         each!(self.tips(chats))
     }
 
+    /// Members whose queues aren't known to be there, each with the version of the membership. A membership begins so, in the
+    /// step that writes it, and stays so until [`Store::arrived`] or its end.
+    pub async fn arriving(&self, chat: ChatId) -> Result<Vec<(UserId, u64)>> {
+        each!(self.arriving(chat))
+    }
+
+    /// All queues of this membership are there. Of another version: nothing happens.
+    pub async fn arrived(&self, chat: ChatId, user: &UserId, version: u64) -> Result<()> {
+        each!(self.arrived(chat, user, version))
+    }
+
     /// The lowest `count` messages that NSQ hasn't confirmed (fewer when they are large, but one at least), with the chat's
     /// node.
     pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {

@@ -124,6 +124,8 @@ struct Room {
     members: BTreeMap<UserId, Membership>,
     /// How many have joined.
     version: u64,
+    /// Whose queues aren't known to be there, with the version of the membership.
+    arriving: BTreeMap<UserId, u64>,
     banned: HashSet<UserId>,
     /// Who left last, by the epoch that their leaving made.
     left: BTreeMap<u64, UserId>,

@@ -321,6 +321,8 @@ pub enum Appended {
         node: String,
         /// The chat's epoch, which stands behind the frame.
         epoch: u64,
+        /// Some member's queues aren't known to be there: it is to stay in the outbox until they are.
+        held: bool,
     },
     /// The key was used for the same content before; nothing changed.
     Again {

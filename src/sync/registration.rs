@@ -172,8 +172,11 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
     // Leased together with the removal of a user's queues on leaving, so that neither does half of it between the other's
     // steps.
     let work = membership_work(chat, user);
-    if let Err(problem) = in_turn(core, &work, make_queues(core, chat, user, &owing)).await {
-        tracing::warn!(%chat, %user, error = %problem, "queues of a member can't be made now; the reconciler will");
+    match in_turn(core, &work, make_queues(core, chat, user, &owing)).await {
+        Ok(()) => core.store.arrived(chat, user, member.version).await?,
+        Err(problem) => {
+            tracing::warn!(%chat, %user, error = %problem, "queues of a member can't be made now; they are before the next message is published");
+        }
     }
     Ok(fixed)
 }

@@ -72,10 +72,15 @@ impl Relay {
             Some(lane) => lane.take(job),
             None => Err(job),
         };
-        if let Err(Job { chat, node, since, .. }) = taken {
-            self.outbox.leave(chat, node, 1, since);
+        if let Err(job) = taken {
+            self.leave(job);
             self.outbox.closed(1);
         }
+    }
+
+    /// Leaves it to the chat's outbox: there is no room for it, or somebody's queue isn't there yet.
+    pub(super) fn leave(&self, Job { chat, node, since, .. }: Job) {
+        self.outbox.leave(chat, node, 1, since);
     }
 
     /// Something in this chat's outbox isn't being published; its node isn't known.

@@ -83,13 +83,17 @@ pub async fn send(
     let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
     let doubt = Doubt::about(&core.relay, chat);
     match core.store.append(&append).await {
-        Ok(Appended::New { seq, node, epoch }) => {
+        Ok(Appended::New { seq, node, epoch, held }) => {
             doubt.settled();
             core.metrics.sends.inc();
             core.trims.sent(chat, seq);
             // The same bytes as in the log.
             let (frame, since) = (body_with_epoch(append.frame.number(seq), epoch), Instant::now());
-            core.relay.hand_over(Job { chat, node, seq, frame, since });
+            let job = Job { chat, node, seq, frame, since };
+            match held {
+                true => core.relay.leave(job),
+                false => core.relay.hand_over(job),
+            }
             Ok((seq, at))
         }
         // Whoever took it the first time may be gone, before it told the broker: the doubt stays.

@@ -163,7 +163,7 @@ async fn while_it_is_down_calls_fail_at_once_and_heal_by_themselves() {
     healed(&store).await;
     healed(&late).await;
     let sent = store.append(&message(chat, &alice)).await.unwrap();
-    let expected = Appended::New { seq: 1, node: "nsqd-1:4150".into(), epoch: 0 };
+    let expected = Appended::New { seq: 1, node: "nsqd-1:4150".into(), epoch: 0, held: true };
     assert_eq!(sent, expected, "what was refused didn't happen");
 }
 

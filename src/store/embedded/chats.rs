@@ -75,6 +75,7 @@ impl EmbeddedStore {
         let room = Room {
             chat: chat.clone(),
             with: new.with.clone(),
+            arriving: users.iter().map(|user| (user.clone(), FIRST.version)).collect(),
             members: users.into_iter().map(|user| (user, FIRST)).collect(),
             version: 0,
             banned: HashSet::new(),
@@ -154,11 +155,29 @@ impl EmbeddedStore {
             room.version += 1;
             let membership = Membership { boundary: room.chat.head, version: room.version };
             room.members.insert(user.clone(), membership);
+            room.arriving.insert(user.clone(), room.version);
             (room.chat.head, Joined::New(room.chat.head))
         };
         state.user(user).chats.insert(chat);
         state.read(user, chat, boundary, None);
         Ok(joined)
+    }
+
+    /// See [`crate::store::Store::arriving`].
+    pub async fn arriving(&self, chat: ChatId) -> Result<Vec<(UserId, u64)>> {
+        let state = self.state();
+        let arriving = state.chats.get(&chat).into_iter().flat_map(|room| &room.arriving);
+        Ok(arriving.map(|(user, version)| (user.clone(), *version)).collect())
+    }
+
+    /// See [`crate::store::Store::arrived`].
+    pub async fn arrived(&self, chat: ChatId, user: &UserId, version: u64) -> Result<()> {
+        if let Some(room) = self.state().chats.get_mut(&chat)
+            && room.arriving.get(user) == Some(&version)
+        {
+            room.arriving.remove(user);
+        }
+        Ok(())
     }
 
     /// See [`crate::store::Store::remove_member`].
@@ -171,6 +190,7 @@ impl EmbeddedStore {
             return Ok(None);
         }
         room.members.remove(user);
+        room.arriving.remove(user);
         if ban {
             room.banned.insert(user.clone());
         }

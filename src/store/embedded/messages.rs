@@ -43,9 +43,9 @@ impl EmbeddedStore {
         room.key_ages.push_back((now, append.user.clone(), append.key));
         room.keys.insert(key, Key { seq, at: append.at, fingerprint: append.fingerprint });
         room.outbox.insert(seq);
-        let node = room.chat.node.clone();
+        let (node, held) = (room.chat.node.clone(), !room.arriving.is_empty() && !planted!(PublishEarly));
         state.tell_chat(append.chat, seq);
-        Ok(Appended::New { seq, node, epoch })
+        Ok(Appended::New { seq, node, epoch, held })
     }
 
     /// See [`crate::store::Store::trim`].

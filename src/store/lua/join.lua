@@ -1,6 +1,6 @@
 -- Makes a user a member, owed everything above the head of this moment. The membership gets a version of its own, so that
--- what ends it can't end a later one.
--- KEYS meta, members, banned, left
+-- what ends it can't end a later one; and it arrives: see append.
+-- KEYS meta, members, banned, left, arriving
 -- ARGV user, "themselves" or "invitation", most members of a group, the epoch that its caller read, how many
 --      of those who left are remembered
 -- Gives {"new", boundary}, {"already", boundary}, {"refused"}, {"full"} or {"stale"} (the user has left since that epoch:
@@ -22,4 +22,5 @@ if redis.call('HLEN', KEYS[2]) >= most then return {'full'} end
 redis.call('SREM', KEYS[3], ARGV[1])
 local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
 redis.call('HSET', KEYS[2], ARGV[1], meta[2] .. ' ' .. version)
+redis.call('HSET', KEYS[5], ARGV[1], version)
 return {'new', meta[2]}

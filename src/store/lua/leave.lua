@@ -1,13 +1,14 @@
 -- Ends one membership: the one that the caller saw, and not one that came after it. Raises the chat's epoch, so that nothing
 -- that is said from now on reaches who has left. An owner who goes hands the chat on to who has been in it longest (the
 -- lowest boundary, then the first by name), because nobody else could invite or remove.
--- KEYS members, banned, meta, left
+-- KEYS members, banned, meta, left, arriving
 -- ARGV user, "ban" or "", version, the store's lift, how many of those who left are remembered
 -- Gives how many members stay; nil when the user is no member, -1 when in another membership
 local member = redis.call('HGET', KEYS[1], ARGV[1])
 if not member then return false end
 if (string.match(member, ' (%d+)$') or '0') ~= ARGV[3] then return -1 end
 redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[5], ARGV[1])
 if ARGV[2] == 'ban' then redis.call('SADD', KEYS[2], ARGV[1]) end
 local meta = redis.call('HMGET', KEYS[3], 'owner', 'epoch', 'left_lift')
 -- An older copy of the data was brought back since: above all epochs that may have been given since that copy.

@@ -160,7 +160,8 @@ impl RedisStore {
             ("password", new.password_hash.as_deref()),
             ("with", new.with.as_ref().map(UserId::as_str)),
         ];
-        let mut call = script::CREATE_CHAT.call().arg(self.keys().meta(id)).arg(self.keys().members(id));
+        let (meta, members) = (self.keys().meta(id), self.keys().members(id));
+        let mut call = script::CREATE_CHAT.call().arg(meta).arg(members).arg(self.keys().arriving(id));
         // In a store that came back older once, the id may be that of a chat that was lost, and its numbers taken.
         let lift = self.inner.identity.lift();
         call = users.iter().fold(call.arg(users.len()).arg(lift), |call, user| call.arg(user.as_str()));
@@ -358,6 +359,7 @@ impl RedisStore {
                 .arg(keys.cursor(id))
                 .arg(keys.fence(id))
                 .arg(keys.left(id))
+                .arg(keys.arriving(id))
                 .arg(keys.message_keys(id, 0))
                 .arg(keys.message_keys(id, 1))
                 .arg(now_millis());

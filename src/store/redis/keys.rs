@@ -56,6 +56,11 @@ impl Keys {
         self.of_chat(chat, "left")
     }
 
+    /// Hash: a member whose queues aren't known to be there -> the version of the membership.
+    pub(super) fn arriving(&self, chat: ChatId) -> String {
+        self.of_chat(chat, "arriving")
+    }
+
     /// Stream: `<seq>-0` -> the body, in field `m`: the frame and, behind a line feed, the chat's epoch if that isn't 0.
     pub(super) fn log(&self, chat: ChatId) -> String {
         self.of_chat(chat, "log")

@@ -67,6 +67,7 @@ impl RedisStore {
                 .arg(keys.members(chat))
                 .arg(keys.banned(chat))
                 .arg(keys.left(chat))
+                .arg(keys.arriving(chat))
                 .arg(user.as_str())
                 .arg(by)
                 .arg(self.limits().members_per_group)
@@ -107,6 +108,7 @@ impl RedisStore {
                 .arg(keys.banned(chat))
                 .arg(keys.meta(chat))
                 .arg(keys.left(chat))
+                .arg(keys.arriving(chat))
                 .arg(user.as_str())
                 .arg(if ban { "ban" } else { "" })
                 .arg(member.version)
@@ -123,6 +125,20 @@ impl RedisStore {
             Ok(stay)
         })
         .await
+    }
+
+    /// See [`crate::store::Store::arriving`].
+    pub async fn arriving(&self, chat: ChatId) -> Result<Vec<(UserId, u64)>> {
+        let mut read = redis::cmd("HGETALL");
+        read.arg(self.keys().arriving(chat));
+        let found = value::pairs(self.commands().run(&read).await?)?.into_iter();
+        found.map(|(user, version)| Ok((value::user(&user)?, value::number(version)?))).collect()
+    }
+
+    /// See [`crate::store::Store::arrived`].
+    pub async fn arrived(&self, chat: ChatId, user: &UserId, version: u64) -> Result<()> {
+        let call = script::ARRIVED.call().arg(self.keys().arriving(chat)).arg(user.as_str()).arg(version);
+        self.commands().eval(&call).await.map(drop)
     }
 
     /// Puts a chat on a user's list; false when the list is full.

@@ -31,6 +31,7 @@ impl RedisStore {
             .arg(keys.outbox(chat))
             .arg(keys.message_keys(chat, 0))
             .arg(keys.message_keys(chat, 1))
+            .arg(keys.arriving(chat))
             .arg(append.user.as_str())
             .arg(append.fingerprint)
             .arg(append.at)
@@ -47,7 +48,9 @@ impl RedisStore {
                 let mut answer = answer.into_iter();
                 let seq = value::number(value::next(&mut answer)?)?;
                 let node = value::text(value::next(&mut answer)?)?;
-                Ok(Appended::New { seq, node, epoch: value::number(value::next(&mut answer)?)? })
+                let epoch = value::number(value::next(&mut answer)?)?;
+                let held = value::number(value::next(&mut answer)?)? > 0;
+                Ok(Appended::New { seq, node, epoch, held })
             }
             seen => {
                 let seen = value::text(seen)?;

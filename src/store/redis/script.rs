@@ -33,7 +33,8 @@ macro_rules! scripts {
 
 scripts! {
     ACTIVATE_DEVICE = "activate_device", 1;
-    APPEND = "append", 7;
+    APPEND = "append", 8;
+    ARRIVED = "arrived", 1;
     ATTACH = "attach", 5;
     BAR_DEVICE = "bar_device", 2;
     BURY_CHAT = "bury_chat", 1;
@@ -42,9 +43,9 @@ scripts! {
     CLAIM_EDGE = "claim_edge", 1;
     CLOSE_SESSION = "close_session", 1;
     COUNT = "count", 1;
-    CREATE_CHAT = "create_chat", 2;
+    CREATE_CHAT = "create_chat", 3;
     DECIDE_LINK = "decide_link", 2;
-    DELETE_CHAT = "delete_chat", 12;
+    DELETE_CHAT = "delete_chat", 13;
     DISOWN = "disown", 4;
     DUE_DEVICES = "due_devices", 1;
     EDGE_ALIVE = "edge_alive", 3;
@@ -55,9 +56,9 @@ scripts! {
     FORGET_NOTE = "forget_note", 4;
     FORGET_UNBORN = "forget_unborn", 1;
     INDEX_CHAT = "index_chat", 1;
-    JOIN = "join", 4;
+    JOIN = "join", 5;
     LAPSE_SESSION = "lapse_session", 1;
-    LEAVE = "leave", 4;
+    LEAVE = "leave", 5;
     LOG = "log", 3;
     MOVE_CHAT = "move_chat", 1;
     MOVE_CURSORS = "move_cursors", 4;

@@ -22,6 +22,7 @@ use super::{
     super::{
         Core, lock,
         outbox::{Checked, Due, Left, since},
+        registration::provision_member,
     },
     HEAL,
 };
@@ -175,6 +176,9 @@ pub(super) async fn publish_outbox(
     expected: usize,
     mut first: Option<Page>,
 ) -> Emptied {
+    if !all_arrived(core, chat).await {
+        return Emptied::Some(0, Left { messages: Some(expected), ..Left::default() });
+    }
     let mut gone = 0;
     for _ in 0..PAGES {
         let page = match first.take() {
@@ -208,6 +212,22 @@ pub(super) async fn publish_outbox(
         left if gone > 0 => Emptied::More(gone, left),
         left => Emptied::Some(gone, Left { messages: Some(left), ..Left::default() }),
     }
+}
+
+/// Whether each member's queues are there. Where somebody let a member in and couldn't make them, because nsqd was away or they
+/// died, they are made now: what is published before is in no queue of theirs, and NSQ confirms it all the same.
+async fn all_arrived(core: &Core, chat: ChatId) -> bool {
+    let arriving = async || core.store.arriving(chat).await;
+    let Ok(found) = arriving().await else { return false };
+    if found.is_empty() || planted!(PublishEarly) {
+        return true;
+    }
+    for (user, _) in found {
+        if let Err(problem) = provision_member(core, chat, &user).await {
+            tracing::debug!(%chat, %user, error = %problem, "a member's queues can't be made yet: nothing is published");
+        }
+    }
+    arriving().await.is_ok_and(|left| left.is_empty())
 }
 
 /// Publishes a page in its order, without waiting for one before the next; gives what needn't be published any more.

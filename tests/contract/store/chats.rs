@@ -249,7 +249,7 @@ async fn a_chat_moves_from_where_it_is_and_only_from_there() {
     assert_eq!(store.chat(chat.id).await.unwrap().unwrap().node, node);
     assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip { head: 0, node: node.to_owned() }]);
     let sent = store.append(&super::message(chat.id, &alice, "x")).await.unwrap();
-    assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned(), epoch: 0 });
+    assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned(), epoch: 0, held: true });
     assert_eq!(store.outbox(chat.id, 9).await.unwrap().0, node);
     leave(&store, chat.id, &alice, false).await;
     assert!(

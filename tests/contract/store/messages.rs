@@ -20,7 +20,7 @@ async fn messages_are_numbered_one_by_one() {
     for seq in 1..=5 {
         let append = message(chat, &alice, "h\u{e9}");
         let appended = store.append(&append).await.unwrap();
-        assert_eq!(appended, Appended::New { seq, node: "nsqd-1:4150".into(), epoch: 0 });
+        assert_eq!(appended, Appended::New { seq, node: "nsqd-1:4150".into(), epoch: 0, held: true });
         let page = store.log(chat, seq, 10, 1 << 20).await.unwrap();
         assert_eq!(page.messages, vec![(seq, append.frame.number(seq))], "the bytes are the frame's");
         assert_eq!(chat_and_seq(&page.messages[0].1), Some((chat, seq)));

@@ -6,18 +6,24 @@ use crate::support::Redis;
 #[tokio::test]
 async fn scripts_of_chats_and_members() {
     let redis = &Redis::start().await;
-    let made = eval(redis, script!("create_chat"), "meta members", "2 0 a b kind group head 0 node n").await;
+    let made =
+        eval(redis, script!("create_chat"), "meta members arriving", "2 0 a b kind group head 0 node n")
+            .await;
     assert!(made.starts_with("new kind group"), "{made}");
-    let there = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
+    let there =
+        eval(redis, script!("create_chat"), "meta members arriving", "1 0 z kind direct head 9 node n").await;
     assert!(there.starts_with("there kind group"), "{there}");
     assert_eq!(run(redis, "HLEN members").await, "2");
     assert_eq!(eval(redis, script!("chat_of_member"), "meta members", "z").await, "");
     assert!(eval(redis, script!("chat_of_member"), "meta members", "a").await.ends_with(" 0"));
 
     run(redis, "HSET meta head 7").await;
-    let (join, keys) = (script!("join"), "meta members banned left");
-    let (leave, leave_keys) = (script!("leave"), "members banned meta left");
-    assert_eq!(eval(redis, join, "none members banned left", "z themselves 9 0 1000").await, "refused");
+    let (join, keys) = (script!("join"), "meta members banned left arriving");
+    let (leave, leave_keys) = (script!("leave"), "members banned meta left arriving");
+    assert_eq!(
+        eval(redis, join, "none members banned left arriving", "z themselves 9 0 1000").await,
+        "refused"
+    );
     assert_eq!(eval(redis, join, keys, "a themselves 2 0 1000").await, "already 0");
     assert_eq!(eval(redis, join, keys, "c themselves 2 0 1000").await, "full");
     assert_eq!(eval(redis, join, keys, "c themselves 3 0 1000").await, "new 7");
@@ -72,7 +78,8 @@ async fn scripts_of_chats_and_members() {
     assert!(eval(redis, script!("delete_chat"), all, "5").await.contains("kind group"));
     assert_eq!(eval(redis, script!("delete_chat"), all, "6").await, "deleted 5");
     assert_eq!(run(redis, "KEYS *").await, "meta");
-    let gone = eval(redis, script!("create_chat"), "meta members", "1 0 z kind direct head 9 node n").await;
+    let gone =
+        eval(redis, script!("create_chat"), "meta members arriving", "1 0 z kind direct head 9 node n").await;
     assert_eq!(gone, "there deleted 6");
     assert_eq!(eval(redis, script!("bury_chat"), "meta", "7").await, "1");
     assert_eq!(eval(redis, script!("bury_chat"), "fresh", "7").await, "1");
@@ -88,7 +95,9 @@ async fn scripts_of_chats_and_members() {
     assert_eq!(eval(redis, forget, "unborn", "7 60000").await, "1");
     let left = run(redis, "PTTL unborn").await.parse::<u64>().unwrap();
     assert!((30_000..=60_000).contains(&left), "{left}: it begins anew");
-    let made = eval(redis, script!("create_chat"), "unborn members", "1 0 z kind direct head 9 node n").await;
+    let made =
+        eval(redis, script!("create_chat"), "unborn members arriving", "1 0 z kind direct head 9 node n")
+            .await;
     assert_eq!(made, "there unborn 7");
     assert_eq!(eval(redis, script!("bury_chat"), "unborn", "8").await, "1");
     assert_eq!(run(redis, "PTTL unborn").await, "-1");

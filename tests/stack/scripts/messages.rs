@@ -6,13 +6,13 @@ use crate::support::Redis;
 #[tokio::test]
 async fn scripts_of_messages() {
     let redis = &Redis::start().await;
-    let keys = |key: &str| format!("meta members {key} log outbox k0 k1");
+    let keys = |key: &str| format!("meta members {key} log outbox k0 k1 arriving");
     let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 bell 0 100 a:k";
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no chat");
     run(redis, "HSET meta head 0 node n1").await;
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no member");
     run(redis, "HSET members alice 0").await;
-    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 n1 0");
+    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 n1 0 0");
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 5 77");
     assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1}");
     // What an older build has kept is known, too.
@@ -25,16 +25,16 @@ async fn scripts_of_messages() {
     };
     assert_eq!(run(redis, "HGET meta keyed").await, "0 100");
     for (clock, key, answer, keyed) in [
-        (159, "b", "2 n1 0", "0 100"),
-        (160, "c", "3 n1 0", "1 160"),
+        (159, "b", "2 n1 0 0", "0 100"),
+        (160, "c", "3 n1 0 0", "1 160"),
         (219, "b", "2 5 77", "1 160"),
         (219, "a:k", "1 5 77", "1 160"),
-        (221, "d", "4 n1 0", "0 221"),
-        (221, "b", "5 n1 0", "0 221"),
+        (221, "d", "4 n1 0 0", "0 221"),
+        (221, "b", "5 n1 0 0", "0 221"),
         (221, "c", "3 5 77", "0 221"),
-        (400, "e", "6 n1 0", "1 400"),
-        (400, "d", "7 n1 0", "1 400"),
-        (399, "f", "8 n1 0", "1 400"),
+        (400, "e", "6 n1 0 0", "1 400"),
+        (400, "d", "7 n1 0 0", "1 400"),
+        (399, "f", "8 n1 0 0", "1 400"),
     ] {
         assert_eq!(at(clock, key).await, answer, "{clock} {key}");
         assert_eq!(run(redis, "HGET meta keyed").await, keyed, "{clock} {key}");
@@ -65,7 +65,7 @@ async fn scripts_of_messages() {
     assert_eq!((trim(519).await.as_str(), trim(520).await.as_str()), ("2", "0"));
     run(redis, "DEL log outbox ages").await;
     run(redis, "HSET meta head 0").await;
-    assert_eq!(at(520, "a:k").await, "1 n1 0");
+    assert_eq!(at(520, "a:k").await, "1 n1 0 0");
     assert_eq!(eval(redis, script!("log"), "meta log", "0 9 1").await, "1 1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("log"), "none none", "0 9 1").await, "0 ");
     for (reader, page) in
@@ -79,7 +79,7 @@ async fn scripts_of_messages() {
     assert_eq!(eval(redis, script!("outbox_size"), "meta log outbox", "").await, "n1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("outbox_size"), "none none none", "").await, " 0 ");
     let two = eval(redis, script!("append"), &keys("k"), &args.replace("a:k", "a:k2")).await;
-    assert_eq!(two, "2 n1 0");
+    assert_eq!(two, "2 n1 0 0");
     let both = "n1 1 {\"seq\":1,\"x\":1} 2 {\"seq\":2,\"x\":1}";
     assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 30").await, both);
     assert_eq!(eval(redis, script!("outbox"), "meta log outbox", "9 29").await, "n1 1 {\"seq\":1,\"x\":1}");
@@ -107,7 +107,7 @@ async fn scripts_of_messages() {
     run(redis, "HSET meta head 0 bytes 0 epoch 12").await;
     run(redis, "DEL log outbox").await;
     let args_of_e = args.replace("a:k", "a:e");
-    assert_eq!(eval(redis, script!("append"), &keys("e"), &args_of_e).await, "1 n1 12");
+    assert_eq!(eval(redis, script!("append"), &keys("e"), &args_of_e).await, "1 n1 12 0");
     assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1} 12");
     assert_eq!(run(redis, "HGET meta bytes").await, "18");
     run(redis, "HDEL meta epoch").await;
@@ -153,7 +153,7 @@ async fn the_log_is_trimmed_by_its_marks() {
     assert_eq!(run(redis, "EXISTS ages").await, "0", "of an empty log nothing is noted");
     for seq in 1..=128u64 {
         let args = format!("alice 77 5 0123456789 0123456789 60000 bell 0 0 k{seq}");
-        let sent = eval(redis, script!("append"), "meta members none log outbox k0 k1", &args).await;
+        let sent = eval(redis, script!("append"), "meta members none log outbox k0 k1 arriving", &args).await;
         assert_eq!(sent, format!("{seq} n1 0"));
         run(redis, "DEL outbox").await;
         if seq % 64 == 0 {
