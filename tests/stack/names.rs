@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use keepstep::store::redis::{RedisOptions, RedisStore};
 use keepstep::store::{Beat, Store, StoreLimits, embedded::EmbeddedStore};
 use keepstep::sync::name::EdgeName;
 use serde_json::json;
 
 use crate::stories::Deployment;
-use crate::stories::client::PATIENCE;
+use crate::stories::client::{PATIENCE, Socket};
+use crate::stories::user::User;
 use crate::support::{Edge, EdgeConfig, Nsqd, Redis, http_get, wait_until};
 
 #[tokio::test]
@@ -90,12 +92,20 @@ async fn an_edge_whose_name_is_another_s_serves_nobody_before_it_stops() {
     let config = EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_EDGE", "one");
     let first = Edge::start(config.clone()).await;
     first.ready().await;
+    let phone = User::new("alice", [first.listen()].into()).registers("main").await;
     // So the second can't know whose the name is when it starts.
     redis.kill9();
     let mut second = Edge::start(config).await;
     let (status, said) = http_get(&second.ops(), "/readyz").await.expect("it answers");
     assert!(status == 503 && said.contains("`one`") && said.contains("KEEPSTEP_EDGE"), "{status} {said}");
     redis.restart().await;
+    let ops = second.ops();
+    wait_until("its store to be there", PATIENCE, || async {
+        let (_, said) = http_get(&ops, "/readyz").await.ok()?;
+        (!said.contains("can't be reached")).then_some(())
+    })
+    .await;
+    assert_eq!(Socket::open(&second.listen(), &phone.token).await.closed().await.0, 4304);
     let status = loop {
         if let Ok((status, said)) = http_get(&second.ops(), "/readyz").await {
             assert_eq!(status, 503, "{said}");
@@ -159,4 +169,23 @@ async fn a_dead_edge_whose_notes_cannot_be_read_keeps_no_other_waiting() {
     web.requests(json!({ "type": "ready" })).await.expect("ready");
     world.edges[0].kill9();
     web.gets(json!({ "type": "device", "event": "offline", "device": phone.id })).await;
+}
+
+#[tokio::test]
+async fn a_name_is_still_claimed_when_redis_is_away_for_a_moment() {
+    let mut redis = Redis::start().await;
+    let store = RedisStore::connect(&redis.url(), RedisOptions::default()).await.expect("an address");
+    let (store, dead_after) = (Store::Redis(store), Duration::from_secs(3));
+    store.edge_alive("one", "old", dead_after).await.unwrap();
+    let new = EdgeName::from("one".to_owned());
+    let interruption = async {
+        tokio::time::sleep(dead_after / 3).await;
+        redis.kill9();
+        redis.restart().await;
+        Instant::now()
+    };
+    let (claimed, back) = tokio::join!(new.claim(&store, dead_after), interruption);
+    assert!(claimed.expect("it is tried again"), "nobody lives");
+    // Whoever had it couldn't say anything meanwhile, and is waited for anew.
+    assert!(back.elapsed() > dead_after * 3 / 4, "{:?}", back.elapsed());
 }
