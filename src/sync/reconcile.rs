@@ -28,7 +28,10 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Core, placement, registration::complete_member};
-use crate::{broker::QueueAt, store::Result as Stored};
+use crate::{
+    broker::QueueAt,
+    store::{Result as Stored, UNBORN},
+};
 
 mod judge;
 mod repair;
@@ -54,8 +57,6 @@ pub(super) const SOON: Duration = Duration::from_secs(1);
 pub(super) const BRISK: Duration = Duration::from_millis(2);
 /// Whoever lets the last member of a chat go deletes the chat, mostly within this time. (Should both do it, nothing is lost.)
 const LEAVING: Duration = Duration::from_secs(5);
-/// Whoever creates a chat writes it within this time after its id, however late a call is executed.
-const UNBORN: Duration = Duration::from_secs(60);
 /// The node of a queue that only a directory remembers.
 pub(super) const DIRECTORY: &str = "nsqlookupd";
 

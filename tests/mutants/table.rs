@@ -98,6 +98,16 @@ mutants! {
         "late::read_offsets_end_with_membership";
     "disowned-though-a-member", "disown": "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end" => "",
         "late::a_late_disown_takes_nothing_from_a_member";
+    "published-before-the-queue", "append": "redis.call('EXISTS', KEYS[8])" => "0",
+        "late::a_member_arrives_until_their_queues_are_there";
+    "the-first-do-not-arrive", "create_chat": "  redis.call('HSET', KEYS[3], ARGV[i], '0')\n" => "",
+        "late::a_member_arrives_until_their_queues_are_there";
+    "who-joins-does-not-arrive", "join": "redis.call('HSET', KEYS[5], ARGV[1], version)" => "",
+        "late::a_member_arrives_until_their_queues_are_there";
+    "who-left-arrives", "leave": "redis.call('HDEL', KEYS[5], ARGV[1])" => "",
+        "late::a_member_arrives_until_their_queues_are_there";
+    "arrived-by-an-earlier-membership", "arrived": "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end" => "",
+        "late::a_member_arrives_until_their_queues_are_there";
     "message-without-its-epoch", "append": "epoch, body = meta[5], body .. '\\n' .. meta[5]" => "epoch = meta[5]",
         "late::each_message_says_who_had_left_before_it";
     "log-for-who-left", "log":

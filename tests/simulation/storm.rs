@@ -44,7 +44,7 @@ const CALLS: &[&str] = &[
     "close_session",
     "move_read",
     "note_sender",
-    "forget_note",
+    "forget_notes",
     "take_work",
 ];
 
@@ -75,7 +75,7 @@ const LATE: &[&str] = &[
     "append",
     "published",
     "note_sender",
-    "forget_note",
+    "forget_notes",
     "lapse_session",
     "renew_session",
     "delete_chat",

@@ -99,6 +99,8 @@ struct Ids {
     // Whose callers gave up on them: they may have been ended, people may be in chats or not.
     perhaps_ended: BTreeSet<DeviceId>,
     perhaps_members: BTreeSet<(UserId, ChatId)>,
+    // Where each chat stood when a device's registration was answered.
+    registered: BTreeMap<(DeviceId, ChatId), u64>,
 }
 
 impl World {
@@ -241,7 +243,24 @@ impl World {
         let count = usize::try_from(to + 1 - from).unwrap_or(0);
         let page = self.0.store.log(chat, from, count, usize::MAX).await.expect("the truth is always there");
         held.extend(page.messages.into_iter().map(|(seq, _)| seq).filter(|seq| (from..=to).contains(seq)));
+        // As long as the broker has lost nothing there is no gap: what isn't there was never in the queue, because it was
+        // published before that was. (Before the registration is answered, that may be.)
+        let losses =
+            ["messages lost by the broker", "broker disks lost", "messages too large for the broker"];
+        let bites = self.shared().bites();
+        if losses.iter().all(|loss| !bites.contains_key(loss)) {
+            let before = self.0.ids.lock().unwrap().registered.get(&(device, chat)).copied().unwrap_or(0);
+            held.extend(from.max(before + 1)..=to);
+        }
         held.into_iter().collect()
+    }
+
+    /// A device's registration is answered.
+    pub async fn registered(&self, user: &UserId, device: DeviceId) {
+        for chat in self.0.store.chats_of(user).await.expect("the truth is always there") {
+            let head = self.head(chat).await;
+            self.0.ids.lock().unwrap().registered.insert((device, chat), head);
+        }
     }
 
     /// Where the messages are that a device waits for, in words.

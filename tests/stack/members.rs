@@ -73,6 +73,40 @@ async fn an_invitation_is_answered_although_nsqd_is_down() {
     bobs.hears(&chat, 2).await;
 }
 
+/// What is published before Bob's queue is there is in no queue of his, and the log is too short for it.
+#[tokio::test]
+async fn who_is_invited_while_nsqd_is_down_loses_nothing_that_is_sent_until_the_queue_is_there() {
+    let short = Deployment::Stack.with("KEEPSTEP_LOG_MESSAGES", "50").with("KEEPSTEP_LOG_KEEP", "50");
+    // Nobody compares anything.
+    let mut world = short.with("KEEPSTEP_RECONCILE", "1h").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.registers("main").await);
+    let chat = alice.group("us").await;
+    phone.says(&chat, "before Bob").await;
+    phone.hears(&chat, 1).await;
+    let carrier = carrier(&world, &chat).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].terminate().await;
+    alice.invites(&chat, &bob).await;
+    phone.says_many(&chat, "while nsqd is down", 20).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
+    // (Four times as much as the log keeps may be unconfirmed.)
+    phone.says_many(&chat, "when it is back", 130).await;
+    let published = async || {
+        wait_until("NSQ to have it", PATIENCE, || async {
+            (world.unconfirmed(&chat).await == 0).then_some(())
+        })
+        .await;
+    };
+    published().await;
+    phone.says_many(&chat, "later", 270).await;
+    phone.hears(&chat, 421).await;
+    published().await;
+    bobs.connects(1).await;
+    bobs.hears(&chat, 421).await;
+    assert!(bobs.memory().chat(&chat).unwrap().messages.keys().copied().eq(2..=421));
+    assert_eq!(world.metric("keepstep_gaps_total").await, 0.0);
+}
+
 /// Writes a membership as an edge does that dies right behind it (one of an older build: no version stands there).
 async fn is_written(stack: &Stack, chat: &str, user: &str, boundary: u64) {
     let hex = chat.replace('-', "");

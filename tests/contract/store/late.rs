@@ -94,6 +94,36 @@ async fn a_late_join_brings_nobody_back() {
     );
 }
 
+/// Nothing is published while somebody's queues aren't known to be there.
+#[tokio::test]
+async fn a_member_arrives_until_their_queues_are_there() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = group(&store, &alice).await;
+    let held = async || {
+        let sent = store.append(&message(chat, &alice, "x")).await.unwrap();
+        let Appended::New { held, .. } = sent else { panic!("{sent:?}") };
+        held
+    };
+    assert_eq!(store.arriving(chat).await.unwrap(), [(alice.clone(), 0)], "the first one, too");
+    assert!(held().await);
+    store.arrived(chat, &alice, 0).await.unwrap();
+    assert!(!held().await);
+    join(&store, chat, &bob, JoinBy::Invitation).await;
+    let version = member(&store, chat, &bob).await.version;
+    assert_eq!(store.arriving(chat).await.unwrap(), [(bob.clone(), version)]);
+    assert!(held().await);
+    // Of an earlier membership, and so late.
+    leave(&store, chat, &bob, false).await;
+    assert!(!held().await, "who has left needs none");
+    join(&store, chat, &bob, JoinBy::Invitation).await;
+    store.arrived(chat, &bob, version).await.unwrap();
+    assert!(held().await);
+    store.arrived(chat, &bob, version + 1).await.unwrap();
+    assert!(!held().await);
+    assert_eq!(store.arriving(chat).await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn who_left_is_known_though_a_thousand_left_since() {
     let (store, _guard) = start(StoreLimits::default()).await;

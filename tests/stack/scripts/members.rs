@@ -14,6 +14,11 @@ async fn scripts_of_chats_and_members() {
         eval(redis, script!("create_chat"), "meta members arriving", "1 0 z kind direct head 9 node n").await;
     assert!(there.starts_with("there kind group"), "{there}");
     assert_eq!(run(redis, "HLEN members").await, "2");
+    assert_eq!(run(redis, "HGETALL arriving").await, "a 0 b 0");
+    let arrived = script!("arrived");
+    assert_eq!(eval(redis, arrived, "arriving", "a 1").await, "0", "of another membership");
+    assert_eq!(eval(redis, arrived, "arriving", "a 0").await, "1");
+    assert_eq!(eval(redis, arrived, "arriving", "a 0").await, "0");
     assert_eq!(eval(redis, script!("chat_of_member"), "meta members", "z").await, "");
     assert!(eval(redis, script!("chat_of_member"), "meta members", "a").await.ends_with(" 0"));
 
@@ -28,6 +33,7 @@ async fn scripts_of_chats_and_members() {
     assert_eq!(eval(redis, join, keys, "c themselves 2 0 1000").await, "full");
     assert_eq!(eval(redis, join, keys, "c themselves 3 0 1000").await, "new 7");
     assert_eq!(run(redis, "HGET members c").await, "7 1");
+    assert_eq!(run(redis, "HGETALL arriving").await, "b 0 c 1");
     assert_eq!(eval(redis, leave, leave_keys, "c ban 0 0 1000").await, "-1", "of an earlier membership");
     assert_eq!(eval(redis, leave, leave_keys, "c ban 1 0 1000").await, "2");
     assert_eq!(eval(redis, leave, leave_keys, "c ban 1 0 1000").await, "");
@@ -70,7 +76,7 @@ async fn scripts_of_chats_and_members() {
     assert_eq!(eval(redis, script!("unindex_chat"), "list read", "x t3").await, "1");
     assert_eq!(run(redis, "EXISTS list read").await, "0");
 
-    let all = "meta members banned log outbox ages from cursor fence left";
+    let all = "meta members banned log outbox ages from cursor fence left arriving";
     assert_eq!(eval(redis, script!("delete_chat"), all, "5").await, "");
     assert_eq!(run(redis, "HLEN members").await, "3", "it has members");
     run(redis, "DEL members").await;

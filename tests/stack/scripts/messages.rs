@@ -54,10 +54,10 @@ async fn scripts_of_messages() {
         assert_eq!(run(redis, "HGET meta keyed").await, format!("0 {clock}"), "by trim");
         redis.command(&["HSET", "meta", "keyed", &format!("0 {since}")]).await.unwrap();
         let seq = run(redis, "HGET meta head").await.parse::<u64>().unwrap() + 1;
-        assert_eq!(at(clock, &format!("new-{clock}")).await, format!("{seq} n1 0"));
+        assert_eq!(at(clock, &format!("new-{clock}")).await, format!("{seq} n1 0 0"));
         assert_eq!(run(redis, "HGET meta keyed").await, format!("0 {clock}"), "by append");
         assert_eq!(at(next, "e").await, "6 5 77");
-        assert_eq!(at(next, &format!("new-{next}")).await, format!("{} n1 0", seq + 1));
+        assert_eq!(at(next, &format!("new-{next}")).await, format!("{} n1 0 0", seq + 1));
         assert_eq!(run(redis, "HGET meta keyed").await, format!("1 {next}"));
         redis.command(&["HSET", "k1", "e", "6 5 77"]).await.unwrap();
     }
@@ -97,7 +97,7 @@ async fn scripts_of_messages() {
         run(redis, &format!("HSET meta head {head}")).await;
         let args = args.replace("a:k", &format!("a:k{head}"));
         let sent = eval(redis, script!("append"), &keys("k"), &args).await;
-        assert_eq!(sent, format!("{} n1 0", head + 1));
+        assert_eq!(sent, format!("{} n1 0 0", head + 1));
         let page = eval(redis, script!("log"), "meta log", &format!("{} 9 99", head + 1)).await;
         let next = head + 1;
         assert_eq!(page, format!("{next} 1 {next} {{\"seq\":{next},\"x\":1}}"));
@@ -124,7 +124,7 @@ async fn scripts_of_messages() {
         ("l4", 1_000_001, "1000025"),
     ] {
         let (keys, args) = raised(key, lift);
-        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1 0"));
+        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1 0 0"));
     }
     assert_eq!(run(redis, "HMGET meta lift bytes").await, "1000001 84");
     assert_eq!(eval(redis, script!("raise_head"), "meta", "1000020").await, "1000025");
@@ -154,7 +154,7 @@ async fn the_log_is_trimmed_by_its_marks() {
     for seq in 1..=128u64 {
         let args = format!("alice 77 5 0123456789 0123456789 60000 bell 0 0 k{seq}");
         let sent = eval(redis, script!("append"), "meta members none log outbox k0 k1 arriving", &args).await;
-        assert_eq!(sent, format!("{seq} n1 0"));
+        assert_eq!(sent, format!("{seq} n1 0 0"));
         run(redis, "DEL outbox").await;
         if seq % 64 == 0 {
             assert_eq!(trim("128 128 99999 3600").await, "1");
