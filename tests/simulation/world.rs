@@ -282,6 +282,13 @@ impl World {
         format!("log from {} to {}, queue {places:?}", log.floor, log.head)
     }
 
+    /// Whether the device's queue holds anything with a consumer that has gone without a word.
+    pub fn has_lost_consumer(&self, chat: ChatId, device: DeviceId) -> bool {
+        let mut has = false;
+        self.0.broker.each(chat, device, |_, at| has |= at == At::Nowhere);
+        has
+    }
+
     /// Whether the device's queue holds this message with a consumer that has gone without a word, and only there.
     pub fn is_nowhere(&self, chat: ChatId, device: DeviceId, seq: u64) -> bool {
         let (mut nowhere, mut somewhere) = (false, false);
