@@ -106,10 +106,12 @@ async fn waits_for_the_broker(world: &World) -> bool {
             let (seen, comes) =
                 seen.map_or((0, false), |(last, at)| (last, at.elapsed() < world.tail_check()));
             let log = world.store().log(chat, seen + 1, 1, 1).await.expect("the truth");
-            if seen < log.head
-                && (comes || log.floor > seen + 1)
-                && world.is_nowhere(chat, device.id, seen + 1)
-            {
+            // What the log hasn't got may be any of those that are with such a consumer: nobody can tell.
+            let waits = match log.floor > seen + 1 {
+                true => world.has_lost_consumer(chat, device.id),
+                false => comes && world.is_nowhere(chat, device.id, seen + 1),
+            };
+            if seen < log.head && waits {
                 return true;
             }
         }
