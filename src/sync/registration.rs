@@ -2,7 +2,10 @@
 //! made, and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
 //! `registering` device, which the client's next try completes.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::{
     Core, connect,
@@ -20,6 +23,9 @@ use crate::{
     store::{JoinBy, Joined, NewDevice, OwedSince, Registered},
     tokens::DeviceClaims,
 };
+
+/// For the queues of a member who is just let in.
+const QUEUES_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the client asks for.
 #[derive(Debug, Clone)]
@@ -172,10 +178,15 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
     // Leased together with the removal of a user's queues on leaving, so that neither does half of it between the other's
     // steps.
     let work = membership_work(chat, user);
-    match in_turn(core, &work, make_queues(core, chat, user, &owing)).await {
-        Ok(()) => core.store.arrived(chat, user, member.version).await?,
-        Err(problem) => {
+    // Whoever joins doesn't wait for an nsqd that hangs: the queues are there before the next message is published.
+    let made = timeout(QUEUES_WITHIN, in_turn(core, &work, make_queues(core, chat, user, &owing)));
+    match made.await {
+        Ok(Ok(())) => core.store.arrived(chat, user, member.version).await?,
+        Ok(Err(problem)) => {
             tracing::warn!(%chat, %user, error = %problem, "queues of a member can't be made now; they are before the next message is published");
+        }
+        Err(_elapsed) => {
+            tracing::warn!(%chat, %user, "queues of a member aren't made in time; they are before the next message is published");
         }
     }
     Ok(fixed)
