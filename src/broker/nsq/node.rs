@@ -337,23 +337,15 @@ impl Node {
         Ok(found)
     }
 
-    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too. One that isn't well isn't asked,
-    /// and nobody waits for it any longer: thousands may want to know, and they ask again.
+    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too. Thousands may want to know, so a few
+    /// ask at a time. One that isn't well is asked, too: perhaps it is just back, and has what everybody takes for lost.
     pub(super) async fn backlog(&self, chat: ChatId, device: DeviceId) -> BrokerResult<Option<Backlog>> {
-        let unavailable =
-            |why: &str| BrokerError::Unavailable { node: self.id().to_owned(), reason: why.to_owned() };
-        let found = async {
-            // Held until it has answered. It is never closed.
-            let Ok(_permit) = timeout(TURN_WITHIN, self.looks.acquire()).await else {
-                return Err(unavailable("too many look for what it has"));
-            };
-            self.ask_backlog(chat, device).await.map_err(|error| self.fault(&error))
+        // Held until it has answered. It is never closed.
+        let Ok(_permit) = timeout(TURN_WITHIN, self.looks.acquire()).await else {
+            let (node, reason) = (self.id().to_owned(), "too many look for what it has".to_owned());
+            return Err(BrokerError::Unavailable { node, reason });
         };
-        tokio::select! {
-            biased;
-            why = self.breaker.opened() => Err(unavailable(&why)),
-            found = found => found,
-        }
+        self.ask_backlog(chat, device).await.map_err(|error| self.fault(&error))
     }
 
     async fn ask_backlog(&self, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>, AdminError> {
