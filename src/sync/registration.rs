@@ -1,10 +1,10 @@
-//! A device comes: written first as `registering`, then what it is owed is fixed chat by chat, then its queues are
-//! made, and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
+//! A device comes: written first as `registering`, then its queues are made, then what it is owed is fixed chat by chat,
+//! and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
 //! `registering` device, which the client's next try completes.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use tokio::time::timeout;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
+        chat::Chat,
         device::{Device, DeviceKind, DeviceState},
         id::{ChatId, DeviceId, UserId},
         now_millis,
@@ -26,6 +27,8 @@ use crate::{
 
 /// For the queues of a member who is just let in.
 const QUEUES_WITHIN: Duration = Duration::from_secs(3);
+/// Chats that are read, or in which something is fixed, at a time.
+const PARALLEL: usize = 16;
 
 /// What the client asks for.
 #[derive(Debug, Clone)]
@@ -108,23 +111,41 @@ fn ended() -> Problem {
     Problem::new(ErrorCode::Conflict, detail)
 }
 
-/// Fixes what the device is owed in each chat of the user, and makes its queues.
+/// Makes the device's queues in each chat of the user, and then fixes what it is owed there: everything above the head that is
+/// read when the queue is there already. The other way round, what is said in between would be in no queue.
 async fn provision_all(
     core: &Core,
     user: &UserId,
     device: DeviceId,
     chats: Vec<ChatId>,
 ) -> Result<(), Problem> {
-    let mut queues = Vec::new();
-    for chat in chats {
-        // What it is owed begins at the head as it is seen here, however late that is written.
-        if let Some((found, _)) = core.store.chat_of_member(chat, user).await?
-            && core.store.owe(chat, user, device, OwedSince::Head(found.head)).await?.is_some()
-        {
-            queues.push((chat, found.node));
-        }
+    let found = members_of(core, user, chats).await?;
+    let queues: Vec<_> = found.into_iter().map(|chat| (chat.id, chat.node)).collect();
+    provision_living(core, user, device, &queues).await?;
+    let found = members_of(core, user, queues.iter().map(|queue| queue.0).collect()).await?;
+    let owes: Vec<_> = found
+        .into_iter()
+        .map(|chat| async move {
+            let owed = core.store.owe(chat.id, user, device, OwedSince::Head(chat.head)).await?;
+            Ok::<_, Problem>(owed.map(|_| chat.id))
+        })
+        .collect();
+    let owed: Vec<Option<ChatId>> = stream::iter(owes).buffer_unordered(PARALLEL).try_collect().await?;
+    let owed: HashSet<ChatId> = owed.into_iter().flatten().collect();
+    // Its user has left these meanwhile.
+    let left: Vec<ChatId> =
+        queues.into_iter().map(|queue| queue.0).filter(|chat| !owed.contains(chat)).collect();
+    if !left.is_empty() {
+        core.broker.remove_queues(device, &left, true).await;
     }
-    provision_living(core, user, device, &queues).await
+    Ok(())
+}
+
+/// Those of these chats that the user is in, as they are now.
+async fn members_of(core: &Core, user: &UserId, chats: Vec<ChatId>) -> Result<Vec<Chat>, Problem> {
+    let reads: Vec<_> = chats.into_iter().map(|chat| core.store.chat_of_member(chat, user)).collect();
+    let found: Vec<_> = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
+    Ok(found.into_iter().flatten().map(|(chat, _)| chat).collect())
 }
 
 /// Makes queues of a device, and looks at the device once more: an end takes no turn, and may have begun and be done since

@@ -330,6 +330,37 @@ async fn real_losses_in_many_chats_end_in_exactly_the_right_gaps() {
     }
 }
 
+/// Messages that are said while its queues are being made are in them, or below what it is owed.
+#[tokio::test]
+async fn a_device_registered_in_the_middle_of_a_conversation_has_no_hole_although_the_log_is_short() {
+    let world = short_log().start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let phone = alice.phone(0).await;
+    let chat = alice.group("us").await;
+    alice.invites(&chat, &bob).await;
+    // Each makes the registration longer.
+    for n in 0..60 {
+        let other = alice.group(&format!("group {n}")).await;
+        alice.invites(&other, &bob).await;
+    }
+    let talk = phone.says_many(&chat, "on and on", 2000);
+    let come = async {
+        phone.hears(&chat, 100).await;
+        bob.registers("main").await
+    };
+    let (_, mut bobs) = tokio::join!(talk, come);
+    phone.hears(&chat, 2000).await;
+    wait_until("NSQ to have it", PATIENCE, || async { (world.unconfirmed(&chat).await == 0).then_some(()) })
+        .await;
+    trimmed(&world, &chat, LOG + 2000 % 64).await;
+    bobs.connects(1).await;
+    bobs.hears(&chat, 2000).await;
+    let from = bobs.memory().chat(&chat).unwrap().from;
+    assert!((100..2000).contains(&from), "in the middle: {from}");
+    assert!(bobs.memory().chat(&chat).unwrap().messages.keys().copied().eq(from + 1..=2000));
+    assert_eq!(world.metric("keepstep_gaps_total").await, 0.0);
+}
+
 /// Everything comes from the log, and nothing is acknowledged.
 #[tokio::test]
 async fn the_window_bounds_what_the_log_brings() {
