@@ -2,7 +2,7 @@
 //! and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
 //! `registering` device, which the client's next try completes.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use tokio::time::timeout;
@@ -123,21 +123,10 @@ async fn provision_all(
     let queues: Vec<_> = found.into_iter().map(|chat| (chat.id, chat.node)).collect();
     provision_living(core, user, device, &queues).await?;
     let found = members_of(core, user, queues.iter().map(|queue| queue.0).collect()).await?;
-    let owes: Vec<_> = found
-        .into_iter()
-        .map(|chat| async move {
-            let owed = core.store.owe(chat.id, user, device, OwedSince::Head(chat.head)).await?;
-            Ok::<_, Problem>(owed.map(|_| chat.id))
-        })
-        .collect();
-    let owed: Vec<Option<ChatId>> = stream::iter(owes).buffer_unordered(PARALLEL).try_collect().await?;
-    let owed: HashSet<ChatId> = owed.into_iter().flatten().collect();
-    // Its user has left these meanwhile.
-    let left: Vec<ChatId> =
-        queues.into_iter().map(|queue| queue.0).filter(|chat| !owed.contains(chat)).collect();
-    if !left.is_empty() {
-        core.broker.remove_queues(device, &left, true).await;
-    }
+    let owes: Vec<_> =
+        found.iter().map(|chat| core.store.owe(chat.id, user, device, OwedSince::Head(chat.head))).collect();
+    // (Where its user has left meanwhile the queue is nobody's: `reconcile` removes it, in turn with whoever comes back.)
+    stream::iter(owes).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
     Ok(())
 }
 

@@ -224,7 +224,6 @@ pub async fn registers(world: &World, user: &UserId, kind: DeviceKind, habits: H
         Some(Err(problem)) if problem.code == ErrorCode::Conflict && world.has_jumped() => return None,
         Some(Err(problem)) => panic!("{user} can't register a device: {problem}"),
     }
-    world.registered(user, id).await;
     world.saw(What::Registered { device: id.to_string() });
     let device = Device::new(world, user.clone(), id, kind, habits);
     world.adds(device.clone());

@@ -11,16 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use keepstep::{
-    broker::{
-        Broker,
-        embedded::{At, EmbeddedBroker},
-        faulty::FaultyBroker,
-    },
+    broker::{Broker, embedded::EmbeddedBroker, faulty::FaultyBroker},
     config::{Limits, Timing},
-    domain::{
-        id::{ChatId, DeviceId, UserId},
-        message::chat_and_seq,
-    },
+    domain::id::{ChatId, DeviceId, UserId},
     drain::Drain,
     metrics::Metrics,
     protocol::{ErrorCode, Problem},
@@ -37,6 +30,8 @@ use crate::{
     history::{Event, What},
     unkind::{Unkind, may},
 };
+
+mod whereabouts;
 
 /// One edge that runs, or ran.
 #[derive(Clone)]
@@ -99,8 +94,6 @@ struct Ids {
     // Whose callers gave up on them: they may have been ended, people may be in chats or not.
     perhaps_ended: BTreeSet<DeviceId>,
     perhaps_members: BTreeSet<(UserId, ChatId)>,
-    // Where each chat stood when a device's registration was answered.
-    registered: BTreeMap<(DeviceId, ChatId), u64>,
 }
 
 impl World {
@@ -229,76 +222,6 @@ impl World {
 
     pub fn tail_check(&self) -> Duration {
         self.0.timing.tail_check
-    }
-
-    /// Which of these messages the device's queue or the log still has, or the device's sessions finished.
-    pub async fn held(&self, chat: ChatId, device: DeviceId, from: u64, to: u64) -> Vec<u64> {
-        if !may(Unkind::GapsHeld) {
-            return Vec::new();
-        }
-        let mut held = BTreeSet::new();
-        let of_it =
-            |body: &Bytes| chat_and_seq(body).map(|(_, seq)| seq).filter(|seq| (from..=to).contains(seq));
-        self.0.broker.each(chat, device, |body, _| held.extend(of_it(body)));
-        let count = usize::try_from(to + 1 - from).unwrap_or(0);
-        let page = self.0.store.log(chat, from, count, usize::MAX).await.expect("the truth is always there");
-        held.extend(page.messages.into_iter().map(|(seq, _)| seq).filter(|seq| (from..=to).contains(seq)));
-        // As long as the broker has lost nothing there is no gap: what isn't there was never in the queue, because it was
-        // published before that was. (Before the registration is answered, that may be.)
-        let losses =
-            ["messages lost by the broker", "broker disks lost", "messages too large for the broker"];
-        let bites = self.shared().bites();
-        if losses.iter().all(|loss| !bites.contains_key(loss)) {
-            let before = self.0.ids.lock().unwrap().registered.get(&(device, chat)).copied().unwrap_or(0);
-            held.extend(from.max(before + 1)..=to);
-        }
-        held.into_iter().collect()
-    }
-
-    /// A device's registration is answered.
-    pub async fn registered(&self, user: &UserId, device: DeviceId) {
-        for chat in self.0.store.chats_of(user).await.expect("the truth is always there") {
-            let head = self.head(chat).await;
-            self.0.ids.lock().unwrap().registered.insert((device, chat), head);
-        }
-    }
-
-    /// Where the messages are that a device waits for, in words.
-    pub async fn whereabouts(&self, chat: ChatId, device: DeviceId, from: u64) -> String {
-        let mut places: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
-        self.0.broker.each(chat, device, |body, at| {
-            let Some((_, seq)) = chat_and_seq(body).filter(|(_, seq)| *seq >= from) else { return };
-            let place = match at {
-                At::Waiting => "waiting",
-                At::InFlight => "in flight",
-                At::Nowhere => "with a lost consumer",
-                At::Finished => "finished",
-            };
-            places.entry(place).or_default().insert(seq);
-        });
-        let log = self.0.store.log(chat, from, 1, 1).await.expect("the truth is always there");
-        let ends = |seqs: BTreeSet<u64>| (seqs.len(), seqs.first().copied(), seqs.last().copied());
-        let places: Vec<_> = places.into_iter().map(|(place, seqs)| (place, ends(seqs))).collect();
-        format!("log from {} to {}, queue {places:?}", log.floor, log.head)
-    }
-
-    /// Whether the device's queue holds anything with a consumer that has gone without a word.
-    pub fn has_lost_consumer(&self, chat: ChatId, device: DeviceId) -> bool {
-        let mut has = false;
-        self.0.broker.each(chat, device, |_, at| has |= at == At::Nowhere);
-        has
-    }
-
-    /// Whether the device's queue holds this message with a consumer that has gone without a word, and only there.
-    pub fn is_nowhere(&self, chat: ChatId, device: DeviceId, seq: u64) -> bool {
-        let (mut nowhere, mut somewhere) = (false, false);
-        self.0.broker.each(chat, device, |body, at| {
-            if chat_and_seq(body).is_some_and(|(_, of)| of == seq) {
-                nowhere |= at == At::Nowhere;
-                somewhere |= matches!(at, At::Waiting | At::InFlight);
-            }
-        });
-        nowhere && !somewhere
     }
 
     pub fn stage(&self) -> Stage {
