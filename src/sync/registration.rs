@@ -163,35 +163,40 @@ async fn lives(core: &Core, user: &UserId, device: DeviceId) -> Result<bool, Pro
     Ok(device.is_some_and(|device| device.state != DeviceState::Terminating) || planted!(LateQueueStays))
 }
 
-/// The same for one chat and all devices of a user who is in it: first what each is owed, then their queues. Answers to how
-/// many nothing was owed before. A queue that can't be made now is no error: from now on it is one that should be there, and
-/// `reconcile` makes it; until then the log serves its device.
+/// The same for one chat and all devices of a user who is in it. First what each is owed, then their queues: a queue that can't
+/// be made now is no error, because from now on it is one that should be there, and it is before the next message is published.
+/// The other way round for devices that are just being registered, as above: they are owed nothing from before, even if they
+/// are found here first. Answers to how many of the others nothing was owed before.
 ///
 /// # Errors
 /// `unavailable`: the store.
 pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Result<usize, Problem> {
-    let (mut owing, mut fixed) = (Vec::new(), 0);
-    let Some((found, member)) = core.store.chat_of_member(chat, user).await? else { return Ok(0) };
+    let (mut devices, mut registering, mut fixed) = (Vec::new(), Vec::new(), 0);
+    let Some((_, member)) = core.store.chat_of_member(chat, user).await? else { return Ok(0) };
     for device in core.store.devices(user).await? {
-        // One that is just being registered is owed nothing from before, even if it is found here first.
-        let since = match device.state {
-            DeviceState::Terminating => continue,
-            DeviceState::Registering => OwedSince::Head(found.head),
-            DeviceState::Active => OwedSince::Joined,
-        };
-        let before = core.store.owed(chat, device.id).await?;
-        if core.store.owe(chat, user, device.id, since).await?.is_some() {
-            fixed += usize::from(before.is_none_or(|before| before.from < member.boundary));
-            owing.push(device.id);
+        match device.state {
+            DeviceState::Terminating => {}
+            DeviceState::Registering => registering.push(device.id),
+            DeviceState::Active => {
+                let before = core.store.owed(chat, device.id).await?;
+                if core.store.owe(chat, user, device.id, OwedSince::Joined).await?.is_some() {
+                    fixed += usize::from(before.is_none_or(|before| before.from < member.boundary));
+                    devices.push(device.id);
+                }
+            }
         }
     }
+    devices.extend(&registering);
     // Leased together with the removal of a user's queues on leaving, so that neither does half of it between the other's
     // steps.
     let work = membership_work(chat, user);
-    // Whoever joins doesn't wait for an nsqd that hangs: the queues are there before the next message is published.
-    let made = timeout(QUEUES_WITHIN, in_turn(core, &work, make_queues(core, chat, user, &owing)));
+    // Whoever joins doesn't wait for an nsqd that hangs.
+    let made = timeout(QUEUES_WITHIN, in_turn(core, &work, make_queues(core, chat, user, &devices)));
     match made.await {
-        Ok(Ok(())) => core.store.arrived(chat, user, member.version).await?,
+        Ok(Ok(())) => {
+            core.store.arrived(chat, user, member.version).await?;
+            owe_from_now(core, chat, user, &registering).await?;
+        }
         Ok(Err(problem)) => {
             tracing::warn!(%chat, %user, error = %problem, "queues of a member can't be made now; they are before the next message is published");
         }
@@ -200,6 +205,18 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
         }
     }
     Ok(fixed)
+}
+
+/// What is said from now on is in their queues.
+async fn owe_from_now(core: &Core, chat: ChatId, user: &UserId, devices: &[DeviceId]) -> Result<(), Problem> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let Some((found, _)) = core.store.chat_of_member(chat, user).await? else { return Ok(()) };
+    for device in devices {
+        core.store.owe(chat, user, *device, OwedSince::Head(found.head)).await?;
+    }
+    Ok(())
 }
 
 async fn make_queues(core: &Core, chat: ChatId, user: &UserId, devices: &[DeviceId]) -> Result<(), Problem> {
