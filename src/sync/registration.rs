@@ -207,14 +207,21 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
     Ok(fixed)
 }
 
-/// What is said from now on is in their queues.
+/// What is said from now on is in their queues. The head first, then the device: as long as that isn't registered, nobody was
+/// told that it is there.
 async fn owe_from_now(core: &Core, chat: ChatId, user: &UserId, devices: &[DeviceId]) -> Result<(), Problem> {
     if devices.is_empty() {
         return Ok(());
     }
     let Some((found, _)) = core.store.chat_of_member(chat, user).await? else { return Ok(()) };
     for device in devices {
-        core.store.owe(chat, user, *device, OwedSince::Head(found.head)).await?;
+        let since = match core.store.device(user, *device).await?.map(|device| device.state) {
+            Some(DeviceState::Registering) => OwedSince::Head(found.head),
+            // It is by now, and its registration didn't know of the chat yet.
+            Some(DeviceState::Active) => OwedSince::Joined,
+            Some(DeviceState::Terminating) | None => continue,
+        };
+        core.store.owe(chat, user, *device, since).await?;
     }
     Ok(())
 }
