@@ -154,6 +154,7 @@ impl Device {
             main_device,
             place: edge.place,
             old: false,
+            lies: 0,
         };
         let code = self.talks(&mut session).await;
         let mut status = self.status.lock().unwrap();

@@ -75,7 +75,11 @@ impl Device {
         let mut found = self.remembers(chat, before);
         let more = found.len() > limit;
         let mut page = found.split_off(found.len().saturating_sub(limit));
-        if self.world.stage() == Stage::Life && self.dice(self.habits.lies) {
+        // Ten in a row, and it is sent away for good (4400).
+        let may_lie = self.world.stage() == Stage::Life && session.lies < 8;
+        let lies = may_lie && self.dice(self.habits.lies);
+        session.lies = if lies { session.lies + 1 } else { 0 };
+        if lies {
             page.reverse();
             page.extend(page.first().cloned());
         }

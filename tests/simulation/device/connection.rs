@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) place: usize,
     // The device has another connection by now.
     pub(super) old: bool,
+    // Pages in a row that it made up.
+    pub(super) lies: u32,
 }
 
 /// How a connection ended.
