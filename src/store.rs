@@ -21,8 +21,6 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bytes::Bytes;
-
 use crate::domain::{
     Millis, Seq,
     chat::{Chat, Member, Owed},
@@ -36,10 +34,12 @@ pub mod embedded;
 mod events;
 #[cfg(feature = "simulation")]
 pub mod faulty;
+mod outbox;
 pub mod redis;
 mod types;
 
 pub use bounds::UNBORN;
+pub use outbox::*;
 pub use types::*;
 
 /// The store, one of two.
@@ -392,7 +392,7 @@ impl Store {
 
     /// The lowest `count` messages that NSQ hasn't confirmed (fewer when they are large, but one at least), with the chat's
     /// node.
-    pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {
+    pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<OutboxPage> {
         each!(self.outbox(chat, count))
     }
 

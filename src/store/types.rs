@@ -349,17 +349,6 @@ pub struct Tip {
 /// Bytes of messages in one page of an outbox, about: many are read at a time.
 pub(super) const OUTBOX_PAGE_BYTES: usize = 256 << 10;
 
-/// What NSQ hasn't confirmed of a chat.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OutboxSize {
-    /// The node that carries the chat; empty when it isn't there.
-    pub node: String,
-    /// How many messages.
-    pub messages: usize,
-    /// When the lowest of them was accepted, if its frame tells.
-    pub oldest: Option<Millis>,
-}
-
 /// Who reads a chat's log as a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {

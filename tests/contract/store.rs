@@ -17,8 +17,8 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OwedSince, Read, Registered,
-        Store, StoreEvent,
+        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OutboxPage, OwedSince, Read,
+        Registered, Store, StoreEvent,
     },
 };
 use tokio::{sync::mpsc, time::timeout};

@@ -100,6 +100,8 @@ mutants! {
         "late::a_late_disown_takes_nothing_from_a_member";
     "published-before-the-queue", "append": "redis.call('EXISTS', KEYS[8])" => "0",
         "late::a_member_arrives_until_their_queues_are_there";
+    "emptied-before-the-queue", "outbox": "redis.call('EXISTS', KEYS[4])" => "0",
+        "late::a_member_arrives_until_their_queues_are_there";
     "the-first-do-not-arrive", "create_chat": "  redis.call('HSET', KEYS[3], ARGV[i], '0')\n" => "",
         "late::a_member_arrives_until_their_queues_are_there";
     "who-joins-does-not-arrive", "join": "redis.call('HSET', KEYS[5], ARGV[1], version)" => "",

@@ -131,7 +131,7 @@ async fn lacks(world: &World, wants: Wants) -> Vec<String> {
         Wants::Outbox => {
             let mut lack = Vec::new();
             for chat in chats(world).await {
-                let (_, waiting) = world.store().outbox(chat, 100).await.expect("the truth");
+                let waiting = world.store().outbox(chat, 100).await.expect("the truth").messages;
                 if !waiting.is_empty() {
                     lack.push(format!("{} messages of {chat}", waiting.len()));
                 }
@@ -275,7 +275,7 @@ async fn end(world: &World) -> End {
             let boundaries = end.boundaries.entry(member.user.to_string()).or_default();
             boundaries.insert(text(chat), member.boundary);
         }
-        let (_, waiting) = world.store().outbox(chat, 1000).await.expect("the truth");
+        let waiting = world.store().outbox(chat, 1000).await.expect("the truth").messages;
         end.unpublished.insert(text(chat), waiting.len() as u64);
     }
     for device in world.devices() {

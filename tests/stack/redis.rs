@@ -133,7 +133,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     assert!(matches!(next, Appended::New { seq: 51, .. }));
     assert_eq!(store.owed(chat, id).await.unwrap(), Some(Owed { from: 0, cursor: 30 }));
     assert_eq!(store.reads(&alice).await.unwrap()[&chat].seq, 20);
-    assert_eq!(store.outbox(chat, 9).await.unwrap().1.len(), 3);
+    assert_eq!(store.outbox(chat, 9).await.unwrap().messages.len(), 3);
     assert_eq!(store.devices(&alice).await.unwrap().len(), 1);
 }
 
@@ -337,7 +337,7 @@ async fn a_log_ahead_of_its_head_is_never_numbered_over() {
         assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     }
     assert_eq!(store.tips(&[chat]).await.unwrap()[0].head, 1, "and nothing has happened");
-    assert_eq!(store.outbox(chat, 9).await.unwrap().1.len(), 3);
+    assert_eq!(store.outbox(chat, 9).await.unwrap().messages.len(), 3);
 }
 
 #[tokio::test]

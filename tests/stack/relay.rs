@@ -86,7 +86,7 @@ impl Inside {
     async fn unconfirmed(&self, chats: &[ChatId]) -> usize {
         let mut sum = 0;
         for chat in chats {
-            sum += self.store.outbox(*chat, 10_000).await.expect("the truth").1.len();
+            sum += self.store.outbox(*chat, 10_000).await.expect("the truth").messages.len();
         }
         sum
     }

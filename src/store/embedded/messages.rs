@@ -11,8 +11,8 @@ use crate::{
         message::{accepted_at, body_with_epoch},
     },
     store::{
-        Append, Appended, LogPage, OutboxSize, Reader, Result, StoreLimits, Tip, bounds::KEYS_KEPT,
-        types::OUTBOX_PAGE_BYTES,
+        Append, Appended, LogPage, OutboxPage, OutboxSize, Reader, Result, StoreLimits, Tip,
+        bounds::KEYS_KEPT, types::OUTBOX_PAGE_BYTES,
     },
 };
 
@@ -93,9 +93,9 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::outbox`].
-    pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {
+    pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<OutboxPage> {
         let state = self.state();
-        let Some(room) = state.chats.get(&chat) else { return Ok((String::new(), Vec::new())) };
+        let Some(room) = state.chats.get(&chat) else { return Ok(OutboxPage::default()) };
         let bodies = room.outbox.iter().take(count).filter_map(|seq| Some((*seq, room.body(*seq)?)));
         let mut bytes = 0;
         let bodies = bodies.take_while(|(_, body)| {
@@ -103,7 +103,8 @@ impl EmbeddedStore {
             bytes += body.len();
             is_first || bytes <= OUTBOX_PAGE_BYTES
         });
-        Ok((room.chat.node.clone(), bodies.collect()))
+        let messages = bodies.collect();
+        Ok(OutboxPage { node: room.chat.node.clone(), held: !room.arriving.is_empty(), messages })
     }
 
     /// See [`crate::store::Store::outbox_sizes`].

@@ -1,8 +1,8 @@
 -- The lowest messages that NSQ hasn't confirmed. Those that the log lost can't be published any more: they leave.
--- KEYS meta, log, outbox
+-- KEYS meta, log, outbox, arriving
 -- ARGV most messages, most bytes of them (but one at least)
--- Gives {node or "", seq, body, seq, body, ...}
-local out = {redis.call('HGET', KEYS[1], 'node') or ''}
+-- Gives {node or "", 1 if somebody arrives, seq, body, seq, body, ...}. (In one step: whoever joins later isn't owed these.)
+local out = {redis.call('HGET', KEYS[1], 'node') or '', redis.call('EXISTS', KEYS[4])}
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 if not oldest then
   redis.call('DEL', KEYS[3])
@@ -14,7 +14,7 @@ for _, seq in ipairs(redis.call('ZRANGE', KEYS[3], 0, ARGV[1] - 1)) do
   local entry = redis.call('XRANGE', KEYS[2], seq .. '-0', seq .. '-0')[1]
   if entry then
     bytes = bytes + #entry[2][2]
-    if bytes > tonumber(ARGV[2]) and #out > 1 then break end
+    if bytes > tonumber(ARGV[2]) and #out > 2 then break end
     out[#out + 1] = seq
     out[#out + 1] = entry[2][2]
   end

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{Seq, id::ChatId, message::accepted_at},
     store::{
-        Append, Appended, LogPage, OutboxSize, Reader, Result, Tip, bounds::KEYS_KEPT,
+        Append, Appended, LogPage, OutboxPage, OutboxSize, Reader, Result, Tip, bounds::KEYS_KEPT,
         types::OUTBOX_PAGE_BYTES,
     },
 };
@@ -135,14 +135,14 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::outbox`].
-    pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<(String, Vec<(Seq, Bytes)>)> {
+    pub async fn outbox(&self, chat: ChatId, count: usize) -> Result<OutboxPage> {
         let keys = self.keys();
-        let call =
-            script::OUTBOX.call().arg(keys.meta(chat)).arg(keys.log(chat)).arg(keys.outbox(chat)).arg(count);
-        let call = call.arg(OUTBOX_PAGE_BYTES);
+        let call = script::OUTBOX.call().arg(keys.meta(chat)).arg(keys.log(chat)).arg(keys.outbox(chat));
+        let call = call.arg(keys.arriving(chat)).arg(count).arg(OUTBOX_PAGE_BYTES);
         let mut answer = value::list(self.bulk().eval(&call).await?)?.into_iter();
         let node = value::text(value::next(&mut answer)?)?;
-        Ok((node, bodies(answer)?))
+        let held = value::number(value::next(&mut answer)?)? > 0;
+        Ok(OutboxPage { node, held, messages: bodies(answer)? })
     }
 
     /// See [`crate::store::Store::outbox_sizes`].

@@ -67,7 +67,7 @@ scripts! {
     NOTE_CHAT = "note_chat", 5;
     OPEN_LINK = "open_link", 3;
     OPEN_SESSION = "open_session", 1;
-    OUTBOX = "outbox", 3;
+    OUTBOX = "outbox", 4;
     OUTBOX_SIZE = "outbox_size", 3;
     OWE = "owe", 4;
     PRUNE_READS = "prune_reads", 2;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     domain::{Seq, id::ChatId, message::accepted_at},
-    store::OutboxSize,
+    store::{OutboxPage, OutboxSize},
 };
 
 /// Outboxes of one node that are emptied at a time, of this edge and, beside them, of dead ones.
@@ -167,18 +167,13 @@ pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> 
     emptied
 }
 
-pub(super) type Page = (String, Vec<(Seq, Bytes)>);
-
 /// Publishes an outbox in which so many messages were; its first page may have been read.
 pub(super) async fn publish_outbox(
     core: &Core,
     chat: ChatId,
     expected: usize,
-    mut first: Option<Page>,
+    mut first: Option<OutboxPage>,
 ) -> Emptied {
-    if !all_arrived(core, chat).await {
-        return Emptied::Some(0, Left { messages: Some(expected), ..Left::default() });
-    }
     let mut gone = 0;
     for _ in 0..PAGES {
         let page = match first.take() {
@@ -188,9 +183,15 @@ pub(super) async fn publish_outbox(
                 Err(_) => break,
             },
         };
-        let (node, messages) = page;
+        let OutboxPage { node, held, messages } = page;
         if messages.is_empty() {
             return Emptied::All(gone);
+        }
+        if held && !planted!(PublishEarly) && !let_arrive(core, chat).await {
+            return Emptied::Some(
+                gone,
+                Left { messages: Some(expected.saturating_sub(gone)), ..Left::default() },
+            );
         }
         let asked = messages.len();
         let at = messages.first().and_then(|(_, frame)| accepted_at(frame));
@@ -214,20 +215,17 @@ pub(super) async fn publish_outbox(
     }
 }
 
-/// Whether each member's queues are there. Where somebody let a member in and couldn't make them, because nsqd was away or they
-/// died, they are made now: what is published before is in no queue of theirs, and NSQ confirms it all the same.
-async fn all_arrived(core: &Core, chat: ChatId) -> bool {
-    let arriving = async || core.store.arriving(chat).await;
-    let Ok(found) = arriving().await else { return false };
-    if found.is_empty() || planted!(PublishEarly) {
-        return true;
-    }
-    for (user, _) in found {
+/// Makes the queues of those who arrive. Where somebody let a member in and couldn't make them, because nsqd was away or they
+/// died, that is done now: what is published before is in no queue of theirs, and NSQ confirms it all the same. True: all are
+/// there. (Whoever has come since is owed only what is behind the page.)
+async fn let_arrive(core: &Core, chat: ChatId) -> bool {
+    let Ok(arriving) = core.store.arriving(chat).await else { return false };
+    for (user, _) in arriving {
         if let Err(problem) = provision_member(core, chat, &user).await {
             tracing::debug!(%chat, %user, error = %problem, "a member's queues can't be made yet: nothing is published");
         }
     }
-    arriving().await.is_ok_and(|left| left.is_empty())
+    core.store.arriving(chat).await.is_ok_and(|left| left.is_empty())
 }
 
 /// Publishes a page in its order, without waiting for one before the next; gives what needn't be published any more.

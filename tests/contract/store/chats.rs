@@ -196,7 +196,7 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
 
     assert_eq!(store.chat(direct).await.unwrap(), None);
     assert_eq!(heads(&store, &[direct]).await, vec![0]);
-    assert_eq!(store.outbox(direct, 10).await.unwrap(), (String::new(), vec![]));
+    assert_eq!(store.outbox(direct, 10).await.unwrap(), OutboxPage::default());
     assert_eq!(store.owed(direct, device.id).await.unwrap(), None);
     assert_eq!(store.append(&append).await.unwrap(), Appended::NotMember);
     assert_eq!(join(&store, direct, &alice, JoinBy::Invitation).await, Joined::Refused);
@@ -250,7 +250,7 @@ async fn a_chat_moves_from_where_it_is_and_only_from_there() {
     assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip { head: 0, node: node.to_owned() }]);
     let sent = store.append(&super::message(chat.id, &alice, "x")).await.unwrap();
     assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned(), epoch: 0, held: true });
-    assert_eq!(store.outbox(chat.id, 9).await.unwrap().0, node);
+    assert_eq!(store.outbox(chat.id, 9).await.unwrap().node, node);
     leave(&store, chat.id, &alice, false).await;
     assert!(
         !store.was_deleted(chat.id).await.unwrap() && !store.was_deleted(ChatId::random()).await.unwrap()

@@ -103,6 +103,7 @@ async fn a_member_arrives_until_their_queues_are_there() {
     let held = async || {
         let sent = store.append(&message(chat, &alice, "x")).await.unwrap();
         let Appended::New { held, .. } = sent else { panic!("{sent:?}") };
+        assert_eq!(store.outbox(chat, 9).await.unwrap().held, held);
         held
     };
     assert_eq!(store.arriving(chat).await.unwrap(), [(alice.clone(), 0)], "the first one, too");
@@ -209,7 +210,7 @@ async fn each_message_says_who_had_left_before_it() {
     assert_eq!(epoch().await, 2);
     // The same bytes everywhere; and a page has as many of them as fit.
     assert_eq!(store.log(chat, 1, 10, 1 << 20).await.unwrap().messages, bodies);
-    assert_eq!(store.outbox(chat, 10).await.unwrap().1, bodies);
+    assert_eq!(store.outbox(chat, 10).await.unwrap().messages, bodies);
     let size = bodies[3].1.len();
     assert_eq!(size, split_epoch(bodies[3].1.clone()).0.len() + 2);
     assert_eq!(seqs(&store.log(chat, 3, 10, 2 * size).await.unwrap().messages), [3, 4]);

@@ -160,7 +160,7 @@ async fn what_nsq_lacks_stays_longer_but_not_for_ever() {
         say_unconfirmed(&store, chat, &alice, 680, 500).await;
         let floor = store.log(chat, 1, 1, 1).await.unwrap().floor;
         assert!((400..=620).contains(&floor), "{floor} with {limits:?}");
-        let (_, waiting) = store.outbox(chat, 5).await.unwrap();
+        let waiting = store.outbox(chat, 5).await.unwrap().messages;
         assert_eq!(
             seqs(&waiting),
             (floor..floor + 5).collect::<Vec<_>>(),
@@ -204,7 +204,10 @@ async fn a_raised_head_leaves_a_hole_and_everything_goes_on() {
         assert_eq!(page(from, 3).await, (vec![51, 52, 53], 51, 60), "from {from}: behind the hole");
     }
     assert_eq!(page(51, 100).await, ((51..=60).collect(), 1, 60));
-    assert_eq!(seqs(&store.outbox(chat, 100).await.unwrap().1), (1..=20).chain(51..=60).collect::<Vec<_>>());
+    assert_eq!(
+        seqs(&store.outbox(chat, 100).await.unwrap().messages),
+        (1..=20).chain(51..=60).collect::<Vec<_>>()
+    );
     // A head that was raised over the log's last number and further.
     assert_eq!(store.raise_head(chat, 5_000_000_000).await.unwrap(), 5_000_000_000);
     for _ in 0..200 {

@@ -130,21 +130,22 @@ async fn the_outbox_holds_what_nsq_has_not_confirmed() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
-    assert_eq!(store.outbox(chat, 10).await.unwrap(), ("nsqd-1:4150".into(), vec![]));
+    let page = store.outbox(chat, 10).await.unwrap();
+    assert_eq!((page.node, page.messages), ("nsqd-1:4150".into(), vec![]));
     let mut frames = Vec::new();
     for seq in 1..=12 {
         let append = message(chat, &alice, "x");
         store.append(&append).await.unwrap();
         frames.push((seq, append.frame.number(seq)));
     }
-    let (node, waiting) = store.outbox(chat, 3).await.unwrap();
+    let OutboxPage { node, messages: waiting, .. } = store.outbox(chat, 3).await.unwrap();
     assert_eq!((node.as_str(), &waiting[..]), ("nsqd-1:4150", &frames[..3]));
     store.published(chat, &[2, 1, 11]).await.unwrap();
     store.published(chat, &[2, 99]).await.unwrap();
     store.published(chat, &[]).await.unwrap();
-    assert_eq!(seqs(&store.outbox(chat, 100).await.unwrap().1), [3, 4, 5, 6, 7, 8, 9, 10, 12]);
+    assert_eq!(seqs(&store.outbox(chat, 100).await.unwrap().messages), [3, 4, 5, 6, 7, 8, 9, 10, 12]);
     store.published(chat, &(1..=12).collect::<Vec<_>>()).await.unwrap();
-    assert!(store.outbox(chat, 100).await.unwrap().1.is_empty());
+    assert!(store.outbox(chat, 100).await.unwrap().messages.is_empty());
     assert_eq!(store.log(chat, 1, 100, 1 << 20).await.unwrap().messages, frames, "the log keeps them");
 }
 
@@ -170,7 +171,7 @@ async fn outboxes_are_sized_up_together_and_read_in_pages_of_some_bytes() {
     // As many as fit a quarter of a mebibyte, but one at least.
     let mut pages = Vec::new();
     for _ in 0..5 {
-        let page = seqs(&store.outbox(chat, 100).await.unwrap().1);
+        let page = seqs(&store.outbox(chat, 100).await.unwrap().messages);
         store.published(chat, &page).await.unwrap();
         pages.push(page);
     }

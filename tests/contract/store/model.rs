@@ -69,7 +69,7 @@ async fn follow(store: &Store, steps: Vec<Step>) {
             Step::Publish { seq } => {
                 store.published(chat, &[seq]).await.unwrap();
                 model.outbox.retain(|other| *other != seq);
-                let (_, waiting) = store.outbox(chat, 100).await.unwrap();
+                let waiting = store.outbox(chat, 100).await.unwrap().messages;
                 assert_eq!(waiting.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), model.outbox);
             }
             Step::Attach { device, session } => {
