@@ -31,8 +31,11 @@ pub mod embedded;
 pub mod faulty;
 pub mod nsq;
 mod prefetch;
+mod seal;
 
 pub use prefetch::Prefetch;
+#[cfg(feature = "simulation")]
+pub use seal::is_whole;
 
 /// Why the broker didn't do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,6 +84,8 @@ pub enum Event {
     Attached,
     /// One message.
     Delivery(Delivery),
+    /// A message that isn't what was published. Nobody can read it: to be finished, and what is missing to be looked for.
+    Torn(Receipt),
     /// The connection is lost; it is being made again. Receipts from before are void.
     Detached,
     /// The queue isn't there any more, and the subscription has ended.

@@ -155,6 +155,8 @@ pub struct Metrics {
     /// Messages that a queue brought after they were told as gone, and that were finished because the device had acknowledged
     /// what is behind them.
     pub gap_late: IntCounter,
+    /// Messages that came torn out of a queue.
+    pub torn: IntCounter,
     /// Times the store's notifications were found not to flow.
     pub notifications_missed: IntCounter,
     /// What reconciling did, by action.
@@ -272,6 +274,10 @@ impl Metrics {
                 "keepstep_gap_late_total",
                 "Messages that a queue brought after they were told as gone, taken off it undelivered because the device \
                  had acknowledged what is behind them",
+            )?,
+            torn: all.counter(
+                "keepstep_torn_total",
+                "Messages that came torn out of a queue, removed, and fetched from the log instead",
             )?,
             notifications_missed: all.counter(
                 "keepstep_notifications_missed_total",

@@ -142,6 +142,8 @@ mod chosen {
         AnyNewerReplaces = "any-newer-replaces",
         /// A session's lease is counted from the store's answer, so it outlasts the store's own.
         LeaseFromAnswer = "lease-from-answer",
+        /// What a queue brings isn't compared with what was published.
+        TrustQueue = "trust-queue",
         /// How far a termination is is whatever was written last.
         LastTerminationWins = "last-termination-wins",
         /// A note that was made again is forgotten by who read the one before.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::{
     Backlog, BrokerError, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal, Result,
-    Sink, Subscription as Handle, Totals, embedded::EmbeddedBroker,
+    Sink, Subscription as Handle, Totals,
+    embedded::EmbeddedBroker,
+    seal::{seal, unseal},
 };
 use crate::{
     domain::id::{ChatId, DeviceId},
@@ -51,6 +53,7 @@ impl FaultyBroker {
 
     pub(super) async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
         let shared = &self.faults.shared;
+        let frame = seal(&frame);
         let (size, largest) = (frame.len(), shared.manners().largest);
         if size > largest {
             shared.bit("messages too large for the broker", 1);

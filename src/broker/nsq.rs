@@ -25,8 +25,9 @@ use keepstep_nsq::{Address, ConnectOptions, Hold, Reattach, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    Backlog, BrokerError, Delivery, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink,
-    Subscription, SubscriptionKind,
+    Backlog, BrokerError, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink, Subscription,
+    SubscriptionKind,
+    seal::{SEAL_BYTES, seal, unseal},
 };
 use crate::domain::{
     id::{ChatId, DeviceId},
@@ -200,7 +201,7 @@ impl NsqBroker {
 
     /// See [`super::Broker::publish`].
     pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
-        self.node(node)?.publish(&names::topic(chat), frame).await
+        self.node(node)?.publish(&names::topic(chat), seal(&frame)).await
     }
 
     /// See [`super::Broker::nodes`].
@@ -223,7 +224,8 @@ impl NsqBroker {
     /// See [`super::Broker::largest_message`].
     #[must_use]
     pub fn largest_message(&self) -> Option<usize> {
-        self.shared.nodes.iter().filter_map(|node| node.largest_message()).min()
+        let least = self.shared.nodes.iter().filter_map(|node| node.largest_message()).min();
+        least.map(|least| least.saturating_sub(SEAL_BYTES))
     }
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
@@ -318,7 +320,7 @@ impl From<((ChatId, u64), keepstep_nsq::Event)> for Box<Notice> {
             Nsq::Attached => Event::Attached,
             Nsq::Message(message) => {
                 let (body, receipt) = message.into_parts();
-                Event::Delivery(Delivery { body, receipt: Receipt(ReceiptKind::Nsq(receipt)) })
+                unseal(body, Receipt(ReceiptKind::Nsq(receipt)))
             }
             Nsq::Detached { .. } => Event::Detached,
             Nsq::ChannelGone => Event::Gone,

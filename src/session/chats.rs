@@ -187,6 +187,18 @@ impl Session {
         }
     }
 
+    /// A queue has brought what nobody can read, in place of a message that is to be looked for elsewhere.
+    pub(super) fn on_torn(&mut self, chat: ChatId, receipt: Receipt) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        let (device, node) = (&self.handle.device, &state.node);
+        state.arrivals += 1;
+        self.core.metrics.torn.inc();
+        tracing::warn!(%chat, %device, %node, "a queue brought a message torn: removed, and looked for in the log; see whether \
+            this nsqd's disk was full, or what else writes to its topics");
+        receipt.finish();
+        self.look_at(chat, Instant::now() + HOLE_PATIENCE);
+    }
+
     /// Something is held for later.
     fn on_early(&mut self, chat: ChatId, now: Instant) {
         self.give_way(chat);

@@ -97,6 +97,7 @@ impl Session {
         match (event, state.came_from(subscription)) {
             (_, Origin::Dropped) => {}
             (Event::Delivery(delivery), _) => self.on_delivery(chat, delivery),
+            (Event::Torn(receipt), _) => self.on_torn(chat, receipt),
             (Event::Attached, Origin::Own) => {
                 // What was missed while it was away shows in the head.
                 state.arrived = now;

@@ -81,6 +81,8 @@ pub struct Weather {
     pub double_publications: u32,
     /// Deliveries that others overtake.
     pub reorder: u32,
+    /// Messages that come torn.
+    pub torn: u32,
     /// Subscriptions whose SUB arrives after its client has gone, up to 900 ms late, and makes a queue that was removed.
     pub ghosts: u32,
 }

@@ -137,6 +137,9 @@ struct Room {
     /// The keys by age, oldest first.
     key_ages: VecDeque<(Instant, UserId, MessageKey)>,
     owed: HashMap<DeviceId, Debt>,
+    /// What the log let go of before the broker had it.
+    #[cfg(feature = "simulation")]
+    let_go: BTreeSet<Seq>,
 }
 
 #[derive(Clone, Copy)]

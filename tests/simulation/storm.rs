@@ -378,6 +378,7 @@ async fn one(world: &World, which: Fault) {
                 double_publications: below(200) as u32,
                 reorder: below(300) as u32,
                 ghosts: below(900) as u32,
+                torn: if may(Unkind::TornMessages) && below(3) == 0 { below(50) as u32 } else { 0 },
                 ..shared.weather()
             });
         }

@@ -52,6 +52,8 @@ kinds! {
     EdgeClock = "edge-clock",
     /// Round trips to the store take up to a second for minutes, with hundreds of devices on the edge.
     SlowStore = "slow-store",
+    /// Messages come torn out of a queue.
+    TornMessages = "torn-messages",
     /// Forty chats a device.
     ManyChats = "many-chats",
 }

@@ -41,6 +41,7 @@ mod slow_redis;
 mod starts;
 mod store;
 mod too_large;
+mod torn;
 mod watches;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.

@@ -19,10 +19,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{EmbeddedBroker, Handle, NODE, Sink};
+use super::{EmbeddedBroker, Handle, NODE, Sink, unseal};
 use crate::{
     broker::{
-        Delivery, Event, Notice, Prefetch, Receipt as Settling, ReceiptKind, SubscriptionKind,
+        Event, Notice, Prefetch, Receipt as Settling, ReceiptKind, SubscriptionKind,
         embedded::{Admitted, Next, Queue, admit},
     },
     domain::id::{ChatId, DeviceId},
@@ -240,7 +240,11 @@ impl Client {
         let notice = |Given { body, delivery, place }| {
             let receipt = Receipt { line: line.clone(), delivery, _place: place };
             let receipt = Settling(ReceiptKind::Faulty(receipt));
-            sink.notice(self.chat, Event::Delivery(Delivery { body, receipt }))
+            let body = match shared.per_mille(shared.weather().torn) {
+                true => tear(shared, &line.queue, delivery, &body),
+                false => body,
+            };
+            sink.notice(self.chat, unseal(body, receipt))
         };
         let mut held: Vec<Box<Notice>> = Vec::new();
         loop {
@@ -275,6 +279,15 @@ impl Client {
             }
         }
     }
+}
+
+/// As an nsqd does that was out of disk: the beginning of one message, and then another.
+fn tear(shared: &Shared, queue: &Queue, delivery: u64, body: &Bytes) -> Bytes {
+    shared.bit("messages torn by the broker", 1);
+    let (at, len) = (shared.below(body.len() as u64) as usize, shared.below(body.len() as u64) as usize);
+    let torn = Bytes::from([&body[..at], &body[..len]].concat());
+    queue.tear(delivery, torn.clone());
+    torn
 }
 
 /// Why nothing more comes on a connection.

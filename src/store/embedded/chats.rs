@@ -86,6 +86,8 @@ impl EmbeddedStore {
             keys: HashMap::new(),
             key_ages: Default::default(),
             owed: HashMap::new(),
+            #[cfg(feature = "simulation")]
+            let_go: Default::default(),
         };
         state.chats.insert(new.id, room);
         Ok(Created::New(chat))

@@ -56,6 +56,13 @@ impl EmbeddedStore {
         Ok(())
     }
 
+    /// What the chat's log let go of before the broker had it.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn let_go(&self, chat: ChatId) -> std::collections::BTreeSet<Seq> {
+        self.state().chats.get(&chat).map(|room| room.let_go.clone()).unwrap_or_default()
+    }
+
     /// See [`crate::store::Store::log`].
     pub async fn log(&self, chat: ChatId, from: Seq, count: usize, bytes: usize) -> Result<LogPage> {
         let state = self.state();
@@ -184,7 +191,11 @@ impl Room {
             }
             self.log.pop_front();
             self.log_bytes -= size;
-            self.outbox.remove(&seq);
+            let _unsent = self.outbox.remove(&seq);
+            #[cfg(feature = "simulation")]
+            if _unsent {
+                self.let_go.insert(seq);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use keepstep::{
-    broker::embedded::At,
+    broker::{embedded::At, is_whole},
     domain::{
         id::{ChatId, DeviceId},
         message::chat_and_seq,
@@ -23,17 +23,23 @@ impl World {
         let mut held = BTreeSet::new();
         let of_it =
             |body: &Bytes| chat_and_seq(body).map(|(_, seq)| seq).filter(|seq| (from..=to).contains(seq));
-        self.0.broker.each(chat, device, |body, _| held.extend(of_it(body)));
+        let each = |body: &Bytes, _| held.extend(of_it(body).filter(|_| is_whole(body)));
+        self.0.broker.each(chat, device, each);
         let count = usize::try_from(to + 1 - from).unwrap_or(0);
         let page = self.0.store.log(chat, from, count, usize::MAX).await.expect("the truth is always there");
         held.extend(page.messages.into_iter().map(|(seq, _)| seq).filter(|seq| (from..=to).contains(seq)));
         // As long as the broker has lost nothing there is no gap: what isn't there was never in the queue, because it was
-        // published before that was.
-        let losses =
-            ["messages lost by the broker", "broker disks lost", "messages too large for the broker"];
+        // published before that was. (But for what the log couldn't keep until the broker was back.)
+        let losses = [
+            "messages lost by the broker",
+            "broker disks lost",
+            "messages too large for the broker",
+            "messages torn by the broker",
+        ];
         let bites = self.shared().bites();
         if losses.iter().all(|loss| !bites.contains_key(loss)) {
-            held.extend(from..=to);
+            let let_go = self.0.store.let_go(chat);
+            held.extend((from..=to).filter(|seq| !let_go.contains(seq)));
         }
         held.into_iter().collect()
     }

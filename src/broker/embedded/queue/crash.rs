@@ -66,6 +66,13 @@ impl Past {
 }
 
 impl Queue {
+    /// This is what the queue has of a message in flight, from now on.
+    pub(in crate::broker) fn tear(&self, delivery: u64, torn: Bytes) {
+        if let Some(held) = self.state().in_flight.get_mut(&delivery) {
+            held.body = torn;
+        }
+    }
+
     /// The consumer's connection is gone without a word. What it had in flight stays so until its time is over.
     pub(in crate::broker) fn abandon(&self, consumer: u64) {
         self.state().forget_consumer(consumer);
