@@ -20,13 +20,15 @@ pub async fn mark(
     chat: ChatId,
     seq: Seq,
 ) -> Result<Seq, Problem> {
-    let Some((found, _)) = core.store.chat_of_member(chat, user).await? else {
+    let Some((found, member)) = core.store.chat_of_member(chat, user).await? else {
         return Err(Problem::no_such_chat());
     };
     if seq > found.head {
         let detail = format!("{seq} is above the chat's last message, which is {}", found.head);
         return Err(Problem::new(ErrorCode::BadRange, detail));
     }
+    // What was said before the user came counts as read, and devices are told so, also when the join hasn't written it yet.
+    let seq = seq.max(member.boundary);
     let stands = core.store.move_read(user, chat, seq, device).await?;
     // Offsets end with membership: who has left meanwhile has none, which looks like one that stands at 0.
     let has_left = stands < seq || (stands == 0 && core.store.chat_of_member(chat, user).await?.is_none());

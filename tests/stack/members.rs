@@ -151,6 +151,29 @@ async fn a_connected_device_waits_seconds_for_a_chat_that_an_edge_left_half_done
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_member_came_stays_read_although_that_is_not_written_yet() {
+    let world = Deployment::Stack.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = alice.group("us").await;
+    for _ in 0..2 {
+        phone.says(&chat, "before Bob").await;
+    }
+    alice.invites(&chat, &bob).await;
+    phone.says(&chat, "with Bob").await;
+    bobs.hears(&chat, 3).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().read, 2);
+    // The last of what a join writes, which Redis may do much later.
+    let key = format!("ks:{{u.{}}}:read", bob.name);
+    world.stack.as_ref().unwrap().redis.command(&["HDEL", &key, &chat.replace('-', "")]).await.unwrap();
+    assert_eq!(bobs.reads(&chat, 1).await, 2, "an offset that was told doesn't fall");
+    assert_eq!(bobs.reads(&chat, 3).await, 3);
+    bobs.leaves().await;
+    bobs.connects(0).await;
+    assert_eq!(bobs.memory().chat(&chat).unwrap().read, 3);
+}
+
+#[tokio::test]
 async fn who_was_removed_by_an_edge_that_died_before_it_told_anybody_gets_nothing_that_is_sent_after() {
     let world = Deployment::Stack.start().await;
     let redis = world.stack.as_ref().unwrap().redis.url();
