@@ -110,8 +110,12 @@ impl Witness {
 }
 
 /// Gaps that weren't the truth, in words. (In a run with long logs each is wrong: the checker says so.)
-pub fn untrue(told: &[Told], losses: &[Loss], events: &[Event]) -> Vec<String> {
+pub fn untrue<'a>(told: &[Told], losses: &[Loss], events: &'a [Event]) -> Vec<String> {
     let (mut first, mut keys, mut ending) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut positions: HashMap<_, Vec<(u64, Seq)>> = HashMap::new();
+    let mut stands = |at: u64, device: &'a str, chat: &'a str, cursor: Seq| {
+        positions.entry((device, chat)).or_default().push((at, cursor));
+    };
     for event in events {
         match &event.what {
             What::Sending { chat, key, .. } => {
@@ -121,6 +125,11 @@ pub fn untrue(told: &[Told], losses: &[Loss], events: &[Event]) -> Vec<String> {
             What::Message { chat, seen, .. } => {
                 keys.insert((chat.as_str(), seen.seq), seen.key.as_str());
             }
+            What::Acked { device, chat, seq, .. } => stands(event.at, device, chat, *seq),
+            What::Welcome { device, chats, .. } => {
+                chats.iter().for_each(|(chat, entry)| stands(event.at, device, chat, entry.cursor));
+            }
+            What::Attached { device, chat, entry, .. } => stands(event.at, device, chat, entry.cursor),
             What::Ending { device } => drop(ending.entry(device.as_str()).or_insert(event.at)),
             _ => {}
         }
@@ -151,15 +160,21 @@ pub fn untrue(told: &[Told], losses: &[Loss], events: &[Event]) -> Vec<String> {
             loss.kind.hides_nsqd()
                 && first.iter().filter(|(of, begun)| meanwhile(of, begun)).count() > UNCONFIRMED
         };
-        // What was said since may be in the queue, and what was published twice because its outcome was unknown; nothing else.
+        // What was said since may be in the queue, what the device has and hasn't acknowledged, and what was published twice
+        // because its outcome was unknown; nothing else.
         let messages: u64 = held.iter().map(|held| held.messages).sum();
-        let since = head.map_or(messages, |head| head.saturating_sub(*to));
+        let positions = positions.get(&(device.as_str(), chat.as_str())).into_iter().flatten();
+        let cursor = positions.filter(|(then, _)| then < at).map(|(_, cursor)| *cursor).max().unwrap_or(0);
+        let delivered = from.saturating_sub(1).saturating_sub(cursor);
+        let since = head.map_or(messages, |head| head.saturating_sub(*to) + delivered);
         let above = messages.saturating_sub(since);
         let much = above > DOUBLED && 2 * above >= to - from;
         let why = match (losses.iter().any(by), above) {
             (true, _) if !much => continue,
             (false, 0) => "no nsqd that had it lost anything since".to_owned(),
-            _ => format!("its queue held {messages} messages, and {since} were sent since"),
+            _ => format!(
+                "its queue held {messages} messages, and {since} were sent since, or aren't acknowledged"
+            ),
         };
         wrong.push(format!("{what}, and {why}"));
     }
