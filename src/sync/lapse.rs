@@ -70,15 +70,14 @@ pub(super) struct Others(Mutex<HashMap<String, (Millis, Instant)>>);
 
 impl Others {
     /// Those that are dead. One is if it is silent by the store's clock, which may jump; and by this machine's, too: then
-    /// what it said last has stood for as long here. (Of one that was silent already when it was first heard of, only the
-    /// store can tell.)
+    /// what it said last has stood for as long here. So one that was dead before this edge began is known to be so only then.
     fn dead(&self, heard: Vec<OtherEdge>, dead_after: Duration) -> Vec<OtherEdge> {
         let (mut others, now) = (lock(&self.0), Instant::now());
         others.retain(|name, _| heard.iter().any(|edge| edge.name == *name));
         let is_dead = |edge: &OtherEdge| {
             let Some((alive, since)) = others.get_mut(&edge.name) else {
                 others.insert(edge.name.clone(), (edge.alive, now));
-                return edge.silent;
+                return false;
             };
             if *alive != edge.alive {
                 (*alive, *since) = (edge.alive, now);
