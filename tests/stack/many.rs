@@ -103,9 +103,7 @@ async fn a_thousand_chats_that_nobody_told_of_are_looked_at_together() {
 async fn after_an_interruption_users_are_read_again_a_few_at_a_time() {
     let stack = Stack::start().await;
     let link = SlowLink::start(&stack.redis.addr()).await;
-    let config = stack.edge().set("KEEPSTEP_REDIS_URL", format!("redis://{}/", link.addr()));
-    let edge = Edge::start(config).await;
-    edge.ready().await;
+    let edge = Edge::start_behind(&link, stack.edge()).await;
     let mut phones = Vec::new();
     for n in 0..300 {
         let user = User::new(&format!("user-{n}"), [edge.listen()].into());

@@ -1,6 +1,6 @@
 //! Every answer of Redis takes 300 to 1,000 ms, for half a minute, and an edge has many devices: slow, and nobody is sent away.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::stories::client::PATIENCE;
 use crate::stories::user::User;
@@ -17,9 +17,7 @@ const SLOW: Duration = Duration::from_secs(30);
 async fn nobody_is_sent_away_while_redis_is_slow() {
     let stack = Stack::start().await;
     let link = SlowLink::start(&stack.redis.addr()).await;
-    let config = stack.edge().set("KEEPSTEP_REDIS_URL", format!("redis://{}/", link.addr()));
-    let edge = Edge::start(config).await;
-    edge.ready().await;
+    let edge = Edge::start_behind(&link, stack.edge()).await;
     let users: Vec<User> =
         (0..USERS).map(|n| User::new(&format!("user-{n}"), [edge.listen()].into())).collect();
     let mut devices = Vec::new();
@@ -74,4 +72,32 @@ async fn nobody_is_sent_away_while_redis_is_slow() {
         ((mains + subs) as usize == all().count()).then_some(())
     })
     .await;
+}
+
+/// Each of them is another channel to be heard, or to be heard no more, and nobody waits for the others' to be confirmed.
+#[tokio::test]
+async fn devices_come_and_go_while_redis_is_nearly_a_second_away() {
+    let stack = Stack::start().await;
+    let link = SlowLink::start(&stack.redis.addr()).await;
+    let edge = Edge::start_behind(&link, stack.edge()).await;
+    let mut phones = Vec::new();
+    for n in 0..32 {
+        let user = User::new(&format!("user-{n}"), [edge.listen()].into());
+        user.group("of one").await;
+        let mut phone = user.phone(0).await;
+        phone.leaves().await;
+        phones.push(phone);
+    }
+    link.takes(440..460);
+    let visits = phones.iter_mut().enumerate().map(|(n, phone)| async move {
+        // Not all in the same moment.
+        tokio::time::sleep(Duration::from_millis(300) * n as u32).await;
+        let begun = Instant::now();
+        phone.connects(0).await;
+        let took = begun.elapsed();
+        phone.leaves().await;
+        took
+    });
+    let took = futures_util::future::join_all(visits).await;
+    println!("{:?} at most", took.iter().max());
 }

@@ -10,6 +10,7 @@ use super::net::{free_port, http_ask, http_get};
 use super::nsq::{Lookupd, Nsqd};
 use super::process::{Process, START_LIMIT, temp_folder};
 use super::redis::Redis;
+use super::slow::SlowLink;
 use super::wait::wait_until;
 
 /// The secret of every edge in tests, unless one is set: tests sign their users' tokens with it.
@@ -70,6 +71,13 @@ impl Edge {
     /// Starts one and waits until it is alive (`/healthz`). Whether it is ready is another question: `ready`.
     pub async fn start(config: EdgeConfig) -> Edge {
         Daemon::start(|| Edge::describe(&config)).await
+    }
+
+    /// Starts one whose way to Redis is this link, and waits until it is ready.
+    pub async fn start_behind(link: &SlowLink, config: EdgeConfig) -> Edge {
+        let edge = Edge::start(config.set("KEEPSTEP_REDIS_URL", format!("redis://{}/", link.addr()))).await;
+        edge.ready().await;
+        edge
     }
 
     /// Starts one that is expected to refuse its settings: how it ended, and what it said.

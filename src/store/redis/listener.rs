@@ -7,15 +7,17 @@
 //! Whoever sets it tells the listeners of all edges: their next probes would come through, and hide what they missed.
 
 use std::{
-    collections::HashSet,
+    future::poll_fn,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{Client, PushInfo, PushKind, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -33,10 +35,17 @@ use crate::{
     store::{Result, StoreError, StoreEvent, events::Events},
 };
 
+mod change;
+
+use change::{Change, Changing, Order, Watched, Which, user_channels};
+
 /// How many callers may wait for their subscriptions.
 const ORDERS: usize = 1024;
 /// How many channels one SUBSCRIBE names.
 const CHANNELS: usize = 512;
+/// So many changes of what is subscribed are under way at a time. (The connection takes more commands than they come to without
+/// waiting.)
+const UNDER_WAY: usize = 8;
 /// How long a probe key stays after its store has gone.
 const PROBE_KEPT_MS: u64 = 60_000;
 
@@ -58,35 +67,6 @@ struct Shared {
     probes_heard: AtomicU64,
     probe_heard: Notify,
     missed: AtomicU64,
-}
-
-#[derive(Default)]
-struct Watched {
-    users: HashSet<UserId>,
-    chats: HashSet<ChatId>,
-    presence: HashSet<UserId>,
-}
-
-/// "What is watched has changed for these: subscribe or unsubscribe as it says now."
-struct Order {
-    which: Which,
-    done: oneshot::Sender<Result<()>>,
-}
-
-enum Which {
-    User(UserId),
-    Chats(Vec<ChatId>),
-    Presence(Vec<UserId>),
-}
-
-impl Which {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::User(_) => false,
-            Self::Chats(chats) => chats.is_empty(),
-            Self::Presence(users) => users.is_empty(),
-        }
-    }
 }
 
 impl Listener {
@@ -176,7 +156,7 @@ impl Listener {
         }
         let (done, answer) = oneshot::channel();
         let asked = async {
-            let lost = |_| StoreError::Unavailable("the store is closing".into());
+            let lost = |_| StoreError::Unavailable("the connection for events is gone".into());
             self.orders.send(Order { which, done }).await.map_err(|_| lost(()))?;
             answer.await.map_err(|_| lost(()))?
         };
@@ -198,10 +178,6 @@ fn off(err: StoreError) -> Result<()> {
 impl Shared {
     fn watched(&self) -> std::sync::MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn user_channels(&self, user: &UserId) -> [String; 2] {
-        [keyspace(self.database, &self.keys.read(user)), self.keys.signal(user)]
     }
 
     /// Runs on the connection's own task, so it must not wait.
@@ -305,7 +281,12 @@ impl Task {
         let mut channels = vec![keyspace(self.shared.database, &self.probe_key), self.shared.keys.repaired()];
         {
             let watched = self.shared.watched();
-            channels.extend(watched.users.iter().flat_map(|user| self.shared.user_channels(user)));
+            channels.extend(
+                watched
+                    .users
+                    .iter()
+                    .flat_map(|user| user_channels(&self.shared.keys, self.shared.database, user)),
+            );
             channels.extend(watched.chats.iter().map(|chat| self.shared.keys.doorbell(*chat)));
             channels.extend(watched.presence.iter().map(|user| self.shared.keys.presence(user)));
         }
@@ -335,12 +316,26 @@ impl Task {
         let mut next_probe = Instant::now();
         // The number of heard probes that proves the pending one, and until when it must be reached.
         let mut pending: Option<(u64, Instant)> = None;
+        // What Redis hasn't confirmed. Nobody waits for another's: Redis may be a second away.
+        let mut under_way: FuturesUnordered<Changing> = FuturesUnordered::new();
         loop {
             let wake = pending.map_or(next_probe, |(_, until)| until);
             tokio::select! {
                 () = gone.notified() => return Some("the connection was closed".into()),
-                order = self.orders.recv() => {
-                    if let Err(err) = self.obey(&mut connection, order?).await {
+                order = self.orders.recv(), if under_way.len() < UNDER_WAY => {
+                    let orders = self.waiting(order?);
+                    let change = Change::of(orders, &self.shared.watched(), &self.shared.keys, self.shared.database);
+                    let mut change: Changing = Box::pin(change.make(connection.clone()));
+                    // Begun at once, so that it is sent before whatever changes the same channel later.
+                    let begun = poll_fn(|context| Poll::Ready(change.as_mut().poll(context))).await;
+                    match begun {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(err)) => return Some(err.to_string()),
+                        Poll::Pending => under_way.push(change),
+                    }
+                }
+                Some(made) = under_way.next(), if !under_way.is_empty() => {
+                    if let Err(err) = made {
                         return Some(err.to_string());
                     }
                 }
@@ -378,59 +373,13 @@ impl Task {
         Ok(!matches!(answers.first(), Some(Value::ServerError(_))))
     }
 
-    // Takes all orders that wait, so that a thousand users coming at once are a few commands.
-    async fn obey(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        first: Order,
-    ) -> std::result::Result<(), redis::RedisError> {
+    // All orders that wait, so that a thousand users coming at once are a few commands.
+    fn waiting(&mut self, first: Order) -> Vec<Order> {
         let mut orders = vec![first];
         while orders.len() < CHANNELS {
             let Ok(order) = self.orders.try_recv() else { break };
             orders.push(order);
         }
-        let (mut on, mut off) = (HashSet::new(), HashSet::new());
-        {
-            let watched = self.shared.watched();
-            for order in &orders {
-                match &order.which {
-                    Which::User(user) => {
-                        let side = if watched.users.contains(user) { &mut on } else { &mut off };
-                        side.extend(self.shared.user_channels(user));
-                    }
-                    Which::Chats(chats) => {
-                        for chat in chats {
-                            let side = if watched.chats.contains(chat) { &mut on } else { &mut off };
-                            side.insert(self.shared.keys.doorbell(*chat));
-                        }
-                    }
-                    Which::Presence(users) => {
-                        for user in users {
-                            let side = if watched.presence.contains(user) { &mut on } else { &mut off };
-                            side.insert(self.shared.keys.presence(user));
-                        }
-                    }
-                }
-            }
-        }
-        let (on, off): (Vec<_>, Vec<_>) = (on.into_iter().collect(), off.into_iter().collect());
-        let subscribed = async {
-            for channels in on.chunks(CHANNELS) {
-                connection.subscribe(channels).await?;
-            }
-            for channels in off.chunks(CHANNELS) {
-                connection.unsubscribe(channels).await?;
-            }
-            Ok(())
-        }
-        .await;
-        for order in orders {
-            let answer = match &subscribed {
-                Ok(()) => Ok(()),
-                Err(err) => Err(StoreError::Unavailable(redis::RedisError::to_string(err))),
-            };
-            let _ = order.done.send(answer);
-        }
-        subscribed
+        orders
     }
 }

@@ -1,0 +1,111 @@
+//! What some callers want to be subscribed or not, made on the connection.
+
+use std::{collections::HashSet, pin::Pin};
+
+use futures_util::future::{try_join, try_join_all};
+use redis::aio::MultiplexedConnection;
+use tokio::sync::oneshot;
+
+use super::{
+    super::keys::{Keys, keyspace},
+    CHANNELS,
+};
+use crate::{
+    domain::id::{ChatId, UserId},
+    store::{Result, StoreError},
+};
+
+/// Who and what is watched now.
+#[derive(Default)]
+pub(super) struct Watched {
+    pub users: HashSet<UserId>,
+    pub chats: HashSet<ChatId>,
+    pub presence: HashSet<UserId>,
+}
+
+/// "What is watched has changed for these: subscribe or unsubscribe as it says now."
+pub(super) struct Order {
+    pub which: Which,
+    pub done: oneshot::Sender<Result<()>>,
+}
+
+pub(super) enum Which {
+    User(UserId),
+    Chats(Vec<ChatId>),
+    Presence(Vec<UserId>),
+}
+
+impl Which {
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::User(_) => false,
+            Self::Chats(chats) => chats.is_empty(),
+            Self::Presence(users) => users.is_empty(),
+        }
+    }
+}
+
+/// The channels on which one hears of a user.
+pub(super) fn user_channels(keys: &Keys, database: i64, user: &UserId) -> [String; 2] {
+    [keyspace(database, &keys.read(user)), keys.signal(user)]
+}
+
+/// A change of what is subscribed, under way.
+pub(super) type Changing = Pin<Box<dyn Future<Output = std::result::Result<(), redis::RedisError>> + Send>>;
+
+/// What some orders come to. No channel is on both sides.
+pub(super) struct Change {
+    orders: Vec<Order>,
+    on: Vec<String>,
+    off: Vec<String>,
+}
+
+impl Change {
+    /// What is watched now decides.
+    pub fn of(orders: Vec<Order>, watched: &Watched, keys: &Keys, database: i64) -> Self {
+        let (mut on, mut off) = (HashSet::new(), HashSet::new());
+        for order in &orders {
+            match &order.which {
+                Which::User(user) => {
+                    let side = if watched.users.contains(user) { &mut on } else { &mut off };
+                    side.extend(user_channels(keys, database, user));
+                }
+                Which::Chats(chats) => {
+                    for chat in chats {
+                        let side = if watched.chats.contains(chat) { &mut on } else { &mut off };
+                        side.insert(keys.doorbell(*chat));
+                    }
+                }
+                Which::Presence(users) => {
+                    for user in users {
+                        let side = if watched.presence.contains(user) { &mut on } else { &mut off };
+                        side.insert(keys.presence(user));
+                    }
+                }
+            }
+        }
+        Self { orders, on: on.into_iter().collect(), off: off.into_iter().collect() }
+    }
+
+    /// Sends everything at once, and waits until Redis has confirmed it.
+    pub async fn make(self, connection: MultiplexedConnection) -> std::result::Result<(), redis::RedisError> {
+        let Self { orders, on, off } = self;
+        let on = on.chunks(CHANNELS).map(|channels| {
+            let mut connection = connection.clone();
+            async move { connection.subscribe(channels).await }
+        });
+        let off = off.chunks(CHANNELS).map(|channels| {
+            let mut connection = connection.clone();
+            async move { connection.unsubscribe(channels).await }
+        });
+        let made = try_join(try_join_all(on), try_join_all(off)).await.map(drop);
+        for order in orders {
+            let answer = match &made {
+                Ok(()) => Ok(()),
+                Err(err) => Err(StoreError::Unavailable(redis::RedisError::to_string(err))),
+            };
+            let _ = order.done.send(answer);
+        }
+        made
+    }
+}
