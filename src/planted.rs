@@ -120,6 +120,8 @@ mod chosen {
         IgnoreEpoch = "ignore-epoch",
         /// What the log no longer has is told as a gap after 3 s, whatever the queues hold.
         GapWhileQueued = "gap-while-queued",
+        /// What the log no longer has is told as a gap when one look has found it nowhere.
+        GapAtFirstLook = "gap-at-first-look",
         /// What came too early doesn't give way to what is behind it.
         KeepEarly = "keep-early",
         /// A leave that is executed late ends whatever membership there is.

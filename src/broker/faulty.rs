@@ -2,7 +2,10 @@
 //! messages out of order and twice, and a SUB that arrives late makes a queue that was removed. A consumer whose connection
 //! is lost leaves what it had in flight behind (decision 0021).
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use super::{
     Backlog, BrokerError, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal, Result,
@@ -113,7 +116,14 @@ impl FaultyBroker {
         chat: ChatId,
         device: DeviceId,
     ) -> Result<Option<Backlog>> {
-        self.call("backlog", self.inner.backlog(node, chat, device)).await?
+        // As nsqd does: what is in flight is counted a moment before what waits.
+        let counted = async {
+            let Some(before) = self.inner.backlog(node, chat, device).await? else { return Ok(None) };
+            sleep(Duration::from_micros(self.faults.shared.below(1500))).await;
+            let found = self.inner.backlog(node, chat, device).await?;
+            Ok(found.map(|found| Backlog { in_flight: before.in_flight, ..found }))
+        };
+        self.call("backlog", counted).await?
     }
 
     pub(super) async fn queues(&self) -> Present {

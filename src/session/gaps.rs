@@ -3,7 +3,7 @@
 //!
 //! - A queue that is empty, and of which nothing is in flight but what this session holds, has it not. nsqd counts what is
 //!   in flight before what waits, so a message that moves from one to the other may be counted in neither: hence two looks
-//!   at the queues, between which nothing came, and the log is read once more.
+//!   at the queues, the second of which would count it, and the log is read once more.
 //! - A queue that is deeper than what may be in flight never gets empty while the session holds what came too early. So that
 //!   gives way: all but the lowest goes back to the end of the queue, and what is behind it comes. Having seen as many
 //!   messages as waited, and as many again, the session has seen all of them.
@@ -232,12 +232,17 @@ impl Session {
         }
         // Nothing has come since the look began, also nothing that waits for room here, and nobody else has anything. (What is
         // known to be in flight may be void: that its connection was lost waits behind what other chats have brought.)
-        let settled = found.arrivals == state.arrivals
-            && self.nothing_came_at >= found.answered
-            && found.in_flight <= state.feed.in_flight();
+        let still = found.arrivals == state.arrivals && self.nothing_came_at >= found.answered;
+        let settled = still && found.in_flight <= state.feed.in_flight();
         let seen = found.depth == 0 || (missing.unseen == Some(0) && found.consumers <= 1);
         if settled && seen {
-            return self.on_nowhere(chat, found.asked, now);
+            return self.on_nowhere(chat, &found, now);
+        }
+        if !still && missing.nowhere.is_some() {
+            // Something new came just then, and the look says nothing.
+            missing.ask_at = now + BETWEEN;
+            let at = missing.ask_at;
+            return self.look_at(chat, at);
         }
         missing.nowhere = None;
         if found.depth == 0 {
@@ -266,14 +271,21 @@ impl Session {
     }
 
     /// No queue has it, by this look.
-    fn on_nowhere(&mut self, chat: ChatId, asked: Asked, now: Instant) {
+    fn on_nowhere(&mut self, chat: ChatId, found: &Found, now: Instant) {
+        if planted!(GapAtFirstLook) {
+            return self.tell_gap(chat, now);
+        }
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.missing else { return };
-        let since = missing.nowhere.filter(|(_, arrivals)| *arrivals == state.arrivals);
+        // Where nobody else takes from a queue, what was counted nowhere was on its way here, and is counted now if it isn't here
+        // yet: what came since is new. (In a chat that goes on there is always something new.)
+        let alone = found.consumers <= 1 && found.others.is_empty();
+        let since = missing.nowhere.filter(|(_, arrivals)| alone || *arrivals == state.arrivals);
+        missing.may_give_way = 0;
         if let Some((since, _)) = since
             && now >= since + BETWEEN
             && missing.log_again
-            && asked == Asked::Everywhere
+            && found.asked == Asked::Everywhere
         {
             return self.tell_gap(chat, now);
         }

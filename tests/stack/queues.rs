@@ -61,6 +61,17 @@ async fn away(world: &World, chats: usize, count: u64) -> Away {
 }
 
 impl Away {
+    /// Bob's queue loses all that it has, and so much is said behind that. Of what is lost the log has nothing any more.
+    async fn loses(&self, world: &World, chat: &str, behind: u64) {
+        let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(world, chat).await];
+        let (name, queue) = (topic(chat), channel(&self.bobs.id));
+        nsqd.post(&format!("/channel/empty?topic={name}&channel={queue}"), "").await;
+        self.phone.says_many(chat, "behind what is lost", behind).await;
+        let last = self.count + behind;
+        self.phone.hears(chat, last).await;
+        trimmed(world, chat, LOG + last % 64).await;
+    }
+
     /// Bob has all of it, in order, without a gap (which would be a fault of the device's).
     async fn bob_has_everything(&self, world: &World) {
         for chat in &self.chats {
@@ -254,12 +265,7 @@ async fn a_real_loss_ends_in_exactly_the_right_gap() {
     let world = short_log().start().await;
     let mut away = away(&world, 1, 300).await;
     let chat = away.chats[0].clone();
-    let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
-    let (name, queue) = (topic(&chat), channel(&away.bobs.id));
-    nsqd.post(&format!("/channel/empty?topic={name}&channel={queue}"), "").await;
-    away.phone.says_many(&chat, "behind what is lost", 700).await;
-    away.phone.hears(&chat, 1000).await;
-    trimmed(&world, &chat, LOG + 1000 % 64).await;
+    away.loses(&world, &chat, 700).await;
     away.bobs.memory().expects_loss = true;
     let begun = Instant::now();
     away.bobs.connects(1).await;
@@ -281,12 +287,9 @@ async fn a_real_loss_is_told_although_the_queue_has_messages_twice() {
     let world = short_log().start().await;
     let mut away = away(&world, 1, 100).await;
     let chat = away.chats[0].clone();
+    away.loses(&world, &chat, 90).await;
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
-    let (name, queue) = (topic(&chat), channel(&away.bobs.id));
-    nsqd.post(&format!("/channel/empty?topic={name}&channel={queue}"), "").await;
-    away.phone.says_many(&chat, "behind what is lost", 90).await;
-    away.phone.hears(&chat, 190).await;
-    trimmed(&world, &chat, LOG + 190 % 64).await;
+    let name = topic(&chat);
     for seq in 101..=110 {
         nsqd.post(&format!("/pub?topic={name}"), &away.said(&chat, seq)).await;
     }
@@ -306,12 +309,7 @@ async fn real_losses_in_many_chats_end_in_exactly_the_right_gaps() {
     let world = short_log().with("KEEPSTEP_UNACKED_WINDOW", "8").start().await;
     let mut away = away(&world, 6, 100).await;
     for chat in &away.chats {
-        let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, chat).await];
-        let (name, queue) = (topic(chat), channel(&away.bobs.id));
-        nsqd.post(&format!("/channel/empty?topic={name}&channel={queue}"), "").await;
-        away.phone.says_many(chat, "behind what is lost", 300).await;
-        away.phone.hears(chat, 400).await;
-        trimmed(&world, chat, LOG + 400 % 64).await;
+        away.loses(&world, chat, 300).await;
     }
     away.bobs.memory().expects_loss = true;
     // (What came first is behind the rest then.)
@@ -328,6 +326,37 @@ async fn real_losses_in_many_chats_end_in_exactly_the_right_gaps() {
         away.bobs.acks(chat, 400).await;
         world.is_drained(chat, &away.bobs).await;
     }
+}
+
+/// Less waits than the device may hold, and there is always something new: the queue never comes to rest.
+#[tokio::test]
+async fn a_real_loss_is_told_although_the_chat_goes_on() {
+    let world = short_log().start().await;
+    let mut away = away(&world, 1, 100).await;
+    let chat = away.chats[0].clone();
+    away.loses(&world, &chat, 64).await;
+    away.bobs.memory().expects_loss = true;
+    let told = async {
+        away.bobs.connects(1).await;
+        let since = Instant::now();
+        away.bobs.gets(json!({ "type": "gap", "chat": chat, "from": 1, "to": 100 })).await;
+        since.elapsed()
+    };
+    let talk = async {
+        loop {
+            away.phone.says(&chat, "on and on").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let took = tokio::select! {
+        took = told => took,
+        () = talk => unreachable!("it goes on and on"),
+    };
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    let last = away.phone.memory().chat(&chat).unwrap().last;
+    away.bobs.hears(&chat, last).await;
+    assert!(away.bobs.memory().chat(&chat).unwrap().messages.keys().copied().eq(101..=last));
+    assert_eq!(away.bobs.memory().chat(&chat).unwrap().gaps, [(1, 100)]);
 }
 
 /// Messages that are said while its queues are being made are in them, or below what it is owed.
