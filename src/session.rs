@@ -31,6 +31,7 @@ use crate::{
     sync::Core,
 };
 
+mod ahead;
 mod chats;
 mod commands;
 mod connection;
@@ -90,6 +91,7 @@ struct Session {
     // What they hold together.
     prefetch: Prefetch,
     busy: Option<Boxed<frames::Answer>>,
+    ahead: ahead::Ahead,
     // What this device itself has read, told by others before the reply that says so. One in each chat at most, while a frame
     // is under way.
     own_reads: Vec<(ChatId, ReadOffset)>,
@@ -178,6 +180,7 @@ impl Session {
             heard: now,
             ping_at: now + core.timing.heartbeat,
             read_again: None,
+            ahead: ahead::Ahead::default(),
             draining: false,
             leave_at: None,
             core,
@@ -194,7 +197,7 @@ impl Session {
             if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
-            let (room, read) = (self.has_room(), self.busy.is_none() && self.read_again.is_none());
+            let (room, read) = (self.has_room(), self.ahead.has_room() && self.read_again.is_none());
             let wanted = if self.connection.crowded() { Wanted::NoFrames } else { Wanted::Everything };
             let done = tokio::select! {
                 biased;
@@ -225,7 +228,7 @@ impl Session {
                 () = drain.begun(), if !self.draining => self.begin_drain(),
                 () = &mut timer => self.on_time(),
             };
-            if let Err(end) = done {
+            if let Err(end) = done.and_then(|()| self.take_waiting()) {
                 return end;
             }
             self.serve_turns(events);

@@ -1,5 +1,5 @@
 //! What a client's frames do. Frames that need the store are answered one after the other, in their order: while one is
-//! under way no further frame is read, and everything else goes on.
+//! under way the others wait ([`super::ahead`]), but for acknowledgements, and everything else goes on.
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -39,7 +39,32 @@ impl Session {
                 return Err(End::Close(CloseCode::FrameTooLarge));
             }
         }
-        match ClientFrame::parse(text) {
+        let parsed = ClientFrame::parse(text);
+        let waits = self.is_occupied() || !self.ahead.is_empty();
+        if waits && !matches!(parsed, Ok(ClientFrame::Ack(_))) {
+            self.ahead.push(parsed, text.len());
+            return Ok(());
+        }
+        self.on_parsed(parsed)
+    }
+
+    /// Whether no further frame may be taken, but for acknowledgements.
+    fn is_occupied(&self) -> bool {
+        self.busy.is_some() || self.read_again.is_some()
+    }
+
+    /// Takes frames that waited, up to one that others have to wait for.
+    pub(super) fn take_waiting(&mut self) -> Result<(), End> {
+        while !self.is_occupied()
+            && let Some(parsed) = self.ahead.pop()
+        {
+            self.on_parsed(parsed)?;
+        }
+        Ok(())
+    }
+
+    fn on_parsed(&mut self, parsed: Result<ClientFrame, Rejected>) -> Result<(), End> {
+        match parsed {
             Ok(frame) => self.on_frame(frame),
             Err(Rejected { frame, id, problem }) => self.refuse(id.as_ref(), frame.as_deref(), &problem),
         }

@@ -101,3 +101,32 @@ async fn devices_come_and_go_while_redis_is_nearly_a_second_away() {
     let took = futures_util::future::join_all(visits).await;
     println!("{:?} at most", took.iter().max());
 }
+
+#[tokio::test]
+async fn acknowledgements_wait_for_none_of_the_own_sends_while_redis_is_far() {
+    let stack = Stack::start().await;
+    let link = SlowLink::start(&stack.redis.addr()).await;
+    let edge = Edge::start_behind(&link, stack.edge()).await;
+    let [alice, bob] = ["alice", "bob"].map(|name| User::new(name, [edge.listen()].into()));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    bobs.says_many(&chat, "before", 5).await;
+    phone.hears(&chat, 5).await;
+    link.takes(440..460);
+    let begun = Instant::now();
+    let acked = async {
+        // Behind the sends, on the wire.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        phone.acks(&chat, 5).await;
+        begun.elapsed()
+    };
+    let ((acked, sent), all) =
+        tokio::join!(async { tokio::join!(acked, phone.says_many(&chat, "on and on", 12)) }, async {
+            phone.hears(&chat, 17).await
+        });
+    let () = all;
+    let seqs: Vec<_> = sent.iter().map(|sent| sent.seq).collect();
+    assert!(seqs.iter().copied().eq(6..=17), "in their order: {seqs:?}");
+    println!("acknowledged after {acked:?}, all after {:?}", begun.elapsed());
+    assert!(acked < begun.elapsed() / 2, "it took {acked:?} of {:?}", begun.elapsed());
+}
