@@ -311,7 +311,7 @@ impl Faults {
             return Err(Outcome::Failed);
         }
         let done = work.await;
-        if crash == Some(true) {
+        if crash == Some(true) && self.still_crashes() {
             return self.die().await;
         }
         // The server may go away, or the link, while the answer is on its way.
@@ -365,7 +365,7 @@ impl Faults {
             }
             shared.late.fetch_sub(1, Ordering::Relaxed);
         });
-        if crash == Some(true) {
+        if crash == Some(true) && self.still_crashes() {
             return self.die().await;
         }
         tokio::time::sleep(TIMEOUT).await;
@@ -378,7 +378,15 @@ impl Faults {
         if planned.calls > 0 {
             return None;
         }
-        crash.take().map(|crash| crash.after)
+        match planned.after {
+            true => Some(true),
+            false => crash.take().map(|_| false),
+        }
+    }
+
+    /// Whether the edge still is to die now that the call is done: all may have healed meanwhile.
+    fn still_crashes(&self) -> bool {
+        lock(&self.crash).as_ref().is_some_and(|crash| crash.calls == 0)
     }
 
     async fn die<T>(&self) -> T {

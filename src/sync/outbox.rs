@@ -96,7 +96,7 @@ pub struct Unconfirmed {
 pub(super) struct Outbox {
     // Handed over and not yet noted as confirmed (or left to the outbox).
     open: AtomicUsize,
-    // Bounded by the chats this edge sends to.
+    // Bounded by the chats that this edge sends to, and those to which one sent that has gone, for 35 s.
     behind: Mutex<HashMap<ChatId, Behind>>,
     // What each edge that has gone left: how many messages, and since when the oldest waits.
     dead: Mutex<HashMap<String, (usize, Option<Instant>)>>,

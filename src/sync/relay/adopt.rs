@@ -124,6 +124,8 @@ async fn take_own(core: &Core) -> Result<()> {
             if !core.notes.has(note.chat) {
                 core.notes.add(*note, forgotten);
             }
+            // What it asked the store for last may be done yet.
+            core.relay.outbox.doubt(note.chat, Instant::now());
             if size.messages > 0 {
                 core.relay.outbox.leave(note.chat, size.node, size.messages, since(size.oldest));
             }
@@ -181,6 +183,8 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     let silence = lapse::dead_after(&core.timing);
     for notes in empty.chunks(SIZES) {
         if core.store.forget_notes(edge, notes, silence).await.is_ok() {
+            // What it asked the store for last may be done yet, and nobody is told.
+            notes.iter().for_each(|note| core.relay.outbox.doubt(note.chat, Instant::now()));
             let count = core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]);
             count.inc_by(notes.len() as u64);
         } else {
