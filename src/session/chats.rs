@@ -78,6 +78,8 @@ pub(super) struct ChatState {
     parked_until: Option<Instant>,
     // That something came after its gap was said once.
     late_said: bool,
+    // That its queue brought something torn has been said.
+    torn_said: bool,
     // What is above came while this session was there: only of that it means something how long it took.
     live_above: Seq,
     // Counted as a chat of a connected device, and as one whose queue is attached.
@@ -123,6 +125,7 @@ impl Session {
             counted: (0, 0),
             parked_until: None,
             late_said: false,
+            torn_said: false,
             live_above: attached.chat.head,
             _followed: followed,
             attached: attached_now,
@@ -190,11 +193,13 @@ impl Session {
     /// A queue has brought what nobody can read, in place of a message that is to be looked for elsewhere.
     pub(super) fn on_torn(&mut self, chat: ChatId, receipt: Receipt) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let (device, node) = (&self.handle.device, &state.node);
         state.arrivals += 1;
         self.core.metrics.torn.inc();
-        tracing::warn!(%chat, %device, %node, "a queue brought a message torn: removed, and looked for in the log; see whether \
-            this nsqd's disk was full, or what else writes to its topics");
+        if !std::mem::replace(&mut state.torn_said, true) {
+            let (device, node) = (&self.handle.device, &state.node);
+            tracing::warn!(%chat, %device, %node, "a queue brought a message torn: removed, and looked for in the log; see whether \
+                this nsqd's disk was full, or what else writes to its topics");
+        }
         receipt.finish();
         self.look_at(chat, Instant::now() + HOLE_PATIENCE);
     }

@@ -73,7 +73,7 @@ async fn an_nsqd_whose_disk_was_full_may_bring_a_message_torn() {
 
 #[tokio::test]
 async fn what_comes_torn_is_fetched_from_the_log() {
-    let world = Deployment::Stack.with("KEEPSTEP_LOG", "info").start().await;
+    let mut world = Deployment::Stack.with("KEEPSTEP_LOG", "info").start().await;
     let Pair { alice, phone, bobs, chat, .. } = world.pair().await;
     let web = alice.web(1).await;
     phone.says(&chat, "before").await;
@@ -87,7 +87,9 @@ async fn what_comes_torn_is_fetched_from_the_log() {
     world.is_confirmed(&chat, RECOVERY).await;
     nsqd.post(&format!("/topic/empty?topic={topic}"), "").await;
     let head = format!("{{\"type\":\"message\",\"chat\":\"{chat}\",\"seq\":");
-    nsqd.post(&format!("/pub?topic={topic}"), &format!("{head}2,\"key\":\"0{head}3,\"key\":\"1")).await;
+    for _ in 0..3 {
+        nsqd.post(&format!("/pub?topic={topic}"), &format!("{head}2,\"key\":\"0{head}3,\"key\":\"1")).await;
+    }
     nsqd.post(&format!("/topic/unpause?topic={topic}"), "").await;
     phone.says(&chat, "behind it").await;
     for device in [&phone, &bobs, &web] {
@@ -95,7 +97,7 @@ async fn what_comes_torn_is_fetched_from_the_log() {
         assert_eq!(device.memory().chat(&chat).unwrap().contents(1..=3), ["before", "whole", "behind it"]);
     }
     wait_until("all that was torn to be counted", PATIENCE, async || {
-        (world.metric("keepstep_torn_total").await == 3.0).then_some(())
+        (world.metric("keepstep_torn_total").await == 9.0).then_some(())
     })
     .await;
     for device in [&phone, &bobs, &web] {
@@ -104,4 +106,6 @@ async fn what_comes_torn_is_fetched_from_the_log() {
         world.is_drained(&chat, device).await;
     }
     assert_eq!(world.metric("keepstep_gaps_total").await, 0.0);
+    let said: String = world.edges.iter_mut().map(|edge| edge.process().log()).collect();
+    assert_eq!(said.matches("brought a message torn").count(), 3, "once for each queue:\n{said}");
 }
