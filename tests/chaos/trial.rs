@@ -92,6 +92,8 @@ fn of_gaps() {
         let seen = Seen { seq, key, frame: 0 };
         events.push(event(second, What::Message { device: "other".into(), socket: 1, chat, seen }));
     }
+    // All but one of what it had before the gap.
+    events.push(event(18, What::Acked { device: device.clone(), socket: 1, chat: chat.clone(), seq: 148 }));
     let gap = |second: u64, from, to, messages, head| Told {
         at: second * SECOND,
         device: device.clone(),
@@ -110,9 +112,11 @@ fn of_gaps() {
     let killed = loss(Some(1), Kind::NsqdKill, 20, 21);
     for (told, losses, is_true) in [
         (gap(25, 150, 190, 5, 200), vec![killed], true),
-        (gap(25, 150, 190, 13, 200), vec![killed], true),
+        (gap(25, 150, 190, 15, 200), vec![killed], true),
+        (gap(25, 190, 190, 52, 200), vec![killed], true),
         (gap(25, 150, 190, 40, 200), vec![killed], false),
-        (gap(25, 190, 190, 11, 200), vec![], false),
+        (gap(25, 150, 190, 33, 200), vec![killed], false),
+        (gap(25, 190, 190, 52, 200), vec![], false),
         (gap(25, 150, 190, 5, 200), vec![], false),
         (gap(25, 150, 190, 5, 200), vec![loss(Some(0), Kind::NsqdKill, 20, 21)], false),
         (gap(19, 150, 180, 5, 190), vec![killed], false),
