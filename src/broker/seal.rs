@@ -44,9 +44,10 @@ fn open(sealed: &Bytes) -> Option<Bytes> {
     if sealed[body.len()..] == *mark(&body).as_bytes() {
         return Some(body);
     }
-    // An earlier build published without a seal. What is cut off is no JSON.
+    // An earlier build published without a seal. What is cut off is no JSON; what is cut off behind its frame has something there.
     let (frame, _) = split_epoch(sealed.clone());
-    serde_json::from_slice::<IgnoredAny>(&frame).is_ok().then(|| sealed.clone())
+    let is_whole = frame.ends_with(b"}") && serde_json::from_slice::<IgnoredAny>(&frame).is_ok();
+    is_whole.then(|| sealed.clone())
 }
 
 #[cfg(test)]
@@ -82,6 +83,16 @@ mod tests {
         fn what_is_cut_off_is_torn(content in "[a-z]{0,40}", at: prop::sample::Index) {
             let frame = format!("{{\"type\":\"message\",\"content\":\"{content}\"}}");
             prop_assert_eq!(open(&Bytes::from(frame.clone()).slice(..at.index(frame.len()))), None);
+        }
+
+        #[test]
+        fn what_is_cut_off_behind_its_frame_is_no_other_frame(epoch: u64, at: prop::sample::Index) {
+            let frame = Bytes::from("{\"type\":\"message\",\"content\":\"x\"}");
+            let sealed = seal(&crate::domain::message::body_with_epoch(frame.clone(), epoch));
+            let cut = frame.len() + at.index(sealed.len() - frame.len());
+            if let Some(body) = open(&sealed.slice(..cut)) {
+                prop_assert_eq!(split_epoch(body).0, frame);
+            }
         }
 
         #[test]
