@@ -138,3 +138,26 @@ async fn a_publication_above_the_limit_is_refused_with_the_limit_before_its_topi
     let topics = nsqd.admin.stats(keepstep_nsq::StatsFilter::default()).await.unwrap();
     assert!(topics.iter().all(|topic| topic.topic != "never"), "{topics:?}");
 }
+
+/// Whoever looks once may miss a message that is on its way from the queue to a consumer, or back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_moves_may_be_counted_nowhere() {
+    const ALL: u64 = 200;
+    let nsqd = Nsqd::start().await;
+    nsqd.create("t", "c").await;
+    publish(&nsqd, 1..=200).await;
+    let count = async || nsqd.channel("t", "c").await.map_or(0, |c| c.depth + c.in_flight);
+    eventually("all of them wait", async || count().await == ALL).await;
+    let (subscription, mut inbox) =
+        subscribe(SubscribeOptions { max_in_flight: 20, ..options(&nsqd, "t", "c") }).await;
+    // Each is given back at once, over and over.
+    let moves = tokio::spawn(async move {
+        loop {
+            drop(inbox.message().await);
+        }
+    });
+    eventually("a look counts fewer than there are", async || count().await < ALL).await;
+    subscription.close().await;
+    moves.abort();
+    eventually("and all are there again", async || count().await == ALL).await;
+}
