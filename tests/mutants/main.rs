@@ -1,13 +1,15 @@
-//! Bugs planted in the scripts of the store in Redis: does its contract notice each? A test that can't fail proves nothing.
+//! Bugs planted in the scripts of the store in Redis, and in the store in memory: does their contract notice each? A test that
+//! can't fail proves nothing.
 //!
 //! This program is the contract (`tests/contract/store`) over a real Redis, and the one that runs it again and again: for
-//! each bug of `table` it starts itself with that bug and the one story that should fail. `scripts/mutants` builds and
-//! starts it; by hand: `cargo test --features planted-bugs --test mutants every_planted_bug -- --nocapture`.
+//! each bug of `table` it starts itself with that bug and the one story that should fail (over the store in memory, if the bug is
+//! there). `scripts/mutants` builds and starts it; by hand: `cargo test --features planted-bugs --test mutants every_planted_bug -- --nocapture`.
 
 use std::time::Duration;
 
 use keepstep::store::{
     Store, StoreLimits,
+    embedded::EmbeddedStore,
     redis::{RedisOptions, RedisStore},
 };
 
@@ -23,10 +25,12 @@ mod table;
 /// What never comes with a bug is waited for so long; the slowest story takes 8 s without one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn start(limits: StoreLimits) -> (Store, Redis) {
-    runner::plant();
+async fn start(limits: StoreLimits) -> (Store, Option<Redis>) {
+    if runner::plant() {
+        return (Store::Embedded(EmbeddedStore::new(limits)), None);
+    }
     let redis = Redis::start().await;
-    (connect(&redis, limits).await, redis)
+    (connect(&redis, limits).await, Some(redis))
 }
 
 async fn connect(redis: &Redis, limits: StoreLimits) -> Store {

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use keepstep::planted::choose_script;
+use keepstep::planted::{choose, choose_script};
 use serde::Serialize;
 
-use crate::table::{MUTANTS, Mutant, UNTOUCHED};
+use crate::table::{MUTANTS, Mutant, Place, UNTOUCHED};
 
 /// Names the bug to this program when it is started for one.
 const PLANTED: &str = "KEEPSTEP_MUTANT";
@@ -22,11 +22,36 @@ const CONTRACT: &str = "contract::";
 /// Bugs that are tried at the same time.
 const AT_ONCE: usize = 6;
 
-/// Plants the bug that this process was started for, if it was.
-pub fn plant() {
-    let Ok(name) = std::env::var(PLANTED) else { return };
+/// Plants the bug that this process was started for, if it was. True: it is one of the store in memory.
+pub fn plant() -> bool {
+    let Ok(name) = std::env::var(PLANTED) else { return false };
     let mutant = MUTANTS.iter().find(|mutant| mutant.name == name);
-    choose_script(mutant.unwrap_or_else(|| panic!("there is no planted bug {name:?}")).bug);
+    match mutant.unwrap_or_else(|| panic!("there is no planted bug {name:?}")).bug {
+        Place::Script(bug) => choose_script(bug),
+        Place::Memory(bug) => {
+            choose(Some(bug));
+            return true;
+        }
+    }
+    false
+}
+
+impl Mutant {
+    /// Whose bug it is.
+    fn script(&self) -> &'static str {
+        match &self.bug {
+            Place::Script(bug) => bug.script,
+            Place::Memory(_) => "in memory",
+        }
+    }
+
+    /// Whether it can be planted.
+    fn fits(&self) -> Result<(), String> {
+        match &self.bug {
+            Place::Script(bug) => bug.apply(&source(bug.script)).map(drop),
+            Place::Memory(_) => Ok(()),
+        }
+    }
 }
 
 /// What became of one bug.
@@ -100,21 +125,21 @@ fn every_planted_bug_is_caught_by_its_story() {
 fn the_table_fits_the_scripts() {
     let mut names = BTreeSet::new();
     for mutant in MUTANTS {
-        mutant.bug.apply(&source(mutant)).unwrap_or_else(|why| panic!("{}: {why}", mutant.name));
+        mutant.fits().unwrap_or_else(|why| panic!("{}: {why}", mutant.name));
         assert!(names.insert(mutant.name), "{} is there twice", mutant.name);
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/lua");
     for file in std::fs::read_dir(folder).unwrap() {
         let file = file.unwrap().file_name().into_string().unwrap();
         let script = file.strip_suffix(".lua").expect("a folder of scripts");
-        let planted = MUTANTS.iter().any(|mutant| mutant.bug.script == script);
+        let planted = MUTANTS.iter().any(|mutant| mutant.script() == script);
         let untouched = UNTOUCHED.iter().any(|(name, _)| *name == script);
         assert!(planted != untouched, "{script}: plant a bug in it, or say why there is none");
     }
 }
 
-fn source(mutant: &Mutant) -> String {
-    let file = format!("{}/src/store/lua/{}.lua", env!("CARGO_MANIFEST_DIR"), mutant.bug.script);
+fn source(script: &str) -> String {
+    let file = format!("{}/src/store/lua/{script}.lua", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
@@ -122,7 +147,7 @@ fn run(mutant: &'static Mutant, wide: bool) -> Found {
     let began = Instant::now();
     let mut found = Found {
         bug: mutant.name,
-        script: mutant.bug.script,
+        script: mutant.script(),
         story: mutant.story,
         caught: false,
         failed: BTreeSet::new(),
@@ -143,7 +168,7 @@ fn run(mutant: &'static Mutant, wide: bool) -> Found {
 
 /// The stories that fail with this bug, and what they said; or why that is no answer.
 fn tried(mutant: &Mutant, wide: bool) -> Result<(BTreeSet<String>, String), String> {
-    mutant.bug.apply(&source(mutant))?;
+    mutant.fits()?;
     let myself = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(myself);
     if wide {

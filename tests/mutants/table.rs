@@ -1,15 +1,24 @@
 //! The planted bugs: which script, which text is taken out, what is put in its place, and which story of the contract
 //! notices. Each fence has at least one; so has each script that isn't in [`UNTOUCHED`].
 
-use keepstep::planted::ScriptBug;
+use keepstep::planted::{Bug, ScriptBug};
+
+/// Where a bug is.
+#[derive(Debug)]
+pub enum Place {
+    /// In a script that Redis runs.
+    Script(ScriptBug),
+    /// In the store in memory.
+    Memory(Bug),
+}
 
 /// One planted bug.
 #[derive(Debug)]
 pub struct Mutant {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What is replaced.
-    pub bug: ScriptBug,
+    /// What is wrong.
+    pub bug: Place,
     /// The story of `tests/contract/store` that fails with it.
     pub story: &'static str,
 }
@@ -26,15 +35,17 @@ pub const UNTOUCHED: &[(&str, &str)] = &[
 ];
 
 macro_rules! mutants {
-    ($($name:literal, $script:literal: $text:literal => $instead:literal, $story:literal;)*) => {
+    ($($name:literal, $script:literal: $text:literal => $instead:literal, $story:literal;)*
+     in memory: $($named:literal, $bug:ident: $noticed:literal;)*) => {
         /// All of them.
-        pub const MUTANTS: &[Mutant] = &[$(
-            Mutant {
+        pub const MUTANTS: &[Mutant] = &[
+            $(Mutant {
                 name: $name,
-                bug: ScriptBug { script: $script, text: $text, instead: $instead },
+                bug: Place::Script(ScriptBug { script: $script, text: $text, instead: $instead }),
                 story: $story,
-            },
-        )*];
+            },)*
+            $(Mutant { name: $named, bug: Place::Memory(Bug::$bug), story: $noticed },)*
+        ];
     };
 }
 
@@ -293,4 +304,23 @@ mutants! {
         "links::a_link_is_found_by_its_id_and_by_its_code";
     "settled-by-another-device", "settle_link": " or is[2] ~= ARGV[2] then return 0" => " then return 0",
         "links::the_first_decision_counts_and_is_answered_alike";
+
+    // The same contract, over the store in memory (src/planted.rs; its other bugs are the simulation's to find).
+    in memory:
+    "memory-no-key-check", NoKeyCheck: "messages::a_key_is_one_message";
+    "memory-no-epoch", NoEpoch: "late::each_message_says_who_had_left_before_it";
+    "memory-unfenced-log", UnfencedLog: "late::the_log_is_for_members_alone";
+    "memory-publish-early", PublishEarly: "late::a_member_arrives_until_their_queues_are_there";
+    "memory-old-boundary", OldBoundary: "owed::a_new_membership_owes_anew";
+    "memory-no-session-check", NoSessionCheck: "owed::an_older_session_is_fenced_once_a_newer_one_attached";
+    "memory-unfenced-disown", UnfencedDisown: "late::a_late_disown_takes_nothing_from_a_member";
+    "memory-unfenced-leave", UnfencedLeave: "late::a_late_leave_ends_no_later_membership";
+    "memory-last-write-wins", LastWriteWins: "owed::read_offsets_never_fall";
+    "memory-no-tombstone-check", NoTombstoneCheck: "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
+    "memory-late-open", LateOpen: "sessions::an_opening_that_comes_late_or_twice_takes_the_device_from_nobody";
+    "memory-any-newer-replaces", AnyNewerReplaces: "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
+    "memory-closed-number-lives", ClosedNumberLives: "sessions::the_number_of_a_closed_session_is_used_up";
+    "memory-last-termination-wins", LastTerminationWins: "terminations::a_termination_only_goes_forward";
+    "memory-stale-note-forgotten", StaleNoteForgotten:
+        "edges::a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before";
 }
