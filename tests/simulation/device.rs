@@ -136,7 +136,8 @@ impl Device {
         }
     }
 
-    async fn connects(self, edge: &Edge) {
+    /// One connection, from its beginning to its end.
+    pub async fn connects(self, edge: &Edge) {
         let socket = self.world.number();
         self.world.saw(What::Connecting { device: self.name(), socket });
         let pipe = self.world.dial(edge, self.claims());
@@ -324,7 +325,11 @@ impl Device {
     }
 
     async fn takes(&self, session: &mut Session, raw: &str) -> Result<(), End> {
-        let frame: Frame<'_> = serde_json::from_str(raw).unwrap_or_else(|why| panic!("{why}: {raw}"));
+        let Ok(frame) = serde_json::from_str::<Frame<'_>>(raw) else {
+            // As a real client does: it hangs up, and comes back.
+            self.world.violates(format!("invariant 1: {} can't read {raw}", self.name()));
+            return Err(End::Closed(None));
+        };
         let (device, socket) = (self.name(), session.socket);
         match (frame.kind.as_str(), frame.chat) {
             ("welcome", _) => self.is_welcome(session, &frame),

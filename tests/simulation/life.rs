@@ -7,7 +7,7 @@ use keepstep::{
     domain::{
         chat::ChatKind,
         device::DeviceKind,
-        id::{ChatId, DeviceId, UserId},
+        id::{ChatId, DeviceId, TerminationId, UserId},
         termination::TerminationState,
     },
     protocol::{ErrorCode, Problem, Send},
@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use crate::{
     device::{Device, Habits},
     history::What,
+    leases,
     unkind::{Unkind, may},
     world::{Open, Stage, World, text, user},
 };
@@ -115,6 +116,7 @@ pub async fn creates(world: &World, user: &UserId, with: Option<&UserId>) -> Cha
     made.map(|made| made.unwrap_or_else(|problem| panic!("a chat can't be made: {problem}")));
     for member in members.into_iter().flatten() {
         world.saw(What::Joined { user: member.to_string(), chat: text(id) });
+        world.is_told_member(member, id, true);
     }
     id
 }
@@ -129,7 +131,7 @@ pub async fn joins(world: &World, user: &UserId, chat: ChatId) {
             async move { membership::join(&core, &user, membership::Which::Id(chat), None).await.map(drop) }
         })
         .await;
-    has_come(world, user, chat, joined, open);
+    has_come(world, user, chat, joined, open).await;
 }
 
 /// The owner of a group invites somebody.
@@ -142,20 +144,31 @@ pub async fn invites(world: &World, owner: &UserId, chat: ChatId, whom: &UserId)
             async move { membership::invite(&core, &owner, chat, &whom).await.map(drop) }
         })
         .await;
-    has_come(world, whom, chat, joined, open);
+    has_come(world, whom, chat, joined, open).await;
 }
 
-fn has_come(world: &World, user: &UserId, chat: ChatId, joined: Option<Result<(), Problem>>, _open: Open) {
+async fn has_come(
+    world: &World,
+    user: &UserId,
+    chat: ChatId,
+    joined: Option<Result<(), Problem>>,
+    _open: Open,
+) {
     match joined {
-        None => world.perhaps_member(user, chat),
+        None => return world.perhaps_member(user, chat),
         Some(Err(problem)) => panic!("{user} can't come into {chat}: {problem}"),
         Some(Ok(())) => world.saw(What::Joined { user: user.to_string(), chat: text(chat) }),
+    }
+    world.is_told_member(user, chat, true);
+    if world.is_calm() {
+        world.owes(user).await;
     }
 }
 
 /// The user leaves it.
 pub async fn leaves(world: &World, user: &UserId, chat: ChatId) {
     let open = world.opens(format!("{user} leaves {chat}"));
+    world.is_told_member(user, chat, false);
     world.saw(What::Leaving { user: user.to_string(), chat: text(chat) });
     let left = world
         .insists(|core| {
@@ -169,6 +182,7 @@ pub async fn leaves(world: &World, user: &UserId, chat: ChatId) {
 /// The owner of a group removes somebody.
 pub async fn removes(world: &World, owner: &UserId, chat: ChatId, whom: &UserId) {
     let open = world.opens(format!("{owner} removes {whom} from {chat}"));
+    world.is_told_member(whom, chat, false);
     world.saw(What::Leaving { user: whom.to_string(), chat: text(chat) });
     let left = world
         .insists(|core| {
@@ -198,6 +212,13 @@ async fn has_left(
 
 /// Registers a device and lets it live. None: the user has as many as they may, or has given up.
 pub async fn registers(world: &World, user: &UserId, kind: DeviceKind, habits: Habits) -> Option<Device> {
+    let device = is_registered(world, user, kind, habits).await?;
+    tokio::spawn(device.clone().live());
+    Some(device)
+}
+
+/// Registers a device that doesn't connect by itself.
+pub async fn is_registered(world: &World, user: &UserId, kind: DeviceKind, habits: Habits) -> Option<Device> {
     let id: DeviceId = world.uuid().to_string().parse().expect("an id");
     let _open = world.opens(format!("{user} registers {id}"));
     let main = kind == DeviceKind::Main;
@@ -227,14 +248,15 @@ pub async fn registers(world: &World, user: &UserId, kind: DeviceKind, habits: H
     world.saw(What::Registered { device: id.to_string() });
     let device = Device::new(world, user.clone(), id, kind, habits);
     world.adds(device.clone());
-    tokio::spawn(device.clone().live());
+    if world.is_calm() {
+        world.owes(user).await;
+    }
     Some(device)
 }
 
 /// Ends a device, and waits for nothing but the answer; that it is done is watched in the background.
 pub async fn ends(world: &World, user: &UserId, device: DeviceId) {
-    let open = world.opens(format!("{user} ends {device}"));
-    world.saw(What::Ending { device: device.to_string() });
+    let open = begins_to_end(world, user, device);
     let begun = world
         .insists(|core| {
             let user = user.clone();
@@ -243,21 +265,39 @@ pub async fn ends(world: &World, user: &UserId, device: DeviceId) {
         .await;
     let Some(begun) = begun else { return world.perhaps_ended(device) };
     let begun = begun.unwrap_or_else(|problem| panic!("{device} can't be ended: {problem}"));
+    is_ending(world, begun.id, device, open);
+}
+
+/// Somebody asks for the end of a device.
+pub fn begins_to_end(world: &World, user: &UserId, device: DeviceId) -> Open {
+    world.is_being_ended(device);
+    world.saw(What::Ending { device: device.to_string() });
+    world.opens(format!("{user} ends {device}"))
+}
+
+/// The end of a device was accepted: it is watched until it is done, and that it stays so.
+pub fn is_ending(world: &World, end: TerminationId, device: DeviceId, open: Open) {
     world.saw(What::Accepted { device: device.to_string() });
     world.ended(device);
     let world = world.clone();
     tokio::spawn(async move {
-        loop {
-            let now = world.store().termination(begun.id).await.expect("the truth is always there");
-            if now.is_none_or(|termination| termination.state == TerminationState::Done) {
-                world.saw(What::Done { device: device.to_string() });
-                break;
-            }
+        let mut newest = None;
+        while !is_done(&world, end).await {
+            newest = leases::newest(&world, device).await.or(newest);
             sleep(Duration::from_millis(20)).await;
+        }
+        world.saw(What::Done { device: device.to_string() });
+        if let Some(why) = leases::outlived(&world, device, newest).await {
+            world.violates(why);
         }
         drop(open);
         // Nothing of it comes back.
+        let mut stands = true;
         while world.stage() != Stage::Over {
+            if stands && !is_done(&world, end).await {
+                stands = false;
+                world.violates(format!("invariant 12: the end of {device} was done, and isn't any more"));
+            }
             for queue in world.broker().queues_of(device).await.0 {
                 world.saw(What::Queue {
                     node: queue.node,
@@ -268,6 +308,11 @@ pub async fn ends(world: &World, user: &UserId, device: DeviceId) {
             sleep(Duration::from_millis(20)).await;
         }
     });
+}
+
+async fn is_done(world: &World, end: TerminationId) -> bool {
+    let now = world.store().termination(end).await.expect("the truth is always there");
+    now.is_none_or(|termination| termination.state == TerminationState::Done)
 }
 
 /// A bot sends over HTTP until it is answered; with so much content.

@@ -8,14 +8,16 @@ use keepstep::{
     domain::device::DeviceKind,
     simulation::{Manners, Shared},
 };
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     device::Device,
     held,
-    history::{Event, History, Rules, What, check::check},
-    life, random, settle,
-    storm::{Kind, storm},
+    history::{Event, History, Phase, Rules, What, check::check},
+    leases, life, random,
+    scenes::Scene,
+    settle,
+    storm::{Kind, heal, storm},
     unkind::{self, Unkind, may},
     world::{Stage, World, user},
 };
@@ -32,12 +34,25 @@ pub struct Outcome {
     pub simulated: Duration,
 }
 
-/// Runs one schedule in a thread of its own: hash maps draw their order from the thread.
+/// Runs one schedule.
 pub fn schedule(seed: u64) -> Outcome {
+    apart(seed, async move || story(seed).await)
+}
+
+/// Plays one scene.
+pub fn scene(scene: Scene, seed: u64) -> Outcome {
+    apart(seed, async move || play(scene, seed).await)
+}
+
+/// In a thread of its own: hash maps draw their order from the thread.
+fn apart(seed: u64, story: impl AsyncFnOnce() -> Outcome + Send + 'static) -> Outcome {
     let thread = std::thread::Builder::new().name(format!("seed {seed}")).spawn(move || {
         random::seed(seed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.expect("a runtime").block_on(story(seed))
+        runtime.expect("a runtime").block_on(async {
+            chance::seed(seed);
+            story().await
+        })
     });
     thread.expect("a thread").join().unwrap_or_else(|_| Outcome {
         violations: vec!["it panicked; see above".to_owned()],
@@ -51,7 +66,6 @@ pub fn schedule(seed: u64) -> Outcome {
 }
 
 async fn story(seed: u64) -> Outcome {
-    chance::seed(seed);
     let shared = Shared::new(seed);
     let below = |most| shared.below(most);
     let kind = match below(8) {
@@ -64,8 +78,12 @@ async fn story(seed: u64) -> Outcome {
     let edges = if kind == Kind::Crowd { 1 } else { 1 + below(3) as usize };
     let window = limits.unacked_window;
     let world = World::new(shared.clone(), edges, limits, timing, msg_timeout);
+    if kind == Kind::Calm {
+        world.set_calm();
+    }
     // A crowd has as many queues as would make the looks the most of the work.
     let held = (kind != Kind::Crowd).then(|| tokio::spawn(held::watch(world.clone(), window)));
+    let watches: Vec<_> = held.into_iter().chain([tokio::spawn(leases::watch(world.clone()))]).collect();
     let people = match kind {
         Kind::Crowd => life::begins_crowded(&world).await,
         _ => life::begins(&world).await,
@@ -79,12 +97,38 @@ async fn story(seed: u64) -> Outcome {
     let storm = tokio::spawn(storm(world.clone(), kind, faults, length));
     tokio::join!(goes_on(&world, kind, &people, length), comes_and_goes(&world, &people, length));
     let _ = storm.await;
+    verdict(world, kind, rules, watches).await
+}
+
+/// One scene, from its seed to its verdict.
+async fn play(scene: Scene, seed: u64) -> Outcome {
+    let shared = Shared::new(seed);
+    let timing = Timing::default();
+    let rules = Rules {
+        gaps: false,
+        silence_after: 6_500_000,
+        lease: timing.lease.as_micros() as u64,
+        queues_complete: true,
+        clients_read: true,
+        window: None,
+    };
+    let world = World::new(shared, 3, scene.limits(), timing, scene.msg_timeout());
+    let watches = vec![tokio::spawn(leases::watch(world.clone()))];
+    world.saw(What::Fault { name: scene.name().to_owned(), phase: Phase::Begun });
+    scene.plays(&world).await;
+    heal(&world);
+    verdict(world, Kind::Anything, rules, watches).await
+}
+
+/// Everyone comes back and goes, and all is judged.
+async fn verdict(world: World, kind: Kind, rules: Rules, watches: Vec<JoinHandle<Vec<String>>>) -> Outcome {
+    let shared = world.shared().clone();
     world.set_stage(Stage::Settling);
     let (end, mut violations) = settle::settles(&world).await;
     world.set_stage(Stage::Over);
     violations.extend(settle::is_over(&world).await);
-    if let Some(held) = held {
-        violations.extend(held.await.unwrap_or_default());
+    for watch in watches {
+        violations.extend(watch.await.unwrap_or_default());
     }
     violations.extend(world.take_violations());
     let history = History { events: world.take_events(), end, rules };

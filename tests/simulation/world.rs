@@ -83,6 +83,8 @@ struct Inner {
     shunned: Mutex<Option<(usize, Instant)>>,
     // Whether the store's clock has jumped.
     jumped: AtomicBool,
+    // Whether nothing is wrong but what clients do.
+    calm: AtomicBool,
     // What is wrong whatever the history says.
     violations: Mutex<Vec<String>>,
 }
@@ -94,6 +96,10 @@ struct Ids {
     // Whose callers gave up on them: they may have been ended, people may be in chats or not.
     perhaps_ended: BTreeSet<DeviceId>,
     perhaps_members: BTreeSet<(UserId, ChatId)>,
+    // Who was told that they are in a chat, and hasn't begun to leave it.
+    members: BTreeSet<(UserId, ChatId)>,
+    // Whose end was asked for.
+    ending: BTreeSet<DeviceId>,
 }
 
 impl World {
@@ -121,6 +127,7 @@ impl World {
             devices: Mutex::default(),
             shunned: Mutex::default(),
             jumped: AtomicBool::new(false),
+            calm: AtomicBool::new(false),
             violations: Mutex::default(),
         }));
         for place in 0..edges {
@@ -215,6 +222,16 @@ impl World {
         self.0.jumped.load(Ordering::Relaxed)
     }
 
+    /// Nothing goes wrong but what clients do, so whatever is answered is done to its end.
+    pub fn set_calm(&self) {
+        self.0.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// See [`World::set_calm`].
+    pub fn is_calm(&self) -> bool {
+        self.0.calm.load(Ordering::Relaxed)
+    }
+
     /// How long the broker waits for a consumer that has gone without a word.
     pub fn msg_timeout(&self) -> Duration {
         self.0.msg_timeout
@@ -248,7 +265,12 @@ impl World {
         std::mem::take(&mut *self.0.events.lock().unwrap())
     }
 
-    /// What is wrong whatever the history says.
+    /// Something is wrong whatever the history says.
+    pub fn violates(&self, what: String) {
+        self.0.violations.lock().unwrap().push(what);
+    }
+
+    /// All of that.
     pub fn take_violations(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.violations.lock().unwrap())
     }
@@ -316,6 +338,44 @@ impl World {
         self.0.ids.lock().unwrap().perhaps_ended.clone()
     }
 
+    /// Somebody has begun to end it.
+    pub fn is_being_ended(&self, device: DeviceId) {
+        self.0.ids.lock().unwrap().ending.insert(device);
+    }
+
+    /// A user was told that they are in a chat (true), or begins to leave it.
+    pub fn is_told_member(&self, user: &UserId, chat: ChatId, is: bool) {
+        let mut ids = self.0.ids.lock().unwrap();
+        let member = (user.clone(), chat);
+        if is {
+            ids.members.insert(member)
+        } else {
+            ids.members.remove(&member)
+        };
+    }
+
+    /// Where a user was told to be, and which of their devices were told to be registered, has a position each.
+    pub async fn owes(&self, user: &UserId) {
+        let (chats, ending): (Vec<ChatId>, _) = {
+            let ids = self.0.ids.lock().unwrap();
+            let of_user = ids.members.iter().filter(|(member, _)| member == user);
+            (of_user.map(|(_, chat)| *chat).collect(), ids.ending.clone())
+        };
+        let devices = self.devices();
+        for device in devices.iter().filter(|device| device.user == *user && !ending.contains(&device.id)) {
+            for chat in &chats {
+                if self.0.store.owed(*chat, device.id).await.expect("the truth is always there").is_none() {
+                    let now = self.0.shared.now() as f64 / 1000.0;
+                    self.violates(format!(
+                        "invariant 20 at {now:.3} ms: {user} is in {chat} and has {}, both answered, and it is owed nothing \
+                         there",
+                        device.id
+                    ));
+                }
+            }
+        }
+    }
+
     /// Whoever brought or sent a user into or out of a chat has given up.
     pub fn perhaps_member(&self, user: &UserId, chat: ChatId) {
         self.0.ids.lock().unwrap().perhaps_members.insert((user.clone(), chat));
@@ -369,7 +429,7 @@ impl World {
                         refused.and_then(Result::err).map_or(String::new(), |problem| problem.to_string());
                     let since = begun.elapsed().as_secs();
                     let lost = format!("invariant 16: a call isn't answered for {since} s: {why}");
-                    self.0.violations.lock().unwrap().push(lost);
+                    self.violates(lost);
                     return None;
                 }
                 _ if !patient => {

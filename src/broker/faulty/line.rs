@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -53,6 +53,8 @@ struct Line {
     consumer: u64,
     faults: Faults,
     over: AtomicBool,
+    /// How many more the broker may send (RDY), once nobody says so any more.
+    ready: Arc<AtomicU64>,
 }
 
 impl Line {
@@ -82,6 +84,8 @@ impl Line {
             return self.queue.abandon(self.consumer);
         }
         shared.bit("connections half open", 1);
+        let ready = if shared.per_mille(300) { 0 } else { shared.below(64) };
+        self.ready.store(ready, Ordering::Relaxed);
         let most = u64::try_from(manners.half_open_for.as_millis()).unwrap_or(u64::MAX);
         let (queue, consumer) = (self.queue.clone(), self.consumer);
         let noticed = Duration::from_millis(shared.below(most));
@@ -200,9 +204,10 @@ impl Client {
             };
             let (wire, mut arrived) = mpsc::unbounded_channel();
             let consumer = queue.attach();
-            let line =
-                Arc::new(Line { queue, consumer, faults: self.faults.clone(), over: AtomicBool::new(false) });
-            tokio::spawn(serve(line.queue.clone(), consumer, self.prefetch.clone(), wire));
+            let (faults, over) = (self.faults.clone(), AtomicBool::new(false));
+            let ready = Arc::new(AtomicU64::new(u64::MAX));
+            let line = Arc::new(Line { queue, consumer, faults, over, ready: ready.clone() });
+            tokio::spawn(serve(line.queue.clone(), consumer, self.prefetch.clone(), ready, wire));
             *self.line() = Some(line.clone());
             let end = tokio::select! {
                 biased;
@@ -309,7 +314,13 @@ struct Given {
 }
 
 /// The broker's half. It is told by the client (RDY) how many more may come, so it knows what there is room for.
-async fn serve(queue: Arc<Queue>, consumer: u64, prefetch: Prefetch, wire: mpsc::UnboundedSender<Given>) {
+async fn serve(
+    queue: Arc<Queue>,
+    consumer: u64,
+    prefetch: Prefetch,
+    ready: Arc<AtomicU64>,
+    wire: mpsc::UnboundedSender<Given>,
+) {
     loop {
         if queue.ready(consumer).await {
             return;
@@ -319,9 +330,15 @@ async fn serve(queue: Arc<Queue>, consumer: u64, prefetch: Prefetch, wire: mpsc:
             Admitted::With(place) => Some(place),
             Admitted::LookAgain => continue,
         };
+        if ready.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         match queue.take(consumer) {
             // To nobody, if the client is gone and that hasn't been noticed.
-            Next::Message { body, delivery } => drop(wire.send(Given { body, delivery, place })),
+            Next::Message { body, delivery } => {
+                ready.fetch_sub(1, Ordering::Relaxed);
+                drop(wire.send(Given { body, delivery, place }));
+            }
             Next::Nothing => {}
             Next::Detached => return,
         }
