@@ -277,7 +277,8 @@ impl Metrics {
             )?,
             torn: all.counter(
                 "keepstep_torn_total",
-                "Messages that came torn out of a queue, removed, and fetched from the log instead",
+                "Messages that came torn out of a queue, or that this server didn't publish there: removed, and fetched from \
+                 the log instead",
             )?,
             notifications_missed: all.counter(
                 "keepstep_notifications_missed_total",

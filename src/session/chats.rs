@@ -152,14 +152,9 @@ impl Session {
         let Delivery { body, receipt } = delivery;
         let (body, epoch) = split_epoch(body);
         let epoch = if planted!(IgnoreEpoch) { 0 } else { epoch };
-        let Some((named, seq)) = chat_and_seq(&body) else {
-            tracing::warn!(%chat, "the queue holds something that isn't a message of this server: removed");
-            return receipt.finish();
+        let Some((_, seq)) = chat_and_seq(&body).filter(|(named, _)| *named == chat) else {
+            return self.on_torn(chat, receipt);
         };
-        if named != chat {
-            tracing::warn!(%chat, %named, "the queue holds a message of another chat: removed");
-            return receipt.finish();
-        }
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.arrived = now;
@@ -190,15 +185,15 @@ impl Session {
         }
     }
 
-    /// A queue has brought what nobody can read, in place of a message that is to be looked for elsewhere.
+    /// A queue has brought what wasn't published to this chat, perhaps in place of a message that is to be looked for elsewhere.
     pub(super) fn on_torn(&mut self, chat: ChatId, receipt: Receipt) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.arrivals += 1;
         self.core.metrics.torn.inc();
         if !std::mem::replace(&mut state.torn_said, true) {
             let (device, node) = (&self.handle.device, &state.node);
-            tracing::warn!(%chat, %device, %node, "a queue brought a message torn: removed, and looked for in the log; see whether \
-                this nsqd's disk was full, or what else writes to its topics");
+            tracing::warn!(%chat, %device, %node, "a queue brought a message torn, or none of this server: removed, and looked for in the log; \
+                see whether this nsqd's disk was full, or what else writes to its topics");
         }
         receipt.finish();
         self.look_at(chat, Instant::now() + HOLE_PATIENCE);

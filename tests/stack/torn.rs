@@ -90,14 +90,19 @@ async fn what_comes_torn_is_fetched_from_the_log() {
     for _ in 0..3 {
         nsqd.post(&format!("/pub?topic={topic}"), &format!("{head}2,\"key\":\"0{head}3,\"key\":\"1")).await;
     }
+    let of_another = uuid::Uuid::new_v4();
+    let stranger = format!("{{\"type\":\"message\",\"chat\":\"{of_another}\",\"seq\":2,\"key\":\"0\"}}");
+    for foreign in ["{\"no\":\"message\"}", &stranger] {
+        nsqd.post(&format!("/pub?topic={topic}"), foreign).await;
+    }
     nsqd.post(&format!("/topic/unpause?topic={topic}"), "").await;
     phone.says(&chat, "behind it").await;
     for device in [&phone, &bobs, &web] {
         device.hears(&chat, 3).await;
         assert_eq!(device.memory().chat(&chat).unwrap().contents(1..=3), ["before", "whole", "behind it"]);
     }
-    wait_until("all that was torn to be counted", PATIENCE, async || {
-        (world.metric("keepstep_torn_total").await == 9.0).then_some(())
+    wait_until("all that was torn, and what wasn't ours, to be counted", PATIENCE, async || {
+        (world.metric("keepstep_torn_total").await == 15.0).then_some(())
     })
     .await;
     for device in [&phone, &bobs, &web] {

@@ -146,7 +146,8 @@ async fn a_message_that_moves_may_be_counted_nowhere() {
     let nsqd = Nsqd::start().await;
     nsqd.create("t", "c").await;
     publish(&nsqd, 1..=200).await;
-    let count = async || nsqd.channel("t", "c").await.map_or(0, |c| c.depth + c.in_flight);
+    let count =
+        async || nsqd.channel("t", "c").await.map_or(0, |c| u64::try_from(c.depth).unwrap() + c.in_flight);
     eventually("all of them wait", async || count().await == ALL).await;
     let (subscription, mut inbox) =
         subscribe(SubscribeOptions { max_in_flight: 20, ..options(&nsqd, "t", "c") }).await;
