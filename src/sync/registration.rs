@@ -47,6 +47,9 @@ pub struct Wish {
     pub history: Option<u64>,
 }
 
+/// So many mains that others register at the same time one registration ends; then it ends none any more.
+const REPLACES: u32 = 32;
+
 /// Registers a device. True: it is new.
 ///
 /// # Errors
@@ -66,16 +69,22 @@ pub async fn register(
         history: wish.history,
         created: now_millis(),
     };
-    // Ending the old main takes one more try; a third main that comes in between, another.
     let early = if planted!(RegisterLate) { Some(core.store.chats_of(user).await?) } else { None };
-    for _ in 0..3 {
+    let mut ends = 0;
+    loop {
         let (device, created) = match core.store.register_device(&new).await? {
             Registered::Created(device) => (device, true),
             Registered::Existing(device) if device.state == DeviceState::Terminating => return Err(ended()),
             Registered::Existing(device) => (device, false),
-            Registered::MainExists(old) if wish.replace => {
+            // Whoever ends a main registers afterwards, or others ended it for nothing: one of all gets through each time.
+            Registered::MainExists(old) if wish.replace && ends < REPLACES => {
                 termination::begin(core, user, old, "replaced").await?;
+                ends += 1;
                 continue;
+            }
+            Registered::MainExists(_) if wish.replace => {
+                let detail = "other mains of the user are being registered at the same time: try again";
+                return Err(Problem::new(ErrorCode::Unavailable, detail));
             }
             Registered::MainExists(_) => {
                 let detail =
@@ -102,7 +111,6 @@ pub async fn register(
         let claims = connect::claims(&device);
         return Ok((Device { state: DeviceState::Active, ..device }, claims, created));
     }
-    Err(Problem::new(ErrorCode::Conflict, "other mains are being registered at the same time: try again"))
 }
 
 fn ended() -> Problem {

@@ -157,6 +157,34 @@ pub async fn another_phone_replaces_the_first(on: Deployment) {
     alice.api(0).post("/v1/devices", again).await.problem(409, "conflict");
 }
 
+pub async fn phones_that_replace_each_other_at_once_leave_one(on: Deployment) {
+    let world = on.start().await;
+    let alice = world.user("alice");
+    alice.registers("main").await;
+    for at_once in [3, 6, 4] {
+        let replaces = (0..at_once).map(|n| {
+            let api = alice.api(n % 2);
+            async move {
+                let mut body = new("main");
+                body["replace"] = true.into();
+                api.post("/v1/devices", body).await
+            }
+        });
+        let phones = join_all(replaces).await;
+        // One that another replaced before it was done hears that its id is over.
+        let fits = phones.iter().all(|it| it.status == 201 || it.body["code"] == "conflict");
+        assert!(fits, "{phones:#?}");
+        let left = wait_until("one phone to be left", PATIENCE, async || {
+            let mut left = listed(&alice, 0).await;
+            (left.len() <= 1).then(|| left.pop())
+        })
+        .await;
+        let left = left.expect("one of them is left");
+        let of_them = phones.iter().find(|it| it.status == 201 && it.body["device"]["id"] == left["id"]);
+        alice.device(&of_them.expect("and was answered").body).connects(0).await;
+    }
+}
+
 pub async fn devices_are_listed_as_they_are(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
