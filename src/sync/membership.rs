@@ -83,14 +83,15 @@ pub async fn create(core: &Arc<Core>, user: &UserId, wish: Wish) -> Result<(Chat
                 "another public group has this name: choose another",
             ));
         }
-        Created::Conflict => {
-            return Err(Problem::new(ErrorCode::Conflict, "this chat id is taken: make a new one"));
-        }
+        Created::Conflict => return Err(taken()),
         Created::LimitReached => return Err(limit(core)),
     };
-    // Who left a direct chat comes back by opening it again.
-    if !created && chat.kind == ChatKind::Direct && core.store.chat_of_member(chat.id, user).await?.is_none()
-    {
+    if !created && core.store.chat_of_member(chat.id, user).await?.is_none() {
+        // A group that its owner was the last to leave stands there for a while yet.
+        if chat.kind == ChatKind::Group {
+            return Err(taken());
+        }
+        // Who left a direct chat comes back by opening it again.
         admit(core, &chat, user, JoinBy::Invitation).await?;
     }
     // For a chat that was there, too: a first try may have ended between.
@@ -100,6 +101,10 @@ pub async fn create(core: &Arc<Core>, user: &UserId, wish: Wish) -> Result<(Chat
         }
     }
     Ok((chat, created))
+}
+
+fn taken() -> Problem {
+    Problem::new(ErrorCode::Conflict, "this chat id is taken: make a new one")
 }
 
 fn limit(core: &Core) -> Problem {

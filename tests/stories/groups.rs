@@ -156,6 +156,20 @@ pub async fn who_is_removed_needs_an_invitation(on: Deployment) {
     joins(&bob, &club, Some("sesame")).await.ok();
 }
 
+pub async fn the_id_of_a_group_that_ended_is_not_used_again(on: Deployment) {
+    let world = on.start().await;
+    let alice = world.user("alice");
+    let id = uuid::Uuid::new_v4().to_string();
+    let group = json!({ "kind": "group", "name": "Club", "id": id });
+    alice.api(0).post("/v1/chats", group.clone()).await.with(201);
+    alice.api(1).post("/v1/chats", group.clone()).await.with(200);
+    alice.api(0).post(&format!("/v1/chats/{id}/leave"), json!({})).await.with(200);
+    for edge in [0, 1] {
+        alice.api(edge).post("/v1/chats", group.clone()).await.problem(409, "conflict");
+    }
+    assert_eq!(alice.api(0).get("/v1/chats").await.with(200)["items"], json!([]));
+}
+
 pub async fn how_many_of_everything_is_limited(on: Deployment) {
     let world = on
         .with("KEEPSTEP_MEMBERS_PER_GROUP", "2")

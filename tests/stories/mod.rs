@@ -122,6 +122,7 @@ macro_rules! stories {
                 a_user_has_one_phone_and_five_web_sessions,
                 registrations_at_the_same_time_keep_to_the_limits,
                 another_phone_replaces_the_first,
+                phones_that_replace_each_other_at_once_leave_one,
                 devices_are_listed_as_they_are,
                 devices_hear_of_each_other,
                 when_all_have_gone_nothing_is_held,
@@ -140,6 +141,7 @@ macro_rules! stories {
                 a_private_group_is_not_there_for_others,
                 only_the_owner_invites_and_removes,
                 who_is_removed_needs_an_invitation,
+                the_id_of_a_group_that_ended_is_not_used_again,
                 how_many_of_everything_is_limited,
             ]
             limits: [
