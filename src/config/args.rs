@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::{
     Backend, Config, ConfigError, Limits, LogConfig, LogFormat, NsqConfig, RedisConfig, ServerConfig, Timing,
@@ -239,9 +240,16 @@ impl BackendArgs {
 
 impl LogArgs {
     fn into_config(self) -> Result<LogConfig, ConfigError> {
-        tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| {
-            ConfigError::value("KEEPSTEP_LOG", format!("{error}: write a level, or target=level pairs"))
-        })?;
+        let refused = |why: String| {
+            ConfigError::value("KEEPSTEP_LOG", format!("{why}: write a level, or target=level pairs"))
+        };
+        tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| refused(error.to_string()))?;
+        // A word alone is a target to the library, so that a level that is misspelt would silence all others.
+        let mut alone =
+            self.log.split(',').map(str::trim).filter(|part| !part.contains(['=', '[']) && !part.is_empty());
+        if let Some(word) = alone.find(|word| word.parse::<LevelFilter>().is_err()) {
+            return Err(refused(format!("{word} is no level")));
+        }
         Ok(LogConfig { format: self.log_format, filter: self.log })
     }
 }

@@ -38,6 +38,9 @@ pub async fn bad_addresses_and_numbers_are_refused() {
     refused(both("redis://127.0.0.1:6379", "127.0.0.1"), &["KEEPSTEP_NSQD"]).await;
     refused(both("redis://127.0.0.1:6379", "tcp://127.0.0.1:4150/x"), &["KEEPSTEP_NSQD"]).await;
     refused(EdgeConfig::embedded().set("KEEPSTEP_HEARTBEAT", "soon"), &["heartbeat"]).await;
+    for misspelt in ["ifno", "debug,keepstep", "info,wrn"] {
+        refused(EdgeConfig::embedded().set("KEEPSTEP_LOG", misspelt), &["KEEPSTEP_LOG", "is no level"]).await;
+    }
     refused(EdgeConfig::embedded().set("KEEPSTEP_LEASE", "1s"), &["KEEPSTEP_LEASE"]).await;
     refused(
         EdgeConfig::embedded().set("KEEPSTEP_ALLOWED_ORIGINS", "chat.example"),

@@ -163,7 +163,11 @@ impl Node {
                 self.learn_largest().await;
                 self.closed();
             }
-            Err(problem) => self.opened(self.breaker.open(&problem), &problem),
+            Err(problem) => {
+                // It was taken for away before it was asked, and nobody was told of that.
+                self.breaker.open(&problem);
+                self.opened(true, &problem);
+            }
         }
     }
 
