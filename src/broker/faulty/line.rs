@@ -288,10 +288,12 @@ impl Client {
 
 /// As an nsqd does that was out of disk: the beginning of one message, and then another.
 fn tear(shared: &Shared, queue: &Queue, delivery: u64, body: &Bytes) -> Bytes {
-    shared.bit("messages torn by the broker", 1);
     let (at, len) = (shared.below(body.len() as u64) as usize, shared.below(body.len() as u64) as usize);
     let torn = Bytes::from([&body[..at], &body[..len]].concat());
-    queue.tear(delivery, torn.clone());
+    if !queue.tear(delivery, torn.clone()) {
+        return body.clone();
+    }
+    shared.bit("messages torn by the broker", 1);
     torn
 }
 

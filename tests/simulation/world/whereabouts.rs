@@ -23,8 +23,17 @@ impl World {
         let mut held = BTreeSet::new();
         let of_it =
             |body: &Bytes| chat_and_seq(body).map(|(_, seq)| seq).filter(|seq| (from..=to).contains(seq));
-        let each = |body: &Bytes, _| held.extend(of_it(body).filter(|_| is_whole(body)));
-        self.0.broker.each(chat, device, each);
+        let (mut finished, mut torn) = (BTreeSet::new(), BTreeSet::new());
+        self.0.broker.each(chat, device, |body, at| {
+            let into = match at {
+                At::Finished => &mut finished,
+                At::Torn => &mut torn,
+                _ => &mut held,
+            };
+            into.extend(of_it(body).filter(|_| is_whole(body)));
+        });
+        // Of two that are the same a session finishes one; if the other comes back torn, nobody has it.
+        held.extend(finished.difference(&torn));
         let count = usize::try_from(to + 1 - from).unwrap_or(0);
         let page = self.0.store.log(chat, from, count, usize::MAX).await.expect("the truth is always there");
         held.extend(page.messages.into_iter().map(|(seq, _)| seq).filter(|seq| (from..=to).contains(seq)));
@@ -54,6 +63,7 @@ impl World {
                 At::InFlight => "in flight",
                 At::Nowhere => "with a lost consumer",
                 At::Finished => "finished",
+                At::Torn => "torn",
             };
             places.entry(place).or_default().insert(seq);
         });

@@ -35,7 +35,12 @@ pub enum At {
     Nowhere,
     /// Finished by a consumer.
     Finished,
+    /// Torn: this is what it was.
+    Torn,
 }
+
+/// So many messages of a queue are torn at most: disks aren't full for ever.
+const TORN: usize = 8;
 
 /// What a queue's files still hold.
 pub(super) struct Past {
@@ -44,11 +49,13 @@ pub(super) struct Past {
     /// All that was finished, by delivery number.
     finished: Vec<(u64, Bytes)>,
     pushed: VecDeque<Bytes>,
+    /// What torn messages were.
+    torn: Vec<Bytes>,
 }
 
 impl Default for Past {
     fn default() -> Self {
-        Self { born: Instant::now(), finished: Vec::new(), pushed: VecDeque::new() }
+        Self { born: Instant::now(), finished: Vec::new(), pushed: VecDeque::new(), torn: Vec::new() }
     }
 }
 
@@ -66,11 +73,15 @@ impl Past {
 }
 
 impl Queue {
-    /// This is what the queue has of a message in flight, from now on.
-    pub(in crate::broker) fn tear(&self, delivery: u64, torn: Bytes) {
-        if let Some(held) = self.state().in_flight.get_mut(&delivery) {
-            held.body = torn;
-        }
+    /// This is what the queue has of a message in flight, from now on. False: enough of it is torn.
+    pub(in crate::broker) fn tear(&self, delivery: u64, torn: Bytes) -> bool {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(held) = state.in_flight.get_mut(&delivery).filter(|_| state.past.torn.len() < TORN) else {
+            return false;
+        };
+        state.past.torn.push(std::mem::replace(&mut held.body, torn));
+        true
     }
 
     /// The consumer's connection is gone without a word. What it had in flight stays so until its time is over.
@@ -151,5 +162,6 @@ impl Queue {
             look(&held.body, if nobody { At::Nowhere } else { At::InFlight });
         }
         state.past.finished.iter().for_each(|(_, body)| look(body, At::Finished));
+        state.past.torn.iter().for_each(|body| look(body, At::Torn));
     }
 }
