@@ -111,12 +111,10 @@ impl Http {
             // Percent-encodes: `#ephemeral` must not become a fragment.
             url.query_pairs_mut().extend_pairs(query);
         }
-        let unreachable = |error: reqwest::Error| match root_cause(&error) {
-            // What hyper says of an answer in another protocol: nsqd's own, from its TCP port.
-            cause if cause.starts_with("invalid HTTP") => self.bad_answer(&cause),
-            cause => {
-                AdminError::Unreachable { addr: self.base.clone(), error: cause, sent: !error.is_connect() }
-            }
+        let unreachable = |error: reqwest::Error| AdminError::Unreachable {
+            addr: self.base.clone(),
+            error: root_cause(&error),
+            sent: !error.is_connect(),
         };
         let client = self.client.as_ref().map_err(|error| AdminError::Unreachable {
             addr: self.base.clone(),

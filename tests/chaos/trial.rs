@@ -112,10 +112,12 @@ fn of_gaps() {
     let killed = loss(Some(1), Kind::NsqdKill, 20, 21);
     for (told, losses, is_true) in [
         (gap(25, 150, 190, 5, 200), vec![killed], true),
+        (gap(25, 150, 190, 13, 200), vec![killed], true),
         (gap(25, 150, 190, 15, 200), vec![killed], true),
         (gap(25, 190, 190, 52, 200), vec![killed], true),
         (gap(25, 150, 190, 40, 200), vec![killed], false),
         (gap(25, 150, 190, 33, 200), vec![killed], false),
+        (gap(25, 190, 190, 11, 200), vec![], false),
         (gap(25, 190, 190, 52, 200), vec![], false),
         (gap(25, 150, 190, 5, 200), vec![], false),
         (gap(25, 150, 190, 5, 200), vec![loss(Some(0), Kind::NsqdKill, 20, 21)], false),

@@ -116,7 +116,7 @@ pub async fn creates(world: &World, user: &UserId, with: Option<&UserId>) -> Cha
     made.map(|made| made.unwrap_or_else(|problem| panic!("a chat can't be made: {problem}")));
     for member in members.into_iter().flatten() {
         world.saw(What::Joined { user: member.to_string(), chat: text(id) });
-        world.is_told_member(member, id, true);
+        world.is_member_from_now(member, id);
     }
     id
 }
@@ -159,7 +159,7 @@ async fn has_come(
         Some(Err(problem)) => panic!("{user} can't come into {chat}: {problem}"),
         Some(Ok(())) => world.saw(What::Joined { user: user.to_string(), chat: text(chat) }),
     }
-    world.is_told_member(user, chat, true);
+    world.is_member_from_now(user, chat);
     if world.is_calm() {
         world.owes(user).await;
     }
@@ -168,7 +168,7 @@ async fn has_come(
 /// The user leaves it.
 pub async fn leaves(world: &World, user: &UserId, chat: ChatId) {
     let open = world.opens(format!("{user} leaves {chat}"));
-    world.is_told_member(user, chat, false);
+    world.is_leaving(user, chat);
     world.saw(What::Leaving { user: user.to_string(), chat: text(chat) });
     let left = world
         .insists(|core| {
@@ -182,7 +182,7 @@ pub async fn leaves(world: &World, user: &UserId, chat: ChatId) {
 /// The owner of a group removes somebody.
 pub async fn removes(world: &World, owner: &UserId, chat: ChatId, whom: &UserId) {
     let open = world.opens(format!("{owner} removes {whom} from {chat}"));
-    world.is_told_member(whom, chat, false);
+    world.is_leaving(whom, chat);
     world.saw(What::Leaving { user: whom.to_string(), chat: text(chat) });
     let left = world
         .insists(|core| {

@@ -343,15 +343,14 @@ impl World {
         self.0.ids.lock().unwrap().ending.insert(device);
     }
 
-    /// A user was told that they are in a chat (true), or begins to leave it.
-    pub fn is_told_member(&self, user: &UserId, chat: ChatId, is: bool) {
-        let mut ids = self.0.ids.lock().unwrap();
-        let member = (user.clone(), chat);
-        if is {
-            ids.members.insert(member)
-        } else {
-            ids.members.remove(&member)
-        };
+    /// A user was told that they are in a chat.
+    pub fn is_member_from_now(&self, user: &UserId, chat: ChatId) {
+        self.0.ids.lock().unwrap().members.insert((user.clone(), chat));
+    }
+
+    /// Somebody has begun to bring a user out of a chat.
+    pub fn is_leaving(&self, user: &UserId, chat: ChatId) {
+        self.0.ids.lock().unwrap().members.remove(&(user.clone(), chat));
     }
 
     /// Where a user was told to be, and which of their devices were told to be registered, has a position each.

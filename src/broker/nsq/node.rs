@@ -269,6 +269,11 @@ impl Node {
                 AdminError::Refused { status: 500, .. } => format!(
                     "{what}: free its disk, or give it another; until then its messages wait in the store"
                 ),
+                // What the HTTP client says of an answer in another protocol.
+                AdminError::Unreachable { error, .. } if error.starts_with("invalid HTTP") => format!(
+                    "{what}: KEEPSTEP_NSQD takes its HTTP address (mostly 4151), and not that of its TCP port; until then its \
+                     messages wait in the store"
+                ),
                 _ => format!(
                     "{what}: start it, or let this edge reach it; until then its messages wait in the store"
                 ),
