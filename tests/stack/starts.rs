@@ -22,6 +22,21 @@ async fn an_nsqd_that_is_down_at_the_start_heals() {
 }
 
 #[tokio::test]
+async fn an_nsqd_that_is_named_by_its_tcp_port_is_told_of_at_the_start() {
+    let (redis, nsqd) = (Redis::start().await, Nsqd::start(None).await);
+    let config =
+        EdgeConfig::on(&redis, [&nsqd], None).set("KEEPSTEP_NSQD", nsqd.tcp()).set("KEEPSTEP_LOG", "info");
+    let mut edge = Edge::start(config).await;
+    let (status, said) = http_ask(&edge.ops(), "/readyz").await;
+    assert!(status == 503 && said.contains("KEEPSTEP_NSQD takes its HTTP address"), "{said}");
+    wait_until("the log to say it once", Duration::from_secs(10), || {
+        let log = edge.process().log();
+        async move { (log.matches("KEEPSTEP_NSQD takes its HTTP address").count() == 1).then_some(()) }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_redis_that_is_down_at_the_start_heals() {
     let (mut redis, nsqd) = (Redis::start().await, Nsqd::start(None).await);
     let config = EdgeConfig::on(&redis, [&nsqd], None);
