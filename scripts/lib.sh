@@ -103,9 +103,17 @@ as_root() {
     fi
 }
 
+# may_install WHAT: fails when KS_NO_INSTALL says that nothing is to be installed, built or downloaded.
+may_install() {
+    [[ -n ${KS_NO_INSTALL:-} ]] || return 0
+    warn "$1: missing, and not installed because of --no-install"
+    return 1
+}
+
 # apt_get PACKAGE...: installs with Debian's and Ubuntu's package manager; fails if there is none, or no right to.
 KS_APT_UPDATED=
 apt_get() {
+    may_install "$*" || return 1
     have apt-get || return 1
     [[ $(id -u) == 0 ]] || have sudo || return 1
     if [[ -z $KS_APT_UPDATED ]]; then
@@ -203,6 +211,7 @@ build_nsq() {
     if ! have go && [[ -x /usr/local/go/bin/go ]]; then
         go=/usr/local/go/bin/go
     fi
+    may_install "nsqd and nsqlookupd $KS_NSQ_VERSION" || die "scripts/setup builds them"
     have "$go" || die "nsqd and nsqlookupd $KS_NSQ_VERSION aren't there, and neither is Go to build them. Install Go 1.24
 or newer (go.dev/doc/install; on macOS: brew install go), or set KEEPSTEP_NSQD_BIN and KEEPSTEP_NSQLOOKUPD_BIN to
 the programs of NSQ's own release (nsq.io)."
@@ -250,6 +259,7 @@ package manager. scripts/test --embedded does without."
 ensure_npm_packages() {
     local folder=$1 stamp=$1/node_modules/.installed-lock.json
     cmp -s "$folder/package-lock.json" "$stamp" 2>/dev/null && return 0
+    may_install "npm packages of ${folder#"$KS_ROOT"/}" || die "scripts/setup gets them"
     say "npm ci in ${folder#"$KS_ROOT"/}"
     (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2) ||
         die "npm ci failed in $folder: is the package registry reachable?"
@@ -273,15 +283,16 @@ manager, or set KEEPSTEP_CHROMIUM to the program."
     say "$("$found" --version --no-sandbox 2>/dev/null | head -n 1): $found"
 }
 
-# ensure_examples: what the README's clients run with: Node 20.12 or newer, and Python with the package websockets, which goes
+# ensure_examples: what the quick start's clients run with: Node 20.12 or newer, and Python with the package websockets, which goes
 # into .cache/python if it is missing. Puts that in front of PATH.
 ensure_examples() {
     [[ ! -x $KS_CACHE/python/bin/python3 ]] || PATH=$KS_CACHE/python/bin:$PATH
     if ! python3 -c 'import websockets.sync.client' 2>/dev/null; then
+        may_install "the Python package websockets" || die "scripts/setup gets it"
         # Debian's python3 comes without what makes an environment.
         python3 -c 'import ensurepip' 2>/dev/null || apt_get python3 python3-venv || true
         { python3 -m venv "$KS_CACHE/python" && "$KS_CACHE/python/bin/python3" -m pip install -q 'websockets>=13' >&2; } ||
-            die "Python 3 with the package websockets is needed for the README's Python, and couldn't be installed. Install both
+            die "Python 3 with the package websockets is needed for the quick start's Python, and couldn't be installed. Install both
 (pip install websockets; on Debian and Ubuntu also: apt-get install python3-venv)."
         PATH=$KS_CACHE/python/bin:$PATH
     fi

@@ -10,7 +10,7 @@ use crate::{
         embedded::EmbeddedBroker,
         nsq::{NodeAddress, NsqBroker, NsqOptions},
     },
-    config::{Backend, Config, Limits, NsqConfig, RedisConfig, Timing},
+    config::{Backend, Config, NsqConfig, RedisConfig, Timing, values::is_loopback},
     domain::names,
     drain::Drain,
     http::{self, Context, assets::Assets, listener, listener::Rules, playground::Playground},
@@ -18,9 +18,9 @@ use crate::{
     store::{
         Store, StoreError, StoreLimits,
         embedded::EmbeddedStore,
-        redis::{RedisOptions, RedisStore, StartupError},
+        redis::{RedisOptions, RedisStore, StartupError, Trust},
     },
-    sync::{Core, console, lapse, name::EdgeName},
+    sync::{Core, console, name::EdgeName, session_expiry},
     tokens::Tokens,
 };
 
@@ -95,11 +95,11 @@ impl App {
         let mut watched = None;
         let (store, broker) = match &config.backend {
             Backend::Embedded => {
-                let store = EmbeddedStore::new(StoreLimits::from(&config.limits));
+                let store = EmbeddedStore::new(StoreLimits::new(&config.limits, &config.timing));
                 (Store::Embedded(store), Broker::Embedded(EmbeddedBroker::new()))
             }
             Backend::Real { redis, nsq } => {
-                let store = connect_redis(redis, &config.limits).await?;
+                let store = connect_redis(redis, StoreLimits::new(&config.limits, &config.timing)).await?;
                 let broker = Broker::Nsq(connect_nsq(nsq, &config.timing, &config.edge).await?);
                 let unchecked = check(&store, &broker, redis).await?;
                 watched = Some(Watched { store: store.clone(), config: redis.clone(), unchecked });
@@ -109,16 +109,15 @@ impl App {
         let api = listen(config.server.listen).await?;
         let ops = listen(config.server.ops_listen).await?;
         let drain = Drain::default();
-        let rules = Rules::from(&config.server);
+        let rules = Rules::new(&config.server, &config.timing);
         let (mut second, mut playground) = (None, None);
         if let Some(wished) = &config.pages.playground {
-            if let Store::Embedded(store) = &store {
-                let free = SocketAddr::new(config.server.listen.ip(), 0);
-                let (on, both) = (
-                    wished.listen.unwrap_or(free),
-                    // It hears for itself, as another edge does.
-                    (Store::Embedded(store.another()), broker.clone()),
-                );
+            // Beyond this machine only where somebody said.
+            let near = Some(config.server.listen).filter(|listen| is_loopback(*listen));
+            let on = wished.listen.or(near.map(|listen| SocketAddr::new(listen.ip(), 0)));
+            if let (Store::Embedded(store), Some(on)) = (&store, on) {
+                // It hears for itself, as another edge does.
+                let both = (Store::Embedded(store.another()), broker.clone());
                 second = Some(Second::build(&config, on, both, tokens.clone(), drain.clone()).await?);
             }
             let edges = wished.edges.iter().map(|edge| edge.origin().ascii_serialization()).collect();
@@ -135,7 +134,7 @@ impl App {
         }
         let core = Core::start(store, broker, metrics, drain, config.limits, config.timing, name);
         core.drain.spawn_background(console::run(core.clone()));
-        let assets = Assets::from(config.pages.web);
+        let assets = Assets::from(&config.pages);
         let context = Context::new(core.clone(), tokens, config.server, assets, playground);
         Ok(Self { core, context, rules, api, ops, redis: watched, second })
     }
@@ -164,12 +163,20 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let Self { core, context, rules, api, ops, redis, second } = self;
         let drain = core.drain.clone();
+        // Only the first listener is what balancers know.
+        let inside = rules.without_proxies();
         drain.spawn(listener::serve(api, http::api(&context), rules, drain.clone(), true));
         // Health and metrics are served to the very end: an operator wants to see the drain.
-        drain.spawn_background(listener::serve(ops, http::ops(&context), rules, drain.clone(), false));
+        drain.spawn_background(listener::serve(
+            ops,
+            http::ops(&context),
+            inside.clone(),
+            drain.clone(),
+            false,
+        ));
         let second = second.map(|second| {
             let routes = second.routes();
-            drain.spawn(listener::serve(second.api, routes, rules, drain.clone(), true));
+            drain.spawn(listener::serve(second.api, routes, inside, drain.clone(), true));
             second.core
         });
         let refused = async {
@@ -194,7 +201,7 @@ impl App {
             }
         };
         if !drain.finish(core.timing.drain_deadline, flushed).await {
-            tracing::warn!("the drain's time is over: what is left is cut off, and heals elsewhere");
+            tracing::warn!("drain deadline exceeded: open sockets are cut and recover at other edges");
         }
         core.release_name().await;
         end
@@ -216,12 +223,8 @@ fn raise_file_limit() {
     }
 }
 
-async fn connect_redis(config: &RedisConfig, limits: &Limits) -> Result<RedisStore, AppError> {
-    let options = RedisOptions {
-        prefix: config.prefix.clone(),
-        limits: StoreLimits::from(limits),
-        ..RedisOptions::default()
-    };
+async fn connect_redis(config: &RedisConfig, limits: StoreLimits) -> Result<RedisStore, AppError> {
+    let options = RedisOptions { prefix: config.prefix.clone(), limits, ..RedisOptions::default() };
     RedisStore::connect(config.url.as_str(), options).await.map_err(refused)
 }
 
@@ -238,7 +241,8 @@ async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Res
         tracing::warn!(error = %reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
         Ok(true)
     };
-    match store.startup_check(config.allow_volatile).await {
+    let trust = Trust { volatile: config.allow_volatile, unseen: config.trusted };
+    match store.startup_check(trust).await {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
         Err(StartupError::Unreachable(reason)) => return unreachable(&reason),
         Err(refusal) => return Err(refused(refusal)),
@@ -264,11 +268,11 @@ async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Res
 
 /// Whether the name is this process's now. False: Redis can't be reached, so it isn't known yet.
 async fn claimed(name: &EdgeName, store: &Store, timing: &Timing) -> Result<bool, AppError> {
-    match name.claim(store, lapse::dead_after(timing)).await {
+    match name.claim(store, session_expiry::dead_after(timing)).await {
         Ok(true) => Ok(true),
         Ok(false) => Err(AppError::NameTaken(name.as_str().to_owned())),
         Err(error) => {
-            tracing::warn!(%error, "the edge's name can't be claimed yet: it is tried again");
+            tracing::warn!(%error, "claiming the edge's name failed; retrying");
             Ok(false)
         }
     }
@@ -296,7 +300,7 @@ async fn watch(redis: Watched, core: &Core) -> AppError {
         } else if mark(&store) > marked && !config.allow_volatile {
             marked = mark(&store);
             // Whoever is first does it for all.
-            if matches!(store.take_work(CLAIM, &core.edge, CLAIM_FOR).await, Ok(true)) {
+            if matches!(store.try_acquire_lease(CLAIM, &core.edge, CLAIM_FOR).await, Ok(true)) {
                 core.broker.claim(&config.prefix, marked).await;
             }
         }

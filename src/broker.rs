@@ -1,94 +1,97 @@
 //! The broker: one durable queue per (chat, device), its backlog and its live feed.
 //!
-//! # The contract, in words
+//! # Contract
 //!
-//! Two variants keep it: [`nsq::NsqBroker`] (a chat is a topic, a device a channel on it) and
+//! Two variants implement it: [`nsq::NsqBroker`] (a chat is a topic, a device a channel on it) and
 //! [`embedded::EmbeddedBroker`] (queues in this process's memory).
 //!
-//! - **Provision first.** A queue gets what is published after [`Broker::provision`] returned, and that creation
+//! - **Provision first.** A queue receives what is published after [`Broker::provision`] returned. Its creation
 //!   survives a crash of the broker.
-//! - **At least once, mostly in order.** A published message reaches every queue of the chat, maybe twice, maybe out of
-//!   order, and may be lost in a crash: order, uniqueness and the healing of losses are the session's (`session::feed`).
-//! - **A delivery is held** until its [`Receipt`] is finished; dropping the receipt gives the message back at once, to the
-//!   end of its queue.
-//! - **What is taken early is bounded.** All subscriptions that are given one [`Prefetch`] hold no more than it allows, and
-//!   each gets its share.
-//! - **A subscription is a value.** Dropping it ends it and gives back what it holds; it never brings back a queue that
-//!   was removed: it says [`Event::Gone`] instead.
-//! - **Removal is complete or says what is missing.** It looks at every server, not only where the queue should be.
-//! - **Every call has a deadline.** An unreachable server is an answer ([`BrokerError::Unavailable`]), not a wait. To one
-//!   that fails or hangs nothing is published until it is well again: that, too, is an answer, at once.
+//! - **At least once, mostly in order.** A published message reaches every queue of the chat, possibly twice, possibly
+//!   out of order, and may be lost in a crash. The session provides order, uniqueness and the recovery of losses
+//!   (`session::feed`).
+//! - **A delivery is held** until its [`Receipt`] is finished. Dropping the receipt requeues the message at once, at
+//!   the end of its queue.
+//! - **Prefetch is bounded.** All subscriptions with the same [`Prefetch`] hold no more than it allows, and each gets
+//!   its share.
+//! - **A subscription is a value.** Dropping it ends it and requeues what it holds. It never recreates a removed queue:
+//!   it emits [`Event::Gone`] instead.
+//! - **Removal is complete or reports what is missing.** It checks every server, not only the expected one.
+//! - **Flows take turns.** Queues that are created and removed in one [`Flow`] delay no other flow's queues.
+//! - **Every call has a deadline.** A call to an unreachable server returns [`BrokerError::Unavailable`] instead of
+//!   waiting. Nothing is published to a server that fails or hangs until it is up again: until then a publish fails at
+//!   once.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::domain::id::{ChatId, DeviceId};
 
+mod checksum;
 pub mod embedded;
 #[cfg(feature = "simulation")]
 pub mod faulty;
 pub mod nsq;
 mod prefetch;
-mod seal;
 
-pub use prefetch::Prefetch;
 #[cfg(feature = "simulation")]
-pub use seal::is_whole;
+pub use checksum::is_whole;
+pub use prefetch::Prefetch;
 
-/// Why the broker didn't do it.
+/// Why a call to the broker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
-    /// A server can't be reached; surely nothing happened.
+    /// A server can't be reached; certainly nothing happened.
     #[error("{node} can't be reached: {reason}")]
     Unavailable {
-        /// Which server.
+        /// The server.
         node: String,
-        /// What was seen.
+        /// The observed failure.
         reason: String,
     },
     /// The outcome is unknown (the connection was lost after sending).
     #[error("{node} didn't confirm: {reason}")]
     Unknown {
-        /// Which server.
+        /// The server.
         node: String,
-        /// What was seen.
+        /// The observed failure.
         reason: String,
     },
-    /// The server will never take this message, whoever tries and however often: it is too large for it.
+    /// The server never accepts this message, whoever sends it and however often: the message is too large for it.
     #[error("{node} can't ever take this message: {reason}")]
     Unpublishable {
-        /// Which server.
+        /// The server.
         node: String,
-        /// What it said.
+        /// The server's reason.
         reason: String,
     },
-    /// The server said no.
+    /// The server refused the request.
     #[error("{node} refused: {reason}")]
     Refused {
-        /// Which server.
+        /// The server.
         node: String,
-        /// What it said.
+        /// The server's reason.
         reason: String,
     },
 }
 
-/// What most methods give.
+/// The result of most methods.
 pub type Result<T> = std::result::Result<T, BrokerError>;
 
-/// What a subscription tells its session.
+/// An event from a subscription to its session.
 #[derive(Debug)]
 pub enum Event {
-    /// It is attached (again): what was missed in between must be looked for in the log.
+    /// The subscription is attached (again): look in the log for what was missed in between.
     Attached,
     /// One message.
     Delivery(Delivery),
-    /// A message that isn't what was published. Nobody can read it: to be finished, and what is missing to be looked for.
+    /// A message that differs from what was published. Nobody can read it: finish it, and look for the missing message.
     Torn(Receipt),
-    /// The connection is lost; it is being made again. Receipts from before are void.
+    /// The connection is lost and is being re-established. Earlier receipts are void.
     Detached,
-    /// The queue isn't there any more, and the subscription has ended.
+    /// The queue doesn't exist any more, and the subscription has ended.
     Gone,
 }
 
@@ -97,11 +100,11 @@ pub enum Event {
 pub struct Delivery {
     /// The message frame.
     pub body: Bytes,
-    /// How to finish it.
+    /// The receipt that finishes the delivery.
     pub receipt: Receipt,
 }
 
-/// The right and duty to finish one delivery. Dropped unfinished, the message goes back to its queue at once.
+/// The right and duty to finish one delivery. Dropping it unfinished requeues the message at once.
 #[derive(Debug)]
 pub struct Receipt(pub(crate) ReceiptKind);
 
@@ -115,7 +118,8 @@ pub(crate) enum ReceiptKind {
 }
 
 impl Receipt {
-    /// The device has it: take it off the queue. Without effect if the connection it came on is gone.
+    /// Finishes the delivery: the device has the message, and the queue drops it. No-op if the delivery's connection is
+    /// gone.
     pub fn finish(self) {
         match self.0 {
             ReceiptKind::Nsq(receipt) => receipt.finish(),
@@ -126,7 +130,7 @@ impl Receipt {
     }
 }
 
-/// A session's hold on one queue. Dropping it ends it in the background.
+/// A session's subscription to one queue. Dropping it ends it in the background.
 #[derive(Debug)]
 pub struct Subscription(pub(crate) SubscriptionKind);
 
@@ -140,7 +144,8 @@ pub(crate) enum SubscriptionKind {
 }
 
 impl Subscription {
-    /// Ends it and waits (at most 2 s) until what it held is back in the queue and the broker knows it has gone.
+    /// Ends the subscription and waits (at most 2 s) until its messages are requeued and the broker knows that it
+    /// ended.
     pub async fn close(self) {
         match self.0 {
             SubscriptionKind::Nsq(subscription) => subscription.close().await,
@@ -151,19 +156,19 @@ impl Subscription {
     }
 }
 
-/// What came, and of which chat.
+/// An event with its chat.
 #[derive(Debug)]
 pub struct Notice {
-    /// Whose queue it came from.
+    /// The chat of the queue.
     pub chat: ChatId,
-    /// The number of the subscription: see [`Sink::numbered`].
+    /// The number of the subscription; see [`Sink::numbered`].
     pub subscription: u64,
-    /// What came.
+    /// The event.
     pub event: Event,
 }
 
-/// Where a session's subscriptions send what they have: one channel for all its chats, bounded by the session. Boxed,
-/// because a channel keeps room for 32 of them, for each idle device.
+/// Where a session's subscriptions send their events: one channel for all its chats, bounded by the session. Notices
+/// are boxed, because a channel allocates room for 32 of them, for each idle device.
 #[derive(Debug, Clone)]
 pub struct Sink {
     notices: mpsc::Sender<Box<Notice>>,
@@ -171,14 +176,14 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Sends into this channel.
+    /// Returns a sink that sends into this channel.
     #[must_use]
     pub fn new(notices: mpsc::Sender<Box<Notice>>) -> Self {
         Self { notices, subscription: 0 }
     }
 
-    /// The same for one subscription: its notices bear this number. A session has several subscriptions to one chat when the
-    /// chat has moved, and may hear of one that it has dropped.
+    /// Returns a sink for one subscription: its notices carry this number. A session has several subscriptions to one
+    /// chat after the chat has moved, and may receive notices of a subscription that it has dropped.
     #[must_use]
     pub fn numbered(&self, subscription: u64) -> Self {
         Self { notices: self.notices.clone(), subscription }
@@ -188,26 +193,26 @@ impl Sink {
         Box::new(Notice { chat, subscription: self.subscription, event })
     }
 
-    /// False: nobody takes it any more.
+    /// Returns false if the receiver is closed.
     async fn send(&self, notice: Box<Notice>) -> bool {
         self.notices.send(notice).await.is_ok()
     }
 }
 
-/// One queue as the broker's servers show it.
+/// One queue as the broker's servers report it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueState {
-    /// Which server.
+    /// The server.
     pub node: String,
-    /// Which chat.
+    /// The chat.
     pub chat: ChatId,
-    /// Whose.
+    /// The device.
     pub device: DeviceId,
     /// Waiting messages, without those in flight.
     pub depth: u64,
-    /// Delivered, not finished.
+    /// Messages delivered but not finished.
     pub in_flight: u64,
-    /// Times a message was given back.
+    /// How often messages were requeued.
     pub requeues: u64,
     /// Attached consumers.
     pub consumers: u64,
@@ -215,236 +220,116 @@ pub struct QueueState {
     pub consumer: Option<String>,
 }
 
-/// What one queue has, as its server shows it.
+/// The backlog of one queue, as its server reports it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Messages that wait: in it, on their way to it from the chat, and those that were given back for later.
+    /// Waiting messages: in the queue, on their way to it from the chat, and requeued with a delay.
     pub depth: u64,
-    /// Delivered, not finished.
+    /// Those of them on their way: the server has accepted them and hasn't copied them to the chat's queues.
+    pub uncopied: u64,
+    /// Messages delivered but not finished.
     pub in_flight: u64,
     /// Attached consumers.
     pub consumers: u64,
 }
 
-/// That a queue is there.
+/// For whom, and for what purpose, servers are asked. Requests of one flow never delay those of another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Flow(Arc<str>);
+
+impl Flow {
+    /// Returns the flow with this name.
+    #[must_use]
+    pub fn of(what: &str, whose: impl std::fmt::Display) -> Self {
+        Self(format!("{what} {whose}").into())
+    }
+}
+
+/// The location of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct QueueAt {
-    /// On which server.
+    /// The server.
     pub node: Arc<str>,
-    /// Of which chat.
+    /// The chat.
     pub chat: ChatId,
-    /// Whose.
+    /// The device.
     pub device: DeviceId,
 }
 
-/// All that the servers show.
+/// All queues that the servers report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
-    /// Their queues.
+    /// The queues.
     pub queues: Vec<QueueAt>,
-    /// Chats that have a place on a server (the first of the pair), and not one queue there.
+    /// Chats that exist on a server (the first of the pair) without any queue there.
     pub empty: Vec<(Arc<str>, ChatId)>,
     /// Servers that didn't answer.
     pub silent: Vec<String>,
 }
 
-/// What one pass of [`Broker::remove_queues`] did.
+/// Which queues of a device [`Broker::remove_queues`] removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemovalScope {
+    /// The queues of the named chats, as when the device's user leaves them.
+    NamedChats,
+    /// The queues of the named chats and all queues that any server reports for the device, as when it is terminated.
+    WholeDevice,
+}
+
+/// The result of one pass of [`Broker::remove_queues`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removal {
-    /// Each queue that was there and is gone now, as it was before.
+    /// Each queue that existed and was removed, as it was before.
     pub removed: Vec<QueueState>,
-    /// Servers that didn't answer: whether something is left there isn't known.
+    /// Servers that didn't answer: whether a queue is left there is unknown.
     pub unreachable: Vec<String>,
 }
 
 /// One server's health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeHealth {
-    /// Its address, as configured.
+    /// The server's address, as configured.
     pub node: String,
     /// `nsqd`, `nsqlookupd` or `embedded`.
     pub role: &'static str,
-    /// None when it is well; else what is wrong.
+    /// What is wrong with the server; none if it is up.
     pub problem: Option<String>,
 }
 
-/// The broker, one of two.
+/// The broker, in one of two variants.
 #[derive(Debug, Clone)]
 pub enum Broker {
     /// nsqd and nsqlookupd.
     Nsq(nsq::NsqBroker),
-    /// This process's memory.
+    /// The memory of this process.
     Embedded(embedded::EmbeddedBroker),
-    /// The same behind a link that fails.
+    /// A broker behind a faulty link.
     #[cfg(feature = "simulation")]
     Faulty(faulty::FaultyBroker),
 }
 
-macro_rules! each {
-    ($self:ident.$method:ident($($arg:expr),*)) => {
+// Forwards a call to the variant: `each` awaits the result, `now` has it at once.
+macro_rules! now {
+    ($self:ident.$method:ident($($arg:expr),*)$($wait:tt)*) => {
         match $self {
-            Broker::Nsq(broker) => broker.$method($($arg),*).await,
-            Broker::Embedded(broker) => broker.$method($($arg),*).await,
+            Broker::Nsq(broker) => broker.$method($($arg),*)$($wait)*,
+            Broker::Embedded(broker) => broker.$method($($arg),*)$($wait)*,
             #[cfg(feature = "simulation")]
-            Broker::Faulty(broker) => broker.$method($($arg),*).await,
+            Broker::Faulty(broker) => broker.$method($($arg),*)$($wait)*,
         }
     };
 }
 
+macro_rules! each {
+    ($self:ident.$method:ident($($arg:expr),*)) => {
+        now!($self.$method($($arg),*).await)
+    };
+}
+
+// These modules stand behind the macro because they use it.
 mod console;
+mod delivery;
+mod nodes;
+mod queues;
 
 pub use console::*;
-
-impl Broker {
-    /// The server that shall carry a new chat: by rendezvous hash over those that are well (over all, if none is).
-    #[must_use]
-    pub fn place(&self, chat: ChatId) -> String {
-        match self {
-            Self::Nsq(broker) => broker.place(chat),
-            Self::Embedded(broker) => broker.place(chat),
-            #[cfg(feature = "simulation")]
-            Self::Faulty(broker) => broker.place(chat),
-        }
-    }
-
-    /// The server that shall carry a chat instead of `from`: by rendezvous hash over the others that are well.
-    #[must_use]
-    pub fn place_elsewhere(&self, chat: ChatId, from: &str) -> Option<String> {
-        match self {
-            Self::Nsq(broker) => broker.place_elsewhere(chat, from),
-            Self::Embedded(_) => None,
-            #[cfg(feature = "simulation")]
-            Self::Faulty(_) => None,
-        }
-    }
-
-    /// Makes the device's queues of these chats, each on its node, and makes that durable. Queues that are there stay.
-    pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
-        each!(self.provision(device, chats))
-    }
-
-    /// Sends one message frame to every queue of its chat; `Ok` when the server has it. Calls for one node keep their
-    /// order. [`BrokerError::Unpublishable`]: trying again is no use.
-    pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
-        each!(self.publish(node, chat, frame))
-    }
-
-    /// Takes what the device's queue of the chat holds, as far as `prefetch` has room. Connects in the background and retries
-    /// for ever.
-    #[must_use]
-    pub fn subscribe(
-        &self,
-        node: &str,
-        chat: ChatId,
-        device: DeviceId,
-        prefetch: &Prefetch,
-        sink: Sink,
-    ) -> Subscription {
-        match self {
-            Self::Nsq(broker) => broker.subscribe(node, chat, device, prefetch, sink),
-            Self::Embedded(broker) => broker.subscribe(node, chat, device, prefetch, sink),
-            #[cfg(feature = "simulation")]
-            Self::Faulty(broker) => broker.subscribe(chat, device, prefetch, sink),
-        }
-    }
-
-    /// The largest message that every server takes, in bytes, as far as they have said so.
-    #[must_use]
-    pub fn largest_message(&self) -> Option<usize> {
-        match self {
-            Self::Nsq(broker) => broker.largest_message(),
-            Self::Embedded(broker) => broker.largest_message(),
-            #[cfg(feature = "simulation")]
-            Self::Faulty(broker) => broker.largest_message(),
-        }
-    }
-
-    /// One pass of removing a device's queues: those of `chats` and all that any server shows for it (`only`: of these
-    /// chats alone, as when leaving), on every nsqd and nsqlookupd, with the barrier that makes it durable.
-    pub async fn remove_queues(&self, device: DeviceId, chats: &[ChatId], only: bool) -> Removal {
-        each!(self.remove_queues(device, chats, only))
-    }
-
-    /// Removes a device's queue of a chat from one server alone, where it has no business; true: it was there.
-    pub async fn remove_stray(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
-        each!(self.remove_stray(node, chat, device))
-    }
-
-    /// Removes a chat's topic everywhere; answers the servers that didn't answer.
-    pub async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
-        each!(self.remove_chat(chat))
-    }
-
-    /// All queues of a device on every server, and the servers that didn't answer.
-    pub async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
-        each!(self.queues_of(device))
-    }
-
-    /// What the device's queue of a chat has on one server, asked now; none: it isn't there. A message that moves meanwhile may
-    /// be counted twice, or not at all: only what two looks show is so.
-    pub async fn backlog(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<Option<Backlog>> {
-        each!(self.backlog(node, chat, device))
-    }
-
-    /// All queues on every server.
-    pub async fn queues(&self) -> Present {
-        each!(self.queues())
-    }
-
-    /// Takes a chat that has no queue on a server away from that server alone; true: it was there.
-    pub async fn remove_empty(&self, node: &str, chat: ChatId) -> Result<bool> {
-        each!(self.remove_empty(node, chat))
-    }
-
-    /// Some of the queues that directories of servers remember, whether or not any server has them; the next with each
-    /// call, around and around.
-    pub async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
-        each!(self.remembered())
-    }
-
-    /// How often servers were restarted since this process began, as far as it has noticed: a server that was may show queues
-    /// as they were long ago. Waits until it isn't `known` any more.
-    pub async fn restarted(&self, known: u64) -> u64 {
-        each!(self.restarted(known))
-    }
-
-    /// Says durably, on every server, that a store with this prefix has queues there, and how far its clock is; on those that
-    /// don't answer, or lose it, later.
-    pub async fn claim(&self, prefix: &str, clock: u64) {
-        each!(self.claim(prefix, clock));
-    }
-
-    /// How far the clock of a store with this prefix was when it was last claimed, by any server that answers; none: none
-    /// knows of it.
-    pub async fn claimed(&self, prefix: &str) -> Option<u64> {
-        each!(self.claimed(prefix))
-    }
-
-    /// The servers that carry chats, and whether messages are given to each.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<(String, bool)> {
-        match self {
-            Self::Nsq(broker) => broker.nodes(),
-            Self::Embedded(broker) => broker.nodes(),
-            #[cfg(feature = "simulation")]
-            Self::Faulty(broker) => broker.nodes(),
-        }
-    }
-
-    /// For how long no messages have been given to this server, because it isn't well; or since when it was first asked
-    /// about and isn't configured; none: it is well. While it isn't, [`Broker::publish`] refuses at once.
-    #[must_use]
-    pub fn down_for(&self, node: &str) -> Option<Duration> {
-        match self {
-            Self::Nsq(broker) => broker.down_for(node),
-            Self::Embedded(_) => None,
-            #[cfg(feature = "simulation")]
-            Self::Faulty(_) => None,
-        }
-    }
-
-    /// Each server's health, asked now.
-    pub async fn health(&self) -> Vec<NodeHealth> {
-        each!(self.health())
-    }
-}

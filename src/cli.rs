@@ -10,7 +10,9 @@ use crate::config::{ConfigError, ServeArgs};
 pub mod admin;
 pub mod client;
 pub mod demo;
+pub mod environment;
 pub mod log;
+mod refusal;
 pub mod serve;
 pub mod table;
 pub mod token;
@@ -18,14 +20,13 @@ pub mod token;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  refused or failed while running
-  2  a flag or a setting that can't be used; nothing was started
-  3  the server can't be reached
+  1  refused by the server, or failed while running
+  2  wrong use: a flag, an argument or a setting that is not valid; nothing was started
+  3  the server cannot be reached
 
-Every flag has an environment variable, shown beside it; a flag goes before its variable, and an empty variable counts as
-not set.";
+The environment variable of a flag is shown beside it. A flag overrides its variable. An empty variable counts as not set.";
 
-/// Keeps every device of a chat user in step.
+/// Chat message backend that synchronises the devices of a user
 #[derive(Parser)]
 #[command(name = "keepstep", version, propagate_version = true, max_term_width = 110)]
 #[command(override_usage = "keepstep [COMMAND] [OPTIONS]", after_help = EXIT_CODES)]
@@ -38,16 +39,16 @@ pub struct Cli {
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run the server (this is what `keepstep` alone does)
+    /// Run the server (the default command)
     #[command(after_help = serve::EXAMPLES)]
     Serve(Box<ServeArgs>),
-    /// Make a user token with the shared secret, to try things out
+    /// Make a user token with the shared secret, for tests and scripts
     #[command(after_help = token::EXAMPLES)]
     Token(token::TokenArgs),
-    /// Look into a running server, remove devices, sweep what is nobody's
+    /// Inspect a running server, terminate devices, delete orphan queues
     #[command(after_help = admin::EXAMPLES)]
     Admin(admin::AdminArgs),
-    /// Play a day of two people with phones and web sessions, to see what Keepstep does
+    /// Play a day of two users with phones and web sessions, as a demonstration
     #[command(after_help = demo::EXAMPLES)]
     Demo(Box<demo::DemoArgs>),
 }
@@ -67,7 +68,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     if arguments.get(1).is_none_or(flag_first) {
         arguments.insert(1.min(arguments.len()), "serve".into());
     }
-    Cli::from_arg_matches(&forget_empty_variables(Cli::command()).try_get_matches_from(arguments)?)
+    let command = forget_empty_variables(Cli::command());
+    let matches = command.clone().try_get_matches_from(&arguments);
+    Cli::from_arg_matches(&matches.map_err(|refused| refusal::of_variable(refused, &command, &arguments))?)
 }
 
 /// Empty counts as not set: compose files and unit files can't unset a variable.
@@ -180,6 +183,7 @@ mod tests {
         assert_eq!(server.allowed_origins, same.allowed_origins);
         assert_eq!(server.max_connections, same.max_connections);
         assert_eq!(server.max_connections_per_ip, same.max_connections_per_ip);
+        assert_eq!(server.new_connections_per_ip, same.new_connections_per_ip);
         assert_eq!(server.header_timeout, same.header_timeout);
         assert_eq!(server.max_header_bytes, same.max_header_bytes);
         assert!(matches!(config.backend, Backend::Embedded));

@@ -7,7 +7,9 @@ use std::{net::SocketAddr, time::Duration};
 
 pub mod args;
 pub mod limits;
+pub mod numbers;
 pub mod pages;
+pub mod proxies;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -15,6 +17,7 @@ pub mod values;
 pub use args::ServeArgs;
 pub use limits::{Limits, Timing};
 pub use pages::{PageConfig, PlaygroundConfig};
+pub use proxies::TrustedProxies;
 pub use values::{AllowedOrigins, JwksSource, RedisUrl, Secret};
 
 /// Everything that `keepstep serve` was told.
@@ -69,13 +72,23 @@ pub struct ServerConfig {
     pub allowed_origins: AllowedOrigins,
     /// Connections on `listen` at the same time, all together. `KEEPSTEP_MAX_CONNECTIONS`, default 100000.
     pub max_connections: usize,
-    /// Connections on `listen` at the same time from one address. `KEEPSTEP_MAX_CONNECTIONS_PER_IP`, default 20000:
-    /// that many because behind a load balancer all come from one address. Lower it where clients connect directly.
+    /// Connections on `listen` at the same time from one address, of IPv6 from one /64.
+    /// `KEEPSTEP_MAX_CONNECTIONS_PER_IP`, default 20000: that many because behind a load balancer that isn't in
+    /// `trusted_proxies` all come from one address. Lower it where addresses are known.
     pub max_connections_per_ip: usize,
+    /// Connections on `listen` that one address (of IPv6: one /64) may open in a second; through a proxy in
+    /// `trusted_proxies`, requests. Further ones are served a little later. `KEEPSTEP_NEW_CONNECTIONS_PER_IP`, default 500.
+    pub new_connections_per_ip: u32,
     /// How long a client may take to send the head of a request. `KEEPSTEP_HEADER_TIMEOUT`, default 10 s.
     pub header_timeout: Duration,
     /// The longest head of a request, in bytes. `KEEPSTEP_MAX_HEADER_BYTES`, default 16384.
     pub max_header_bytes: usize,
+    /// Proxies in front, which say whose a request is in `Forwarded` or `X-Forwarded-For`. `KEEPSTEP_TRUSTED_PROXIES`,
+    /// default none.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether every connection on `listen` begins with a head of the PROXY protocol. `KEEPSTEP_PROXY_PROTOCOL`, default
+    /// false.
+    pub proxy_protocol: bool,
 }
 
 impl Default for ServerConfig {
@@ -88,8 +101,11 @@ impl Default for ServerConfig {
             allowed_origins: AllowedOrigins::SameOrigin,
             max_connections: 100_000,
             max_connections_per_ip: 20_000,
+            new_connections_per_ip: 500,
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 16_384,
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
         }
     }
 }
@@ -99,11 +115,19 @@ impl Default for ServerConfig {
 pub struct TokenConfig {
     /// Verifies user tokens of `HS256`. `KEEPSTEP_JWT_SECRET`, at least 32 bytes, default none.
     pub jwt_secret: Option<Secret>,
+    /// Verify user tokens, too, and sign none: of a rotation. `KEEPSTEP_JWT_SECRET_2` and `_3`, default none.
+    pub other_jwt_secrets: Vec<Secret>,
     /// Signs and verifies device tokens. `KEEPSTEP_TOKEN_SECRET`, at least 32 bytes, default derived from `jwt_secret`.
     pub token_secret: Option<Secret>,
+    /// Verify device tokens, too, and sign none. `KEEPSTEP_TOKEN_SECRET_2` and `_3`, default none; without a `token_secret`
+    /// derived from `other_jwt_secrets`.
+    pub other_token_secrets: Vec<Secret>,
     /// Where the public keys for `EdDSA`, `ES256` and `RS256` are. `KEEPSTEP_JWKS`, a file or an `http(s)` address,
     /// default none.
     pub jwks: Option<JwksSource>,
+    /// How long keys that were read count although they can't be read again; none: for ever. `KEEPSTEP_JWKS_STALE`, default
+    /// 24 h.
+    pub jwks_stale: Option<Duration>,
     /// What `iss` must be. `KEEPSTEP_JWT_ISSUER`, default none: any, or absent.
     pub issuer: Option<String>,
     /// What `aud` must be or contain. `KEEPSTEP_JWT_AUDIENCE`, default none: any, or absent.
@@ -151,6 +175,9 @@ pub struct RedisConfig {
     /// Whether to start although Redis may forget acknowledged messages (no AOF). `KEEPSTEP_ALLOW_VOLATILE_STORE`,
     /// default false.
     pub allow_volatile: bool,
+    /// Whether what this Redis doesn't show of its settings is taken to be right (a managed Redis without CONFIG).
+    /// `KEEPSTEP_REDIS_TRUSTED`, default false.
+    pub trusted: bool,
     /// What every key starts with, without the colon behind it. `KEEPSTEP_REDIS_PREFIX`, default `ks`.
     pub prefix: String,
 }
@@ -210,6 +237,28 @@ pub enum ConfigError {
         /// How long it is, in bytes.
         length: usize,
     },
+    /// A secret that can be guessed although it is long.
+    #[error("{name} {how}, so it could be guessed: make one with `openssl rand -hex 32`")]
+    WeakSecret {
+        /// Which setting.
+        name: &'static str,
+        /// What is weak about it. Nothing of the secret.
+        how: String,
+    },
+    /// Anybody could come in.
+    #[error(
+        "{name} is {address}, which others can reach, and no secret is set that says who may come in: set KEEPSTEP_JWT_SECRET \
+         (`openssl rand -hex 32`), or listen on 127.0.0.1"
+    )]
+    Exposed {
+        /// Which setting.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Variables of the environment that look like settings and are none.
+    #[error("{0}")]
+    UnknownVariables(String),
     /// Nothing to verify user tokens with.
     #[error(
         "neither KEEPSTEP_JWT_SECRET nor KEEPSTEP_JWKS is set, so no user token could be verified: set one of them \

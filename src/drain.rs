@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::instrument::Instrument;
 
 /// Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +44,14 @@ impl Drain {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(self.gated(task));
+    }
+
+    /// The same for what is done on behalf of a request: the log says so.
+    pub fn spawn_in_span<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn(task.in_current_span());
     }
 
     /// Starts a task that runs until the very end, and is dropped there.

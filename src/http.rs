@@ -22,6 +22,7 @@ use crate::{
     tokens::Tokens,
 };
 
+mod address;
 mod admin;
 pub mod assets;
 mod auth;
@@ -32,15 +33,20 @@ mod devices;
 mod links;
 pub mod listener;
 mod ops;
+mod paths;
+mod people;
 pub mod playground;
 mod qr;
 mod respond;
+mod room;
 mod socket;
+mod trace;
 
 use assets::Assets;
 use body::{Body, Query};
 use playground::Playground;
 use respond::{answer, refuse};
+use room::{Asking, Room};
 
 /// What every handler works with.
 #[derive(Debug, Clone)]
@@ -49,6 +55,7 @@ pub struct Context {
     tokens: Tokens,
     server: Arc<ServerConfig>,
     assets: Assets,
+    room: Room,
     // None: off.
     playground: Option<Arc<Playground>>,
 }
@@ -63,25 +70,34 @@ impl Context {
         assets: Assets,
         playground: Option<Playground>,
     ) -> Self {
-        Self { core, tokens, server: Arc::new(server), assets, playground: playground.map(Arc::new) }
+        Self {
+            core,
+            tokens,
+            server: Arc::new(server),
+            assets,
+            room: Room::default(),
+            playground: playground.map(Arc::new),
+        }
     }
 }
 
-/// One request as handlers see it: who asks (by the headers), for what (by the query), with what (by the body).
+/// One request as handlers see it: who asks (by the headers), for what (by the query). With what (by the body) is read when it is
+/// known who asks.
 #[derive(Debug)]
 struct Request {
     context: Context,
     headers: HeaderMap,
     query: Query,
-    // The other end of the connection: perhaps a proxy.
-    peer: IpAddr,
+    // The client's, also behind trusted proxies.
+    address: IpAddr,
+    asking: Arc<Asking>,
 }
 
 /// The public API.
 pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let get = || warp::get().and(request(context));
     let delete = || warp::delete().and(request(context));
-    let post = || warp::post().and(request(context)).and(body::read(context.core.limits.body_bytes));
+    let post = || warp::post().and(request(context)).and(body::unread(context.core.limits.body_bytes));
     let id = warp::path::param::<String>;
     let end = warp::path::end;
 
@@ -99,6 +115,10 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let devices = devices.or(queues.and(get()).then(run1(devices::channels))).unify().boxed();
     let playground = warp::path!("v1" / "playground").and(post()).then(run2(playground::open));
     let devices = devices.or(playground).unify().boxed();
+    let playground = warp::path!("v1" / "playground").and(get()).then(run(playground::look));
+    let devices = devices.or(playground).unify().boxed();
+    let ready = warp::path!("v1" / "ready").and(get()).then(run(ops::open_for_clients));
+    let devices = devices.or(ready).unify().boxed();
     let links = warp::path!("v1" / "links").and(post()).then(run2(links::open)).boxed();
     let links = links.or(warp::path!("v1" / "links" / String).and(get()).then(run1(links::get))).unify();
     let decide = warp::path!("v1" / "links" / String / "approve");
@@ -116,11 +136,12 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let chats = chats.or(of("members").and(post()).then(run3(chats::invite))).unify().boxed();
     let remove = chat().and(id()).and(warp::path("members")).and(id()).and(end());
     let remove = remove.and(delete()).then(|chat, user, request: Request| {
-        named(request.context.core.clone(), chats::remove(chat, user, request))
+        named(request.context.core.clone(), request.asking.clone(), chats::remove(chat, user, request))
     });
     let chats = chats.or(remove).unify().boxed();
     let chats = chats.or(of("messages").and(get()).then(run1(chats::messages))).unify().boxed();
     let chats = chats.or(of("messages").and(post()).then(run3(chats::send))).unify().boxed();
+    let chats = chats.or(people(context)).unify().boxed();
     let chats = chats.or(warp::path!("v1" / "offsets").and(get()).then(run(chats::offsets))).unify().boxed();
 
     let admin = warp::path!("admin" / "v1" / "overview").and(get()).then(run(admin::overview)).boxed();
@@ -143,10 +164,11 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let audit = warp::path!("admin" / "v1" / "audit").and(get());
     let admin = admin.or(audit.then(run(admin::audit_log))).unify().boxed();
 
-    let upgrade = warp::ext::optional::<OnUpgrade>().and(warp::ext::optional::<listener::Counted>());
+    let upgrade = warp::ext::optional::<OnUpgrade>().and(warp::ext::optional::<listener::Permit>());
+    let upgrade = upgrade.and(warp::ext::optional::<trace::RequestId>());
     let socket = warp::path!("v1" / "socket").and(warp::get()).and(request(context)).and(upgrade);
-    let socket = socket.then(|request, upgrade, counted| async move {
-        answer(socket::open(request, upgrade, counted).await)
+    let socket = socket.then(|request, upgrade, permit, id| async move {
+        answer(socket::open(request, upgrade, permit, id).await)
     });
 
     let all = socket.or(chats).unify().or(devices).unify().or(links).unify().or(admin).unify();
@@ -159,6 +181,23 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
         .and(all)
         .map(move |headers, response| cors::allow(&server.allowed_origins, &headers, response));
     asked.or(all).unify().boxed()
+}
+
+/// Invitations and blocks.
+fn people(context: &Context) -> BoxedFilter<(Response,)> {
+    let get = || warp::get().and(request(context));
+    let invitations = warp::path!("v1" / "invitations").and(get()).then(run(people::invitations)).boxed();
+    let post = || warp::post().and(request(context)).and(body::unread(context.core.limits.body_bytes));
+    let accept = warp::path!("v1" / "invitations" / String / "accept");
+    let calls = invitations.or(accept.and(post()).then(run3(people::accept))).unify().boxed();
+    let decline = warp::path!("v1" / "invitations" / String / "decline");
+    let calls = calls.or(decline.and(post()).then(run3(people::decline))).unify().boxed();
+    let calls = calls.or(warp::path!("v1" / "blocks").and(get()).then(run(people::blocks))).unify().boxed();
+    let block = warp::path!("v1" / "blocks" / String);
+    let put = warp::put().and(request(context));
+    let calls = calls.or(block.and(put).then(run1(people::block))).unify().boxed();
+    let delete = warp::delete().and(request(context));
+    calls.or(block.and(delete).then(run1(people::unblock))).unify().boxed()
 }
 
 /// The files of the pages. After all calls: a path that is no file is nothing to this filter.
@@ -180,7 +219,8 @@ fn pages(context: &Context) -> BoxedFilter<(Response,)> {
 fn host(headers: &HeaderMap) -> Option<&str> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
     let host = headers.get(warp::http::header::HOST)?.to_str().ok()?;
-    (!host.is_empty() && host.bytes().all(good)).then_some(host)
+    // The longest name, and a port.
+    ((1..=261).contains(&host.len()) && host.bytes().all(good)).then_some(host)
 }
 
 /// Health, readiness and metrics, on a listener of their own that isn't for the world.
@@ -198,13 +238,12 @@ fn request(
     let context = context.clone();
     // Neither can fail: a request without a query has an empty one.
     let query = warp::query::raw().or_else(|_| async { Ok::<_, Infallible>((String::new(),)) });
-    let peer = warp::ext::optional::<listener::Counted>();
-    warp::header::headers_cloned().and(query).and(peer).map(
-        move |headers, query: String, peer: Option<listener::Counted>| Request {
-            context: context.clone(),
-            headers,
-            query: Query::parse(&query),
-            peer: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.address()),
+    let permit = warp::ext::optional::<listener::Permit>();
+    warp::header::headers_cloned().and(query).and(permit).map(
+        move |headers, query: String, permit: Option<listener::Permit>| {
+            let address = permit.map_or(Ipv4Addr::UNSPECIFIED.into(), |permit| permit.address());
+            let asking = Arc::new(Asking::new(&context.room, address.into()));
+            Request { context: context.clone(), headers, query: Query::parse(&query), address, asking }
         },
     )
 }
@@ -215,37 +254,47 @@ fn run<F>(handler: fn(Request) -> F) -> impl Fn(Request) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |request| Box::pin(named(request.context.core.clone(), handler(request)))
+    move |request| Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(request)))
 }
 
 fn run1<F>(handler: fn(String, Request) -> F) -> impl Fn(String, Request) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |id, request| Box::pin(named(request.context.core.clone(), handler(id, request)))
+    move |id, request| {
+        Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(id, request)))
+    }
 }
 
 fn run2<F>(handler: fn(Request, Body) -> F) -> impl Fn(Request, Body) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |request, body| Box::pin(named(request.context.core.clone(), handler(request, body)))
+    move |request, body| {
+        Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(request, body)))
+    }
 }
 
 fn run3<F>(handler: fn(String, Request, Body) -> F) -> impl Fn(String, Request, Body) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |id, request, body| Box::pin(named(request.context.core.clone(), handler(id, request, body)))
+    move |id, request, body| {
+        Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(id, request, body)))
+    }
 }
 
 /// What a handler answers; but nothing is done under a name that may be another edge's.
-async fn named(core: Arc<Core>, handler: impl Future<Output = Result<Response, Problem>>) -> Response {
+async fn named(
+    core: Arc<Core>,
+    asking: Arc<Asking>,
+    handler: impl Future<Output = Result<Response, Problem>>,
+) -> Response {
     if core.name.waits() {
         let why = "this edge doesn't know yet whether its name is its own: try again, or at another edge";
         return answer(Err(Problem::new(ErrorCode::Unavailable, why)));
     }
-    answer(handler.await)
+    answer(handler.await.and_then(|response| asking.answered(response)))
 }
 
 type BoxedAnswer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;

@@ -1,5 +1,6 @@
-//! Who is connected to this edge: user -> sessions, chat -> sessions. It tracks connections and hands things to them;
-//! it knows neither store nor broker nor sockets. One std mutex around the maps, held for moments, never across an await.
+//! The hub: who is connected to this edge (user -> sessions, chat -> sessions). It tracks sessions and passes commands
+//! to them. It knows neither store nor broker nor sockets. One std mutex guards the maps, held for moments, never
+//! across an await.
 
 use std::{
     cmp::Ordering,
@@ -30,35 +31,35 @@ mod tests;
 mod watchers;
 
 pub use inbox::{Inbox, Mailbox, Wanted};
-pub use mailbox::{Command, Doom, HistoryAnswer, HistoryAsk, LeaseClock, LinkRequest};
-pub use watchers::Watchers;
+pub use mailbox::{CloseSignal, Command, HistoryAnswer, HistoryAsk, InvitationNews, LeaseClock, LinkRequest};
+pub use watchers::{Look, Watchers};
 
-/// How far one session has sent one chat; shared with the tail check.
+/// The highest seq of one chat that one session has sent; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;
 
-/// One chat of a session, as others look at it.
+/// One chat of a session, as others see it.
 #[derive(Debug, Clone)]
 pub struct Followed {
     /// How far it was sent.
     pub progress: Progress,
-    /// The node of the broker that the session takes it from.
+    /// The node of the broker from which the session receives it.
     pub node: Arc<str>,
 }
 
 /// One connected device, as others reach it.
 #[derive(Debug, Clone)]
 pub struct SessionHandle {
-    /// Whose.
+    /// The device's user.
     pub user: UserId,
-    /// Which device.
+    /// The device.
     pub device: DeviceId,
     /// Main or sub.
     pub kind: DeviceKind,
-    /// The fencing number: tells this connection from an earlier or later one of the device.
+    /// The fencing number: distinguishes this connection from an earlier or later one of the device.
     pub session: u64,
-    /// How to tell it something.
+    /// The session's mailbox.
     pub mailbox: Mailbox,
-    /// Its right to act.
+    /// The session's right to act.
     pub lease: Arc<LeaseClock>,
 }
 
@@ -72,11 +73,12 @@ impl SessionHandle {
     }
 }
 
-/// A session on the list of its user.
+/// A session in the list of its user.
 #[derive(Debug)]
 struct Connected {
     handle: SessionHandle,
-    // The chats that it follows, ascending, each with the read offset that it was told last: a hint sends only what moved.
+    // The chats that it follows, ascending, each with the read offset that it was last notified of: a hint sends only
+    // what moved.
     follows: Vec<(ChatId, Seq)>,
 }
 
@@ -102,17 +104,18 @@ impl UserEntry {
     }
 }
 
-/// How many times the offsets of a user's chats have begun to be read, for the sessions that followed them by then. Whoever
-/// reads for a session before it follows learns by this whether others have looked meanwhile, and not told it.
+/// How many reads of the offsets of a user's chats have begun, for the sessions that followed the chats by then. A
+/// caller that reads for a session before the session follows learns from it whether others have read meanwhile without
+/// notifying the session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Readings(u64);
 
-/// What a doorbell leads to.
+/// The outcome of a doorbell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rung {
-    /// Nobody here follows the chat.
-    InVain,
-    /// Everybody has it, or will look for it anyway.
+pub enum DoorbellOutcome {
+    /// No session here follows the chat.
+    NobodyHere,
+    /// Every session has the message, or will look for it anyway.
     Known,
     /// The caller shall call [`Hub::tail_check`] once, when the time for NSQ to deliver is over.
     Check,
@@ -130,14 +133,14 @@ impl Follower {
     }
 }
 
-/// Doorbells so close to each other are one tail check.
+/// Doorbells this close to each other share one tail check.
 const TOGETHER: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 struct ChatEntry {
     followers: Vec<Follower>,
-    // The tail checks that are due: up to which seq, and the time of the doorbell. Bounded: they are TOGETHER apart, and
-    // each is due within the same time.
+    // The tail checks that are due: up to which seq, and the time of the doorbell. Bounded: they are `TOGETHER` apart,
+    // and each is due within the same time.
     checks: VecDeque<(Seq, Instant)>,
 }
 
@@ -151,7 +154,7 @@ struct Maps {
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
     maps: Arc<Mutex<Maps>>,
-    /// Who watches whether whom is online.
+    /// Who watches whose presence.
     pub watchers: Watchers,
 }
 
@@ -163,16 +166,16 @@ impl Hub {
         maps.users.entry(session.handle.user.clone()).or_default().sessions.push(session);
     }
 
-    /// A session of the device with this number serves it: older ones on this edge are doomed (4409).
+    /// Closes the older sessions of the device on this edge (4409): the session with this number serves the device.
     pub fn supersede(&self, user: &UserId, device: DeviceId, session: u64) {
         for other in self.sessions_of(user) {
             if other.device == device && other.session < session {
-                other.mailbox.doom.seal(CloseCode::Replaced);
+                other.mailbox.close_signal.close(CloseCode::Replaced);
             }
         }
     }
 
-    /// Removes exactly this session. True: it was the user's last on this edge.
+    /// Removes exactly this session. Returns true if it was the user's last on this edge.
     pub fn detach(&self, handle: &SessionHandle) -> bool {
         let mut maps = self.lock();
         let Some(entry) = maps.users.get_mut(&handle.user) else { return false };
@@ -184,9 +187,9 @@ impl Hub {
         last
     }
 
-    /// Adds a session to chats, each with the read offset that the session tells its client by itself; these were read when
-    /// the user's `readings` were as said. True: others have looked meanwhile and not told it, so the offsets have to be read
-    /// once more.
+    /// Adds a session to chats, each with the read offset that the session itself sends to its client; `readings` is
+    /// the user's [`Readings`] when those offsets were read. Returns true if others have read meanwhile without
+    /// notifying the session: the offsets must be read once more.
     pub fn follow(
         &self,
         handle: &SessionHandle,
@@ -216,19 +219,19 @@ impl Hub {
         again
     }
 
-    /// A chat is carried by this node: tells the sessions that take it from another.
+    /// Notifies the sessions that receive the chat from another node that this node carries it.
     pub fn placed(&self, chat: ChatId, node: &str) {
         let mut maps = self.lock();
         let Some(entry) = maps.chats.get_mut(&chat).filter(|_| !node.is_empty()) else { return };
         for Follower { session, followed } in &mut entry.followers {
             if *followed.node != *node {
                 followed.node = node.into();
-                session.mailbox.tell(Command::Placed(chat, followed.node.clone()));
+                session.mailbox.notify(Command::ChatRelocated(chat, followed.node.clone()));
             }
         }
     }
 
-    /// Removes a session from a chat. True: nobody on this edge follows it any more.
+    /// Removes a session from a chat. Returns true if no session on this edge follows it any more.
     pub fn unfollow(&self, handle: &SessionHandle, chat: ChatId) -> bool {
         let mut maps = self.lock();
         let Maps { users, chats } = &mut *maps;
@@ -240,7 +243,7 @@ impl Hub {
         leaves(chats, handle, chat)
     }
 
-    /// Removes a session from all its chats; answers those that nobody on this edge follows any more.
+    /// Removes a session from all its chats. Returns those that no session on this edge follows any more.
     pub fn unfollow_all(&self, handle: &SessionHandle) -> Vec<ChatId> {
         let mut maps = self.lock();
         let Maps { users, chats } = &mut *maps;
@@ -249,49 +252,50 @@ impl Hub {
         follows.into_iter().map(|(chat, _)| chat).filter(|chat| leaves(chats, handle, *chat)).collect()
     }
 
-    /// Whether the user has a session here.
+    /// Returns whether the user has a session here.
     #[must_use]
     pub fn has_user(&self, user: &UserId) -> bool {
         self.lock().users.contains_key(user)
     }
 
-    /// Whether a session here follows the chat.
+    /// Returns whether a session here follows the chat.
     #[must_use]
     pub fn has_chat(&self, chat: ChatId) -> bool {
         self.lock().chats.contains_key(&chat)
     }
 
-    /// All users here.
+    /// Returns all users here.
     #[must_use]
     pub fn users(&self) -> Vec<UserId> {
         self.lock().users.keys().cloned().collect()
     }
 
-    /// All chats that are followed here.
+    /// Returns all chats that are followed here.
     #[must_use]
     pub fn chats(&self) -> Vec<ChatId> {
         self.lock().chats.keys().copied().collect()
     }
 
-    /// All sessions here.
+    /// Returns all sessions here.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionHandle> {
         self.lock().users.values().flat_map(UserEntry::handles).cloned().collect()
     }
 
-    /// The user's sessions here.
+    /// Returns the user's sessions here.
     #[must_use]
     pub fn sessions_of(&self, user: &UserId) -> Vec<SessionHandle> {
         self.lock().users.get(user).map(|entry| entry.handles().cloned().collect()).unwrap_or_default()
     }
 
-    /// How often the user's offsets have begun to be read.
+    /// Returns how many reads of the user's offsets have begun.
     #[must_use]
     pub fn readings(&self, user: &UserId) -> Readings {
         self.lock().users.get(user).map(|entry| entry.readings).unwrap_or_default()
     }
 
-    /// The user's offsets begin to be read, in these chats (ascending): those that a session of the user follows here.
+    /// Begins a read of the user's offsets. Returns the chats to read (ascending): those that a session of the user
+    /// follows here.
     #[must_use]
     pub fn begin_reading(&self, user: &UserId) -> Vec<ChatId> {
         let mut maps = self.lock();
@@ -305,7 +309,7 @@ impl Hub {
         chats
     }
 
-    /// Tells a user's sessions what moved in the chats that they follow since they were last told. Offsets only rise.
+    /// Notifies a user's sessions of what moved in their chats since they were last notified. Offsets only rise.
     pub fn push_reads(&self, user: &UserId, reads: &HashMap<ChatId, ReadOffset>) {
         let mut maps = self.lock();
         let Some(entry) = maps.users.get_mut(user) else { return };
@@ -313,14 +317,14 @@ impl Hub {
             for (chat, told) in follows {
                 if let Some(offset) = reads.get(chat).filter(|offset| offset.seq > *told) {
                     *told = offset.seq;
-                    handle.mailbox.tell(Command::Read(*chat, *offset));
+                    handle.mailbox.notify(Command::Read(*chat, *offset));
                 }
             }
         }
     }
 
-    /// Tells each session of the user which of these chats (all that the user is in, ascending) it doesn't follow, and
-    /// which others it does: signals may have been lost. Each looks for itself before it does anything.
+    /// Notifies each session of the user which of these chats (all that the user is in, ascending) it doesn't follow,
+    /// and which others it does: signals may have been lost. Each session checks for itself before it acts.
     pub fn compare_chats(&self, user: &UserId, chats: &[ChatId]) {
         let follows = |session: &Connected| session.follows.iter().map(|(chat, _)| *chat).collect();
         let sessions: Vec<(Mailbox, Vec<ChatId>)> = {
@@ -331,39 +335,39 @@ impl Hub {
         for (mailbox, follows) in sessions {
             let differences = differences(&follows, chats);
             if !differences.is_empty() {
-                mailbox.tell(Command::Doubtful(differences));
+                mailbox.notify(Command::CheckMemberships(differences));
             }
         }
     }
 
-    /// A chat has messages up to `seq`.
-    pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> Rung {
+    /// Handles a doorbell: the chat has messages up to `seq`.
+    pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> DoorbellOutcome {
         let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat) else { return Rung::InVain };
+        let Some(entry) = maps.chats.get_mut(&chat) else { return DoorbellOutcome::NobodyHere };
         if let Some((due, since)) = entry.checks.back_mut()
             && (*due >= seq || now < *since + TOGETHER)
         {
             *due = seq.max(*due);
-            return Rung::Known;
+            return DoorbellOutcome::Known;
         }
         if !entry.followers.iter().any(|follower| follower.behind(seq)) {
-            return Rung::Known;
+            return DoorbellOutcome::Known;
         }
         entry.checks.push_back((seq, now));
-        Rung::Check
+        DoorbellOutcome::Check
     }
 
-    /// Tells every session that hasn't sent what was there at the doorbell to look into the log.
+    /// Notifies every session that hasn't sent what existed at the doorbell to read the log.
     pub fn tail_check(&self, chat: ChatId) {
         let mut maps = self.lock();
         let Some(entry) = maps.chats.get_mut(&chat) else { return };
         let Some((due, _)) = entry.checks.pop_front() else { return };
         for follower in entry.followers.iter().filter(|follower| follower.behind(due)) {
-            follower.session.mailbox.tell(Command::Tail(chat, due));
+            follower.session.mailbox.notify(Command::Tail(chat, due));
         }
     }
 
-    /// Tells the sessions of the others in a chat that a user types; those that have much before them aren't told.
+    /// Notifies the other sessions in a chat that a user types, except those with many pending commands.
     pub fn typing(&self, chat: ChatId, user: &UserId) {
         let maps = self.lock();
         let Some(entry) = maps.chats.get(&chat) else { return };
@@ -372,7 +376,7 @@ impl Hub {
         }
     }
 
-    /// How many sessions there are, by kind: (mains, subs).
+    /// Returns the number of sessions by kind: (mains, subs).
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         let maps = self.lock();
@@ -394,7 +398,7 @@ impl Hub {
     }
 }
 
-/// True: it was the last follower of the chat.
+/// Returns true if it was the last follower of the chat.
 fn leaves(chats: &mut HashMap<ChatId, ChatEntry>, handle: &SessionHandle, chat: ChatId) -> bool {
     let Some(entry) = chats.get_mut(&chat) else { return false };
     entry.followers.retain(|follower| !follower.session.same(handle));
@@ -405,7 +409,7 @@ fn leaves(chats: &mut HashMap<ChatId, ChatEntry>, handle: &SessionHandle, chat: 
     last
 }
 
-/// What is in only one of two lists, both ascending.
+/// Returns what is in only one of two lists, both ascending.
 fn differences(one: &[ChatId], other: &[ChatId]) -> Vec<ChatId> {
     let (mut one, mut other) = (one.iter().copied().peekable(), other.iter().copied().peekable());
     let mut found = Vec::new();
@@ -423,7 +427,7 @@ fn differences(one: &[ChatId], other: &[ChatId]) -> Vec<ChatId> {
     found
 }
 
-// Nothing that is done under these locks can leave the maps half-changed, so a poisoned lock is still good.
+// Nothing under these locks can leave the maps half-changed, so a poisoned lock is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

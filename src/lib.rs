@@ -1,12 +1,12 @@
-//! Keepstep keeps every device of a chat user in step.
+//! Keepstep synchronises every device of a chat user. `docs/architecture.md` is the map.
 
 #[macro_use]
 pub mod planted;
 
 pub mod app;
 pub mod broker;
-pub mod chance;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod drain;
@@ -15,9 +15,16 @@ pub mod hub;
 pub mod metrics;
 pub mod outbound;
 pub mod protocol;
+pub mod rng;
+#[cfg(not(feature = "simulation"))]
+mod seed;
 pub mod session;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+pub mod spans;
 pub mod store;
 pub mod sync;
 pub mod tokens;
+
+#[cfg(feature = "simulation")]
+use simulation::seed;

@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use keepstep::cli::{self, Command, Failure};
 
+// It gives back to the system what it no longer needs: after a flood of connections the system's own keeps all of it
+// (docs/decisions/0026-memory-is-given-back.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
@@ -24,6 +29,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => {
+            let seen = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+            };
+            cli::environment::check(std::env::vars_os().map(seen))?;
             let config = args.into_config()?;
             cli::log::start(&config.log);
             wait_for(cli::serve::run(config))

@@ -1,5 +1,5 @@
-//! What this edge counts and measures, under Prometheus names. `docs/operating.md` says what each is good for;
-//! `tests/embedded/metrics.rs` holds that page, the alert rules and the dashboard to what is really there.
+//! What this edge counts and measures, under Prometheus names. `docs/metrics.md` is made of the help texts here (`scripts/reference`);
+//! `tests/embedded/metrics.rs` holds that page, the alert rules and the dashboard to what a server really answers.
 //!
 //! Counting costs a few atomic steps and never a lock or an allocation: whatever is counted for each message is looked
 //! up by its labels once, here.
@@ -66,12 +66,12 @@ impl ByKind {
 
 /// A part of a gauge that is taken back when its owner goes, however it goes.
 #[derive(Debug)]
-pub struct Share {
+pub struct GaugeGuard {
     gauge: IntGauge,
     part: i64,
 }
 
-impl Share {
+impl GaugeGuard {
     /// Of this gauge, with nothing in it yet.
     #[must_use]
     pub fn of(gauge: &IntGauge) -> Self {
@@ -94,7 +94,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.gauge.sub(self.part);
     }
@@ -132,8 +132,12 @@ pub struct Metrics {
     pub nsq_attachments: IntGauge,
     /// Whether messages are given to a server of the broker (1) or wait in the store (0).
     pub nsqd_up: IntGaugeVec,
+    /// Directories of the broker that don't answer.
+    pub nsqlookupd_down: IntGauge,
     /// Whether the store answers (1) or not (0).
     pub store_up: IntGauge,
+    /// Whether the store takes writes (1) or not (0).
+    pub store_writable: IntGauge,
     /// Messages that the broker hasn't confirmed.
     pub outbox_messages: IntGauge,
     /// Since when the oldest of those waits, in seconds.
@@ -157,6 +161,8 @@ pub struct Metrics {
     pub gap_late: IntCounter,
     /// Messages that came torn out of a queue.
     pub torn: IntCounter,
+    /// Queues that held more than they may and were emptied.
+    pub queues_emptied: IntCounter,
     /// Times the store's notifications were found not to flow.
     pub notifications_missed: IntCounter,
     /// What reconciling did, by action.
@@ -183,19 +189,25 @@ impl Metrics {
     pub fn new() -> Result<Self, Error> {
         let all = Maker { registry: Registry::new() };
         process(&all.registry)?;
-        all.gauges("keepstep_build_info", "Which build this is; always 1", "version", &[])?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        all.gauges(
+            "keepstep_build_info",
+            "Version of this build, as a label; the value is always 1",
+            "version",
+            &[],
+        )?
+        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(1);
         let deliveries = all.counters(
             "keepstep_deliveries_total",
-            "Messages sent to devices, by where they came from: their NSQ queue, or the log",
+            "Messages sent to devices, by source: nsq is the device's queue, log is the message log in \
+                 Redis",
             "source",
             &["nsq", "log"],
         )?;
         let sends = all.latencies(
             "keepstep_send_reply_seconds",
-            "From the receipt of a send to its durable answer, of sends that were accepted, by who sent: a main or a \
-             sub on its socket, or anyone by HTTP",
+            "Time from the receipt of an accepted send to its durable answer, by sender: a main or a \
+                 sub on its socket, or HTTP",
             FINE_SECONDS,
         )?;
         let by_kind = |name, help, bounds| Ok::<_, Error>(ByKind::of(&all.latencies(name, help, bounds)?));
@@ -206,87 +218,134 @@ impl Metrics {
             acknowledged: all.counter("keepstep_acknowledged_total", "Messages acknowledged by devices")?,
             unacknowledged: all.gauge(
                 "keepstep_unacknowledged_messages",
-                "Messages sent to the devices connected here that they haven't acknowledged yet",
+                "Messages sent to connected devices and not yet acknowledged; at most \
+                 KEEPSTEP_UNACKED_WINDOW per device",
             )?,
             send_reply: ByKind::of(&sends),
             send_reply_http: sends.with_label_values(&["http"]),
             send_to_receive: by_kind(
                 "keepstep_send_to_receive_seconds",
-                "From a message's `at` to its going out on a receiving device's socket, by the receiver's kind; only \
-                 of messages sent while that device was connected. Whole milliseconds, by the wall clocks of the \
-                 accepting and of this edge: when those differ, so does this (never below 0)",
+                "Time from a message's `at` to its delivery on a receiving device's socket, by the \
+                 receiver's kind. Counts only messages sent while that device was connected. Uses the wall \
+                 clocks of two edges in whole milliseconds, so synchronise them by NTP; never below 0",
                 SECONDS,
             )?,
             send_to_ack: by_kind(
                 "keepstep_send_to_ack_seconds",
-                "From a message's `at` to the acknowledgement by a receiving device, by the receiver's kind; of the \
-                 same messages and clocks as keepstep_send_to_receive_seconds",
+                "Time from a message's `at` to its acknowledgement by a receiving device, by the receiver's \
+                 kind. Same messages and clocks as keepstep_send_to_receive_seconds",
                 SECONDS,
             )?,
             delivery_to_ack: by_kind(
                 "keepstep_delivery_to_ack_seconds",
-                "From a message's going out on a device's socket to the device's acknowledgement, by the device's \
-                 kind; of all messages, by this edge's monotonic clock",
+                "Time from a message's delivery on a device's socket to its acknowledgement, by the \
+                 device's kind: the client and its network. Counts all messages; uses the monotonic clock \
+                 of this edge",
                 FINE_SECONDS,
             )?,
-            connections: all.gauges("keepstep_connections", "Connected devices", "kind", &["main", "sub"])?,
+            connections: all.gauges(
+                "keepstep_connections",
+                "Connected devices, by kind",
+                "kind",
+                &["main", "sub"],
+            )?,
             chats_followed: all.gauge(
                 "keepstep_chats_followed",
-                "Chats of the devices connected here, counted once for each device: so many queues should be attached",
+                "Chats of connected devices, counted once per device: the number of queues that should be \
+                 attached",
             )?,
             nsq_attachments: all.gauge(
                 "keepstep_nsq_attachments",
-                "Of keepstep_chats_followed, those whose queue is attached; the others live from the log meanwhile",
+                "Queues that are attached, out of keepstep_chats_followed. Devices get the messages of the \
+                 others from the log",
             )?,
             nsqd_up: all.gauges(
                 "keepstep_nsqd_up",
-                "Whether messages are given to this nsqd (1) or wait in the store (0)",
+                "1 when this edge publishes to this nsqd; 0 when that failed or hung, and messages wait in \
+                 Redis",
                 "node",
                 &[],
             )?,
-            store_up: all.gauge("keepstep_store_up", "Whether Redis answers this edge (1) or not (0)")?,
+            nsqlookupd_down: all.gauge(
+                "keepstep_nsqlookupd_down",
+                "Number of nsqlookupd that do not answer this edge. Meanwhile terminations stay pending; \
+                 /readyz names the nsqlookupd",
+            )?,
+            store_up: all.gauge(
+                "keepstep_store_up",
+                "1 when Redis answers this edge; 0 when it does not, is a replica, or is not the Redis that \
+                 this edge knows",
+            )?,
+            store_writable: all.gauge(
+                "keepstep_store_writable",
+                "1 when Redis accepts writes; 0 when it cannot be reached, is out of memory, or cannot \
+                 write to its disk",
+            )?,
             outbox_messages: all.gauge(
                 "keepstep_outbox_messages",
-                "Messages that NSQ hasn't confirmed: those accepted here, and those of edges that have gone",
+                "Messages that NSQ has not confirmed: those accepted here, and those of dead edges",
             )?,
             outbox_oldest: all.seconds(
                 "keepstep_outbox_oldest_seconds",
-                "For how long the oldest message that NSQ hasn't confirmed has waited, as far as this edge knows; 0: none",
+                "Age of the oldest message that NSQ has not confirmed, including those of dead edges; 0 \
+                 when there is none",
             )?,
             outbox_dead_edges: all.gauge(
                 "keepstep_outbox_dead_edges",
-                "Edges that have gone and whose unconfirmed messages couldn't all be published yet",
+                "Dead edges with messages that are not published yet. Of the whole deployment: take the \
+                 maximum over edges, not the sum",
             )?,
             outbox_dead_edge_messages: all.gauge(
                 "keepstep_outbox_dead_edge_messages",
-                "Of keepstep_outbox_messages, those of edges that have gone: each edge counts all of them",
+                "Messages of dead edges, out of keepstep_outbox_messages. Of the whole deployment: take the \
+                 maximum over edges, not the sum",
             )?,
             unpublishable: all.counter(
                 "keepstep_unpublishable_total",
-                "Messages in no queue, because an nsqd would never take them: they are above its --max-msg-size",
+                "Messages that an nsqd refuses for good because they are larger than its --max-msg-size. \
+                 Devices get them from the log. Raise --max-msg-size above KEEPSTEP_FRAME_BYTES",
             )?,
-            tasks: all.gauge("keepstep_tasks", "Tasks that run in this process")?,
-            draining: all.gauge("keepstep_draining", "Whether this edge is stopping (1)")?,
-            refills: all
-                .counter("keepstep_refills_total", "Stretches fetched from the log that the queue didn't bring")?,
-            gaps: all.counter("keepstep_gaps_total", "Seqs told to devices as gone from the server")?,
+            tasks: all.gauge(
+                "keepstep_tasks",
+                "Tasks of this process. It should rise and fall with the connections; if it only rises, \
+                 tasks leak",
+            )?,
+            draining: all.gauge("keepstep_draining", "1 while this edge shuts down, else 0")?,
+            refills: all.counter(
+                "keepstep_refills_total",
+                "Reads of the log for messages that a device's queue did not deliver",
+            )?,
+            gaps: all.counter(
+                "keepstep_gaps_total",
+                "Messages reported to devices as a gap, because neither the log nor the queue holds them",
+            )?,
             gap_late: all.counter(
                 "keepstep_gap_late_total",
-                "Messages that a queue brought after they were told as gone, taken off it undelivered because the device \
-                 had acknowledged what is behind them",
+                "Messages that a queue brought after they were reported as a gap, and that were removed \
+                 undelivered because the device had acknowledged later ones. 0 unless queues were restored",
             )?,
             torn: all.counter(
                 "keepstep_torn_total",
-                "Messages that came torn out of a queue, or that this server didn't publish there: removed, and fetched from \
-                 the log instead",
+                "Queue messages that were damaged or not published by this deployment. They are removed and \
+                 read from the log. Check whether the disk of that nsqd was full, or what else publishes to \
+                 its topics",
+            )?,
+            queues_emptied: all.counter(
+                "keepstep_queues_emptied_total",
+                "Device queues that were emptied because they exceeded KEEPSTEP_QUEUE_BYTES or their share \
+                 of KEEPSTEP_CHAT_QUEUE_BYTES",
             )?,
             notifications_missed: all.counter(
                 "keepstep_notifications_missed_total",
-                "Times the store's notifications were found not to flow",
+                "Times Redis was found to send no keyspace notifications; they are enabled again",
             )?,
             reconciler_actions: all.counters(
                 "keepstep_reconciler_actions_total",
-                "What reconciling did",
+                "Repairs by the reconciler. queue_restored: a missing queue was made again. orphan_removed: \
+                 a queue of no device was deleted. chat_moved: a chat moved to another nsqd. \
+                 position_restored: an interrupted join was completed. termination_resumed: a termination \
+                 was continued. outbox_adopted, outbox_found: unconfirmed messages without an edge were \
+                 taken over. topic_removed, chat_removed: the rest of a deleted chat was removed",
                 "action",
                 &[
                     "termination_resumed",
@@ -302,32 +361,39 @@ impl Metrics {
             )?,
             closes: all.counters(
                 "keepstep_closes_total",
-                "Sockets closed by the server, by the name of the close code; protocol_error: a code of WebSocket's own",
+                "Sockets closed by the server, by the name of the close code; protocol_error stands for the \
+                 codes of WebSocket itself, such as 1002",
                 "code",
                 &closes(),
             )?,
-            relayed: all.counter("keepstep_relayed_total", "Messages published again from an outbox")?,
+            relayed: all.counter(
+                "keepstep_relayed_total",
+                "Messages published to NSQ from the outbox, because the first attempt was not confirmed",
+            )?,
             bootstraps: all.counters(
                 "keepstep_bootstraps_total",
-                "History pages that subs asked for, by what they got: ok, or the error's code",
+                "History pages requested by subs, by result: ok, or the code of the error",
                 "result",
                 &bootstraps(),
             )?,
             links: all.counters(
                 "keepstep_links_total",
-                "Links: opened by a page, approved by a main (the device is there), refused by one",
+                "Links, by event: opened by a page, approved by a main, or refused by a main. Repeated \
+                 requests count again",
                 "state",
                 &["opened", "approved", "refused"],
             )?,
             terminations: all.counters(
                 "keepstep_terminations_total",
-                "Terminations, by the state they came to; pending: an nsqd or nsqlookupd didn't answer",
+                "Terminations of devices, by the state they reached. pending: an nsqd or nsqlookupd did not \
+                 answer",
                 "state",
                 &["accepted", "pending", "done"],
             )?,
             terminations_unfinished: all.gauge(
                 "keepstep_terminations_unfinished",
-                "Terminations that aren't done, of all edges, as this one saw them in its last look, every 5 s",
+                "Terminations that are not done, read every 5 s. Of the whole deployment: take the maximum \
+                 over edges, not the sum",
             )?,
             registry: all.registry,
         })
@@ -373,7 +439,7 @@ pub fn whole(count: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Metrics, Share};
+    use super::{GaugeGuard, Metrics};
 
     #[test]
     fn every_series_is_there_from_the_start() {
@@ -393,8 +459,8 @@ mod tests {
     #[test]
     fn a_share_is_taken_back_with_its_owner() {
         let metrics = Metrics::new().unwrap();
-        let mut one = Share::of(&metrics.unacknowledged);
-        let mut other = Share::of(&metrics.unacknowledged);
+        let mut one = GaugeGuard::of(&metrics.unacknowledged);
+        let mut other = GaugeGuard::of(&metrics.unacknowledged);
         one.set(3);
         other.set(2);
         one.set(1);

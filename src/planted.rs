@@ -110,11 +110,11 @@ mod chosen {
         SkipHoles = "skip-holes",
         /// An acknowledgement counts for everything that was sent.
         AckAll = "ack-all",
-        /// A member who comes back is owed what was said in between.
+        /// A member who comes back receives what was said in between.
         OldBoundary = "old-boundary",
         /// A new device reads its user's chats before it is written.
         RegisterLate = "register-late",
-        /// Queues that nobody is owed, and queues that were lost, stay so.
+        /// Orphan queues, and queues that were lost, stay so.
         NoReconciler = "no-reconciler",
         /// A message is sent whoever may have left the chat before it was written.
         IgnoreEpoch = "ignore-epoch",
@@ -126,9 +126,9 @@ mod chosen {
         KeepEarly = "keep-early",
         /// A leave that is executed late ends whatever membership there is.
         UnfencedLeave = "unfenced-leave",
-        /// What a device is owed is taken away from a member, too.
-        UnfencedDisown = "unfenced-disown",
-        /// Devices of members to which nothing is owed stay so.
+        /// A member's device is unsubscribed, too.
+        UnfencedUnsubscribe = "unfenced-unsubscribe",
+        /// Devices of members that aren't subscribed stay so.
         NoPositionRestore = "no-position-restore",
         /// Messages don't say at which epoch they were appended.
         NoEpoch = "no-epoch",

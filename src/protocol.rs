@@ -2,13 +2,17 @@
 //! text of this contract.
 
 mod code;
+mod compact;
+mod echo;
 mod frames;
 mod number;
 
 pub use code::{CloseCode, ErrorCode, Problem};
+pub use compact::{WIDEST_ESCAPE, compact};
 pub use frames::{
     Ack, ChatEntry, ChatEvent, ClientFrame, DeviceEvent, FrameId, HistoryAsk, HistoryError, HistoryPage,
-    LimitsInfo, MainInfo, Media, Presence, Read, Rejected, Send, ServerFrame, Watch, Welcome, raw_reply,
+    InvitationDetails, InvitationEvent, LimitsInfo, MainInfo, Media, Presence, Read, Rejected, Send,
+    ServerFrame, Watch, Welcome, raw_reply,
 };
 pub use number::{SafeInt, is_object, parse_object, problem_of};
 

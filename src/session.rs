@@ -19,16 +19,15 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     broker::{Notice, Prefetch, Sink},
     domain::{
-        Seq,
+        Millis, Seq,
         device::{Device, DeviceKind},
-        id::ChatId,
-        rate::Rate,
+        id::{ChatId, DeviceId},
     },
     hub::{Inbox, SessionHandle, Wanted},
-    metrics::Share,
+    metrics::GaugeGuard,
     protocol::{self, CloseCode, FrameId},
     store::ReadOffset,
-    sync::Core,
+    sync::{Core, rates::DeviceLimiter},
 };
 
 mod ahead;
@@ -40,14 +39,15 @@ mod feed;
 mod filling;
 mod frames;
 mod gaps;
+mod heads;
 mod history;
-mod looks;
 mod membership;
 mod opening;
+mod pending;
 mod placement;
+mod schedule;
 mod window;
 mod wire;
-mod work;
 
 pub use connection::Connection;
 use connection::Inbound;
@@ -60,6 +60,9 @@ pub use wire::Wire;
 const MAILBOX: usize = 1024;
 /// Messages taken from the queues that may wait for the session: they are held back there, not here.
 const EVENTS: usize = 16;
+/// So much is done for one device until it is the others' turn: of steps, and of what came, as [`Connection::weight`] counts.
+const TURNS: u32 = 16;
+const TURN_WEIGHT: u64 = 32 << 10;
 
 #[derive(Debug)]
 struct Session {
@@ -70,16 +73,16 @@ struct Session {
     chats: HashMap<ChatId, Box<chats::ChatState>>,
     window: window::Window,
     // What is open in it, as metrics tell it.
-    unacknowledged: Share,
-    looks: looks::Looks,
+    unacknowledged: GaugeGuard,
+    schedule: schedule::Schedule,
     memberships: membership::Memberships,
     // Chats that wait for room.
-    turns: looks::Turns,
+    turns: schedule::Turns,
     // Messages and their bytes that are held for later, over all chats.
     early: (usize, usize),
     // When the next chat may be looked for in the queues.
     ask_next: Instant,
-    rate: Rate,
+    limiter: DeviceLimiter,
     // Where subscriptions send.
     sink: Sink,
     // When all that subscriptions had brought was taken, as far as something looked.
@@ -95,7 +98,7 @@ struct Session {
     // What this device itself has read, told by others before the reply that says so. One in each chat at most, while a frame
     // is under way.
     own_reads: Vec<(ChatId, ReadOffset)>,
-    work: FuturesUnordered<Boxed<work::Done>>,
+    pending: FuturesUnordered<Boxed<pending::Done>>,
     // Acknowledgements that want a reply once they are durable.
     acks: Vec<(ChatId, Seq, FrameId)>,
     asked: HashMap<String, history::Asked>,
@@ -112,6 +115,10 @@ struct Session {
     ping_at: Instant,
     // Until then no frame is read, because there were too many.
     read_again: Option<Instant>,
+    // A main that didn't answer a history request, and hasn't been heard of since it was asked: until then it has to be.
+    probe: Option<Instant>,
+    // Devices of the user that have gone, since when, and when the client is told so unless they are back.
+    absent: Vec<(DeviceId, Millis, Instant)>,
     // The edge stops: only acknowledgements are taken any more.
     draining: bool,
     // Not before this, so that not everyone comes to the next edge in the same moment.
@@ -149,18 +156,19 @@ impl Session {
         sink: Sink,
     ) -> Self {
         let now = Instant::now();
+        let limiter = core.rates.allow(handle.device, &handle.user, &core.limits);
         Self {
             handle,
             connection,
             chats: HashMap::new(),
             window: window::Window::new(core.limits.unacked_window),
-            unacknowledged: Share::of(&core.metrics.unacknowledged),
-            looks: looks::Looks::default(),
+            unacknowledged: GaugeGuard::of(&core.metrics.unacknowledged),
+            schedule: schedule::Schedule::default(),
             memberships: membership::Memberships::default(),
-            turns: looks::Turns::default(),
+            turns: schedule::Turns::default(),
             early: (0, 0),
             ask_next: now,
-            rate: Rate::new(core.limits.frames_per_second, core.limits.frames_burst, now),
+            limiter,
             sink,
             nothing_came_at: now,
             subscriptions: 0,
@@ -168,7 +176,7 @@ impl Session {
             prefetch: Prefetch::for_window(core.limits.unacked_window),
             busy: None,
             own_reads: Vec::new(),
-            work: FuturesUnordered::new(),
+            pending: FuturesUnordered::new(),
             acks: Vec::new(),
             asked: HashMap::new(),
             questions: HashMap::new(),
@@ -180,6 +188,8 @@ impl Session {
             heard: now,
             ping_at: now + core.timing.heartbeat,
             read_again: None,
+            probe: None,
+            absent: Vec::new(),
             ahead: ahead::Ahead::default(),
             draining: false,
             leave_at: None,
@@ -189,19 +199,28 @@ impl Session {
 
     async fn turn(&mut self, inbox: &mut Inbox, events: &mut mpsc::Receiver<Box<Notice>>) -> End {
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
-        let (core, doom) = (self.core.clone(), self.handle.mailbox.doom.clone());
+        let (core, close_signal) = (self.core.clone(), self.handle.mailbox.close_signal.clone());
         let drain = core.drain.clone();
+        let (mut turns, mut weight) = (0u32, 0);
         loop {
+            turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(TURNS) || self.connection.weight() > weight + TURN_WEIGHT {
+                weight = self.connection.weight();
+                // A client that always has one more frame keeps nobody waiting.
+                tokio::task::yield_now().await;
+            }
             let deadline = self.next_deadline();
             // Moving it costs a lock in the timer wheel, so only when something is due sooner.
             if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
-            let (room, read) = (self.has_room(), self.ahead.has_room() && self.read_again.is_none());
-            let wanted = if self.connection.crowded() { Wanted::NoFrames } else { Wanted::Everything };
+            let backpressured = self.connection.backpressured();
+            let (room, read) =
+                (self.has_room(), self.ahead.has_room() && self.read_again.is_none() && !backpressured);
+            let wanted = if backpressured { Wanted::NoFrames } else { Wanted::Everything };
             let done = tokio::select! {
                 biased;
-                code = doom.sealed() => Err(End::Close(code)),
+                code = close_signal.closed() => Err(End::Close(code)),
                 answer = async { match &mut self.busy { Some(busy) => busy.await, None => std::future::pending().await } } => {
                     self.busy = None;
                     let answered = self.on_answer(answer);
@@ -213,7 +232,7 @@ impl Session {
                 commands = inbox.next(wanted) => {
                     commands.into_iter().try_for_each(|command| self.on_command(command))
                 }
-                Some(done) = self.work.next(), if !self.work.is_empty() => {
+                Some(done) = self.pending.next(), if !self.pending.is_empty() => {
                     if events.is_empty() {
                         self.nothing_came_at = Instant::now();
                     }
@@ -246,51 +265,69 @@ impl Session {
     }
 
     fn on_inbound(&mut self, inbound: Inbound) -> Result<(), End> {
-        if !matches!(inbound, Inbound::Relieved) {
-            self.heard = Instant::now();
-        }
+        // Who takes what waited is alive as well: it may have had nothing to say.
+        self.heard = Instant::now();
+        self.probe = None;
         match inbound {
             Inbound::Text(text) => self.on_text(&text),
+            Inbound::Noise(weight) => {
+                self.slow_down(weight);
+                Ok(())
+            }
             Inbound::Binary => {
                 let detail = "frames are text: one JSON object each";
                 self.refuse(None, None, &protocol::Problem::new(protocol::ErrorCode::BadFrame, detail))
             }
-            Inbound::Alive | Inbound::Relieved => Ok(()),
+            Inbound::Alive => {
+                self.slow_down(0);
+                Ok(())
+            }
+            Inbound::BackpressureCleared => Ok(()),
             Inbound::TooLarge => Err(End::Close(CloseCode::FrameTooLarge)),
             Inbound::Over(Some(code)) => Err(End::Protocol(code)),
             Inbound::Over(None) => Err(End::Gone),
         }
     }
 
+    /// Something came that is of no use and isn't counted. Too much of it, and the client is read more slowly.
+    fn slow_down(&mut self, weight: u64) {
+        let now = Instant::now();
+        if let Some(wait) = self.limiter.light(weight, now) {
+            self.read_again = self.read_again.max(Some(now + wait));
+        }
+    }
+
     fn begin_drain(&mut self) -> Result<(), End> {
         self.draining = true;
         let wait = self.core.timing.drain_acks;
-        let leave_at = Instant::now() + wait.mul_f64(crate::chance::fraction() / 2.0);
+        let leave_at = Instant::now() + wait.mul_f64(crate::rng::fraction() / 2.0);
         self.leave_at = Some(leave_at);
         // Only to look again then, whether everything is settled.
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             tokio::time::sleep_until(leave_at).await;
-            work::Done::Nothing
+            pending::Done::Nothing
         }));
         // What isn't acknowledged by then goes back to the queues.
-        let doom = self.handle.mailbox.doom.clone();
-        self.work.push(Boxed::new(async move {
+        let close_signal = self.handle.mailbox.close_signal.clone();
+        self.pending.push(Boxed::new(async move {
             tokio::time::sleep(wait).await;
-            doom.seal(CloseCode::ShuttingDown);
-            work::Done::Nothing
+            close_signal.close(CloseCode::ShuttingDown);
+            pending::Done::Nothing
         }));
         Ok(())
     }
 
     fn next_deadline(&self) -> Instant {
         let timing = &self.core.timing;
-        let stuck = self.connection.stuck_since().map(|since| since + timing.write_timeout);
+        let stuck = self.connection.waits_since().map(|since| since + timing.write_timeout);
         let main = (!self.ready).then_some(self.main_check + timing.lease_renewal);
         [
-            self.looks.next(),
+            self.schedule.next(),
             stuck,
             main,
             self.read_again,
+            self.probe,
+            self.absent.iter().map(|(_, _, due)| *due).min(),
             self.window.deadline(timing.ack_timeout),
             self.history_deadline(),
         ]
@@ -305,23 +342,30 @@ impl Session {
         if self.read_again.is_some_and(|at| at <= now) {
             self.read_again = None;
         }
-        while let Some(chat) = self.looks.due(now) {
-            self.look(chat);
+        while let Some(chat) = self.schedule.due(now) {
+            self.check_chat(chat);
         }
-        if self.connection.stuck_since().is_some_and(|since| now >= since + timing.write_timeout) {
+        if self.connection.is_stuck(now, timing.write_timeout) {
             return Err(End::Close(CloseCode::SlowConsumer));
         }
         if self.window.deadline(timing.ack_timeout).is_some_and(|at| at <= now) {
             return Err(End::Close(CloseCode::AckTimeout));
         }
         self.expire_history(now)?;
+        self.tell_absent(now);
+        // It isn't listened to while it takes nothing; then it is judged by that.
+        if self.probe.is_some_and(|at| at <= now) && !self.connection.backpressured() {
+            return Err(End::Close(CloseCode::HeartbeatTimeout));
+        }
         if !self.ready && now >= self.main_check + timing.lease_renewal {
             self.main_check = now;
             self.check_main();
         }
         if now >= self.ping_at {
-            // Two pings without a sign of life.
-            if now >= self.heard + timing.heartbeat * 2 + Duration::from_millis(500) {
+            // Two pings without a sign of life, from who is listened to.
+            if !self.connection.backpressured()
+                && now >= self.heard + timing.heartbeat * 2 + Duration::from_millis(500)
+            {
                 return Err(End::Close(CloseCode::HeartbeatTimeout));
             }
             self.connection.ping();

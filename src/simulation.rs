@@ -9,8 +9,9 @@
 
 mod faults;
 mod gate;
-mod told;
+pub mod seed;
+mod watched;
 
-pub use faults::{Faults, Late, Link, Manners, Outcome, Port, Shared, Weather};
+pub use faults::{FaultProfile, Faults, Late, Link, Manners, Outcome, Port, Shared};
 pub use gate::{Gate, Through};
-pub use told::Told;
+pub use watched::Watched;

@@ -2,7 +2,6 @@
 //! everything below (store, broker, hub) knows nothing of each other.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,10 +12,6 @@ use tokio::time::Instant;
 use crate::{
     broker::Broker,
     config::{Limits, Timing},
-    domain::{
-        id::UserId,
-        rate::{Rate, Verdict},
-    },
     drain::Drain,
     hub::{Hub, LeaseClock},
     metrics::Metrics,
@@ -24,34 +19,39 @@ use crate::{
     store::{Store, StoreError},
 };
 
+mod acquaintance;
 pub mod admin;
 pub mod bootstrap;
 pub mod connect;
 pub mod console;
 pub mod cursors;
 pub mod expiry;
-pub mod lapse;
+mod labels;
 pub mod leases;
 pub mod links;
 pub mod listen;
 pub mod membership;
 pub mod name;
-mod notes;
 mod outbox;
+pub mod people;
 mod placement;
 pub mod presence;
+mod quota;
+pub mod rates;
 pub mod read;
 pub mod reconcile;
 pub mod registration;
 pub mod relay;
 mod rereads;
 pub mod send;
+mod sender_registry;
+pub mod session_expiry;
 pub mod signal;
 pub mod termination;
 pub mod trim;
-mod turn;
 pub mod typing;
 mod watches;
+mod with_lease;
 
 /// What every use case works with; one per edge.
 #[derive(Debug)]
@@ -83,14 +83,15 @@ pub struct Core {
     looks: presence::Looks,
     typists: typing::Typists,
     trims: trim::Trims,
+    quotas: quota::Quotas,
     // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
-    lapsing: lapse::Lapsing,
+    session_expiry: session_expiry::Running,
     // Until when the others take this edge for alive; and how the others are.
     alive: LeaseClock,
-    others: lapse::Others,
-    // How often users without a socket send here; those who pause are forgotten.
-    rates: Mutex<HashMap<UserId, Rate>>,
-    notes: notes::Notes,
+    others: session_expiry::Others,
+    /// How often devices and users may ask.
+    pub rates: rates::Rates,
+    senders: sender_registry::SenderRegistry,
     // What is shown to admins.
     console: console::Console,
     // Pages that wait here for their link to be decided.
@@ -133,11 +134,12 @@ impl Core {
             looks,
             typists: typing::Typists::default(),
             trims: trim::Trims::default(),
-            lapsing: lapse::Lapsing::default(),
+            quotas: quota::Quotas::default(),
+            session_expiry: session_expiry::Running::default(),
             alive: LeaseClock::new(Duration::ZERO),
-            others: lapse::Others::default(),
-            rates: Mutex::default(),
-            notes: notes::Notes::default(),
+            others: session_expiry::Others::default(),
+            rates: rates::Rates::default(),
+            senders: sender_registry::SenderRegistry::default(),
             console,
             polls: links::Polls::default(),
         });
@@ -157,9 +159,10 @@ impl Core {
         core.drain.spawn_background(termination::resume(core.clone()));
         core.drain.spawn_background(reconcile::run(core.clone()));
         core.drain.spawn_background(expiry::run(core.clone()));
+        core.drain.spawn_background(labels::run(core.clone()));
         core.drain.spawn_background(trim::run(core.clone()));
         core.drain.spawn_background(trim::all(core.clone()));
-        core.drain.spawn_background(lapse::run(core.clone()));
+        core.drain.spawn_background(session_expiry::run(core.clone()));
         core.drain.spawn_background(presence::run(core.clone(), watched));
         core.drain.spawn_background(presence::sweep(core.clone()));
         core
@@ -172,38 +175,13 @@ impl Core {
         whose: impl std::fmt::Display,
         most: u32,
     ) -> Result<(), Problem> {
-        let count = self.store.count(&format!("{what}.{whose}"), Duration::from_secs(60)).await?;
+        let name = format!("{what}.{whose}");
+        let (count, left) = self.store.counted(&name, Duration::from_secs(60)).await?;
         if count > u64::from(most) {
-            return Err(Problem::new(
-                ErrorCode::TooManyRequests,
-                format!("at most {most} of these per minute: wait a minute and try again"),
-            ));
+            let detail = format!("at most {most} of these per minute: wait a minute and try again");
+            return Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(seconds(left)));
         }
         Ok(())
-    }
-}
-
-impl Core {
-    /// One message sent over HTTP: the limit of a socket, but refused at once, because there is no reading to slow down.
-    ///
-    /// # Errors
-    /// `too_many_requests`.
-    pub fn may_send(&self, user: &UserId) -> Result<(), Problem> {
-        const USERS: usize = 10_000;
-        let now = Instant::now();
-        let mut rates = lock(&self.rates);
-        if rates.len() >= USERS {
-            rates.retain(|_, rate| !rate.is_full(now));
-        }
-        let (per_second, burst) = (self.limits.frames_per_second, self.limits.frames_burst);
-        let rate = rates.entry(user.clone()).or_insert_with(|| Rate::new(per_second, burst, now));
-        match rate.frame(now, Duration::ZERO) {
-            Verdict::Take => Ok(()),
-            Verdict::Delay(_) | Verdict::Refuse => Err(Problem::new(
-                ErrorCode::TooManyRequests,
-                format!("at most {per_second} messages per second"),
-            )),
-        }
     }
 }
 
@@ -215,6 +193,11 @@ impl From<StoreError> for Problem {
         )
         .because_of(&error)
     }
+}
+
+/// A wait in whole seconds, never too short.
+pub(crate) fn seconds(wait: Duration) -> u32 {
+    wait.as_secs_f64().ceil() as u32
 }
 
 /// Works through a list that comes up once a `period`, evenly over three quarters of it: all at once would hold up for

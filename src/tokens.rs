@@ -20,7 +20,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use crate::{
-    config::TokenConfig,
+    config::{Secret, TokenConfig},
     domain::{
         Millis,
         device::DeviceKind,
@@ -84,22 +84,43 @@ pub struct IssuedToken {
 pub struct Tokens(Arc<Inner>);
 
 struct Inner {
-    shared: Option<Pair>,
+    shared: Option<Ring>,
     jwks: Option<jwks::Jwks>,
-    device: Pair,
+    device: Ring,
     issuer: Option<String>,
     audience: Option<String>,
 }
 
-/// Both halves of a shared secret.
-struct Pair {
+/// Shared secrets of one purpose: the first signs, all of them verify, so that they can be rotated.
+struct Ring {
     sign: EncodingKey,
-    verify: DecodingKey,
+    verify: Vec<DecodingKey>,
 }
 
-impl Pair {
-    fn new(secret: &[u8]) -> Self {
-        Self { sign: EncodingKey::from_secret(secret), verify: DecodingKey::from_secret(secret) }
+impl Ring {
+    fn new<'a>(first: &'a [u8], others: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let all = std::iter::once(first).chain(others);
+        let verify = all.map(DecodingKey::from_secret).collect();
+        Self { sign: EncodingKey::from_secret(first), verify }
+    }
+
+    fn verify<T: serde::de::DeserializeOwned>(
+        &self,
+        token: &str,
+        rules: &Validation,
+    ) -> Result<T, TokenError> {
+        let mut refused = TokenError::Signature;
+        for key in &self.verify {
+            match decode(token, key, rules) {
+                Ok(good) => return Ok(good.claims),
+                Err(error) => refused = error.into(),
+            }
+            // Anything else is of a token that this one signed.
+            if refused != TokenError::Signature {
+                break;
+            }
+        }
+        Err(refused)
     }
 }
 
@@ -151,17 +172,27 @@ impl Tokens {
     ///
     /// When there is no secret to sign device tokens with, or the JWKS file can't be read or holds no usable key.
     pub fn new(config: &TokenConfig) -> Result<Self, TokensError> {
-        let device = match (&config.token_secret, &config.jwt_secret) {
-            (Some(secret), _) => Pair::new(secret.expose()),
-            (None, Some(secret)) => Pair::new(&derive_device_key(secret.expose())?),
+        let (jwt, others) = (&config.jwt_secret, &config.other_jwt_secrets);
+        let device = match (&config.token_secret, jwt) {
+            (Some(secret), _) => {
+                Ring::new(secret.expose(), config.other_token_secrets.iter().map(Secret::expose))
+            }
+            (None, Some(secret)) => {
+                let first = derive_device_key(secret.expose())?;
+                let others = others.iter().map(|secret| derive_device_key(secret.expose()));
+                let others = others.collect::<Result<Vec<_>, _>>()?;
+                Ring::new(&first, others.iter().map(<[u8; 32]>::as_slice))
+            }
             (None, None) => return Err(TokensError::NoSecret),
         };
         Ok(Self(Arc::new(Inner {
-            shared: config.jwt_secret.as_ref().map(|secret| Pair::new(secret.expose())),
+            shared: jwt.as_ref().map(|jwt| Ring::new(jwt.expose(), others.iter().map(Secret::expose))),
             jwks: config
                 .jwks
                 .as_ref()
-                .map(|source| jwks::Jwks::new(source, jwks::Pace::default()))
+                .map(|source| {
+                    jwks::Jwks::new(source, jwks::Pace { stale: config.jwks_stale, ..Default::default() })
+                })
                 .transpose()?,
             device,
             issuer: config.issuer.clone(),
@@ -182,7 +213,7 @@ impl Tokens {
         }
         let rules = self.user_rules(header.alg);
         let claims: RawUser = match (header.alg, &self.0.shared, &self.0.jwks) {
-            (Algorithm::HS256, Some(secret), _) => decode(token, &secret.verify, &rules)?.claims,
+            (Algorithm::HS256, Some(secrets), _) => secrets.verify(token, &rules)?,
             (Algorithm::EdDSA | Algorithm::ES256 | Algorithm::RS256, _, Some(jwks)) => {
                 let kid = header.kid.as_deref().ok_or(TokenError::NoKeyId)?;
                 let key = jwks.key(kid, header.alg).await?;
@@ -223,7 +254,7 @@ impl Tokens {
         rules.required_spec_claims.clear();
         rules.validate_exp = false;
         rules.validate_aud = false;
-        let raw: RawDevice = decode(token, &self.0.device.verify, &rules)?.claims;
+        let raw: RawDevice = self.0.device.verify(token, &rules)?;
         Ok(DeviceClaims { user: raw.sub, device: raw.dev, kind: raw.kind, generation: raw.generation })
     }
 

@@ -20,10 +20,15 @@ use crate::{
 
 const SECRET: &str = "a secret of the benchmark alone, 32 bytes or more";
 /// The load comes from few users at a great rate: what limits one user must not be what is measured.
-const LIMITS: [&str; 4] = [
+const LIMITS: [&str; 9] = [
     "KEEPSTEP_FRAMES_PER_SECOND",
     "KEEPSTEP_FRAMES_BURST",
+    "KEEPSTEP_CONNECTS_PER_MINUTE",
     "KEEPSTEP_CREATES_PER_MINUTE",
+    "KEEPSTEP_INVITED_PER_HOUR",
+    "KEEPSTEP_NEW_CONNECTIONS_PER_IP",
+    "KEEPSTEP_DEVICES_PER_HOUR",
+    "KEEPSTEP_DEVICES_PER_DAY",
     "KEEPSTEP_PASSWORDS_PER_MINUTE",
 ];
 /// HTTP calls at once while a scene is set.
@@ -62,6 +67,7 @@ impl World {
             ("KEEPSTEP_REDIS_URL", redis.url()),
             ("KEEPSTEP_NSQD", nsqd.http()),
             ("KEEPSTEP_NSQLOOKUPD", lookupd.http()),
+            ("KEEPSTEP_USER_BYTES", "1000000000000".to_owned()),
         ]
         .into_iter()
         .chain(LIMITS.map(|name| (name, "1000000".to_owned())))

@@ -1,21 +1,21 @@
-//! Where nsqd's TCP port is.
+//! The address of nsqd's TCP port.
 
 use std::fmt;
 
 use tokio::sync::watch;
 
-/// nsqd's TCP address, `host:port`: known from the start, or told later, and again whenever it moves. Each attempt to
-/// connect uses the newest; while there is none, attempts fail (subscriptions wait a little first).
+/// nsqd's TCP address, `host:port`: fixed, or set later and again whenever it changes. Each attempt to connect uses the
+/// newest address; while there is none, attempts fail (subscriptions wait a little first).
 #[derive(Debug, Clone)]
 pub enum Address {
-    /// Known, and stays.
+    /// A fixed address.
     Fixed(String),
-    /// Told by whoever holds the other end.
+    /// Set by whoever holds the other end.
     Told(watch::Receiver<Option<String>>),
 }
 
 impl Address {
-    /// The newest, if any.
+    /// Returns the newest address, if any.
     pub(crate) fn now(&self) -> Option<String> {
         match self {
             Self::Fixed(addr) => Some(addr.clone()),
@@ -23,7 +23,7 @@ impl Address {
         }
     }
 
-    /// Waits until there is one. `None`: nobody is left who could tell.
+    /// Waits until there is an address. Returns `None` if the setting end is closed.
     pub(crate) async fn told(&self) -> Option<String> {
         match self {
             Self::Fixed(addr) => Some(addr.clone()),

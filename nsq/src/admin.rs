@@ -15,13 +15,13 @@ pub use self::lookupd::{LookupdAdmin, LookupdInfo, LookupdNode, Producer, TopicL
 pub use self::nsqd::{ChannelStats, ClientStats, NodeInfo, NsqdAdmin, StatsFilter, TopicStats};
 use crate::frame::valid_name;
 
-/// Deadline of a call that only asks or changes little.
+/// The deadline of a call that only reads or changes little.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Deadline of creating and deleting: nsqd rewrites and syncs all its metadata each time, one at a time.
+/// The deadline of creating and deleting: nsqd rewrites and syncs all its metadata each time, one at a time.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// An answer larger than this isn't read on. 50,000 topics with 3 channels are some 60 MB of statistics.
+/// The maximum size of an answer; reading stops beyond it. 50,000 topics with 3 channels are some 60 MB of statistics.
 const MAX_ANSWER_BYTES: usize = 512 << 20;
 
 /// Why an administrative call failed.
@@ -34,10 +34,10 @@ pub enum AdminError {
         addr: String,
         /// What went wrong.
         error: String,
-        /// False: nothing was sent, so surely nothing happened. True: whether the call took effect isn't known.
+        /// False: nothing was sent, so certainly nothing happened. True: whether the call took effect is unknown.
         sent: bool,
     },
-    /// The topic or channel the call is about doesn't exist.
+    /// The topic or channel of the call doesn't exist.
     #[error("not found: {0}")]
     NotFound(String),
     /// Any other answer than success.
@@ -45,30 +45,30 @@ pub enum AdminError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// nsqd's word for it, for example `INVALID_CHANNEL`.
+        /// nsqd's error text, for example `INVALID_CHANNEL`.
         message: String,
     },
-    /// Success, with an answer that can't be understood.
+    /// Success, with an answer that can't be parsed.
     #[error("{addr} gave an answer that isn't NSQ's: {error}; check that the address is its HTTP port")]
     BadAnswer {
         /// The address called.
         addr: String,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         error: String,
     },
-    /// Not even tried: the name can't be a topic's or channel's.
+    /// Not even tried: the name isn't valid for a topic or channel.
     #[error("{0:?} isn't an NSQ name; use 1 to 64 of .a-zA-Z0-9_-")]
     InvalidName(String),
-    /// Not even tried: the address can't be understood.
+    /// Not even tried: the address can't be parsed.
     #[error("{0:?} isn't an address; use host:port or http://host:port")]
     InvalidAddress(String),
 }
 
-/// Makes ring the process's TLS implementation, unless one is chosen already. The admin clients do it themselves.
+/// Makes ring the process's TLS implementation, unless one is chosen already. The admin clients call this themselves.
 pub fn install_crypto_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // An error says that the process has chosen: fine.
+        // An error means that the process has chosen one: fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
@@ -76,9 +76,9 @@ pub fn install_crypto_provider() {
 /// One daemon's HTTP interface. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct Http {
-    /// Or why there is none: the system's TLS set-up is broken, which each call then says.
+    /// Or why there is none: the system's TLS set-up is broken, which each call then reports.
     client: Result<Client, String>,
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     base: String,
 }
 
@@ -97,7 +97,7 @@ impl Http {
         &self.base
     }
 
-    /// Calls `path` and returns the body of a success.
+    /// Calls `path` and returns the body of a successful answer.
     async fn call(
         &self,
         method: Method,
@@ -137,7 +137,7 @@ impl Http {
             |_| String::from_utf8_lossy(&body).chars().take(200).collect(),
             |Refusal { message }| message,
         );
-        // nsqd answers 404 with *_NOT_FOUND for topics and channels; a 404 for the path is a wrong address.
+        // nsqd answers 404 with *_NOT_FOUND for topics and channels; a 404 for the path means a wrong address.
         if status == StatusCode::NOT_FOUND && message.ends_with("_NOT_FOUND") && message != "NOT_FOUND" {
             return Err(AdminError::NotFound(message));
         }
@@ -174,7 +174,7 @@ struct Refusal {
 
 fn build_client(idle: usize) -> Result<Client, String> {
     install_crypto_provider();
-    // nsqd is addressed directly: a proxy of the environment is for other traffic, a redirect never meant.
+    // nsqd is addressed directly: a proxy of the environment is for other traffic, and a redirect is never intended.
     Client::builder()
         .no_proxy()
         .connect_timeout(DEADLINE)
@@ -193,7 +193,7 @@ fn named(name: &str) -> Result<&str, AdminError> {
     if valid_name(name) { Ok(name) } else { Err(AdminError::InvalidName(name.to_owned())) }
 }
 
-/// "Not there" as an answer instead of an error.
+/// Returns a missing topic or channel as false instead of an error.
 fn was_there(result: Result<(), AdminError>) -> Result<bool, AdminError> {
     match result {
         Ok(()) => Ok(true),
@@ -202,7 +202,7 @@ fn was_there(result: Result<(), AdminError>) -> Result<bool, AdminError> {
     }
 }
 
-/// reqwest's own text hides the cause ("error sending request").
+/// Returns the innermost cause: reqwest's own text hides it ("error sending request").
 fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer within the deadline".to_owned();
@@ -214,10 +214,10 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// Whether nsqd has the channel: what a subscription asks before it subscribes again.
+/// Returns whether nsqd has the channel; a subscription asks this before it subscribes again.
 ///
-/// After a restart of nsqd thousands of subscriptions ask at once, hence the permits; and they share one client, which
-/// keeps no connections, as it outlives the runtime it is first used in.
+/// After a restart of nsqd thousands of subscriptions ask at once, hence the permits. They share one client, which
+/// keeps no connections because it outlives the runtime of its first use.
 pub(crate) async fn channel_exists(http: &str, topic: &str, channel: &str) -> Result<bool, AdminError> {
     static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
     static PERMITS: Semaphore = Semaphore::const_new(32);

@@ -1,9 +1,9 @@
-//! How long to wait before the next attempt: doubling, with jitter, so that thousands of subscriptions don't come
-//! back in the same millisecond.
+//! The wait before the next attempt: doubling, with jitter, so that thousands of subscriptions don't return in the same
+//! millisecond.
 
 use std::time::Duration;
 
-/// Waits between attempts. [`Backoff::reset`] after a success.
+/// The wait between attempts. Call [`Backoff::reset`] after a success.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -16,7 +16,7 @@ impl Backoff {
         Self { first, longest, failures: 0 }
     }
 
-    /// The wait after one more failure: between half and all of `first * 2^failures`, at most `longest`.
+    /// Returns the wait after one more failure: between half and all of `first * 2^failures`, at most `longest`.
     pub(crate) fn next(&mut self) -> Duration {
         let whole = self.first.saturating_mul(1_u32 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);

@@ -1,4 +1,4 @@
-//! One TCP (or TLS) connection to nsqd: made and identified under one deadline, then driven by polling, so that
+//! One TCP (or TLS) connection to nsqd: opened and identified under one deadline, then driven by polling, so that
 //! reading never waits for writing (nsqd may stop reading while it writes, and the reverse).
 
 use std::cell::RefCell;
@@ -16,17 +16,17 @@ use tokio_rustls::client::TlsStream;
 use crate::frame::{self, Decoder, Frame, FrameError};
 use crate::identify::{ConnectOptions, Identified, Wishes, identify_json};
 
-/// Bytes read at once. One such buffer per thread serves all connections, which so own no buffer while idle.
+/// Bytes per read. One such buffer per thread serves all connections, so an idle connection owns no buffer.
 const READ_BYTES: usize = 64 << 10;
 
-/// An output buffer that grew beyond this is given back once it is written.
+/// An output buffer that grew beyond this is freed once it is written.
 const KEEP_OUT_BYTES: usize = 4 << 10;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
 }
 
-/// Why there is no connection, or no longer one.
+/// Why a connection failed to open, or was lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ConnectionError {
     #[error("nsqd's TCP address isn't known yet; it is asked for at its HTTP address")]
@@ -106,7 +106,7 @@ pub(crate) struct Connection {
     /// Commands to be written; `out[..out_at]` is written already.
     pub(crate) out: Vec<u8>,
     out_at: usize,
-    /// Bytes handed to the socket since the connection was made.
+    /// Bytes that the socket accepted since the connection was opened.
     written: u64,
 }
 
@@ -178,7 +178,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Writes what is to be written and takes the next frame. Only for handshakes, where one answer comes at a time.
+    /// Writes pending output and takes the next frame. Only for handshakes, where one answer comes at a time.
     async fn next(&mut self) -> Result<Frame, ConnectionError> {
         let mut got = None;
         loop {
@@ -205,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// Waits for `OK`; before it, writes what is in `out`.
+    /// Waits for `OK`, after writing what is in `out`.
     pub(crate) async fn expect_ok(&mut self) -> Result<(), ConnectionError> {
         match self.next().await? {
             Frame::Ok => Ok(()),
@@ -214,17 +214,17 @@ impl Connection {
         }
     }
 
-    /// Where in the stream of all bytes written the next command begins.
+    /// Returns where in the stream of all written bytes the next command begins.
     pub(crate) fn position(&self) -> u64 {
         self.written + (self.out.len() - self.out_at) as u64
     }
 
-    /// How many bytes the socket took. A command that ends beyond can't be with nsqd in full.
+    /// Returns how many bytes the socket accepted. nsqd can't have all of a command that ends beyond.
     pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Hands `out` to the socket. `Ready(true)`: something was written and nothing is left.
+    /// Writes `out` to the socket. `Ready(true)`: something was written and nothing is left.
     pub(crate) fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ConnectionError>> {
         if self.out.is_empty() {
             return Poll::Ready(Ok(false));
@@ -246,12 +246,12 @@ impl Connection {
         Poll::Ready(Ok(true))
     }
 
-    /// Hands all of `out` to the socket.
+    /// Writes all of `out` to the socket.
     pub(crate) async fn flush(&mut self) -> Result<(), ConnectionError> {
         std::future::poll_fn(|cx| self.poll_write_out(cx)).await.map(drop)
     }
 
-    /// Reads once and gives each whole frame to `sink`. Ready when bytes came, even if they complete no frame.
+    /// Reads once and passes each whole frame to `sink`. Ready when bytes came, even if they complete no frame.
     pub(crate) fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
@@ -271,7 +271,7 @@ impl Connection {
         })
     }
 
-    /// Tells nsqd that nothing more comes. Best effort: the socket closes anyway when the connection is dropped.
+    /// Signals nsqd that nothing more follows. Best effort: the socket closes anyway when the connection is dropped.
     pub(crate) async fn shutdown(&mut self) {
         let _ = std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await;
     }

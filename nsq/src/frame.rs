@@ -5,19 +5,19 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// What a connection says first, before any command.
+/// The first bytes of a connection, before any command.
 pub(crate) const MAGIC: &[u8] = b"  V2";
 
-/// The largest frame taken, in bytes. nsqd's `--max-msg-size` is 1 MiB by default; anything near this limit is
-/// not nsqd talking.
+/// The largest accepted frame, in bytes. nsqd's `--max-msg-size` is 1 MiB by default; a frame near this limit doesn't
+/// come from nsqd.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
 
-/// Bodies smaller than this are copied out of the read buffer: a slice would pin the whole buffer for as long as
-/// the owner keeps the message.
+/// Smaller bodies are copied out of the read buffer: a slice would pin the whole buffer for as long as the owner keeps
+/// the message.
 const COPY_BELOW_BYTES: usize = 32 << 10;
 
-/// Up to this size the room for a split frame is reserved at once; beyond, it grows with what really arrives, so
-/// that a made-up length costs nothing.
+/// Up to this size the room for a split frame is reserved at once; beyond, it grows with what really arrives, so that a
+/// forged length costs nothing.
 const RESERVE_AT_ONCE_BYTES: usize = 2 << 20;
 
 const MESSAGE_HEADER_BYTES: usize = 8 + 2 + 16;
@@ -30,19 +30,19 @@ pub(crate) type MessageId = [u8; 16];
 pub(crate) enum Frame {
     /// `OK`: the oldest unanswered command succeeded.
     Ok,
-    /// `_heartbeat_`: to be answered with any command, `NOP` if there is none.
+    /// `_heartbeat_`: answer it with any command, `NOP` if there is none.
     Heartbeat,
     /// `CLOSE_WAIT`: the answer to `CLS`.
     CloseWait,
     /// Any other response; the one to `IDENTIFY` is JSON.
     Response(Bytes),
-    /// An error, as nsqd words it: a code, a space, details.
+    /// An error in nsqd's words: a code, a space, details.
     Error(String),
     /// A message of the channel subscribed to.
     Message(RawMessage),
 }
 
-/// A message as it came off the wire.
+/// A message as read from the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RawMessage {
     /// Nanoseconds since 1970 on nsqd's clock, when the message was published.
@@ -63,14 +63,15 @@ pub(crate) enum FrameError {
     Message(usize),
 }
 
-/// Takes frames out of a stream of bytes, however it is split. Holds memory only while a frame is incomplete.
+/// Splits a stream of bytes into frames, however it is divided. Holds memory only while a frame is incomplete.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     partial: BytesMut,
 }
 
 impl Decoder {
-    /// The next whole frame of `input`, which is moved past what was used. `None`: all of the input is used up.
+    /// Returns the next whole frame of `input`, and advances `input` past the used bytes. Returns `None` when all of
+    /// the input is used.
     pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         if self.partial.is_empty() {
             if let Some(total) = frame_len(input)?
@@ -100,21 +101,21 @@ impl Decoder {
             self.partial.put_slice(&input[..take]);
             input.advance(take);
         }
-        // Taking the buffer itself gives the memory back as soon as the body's owner is done.
+        // Taking the buffer itself frees the memory as soon as the body's owner is done.
         let whole = std::mem::take(&mut self.partial).freeze();
         parse(&whole[4..], Some(&whole)).map(Some)
     }
 }
 
-/// The whole length of the frame that `bytes` begins with, once its size field is there.
+/// Returns the whole length of the frame that `bytes` begins with, once its size field is there.
 fn frame_len(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(size) = bytes.first_chunk::<4>() else { return Ok(None) };
     let size = u32::from_be_bytes(*size) as usize;
     if (4..=MAX_FRAME_BYTES).contains(&size) { Ok(Some(4 + size)) } else { Err(FrameError::Size(size)) }
 }
 
-/// Reads a frame from its type on. `whole` is given when the frame has a buffer of its own: then a big body is a
-/// slice of it instead of a copy.
+/// Parses a frame from its type on. `whole` is given if the frame has its own buffer: a big body is then a slice of it
+/// instead of a copy.
 fn parse(mut bytes: &[u8], whole: Option<&Bytes>) -> Result<Frame, FrameError> {
     match bytes.get_u32() {
         0 => Ok(match bytes {
@@ -140,24 +141,24 @@ fn parse(mut bytes: &[u8], whole: Option<&Bytes>) -> Result<Frame, FrameError> {
     }
 }
 
-/// The code of an error's text: its first word, for example `E_FIN_FAILED`.
+/// Returns the code of an error's text: its first word, for example `E_FIN_FAILED`.
 pub(crate) fn error_code(text: &str) -> &str {
     text.split_ascii_whitespace().next().unwrap_or("")
 }
 
-/// Whether nsqd keeps the connection after this error: a late FIN, REQ or TOUCH is answered with one, and says only
-/// that the message has timed out and goes to somebody again.
+/// Returns whether nsqd keeps the connection after this error: nsqd answers a late FIN, REQ or TOUCH with such an
+/// error, which means only that the message has timed out and is redelivered.
 pub(crate) fn is_answerable(text: &str) -> bool {
     matches!(error_code(text), "E_FIN_FAILED" | "E_REQ_FAILED" | "E_TOUCH_FAILED")
 }
 
-/// Of those, whether it answers a TOUCH.
+/// Returns whether such an error answers a TOUCH.
 pub(crate) fn is_of_touch(text: &str) -> bool {
     error_code(text) == "E_TOUCH_FAILED"
 }
 
-/// Whether `name` may name a topic or a channel: 1 to 64 characters of `.a-zA-Z0-9_-`, the last ten of which may be
-/// `#ephemeral`.
+/// Returns whether `name` is a valid name of a topic or a channel: 1 to 64 characters of `.a-zA-Z0-9_-`, the last ten
+/// of which may be `#ephemeral`.
 ///
 /// ```
 /// assert!(keepstep_nsq::valid_name("chat.42"));
@@ -200,7 +201,7 @@ pub(crate) fn put_pub(out: &mut Vec<u8>, topic: &str, body: &[u8]) {
     put_body(out, body);
 }
 
-/// The beginning of a message of so many bytes, without the message.
+/// Writes the beginning of a message of this many bytes, without the message.
 pub(crate) fn put_pub_of(out: &mut Vec<u8>, topic: &str, bytes: usize) {
     for part in ["PUB ", topic, "\n"] {
         out.put_slice(part.as_bytes());
@@ -254,7 +255,7 @@ pub(crate) fn put_nop(out: &mut Vec<u8>) {
     out.put_slice(b"NOP\n");
 }
 
-/// Digits without an allocation: RDY goes out once per message.
+/// Writes digits without an allocation: RDY is sent once per message.
 fn put_decimal(out: &mut Vec<u8>, number: u32) {
     let mut digits = [0_u8; 10];
     let mut at = digits.len();

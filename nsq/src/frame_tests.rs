@@ -1,4 +1,4 @@
-//! What must hold of the wire, whatever the bytes and wherever they are split.
+//! Properties of the wire format, for any bytes and any splits.
 
 use proptest::prelude::*;
 

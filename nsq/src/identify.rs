@@ -1,23 +1,23 @@
-//! What the two sides tell each other first: IDENTIFY, and nsqd's answer.
+//! The first exchange of the two sides: IDENTIFY, and nsqd's answer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How to connect to an nsqd, and what to say about oneself. One value serves any number of connections.
+/// How to connect to an nsqd, and how the client identifies itself. One value serves any number of connections.
 #[derive(Clone)]
 pub struct ConnectOptions {
-    /// Who this is, as nsqd's statistics show it.
+    /// The client's id, as nsqd's statistics show it.
     pub client_id: String,
     /// Name and version of the client, as nsqd's statistics show it.
     pub user_agent: String,
-    /// How often nsqd says that it lives. A connection silent for two and a half times this long counts as dead.
-    /// nsqd takes 1 s to `--max-heartbeat-interval` (60 s). Default 30 s.
+    /// nsqd's heartbeat interval. A connection silent for two and a half times this long counts as dead. nsqd accepts 1
+    /// s to `--max-heartbeat-interval` (60 s). Default 30 s.
     pub heartbeat: Duration,
     /// Deadline of connect, TLS, IDENTIFY and AUTH together. Default 3 s.
     pub connect_timeout: Duration,
-    /// TLS to nsqd: with a configuration here, an nsqd that doesn't offer TLS is refused. Default: none.
+    /// TLS to nsqd: with a configuration here, the client refuses an nsqd without TLS. Default: none.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// The secret for an nsqd with `--auth-http-address`. Default: none.
     pub auth_secret: Option<String>,
@@ -50,12 +50,12 @@ impl std::fmt::Debug for ConnectOptions {
     }
 }
 
-/// What a subscription asks for beyond [`ConnectOptions`].
+/// What a subscription requests beyond [`ConnectOptions`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wishes {
-    /// nsqd's default when `None`.
+    /// nsqd's default if `None`.
     pub(crate) msg_timeout: Option<Duration>,
-    /// Let nsqd write each message at once instead of collecting them.
+    /// Makes nsqd write each message at once instead of collecting them.
     pub(crate) unbuffered: bool,
 }
 
@@ -74,9 +74,9 @@ struct Identify<'a> {
     output_buffer_timeout: u64,
 }
 
-/// How often nsqd writes out what it has buffered for a connection, even if it is nothing. At its default, 250 ms, that
-/// is most of what nsqd does for idle connections. The RDY policy gets messages out at once; this is only the last resort,
-/// for when nsqd counts fewer messages in flight than we do (some have just timed out there).
+/// How often nsqd flushes a connection's buffer, even an empty one. At its default, 250 ms, that is most of nsqd's work
+/// for idle connections. The RDY policy makes nsqd send messages at once. This timer is only the last resort, for when
+/// nsqd counts fewer messages in flight than we do (some have just timed out there).
 const OUTPUT_BUFFER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// nsqd's answer, as far as this client uses it.
@@ -105,7 +105,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The JSON body of IDENTIFY.
+/// Returns the JSON body of IDENTIFY.
 pub(crate) fn identify_json(options: &ConnectOptions, wishes: Wishes) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Identify {
         client_id: &options.client_id,

@@ -1,11 +1,11 @@
-//! How large a message an nsqd takes. It tells nobody but whoever sends it one that is too large, and then before it has
-//! read the message or made its topic: so the size of one is sent, and not the message.
+//! The maximum message size of an nsqd. nsqd reports it only to a client that sends a larger message, and then before
+//! it has read the message or created its topic. So this client sends the size of a message, but not the message.
 
 use crate::connection::{Connection, ConnectionError};
 use crate::frame::{self, MAX_FRAME_BYTES, error_code, valid_name};
 use crate::identify::{ConnectOptions, Wishes};
 
-/// Why the limit isn't known.
+/// Why the limit is unknown.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct LargestError(String);
@@ -16,12 +16,12 @@ impl From<ConnectionError> for LargestError {
     }
 }
 
-/// Asks the nsqd at `tcp_addr` for its `--max-msg-size`, in bytes, over a connection of its own. `topic` is named and
-/// neither made nor published to; see [`valid_name`]. An nsqd that would take more than this client can send is said to
-/// take what the client can send: 64 MiB.
+/// Asks the nsqd at `tcp_addr` for its `--max-msg-size`, in bytes, over a connection of its own. Names `topic`, but
+/// neither creates it nor publishes to it; see [`valid_name`]. If an nsqd accepts more than this client can send,
+/// returns what the client can send: 64 MiB.
 ///
 /// # Errors
-/// When it can't be reached, or answers otherwise than nsqd 1.3.0, within twice `options.connect_timeout`.
+/// If nsqd can't be reached, or answers otherwise than nsqd 1.3.0, within twice `options.connect_timeout`.
 pub async fn largest_message(
     tcp_addr: &str,
     options: &ConnectOptions,
@@ -34,7 +34,7 @@ pub async fn largest_message(
     frame::put_pub_of(&mut connection.out, topic, MAX_FRAME_BYTES + 1);
     let answer = tokio::time::timeout(options.connect_timeout, async {
         connection.flush().await?;
-        // One that takes as much would wait for it.
+        // An nsqd that accepts so much would wait for the message.
         connection.shutdown().await;
         connection.expect_ok().await
     });
@@ -53,7 +53,7 @@ pub async fn largest_message(
     }
 }
 
-/// `E_BAD_MESSAGE PUB message too big 67108865 > 1048576`; or that the message, which it would have taken, didn't come.
+/// Parses `E_BAD_MESSAGE PUB message too big 67108865 > 1048576`, or the error that the accepted message didn't come.
 fn limit_in(text: &str) -> Option<usize> {
     if error_code(text) != "E_BAD_MESSAGE" {
         return None;

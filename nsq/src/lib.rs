@@ -1,11 +1,11 @@
-//! An async NSQ client made for thousands of subscriptions. It knows NSQ and nothing of chats.
+//! An async NSQ client for thousands of subscriptions. It knows NSQ and nothing of chats.
 //!
 //! A short tour:
-//! - [`Publisher`] publishes to one nsqd, and says of each message that failed whether it may be there all the same.
-//! - [`Subscription`] is a value its owner holds: one channel, one connection, events into a channel that many
-//!   subscriptions may share. It survives everything but its owner, and costs next to nothing while idle.
-//! - [`Message`] is what comes, [`Receipt`] what settles it. A receipt that is dropped requeues its message.
-//! - [`NsqdAdmin`] and [`LookupdAdmin`] create, delete and look.
+//! - [`Publisher`] publishes to one nsqd, and reports for each failed message whether nsqd may have it all the same.
+//! - [`Subscription`] is a value that its owner holds: one channel, one connection, events into a channel that many
+//!   subscriptions may share. It survives everything except its owner, and costs next to nothing while idle.
+//! - [`Message`] is a delivery, [`Receipt`] settles it. Dropping a receipt requeues its message.
+//! - [`NsqdAdmin`] and [`LookupdAdmin`] create, delete and inspect topics and channels.
 //!
 //! ```no_run
 //! use bytes::Bytes;
@@ -36,9 +36,9 @@
 //! # }
 //! ```
 //!
-//! Inside: `frame` is the wire, `identify` the greeting, `connection` a socket that is driven by polling; `subscription`
-//! and `publisher` each run one task over a connection; `subscription::credit` decides how many messages may be on the
-//! way, and is where the latency is won. `admin` is HTTP.
+//! Inside: `frame` is the wire, `identify` the handshake, `connection` a socket that is driven by polling;
+//! `subscription` and `publisher` each run one task over a connection; `subscription::credit` decides how many messages
+//! may be on the way, which determines the latency. `admin` is HTTP.
 
 mod address;
 mod admin;

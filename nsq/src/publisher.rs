@@ -1,8 +1,8 @@
 //! Publishing to one nsqd over one pipelined connection.
 //!
-//! A call enters a queue, in order; the connection's task writes it and matches nsqd's answers to the calls, oldest
-//! first. What a failed call means for its message is the point of [`PublishError`]: whether it is surely not at nsqd,
-//! or may be.
+//! A call enters a queue, in order. The connection's task writes it and matches nsqd's answers to the calls, oldest
+//! first. [`PublishError`] reports what a failed call means for its message: whether it is certainly not at nsqd, or
+//! may be.
 
 mod task;
 
@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::frame::{MAX_FRAME_BYTES, valid_name};
 use crate::identify::ConnectOptions;
 
-/// Calls may wait for nsqd with so many KiB in all, each counted with one more than its bodies have.
+/// The bound of the calls that wait for nsqd, in KiB in all; each call counts one more than its bodies have.
 const QUEUE_KIB: u32 = 64 << 10;
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
@@ -25,44 +25,45 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 /// Why a message wasn't published, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
-    /// The message is surely not at nsqd: publishing it again makes no duplicate.
+    /// The message is certainly not at nsqd: publishing it again makes no duplicate.
     #[error("not sent: {0}")]
     NotSent(String),
-    /// It was sent, but the answer didn't come: it may or may not be at nsqd. Publishing it again may duplicate it.
+    /// The message was sent, but the answer didn't come: it may or may not be at nsqd. Publishing it again may
+    /// duplicate it.
     #[error("sent, but not confirmed: {0}; it may or may not be queued")]
     Unknown(String),
-    /// nsqd refused it, and doesn't have it. `E_PUB_FAILED` and `E_MPUB_FAILED` say that nsqd is in trouble (a full disk,
-    /// or the topic is being deleted); other codes that the message won't be taken as it is.
+    /// nsqd refused the message, and doesn't have it. `E_PUB_FAILED` and `E_MPUB_FAILED` mean that nsqd is in trouble
+    /// (a full disk, or the topic is being deleted); other codes mean that nsqd doesn't accept the message as it is.
     #[error("nsqd refused with {code}: {message}")]
     Refused {
         /// nsqd's error code, for example `E_BAD_MESSAGE`.
         code: String,
-        /// The whole of what nsqd said.
+        /// nsqd's whole error text.
         message: String,
     },
-    /// Not even tried: the name of the topic isn't valid, or a body is empty or larger than NSQ can carry.
+    /// Not even tried: the topic's name isn't valid, or a body is empty or larger than NSQ can carry.
     #[error("invalid: {0}")]
     Invalid(String),
 }
 
-/// One call on its way.
+/// One call under way.
 struct Request {
     topic: Box<str>,
     bodies: Bodies,
     caller: Caller,
 }
 
-/// Who waits for the answer.
+/// The caller that awaits the answer.
 struct Caller {
     expires: Instant,
     reply: oneshot::Sender<Result<(), PublishError>>,
-    /// Room in the queue, until answered.
+    /// Room in the queue, held until answered.
     _room: OwnedSemaphorePermit,
 }
 
 impl Caller {
     fn answer(self, result: Result<(), PublishError>) {
-        // A caller that stopped waiting has nothing to learn.
+        // A caller that stopped waiting needs no result.
         let _ = self.reply.send(result);
     }
 }
@@ -72,8 +73,8 @@ enum Bodies {
     Many(Vec<Bytes>),
 }
 
-/// Publishes to one nsqd. Cheap to clone; all clones share one connection, made on first use and again, with jittered
-/// backoff, whenever it is lost. The connection and its task end when the last clone is dropped.
+/// Publishes to one nsqd. Cheap to clone; all clones share one connection, which is opened on first use and again, with
+/// jittered backoff, whenever it is lost. The connection and its task end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -82,7 +83,7 @@ pub struct Publisher {
 
 struct Shared {
     addr: Address,
-    // Unbounded, as the bound is `room`: it counts bytes and is held until the answer.
+    // Unbounded, because the bound is `room`: it counts bytes and is held until the answer.
     requests: mpsc::UnboundedSender<Request>,
     room: Arc<Semaphore>,
     /// The task, until the first use starts it.
@@ -99,7 +100,7 @@ impl std::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// A publisher to the nsqd at `tcp_addr`. Nothing is connected yet.
+    /// Returns a publisher to the nsqd at `tcp_addr`. Connects nothing yet.
     pub fn new(tcp_addr: impl Into<Address>, options: ConnectOptions) -> Self {
         let addr = tcp_addr.into();
         let (requests, queue) = mpsc::unbounded_channel();
@@ -108,33 +109,33 @@ impl Publisher {
         Self { shared: Arc::new(Shared { addr, requests, room, unstarted }), deadline: DEFAULT_DEADLINE }
     }
 
-    /// The same publisher with another deadline per call, from the call to nsqd's answer. Default 5 s.
+    /// Sets the deadline per call, from the call to nsqd's answer. Default 5 s.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// The address it publishes to.
+    /// Returns the address that it publishes to.
     pub fn tcp_addr(&self) -> &Address {
         &self.shared.addr
     }
 
-    /// Publishes one message. Resolves when nsqd has said OK. Calls are sent in the order in which they are first
-    /// polled. While the connection is down (and being made again) calls fail at once with
-    /// [`PublishError::NotSent`]; while it is being made for the first time they wait.
+    /// Publishes one message. Resolves when nsqd has answered OK. Calls are sent in the order in which they are first
+    /// polled. While a lost connection is being re-established, calls fail at once with [`PublishError::NotSent`];
+    /// while the first connection is being opened, they wait.
     ///
-    /// Dropping the future doesn't take back what may already be on its way.
+    /// Dropping the future doesn't retract what may already be under way.
     ///
     /// # Errors
-    /// See [`PublishError`]: what it means for the message is in its variants.
+    /// See [`PublishError`]: each variant states what it means for the message.
     pub async fn publish(&self, topic: &str, body: Bytes) -> Result<(), PublishError> {
         check(topic, std::slice::from_ref(&body))?;
         self.send(topic, body.len(), Bodies::One(body)).await
     }
 
-    /// Publishes all `bodies`, in order, or none. They must fit nsqd's `--max-body-size` (5 MiB) together. No bodies:
-    /// nothing is done.
+    /// Publishes all `bodies`, in order, or none. Together they must fit nsqd's `--max-body-size` (5 MiB). No-op
+    /// without bodies.
     ///
     /// # Errors
     /// As [`Publisher::publish`], for all of them together.
@@ -172,7 +173,7 @@ impl Publisher {
         answer.await.unwrap_or_else(|_| Err(PublishError::Unknown("the publisher's task ended".to_owned())))
     }
 
-    /// Spawns the task on first use, so that a publisher can be made outside of a runtime.
+    /// Spawns the task on first use, so that a publisher can be created outside of a runtime.
     fn start(&self) {
         let task = self.shared.unstarted.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {

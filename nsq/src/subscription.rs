@@ -1,9 +1,9 @@
-//! A subscription: one channel of one nsqd, one connection, a value its owner holds.
+//! A subscription: one channel of one nsqd, one connection, a value that its owner holds.
 //!
-//! Its task connects, subscribes, and from then on does five things, whichever is due: it settles what receipts say,
+//! Its task connects and subscribes. Then it does five things, whichever is due: it settles what receipts request,
 //! hands messages to the owner as far as the owner has room, keeps RDY where the policy wants it, writes, and reads.
-//! Reading never waits for the owner, so heartbeats are answered however slow it is; what it hasn't taken waits in a
-//! queue bounded by RDY and `buffer_bytes`. When the connection breaks, the task says so and tries again, for ever.
+//! Reading never waits for the owner, so a slow owner doesn't delay heartbeats; what the owner hasn't taken waits in a
+//! queue bounded by RDY and `buffer_bytes`. When the connection breaks, the task reports it and retries without limit.
 
 mod attached;
 mod budget;
@@ -24,7 +24,7 @@ pub use self::receipt::{Message, Receipt};
 use crate::address::Address;
 use crate::identify::ConnectOptions;
 
-/// How long leaving may take: RDY 0, requeue, CLS, nsqd's answer, close.
+/// The deadline of leaving: RDY 0, requeue, CLS, nsqd's answer, close.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What to subscribe to, and how. Start from [`SubscribeOptions::new`].
@@ -38,28 +38,28 @@ pub struct SubscribeOptions {
     pub topic: String,
     /// The channel; see [`crate::valid_name`].
     pub channel: String,
-    /// At most so many unsettled messages at once, at least 1; also bounded by nsqd's `--max-rdy-count`. Default 256.
+    /// The maximum of unsettled messages at once, at least 1; also bounded by nsqd's `--max-rdy-count`. Default 256.
     pub max_in_flight: u32,
-    /// Bytes of bodies read from the socket but not yet taken by the owner; over it nsqd is told to pause. Default
-    /// 1 MiB.
+    /// Bytes of bodies read from the socket but not yet taken by the owner; above it nsqd is told to pause. Default 1
+    /// MiB.
     pub buffer_bytes: usize,
-    /// How long nsqd waits for a message to be settled before it delivers it again; nsqd's default when `None`. nsqd
-    /// takes 1 s to `--max-msg-timeout`.
+    /// How long nsqd waits for a message to be settled before it redelivers it; nsqd's default if `None`. nsqd accepts
+    /// 1 s to `--max-msg-timeout`.
     pub msg_timeout: Option<Duration>,
     /// Shared by all subscriptions of a process.
     pub connect: Arc<ConnectOptions>,
-    /// What to do when the connection is lost. Default [`Reattach::Always`].
+    /// The action when the connection is lost. Default [`Reattach::Always`].
     pub reattach: Reattach,
-    /// How messages are got out of nsqd's buffer. Default [`Delivery::Window`].
+    /// How messages leave nsqd's buffer. Default [`Delivery::Window`].
     pub delivery: Delivery,
-    /// What this subscription may hold together with others that are given the same. Default: no such bound.
+    /// A bound on what this subscription holds together with others of the same budget. Default: no such bound.
     pub budget: Option<Budget>,
-    /// What becomes of messages that the owner holds for long. Default [`Hold::UntilTimeout`].
+    /// What happens to messages that the owner holds for long. Default [`Hold::UntilTimeout`].
     pub hold: Hold,
 }
 
 impl SubscribeOptions {
-    /// Options for a channel of the nsqd at `tcp_addr`, all others at their defaults.
+    /// Returns options for a channel of the nsqd at `tcp_addr`, all others at their defaults.
     pub fn new(tcp_addr: impl Into<Address>, topic: impl Into<String>, channel: impl Into<String>) -> Self {
         Self {
             tcp_addr: tcp_addr.into(),
@@ -78,66 +78,66 @@ impl SubscribeOptions {
     }
 }
 
-/// What to do when the connection is lost.
+/// The action when the connection is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reattach {
     /// Subscribe again. nsqd creates the channel if it is missing.
     #[default]
     Always,
-    /// Before every attempt but the very first, ask nsqd over HTTP whether the channel exists; if not, send
-    /// [`Event::ChannelGone`] and end: subscribing would bring a deleted channel back. NSQ has no subscribe-if-exists,
-    /// so a channel deleted between the answer and the SUB still comes back. Without `nsqd_http` nothing can be asked,
-    /// and the subscription ends at the first loss.
+    /// Before every attempt except the first, ask nsqd over HTTP whether the channel exists. If not, send
+    /// [`Event::ChannelGone`] and end: subscribing would recreate a deleted channel. NSQ has no subscribe-if-exists, so
+    /// a channel that is deleted between the answer and the SUB still returns. Without `nsqd_http` there is nothing to
+    /// ask, and the subscription ends at the first loss.
     IfChannelExists,
-    /// The same, but ask before the very first attempt too: such a subscription never creates a channel, but for the
+    /// The same, but ask before the first attempt too: such a subscription never creates a channel, except in the
     /// instant named above.
     ExistingOnly,
 }
 
-/// What becomes of messages that the owner holds for long.
+/// What happens to messages that the owner holds for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hold {
-    /// After `msg_timeout` nsqd gives them to somebody again, at the tail of its queue.
+    /// After `msg_timeout` nsqd redelivers them, at the tail of its queue.
     #[default]
     UntilTimeout,
-    /// They are touched in time, as long as the connection lives and nsqd allows (`--max-msg-timeout`, 15 min in all): with
-    /// nsqd's heartbeats, so `msg_timeout` must be longer than one and a half of them.
+    /// They are touched in time, as long as the connection lives and nsqd allows (`--max-msg-timeout`, 15 min in
+    /// total). This happens with nsqd's heartbeats, so `msg_timeout` must be longer than one and a half of them.
     WhileConnected,
 }
 
-/// What a subscription tells its owner.
+/// An event from a subscription to its owner.
 #[derive(Debug)]
 pub enum Event {
     /// Subscribed; messages may follow.
     Attached,
     /// A message, to be settled by its receipt.
     Message(Message),
-    /// Not subscribed at the moment: the connection was lost, or an attempt failed. All receipts handed out so far do
-    /// nothing any more; nsqd delivers their messages again, here or elsewhere.
+    /// Not subscribed at the moment: the connection was lost, or an attempt failed. All earlier receipts are void; nsqd
+    /// redelivers their messages, here or elsewhere.
     Detached {
-        /// What happened and what to do about it, for the log.
+        /// The error and the remedy, for the log.
         error: String,
         /// When the next attempt is made.
         retry_in: Duration,
     },
-    /// The channel doesn't exist any more, or its name isn't valid. The subscription has ended; only dropping it is
-    /// left to do.
+    /// The channel doesn't exist any more, or its name isn't valid. The subscription has ended; only dropping it
+    /// remains.
     ChannelGone,
 }
 
-/// A running subscription. Dropping it ends it in the background just as [`Subscription::close`] does.
+/// A running subscription. Dropping it ends it in the background as [`Subscription::close`] does.
 #[derive(Debug)]
 #[must_use = "dropping a subscription ends it"]
 pub struct Subscription {
-    /// Dropped to tell the task to leave.
+    /// Dropped to make the task leave.
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
 impl Subscription {
-    /// Starts subscribing in a task of its own, which tells `events` what happens, each event with `tag`: as that pair,
-    /// or as what the owner makes of it. Many subscriptions may share one `events` channel. Names that aren't valid are
-    /// never sent to nsqd: the owner gets [`Event::Detached`] with the reason, then [`Event::ChannelGone`].
+    /// Starts subscribing in its own task, which sends events to `events`, each with `tag`: as that pair, or as the
+    /// owner's type converts it. Many subscriptions may share one `events` channel. Invalid names are never sent to
+    /// nsqd: the owner gets [`Event::Detached`] with the reason, then [`Event::ChannelGone`].
     ///
     /// When the receiver of `events` is dropped, the subscription ends as if it had been dropped itself.
     ///
@@ -153,9 +153,9 @@ impl Subscription {
         Self { stop: Some(stop), task }
     }
 
-    /// Leaves the channel: nsqd stops sending, all that isn't settled is requeued at once (what the owner holds
-    /// included: its receipts do nothing from now on), the connection is closed. When this returns, nsqd no longer
-    /// counts this client, unless it didn't answer within 2 s.
+    /// Leaves the channel: nsqd stops sending, all unsettled messages are requeued at once (including those that the
+    /// owner holds: their receipts are void from now on), and the connection is closed. On return nsqd no longer counts
+    /// this client, unless it didn't answer within 2 s.
     pub async fn close(mut self) {
         self.stop = None;
         // The task keeps the deadline itself; the second one is for a runtime that is shutting down.

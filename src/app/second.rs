@@ -47,7 +47,7 @@ impl Second {
         if server.allowed_origins == AllowedOrigins::SameOrigin {
             server.allowed_origins = AllowedOrigins::SameHost;
         }
-        let assets = Assets::from(config.pages.web.clone());
+        let assets = Assets::from(&config.pages);
         let context = Context::new(core.clone(), tokens, server, assets, None);
         Ok(Self { core, api, address, context })
     }

@@ -1,55 +1,55 @@
-//! What the console asks of the broker: all queues summed up, one queue, and all that directories remember.
+//! What the console asks of the broker: the totals of all queues, one queue, and all that directories remember.
 
 use std::collections::HashMap;
 
 use super::{Broker, QueueAt, QueueState, Result};
 use crate::domain::id::{ChatId, DeviceId};
 
-/// A device's queues together.
+/// The totals of a device's queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeviceTotals {
-    /// How many.
+    /// The number of queues.
     pub queues: u64,
     /// Waiting messages, without those in flight.
     pub depth: u64,
-    /// Delivered, not finished.
+    /// Messages delivered but not finished.
     pub in_flight: u64,
-    /// Times a message was given back.
+    /// How often messages were requeued.
     pub requeues: u64,
     /// Attached consumers.
     pub consumers: u64,
 }
 
-/// A server's queues together.
+/// The totals of a server's queues.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeTotals {
-    /// Its name.
+    /// The server's name.
     pub node: String,
-    /// How many queues of ours it has.
+    /// The number of our queues on it.
     pub queues: u64,
     /// Waiting messages in them.
     pub depth: u64,
-    /// Delivered, not finished.
+    /// Messages delivered but not finished.
     pub in_flight: u64,
 }
 
-/// One look at all queues.
+/// The totals of all queues.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// By device.
+    /// The totals by device.
     pub devices: HashMap<DeviceId, DeviceTotals>,
-    /// The queues that hold something, and how much.
+    /// The queues with a backlog, and its size.
     pub holding: Vec<(DeviceId, ChatId, u64)>,
-    /// By server, of those that answered.
+    /// The totals by server, of those that answered.
     pub nodes: Vec<NodeTotals>,
     /// Servers that didn't answer.
     pub silent: Vec<String>,
-    /// There are more queues than were wanted: the rest isn't counted by device.
+    /// Whether there are more queues than requested: the rest isn't counted by device.
     pub truncated: bool,
 }
 
 impl Totals {
-    /// Counts one queue in, if there are no more than `most` so far.
+    /// Adds one queue to the totals, unless they hold more than `most` queues already.
     pub(super) fn add(&mut self, node: &mut NodeTotals, most: usize, queue: &QueueState) {
         node.queues += 1;
         node.depth += queue.depth;
@@ -78,22 +78,22 @@ pub struct Registrations {
     pub queues: Vec<(ChatId, DeviceId)>,
     /// Directories that didn't answer.
     pub silent: Vec<String>,
-    /// They remember more chats than were looked at.
+    /// Whether they remember more chats than were read.
     pub truncated: bool,
 }
 
 impl Broker {
-    /// All queues summed up, by one question to each server; at most so many are told apart.
+    /// Returns the totals of all queues, with one request to each server; at most `most` queues are counted by device.
     pub async fn totals(&self, most: usize) -> Totals {
         each!(self.totals(most))
     }
 
-    /// One queue as its server shows it now; none: it isn't there.
+    /// Returns one queue as its server reports it now. Returns none if it doesn't exist.
     pub async fn queue_at(&self, queue: &QueueAt) -> Result<Option<QueueState>> {
         each!(self.queue_at(queue))
     }
 
-    /// What each directory remembers of so many chats at most, from the first on. (For a few at a time see
+    /// Returns what each directory remembers of at most `most` chats, from the first on. (For a few at a time see
     /// [`Broker::remembered`].)
     pub async fn registrations(&self, most: usize) -> Registrations {
         each!(self.registrations(most))

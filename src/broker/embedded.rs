@@ -1,8 +1,8 @@
 //! The broker in this process's memory: for trying Keepstep out, and for tests. Its queues end with the process.
 //!
-//! A queue holds at most [`EmbeddedBroker::DEFAULT_LIMIT`] messages; beyond that its oldest waiting one is dropped. That
-//! breaks no promise: a session fills the hole from the store's log, or tells its device of a gap. As in NSQ, what is given
-//! back comes last.
+//! A queue holds at most [`EmbeddedBroker::DEFAULT_LIMIT`] messages; beyond that its oldest waiting one is dropped.
+//! That breaks no promise: a session fills the hole from the store's log, or notifies its device of a gap. As in NSQ, a
+//! requeued message comes last.
 
 use std::{
     collections::HashMap,
@@ -15,8 +15,9 @@ use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
 
 use super::{
-    Backlog, Delivery, Event, NodeHealth, NodeTotals, Prefetch, Present, QueueAt, QueueState, ReceiptKind,
-    Registrations, Removal, Result, Sink, Subscription as Handle, SubscriptionKind, Totals,
+    Backlog, Delivery, Event, Flow, NodeHealth, NodeTotals, Prefetch, Present, QueueAt, QueueState,
+    ReceiptKind, Registrations, Removal, RemovalScope, Result, Sink, Subscription as Handle,
+    SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
 
@@ -26,7 +27,7 @@ mod queue;
 pub use queue::{At, Found};
 pub(super) use queue::{Next, Queue};
 
-/// The only server there is.
+/// The only server.
 const NODE: &str = "embedded";
 
 /// Queues in memory. Clones are handles to the same queues.
@@ -36,11 +37,11 @@ pub struct EmbeddedBroker {
 }
 
 struct Shared {
-    /// The most messages a queue holds.
+    /// The maximum number of messages in a queue.
     limit: usize,
-    /// When a delivery that nobody settles goes to somebody else; none: never, because no consumer here goes without a word.
+    /// When an unsettled delivery is redelivered; none: never, because no consumer here goes without a notice.
     msg_timeout: Option<Duration>,
-    /// Taken before a queue's own lock, never after it.
+    /// Locked before a queue's own lock, never after it.
     chats: Mutex<HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>>,
     /// When each queue was removed.
     #[cfg(feature = "simulation")]
@@ -60,22 +61,22 @@ impl Default for EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    /// The most messages a queue holds, unless told otherwise.
+    /// The maximum number of messages in a queue by default.
     pub const DEFAULT_LIMIT: usize = 100_000;
 
-    /// A broker without queues.
+    /// Returns a broker without queues.
     #[must_use]
     pub fn new() -> Self {
         Self::with_limit(Self::DEFAULT_LIMIT)
     }
 
-    /// A broker whose queues hold at most `limit` messages each (at least one).
+    /// Returns a broker whose queues hold at most `limit` messages each (at least one).
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         Self::made(limit, None)
     }
 
-    /// A broker whose deliveries go to somebody else when they aren't settled for so long, as NSQ's do.
+    /// Returns a broker that redelivers deliveries that aren't settled for this long, as NSQ does.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn with_msg_timeout(msg_timeout: Duration) -> Self {
@@ -93,7 +94,7 @@ impl EmbeddedBroker {
         Self { shared: Arc::new(shared) }
     }
 
-    /// See [`super::Broker::largest_message`]: memory takes any.
+    /// See [`super::Broker::largest_message`]: memory accepts any.
     #[must_use]
     pub fn largest_message(&self) -> Option<usize> {
         None
@@ -112,7 +113,7 @@ impl EmbeddedBroker {
     }
 
     /// See [`super::Broker::provision`]; the nodes named don't matter here.
-    pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
+    pub async fn provision(&self, _flow: &Flow, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
         let mut all = self.chats();
         for (chat, _) in chats {
             let queues = all.entry(*chat).or_default();
@@ -122,7 +123,7 @@ impl EmbeddedBroker {
         Ok(())
     }
 
-    /// See [`super::Broker::publish`]. A chat without queues takes the message and forgets it.
+    /// See [`super::Broker::publish`]. A chat without queues accepts the message and drops it.
     pub async fn publish(&self, _node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
         // Under the map's lock, so that all queues of a chat get concurrent messages in the same order.
         for queue in self.chats().get(&chat).into_iter().flat_map(HashMap::values) {
@@ -142,17 +143,23 @@ impl EmbeddedBroker {
         sink: Sink,
     ) -> Handle {
         let queue = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
-        // Attached here and not in the task, so that the queue shows its consumer when this returns.
+        // Attached here and not in the task, so that the queue shows its consumer on return.
         let held = queue.map(|queue| Hold { consumer: queue.attach(), queue });
         let pump = tokio::spawn(pump(held.clone(), chat, prefetch.clone(), sink)).abort_handle();
         Handle(SubscriptionKind::Embedded(Subscription { held, pump }))
     }
 
     /// See [`super::Broker::remove_queues`].
-    pub async fn remove_queues(&self, device: DeviceId, chats: &[ChatId], only: bool) -> Removal {
+    pub async fn remove_queues(
+        &self,
+        _flow: &Flow,
+        device: DeviceId,
+        chats: &[ChatId],
+        scope: RemovalScope,
+    ) -> Removal {
         let mut removed = Vec::new();
         self.chats().retain(|chat, queues| {
-            if (!only || chats.contains(chat))
+            if (scope == RemovalScope::WholeDevice || chats.contains(chat))
                 && let Some(queue) = queues.remove(&device)
             {
                 removed.push(state(*chat, device, &queue));
@@ -165,7 +172,7 @@ impl EmbeddedBroker {
         Removal { removed, unreachable: Vec::new() }
     }
 
-    /// See [`super::Broker::remove_stray`]. There is one server, on which no queue is astray.
+    /// See [`super::Broker::remove_stray`]. There is one server, on which no queue is stray.
     pub async fn remove_stray(&self, _node: &str, _chat: ChatId, _device: DeviceId) -> Result<bool> {
         Ok(false)
     }
@@ -191,8 +198,15 @@ impl EmbeddedBroker {
         let found = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
         Ok(found.map(|queue| {
             let counts = queue.counts();
-            Backlog { depth: counts.waiting, in_flight: counts.in_flight, consumers: counts.consumers }
+            let (depth, in_flight, consumers) = (counts.waiting, counts.in_flight, counts.consumers);
+            Backlog { depth, uncopied: 0, in_flight, consumers }
         }))
+    }
+
+    /// See [`super::Broker::empty_queue`].
+    pub async fn empty_queue(&self, _node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
+        let found = self.chats().get(&chat).and_then(|queues| queues.get(&device)).cloned();
+        Ok(found.map(|queue| queue.clear()).is_some())
     }
 
     /// See [`super::Broker::queues`].
@@ -227,7 +241,7 @@ impl EmbeddedBroker {
         Registrations::default()
     }
 
-    /// See [`super::Broker::remove_empty`]: what has no queue isn't here.
+    /// See [`super::Broker::remove_empty`]: a chat without queues doesn't exist here.
     pub async fn remove_empty(&self, _node: &str, _chat: ChatId) -> Result<bool> {
         Ok(false)
     }
@@ -237,12 +251,12 @@ impl EmbeddedBroker {
         Vec::new()
     }
 
-    /// See [`super::Broker::restarted`]: never, as long as anyone waits.
+    /// See [`super::Broker::restarted`]: never restarted, so it waits without end.
     pub async fn restarted(&self, _known: u64) -> u64 {
         std::future::pending().await
     }
 
-    /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for them later.
+    /// See [`super::Broker::claim`]. These queues end with this process, so nobody asks for the claim later.
     pub async fn claim(&self, _prefix: &str, _clock: u64) {}
 
     /// See [`super::Broker::claimed`].
@@ -250,12 +264,18 @@ impl EmbeddedBroker {
         None
     }
 
-    /// See [`super::Broker::health`]: always well.
+    /// See [`super::Broker::last_health`]: always up.
+    #[must_use]
+    pub fn last_health(&self) -> Vec<NodeHealth> {
+        vec![NodeHealth { node: NODE.to_owned(), role: NODE, problem: None }]
+    }
+
+    /// See [`super::Broker::health`]: always up.
     pub async fn health(&self) -> Vec<NodeHealth> {
         vec![NodeHealth { node: NODE.to_owned(), role: NODE, problem: None }]
     }
 
-    /// Whether there is such a queue.
+    /// Returns whether there is such a queue.
     #[cfg(feature = "simulation")]
     pub(super) fn has(&self, chat: ChatId, device: DeviceId) -> bool {
         self.chats().get(&chat).is_some_and(|queues| queues.contains_key(&device))
@@ -267,15 +287,16 @@ impl EmbeddedBroker {
         removed.insert((chat, device), tokio::time::Instant::now());
     }
 
-    /// Whether it was removed not longer ago than this.
+    /// Returns whether it was removed within this time.
     #[cfg(feature = "simulation")]
     pub(super) fn removed_within(&self, chat: ChatId, device: DeviceId, time: Duration) -> bool {
         let removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
         removed.get(&(chat, device)).is_some_and(|at| at.elapsed() <= time)
     }
 
-    /// The broker ends and comes back: `found` says, of each queue by its age, how it is found then, and how many of the
-    /// messages that it took last it has twice. `any` draws a number below another. Answers how many messages are lost.
+    /// Restarts the broker: `found` returns, for each queue by its age, the state in which it is found then, and how
+    /// many of the last accepted messages it has twice. `any` returns a random number below another. Returns how many
+    /// messages are lost.
     #[cfg(feature = "simulation")]
     pub fn restart(
         &self,
@@ -290,7 +311,7 @@ impl EmbeddedBroker {
         lost
     }
 
-    /// All queues, in an order that doesn't depend on the map's.
+    /// Returns all queues, in an order that doesn't depend on the map's.
     #[cfg(feature = "simulation")]
     fn in_order(&self) -> Vec<Arc<Queue>> {
         let all = self.chats();
@@ -302,13 +323,13 @@ impl EmbeddedBroker {
         queues.into_iter().map(|(_, _, queue)| queue).collect()
     }
 
-    /// The queue itself.
+    /// Returns the queue itself.
     #[cfg(feature = "simulation")]
     pub(super) fn queue(&self, chat: ChatId, device: DeviceId) -> Option<Arc<Queue>> {
         self.chats().get(&chat)?.get(&device).cloned()
     }
 
-    /// Each message that a queue holds or held, and where it is.
+    /// Visits each message that a queue holds or held, and where it is.
     #[cfg(feature = "simulation")]
     pub fn each(&self, chat: ChatId, device: DeviceId, look: impl FnMut(&Bytes, At)) {
         if let Some(queue) = self.queue(chat, device) {
@@ -316,14 +337,14 @@ impl EmbeddedBroker {
         }
     }
 
-    /// As after the loss of a disk: nothing is left, and nobody is told.
+    /// Drops everything without a notice, as the loss of a disk does.
     #[cfg(feature = "simulation")]
     pub fn vanish(&self) {
         self.chats().clear();
     }
 
     fn chats(&self) -> MutexGuard<'_, HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>> {
-        // Nothing panics while it is locked, so a poisoned map is as good as any.
+        // Nothing panics while it is locked, so a poisoned map is still good.
         self.shared.chats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -349,17 +370,17 @@ struct Hold {
     consumer: u64,
 }
 
-/// A hold on one queue, and the owner of the task that pumps it.
+/// A subscription to one queue, and the owner of the task that pumps it.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    /// None when there was no such queue.
+    /// None if there was no such queue.
     held: Option<Hold>,
     pump: AbortHandle,
 }
 
 impl Subscription {
     pub(crate) async fn close(self) {
-        // Dropping it does all, and at once: there is no server that would have to hear of it.
+        // Dropping it does all, and at once: there is no server to notify.
     }
 }
 
@@ -375,11 +396,11 @@ impl Drop for Subscription {
 /// Whether a consumer may take one more, of all that its device holds.
 #[derive(Debug)]
 pub(super) enum Admitted {
-    /// The first of a queue that nothing is held of.
+    /// The first message of a queue of which nothing is held.
     Free,
     /// One place among all, as long as the message is held.
     With(OwnedSemaphorePermit),
-    /// It holds nothing any more, or the queue was removed.
+    /// The consumer holds nothing any more, or the queue was removed: check again.
     LookAgain,
 }
 
@@ -396,13 +417,13 @@ pub(super) async fn admit(queue: &Queue, consumer: u64, prefetch: &Prefetch) -> 
     }
 }
 
-/// Moves messages from the queue to the sink: waits for a message, then for a place among all that the device holds, then for
-/// room in the sink, and only then takes the message. So what a slow session hasn't room for stays in the queue, and no room
-/// is held while there is nothing to send (the sink is shared by all chats of the session). Ends when the queue is removed, the
-/// subscription dropped, or the sink closed.
+/// Moves messages from the queue to the sink: waits for a message, then for a place among all that the device holds,
+/// then for room in the sink, and only then takes the message. So what a slow session has no room for stays in the
+/// queue, and no room is held while there is nothing to send (all chats of the session share the sink). Ends when the
+/// queue is removed, the subscription dropped, or the sink closed.
 async fn pump(held: Option<Hold>, chat: ChatId, prefetch: Prefetch, sink: Sink) {
     let Some(Hold { queue, consumer }) = held else {
-        // The session may be gone already, and then nobody has to know.
+        // The session may be gone already, and then nobody needs the event.
         sink.send(sink.notice(chat, Event::Gone)).await;
         return;
     };
@@ -431,7 +452,7 @@ async fn pump(held: Option<Hold>, chat: ChatId, prefetch: Prefetch, sink: Sink) 
                 let receipt = super::Receipt(ReceiptKind::Embedded(receipt));
                 room.send(sink.notice(chat, Event::Delivery(Delivery { body, receipt })));
             }
-            // Another consumer was faster, or the queue was removed while we waited for room: look again.
+            // Another consumer was faster, or the queue was removed while we waited for room: check again.
             Next::Nothing => {}
             Next::Detached => return,
         }
@@ -443,13 +464,13 @@ async fn pump(held: Option<Hold>, chat: ChatId, prefetch: Prefetch, sink: Sink) 
 pub(crate) struct Receipt {
     queue: Arc<Queue>,
     delivery: u64,
-    /// Among all that its device holds.
+    /// Its place among all that its device holds.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Receipt {
     pub(crate) fn finish(self) {
-        // Once finished the delivery isn't known any more, so the drop that follows gives nothing back.
+        // A finished delivery isn't known any more, so the drop that follows requeues nothing.
         self.queue.finish(self.delivery);
     }
 }

@@ -1,6 +1,6 @@
-//! The embedded broker behind a link that fails, with the manners of NSQ: it goes away, loses what was in flight, brings
-//! messages out of order and twice, and a SUB that arrives late makes a queue that was removed. A consumer whose connection
-//! is lost leaves what it had in flight behind (decision 0021).
+//! The embedded broker behind a faulty link, with NSQ's behaviour: it goes away, loses what was in flight, delivers
+//! messages out of order and twice, and a SUB that arrives late recreates a removed queue. A consumer whose connection
+//! is lost leaves what it had in flight (decision 0021).
 
 use std::{
     collections::HashMap,
@@ -12,10 +12,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Backlog, BrokerError, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal, Result,
-    Sink, Subscription as Handle, Totals,
+    Backlog, BrokerError, Flow, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal,
+    RemovalScope, Result, Sink, Subscription as Handle, Totals,
+    checksum::{add_checksum, verify},
     embedded::EmbeddedBroker,
-    seal::{seal, unseal},
 };
 use crate::{
     domain::id::{ChatId, DeviceId},
@@ -28,20 +28,20 @@ pub(crate) use line::{Receipt, Subscription};
 
 const NODE: &str = "embedded";
 
-/// No message is on its way from one place of nsqd to another for so long.
+/// The maximum time that a message is on its way from one place of nsqd to another.
 const MOVING: Duration = Duration::from_secs(1);
 
-/// One edge's way to the broker that all edges of a simulation share.
+/// One edge's connection to the broker that all edges of a simulation share.
 #[derive(Debug, Clone)]
 pub struct FaultyBroker {
     inner: EmbeddedBroker,
     faults: Faults,
-    /// When a look into a queue missed a message.
+    /// When a read of a queue missed a message.
     missed: Arc<Mutex<HashMap<(ChatId, DeviceId), Instant>>>,
 }
 
 impl FaultyBroker {
-    /// `inner` is the one broker of all.
+    /// Returns a faulty broker. `inner` is the one broker that all share.
     #[must_use]
     pub fn new(inner: EmbeddedBroker, faults: Faults) -> Self {
         Self { inner, faults, missed: Arc::default() }
@@ -59,13 +59,18 @@ impl FaultyBroker {
         self.inner.place(chat)
     }
 
-    pub(super) async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
-        self.call("provision", self.inner.provision(device, chats)).await?
+    pub(super) async fn provision(
+        &self,
+        flow: &Flow,
+        device: DeviceId,
+        chats: &[(ChatId, String)],
+    ) -> Result<()> {
+        self.call("provision", self.inner.provision(flow, device, chats)).await?
     }
 
     pub(super) async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
         let shared = &self.faults.shared;
-        let frame = seal(&frame);
+        let frame = add_checksum(&frame);
         let (size, largest) = (frame.len(), shared.manners().largest);
         if size > largest {
             shared.bit("messages too large for the broker", 1);
@@ -85,14 +90,15 @@ impl FaultyBroker {
         .await?
     }
 
-    /// Its edges never learn it, as when nsqd was restarted with another: what is too large is found out when it is
-    /// published.
+    /// Edges never learn it, as when nsqd was restarted with another limit: a publish shows that a message is too
+    /// large.
     pub(super) fn largest_message(&self) -> Option<usize> {
         None
     }
 
     pub(super) fn subscribe(
         &self,
+        _node: &str,
         chat: ChatId,
         device: DeviceId,
         prefetch: &Prefetch,
@@ -101,8 +107,14 @@ impl FaultyBroker {
         line::subscribe(self.inner.clone(), self.faults.clone(), chat, device, prefetch.clone(), sink)
     }
 
-    pub(super) async fn remove_queues(&self, device: DeviceId, chats: &[ChatId], only: bool) -> Removal {
-        let removed = self.call("remove_queues", self.inner.remove_queues(device, chats, only)).await;
+    pub(super) async fn remove_queues(
+        &self,
+        flow: &Flow,
+        device: DeviceId,
+        chats: &[ChatId],
+        scope: RemovalScope,
+    ) -> Removal {
+        let removed = self.call("remove_queues", self.inner.remove_queues(flow, device, chats, scope)).await;
         removed.unwrap_or_else(|_| Removal { removed: Vec::new(), unreachable: vec![NODE.to_owned()] })
     }
 
@@ -125,7 +137,7 @@ impl FaultyBroker {
         chat: ChatId,
         device: DeviceId,
     ) -> Result<Option<Backlog>> {
-        // As nsqd does: what is in flight is counted a moment before what waits, on a busy machine a long moment.
+        // As nsqd does: counts what is in flight a moment before what waits, on a busy machine a long moment.
         let shared = &self.faults.shared;
         let moment = if shared.per_mille(250) { 100_000 } else { 1_500 };
         let counted = async {
@@ -138,8 +150,8 @@ impl FaultyBroker {
         self.call("backlog", counted).await?
     }
 
-    /// A message that goes from in flight to the queue's end, or is just being sent, nsqd counts nowhere: one by each consumer,
-    /// and one whose time is over. It is soon where it goes: the next look sees it.
+    /// nsqd counts a message nowhere while it goes from in flight to the queue's end, or is just being sent: one by
+    /// each consumer, and one that timed out. It arrives soon: the next read sees it.
     fn but_what_moves(&self, chat: ChatId, device: DeviceId, found: Backlog) -> Backlog {
         let shared = &self.faults.shared;
         if found.depth + found.in_flight == 0 || !shared.per_mille(100) {
@@ -156,6 +168,10 @@ impl FaultyBroker {
         let waited = shared.below(moving + 1).min(found.depth);
         let in_flight = found.in_flight.saturating_sub(moving - waited);
         Backlog { depth: found.depth - waited, in_flight, ..found }
+    }
+
+    pub(super) async fn empty_queue(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
+        self.call("empty_queue", self.inner.empty_queue(node, chat, device)).await?
     }
 
     pub(super) async fn queues(&self) -> Present {
@@ -198,6 +214,10 @@ impl FaultyBroker {
 
     pub(super) async fn claimed(&self, prefix: &str) -> Option<u64> {
         self.call("claimed", self.inner.claimed(prefix)).await.ok().flatten()
+    }
+
+    pub(super) fn last_health(&self) -> Vec<NodeHealth> {
+        self.inner.last_health()
     }
 
     pub(super) async fn health(&self) -> Vec<NodeHealth> {

@@ -1,10 +1,10 @@
-//! The broker over NSQ: a chat is a topic, a device a channel on it. See [`crate::broker`] for what is promised.
+//! The broker over NSQ: a chat is a topic, a device a channel on it. See [`crate::broker`] for the contract.
 //!
-//! - Each chat lives on one nsqd, which is stored with the chat; [`NsqBroker::place`] only chooses for a new one.
-//! - Each nsqd is watched by a task of its own: whether it is well, and where its TCP port is. The tasks end with the
-//!   last clone of the broker. To one that isn't well nothing is published (`breaker`).
-//! - What NSQ doesn't have, this makes: creation and deletion that survive a crash (a barrier behind them), deletion
-//!   on all servers, and subscriptions that never create.
+//! - Each chat lives on one nsqd, which is stored with the chat; [`NsqBroker::place`] only chooses one for a new chat.
+//! - Each nsqd has its own task that watches whether it is up, and where its TCP port is. The tasks end with the last
+//!   clone of the broker. Nothing is published to one that isn't up (`breaker`).
+//! - This module adds what NSQ doesn't have: creation and deletion that survive a crash (a barrier behind them),
+//!   deletion on all servers, and subscriptions that never create.
 
 #![allow(clippy::disallowed_types, reason = "this is the adapter: NSQ's types end here")]
 
@@ -25,9 +25,9 @@ use keepstep_nsq::{Address, ConnectOptions, Hold, Reattach, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    Backlog, BrokerError, Event, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink, Subscription,
+    Backlog, BrokerError, Event, Flow, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink, Subscription,
     SubscriptionKind,
-    seal::{SEAL_BYTES, seal, unseal},
+    checksum::{CHECKSUM_BYTES, add_checksum, verify},
 };
 use crate::domain::{
     id::{ChatId, DeviceId},
@@ -37,15 +37,16 @@ use crate::domain::{
 mod address;
 mod breaker;
 mod console;
+mod lookup;
 mod node;
 mod placement;
 mod removal;
 
 pub use address::{AddressError, NodeAddress};
+use lookup::Lookup;
 use node::Node;
-use removal::Lookup;
 
-/// Administrative calls under way at once, per server or operation: nsqd does them one by one anyway.
+/// Administrative calls under way at once, per server or operation: nsqd executes them one by one anyway.
 const PARALLEL: usize = 8;
 
 /// Deliveries of one queue that a session may hold, of those that it may hold in all.
@@ -58,18 +59,18 @@ pub struct NsqOptions {
     pub nsqd: Vec<NodeAddress>,
     /// The HTTP address of every nsqlookupd that they register at: `host:port` or `http://host:port`.
     pub nsqlookupd: Vec<String>,
-    /// Who we are: the edge, as nsqd's statistics show it.
+    /// The client's id: the edge, as nsqd's statistics show it.
     pub client_id: String,
-    /// How often nsqd tells an idle connection that it lives. nsqd takes 1 s to `--max-heartbeat-interval` (60 s). What a
+    /// The heartbeat interval of an idle connection. nsqd accepts 1 s to `--max-heartbeat-interval` (60 s). What a
     /// device holds for long is touched then, so `msg_timeout` must be twice as long.
     pub heartbeat: Duration,
-    /// When nsqd gives a delivery to somebody else that was neither finished nor given back. Longer than a session
-    /// waits for its device's ack (45 s): this is for an edge that died.
+    /// When nsqd redelivers a delivery that was neither finished nor requeued. Longer than a session waits for its
+    /// device's ack (45 s): this is for an edge that died.
     pub msg_timeout: Duration,
 }
 
 impl NsqOptions {
-    /// Options for these servers, all others at their defaults: heartbeat 30 s, message time-out 60 s.
+    /// Returns options for these servers, all others at their defaults: heartbeat 30 s, message time-out 60 s.
     #[must_use]
     pub fn new(client_id: impl Into<String>, nsqd: Vec<NodeAddress>, nsqlookupd: Vec<String>) -> Self {
         Self {
@@ -81,7 +82,7 @@ impl NsqOptions {
         }
     }
 
-    /// With this message time-out, and heartbeats that are frequent enough for it.
+    /// Sets this message time-out, and heartbeats that are frequent enough for it.
     #[must_use]
     pub fn with_msg_timeout(self, msg_timeout: Duration) -> Self {
         let heartbeat = (msg_timeout / 2).clamp(Duration::from_secs(1), Duration::from_secs(30));
@@ -98,16 +99,16 @@ pub struct NsqBroker {
 struct Shared {
     /// At least one.
     nodes: Vec<Arc<Node>>,
-    lookups: Vec<Lookup>,
+    lookups: Vec<Arc<Lookup>>,
     connect: Arc<ConnectOptions>,
     msg_timeout: Duration,
     /// Nodes that were asked about and aren't configured, since when.
     strangers: Mutex<HashMap<String, Instant>>,
     /// Counts restarts of any nsqd.
     restarts: watch::Sender<u64>,
-    /// Never told: the address of an nsqd that isn't configured.
+    /// Never set: the address of an nsqd that isn't configured.
     nowhere: watch::Sender<Option<String>>,
-    /// Owns the tasks that watch the nodes; they are aborted when it is dropped.
+    /// Owns the tasks that watch the servers; they are aborted when it is dropped.
     _watchers: JoinSet<()>,
 }
 
@@ -119,8 +120,8 @@ impl fmt::Debug for NsqBroker {
 }
 
 impl NsqBroker {
-    /// Looks at each nsqd once (3 s at most) and watches it from then on. Servers that are down are no error: they are
-    /// found when they come.
+    /// Checks each nsqd once (3 s at most) and watches it from then on. Servers that are down are no error: they are
+    /// found when they come up.
     ///
     /// # Errors
     /// An address that is malformed or named twice, or no nsqd at all.
@@ -142,16 +143,19 @@ impl NsqBroker {
         if nodes.is_empty() {
             return Err(AddressError::new("", "an nsqd", "at least one is needed"));
         }
-        let mut lookups: Vec<Lookup> = Vec::new();
+        let mut lookups: Vec<Arc<Lookup>> = Vec::new();
         for text in options.nsqlookupd {
             let id = address::lookupd_address(&text)?;
             if lookups.iter().any(|lookup| lookup.id == id) {
                 return Err(AddressError::new(&text, "another nsqlookupd", "it is named twice"));
             }
-            lookups.push(Lookup::new(id));
+            lookups.push(Arc::new(Lookup::new(id)));
         }
         join_all(nodes.iter().map(|node| node.begin())).await;
-        let watchers = nodes.iter().map(|node| node.clone().watch()).collect();
+        let mut watchers: JoinSet<()> = nodes.iter().map(|node| node.clone().watch()).collect();
+        for lookup in &lookups {
+            watchers.spawn(lookup.clone().watch());
+        }
         let shared = Shared {
             nodes,
             lookups,
@@ -180,8 +184,8 @@ impl NsqBroker {
         placement::choose(well.map(|node| node.id()), chat).map(str::to_owned)
     }
 
-    /// See [`super::Broker::provision`]. After an error some may be made; asking again does the rest.
-    pub async fn provision(&self, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
+    /// See [`super::Broker::provision`]. After an error some queues may exist; a repetition creates the rest.
+    pub async fn provision(&self, flow: &Flow, device: DeviceId, chats: &[(ChatId, String)]) -> Result<()> {
         let channel = &names::channel(device);
         let mut work = Vec::with_capacity(chats.len());
         let mut touched = BTreeMap::new();
@@ -190,7 +194,8 @@ impl NsqBroker {
             work.push((node, names::topic(*chat)));
             touched.insert(node.id(), node);
         }
-        let creations: Vec<_> = work.into_iter().map(|(node, topic)| create(node, topic, channel)).collect();
+        let creations: Vec<_> =
+            work.into_iter().map(|(node, topic)| create(node, flow, topic, channel)).collect();
         stream::iter(creations).buffer_unordered(PARALLEL).try_collect::<()>().await?;
         let barriers = touched
             .into_values()
@@ -201,7 +206,7 @@ impl NsqBroker {
 
     /// See [`super::Broker::publish`].
     pub async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
-        self.node(node)?.publish(&names::topic(chat), seal(&frame)).await
+        self.node(node)?.publish(&names::topic(chat), add_checksum(&frame)).await
     }
 
     /// See [`super::Broker::nodes`].
@@ -216,7 +221,7 @@ impl NsqBroker {
         if let Ok(node) = self.node(node) {
             return node.down_for();
         }
-        // Not since the beginning: another edge may have been told of a new one before this one.
+        // Not since the process began: another edge may have been configured with a new node before this one.
         let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         Some(strangers.entry(node.to_owned()).or_insert_with(Instant::now).elapsed())
     }
@@ -225,7 +230,7 @@ impl NsqBroker {
     #[must_use]
     pub fn largest_message(&self) -> Option<usize> {
         let least = self.shared.nodes.iter().filter_map(|node| node.largest_message()).min();
-        least.map(|least| least.saturating_sub(SEAL_BYTES))
+        least.map(|least| least.saturating_sub(CHECKSUM_BYTES))
     }
 
     /// See [`super::Broker::subscribe`]. Must be called in a Tokio runtime.
@@ -241,7 +246,7 @@ impl NsqBroker {
         let tcp = match self.node(node) {
             Ok(node) => node.tcp(),
             Err(error) => {
-                // As if it were down: that it was taken out of the configuration must not pass for "removed".
+                // As if the node were down: its removal from the configuration must not pass for "removed".
                 tracing::warn!(%chat, %error, "can't subscribe");
                 Address::Told(self.shared.nowhere.subscribe())
             }
@@ -253,7 +258,7 @@ impl NsqBroker {
             connect: self.shared.connect.clone(),
             reattach: Reattach::ExistingOnly,
             budget: (!planted!(NoBudget)).then(|| prefetch.nsq.clone()),
-            // A device that is slow and acknowledges: what it holds is its own for as long as it is connected.
+            // For a slow device that acknowledges: it keeps what it holds as long as it is connected.
             hold: Hold::WhileConnected,
             ..SubscribeOptions::new(tcp, names::topic(chat), names::channel(device))
         };
@@ -274,7 +279,7 @@ impl NsqBroker {
     pub async fn claim(&self, prefix: &str, clock: u64) {
         let topic = &names::claim(prefix);
         join_all(self.shared.nodes.iter().map(|node| node.claim(topic, clock))).await;
-        // An nsqd that makes the topic anew would make all marks that nsqlookupd remembers.
+        // An nsqd that recreates the topic would create all marks that nsqlookupd remembers.
         let forgotten = join_all(self.shared.lookups.iter().map(|lookup| lookup.forget_marks(topic, clock)));
         for error in forgotten.await.into_iter().filter_map(|forgotten| forgotten.err()) {
             tracing::debug!(%error, "older marks stay at nsqlookupd for now");
@@ -305,14 +310,15 @@ impl NsqBroker {
     }
 }
 
-/// The channel at once behind its topic: what is published to a topic without channels waits there, and goes to the
-/// first channel alone.
-async fn create(node: &Node, topic: String, channel: &str) -> Result<()> {
+/// Creates the channel at once after its topic: what is published to a topic without channels waits there, and goes to
+/// the first channel alone.
+async fn create(node: &Node, flow: &Flow, topic: String, channel: &str) -> Result<()> {
+    let _turn = node.changes.acquire(flow).await;
     node.admin.create_topic(&topic).await.map_err(|error| node.fault(&error))?;
     node.admin.create_channel(&topic, channel).await.map_err(|error| node.fault(&error))
 }
 
-/// What comes from NSQ, in the broker's words.
+/// Converts an event of NSQ into the broker's.
 impl From<((ChatId, u64), keepstep_nsq::Event)> for Box<Notice> {
     fn from(((chat, subscription), event): ((ChatId, u64), keepstep_nsq::Event)) -> Self {
         use keepstep_nsq::Event as Nsq;
@@ -320,7 +326,7 @@ impl From<((ChatId, u64), keepstep_nsq::Event)> for Box<Notice> {
             Nsq::Attached => Event::Attached,
             Nsq::Message(message) => {
                 let (body, receipt) = message.into_parts();
-                unseal(body, Receipt(ReceiptKind::Nsq(receipt)))
+                verify(body, Receipt(ReceiptKind::Nsq(receipt)))
             }
             Nsq::Detached { .. } => Event::Detached,
             Nsq::ChannelGone => Event::Gone,

@@ -1,12 +1,13 @@
-//! What all subscriptions of one device hold together.
+//! The bound over all subscriptions of one device.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// The bound over all subscriptions of one device: messages taken from its queues and neither finished nor given back.
-/// Together they hold at most `messages` and one for each queue (the first of a queue that nothing is held of comes at once,
-/// always), beside what was on its way when it became enough; over NSQ never more than twice `messages`. Queues that wait for room get it in turn. Clones are one bound.
+/// The bound over all subscriptions of one device: messages that were taken from its queues and neither finished nor
+/// requeued. Together the subscriptions hold at most `messages`, and one more for each queue (a queue of which nothing
+/// is held always delivers its first message at once), besides what was on its way when the bound was reached; over NSQ
+/// never more than twice `messages`. Queues that wait for room get it in turn. Clones share one bound.
 #[derive(Debug, Clone)]
 pub struct Prefetch {
     pub(super) nsq: keepstep_nsq::Budget,
@@ -15,10 +16,10 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    /// Bytes of bodies that one device's subscriptions hold together; never are more than twice as many held.
+    /// How many bytes of bodies one device's subscriptions hold together; at most twice as many are ever held.
     pub const BYTES: usize = 4 << 20;
 
-    /// Room for so many messages (at least 1), and so many bytes of bodies.
+    /// Returns a bound of `messages` messages (at least 1), and `bytes` bytes of bodies.
     #[must_use]
     pub fn new(messages: usize, bytes: usize) -> Self {
         let messages = messages.clamp(1, Semaphore::MAX_PERMITS);
@@ -28,19 +29,19 @@ impl Prefetch {
         }
     }
 
-    /// For a device whose unacknowledged window is so large: twice as much, so that its next window is there when it
-    /// has acknowledged one.
+    /// Returns the bound for a device with this unacknowledged window: twice the window, so that the next window is
+    /// there when the device has acknowledged one.
     #[must_use]
     pub fn for_window(window: usize) -> Self {
         Self::new(window.saturating_mul(2).max(Self::LEAST), Self::BYTES)
     }
 
-    /// Whether somebody waits for room: what is held and of no use now had better go back.
+    /// Returns whether a queue waits for room: then messages that are held without use are better requeued.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.nsq.is_wanted() || self.embedded.available_permits() == 0
     }
 
-    /// However small a window is: so many may come early, before one that is late.
+    /// The minimum number of prefetched messages, for any window: so many may arrive before one that is late.
     const LEAST: usize = 64;
 }

@@ -35,14 +35,14 @@ Examples:
   keepstep admin sweep --dry-run
   keepstep admin audit --since 24h --json
 
-Exit codes: 0 done, 1 refused or failed, 2 usage, 3 the server can't be reached.";
+Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 the server cannot be reached.";
 
 /// The arguments of `keepstep admin`.
 #[derive(Args)]
 pub struct AdminArgs {
     #[command(subcommand)]
     command: AdminCommand,
-    /// Print the server's JSON instead of tables
+    /// Print JSON, as the server answers it, instead of tables
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
@@ -52,16 +52,16 @@ pub struct AdminArgs {
 /// Which rows of a list, and in which order.
 #[derive(Args)]
 struct ListArgs {
-    /// Only what has this in its user, id or name
+    /// Only rows whose user, id or name contains this text
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// What to sort by
+    /// Column to sort by
     #[arg(long, value_name = "FIELD")]
     sort: Option<String>,
-    /// Which way
+    /// Direction of the sort
     #[arg(long, value_enum)]
     order: Option<Order>,
-    /// At most so many rows
+    /// Maximum number of rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
@@ -93,104 +93,104 @@ impl ListArgs {
 
 #[derive(Subcommand)]
 enum AdminCommand {
-    /// Show all edges, the store, every nsqd, and what is sent and delivered
+    /// Show all edges, the store, every nsqd, and the rates of sends and deliveries
     #[command(after_help = "Example:\n  keepstep admin overview --json")]
     Overview,
-    /// List users with the sums of their devices
+    /// List users with the sums over their devices
     #[command(after_help = "Sorts: user (default), undelivered, devices, online, chats, last_seen.\n\n\
                       Example:\n  keepstep admin users --sort undelivered --limit 20")]
     Users {
         #[command(flatten)]
         list: ListArgs,
     },
-    /// List the devices of a user; of all users when none is said
+    /// List the devices of a user, or of all users
     #[command(after_help = "Sorts: undelivered (default), oldest, last_seen, chats, requeues, user.\n\n\
                       Examples:\n  keepstep admin devices alice --json\n  keepstep admin devices --sort oldest --limit 20")]
     Devices {
-        /// Whose
+        /// User whose devices are listed; without it: all users
         user: Option<UserId>,
         #[command(flatten)]
         list: ListArgs,
     },
-    /// List the queues of a device: what waits, what is on the way, who takes it
+    /// List the queues of a device: depth, messages in flight, consumer
     #[command(after_help = "Sorts: chat (default), undelivered, oldest, requeues.\n\n\
                       Example:\n  keepstep admin channels 0b1c2d3e-0000-4000-8000-000000000001 --sort undelivered")]
     Channels {
-        /// Whose queues
+        /// Device whose queues are listed
         device: DeviceId,
         #[command(flatten)]
         list: ListArgs,
     },
-    /// Terminate a device: its token dies at once, its queues are deleted everywhere
+    /// Terminate a device: revoke its token at once, delete its queues on every nsqd
     #[command(
         after_help = "Example:\n  keepstep admin remove 0b1c2d3e-0000-4000-8000-000000000001 --yes --wait\n\n\
-                      With --wait the exit code is 0 only when every queue is gone; 1 when some nsqd couldn't be reached in \
-                      time (the server goes on trying)."
+                      With --wait the exit code is 0 when every queue is deleted, and 1 when an nsqd could not be reached in \
+                      time; the server goes on trying."
     )]
     Remove {
-        /// Which device
+        /// Device to terminate
         device: DeviceId,
-        /// Only say what would be deleted, and how many messages are undelivered
+        /// Show what would be deleted and how many messages are undelivered; change nothing
         #[arg(long, conflicts_with_all = ["wait", "yes"])]
         dry_run: bool,
-        /// Wait until every queue is gone
+        /// Wait until every queue is deleted
         #[arg(long)]
         wait: bool,
-        /// For how long --wait waits
+        /// Maximum time for --wait
         #[arg(long, default_value = "60s", value_parser = values::duration, value_name = "TIME")]
         wait_timeout: Duration,
-        /// Don't ask
+        /// Do not ask for confirmation
         #[arg(long, short)]
         yes: bool,
     },
-    /// Close all sockets of a user; the devices stay
+    /// Close all sockets of a user; its devices and queues stay
     #[command(after_help = "Example:\n  keepstep admin kick alice")]
     Kick {
-        /// Whose
+        /// User whose sockets are closed
         user: UserId,
     },
-    /// List queues that are nobody's
+    /// List orphan queues: those of no device that should have one
     #[command(after_help = "Example:\n  keepstep admin orphans --json")]
     Orphans {
-        /// Only what has this in its chat, device, user or nsqd
+        /// Only rows whose chat, device, user or nsqd contains this text
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
-        /// At most so many rows
+        /// Maximum number of rows
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
     },
-    /// Delete queues that are nobody's: looked at twice, and once more before each is deleted
+    /// Delete orphan queues; each is checked twice, and again before it is deleted
     #[command(after_help = "Examples:\n  keepstep admin sweep --dry-run\n  keepstep admin sweep --yes\n\n\
-                      The exit code is 1 when one of them couldn't be deleted.")]
+                      The exit code is 1 when a queue could not be deleted.")]
     Sweep {
-        /// Only say what would be deleted
+        /// Show what would be deleted; change nothing
         #[arg(long, conflicts_with = "yes")]
         dry_run: bool,
-        /// Also those of devices and chats that this store never knew: another deployment's on the same nsqd look the same
+        /// Include queues whose device and chat are both unknown to this store. Another deployment on the same nsqd may own them
         #[arg(long)]
         foreign: bool,
-        /// At most so many at a time
+        /// Maximum number of queues that are deleted in one call to the server
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: Option<u32>,
-        /// Don't ask
+        /// Do not ask for confirmation
         #[arg(long, short)]
         yes: bool,
     },
-    /// Show what admins did: the newest first
+    /// Show the audit log, newest entries first
     #[command(
         after_help = "Examples:\n  keepstep admin audit --since 24h --action device.end\n  keepstep admin audit --json"
     )]
     Audit {
-        /// Only of this admin
+        /// Only entries of this admin
         #[arg(long, value_name = "USER")]
         who: Option<UserId>,
-        /// Only this: device.end, user.kick or channels.sweep
+        /// Only entries of this action: device.end, user.kick or channels.sweep
         #[arg(long, value_name = "ACTION")]
         action: Option<String>,
-        /// Only of the last so long, such as 24h or 7d
+        /// Only entries younger than this, such as 24h or 7d
         #[arg(long, value_parser = values::duration, value_name = "TIME")]
         since: Option<Duration>,
-        /// At most so many
+        /// Maximum number of entries
         #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
@@ -250,7 +250,14 @@ pub async fn run(args: AdminArgs) -> Result<(), Failure> {
         AdminCommand::Kick { user } => {
             let path = ["admin", "v1", "users", user.as_str(), "kick"];
             let answer = client.call(Method::POST, &path, &[]).await?;
-            show(json, &answer, || format!("the sockets of {user} are being closed"))
+            show(json, &answer, || match answer.get("connected").and_then(Value::as_u64) {
+                Some(0) => format!("no device of {user} was connected: nothing to close"),
+                Some(1) => format!("the socket of the one connected device of {user} is being closed"),
+                Some(count) => {
+                    format!("the sockets of the {count} connected devices of {user} are being closed")
+                }
+                None => format!("the sockets of {user} are being closed"),
+            })
         }
         AdminCommand::Orphans { search, limit } => {
             let query: Vec<_> = search.as_deref().map(|text| ("search", text)).into_iter().collect();

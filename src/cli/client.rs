@@ -22,7 +22,7 @@ const OPERATOR: &str = "keepstep-cli";
 /// Where the server is, and who asks.
 #[derive(Args)]
 pub(super) struct ServerArgs {
-    /// Where the server listens
+    /// URL of the server
     #[arg(
         long,
         global = true,
@@ -31,7 +31,7 @@ pub(super) struct ServerArgs {
         value_name = "URL"
     )]
     url: String,
-    /// An admin's user token [default: made from the secret]
+    /// User token of an admin [default: made from the secret]
     #[arg(long, global = true, env = "KEEPSTEP_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     #[command(flatten)]
@@ -139,8 +139,9 @@ impl Client {
     fn refusal(&self, status: StatusCode, problem: Option<&Value>) -> Failure {
         let field = |name: &str| problem.and_then(|p| p.get(name)).filter(|v| v.is_string()).map(plain);
         let said = field("detail").or_else(|| field("title"));
+        let request = field("request_id").map(|id| format!(", request {id}")).unwrap_or_default();
         let text = match (said, field("code")) {
-            (Some(said), Some(code)) => format!("{said} ({status}, {code})"),
+            (Some(said), Some(code)) => format!("{said} ({status}, {code}{request})"),
             (Some(said), None) => format!("{said} ({status})"),
             (None, _) => format!("{} answered {status} and no JSON: is it Keepstep?", self.place()),
         };

@@ -33,22 +33,22 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const EXAMPLES: &str = "\
 Examples:
   keepstep demo
-      A server in this process, everything in memory, about 25 s. Nothing is installed, nothing is left behind.
+      A server in this process, everything in memory; about 25 s. It installs nothing and leaves nothing behind.
   keepstep demo --redis redis://127.0.0.1:6379 --nsqd 127.0.0.1:4151,127.0.0.1:5151 --nsqlookupd 127.0.0.1:4161
       The same on the real stack, with two edges in this process: phones on one, web sessions on the other. Its devices
       are ended and their queues removed afterwards; two empty topics stay in nsqd, and in Redis the keys of two chats
       (all of them begin with --redis-prefix).
   KEEPSTEP_JWT_SECRET=... keepstep demo --url http://127.0.0.1:8080
-      The same against a server that runs already.
+      The same against a running server.
   keepstep demo --fast --json | jq 'select(.event == \"summary\")'
-      As fast as it goes, one JSON object per event, the summary last.
+      Without pauses, one JSON object per event, the summary last.
 
-It ends with 0 when all devices agree, with 1 when they don't or when something was waited for in vain.";
+Exit codes: 0 all devices agree, 1 they do not, or a wait timed out.";
 
 /// The arguments of `keepstep demo`.
 #[derive(Args)]
 pub struct DemoArgs {
-    /// Play on the real stack: this Redis (needs --nsqd too)
+    /// Address of Redis, to play on the real stack. Requires --nsqd
     #[arg(long, value_name = "URL", conflicts_with = "url")]
     redis: Option<String>,
     /// HTTP addresses of every nsqd, separated by commas
@@ -57,22 +57,22 @@ pub struct DemoArgs {
     /// HTTP addresses of every nsqlookupd, separated by commas
     #[arg(long, value_name = "ADDRS", conflicts_with = "url")]
     nsqlookupd: Option<String>,
-    /// What every key of the demo in Redis starts with
+    /// Prefix of every key of the demo in Redis
     #[arg(long, value_name = "TEXT", default_value = "ks-demo")]
     redis_prefix: String,
-    /// Play against a running server (http; its secret in KEEPSTEP_JWT_SECRET)
+    /// URL (http) of a running server to play against; its secret is in KEEPSTEP_JWT_SECRET
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// How slowly it is told: 1 to read along, 2 takes twice as long, 0 as fast as it goes
+    /// Factor for the pauses between events, from 0 (none) to 100
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = pace)]
     pace: f64,
-    /// As fast as it goes: --pace 0
+    /// No pauses: --pace 0
     #[arg(long)]
     fast: bool,
-    /// One JSON object per event, and a summary at the end
+    /// Print one JSON object per event, and a summary at the end
     #[arg(long)]
     json: bool,
-    /// Colours
+    /// When to print colours
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     color: Colour,
     #[command(flatten)]

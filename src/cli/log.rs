@@ -3,15 +3,44 @@
 use std::io::IsTerminal;
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{LevelFilter, Targets, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-use crate::config::{LogConfig, LogFormat};
+use crate::{
+    config::{LogConfig, LogFormat},
+    spans,
+};
 
 /// Begins to log, to the standard error: the standard output is for results. The filter was checked with the settings.
 pub fn start(log: &LogConfig) {
-    let all = tracing_subscriber::registry().with(EnvFilter::new(&log.filter)).with(filter_fn(harmless));
+    match plain(&log.filter) {
+        // It takes no lock when a span is entered, as it is with each step of a session.
+        Some(filter) => start_with(filter, log.format),
+        None => {
+            let filter = EnvFilter::new(&log.filter);
+            let spans = format!("{}=error", spans::TARGET).parse();
+            start_with(spans.into_iter().fold(filter, EnvFilter::add_directive), log.format);
+        }
+    }
+}
+
+/// A filter of levels and targets only, which the spans pass in any case: an id is on each line that is written. None: it
+/// asks for spans by their fields.
+fn plain(filter: &str) -> Option<Targets> {
+    let is_plain = !filter.contains('[') && !filter.trim().is_empty();
+    let targets = filter.parse::<Targets>().ok().filter(|_| is_plain)?;
+    Some(targets.with_target(spans::TARGET, LevelFilter::ERROR))
+}
+
+fn start_with(filter: impl Layer<Registry> + Send + Sync, format: LogFormat) {
+    let all = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    match log.format {
+    match format {
         LogFormat::Text => all.with(lines).init(),
         LogFormat::Json => all.with(lines.json().flatten_event(true)).init(),
     }
@@ -31,7 +60,24 @@ fn own(target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::own;
+    use tracing::Level;
+
+    use super::{own, plain};
+    use crate::spans;
+
+    #[test]
+    fn spans_pass_every_filter_of_levels_and_targets() {
+        for filter in ["off", "warn", "info,keepstep=debug", "keepstep::sync=debug", "keepstep=off"] {
+            let targets = plain(filter).unwrap_or_else(|| panic!("{filter}"));
+            assert!(targets.would_enable(spans::TARGET, &Level::ERROR), "{filter}");
+        }
+        assert!(!plain("off").is_some_and(|targets| targets.would_enable("keepstep::http", &Level::ERROR)));
+        assert!(
+            plain("info,keepstep=debug")
+                .is_some_and(|targets| targets.would_enable("keepstep::http", &Level::DEBUG))
+        );
+        assert!(plain("info,[session{device=x}]=debug").is_none());
+    }
 
     #[test]
     fn own_is_what_is_written_here() {

@@ -1,6 +1,10 @@
 //! `keepstep serve`: the settings are good, so run.
 
-use std::time::Duration;
+use std::{
+    io::IsTerminal,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,6 +24,8 @@ Examples:
       --redis-url redis://127.0.0.1:6379 --nsqd 127.0.0.1:4151 --nsqlookupd 127.0.0.1:4161
       A deployment: every edge gets the same secret, Redis and list of nsqd.";
 
+/// Where clients look for a server unless they are told.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 const READY_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Runs an edge until SIGTERM or SIGINT, then drains it.
@@ -30,31 +36,82 @@ const READY_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 pub async fn run(config: Config) -> Result<(), Failure> {
     let embedded = matches!(config.backend, Backend::Embedded);
     let edge = config.edge.clone();
+    let given = Given::of(&config);
     let ready = if config.tokens.generated { Some(ready_tokens(&config)?) } else { None };
+    let watched = std::io::stdout().is_terminal();
     if embedded {
         tracing::info!("embedded mode: store and queues are in this process's memory, and end with it");
     }
     let app = App::build(config).await.map_err(Failure::run)?;
     let (address, ops) = (app.address().map_err(Failure::run)?, app.ops_address().map_err(Failure::run)?);
     tracing::info!(%edge, "serving on http://{address}, health and metrics on http://{ops}");
-    if let Some(ready) = ready {
-        print(&ready)?;
+    if let Some(ready) = &ready {
+        print(&ready.told(address, watched))?;
     }
     if embedded {
-        print(&try_next(&address.to_string()))?;
+        print(&try_next(address, given, &own_name()))?;
     }
     app.run(signalled()).await.map_err(Failure::run)
 }
 
-/// What somebody who has just started it may want to see.
-fn try_next(address: &str) -> String {
+/// What somebody who tries it out has to come in with.
+#[derive(Debug, Clone, Copy)]
+enum Given {
+    /// Tokens that were printed.
+    Tokens,
+    /// The secret, with which `keepstep token` makes some.
+    Secret,
+    /// What an issuer elsewhere gives.
+    Keys,
+}
+
+impl Given {
+    fn of(config: &Config) -> Self {
+        match &config.tokens {
+            tokens if tokens.generated => Self::Tokens,
+            tokens if tokens.jwt_secret.is_some() => Self::Secret,
+            _ => Self::Keys,
+        }
+    }
+}
+
+/// What this command was called by, for a shell.
+fn own_name() -> String {
+    let name = std::env::args().next().filter(|name| !name.is_empty());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+    match name {
+        Some(name) if name.chars().all(plain) => name,
+        Some(name) => format!("'{}'", name.replace('\'', r"'\''")),
+        None => "keepstep".to_owned(),
+    }
+}
+
+/// What somebody who has just started it may want to see. `me` is how this command is called.
+fn try_next(mut address: SocketAddr, given: Given, me: &str) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let (admin, terminal, token) = match given {
+        Given::Tokens => ("the admin's token", "in another terminal, with the lines above", String::new()),
+        Given::Secret => (
+            "an admin's token (below)",
+            "in another terminal, where the server's KEEPSTEP_JWT_… variables are set",
+            format!(
+                "  {me} token --user admin --admin\n      a token for /admin\n  TOKEN=$({me} token --user alice)\n"
+            ),
+        ),
+        Given::Keys => (
+            "an admin's token of your issuer",
+            "in another terminal, with a token of your issuer in TOKEN",
+            String::new(),
+        ),
+    };
     format!(
-        "\nTry next: open http://{address}/ in a browser, and http://{address}/admin with the admin's token.\n\
-         Or, in another terminal:\n  \
-         cargo run --release -- demo          a day of two users, their phones and web sessions\n  \
+        "\nTry next: open http://{address}/ in a browser, and http://{address}/admin with {admin}.\n\
+         Or, {terminal}:\n{token}  \
          curl -s http://{address}/v1/chats -H \"Authorization: Bearer $TOKEN\"\n  \
-         keepstep token --help                tokens for more users, with a KEEPSTEP_JWT_SECRET of your own\n\
-         A deployment over Redis and NSQ: keepstep serve --help, docker-compose.yml, scripts/dev"
+         {me} demo\n      a day of two users, their phones and web sessions, on a server of its own\n\
+         A deployment over Redis and NSQ: {me} serve --help, docker-compose.yml, scripts/dev"
     )
 }
 
@@ -69,7 +126,7 @@ async fn signalled() {
             }
         }
         _ => {
-            tracing::warn!("signals can't be heard: this process ends without a drain");
+            tracing::warn!("listening for signals failed: this process will end without a drain");
             std::future::pending().await
         }
     }
@@ -77,17 +134,62 @@ async fn signalled() {
 
 /// With a secret that nobody else knows, nobody could come in. So some tokens are printed: to the standard output, which
 /// is not the log. Two users, because one alone has nobody to talk to.
-fn ready_tokens(config: &Config) -> Result<String, Failure> {
+struct Ready {
+    alice: String,
+    bob: String,
+    admin: String,
+}
+
+fn ready_tokens(config: &Config) -> Result<Ready, Failure> {
     let tokens = Tokens::new(&config.tokens).map_err(Failure::run)?;
     let token = |user: &str, admin| {
         let user = user.parse().map_err(Failure::run)?;
         tokens.issue_user(&user, admin, READY_TTL).map(|issued| issued.token).map_err(Failure::run)
     };
-    Ok(format!(
-        "No KEEPSTEP_JWT_SECRET is set, so one was made for this run. User tokens, good until this process ends:\n\
-         export TOKEN={}   # alice\nexport BOB={}   # bob\nexport KEEPSTEP_ADMIN_TOKEN={}   # an admin",
-        token("alice", false)?,
-        token("bob", false)?,
-        token("admin", true)?
-    ))
+    Ok(Ready { alice: token("alice", false)?, bob: token("bob", false)?, admin: token("admin", true)? })
+}
+
+impl Ready {
+    /// What is printed; an admin's token only where somebody is looking: what isn't a terminal is a file or a container's log.
+    fn told(&self, address: SocketAddr, watched: bool) -> String {
+        let Self { alice, bob, admin } = self;
+        let mut text = format!(
+            "No KEEPSTEP_JWT_SECRET is set, so one was made for this run. User tokens, good until this process ends:\n\
+             export TOKEN={alice}   # alice\nexport BOB={bob}   # bob\n"
+        );
+        text += &if watched {
+            format!("export KEEPSTEP_ADMIN_TOKEN={admin}   # an admin")
+        } else {
+            "# An admin's token is printed to a terminal only. To make one, set a KEEPSTEP_JWT_SECRET of your own, and then:\n\
+             #   keepstep token --user admin --admin"
+                .to_owned()
+        };
+        if address.to_string() != DEFAULT_ADDRESS {
+            text += &format!(
+                "\nexport KEEPSTEP_URL=http://{address}   # where the examples and `keepstep admin` go"
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_try_next_can_be_tried() {
+        let said = |given| try_next(SocketAddr::from(([0, 0, 0, 0], 9)), given, "./keepstep");
+        for given in [Given::Tokens, Given::Secret, Given::Keys] {
+            let said = said(given);
+            assert!(said.contains("\n  curl -s http://127.0.0.1:9/v1/chats "), "{said}");
+            assert!(said.contains("\n  ./keepstep demo\n") && !said.contains("cargo"), "{said}");
+        }
+        // What is called TOKEN has been said by then.
+        assert!(said(Given::Tokens).contains("with the lines above"));
+        let own = said(Given::Secret);
+        let (token, curl) = (own.find("TOKEN=$(./keepstep token --user alice)\n"), own.find("$TOKEN"));
+        assert!(token.is_some() && token < curl, "{own}");
+        assert!(said(Given::Keys).contains("a token of your issuer in TOKEN"));
+    }
 }

@@ -21,13 +21,13 @@ Examples:
 /// The arguments of `keepstep token`.
 #[derive(Args)]
 pub struct TokenArgs {
-    /// Whose token: 1-64 characters of A-Z a-z 0-9 _ . @ -
+    /// User of the token: 1-64 characters of A-Z a-z 0-9 _ . @ -, not . or ..
     #[arg(long, value_name = "USER")]
     user: UserId,
-    /// A token that opens /admin
+    /// Make an admin's token, for /admin and `keepstep admin`
     #[arg(long)]
     admin: bool,
-    /// How long it is good
+    /// Lifetime of the token
     #[arg(long, default_value = "30d", value_parser = values::duration, value_name = "TIME")]
     ttl: Duration,
     /// Print `{token, user, admin, expires}` instead of the token alone; expires is in Unix milliseconds
@@ -40,7 +40,8 @@ pub struct TokenArgs {
 /// What user tokens are signed with, by every command that makes some.
 #[derive(Args)]
 pub(super) struct Signing {
-    /// The shared secret of the server; at least 32 bytes. Better by environment: flags are seen by every process
+    /// Secret that signs the token: the server's, at least 32 bytes. Set it by the variable: every process of the machine can
+    /// read flags
     #[arg(
         long = "secret",
         global = true,
@@ -49,10 +50,10 @@ pub(super) struct Signing {
         value_name = "SECRET"
     )]
     secret: Option<String>,
-    /// The issuer that the server expects
+    /// `iss` of the token, as the server requires it
     #[arg(long, global = true, env = "KEEPSTEP_JWT_ISSUER", value_name = "TEXT")]
     issuer: Option<String>,
-    /// The audience that the server expects
+    /// `aud` of the token, as the server requires it
     #[arg(long, global = true, env = "KEEPSTEP_JWT_AUDIENCE", value_name = "TEXT")]
     audience: Option<String>,
 }

@@ -16,6 +16,8 @@ use super::{
 pub struct PageConfig {
     /// Where the pages' files are. `KEEPSTEP_WEB`, default none: those in the binary.
     pub web: Option<PathBuf>,
+    /// Whether the demo page isn't served. `KEEPSTEP_DEMO`, default true: it is.
+    pub no_demo: bool,
     /// Whether strangers get made-up users. `KEEPSTEP_PLAYGROUND`, default: only in the embedded mode with a made-up
     /// secret. None: off.
     pub playground: Option<PlaygroundConfig>,
@@ -25,26 +27,33 @@ pub struct PageConfig {
 #[derive(Debug, Clone)]
 pub struct PlaygroundConfig {
     /// In the embedded mode: where the second edge listens. `KEEPSTEP_PLAYGROUND_LISTEN`, default a free port of the
-    /// address of `KEEPSTEP_LISTEN`.
+    /// address of `KEEPSTEP_LISTEN` if only this machine reaches that; else there is no second edge.
     pub listen: Option<SocketAddr>,
     /// On Redis and NSQ: other edges as browsers reach them. `KEEPSTEP_PLAYGROUND_EDGES`, comma-separated, default none.
     pub edges: Vec<Url>,
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Pages")]
+#[command(next_help_heading = "Pages and playground")]
 pub(super) struct PageArgs {
-    /// Folder with the pages' files, for who works on them [default: those in the binary]
+    /// Folder with the files of the demo page and the console, for work on them. Empty: the files in the binary
     #[arg(long, env = "KEEPSTEP_WEB", value_name = "FOLDER")]
     web: Option<PathBuf>,
-    /// Give made-up users to whoever opens the demo page [default: only embedded with a made-up secret]
+    /// Serve the demo page at /
+    #[arg(long, env = "KEEPSTEP_DEMO", default_value = "true", default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
+    demo: bool,
+    /// Give test users to everyone who opens the demo page. Never enable it where users are real [default: true when embedded
+    /// with a generated secret, else false]
     #[arg(long, env = "KEEPSTEP_PLAYGROUND", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         value_parser = BoolishValueParser::new(), value_name = "BOOL")]
     playground: Option<bool>,
-    /// Embedded: where the playground's second edge listens [default: a free port]
+    /// Embedded: address of the playground's second edge [default: a free port of this machine; no second edge where
+    /// KEEPSTEP_LISTEN can be reached by others]
     #[arg(long, env = "KEEPSTEP_PLAYGROUND_LISTEN", value_parser = listen, value_name = "ADDR")]
     playground_listen: Option<SocketAddr>,
-    /// On Redis and NSQ: other edges for the demo page, as browsers reach them: http://host:port, separated by commas
+    /// On Redis and NSQ: URLs of other edges for the demo page, as browsers reach them: http://host:port, separated by commas.
+    /// The page's origin must be in their KEEPSTEP_ALLOWED_ORIGINS
     #[arg(long, env = "KEEPSTEP_PLAYGROUND_EDGES", value_name = "URLS")]
     playground_edges: Option<String>,
 }
@@ -62,7 +71,7 @@ impl PageArgs {
             return Err(ConfigError::value("KEEPSTEP_WEB", reason));
         }
         if !self.playground.unwrap_or(tokens.generated) {
-            return Ok(PageConfig { web, playground: None });
+            return Ok(PageConfig { web, no_demo: !self.demo, playground: None });
         }
         if tokens.jwt_secret.is_none() {
             return Err(ConfigError::Conflict(
@@ -79,7 +88,8 @@ impl PageArgs {
                  KEEPSTEP_PLAYGROUND_LISTEN",
             ));
         }
-        Ok(PageConfig { web, playground: Some(PlaygroundConfig { listen: self.playground_listen, edges }) })
+        let playground = Some(PlaygroundConfig { listen: self.playground_listen, edges });
+        Ok(PageConfig { web, no_demo: !self.demo, playground })
     }
 }
 

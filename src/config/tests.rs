@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::values::{AllowedOrigins, JwksSource, RedisUrl, duration, listen, nsq_addresses, plain};
+use proptest::prelude::*;
+
+use super::values::{AllowedOrigins, JwksSource, RedisUrl, Secret, duration, listen, nsq_addresses, plain};
 
 #[test]
 fn durations_have_units() {
@@ -143,5 +145,44 @@ fn the_rest_is_plain() {
     assert!(plain("KEEPSTEP_EDGE", "e-1.a_B").is_ok());
     for text in ["", "a b", "{a}", "a*", "a:b", &"x".repeat(65)] {
         assert!(plain("KEEPSTEP_EDGE", text).is_err(), "{text}");
+    }
+}
+
+fn is_good(secret: &str) -> bool {
+    Secret::new("KEEPSTEP_JWT_SECRET", secret).is_ok()
+}
+
+/// Characters that follow each other, up or down, from `first` on, as long as there are some.
+fn run(first: u8, up: bool, length: u8) -> String {
+    let step = |n: u8| if up { first.checked_add(n) } else { first.checked_sub(n) };
+    let printed = (0..length).map_while(step).filter(|byte| (b'!'..=b'~').contains(byte));
+    printed.map(char::from).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_piece_again_and_again_is_no_secret(piece in "[ -~]{1,31}", times in 2usize..40, more in 0usize..31) {
+        let whole = piece.repeat(times + 32usize.div_ceil(piece.len()));
+        let most = whole.len() - piece.len() + more % piece.len();
+        for length in [2 * piece.len(), 32, 64, most] {
+            let secret = &whole[..length.max(32).max(2 * piece.len()).min(most)];
+            prop_assert!(!is_good(secret), "{}", secret);
+        }
+    }
+
+    #[test]
+    fn characters_that_follow_each_other_are_no_secret(runs in prop::collection::vec((b'!'..=b'~', any::<bool>()), 1..9)) {
+        let each = 32u8.div_ceil(u8::try_from(runs.len()).unwrap()) + 1;
+        let secret: String = runs.iter().map(|(first, up)| run(*first, *up, each)).collect();
+        prop_assert!(!is_good(&secret), "{}", secret);
+    }
+
+    #[test]
+    fn what_is_random_is_a_secret(bytes in any::<[u8; 32]>(), letters in "[A-Za-z0-9+/]{43}") {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        // Of the simplest bytes there are few different ones, which is another matter.
+        prop_assume!(bytes.iter().collect::<std::collections::BTreeSet<_>>().len() > 20);
+        prop_assert!(is_good(&hex(&bytes)), "{}", hex(&bytes));
+        prop_assert!(is_good(&letters), "{}", letters);
     }
 }

@@ -13,17 +13,44 @@ pub struct Secret(Arc<[u8]>);
 impl Secret {
     /// The shortest secret that is accepted, in bytes.
     pub const MIN: usize = 32;
+    /// So many different bytes it has at least. (32 random hexadecimal digits have fewer once in ten million times.)
+    const DIFFERENT: usize = 8;
+    /// So many bytes at least don't go on as the two before them do (`abc`, `321`, `aaa`).
+    const UNFORESEEN: usize = 20;
 
     /// The bytes of `text` as they are (hexadecimal digits aren't decoded). `name` is the setting, for the refusal.
     ///
     /// # Errors
     ///
-    /// When there are fewer than [`Secret::MIN`].
+    /// When there are fewer than [`Secret::MIN`], or they could be guessed: few different ones, a piece that is too short
+    /// alone and is repeated, or bytes that mostly follow each other.
     pub fn new(name: &'static str, text: &str) -> Result<Self, ConfigError> {
-        if text.len() < Self::MIN {
-            return Err(ConfigError::ShortSecret { name, length: text.len() });
+        let bytes = text.as_bytes();
+        if bytes.len() < Self::MIN {
+            return Err(ConfigError::ShortSecret { name, length: bytes.len() });
         }
-        Ok(Self(text.as_bytes().into()))
+        let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
+        if different < Self::DIFFERENT {
+            let how = format!("has only {different} different bytes");
+            return Err(ConfigError::WeakSecret { name, how });
+        }
+        let repeats = |piece: usize| bytes.iter().skip(piece).eq(bytes.iter().take(bytes.len() - piece));
+        // The whole piece twice at least: that a random text begins as it ends is no wonder.
+        let pieces = 1..Self::MIN.min(bytes.len() / 2 + 1);
+        if let Some(piece) = pieces.into_iter().find(|piece| repeats(*piece)) {
+            let how = format!("is a piece of {piece} bytes again and again");
+            return Err(ConfigError::WeakSecret { name, how });
+        }
+        let step = |one: u8, next: u8| i16::from(next) - i16::from(one);
+        let follows = |three: &&[u8]| {
+            let step_before = step(three[0], three[1]);
+            step_before.abs() <= 1 && step_before == step(three[1], three[2])
+        };
+        if bytes.len() - bytes.windows(3).filter(follows).count() < Self::UNFORESEEN {
+            let how = "is made of characters that follow each other, such as abcd and 4321".to_owned();
+            return Err(ConfigError::WeakSecret { name, how });
+        }
+        Ok(Self(bytes.into()))
     }
 
     /// 32 random bytes.
@@ -265,6 +292,18 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
     // Sums of this with a clock's reading must never overflow; nobody means a longer one.
     if total > Duration::from_secs(100 * 366 * 24 * 3600) { Err(wrong()) } else { Ok(total) }
+}
+
+/// Whether only this machine reaches an address.
+pub(crate) fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Whether an address leads to this machine and doesn't leave it.
+pub(super) fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || bare.parse().is_ok_and(|ip| is_loopback(SocketAddr::new(ip, 0)))
 }
 
 /// An address to listen on.

@@ -1,29 +1,39 @@
-//! Identifiers. Each is parsed once, at the edge of the system; inside, a value of these types is known to be good.
+//! Identifiers. Each is parsed once, at the edge of the system; inside, a value of these types is valid.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use uuid::Uuid;
 
-/// Why a text isn't an identifier of the kind that was expected.
+/// Why a text isn't an identifier of the expected kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// A user id has 1-64 characters of `[A-Za-z0-9_.@-]`.
-    #[error("a user id has 1-64 characters of A-Z a-z 0-9 _ . @ -")]
+    /// A user id has 1-64 characters of `[A-Za-z0-9_.@-]` and isn't `.` or `..`.
+    #[error("a user id has 1-64 characters of A-Z a-z 0-9 _ . @ - and isn't . or ..")]
     User,
     /// Every other id is a UUID in its hyphenated form.
     #[error("an id is a UUID with hyphens, such as 0b1c2d3e-0000-4000-8000-000000000001")]
     Uuid,
 }
 
-/// A user of the application: the `sub` of its token. 1-64 characters of `[A-Za-z0-9_.@-]`; case matters.
+/// A user of the application: the `sub` of its token. 1-64 characters of `[A-Za-z0-9_.@-]`; case matters. Not `.` or
+/// `..`: a client removes these from a path, so that a request about this user would become a request about something
+/// else.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Arc<str>);
 
 impl UserId {
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns a user id that came from the store, without a check. Older builds allowed users called `.` or `..`, and
+    /// what they share with others is still read.
+    #[must_use]
+    pub fn stored(text: &str) -> Option<Self> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-');
+        ((1..=64).contains(&text.len()) && text.bytes().all(good)).then(|| Self(text.into()))
     }
 }
 
@@ -31,12 +41,7 @@ impl FromStr for UserId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-');
-        if (1..=64).contains(&text.len()) && text.bytes().all(good) {
-            Ok(Self(text.into()))
-        } else {
-            Err(IdError::User)
-        }
+        Self::stored(text).filter(|_| !matches!(text, "." | "..")).ok_or(IdError::User)
     }
 }
 
@@ -59,25 +64,25 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new random id.
+            /// Returns a new random id.
             #[must_use]
             pub fn random() -> Self {
-                Self(crate::chance::uuid())
+                Self(crate::rng::uuid())
             }
 
-            /// The id from its 32 hexadecimal digits, as it stands in NSQ names and Redis keys.
+            /// Returns the id from its 32 hexadecimal digits, as used in NSQ names and Redis keys.
             #[must_use]
             pub fn from_hex(text: &str) -> Option<Self> {
                 (text.len() == 32).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
             }
 
-            /// 32 lower-case hexadecimal digits, no hyphens.
+            /// Returns 32 lower-case hexadecimal digits, no hyphens.
             #[must_use]
             pub fn hex(self) -> String {
                 self.0.simple().to_string()
             }
 
-            /// The 16 bytes.
+            /// Returns the 16 bytes.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -87,8 +92,8 @@ macro_rules! uuid_id {
         impl FromStr for $name {
             type Err = IdError;
 
-            // Only the hyphenated form: the uuid crate would also take braces, `urn:uuid:` and bare digits, and one
-            // id must not have several spellings. Upper case is read and written back in lower case.
+            // Accepts only the hyphenated form: the uuid crate would also accept braces, `urn:uuid:` and bare digits,
+            // and one id must not have several spellings. Upper case is read and written back in lower case.
             fn from_str(text: &str) -> Result<Self, IdError> {
                 if text.len() != 36 {
                     return Err(IdError::Uuid);
@@ -125,7 +130,7 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// One installation of one user. Never used again after its termination.
+    /// One installation of one user. Never reused after its termination.
     DeviceId
 }
 uuid_id! {
@@ -137,11 +142,11 @@ uuid_id! {
     MessageKey
 }
 uuid_id! {
-    /// One termination of one device; its receipt is asked for by this.
+    /// One termination of one device; its receipt is read by this id.
     TerminationId
 }
 uuid_id! {
-    /// One try of a page to become somebody's device.
+    /// One attempt of a page to become a user's device.
     LinkId
 }
 
@@ -164,10 +169,12 @@ mod tests {
 
     #[test]
     fn a_user_id_is_up_to_64_plain_characters() {
-        for good in ["a", "alice@example.org", "A-Z_0.9", &"x".repeat(64)] {
+        for good in ["a", "alice@example.org", "A-Z_0.9", "...", ".a", "a.", &"x".repeat(64)] {
             assert!(good.parse::<UserId>().is_ok(), "{good}");
         }
-        for bad in ["", &"x".repeat(65), "a b", "a*", "a/b", "a\r\n", "{a}", "ä", "a|b", "a#ephemeral"] {
+        for bad in
+            ["", &"x".repeat(65), "a b", "a*", "a/b", "a\r\n", "{a}", "ä", "a|b", "a#ephemeral", ".", ".."]
+        {
             assert_eq!(bad.parse::<UserId>(), Err(IdError::User), "{bad}");
         }
     }

@@ -1,30 +1,30 @@
-//! Linking: a web page asks to become a sub of somebody, shows a short code, and that person's main says yes or no.
+//! Linking: a web page asks to become a sub of a user and shows a short code; that user's main approves or refuses it.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::id::{DeviceId, LinkId, UserId};
 
-/// Crockford's base32: no I, L, O and U, so that nothing that is read aloud is mistaken.
+/// Crockford's base32: no I, L, O and U, so that nobody mishears a code that is read aloud.
 const SYMBOLS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// What people read from one screen and type into another: six symbols, shown as `7F3K-92`.
+/// The code that people read from one screen and type into another: six symbols, shown as `7F3K-92`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LinkCode([u8; 6]);
 
-/// Not six symbols of that alphabet.
+/// The error for a text that isn't six symbols of that alphabet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a code has six letters and digits, such as 7F3K-92")]
 pub struct NotACode;
 
 impl LinkCode {
-    /// The code of the lowest 30 bits.
+    /// Returns the code of the lowest 30 bits.
     #[must_use]
     pub fn from_bits(bits: u32) -> Self {
         let symbol = |place: u32| SYMBOLS[(bits >> (5 * place) & 31) as usize];
         Self([symbol(5), symbol(4), symbol(3), symbol(2), symbol(1), symbol(0)])
     }
 
-    /// The six symbols without the hyphen, as they stand in keys.
+    /// Returns the six symbols without the hyphen, as used in keys.
     #[must_use]
     pub fn compact(&self) -> String {
         self.0.iter().map(|symbol| char::from(*symbol)).collect()
@@ -34,7 +34,7 @@ impl LinkCode {
 impl FromStr for LinkCode {
     type Err = NotACode;
 
-    /// In upper or lower case, with or without hyphens; O is read as 0, I and L as 1.
+    /// Parses upper or lower case, with or without hyphens; O is read as 0, I and L as 1.
     fn from_str(text: &str) -> Result<Self, NotACode> {
         let mut code = [0; 6];
         let mut read = 0;
@@ -59,61 +59,61 @@ impl fmt::Display for LinkCode {
     }
 }
 
-/// A code may be used for two minutes by whoever sees it: it isn't for logs.
+/// Hidden in logs: whoever sees a code can use it for two minutes.
 impl fmt::Debug for LinkCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LinkCode")
     }
 }
 
-/// How far a link is.
+/// The state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
-    /// Nobody has said anything.
+    /// Awaits a decision.
     Pending,
-    /// A main has said yes, and the device is being registered.
+    /// A main has approved it, and the device is being registered.
     Approving,
-    /// The device is there.
+    /// The device is registered.
     Approved,
-    /// A main has said no.
+    /// A main has refused it.
     Refused,
 }
 
 /// A link as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The asking page knows it by this …
+    /// The id by which the asking page knows the link.
     pub id: LinkId,
-    /// … and people by this.
+    /// The code by which people know the link.
     pub code: LinkCode,
-    /// The SHA-256 of what the asking page alone knows, in hexadecimal digits.
+    /// The SHA-256 of what only the asking page knows, in hexadecimal digits.
     pub secret: String,
-    /// What the new device is to be called.
+    /// The name of the new device.
     pub name: String,
-    /// What it runs on.
+    /// The platform of the new device.
     pub platform: String,
-    /// The only user who may decide, when the asking page knew them.
+    /// The only user who may decide, if the asking page knew them.
     pub bound: Option<UserId>,
-    /// How far it is.
+    /// The link's state.
     pub state: LinkState,
-    /// For how long it may still be decided; zero: its time is over.
+    /// How long it may still be decided; zero: its lifetime is over.
     pub left: Duration,
-    /// Who has said yes, and the id of the device that comes of it.
+    /// The user who approved it, and the id of the resulting device.
     pub decided: Option<(UserId, DeviceId)>,
 }
 
-/// What a main says to a link.
+/// A main's decision about a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Whose main.
+    /// The main's user.
     pub user: UserId,
     /// The main.
     pub main: DeviceId,
-    /// Yes or no.
+    /// Approve or refuse.
     pub approve: bool,
-    /// With yes: how many messages per chat below its beginning the sub may ask for; none: all.
+    /// If approved: how many messages per chat below the start of its subscription the sub may ask for; none: all.
     pub history: Option<u64>,
-    /// With yes: the id for the new device, should this decision count.
+    /// If approved: the id for the new device, should this decision be the first.
     pub device: DeviceId,
 }
 

@@ -1,6 +1,6 @@
-//! A message is serialised once: the same bytes are the log entry, the NSQ body and the socket frame. This module is
-//! the only one that knows where in those bytes the chat, the seq and the time stand; the delivery path reads them by
-//! offset and parses no JSON.
+//! A message is serialised once: the same bytes are the log entry, the NSQ body and the socket frame. Only this module
+//! knows where in those bytes the chat, the seq and the time are. The delivery path reads them by offset and parses no
+//! JSON.
 
 use bytes::Bytes;
 
@@ -11,31 +11,38 @@ const BEFORE_SEQ: &str = "\",\"seq\":";
 const CHAT_AT: usize = HEAD.len();
 const SEQ_AT: usize = CHAT_AT + 36 + BEFORE_SEQ.len();
 
-/// A message frame that still lacks its seq, which only the store can give: `before` + seq + `after`.
+/// A message frame without its seq, which only the store can assign: `before` + seq + `after`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unnumbered {
-    /// Up to where the seq goes.
+pub struct FrameTemplate {
+    /// The frame up to the seq.
     pub before: String,
-    /// From the comma behind the seq to the end.
+    /// The frame from the comma behind the seq to the end.
     pub after: String,
 }
 
-impl Unnumbered {
-    /// `fields`: the JSON members behind `seq`, without braces, for example `"key":"…","from":"alice"`.
+impl FrameTemplate {
+    /// Returns a template. `fields`: the JSON members behind `seq`, without braces, for example
+    /// `"key":"…","from":"alice"`.
     #[must_use]
     pub fn new(chat: ChatId, fields: &str) -> Self {
         Self { before: format!("{HEAD}{chat}{BEFORE_SEQ}"), after: format!(",{fields}}}") }
     }
 
-    /// The whole frame.
+    /// Returns the frame's size in bytes, without the seq's digits.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.before.len() + self.after.len()
+    }
+
+    /// Returns the whole frame.
     #[must_use]
     pub fn number(&self, seq: Seq) -> Bytes {
         Bytes::from(format!("{}{seq}{}", self.before, self.after))
     }
 }
 
-/// Returns a message body: the frame and, behind a line feed, the chat's membership epoch when the message was appended. An
-/// epoch of 0 (nobody has left the chat yet) adds nothing, so that a body is then its frame.
+/// Returns a message body: the frame, followed by a line feed and the chat's membership epoch when the message was
+/// appended. An epoch of 0 (no member has left the chat yet) adds nothing: the body is then its frame.
 #[must_use]
 pub fn body_with_epoch(frame: Bytes, epoch: u64) -> Bytes {
     if epoch == 0 {
@@ -47,11 +54,11 @@ pub fn body_with_epoch(frame: Bytes, epoch: u64) -> Bytes {
     Bytes::from(body)
 }
 
-/// Splits a message body into the frame, which is what a client gets, and the membership epoch (0 when it has none). A
-/// frame holds no line feed, so anything that isn't `\n` and digits at the end belongs to the frame.
+/// Splits a message body into the frame, which the client receives, and the membership epoch (0 if it has none). A
+/// frame contains no line feed, so anything that isn't `\n` and digits at the end belongs to the frame.
 #[must_use]
 pub fn split_epoch(body: Bytes) -> (Bytes, u64) {
-    // u64 has at most 20 digits.
+    // A u64 has at most 20 digits.
     let tail = body.len().saturating_sub(21);
     let Some(at) = body[tail..].iter().rposition(|byte| *byte == b'\n') else { return (body, 0) };
     let digits = std::str::from_utf8(&body[tail + at + 1..]).ok();
@@ -61,7 +68,7 @@ pub fn split_epoch(body: Bytes) -> (Bytes, u64) {
     }
 }
 
-/// The chat and seq of a message frame made by [`Unnumbered`]; none when the bytes are something else.
+/// Returns the chat and seq of a message frame made by [`FrameTemplate`]. Returns none for any other bytes.
 #[must_use]
 pub fn chat_and_seq(frame: &[u8]) -> Option<(ChatId, Seq)> {
     if !frame.starts_with(HEAD.as_bytes()) || frame.get(CHAT_AT + 36..SEQ_AT)? != BEFORE_SEQ.as_bytes() {
@@ -79,8 +86,8 @@ pub fn chat_and_seq(frame: &[u8]) -> Option<(ChatId, Seq)> {
     None
 }
 
-/// When a frame made by [`Unnumbered`] was accepted, by the accepting edge's wall clock. It stands behind
-/// `"key":"…","from":"…","device":…`, which hold nothing that JSON would escape; none when the bytes are something else.
+/// Returns when a frame made by [`FrameTemplate`] was accepted, by the accepting edge's wall clock. The time follows
+/// `"key":"…","from":"…","device":…`, which contain nothing that JSON would escape. Returns none for any other bytes.
 #[must_use]
 pub fn accepted_at(frame: &[u8]) -> Option<Millis> {
     const UUID: usize = 36;
@@ -112,21 +119,21 @@ mod tests {
         #[test]
         fn what_is_numbered_is_read_back(seq in 0..=u64::MAX) {
             let chat = ChatId::random();
-            let frame = Unnumbered::new(chat, "\"key\":\"k\"").number(seq);
+            let frame = FrameTemplate::new(chat, "\"key\":\"k\"").number(seq);
             prop_assert_eq!(chat_and_seq(&frame), Some((chat, seq)));
             prop_assert!(serde_json::from_slice::<serde_json::Value>(&frame).is_ok());
         }
 
         #[test]
         fn a_body_is_split_into_its_frame_and_epoch(seq in 0..=u64::MAX, epoch in 0..=u64::MAX) {
-            let frame = Unnumbered::new(ChatId::random(), "\"key\":\"k\"").number(seq);
+            let frame = FrameTemplate::new(ChatId::random(), "\"key\":\"k\"").number(seq);
             prop_assert_eq!(split_epoch(body_with_epoch(frame.clone(), epoch)), (frame, epoch));
         }
 
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), cut in 0usize..120) {
             let _ = (chat_and_seq(&bytes), accepted_at(&bytes), split_epoch(Bytes::from(bytes.clone())));
-            let frame = Unnumbered::new(ChatId::random(), "\"key\":\"k\"").number(7);
+            let frame = FrameTemplate::new(ChatId::random(), "\"key\":\"k\"").number(7);
             let _ = chat_and_seq(&frame[..cut.min(frame.len())]);
         }
 
@@ -139,7 +146,7 @@ mod tests {
             let fields = format!(
                 "\"key\":\"{id}\",\"from\":\"{user}\",\"device\":{device},\"at\":{at},\"kind\":\"text\",\"content\":\"\"",
             );
-            let frame = Unnumbered::new(chat, &fields).number(seq);
+            let frame = FrameTemplate::new(chat, &fields).number(seq);
             prop_assert_eq!(accepted_at(&frame), Some(at));
             let cut = cut.min(frame.len());
             prop_assert!(accepted_at(&frame[..cut]).is_none_or(|found| found == at));

@@ -1,4 +1,4 @@
-//! The record of ending a device: what was decided, how far it got, and the receipt.
+//! The record of a device's termination: what was decided, its progress, and the receipt.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,58 +7,58 @@ use super::{
     id::{DeviceId, TerminationId, UserId},
 };
 
-/// How far a termination is.
+/// The progress of a termination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TerminationState {
-    /// The fence is durable: the device is refused everywhere. Its channels are being removed.
+    /// The fence is durable: every edge refuses the device. Its channels are being removed.
     Accepted,
     /// Waits for an nsqd or nsqlookupd that doesn't answer.
     Pending,
-    /// Nothing of the device is left, and the last look found nothing.
+    /// Nothing of the device is left, and the last check found nothing.
     Done,
 }
 
 /// One channel that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptLine {
-    /// The nsqd it stood on.
+    /// The nsqd it was on.
     pub node: String,
-    /// NSQ topic.
+    /// Its NSQ topic.
     pub topic: String,
-    /// NSQ channel.
+    /// Its NSQ channel.
     pub channel: String,
     /// Messages that were still queued or in flight on it.
     pub depth: u64,
 }
 
-/// What the removal did, for whoever asks later.
+/// What the removal did, for later readers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Each channel that was deleted.
     pub channels: Vec<ReceiptLine>,
-    /// When the last look found nothing left.
+    /// When the last check found nothing left.
     pub verified_at: Option<Millis>,
-    /// Channels that the last look still found (0 when done).
+    /// Channels that the last check still found (0 when done).
     pub remaining: u64,
 }
 
-/// One termination, durable from its first answer on.
+/// One termination, durable from its first response on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Termination {
-    /// Its id.
+    /// The termination's id.
     pub id: TerminationId,
-    /// Whose device.
+    /// The device's user.
     pub user: UserId,
-    /// Which device.
+    /// The device.
     pub device: DeviceId,
-    /// Who asked: `user`, `main`, `self`, `admin`, `replaced` or `expired`.
+    /// Who asked for it: `user`, `main`, `self`, `admin`, `replaced` or `expired`.
     pub by: String,
-    /// How far it is.
+    /// The progress.
     pub state: TerminationState,
     /// When it was accepted.
     pub accepted_at: Millis,
-    /// Servers that didn't answer; it waits for them.
+    /// Servers that didn't answer; the termination waits for them.
     pub unreachable: Vec<String>,
     /// What was done so far.
     pub receipt: Receipt,

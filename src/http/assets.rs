@@ -22,6 +22,7 @@ use warp::{
 };
 
 use super::Context;
+use crate::config::PageConfig;
 
 #[derive(Embed)]
 #[folder = "web/"]
@@ -35,6 +36,7 @@ struct Embedded;
 #[derive(Debug, Clone)]
 pub struct Assets {
     source: Source,
+    no_demo: bool,
     // By name, with the tag of what was packed. No more than there are files.
     packed: Arc<Mutex<HashMap<String, (HeaderValue, Bytes)>>>,
 }
@@ -57,17 +59,18 @@ pub(super) struct Asset {
     bytes: Cow<'static, [u8]>,
 }
 
-impl From<Option<PathBuf>> for Assets {
-    fn from(folder: Option<PathBuf>) -> Self {
-        let source = folder.map_or(Source::Embedded, |folder| Source::Folder(folder.into()));
-        Self { source, packed: Arc::default() }
+impl From<&PageConfig> for Assets {
+    fn from(pages: &PageConfig) -> Self {
+        let folder = |folder: &PathBuf| Source::Folder(folder.clone().into());
+        let source = pages.web.as_ref().map_or(Source::Embedded, folder);
+        Self { source, no_demo: pages.no_demo, packed: Arc::default() }
     }
 }
 
 impl Assets {
     /// The file behind a path of the address, as it came (not decoded: no file's name needs that).
     pub(super) async fn find(&self, path: &str) -> Option<Asset> {
-        let name = name(path)?;
+        let name = name(path).filter(|name| !(self.no_demo && name.starts_with("demo/")))?;
         let kind = kind(name)?;
         let (bytes, hash) = match &self.source {
             Source::Embedded => {
@@ -150,7 +153,11 @@ pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Respo
     let mut response = match packed {
         _ if known => StatusCode::NOT_MODIFIED.into_response(),
         Some(packed) => Response::new(packed.into()),
-        None => asset.bytes.into_owned().into_response(),
+        None => match asset.bytes {
+            // Those of the binary are in memory once.
+            Cow::Borrowed(bytes) => Response::new(Bytes::from_static(bytes).into()),
+            Cow::Owned(bytes) => bytes.into_response(),
+        },
     };
     let headers = response.headers_mut();
     if !known {

@@ -71,6 +71,7 @@ pub(super) async fn caller(request: &Request) -> Result<Caller, Problem> {
     match request.context.tokens.verify_device(token) {
         Ok(claims) => {
             let device = connect::authorize(&request.context.core, &claims).await?;
+            request.asking.is(&device.user);
             Ok(Caller::Device(Box::new(device)))
         }
         Err(TokenError::WrongKind(_)) => user(request).await.map(Caller::User),
@@ -83,7 +84,9 @@ pub(super) async fn caller(request: &Request) -> Result<Caller, Problem> {
 /// # Errors
 /// `unauthorized`, `unavailable`.
 pub(super) async fn user(request: &Request) -> Result<UserClaims, Problem> {
-    Ok(request.context.tokens.verify_user(token(request)?).await?)
+    let claims = request.context.tokens.verify_user(token(request)?).await?;
+    request.asking.is(&claims.user);
+    Ok(claims)
 }
 
 /// An admin.

@@ -1,58 +1,103 @@
 //! What comes with a request: a bounded body, strict JSON, the query, ids in paths.
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{collections::HashMap, pin::Pin, str::FromStr, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
-use warp::Filter;
+use warp::{Filter, http::header};
 
+use super::{Request, listener::Unread};
 use crate::protocol::{ErrorCode, Problem, parse_object};
 
 /// A client has so long to send its body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A body, or why there is none.
-pub(super) type Body = Result<Bytes, Problem>;
+/// A body that nobody has read yet: who asks is looked at first, so that whoever may not ask costs no memory.
+pub(super) struct Body {
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>,
+    most: usize,
+    // Noted when it isn't read to its end.
+    unread: Option<Unread>,
+}
 
-/// Reads at most `most` bytes, whatever the headers say.
-pub(super) fn read(most: usize) -> impl Filter<Extract = (Body,), Error = warp::Rejection> + Clone {
-    warp::body::stream().then(move |stream| async move {
-        match tokio::time::timeout(PATIENCE, collect(stream, most)).await {
-            Ok(body) => body,
-            Err(_) => Err(Problem::new(ErrorCode::BadJson, "the body didn't come in time")),
-        }
+/// A body of at most `most` bytes, whatever the headers say.
+pub(super) fn unread(most: usize) -> impl Filter<Extract = (Body,), Error = warp::Rejection> + Clone {
+    warp::body::stream().and(warp::ext::optional::<Unread>()).map(move |stream, unread| Body {
+        stream: Box::pin(StreamExt::map(stream, |chunk: Result<_, _>| chunk.map(bytes_of))),
+        most,
+        unread,
     })
 }
 
-async fn collect<B: Buf>(stream: impl Stream<Item = Result<B, warp::Error>>, most: usize) -> Body {
-    let mut stream = std::pin::pin!(stream);
-    let mut all = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        let mut chunk = chunk.map_err(|_| Problem::new(ErrorCode::BadJson, "the body broke off"))?;
-        if all.len() + chunk.remaining() > most {
-            return Err(Problem::new(ErrorCode::TooLarge, format!("a body has at most {most} bytes")));
+fn bytes_of(mut chunk: impl Buf) -> Bytes {
+    chunk.copy_to_bytes(chunk.remaining())
+}
+
+impl Body {
+    /// The same where less is needed.
+    pub(super) fn at_most(mut self, bytes: usize) -> Self {
+        self.most = self.most.min(bytes);
+        self
+    }
+
+    /// Strict JSON: an unknown, doubled or missing field is refused by the type itself.
+    pub(super) async fn json<T: DeserializeOwned>(self, request: &Request) -> Result<T, Problem> {
+        parse_object(&self.read(request).await?)
+    }
+
+    /// The same where no body at all is as good as an empty object.
+    pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(
+        self,
+        request: &Request,
+    ) -> Result<T, Problem> {
+        let body = self.read(request).await?;
+        if body.is_empty() { Ok(T::default()) } else { parse_object(&body) }
+    }
+
+    async fn read(mut self, request: &Request) -> Result<Vec<u8>, Problem> {
+        let declared = request.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let declared = declared.and_then(|text| text.parse::<u64>().ok());
+        let declared = declared.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        if declared.is_some_and(|length| length > self.most) {
+            return Err(self.too_large());
         }
-        while chunk.has_remaining() {
-            let part = chunk.chunk();
-            all.extend_from_slice(part);
-            let read = part.len();
-            chunk.advance(read);
+        // What comes in pieces doesn't say how much it is.
+        let _room = request.asking.body(declared.unwrap_or(self.most))?;
+        match tokio::time::timeout(PATIENCE, self.collect()).await {
+            Ok(body) => {
+                let body = body?;
+                self.unread = None;
+                Ok(body)
+            }
+            Err(_) => Err(Problem::new(ErrorCode::BadJson, "the body didn't come in time")),
         }
     }
-    Ok(all.into())
+
+    async fn collect(&mut self) -> Result<Vec<u8>, Problem> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.stream.next().await {
+            let chunk = chunk.map_err(|_| Problem::new(ErrorCode::BadJson, "the body broke off"))?;
+            if all.len() + chunk.len() > self.most {
+                return Err(self.too_large());
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all)
+    }
+
+    fn too_large(&self) -> Problem {
+        Problem::new(ErrorCode::TooLarge, format!("a body has at most {} bytes here", self.most))
+    }
 }
 
-/// Strict JSON: an unknown, doubled or missing field is refused by the type itself.
-pub(super) fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    parse_object(&body?)
-}
-
-/// The same where no body at all is as good as an empty object.
-pub(super) fn json_or_nothing<T: DeserializeOwned + Default>(body: Body) -> Result<T, Problem> {
-    let body = body?;
-    if body.is_empty() { Ok(T::default()) } else { json(Ok(body)) }
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(unread) = &self.unread {
+            unread.note();
+        }
+    }
 }
 
 /// An id from a path: percent-encoding undone, then parsed. A wrong one is the field's fault.

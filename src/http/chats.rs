@@ -17,15 +17,23 @@ use super::{
 use crate::{
     domain::{
         Millis, Seq,
-        chat::{Chat, ChatKind},
+        chat::{Chat, ChatKind, Member},
         device::DeviceKind,
+        fair::Turn,
         id::{ChatId, UserId},
+        label,
         message::split_epoch,
     },
     protocol::{ErrorCode, Problem, Send},
-    store::{LogPage, Reader},
-    sync::{membership, send},
+    store::{ChatWithMembers, Reader},
+    sync::{
+        membership::{self, Admission, Made},
+        send,
+    },
 };
+
+/// What a chat on a page of a list takes, about.
+const CHAT_BYTES: usize = 1 << 10;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,11 +68,11 @@ struct Invite {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// A chat on the wire.
 #[derive(Serialize)]
-struct ChatView {
+pub(super) struct ChatView {
     id: ChatId,
     kind: ChatKind,
     name: Option<String>,
@@ -75,17 +83,21 @@ struct ChatView {
     head: Seq,
     read: Seq,
     members: Vec<UserId>,
+    // Whom this call has asked to come.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    invited: Vec<UserId>,
 }
 
-async fn view(request: &Request, chat: Chat, user: &UserId) -> Result<ChatView, Problem> {
+/// A chat as one of its members sees it.
+pub(super) async fn view(request: &Request, chat: Chat, user: &UserId) -> Result<ChatView, Problem> {
     let store = &request.context.core.store;
-    let read = store.reads_in(user, &[chat.id]).await?.get(&chat.id).map_or(0, |offset| offset.seq);
-    view_with(request, chat, read).await
+    let ids = [chat.id];
+    let (reads, members) = tokio::try_join!(store.reads_in(user, &ids), store.members(chat.id))?;
+    Ok(view_with(chat, reads.get(&ids[0]).map_or(0, |offset| offset.seq), members))
 }
 
-async fn view_with(request: &Request, chat: Chat, read: Seq) -> Result<ChatView, Problem> {
-    let members = request.context.core.store.members(chat.id).await?;
-    Ok(ChatView {
+fn view_with(chat: Chat, read: Seq, members: Vec<Member>) -> ChatView {
+    ChatView {
         id: chat.id,
         kind: chat.kind,
         name: chat.name,
@@ -96,7 +108,18 @@ async fn view_with(request: &Request, chat: Chat, read: Seq) -> Result<ChatView,
         head: chat.head,
         read,
         members: members.into_iter().map(|member| member.user).collect(),
-    })
+        invited: Vec::new(),
+    }
+}
+
+/// One more page that a user reads, in its turn, which lasts as long as what this returns.
+///
+/// # Errors
+/// `too_many_requests`, `unavailable`.
+pub(super) async fn counted(request: &Request, user: &UserId) -> Result<Turn<UserId>, Problem> {
+    let core = &request.context.core;
+    core.limit("lists", user, core.limits.lists_per_minute).await?;
+    request.asking.turn(user).await
 }
 
 fn password(text: Option<&String>) -> Result<(), Problem> {
@@ -112,13 +135,22 @@ fn password(text: Option<&String>) -> Result<(), Problem> {
 /// `POST /v1/chats`.
 pub(super) async fn create(request: Request, body: Body) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
-    let new: NewChat = body::json(body)?;
+    let new: NewChat = body.json(&request).await?;
     let core = &request.context.core;
-    if let Some(text) = &new.name {
-        name("name", text, core.limits.name_bytes)?;
+    if let Some(text) = &new.name
+        && let Err(problem) = name("name", text, core.limits.name_bytes)
+    {
+        // One that was made under older rules keeps its name.
+        let known = match new.id {
+            Some(id) => core.store.chat_of_member(id, caller.user()).await?,
+            None => None,
+        };
+        if known.is_none_or(|(chat, _)| chat.name.as_ref() != Some(text)) {
+            return Err(problem);
+        }
     }
     password(new.password.as_ref())?;
-    let wish = membership::Wish {
+    let wish = membership::CreateChat {
         id: new.id,
         kind: new.kind,
         name: new.name,
@@ -126,32 +158,43 @@ pub(super) async fn create(request: Request, body: Body) -> Result<Response, Pro
         public: new.public,
         with: new.with,
     };
-    let (chat, created) = membership::create(core, caller.user(), wish).await?;
+    let with = wish.with.clone();
+    let Made { chat, created, asked } = membership::create(core, caller.user(), wish).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(json(status, &view(&request, chat, caller.user()).await?))
+    let mut view = view(&request, chat, caller.user()).await?;
+    view.invited.extend(with.filter(|_| asked));
+    Ok(json(status, &view))
 }
 
 /// `GET /v1/chats`.
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
-    let store = &request.context.core.store;
-    let chats = store.chats_of(caller.user()).await?;
-    let (ids, next) = body::page(&request.query, request.context.core.limits.page, chats, ChatId::to_string)?;
-    let reads = store.reads(caller.user()).await?;
-    let mut items = Vec::with_capacity(ids.len());
-    for id in ids {
-        if let Some((chat, _)) = store.chat_of_member(id, caller.user()).await? {
-            let read = reads.get(&id).map_or(0, |offset| offset.seq);
-            items.push(view_with(&request, chat, read).await?);
-        }
+    let user = caller.user();
+    let _turn = counted(&request, user).await?;
+    let (store, limits) = (&request.context.core.store, &request.context.core.limits);
+    let chats = store.chats_of(user).await?;
+    let (mut ids, mut next) = body::page(&request.query, limits.page, chats, ChatId::to_string)?;
+    request.reserve(ids.len() * CHAT_BYTES)?;
+    let (seen, reads) = tokio::try_join!(
+        store.chats_with_members(user, &ids, limits.page_members),
+        store.reads_in(user, &ids)
+    )?;
+    if seen.len() < ids.len() {
+        ids.truncate(seen.len());
+        next = ids.last().map(ChatId::to_string);
     }
-    Ok(ok(&Page { items, next }))
+    let seen = seen.into_iter().flatten().map(|ChatWithMembers { chat, members, .. }| {
+        let read = reads.get(&chat.id).map_or(0, |offset| offset.seq);
+        view_with(chat, read, members)
+    });
+    Ok(ok(&Page { items: seen.collect(), next }))
 }
 
 /// `GET /v1/chats/{id}`.
 pub(super) async fn one(id: String, request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
     let id: ChatId = body::id(&id)?;
+    let _turn = counted(&request, caller.user()).await?;
     let found = request.context.core.store.chat_of_member(id, caller.user()).await?;
     let (chat, _) = found.ok_or_else(Problem::no_such_chat)?;
     Ok(ok(&view(&request, chat, caller.user()).await?))
@@ -160,23 +203,35 @@ pub(super) async fn one(id: String, request: Request) -> Result<Response, Proble
 /// `POST /v1/chats/{id}/join`.
 pub(super) async fn join(id: String, request: Request, body: Body) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
-    let join: Join = body::json_or_nothing(body)?;
-    let which = membership::Which::Id(body::id(&id)?);
+    let join: Join = body.json_or_nothing(&request).await?;
+    let which = membership::ChatRef::Id(body::id(&id)?);
     join_any(&request, &caller, which, join.password).await
 }
 
 /// `POST /v1/chats/join`.
 pub(super) async fn join_by_name(request: Request, body: Body) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
-    let join: JoinByName = body::json(body)?;
-    name("name", &join.name, request.context.core.limits.name_bytes)?;
-    join_any(&request, &caller, membership::Which::Name(join.name), join.password).await
+    let join: JoinByName = body.json(&request).await?;
+    sought(&join.name, request.context.core.limits.name_bytes)?;
+    join_any(&request, &caller, membership::ChatRef::Name(join.name), join.password).await
+}
+
+/// A name by which something is looked for. It may hold what new ones may not: older ones have it, and it is found without.
+fn sought(name: &str, most: usize) -> Result<(), Problem> {
+    if name.len() > most {
+        return Err(Problem::new(ErrorCode::TooLarge, format!("name has at most {most} bytes")));
+    }
+    if label::key(name).is_empty() || name.chars().any(char::is_control) {
+        let detail = "name is empty, or has control characters";
+        return Err(Problem::new(ErrorCode::BadField, detail));
+    }
+    Ok(())
 }
 
 async fn join_any(
     request: &Request,
     caller: &Caller,
-    which: membership::Which,
+    which: membership::ChatRef,
     given: Option<String>,
 ) -> Result<Response, Problem> {
     password(given.as_ref())?;
@@ -187,7 +242,7 @@ async fn join_any(
 /// `POST /v1/chats/{id}/leave`.
 pub(super) async fn leave(id: String, request: Request, body: Body) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
-    let Nothing {} = body::json_or_nothing(body)?;
+    let Nothing {} = body.json_or_nothing(&request).await?;
     membership::leave(&request.context.core, caller.user(), body::id(&id)?).await?;
     Ok(ok(&serde_json::json!({})))
 }
@@ -195,9 +250,12 @@ pub(super) async fn leave(id: String, request: Request, body: Body) -> Result<Re
 /// `POST /v1/chats/{id}/members`.
 pub(super) async fn invite(id: String, request: Request, body: Body) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
-    let invite: Invite = body::json(body)?;
-    let chat = membership::invite(&request.context.core, caller.user(), body::id(&id)?, &invite.user).await?;
-    Ok(ok(&view(&request, chat, caller.user()).await?))
+    let invite: Invite = body.json(&request).await?;
+    let core = &request.context.core;
+    let (chat, admission) = membership::invite(core, caller.user(), body::id(&id)?, &invite.user).await?;
+    let mut view = view(&request, chat, caller.user()).await?;
+    view.invited.extend((admission == Admission::Asked).then_some(invite.user));
+    Ok(ok(&view))
 }
 
 /// `DELETE /v1/chats/{id}/members/{user}`.
@@ -212,12 +270,12 @@ pub(super) async fn send(id: String, request: Request, body: Body) -> Result<Res
     let received = Instant::now();
     let caller = auth::caller(&request).await?;
     let chat: ChatId = body::id(&id)?;
-    let message: Send = body::json(body)?;
+    let message: Send = body.json(&request).await?;
     if message.id.is_some() || message.chat.is_some_and(|named| named != chat) {
         return Err(Problem::new(ErrorCode::BadField, "the chat is in the path, and a call needs no id"));
     }
     let core = &request.context.core;
-    core.may_send(caller.user())?;
+    core.rates.call(caller.user(), message.bytes(), &core.limits)?;
     let sender = send::Sender { user: caller.user(), device: caller.device() };
     let (seq, at) = send::send(core, sender, chat, &message).await?;
     core.metrics.send_reply_http.observe(received.elapsed().as_secs_f64());
@@ -238,38 +296,28 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
     };
     let chat: ChatId = body::id(&id)?;
     let core = &request.context.core;
+    let most = core.limits.history_page_messages;
+    let limit = body::limit(&request.query, most as u64, most)?;
+    let before = request.query.number("before")?.unwrap_or(Seq::MAX);
+    let _turn = counted(&request, &device.user).await?;
     let found = core.store.chat_of_member(chat, &device.user).await?;
     let (found, member) = found.ok_or_else(Problem::no_such_chat)?;
-    let mut boundary = member.boundary;
+    let mut lowest = member.boundary + 1;
     if device.kind == DeviceKind::Sub {
         // What is at or below it comes from the main, which decides what it gives.
-        boundary = boundary.max(core.store.owed(chat, device.id).await?.map_or(found.head, |owed| owed.from));
+        let position = core.store.position(chat, device.id).await?;
+        lowest = lowest.max(position.map_or(found.head, |position| position.from) + 1);
     }
-    let most = core.limits.history_page_messages as u64;
-    let limit = request.query.number("limit")?.unwrap_or(most);
-    if limit == 0 || limit > most {
-        return Err(Problem::new(ErrorCode::BadRange, format!("limit is from 1 to {most}")));
-    }
-    let before = request.query.number("before")?.unwrap_or(found.head + 1).min(found.head + 1);
-    let from = before.saturating_sub(limit).max(boundary + 1);
+    let before = before.min(found.head + 1);
+    let bytes = core.limits.history_page_bytes;
+    request.reserve(bytes)?;
     // Read only while the user is a member: whoever left meanwhile gets nothing.
     let reader = Reader { user: device.user.clone(), since: member.boundary };
-    let log = async |from, count, bytes| {
-        let page = core.store.log_of_member(chat, &reader, from, count, bytes).await?;
-        page.ok_or_else(Problem::no_such_chat)
-    };
-    let from = if from >= before { before } else { from.max(log(from, 1, 1).await?.floor) };
-    let count = usize::try_from(before.saturating_sub(from)).unwrap_or_default();
-    let page = if count == 0 {
-        // Nothing is asked for, or nothing of it is held any more: here the log ends, or has a hole.
-        LogPage { floor: found.head + 1, ..LogPage::default() }
-    } else {
-        log(from, count, usize::MAX).await?
-    };
+    let page = core.store.log_before(chat, &reader, before, lowest, limit, bytes).await?;
+    let page = page.ok_or_else(Problem::no_such_chat)?;
     let first = page.messages.first().map_or(before, |(seq, _)| *seq);
-    let more = first > (boundary + 1).max(page.floor);
-    let asked = page.messages.into_iter().filter(|(seq, _)| *seq < before);
-    let frames: Vec<_> = asked.map(|(_, body)| split_epoch(body).0).collect();
+    let more = first > lowest.max(page.floor);
+    let frames: Vec<_> = page.messages.into_iter().map(|(_, body)| split_epoch(body).0).collect();
     let items = frames.iter().filter_map(|frame| serde_json::from_slice(frame).ok()).collect();
     Ok(ok(&Messages { items, more }))
 }
@@ -277,8 +325,9 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
 /// `GET /v1/offsets`: the bare map of all the user's chats; 0 where nothing was read.
 pub(super) async fn offsets(request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
+    let _turn = counted(&request, caller.user()).await?;
     let store = &request.context.core.store;
-    let (chats, reads) = (store.chats_of(caller.user()).await?, store.reads(caller.user()).await?);
+    let (chats, reads) = tokio::try_join!(store.chats_of(caller.user()), store.reads(caller.user()))?;
     let offset = |chat: ChatId| (chat.to_string(), reads.get(&chat).map_or(0, |offset| offset.seq));
     let map: BTreeMap<String, Seq> = chats.into_iter().map(offset).collect();
     Ok(ok(&map))

@@ -18,9 +18,26 @@ pub(super) fn allow(origins: &AllowedOrigins, headers: &HeaderMap, mut response:
     if let Some(origin) = allowed(origins, headers) {
         let out = response.headers_mut();
         out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        out.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("retry-after, x-request-id"),
+        );
         out.append(header::VARY, HeaderValue::from_static("Origin"));
     }
     response
+}
+
+/// Whether a page of this origin may ask for what needs no token, and so no preflight.
+///
+/// # Errors
+/// `forbidden`.
+pub(super) fn may_ask(origins: &AllowedOrigins, headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if origins.allows(text(header::ORIGIN), text(header::HOST)) {
+        return Ok(());
+    }
+    let detail = "this page's origin may not connect: add it to KEEPSTEP_ALLOWED_ORIGINS";
+    Err(Problem::new(ErrorCode::Forbidden, detail))
 }
 
 /// What a browser asks before a call with a token.
@@ -31,8 +48,9 @@ pub(super) fn preflight(origins: &AllowedOrigins, headers: &HeaderMap) -> Respon
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     let out = response.headers_mut();
-    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
-    let names = HeaderValue::from_static("authorization, content-type, x-link-secret");
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
+    let names = "authorization, content-type, traceparent, tracestate, x-link-secret, x-request-id";
+    let names = HeaderValue::from_static(names);
     out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
     out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     allow(origins, headers, response)

@@ -7,6 +7,7 @@ use super::{
     Request, admin,
     auth::{self, Caller},
     body::{self, Body},
+    chats::counted,
     respond::{json, ok},
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         Millis,
         device::{Device, DeviceKind, DeviceState},
         id::{DeviceId, TerminationId},
+        label,
         termination::Termination,
     },
     protocol::{ErrorCode, Problem},
@@ -71,31 +73,36 @@ impl From<Device> for DeviceView {
     }
 }
 
-/// A name that people gave.
+/// A name that people give.
 pub(super) fn name(field: &'static str, text: &str, most: usize) -> Result<(), Problem> {
-    if text.trim().is_empty() {
-        return Err(Problem::new(ErrorCode::BadField, format!("{field} is empty")));
-    }
     if text.len() > most {
         return Err(Problem::new(ErrorCode::TooLarge, format!("{field} has at most {most} bytes")));
     }
-    if text.chars().any(char::is_control) {
-        return Err(Problem::new(ErrorCode::BadField, format!("{field} has control characters")));
-    }
-    Ok(())
+    label::check(text)
+        .map_err(|unfit| Problem::new(ErrorCode::BadField, format!("{field} {}", unfit.because())))
 }
 
 /// `POST /v1/devices`.
 pub(super) async fn register(request: Request, body: Body) -> Result<Response, Problem> {
     let claims = auth::user(&request).await?;
-    let new: NewDevice = body::json(body)?;
+    let new: NewDevice = body.json(&request).await?;
     let core = &request.context.core;
-    name("name", &new.name, core.limits.name_bytes)?;
-    name("platform", &new.platform, core.limits.name_bytes)?;
+    let most = core.limits.name_bytes;
+    let fit = name("name", &new.name, most).and_then(|()| name("platform", &new.platform, most));
+    if let Err(problem) = fit {
+        // One that was registered under older rules keeps its names, and gets its token.
+        let known = match new.id {
+            Some(id) => core.store.device(&claims.user, id).await?.is_some(),
+            None => false,
+        };
+        if !known {
+            return Err(problem);
+        }
+    }
     if new.replace && new.kind == DeviceKind::Sub {
         return Err(Problem::new(ErrorCode::BadField, "replace is for a main: a user has one of them"));
     }
-    let wish = registration::Wish {
+    let wish = registration::RegisterDevice {
         id: new.id,
         kind: new.kind,
         name: new.name,
@@ -136,6 +143,7 @@ pub(super) struct Page<T> {
 /// `GET /v1/devices`.
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
+    let _turn = counted(&request, caller.user()).await?;
     let mut devices = request.context.core.store.devices(caller.user()).await?;
     devices.retain(|device| device.state != DeviceState::Terminating);
     page(&request, devices)
@@ -156,7 +164,10 @@ pub(super) async fn end(id: String, request: Request) -> Result<Response, Proble
             ));
         }
     };
-    let termination = termination::begin(&request.context.core, caller.user(), device, by).await?;
+    let core = &request.context.core;
+    // Asked again, it fences off each chat again.
+    core.limit("ends", caller.user(), core.limits.creates_per_minute).await?;
+    let termination = termination::begin(core, caller.user(), device, by).await?;
     Ok(accepted(&termination))
 }
 

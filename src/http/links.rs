@@ -10,6 +10,7 @@ use super::{
     Request,
     auth::{self, Caller},
     body::{self, Body},
+    cors,
     devices::{DeviceView, name, token},
     qr::{self, Qr},
     respond::{json, ok},
@@ -69,13 +70,16 @@ struct State {
 
 /// `POST /v1/links`: nobody yet, or with a user token.
 pub(super) async fn open(request: Request, body: Body) -> Result<Response, Problem> {
+    // Any page could let its visitors take the places of others.
+    cors::may_ask(&request.context.server.allowed_origins, &request.headers)?;
     // A token that is there must be good: a page that believes to be somebody's shall not be anybody's.
     let bound = if auth::is_given(&request) { Some(auth::user(&request).await?.user) } else { None };
-    let new: NewLink = body::json(body)?;
     let core = &request.context.core;
+    // Two names, in any spelling, and little beside them: of nobody yet no more is taken.
+    let new: NewLink = body.at_most(512 + 12 * core.limits.name_bytes).json(&request).await?;
     name("name", &new.name, core.limits.name_bytes)?;
     name("platform", &new.platform, core.limits.name_bytes)?;
-    let opened = links::open(core, request.peer, bound, new.name, new.platform).await?;
+    let opened = links::open(core, request.address.into(), bound, new.name, new.platform).await?;
     let code = opened.code.to_string();
     let qr = qr::of(&format!("keepstep:link?code={code}")).map_err(|error| {
         tracing::error!(%error, "a QR code can't be made");
@@ -114,22 +118,23 @@ async fn wait(link: LinkId, request: &Request) -> Result<Response, Problem> {
     // Without one it is a wrong one.
     let secret = request.headers.get("x-link-secret").and_then(|value| value.to_str().ok()).unwrap_or("");
     let core = &request.context.core;
-    let state = match links::wait(core, link, secret, Duration::from_secs(patience)).await? {
-        Outcome::Pending => State { state: "pending", ..State::default() },
-        Outcome::Refused => State { state: "refused", ..State::default() },
-        Outcome::Expired => State { state: "expired", ..State::default() },
-        Outcome::Approved(device, claims) => {
-            let token = token(request, &claims)?;
-            State { state: "approved", device: Some((*device).into()), token: Some(token) }
-        }
-    };
+    let state =
+        match links::wait(core, request.address.into(), link, secret, Duration::from_secs(patience)).await? {
+            Outcome::Pending => State { state: "pending", ..State::default() },
+            Outcome::Refused => State { state: "refused", ..State::default() },
+            Outcome::Expired => State { state: "expired", ..State::default() },
+            Outcome::Approved(device, claims) => {
+                let token = token(request, &claims)?;
+                State { state: "approved", device: Some((*device).into()), token: Some(token) }
+            }
+        };
     Ok(ok(&state))
 }
 
 /// `POST /v1/links/{code}/approve`.
 pub(super) async fn decide(code: String, request: Request, body: Body) -> Result<Response, Problem> {
     let main = main(&request).await?;
-    let Decision { approve, history } = body::json(body)?;
+    let Decision { approve, history } = body.json(&request).await?;
     if history.is_some() && !approve {
         return Err(Problem::new(ErrorCode::BadField, "history goes with \"approve\": true"));
     }

@@ -2,9 +2,12 @@
 //! and its graceful end doesn't wait for sockets; so its routes run here as a plain hyper service.
 
 use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,90 +20,84 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use warp::{filters::BoxedFilter, reply::Response};
 
-use crate::{config::ServerConfig, drain::Drain};
+use super::{address, respond::answer, trace::Traced};
+use crate::{
+    config::{ServerConfig, Timing, TrustedProxies},
+    drain::Drain,
+    protocol::{ErrorCode, Problem},
+};
+
+mod limiter;
+mod line;
+mod proxied;
+
+pub use limiter::Permit;
+use limiter::{Connection, ConnectionLimiter};
+pub use line::{Line, Unread};
 
 /// At a stop: how long a request that is under way has for its answer.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
+/// Connections that are accepted until it is the turn of others.
+const ACCEPTS: u32 = 16;
+/// After which time a client that has too many connections may ask again, in seconds.
+const AGAIN: u32 = 1;
 
 /// What one listener allows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Connections at once.
     pub connections: usize,
     /// Connections at once from one address.
     pub per_address: usize,
+    /// Connections that one address may open in a second; further ones are served a little later.
+    pub pace: u32,
     /// Time for the head of a request.
     pub header_timeout: Duration,
     /// Bytes of the head of a request.
     pub header_bytes: usize,
+    /// For how long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// Who says for whom it asks.
+    pub proxies: TrustedProxies,
+    /// Whether each connection begins with a head of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
-impl From<&ServerConfig> for Rules {
-    fn from(config: &ServerConfig) -> Self {
+impl Rules {
+    /// What the settings say.
+    #[must_use]
+    pub fn new(config: &ServerConfig, timing: &Timing) -> Self {
         Self {
             connections: config.max_connections,
             per_address: config.max_connections_per_ip,
+            pace: config.new_connections_per_ip,
             header_timeout: config.header_timeout,
             header_bytes: config.max_header_bytes,
+            write_timeout: timing.write_timeout,
+            proxies: config.trusted_proxies.clone(),
+            proxy_protocol: config.proxy_protocol,
         }
     }
-}
 
-#[derive(Debug, Default)]
-struct Counts {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// Counts connections by address.
-#[derive(Debug, Clone, Default)]
-struct Census(Arc<Mutex<Counts>>);
-
-/// One connection that is counted until this is dropped. Each request carries it, so that a socket, which leaves the
-/// connection's task, stays counted too.
-#[derive(Debug, Clone)]
-pub struct Counted {
-    entry: Arc<Entry>,
-}
-
-#[derive(Debug)]
-struct Entry(Census, IpAddr);
-
-impl Counted {
-    /// Whose it is.
+    /// The same for a listener that isn't behind the balancer.
     #[must_use]
-    pub fn address(&self) -> IpAddr {
-        self.entry.1
+    pub fn without_proxies(&self) -> Self {
+        Self { proxies: TrustedProxies::default(), proxy_protocol: false, ..self.clone() }
     }
 }
 
-impl Census {
-    fn enter(&self, address: IpAddr, rules: Rules) -> Option<Counted> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = counts.by_address.get(&address).copied().unwrap_or_default();
-        if counts.all >= rules.connections || own >= rules.per_address {
-            return None;
-        }
-        counts.all += 1;
-        counts.by_address.insert(address, own + 1);
-        Some(Counted { entry: Arc::new(Entry(self.clone(), address)) })
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.all = counts.all.saturating_sub(1);
-        if let Some(count) = counts.by_address.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                counts.by_address.remove(&self.1);
-            }
-        }
-    }
+/// What the connections of one listener have in common.
+#[derive(Clone)]
+struct Door {
+    http: Arc<http1::Builder>,
+    routes: BoxedFilter<(Response,)>,
+    rules: Arc<Rules>,
+    limiter: ConnectionLimiter,
+    // Whether it was told already that a connection came without its head: one balancer has many.
+    told: Arc<AtomicBool>,
 }
 
 /// Serves until the drain begins; connections that are open then finish what they have under way.
@@ -111,12 +108,18 @@ pub async fn serve(
     drain: Drain,
     stop_on_drain: bool,
 ) {
-    let census = Census::default();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(rules.header_timeout)
         .max_buf_size(rules.header_bytes.max(8192));
+    let limiter = ConnectionLimiter::new(rules.connections, rules.per_address, rules.pace);
+    let door = Door { http: http.into(), routes, rules: rules.into(), limiter, told: Arc::default() };
+    let mut accepts = 0u32;
     loop {
+        accepts = accepts.wrapping_add(1);
+        if accepts.is_multiple_of(ACCEPTS) {
+            tokio::task::yield_now().await;
+        }
         let accepted = tokio::select! {
             () = drain.begun(), if stop_on_drain => return,
             accepted = listener.accept() => accepted,
@@ -125,46 +128,138 @@ pub async fn serve(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Usually no file descriptors are left: accepting again at once would only burn the processor.
-                tracing::warn!(%error, "a connection can't be accepted");
+                tracing::warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let Some(counted) = census.enter(peer.ip(), rules) else {
+        let Some(connection) = door.limiter.connect() else {
             tracing::debug!(%peer, "too many connections: refused");
             continue;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set");
         }
-        let routes = TowerToHyperService::new(warp::service(routes.clone()));
-        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(counted.clone());
-            routes.call(request)
-        });
-        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let (tasks, drain) = (drain.clone(), drain.clone());
-        let connection = async move {
-            let mut connection = std::pin::pin!(connection);
-            let result = tokio::select! {
-                result = connection.as_mut() => result,
-                () = drain.begun(), if stop_on_drain => {
-                    connection.as_mut().graceful_shutdown();
-                    match tokio::time::timeout(LAST_ANSWER, connection).await {
-                        Ok(result) => result,
-                        Err(_) => return tracing::debug!(%peer, "a connection was cut off by the stop"),
-                    }
-                }
-            };
-            if let Err(error) = result {
-                tracing::debug!(%peer, %error, "a connection ended in an error");
-            }
-        };
+        let (door, tasks) = (door.clone(), drain.clone());
         // Those that end with the drain are waited for: else the process would be gone before their answers are.
         if stop_on_drain {
-            tasks.spawn(connection);
+            let drain = drain.clone();
+            tasks.spawn(async move { door.serve(stream, peer, connection, drain.begun()).await });
         } else {
-            tokio::spawn(connection);
+            tokio::spawn(async move { door.serve(stream, peer, connection, std::future::pending()).await });
         }
     }
+}
+
+impl Door {
+    async fn serve(
+        self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        connection: Arc<Connection>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let Some(from) = self.from(&mut stream, peer).await else { return };
+        // A proxy asks for many: each of its requests is another client's, and permit when its head is known.
+        let permit = if self.rules.proxies.contains(from.ip()) {
+            None
+        } else {
+            let Some(permit) = self.limiter.enter(from.ip(), &connection) else {
+                return tracing::debug!(%from, "too many connections from this address: refused");
+            };
+            self.in_turn(from.ip()).await;
+            Some(permit)
+        };
+        let routes = TowerToHyperService::new(warp::service(self.routes.clone()));
+        let unread = Unread::default();
+        let service = service_fn(|mut request: hyper::Request<Incoming>| {
+            let traced = Traced::new(request.method(), request.uri().path(), request.headers());
+            let mut waits = false;
+            let permit = permit.clone().or_else(|| {
+                waits = true;
+                let client = address::client(&self.rules.proxies, from.ip(), request.headers());
+                self.limiter.enter(client, &connection)
+            });
+            let answer = permit.map(|permit| {
+                request.extensions_mut().insert(permit.clone());
+                request.extensions_mut().insert(unread.clone());
+                request.extensions_mut().insert(traced.id().clone());
+                // `CONNECT`, say, asks for a host and no path: the filters of paths take that for a bug of their own.
+                let has_path = request.uri().path().starts_with('/');
+                (has_path.then(|| routes.call(request)), permit)
+            });
+            let door = self.clone();
+            traced.answered(async move {
+                let Some((answer, permit)) = answer else { return Ok::<_, Infallible>(crowded()) };
+                if waits {
+                    door.in_turn(permit.address()).await;
+                }
+                match answer {
+                    Some(answer) => answer.await,
+                    None => Ok(nowhere()),
+                }
+            })
+        });
+        let line = Line::new(stream, self.rules.write_timeout, unread.clone());
+        let mut http =
+            std::pin::pin!(self.http.serve_connection(TokioIo::new(line), service).with_upgrades());
+        let result = tokio::select! {
+            result = http.as_mut() => result,
+            () = stop => {
+                http.as_mut().graceful_shutdown();
+                match tokio::time::timeout(LAST_ANSWER, http).await {
+                    Ok(result) => result,
+                    Err(_) => return tracing::debug!(%from, "a connection was cut off by the stop"),
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%from, %error, "a connection ended in an error");
+        }
+    }
+
+    async fn in_turn(&self, client: IpAddr) {
+        let wait = self.limiter.wait(client);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Whose a connection is, by its head if it must have one. None: it is refused.
+    async fn from(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        if !self.rules.proxy_protocol {
+            return Some(peer);
+        }
+        let reason = if self.rules.proxies.is_empty() || self.rules.proxies.contains(peer.ip()) {
+            match tokio::time::timeout(self.rules.header_timeout, proxied::client(stream)).await {
+                Ok(Ok(Some(client))) => return Some(SocketAddr::new(client, peer.port())),
+                Ok(Ok(None)) => return Some(peer),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it didn't come in time".to_owned(),
+            }
+        } else {
+            "the address isn't in KEEPSTEP_TRUSTED_PROXIES".to_owned()
+        };
+        if self.told.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%peer, reason, "a connection without a head of the PROXY protocol is refused");
+        } else {
+            tracing::warn!(
+                %peer, reason,
+                "a connection without a head of the PROXY protocol is refused: let the balancer send one, or unset \
+                 KEEPSTEP_PROXY_PROTOCOL (told once)"
+            );
+        }
+        None
+    }
+}
+
+/// For whoever asks for no path.
+fn nowhere() -> Response {
+    answer(Err(Problem::new(ErrorCode::NotFound, "ask for a path: it begins with a slash")))
+}
+
+/// For a client, behind a proxy, that has as many connections as one may have.
+fn crowded() -> Response {
+    let detail = "too many connections from your address: close some, or try again later";
+    answer(Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)))
 }

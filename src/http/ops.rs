@@ -1,22 +1,36 @@
 //! For operators: is it ready, and what does it count.
 
+use std::time::Duration;
+
 use warp::{
     Reply,
     http::{StatusCode, header},
     reply::Response,
 };
 
-use super::{Context, respond::json};
-use crate::metrics::whole;
+use super::{
+    Context, Request,
+    respond::{json, ok},
+};
+use crate::{
+    broker::NodeHealth,
+    metrics::whole,
+    protocol::{ErrorCode, Problem},
+};
 
-/// `GET /readyz`: 200 when the store and every nsqd answer, the edge has its name and isn't stopping; else 503,
-/// and what is wrong.
-/// A missing nsqlookupd is said, but live delivery doesn't need it.
+/// The broker's servers are asked no longer than this: a balancer that waits in vain for the answer takes the edge for dead.
+const BROKER_WITHIN: Duration = Duration::from_millis(300);
+
+/// `GET /readyz`: 200 when the store works, the edge has its name and isn't stopping; else 503, and what is wrong.
+/// An nsqd or nsqlookupd that isn't well is a note: without it everything works, if later, and all edges would go at once.
 pub(super) async fn ready(context: Context) -> Response {
     let core = &context.core;
-    let (store, broker) = tokio::join!(core.store.ping(), core.broker.health());
+    let broker = async {
+        let asked = tokio::time::timeout(BROKER_WITHIN, core.broker.health());
+        asked.await.unwrap_or_else(|_| core.broker.last_health())
+    };
+    let (store, broker) = tokio::join!(core.store.ping(), broker);
     let mut problems = Vec::new();
-    let mut notes = Vec::new();
     if core.drain.has_begun() {
         problems.push("this edge is shutting down".to_owned());
     }
@@ -28,16 +42,27 @@ pub(super) async fn ready(context: Context) -> Response {
     }
     if let Err(error) = store {
         problems.push(error.to_string());
+    } else if let Some(reason) = core.store.refusal() {
+        problems.push(format!("Redis refuses writes: {reason}"));
     }
-    for server in &broker {
-        if let Some(problem) = &server.problem {
-            let text = format!("{} {}: {problem}", server.role, server.node);
-            if server.role == "nsqlookupd" { notes.push(text) } else { problems.push(text) }
-        }
-    }
+    let told = |server: NodeHealth| Some(format!("{} {}: {}", server.role, server.node, server.problem?));
+    let notes: Vec<String> = broker.into_iter().filter_map(told).collect();
     let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({ "ready": problems.is_empty(), "problems": problems, "notes": notes });
     json(status, &body)
+}
+
+/// `GET /v1/ready`, for a balancer: whether a client that comes here now is served. On the clients' own listener, so that one
+/// that takes no more connections is seen, too. Anybody may ask, so nothing is asked of anyone: what is known is said.
+pub(super) async fn open_for_clients(request: Request) -> Result<Response, Problem> {
+    let core = &request.context.core;
+    if core.drain.has_begun() {
+        return Err(Problem::new(ErrorCode::Draining, "this server is stopping: ask another"));
+    }
+    if !core.store.is_up() || core.store.refusal().is_some() {
+        return Err(Problem::new(ErrorCode::Unavailable, "this server can't accept anything now: try again"));
+    }
+    Ok(ok(&serde_json::json!({ "ready": true })))
 }
 
 /// `GET /metrics`. What isn't counted where it happens is looked at here; nothing is asked of the store or the broker.
@@ -50,7 +75,12 @@ pub(super) async fn metrics(context: Context) -> Response {
     for (node, up) in core.broker.nodes() {
         metrics.nsqd_up.with_label_values(&[&node]).set(i64::from(up));
     }
+    let silent = |server: &NodeHealth| server.role == "nsqlookupd" && server.problem.is_some();
+    metrics
+        .nsqlookupd_down
+        .set(whole(core.broker.last_health().iter().filter(|server| silent(server)).count()));
     metrics.store_up.set(i64::from(core.store.is_up()));
+    metrics.store_writable.set(i64::from(core.store.is_up() && core.store.refusal().is_none()));
     metrics.draining.set(i64::from(core.drain.has_begun()));
     metrics.tasks.set(whole(tokio::runtime::Handle::current().metrics().num_alive_tasks()));
     let (mains, subs) = core.hub.count();
@@ -67,7 +97,7 @@ pub(super) async fn metrics(context: Context) -> Response {
             warp::reply::with_header(text, header::CONTENT_TYPE, kind).into_response()
         }
         Err(error) => {
-            tracing::error!(%error, "metrics can't be rendered");
+            tracing::error!(%error, "rendering metrics failed");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -7,12 +7,12 @@ use warp::{http::StatusCode, reply::Response};
 
 use super::{
     Request,
-    body::{self, Body},
-    host,
-    respond::json,
+    body::Body,
+    cors, host,
+    respond::{json, ok},
 };
 use crate::{
-    domain::id::UserId,
+    domain::{id::UserId, network::Network},
     protocol::{ErrorCode, Problem},
 };
 
@@ -20,6 +20,8 @@ const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Pairs of users a minute, of all visitors together: nothing is stored for them until they register devices.
 const PER_MINUTE: u64 = 120;
+/// The same of one address: it doesn't take them all.
+const PER_ADDRESS: u32 = 60;
 // No letters or digits that look alike, so that a name can be read out.
 const ALPHABET: &[u8; 32] = b"23456789abcdefghijkmnpqrstuvwxyz";
 
@@ -63,17 +65,26 @@ struct Player {
     token: String,
 }
 
+/// `GET /v1/playground`: whether there is one. The demo page asks, before it takes a token out of its address.
+pub(super) async fn look(request: Request) -> Result<Response, Problem> {
+    there(&request).map(|_| ok(&serde_json::json!({ "playground": true })))
+}
+
+fn there(request: &Request) -> Result<&Playground, Problem> {
+    let detail = "this server has no playground: start it embedded, or with KEEPSTEP_PLAYGROUND=true";
+    request.context.playground.as_deref().ok_or_else(|| Problem::new(ErrorCode::NotFound, detail))
+}
+
 /// `POST /v1/playground`.
 pub(super) async fn open(request: Request, body: Body) -> Result<Response, Problem> {
-    let Some(playground) = &request.context.playground else {
-        let detail = "this server has no playground: start it embedded, or with KEEPSTEP_PLAYGROUND=true";
-        return Err(Problem::new(ErrorCode::NotFound, detail));
-    };
-    let Nothing {} = body::json_or_nothing(body)?;
+    let playground = there(&request)?;
+    cors::may_ask(&request.context.server.allowed_origins, &request.headers)?;
+    let Nothing {} = body.at_most(512).json_or_nothing(&request).await?;
     let core = &request.context.core;
+    core.limit("playground", Network::from(request.address), PER_ADDRESS).await?;
     if core.store.count("playground", MINUTE).await? > PER_MINUTE {
         let detail = "too many people came to the playground in this minute: try again in the next";
-        return Err(Problem::new(ErrorCode::TooManyRequests, detail));
+        return Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(60));
     }
     // Both get one ending, and 40 bits of it: nobody is to guess, or be given, somebody else's.
     let ending: String =

@@ -1,35 +1,38 @@
 //! The upgrade to a socket. The handshake is done here, because warp's own can neither set the read buffer (128 KiB a
 //! connection) nor answer a subprotocol; the frames are tungstenite's.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::{body::Bytes, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::{Span, instrument::Instrument};
 use warp::{
     Reply,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     reply::Response,
 };
 
-use super::{Request, auth, listener::Counted};
+use super::{
+    Request, auth, cors,
+    listener::{Line, Permit},
+    trace::RequestId,
+};
 use crate::{
-    domain::device::DeviceKind,
     protocol::{CloseCode, ErrorCode, Problem, SUBPROTOCOL},
     session::{self, Connection, Wire},
+    spans,
 };
 
 /// `GET /v1/socket`.
 pub(super) async fn open(
     request: Request,
     upgrade: Option<OnUpgrade>,
-    counted: Option<Counted>,
+    permit: Option<Permit>,
+    id: Option<RequestId>,
 ) -> Result<Response, Problem> {
     let Request { context, headers, query, .. } = &request;
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    if !context.server.allowed_origins.allows(text(header::ORIGIN), text(header::HOST)) {
-        let detail = "this page's origin may not connect: add it to KEEPSTEP_ALLOWED_ORIGINS";
-        return Err(Problem::new(ErrorCode::Forbidden, detail));
-    }
+    cors::may_ask(&context.server.allowed_origins, headers)?;
     let accept = handshake(headers)?;
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(ErrorCode::BadField, "this connection can't be upgraded"));
@@ -42,17 +45,22 @@ pub(super) async fn open(
         .or_else(|| offered.iter().find_map(|protocol| protocol.strip_prefix("bearer.")))
         .or_else(|| query.get("token"));
     let claims = token.and_then(|token| context.tokens.verify_device(token).ok());
+    if let Some(claims) = &claims {
+        context.core.rates.connect(claims.device, &context.core.limits)?;
+    }
 
+    // Of nobody nothing is logged.
+    let span = claims.as_ref().map_or_else(Span::none, |claims| {
+        spans::session(&claims.user, claims.device, id.as_ref().map(RequestId::as_str))
+    });
     let core = context.core.clone();
     let limits = &core.limits;
-    let most = match claims.as_ref().map(|claims| claims.kind) {
-        Some(DeviceKind::Main) => limits.history_frame_bytes.max(limits.frame_bytes),
-        _ => limits.frame_bytes,
-    };
+    // More than a frame may have is read of any, so that the answer can name it.
+    let most = limits.history_frame_bytes.max(limits.frame_bytes);
     let tasks = core.drain.clone();
     let opening = Box::pin(async move {
         let (stream, read) = upgraded(upgrade).await?;
-        let connection = Connection::new(Wire::Tcp(stream), read, most).await;
+        let connection = Connection::new(Wire::from(stream), read, most).await;
         let Some(claims) = claims else {
             // Browsers can't see an HTTP status here, but they see this.
             session::refuse(&core, connection, CloseCode::Unauthorized.into()).await;
@@ -64,12 +72,13 @@ pub(super) async fn open(
         }
         session::open(core, connection, claims).await
     });
-    tasks.spawn(async move {
-        let _counted = counted;
+    let served = async move {
+        let _counted = permit;
         if let Some(session) = opening.await {
             session.serve().await;
         }
-    });
+    };
+    tasks.spawn(served.instrument(span));
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let out = response.headers_mut();
@@ -84,8 +93,8 @@ pub(super) async fn open(
 
 async fn upgraded(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
     match upgrade.await {
-        Ok(upgraded) => match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
+        Ok(upgraded) => match upgraded.downcast::<TokioIo<Line>>() {
+            Ok(parts) => Some((parts.io.into_inner().into_stream(), parts.read_buf)),
             Err(_) => {
                 tracing::error!("an upgraded connection isn't a TCP stream");
                 None
@@ -115,9 +124,7 @@ fn handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
         return Err(bad("only version 13 of WebSocket is spoken here"));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
-    // 16 bytes in base64: 24 characters, the last two of them padding.
-    let good = key.len() == 24 && key.as_bytes().ends_with(b"==");
-    if !good {
+    if !BASE64_STANDARD.decode(key).is_ok_and(|key| key.len() == 16) {
         return Err(bad("Sec-WebSocket-Key isn't 16 bytes of base64"));
     }
     HeaderValue::from_str(&derive_accept_key(key.as_bytes()))

@@ -1,6 +1,7 @@
-//! What waits for a session. News of a chat is coalesced: only how things stand matters, so the next news of its kind takes
-//! the place of one that wasn't taken yet. That is bounded by the chats of the user, and closes nobody. What is a stream
-//! (who came and went, questions and answers) has a room of its own; who lets that fill up is closed as a slow consumer.
+//! A session's pending commands. News of a chat is coalesced: only the current state matters, so newer news of a kind
+//! replaces older news that wasn't taken yet. The user's chats bound it, and it closes no session. Stream commands
+//! (members who join and leave, requests and answers) have room of their own; a session that lets it fill up is closed
+//! as a slow consumer.
 
 use std::{
     collections::BTreeMap,
@@ -9,42 +10,43 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Command, Doom, lock};
+use super::{CloseSignal, Command, lock};
 use crate::{
     domain::{Seq, id::ChatId},
     protocol::CloseCode,
     store::{CursorMoved, ReadOffset},
 };
 
-/// News of so many chats may wait. Only what is said of memberships can come to more, and that the sweep finds again.
+/// The maximum number of chats with pending news. Only membership news can exceed it, and the membership sweep finds
+/// those changes again.
 const CHATS: usize = 4096;
 
-/// What is new of one chat.
+/// The pending news of one chat.
 #[derive(Debug, Default)]
 struct News {
     membership: bool,
     doubtful: bool,
-    placed: Option<Arc<str>>,
+    relocated: Option<Arc<str>>,
     tail: Option<Seq>,
-    moved: Option<Option<CursorMoved>>,
+    persisted: Option<Option<CursorMoved>>,
 }
 
 impl News {
-    /// What the session has to do, in the order in which it should.
+    /// Returns the session's commands, in the order of execution.
     fn into_commands(self, chat: ChatId) -> impl Iterator<Item = Command> {
-        let placed = self.placed.map(|node| Command::Placed(chat, node));
+        let relocated = self.relocated.map(|node| Command::ChatRelocated(chat, node));
         let tail = self.tail.map(|seq| Command::Tail(chat, seq));
-        let moved = self.moved.map(|moved| Command::Moved(chat, moved));
-        placed.into_iter().chain(tail).chain(moved)
+        let persisted = self.persisted.map(|persisted| Command::CursorPersisted(chat, persisted));
+        relocated.into_iter().chain(tail).chain(persisted)
     }
 }
 
 /// What a session takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// All there is.
+    /// All commands.
     Everything,
-    /// Only what the session itself has to do, because there is no room for more frames to the client.
+    /// Only the session's own work, because there is no room for more frames to the client.
     NoFrames,
 }
 
@@ -54,32 +56,34 @@ fn look(all: &mut BTreeMap<ChatId, News>, chat: ChatId, say: impl FnOnce(&mut Ne
     }
 }
 
-/// What waits. Pure.
+/// The pending commands. Pure.
 #[derive(Debug, Default)]
 struct Pending {
     chats: BTreeMap<ChatId, News>,
-    // What the client is to be told of chats. Apart, so that looking for what the session itself has to do doesn't go through it.
+    // News of chats for the client. Kept apart, so that a search for the session's own work doesn't go through it.
     reads: BTreeMap<ChatId, ReadOffset>,
     stream: Vec<Command>,
 }
 
 impl Pending {
-    /// Puts a command in. False: there is no room.
+    /// Adds a command. Returns false if there is no room.
     fn put(&mut self, command: Command, room: usize) -> bool {
         let Self { chats: all, reads, stream } = self;
         match command {
             Command::Membership(chats) => {
                 chats.into_iter().for_each(|chat| look(all, chat, |news| news.membership = true));
             }
-            Command::Doubtful(chats) => {
+            Command::CheckMemberships(chats) => {
                 chats.into_iter().for_each(|chat| look(all, chat, |news| news.doubtful = true));
             }
-            Command::Placed(chat, node) => all.entry(chat).or_default().placed = Some(node),
+            Command::ChatRelocated(chat, node) => all.entry(chat).or_default().relocated = Some(node),
             Command::Tail(chat, seq) => {
                 let tail = &mut all.entry(chat).or_default().tail;
                 *tail = (*tail).max(Some(seq));
             }
-            Command::Moved(chat, moved) => all.entry(chat).or_default().moved = Some(moved),
+            Command::CursorPersisted(chat, persisted) => {
+                all.entry(chat).or_default().persisted = Some(persisted)
+            }
             Command::Read(chat, offset) => {
                 let read = reads.entry(chat).or_insert(offset);
                 if read.seq < offset.seq {
@@ -92,7 +96,8 @@ impl Pending {
         true
     }
 
-    /// Takes what is wanted: memberships first, in one; then what else is new, chat by chat; then the stream, in its order.
+    /// Takes what is wanted: memberships first, in one command; then other news, chat by chat; then the stream, in its
+    /// order.
     fn take(&mut self, wanted: Wanted) -> Vec<Command> {
         let (mut memberships, mut doubtful) = (Vec::new(), Vec::new());
         let mut news = Vec::new();
@@ -109,7 +114,7 @@ impl Pending {
             out.push(Command::Membership(memberships));
         }
         if !doubtful.is_empty() {
-            out.push(Command::Doubtful(doubtful));
+            out.push(Command::CheckMemberships(doubtful));
         }
         out.append(&mut news);
         if wanted == Wanted::Everything {
@@ -138,39 +143,40 @@ struct State {
     over: bool,
 }
 
-/// What a session is told by, and how it is ended. Cheap to clone.
+/// The sending end of a session's commands and its close signal. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Mailbox {
     shared: Arc<Shared>,
-    /// Its end.
-    pub doom: Arc<Doom>,
+    /// Closes the session.
+    pub close_signal: Arc<CloseSignal>,
 }
 
-/// Where it comes out. Dropped, everything that is told is let go.
+/// The receiving end. When it is dropped, every later command is dropped.
 #[derive(Debug)]
 pub struct Inbox(Arc<Shared>);
 
 impl Mailbox {
-    /// A mailbox with room for so many commands that aren't news of a chat, and where they come out.
+    /// Returns a mailbox with room for `room` commands that aren't news of a chat, and its inbox.
     #[must_use]
     pub fn new(room: usize) -> (Self, Inbox) {
         let shared = Arc::new(Shared { state: Mutex::default(), room });
-        (Self { shared: shared.clone(), doom: Arc::default() }, Inbox(shared))
+        (Self { shared: shared.clone(), close_signal: Arc::default() }, Inbox(shared))
     }
 
-    /// Puts a command in that can wait or be lost: only while at least half of the room is free. False: it wasn't put in.
+    /// Adds a command that can wait or be lost, only while at least half of the room is free. Returns false if it
+    /// wasn't added.
     pub fn offer(&self, command: Command) -> bool {
         self.put(command, self.shared.room / 2)
     }
 
-    /// Puts a command in; a session that doesn't take what has no place in its mailbox is closed.
-    pub fn tell(&self, command: Command) {
+    /// Adds a command. Closes a session whose mailbox has no room because it doesn't take its commands.
+    pub fn notify(&self, command: Command) {
         if !self.put(command, self.shared.room) {
-            self.doom.seal(CloseCode::SlowConsumer);
+            self.close_signal.close(CloseCode::SlowConsumer);
         }
     }
 
-    // Whoever is over has taken everything.
+    // A session that is over has taken everything.
     fn put(&self, command: Command, room: usize) -> bool {
         let mut state = lock(&self.shared.state);
         if state.over {
@@ -187,12 +193,12 @@ impl Mailbox {
 }
 
 impl Inbox {
-    /// Waits for something that is wanted, and takes all of it. May be dropped and called again at any time.
+    /// Waits for wanted commands, and takes all of them. Cancel safe.
     pub async fn next(&mut self, wanted: Wanted) -> Vec<Command> {
         poll_fn(|cx| self.poll(wanted, cx)).await
     }
 
-    /// What there is now.
+    /// Returns the commands that are pending now.
     #[must_use]
     pub fn take(&mut self) -> Vec<Command> {
         lock(&self.0.state).pending.take(Wanted::Everything)
@@ -233,15 +239,15 @@ mod tests {
 
     const ROOM: usize = 16;
 
-    /// What is told, in a form that can be made at random: a kind, a chat, a number.
+    /// Returns a command from a form that can be generated at random: a kind, a chat, a number.
     fn command((kind, chat, number): (u8, u8, u64)) -> Command {
         let chat = id(chat);
         match kind {
             0 if number < 25 => Command::Membership(vec![chat]),
-            0 => Command::Doubtful(vec![chat]),
-            1 => Command::Placed(chat, number.to_string().into()),
+            0 => Command::CheckMemberships(vec![chat]),
+            1 => Command::ChatRelocated(chat, number.to_string().into()),
             2 => Command::Tail(chat, number),
-            3 => Command::Moved(chat, Some(CursorMoved::At(number))),
+            3 => Command::CursorPersisted(chat, Some(CursorMoved::At(number))),
             4 => Command::Read(chat, ReadOffset { seq: number, device: None }),
             _ => Command::Device(DeviceEvent::Online, DeviceId::from_hex(&"0".repeat(32)).unwrap(), number),
         }
@@ -251,12 +257,12 @@ mod tests {
         ChatId::from_hex(&format!("{n:032x}")).unwrap()
     }
 
-    /// What a session knows after it has done everything: of each chat the last of each kind; and the stream.
+    /// What a session knows after it has executed everything: of each chat the last of each kind; and the stream.
     #[derive(Debug, Default, PartialEq)]
     struct Known {
-        placed: HashMap<ChatId, String>,
+        relocated: HashMap<ChatId, String>,
         tails: HashMap<ChatId, Seq>,
-        moved: HashMap<ChatId, Option<CursorMoved>>,
+        persisted: HashMap<ChatId, Option<CursorMoved>>,
         reads: HashMap<ChatId, Seq>,
         stream: Vec<u64>,
     }
@@ -264,9 +270,9 @@ mod tests {
     impl Known {
         fn does(&mut self, command: &Command) {
             match command {
-                Command::Placed(chat, node) => drop(self.placed.insert(*chat, node.to_string())),
+                Command::ChatRelocated(chat, node) => drop(self.relocated.insert(*chat, node.to_string())),
                 Command::Tail(chat, seq) => raise(&mut self.tails, *chat, *seq),
-                Command::Moved(chat, moved) => drop(self.moved.insert(*chat, *moved)),
+                Command::CursorPersisted(chat, persisted) => drop(self.persisted.insert(*chat, *persisted)),
                 Command::Read(chat, offset) => raise(&mut self.reads, *chat, offset.seq),
                 Command::Device(_, _, at) => self.stream.push(*at),
                 _ => {}
@@ -285,16 +291,16 @@ mod tests {
             told in proptest::collection::vec((0..7u8, 0..4u8, 0..50u64), 0..200),
         ) {
             let (mut pending, mut all, mut known) = (Pending::default(), Known::default(), Known::default());
-            // Looks that were asked for and not taken yet, and those of them that somebody asked for who knew.
+            // Checks that were requested and not taken yet, and those of them whose requester knew of a change.
             let (mut looks, mut sure) = (BTreeSet::new(), BTreeSet::new());
             for one in told {
-                // Now and then the session takes something, as its client has room or not.
+                // Now and then the session takes commands, depending on its client's room.
                 if one.0 == 6 {
                     let wanted = if one.1 < 2 { Wanted::Everything } else { Wanted::NoFrames };
                     let taken = pending.take(wanted);
                     for (n, command) in taken.iter().enumerate() {
                         match command {
-                            Command::Membership(chats) | Command::Doubtful(chats) => {
+                            Command::Membership(chats) | Command::CheckMemberships(chats) => {
                                 prop_assert!(n <= 1, "memberships first");
                                 prop_assert!(chats.iter().all(|chat| looks.remove(chat)), "none for nothing, none twice");
                                 let known = matches!(command, Command::Membership(_));
@@ -310,7 +316,7 @@ mod tests {
                     continue;
                 }
                 let command = command(one);
-                if let Command::Membership(chats) | Command::Doubtful(chats) = &command {
+                if let Command::Membership(chats) | Command::CheckMemberships(chats) = &command {
                     looks.extend(chats.iter().copied());
                 }
                 if let Command::Membership(chats) = &command {
@@ -337,17 +343,17 @@ mod tests {
         let chats: Vec<ChatId> = (0..5000).map(|_| ChatId::random()).collect();
         for chat in &chats {
             for seq in 1..4 {
-                mailbox.tell(Command::Tail(*chat, seq));
-                mailbox.tell(Command::Read(*chat, ReadOffset { seq, device: None }));
+                mailbox.notify(Command::Tail(*chat, seq));
+                mailbox.notify(Command::Read(*chat, ReadOffset { seq, device: None }));
             }
         }
-        mailbox.tell(Command::Membership(chats.clone()));
-        assert_eq!(mailbox.doom.code(), None);
+        mailbox.notify(Command::Membership(chats.clone()));
+        assert_eq!(mailbox.close_signal.code(), None);
         let taken = inbox.take();
         assert_eq!(taken.iter().filter(|command| matches!(command, Command::Tail(_, 3))).count(), 5000);
         assert_eq!(taken.iter().filter(|command| matches!(command, Command::Read(..))).count(), 5000);
-        // Of chats that nothing else is known of, only so many are looked at.
-        mailbox.tell(Command::Membership((0..5000).map(|_| ChatId::random()).collect()));
+        // Of otherwise unknown chats, only a bounded number is checked.
+        mailbox.notify(Command::Membership((0..5000).map(|_| ChatId::random()).collect()));
         assert!(matches!(&inbox.take()[..], [Command::Membership(chats)] if chats.len() == CHATS));
     }
 
@@ -361,19 +367,19 @@ mod tests {
             "what can wait leaves half of the room"
         );
         for _ in 0..4 {
-            mailbox.tell(typing());
+            mailbox.notify(typing());
         }
-        assert_eq!(mailbox.doom.code(), None);
+        assert_eq!(mailbox.close_signal.code(), None);
         assert_eq!(inbox.take().len(), 8);
         for _ in 0..9 {
-            mailbox.tell(typing());
+            mailbox.notify(typing());
         }
-        assert_eq!(mailbox.doom.code(), Some(CloseCode::SlowConsumer));
-        // Who is over isn't closed, whatever comes.
+        assert_eq!(mailbox.close_signal.code(), Some(CloseCode::SlowConsumer));
+        // A session that is over isn't closed, whatever comes.
         let (mailbox, inbox) = Mailbox::new(1);
         drop(inbox);
-        (0..3).for_each(|_| mailbox.tell(typing()));
-        assert_eq!(mailbox.doom.code(), None);
+        (0..3).for_each(|_| mailbox.notify(typing()));
+        assert_eq!(mailbox.close_signal.code(), None);
     }
 
     #[tokio::test]
@@ -384,9 +390,9 @@ mod tests {
             (first, inbox.next(Wanted::Everything).await)
         });
         tokio::task::yield_now().await;
-        mailbox.tell(Command::Read(id(1), ReadOffset { seq: 5, device: None }));
+        mailbox.notify(Command::Read(id(1), ReadOffset { seq: 5, device: None }));
         tokio::task::yield_now().await;
-        mailbox.tell(Command::Tail(id(2), 7));
+        mailbox.notify(Command::Tail(id(2), 7));
         let (first, second) = waiting.await.unwrap();
         assert!(matches!(first[..], [Command::Tail(_, 7)]), "{first:?}");
         assert!(matches!(second[..], [Command::Read(_, ReadOffset { seq: 5, .. })]), "{second:?}");
@@ -394,7 +400,7 @@ mod tests {
 
     #[test]
     fn an_idle_mailbox_is_small() {
-        // What each connected device costs: nothing else is allocated while nothing waits.
+        // The cost of each connected device: nothing else is allocated while nothing is pending.
         assert!(size_of::<Shared>() <= 112, "{}", size_of::<Shared>());
     }
 }

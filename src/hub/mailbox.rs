@@ -1,4 +1,4 @@
-//! What a session is told, the order to end, and until when it may act.
+//! A session's commands, its close signal, and the clock of its lease.
 
 use std::{
     sync::{
@@ -14,60 +14,65 @@ use super::lock;
 use crate::{
     domain::{
         Millis, Seq,
+        chat::ChatKind,
         id::{ChatId, DeviceId, UserId},
     },
     protocol::{ChatEvent, CloseCode, DeviceEvent, ErrorCode, Presence},
     store::{CursorMoved, ReadOffset},
 };
 
-/// What a session is told by others. The news of a chat says how things stand, so that a newer one replaces one that still
-/// waits; of the rest only so much may wait (see [`super::Mailbox`]). All of it can be read again or asked for again.
+/// A command to a session. News of a chat is state, so a newer command replaces a waiting one; of the rest only a
+/// bounded number may wait (see [`super::Mailbox`]). The session can read or request everything again.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// The user's read offset in a chat moved.
     Read(ChatId, ReadOffset),
-    /// Something happened to a device of the user.
+    /// An event of a device of the user.
     Device(DeviceEvent, DeviceId, Millis),
-    /// The user may have come into these chats, or gone: look, and attach or detach.
+    /// The user may have joined or left these chats: check, and attach or detach.
     Membership(Vec<ChatId>),
-    /// The same, and nobody has said so: a comparison found it, which may have been made before the session last looked.
-    Doubtful(Vec<ChatId>),
-    /// Somebody else came or went.
+    /// The same, from a comparison, which may have been made before the session last checked.
+    CheckMemberships(Vec<ChatId>),
+    /// Another user joined or left.
     Member(ChatEvent, ChatId, UserId),
-    /// The chat has messages up to this seq, and the queue hasn't brought them in time: look into the log.
+    /// The chat has messages up to this seq, and the queue hasn't delivered them in time: read the log.
     Tail(ChatId, Seq),
-    /// The chat is carried by another node of the broker now: take it from there.
-    Placed(ChatId, Arc<str>),
-    /// A cursor that the session handed in stands here now; none: the store failed, and it is asked again.
-    Moved(ChatId, Option<CursorMoved>),
-    /// To a main: a sub asks for a page.
+    /// Another node of the broker carries the chat now: receive it from there.
+    ChatRelocated(ChatId, Arc<str>),
+    /// A cursor that the session submitted is here now; none: the store failed, and the move is retried.
+    CursorPersisted(ChatId, Option<CursorMoved>),
+    /// To a main: a sub requests a page.
     HistoryAsk(Arc<HistoryAsk>),
     /// To a sub: the answer.
     HistoryAnswer(Arc<HistoryAnswer>),
-    /// Somebody else in the chat types.
+    /// Another user in the chat types.
     Typing(ChatId, UserId),
-    /// A watched user came online or went; and in which round of watching that is.
+    /// A watched user came online or went offline, with the round of watching to which this belongs.
     Presence(u64, Arc<Presence>),
     /// To a main: a page asks to be linked.
     LinkRequest(Arc<LinkRequest>),
+    /// An invitation of the user is open, or no longer.
+    Invitation(Arc<InvitationNews>),
+    /// This other user must not be visible to the session's user, nor the other way round.
+    Apart(UserId),
 }
 
-/// A sub's question to the main, on its way between sessions.
+/// A sub's history request to the main, on its way between sessions.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct HistoryAsk {
     /// The main.
     pub to: DeviceId,
     /// The sub.
     pub device: DeviceId,
-    /// Names the question; unique.
+    /// The request's unique id.
     pub request: String,
-    /// Which chat.
+    /// The chat.
     pub chat: ChatId,
-    /// Messages below this …
+    /// Messages below this seq.
     pub before: Seq,
-    /// … at most so many …
+    /// The maximum number of messages.
     pub limit: u64,
-    /// … and only those above this: what is at or below it isn't for this sub.
+    /// Only messages above this seq: what is at or below it isn't for this sub.
     #[serde(default)]
     pub floor: Seq,
 }
@@ -77,7 +82,7 @@ pub struct HistoryAsk {
 pub struct HistoryAnswer {
     /// The sub.
     pub to: DeviceId,
-    /// Which question.
+    /// The request's id.
     pub request: String,
     /// The JSON text of `ok`, or why there is none.
     pub result: Result<String, ErrorCode>,
@@ -86,52 +91,72 @@ pub struct HistoryAnswer {
 /// A page that asks to become a sub, as the main sees it.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct LinkRequest {
-    /// To be approved or refused by this.
+    /// The code by which the main approves or refuses it.
     pub code: String,
-    /// What the new device is to be called.
+    /// The name of the new device.
     pub name: String,
-    /// What it runs on.
+    /// The platform of the new device.
     pub platform: String,
 }
 
-/// The order to end a session. It can't be refused or overlooked, whatever else the session is busy with; the first
-/// one counts.
-#[derive(Debug, Default)]
-pub struct Doom {
-    code: Mutex<Option<CloseCode>>,
-    told: Notify,
+/// News of an invitation, for the invited user's devices.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub enum InvitationNews {
+    /// The invitation awaits an answer.
+    Pending {
+        /// The chat.
+        chat: ChatId,
+        /// Direct or group.
+        kind: ChatKind,
+        /// A group's name.
+        name: Option<String>,
+        /// The user who invites.
+        by: UserId,
+        /// When the invitation began.
+        at: Millis,
+    },
+    /// The invitation into this chat is over.
+    Over(ChatId),
 }
 
-impl Doom {
-    /// Ends the session with this code.
-    pub fn seal(&self, code: CloseCode) {
-        let mut sealed = lock(&self.code);
-        if sealed.is_none() {
-            *sealed = Some(code);
-            drop(sealed);
-            self.told.notify_one();
+/// Ends a session with a close code. It bypasses the bounded mailbox, so a busy session can't miss it. The first code
+/// wins.
+#[derive(Debug, Default)]
+pub struct CloseSignal {
+    code: Mutex<Option<CloseCode>>,
+    changed: Notify,
+}
+
+impl CloseSignal {
+    /// Sets the code, if none is set yet.
+    pub fn close(&self, code: CloseCode) {
+        let mut closed = lock(&self.code);
+        if closed.is_none() {
+            *closed = Some(code);
+            drop(closed);
+            self.changed.notify_one();
         }
     }
 
-    /// The code, once there is one.
+    /// Returns the code, if one is set.
     pub fn code(&self) -> Option<CloseCode> {
         *lock(&self.code)
     }
 
-    /// Waits for the code.
-    pub async fn sealed(&self) -> CloseCode {
+    /// Waits until a code is set, and returns it.
+    pub async fn closed(&self) -> CloseCode {
         loop {
-            let told = self.told.notified();
+            let changed = self.changed.notified();
             if let Some(code) = self.code() {
                 return code;
             }
-            told.await;
+            changed.await;
         }
     }
 }
 
-/// Until when a session may act for its device, by this machine's monotonic clock: a frozen edge must not go on when
-/// it wakes, because somebody else may own the device by then.
+/// The time until which a session may act for its device, by this machine's monotonic clock: a frozen edge must not go
+/// on when it wakes, because another may own the device by then.
 #[derive(Debug)]
 pub struct LeaseClock {
     started: Instant,
@@ -139,7 +164,7 @@ pub struct LeaseClock {
 }
 
 impl LeaseClock {
-    /// Runs from now.
+    /// Returns a clock that runs from now.
     #[must_use]
     pub fn new(ttl: Duration) -> Self {
         let clock = Self { started: Instant::now(), until_ms: AtomicU64::new(0) };
@@ -147,7 +172,8 @@ impl LeaseClock {
         clock
     }
 
-    /// Runs from when the lease was *asked for*: the store's began no earlier, and may have begun long before its answer.
+    /// Returns a clock that runs from when the lease was *requested*: the store's lease began no earlier, and may have
+    /// begun long before its response.
     #[must_use]
     pub fn since(asked: Instant, ttl: Duration) -> Self {
         let started = if planted!(LeaseFromAnswer) { Instant::now() } else { asked };
@@ -156,13 +182,13 @@ impl LeaseClock {
         clock
     }
 
-    /// A renewal that was *asked for* at `asked` succeeded.
+    /// Records that a renewal *requested* at `asked` succeeded.
     pub fn renewed(&self, asked: Instant, ttl: Duration) {
         let until = asked.saturating_duration_since(self.started) + ttl;
         self.until_ms.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether it has run out.
+    /// Returns whether the time has run out.
     #[must_use]
     pub fn expired(&self) -> bool {
         let now = self.started.elapsed().as_millis();

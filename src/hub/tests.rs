@@ -42,7 +42,7 @@ async fn each_session_is_told_what_is_new_for_it_in_its_chats() {
     assert_eq!(hub.begin_reading(&one.user), [chat]);
     hub.push_reads(&one.user, &offsets(&[(chat, 5), (other, 9)]));
     assert_eq!(reads(&mut ones), [], "what its welcome told, and a chat that it isn't in, is no news");
-    // Another comes, to which more was told already.
+    // Another session comes, which was notified of more already.
     hub.attach(two.clone());
     let readings = hub.readings(&two.user);
     assert!(!hub.follow(&two, [(chat, followed(), 7), (other, followed(), 0)], readings));
@@ -67,7 +67,7 @@ async fn what_was_read_before_a_session_followed_is_read_again() {
     let readings = hub.readings(&one.user);
     assert_eq!(hub.begin_reading(&one.user), [], "a hint comes, and finds no chat yet");
     assert!(hub.follow(&one, [(chat, followed(), 1)], readings));
-    // The same chat again (a new membership) isn't followed twice, and begins with what was told for it.
+    // The same chat again (a new membership) isn't followed twice, and begins with the offset given for it.
     assert!(!hub.follow(&one, [(chat, followed(), 3)], hub.readings(&one.user)));
     hub.push_reads(&one.user, &offsets(&[(chat, 2)]));
     assert_eq!(reads(&mut ones), []);
@@ -85,7 +85,7 @@ async fn a_session_is_told_of_all_differences_at_once() {
     hub.follow(&one, chats[..1000].iter().map(|chat| (*chat, followed(), 0)), Readings::default());
     let wanted: BTreeSet<ChatId> = chats.drain(500..).collect();
     hub.compare_chats(&one.user, &wanted.iter().copied().collect::<Vec<_>>());
-    let [Command::Doubtful(told)] = &ones.take()[..] else { panic!("one command") };
+    let [Command::CheckMemberships(told)] = &ones.take()[..] else { panic!("one command") };
     let told: BTreeSet<ChatId> = told.iter().copied().collect();
     assert_eq!(told.len(), 500 + 1000);
     assert!(chats.iter().all(|gone| told.contains(gone)));

@@ -1,5 +1,5 @@
-//! Who on this edge watches whether whom is online: user -> the sessions that asked. It is told what was read elsewhere,
-//! and tells each session what is new for it.
+//! Presence watchers on this edge: user -> the sessions that watch the user. It receives what was read elsewhere, and
+//! notifies each session of what is new for it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,24 +15,39 @@ use crate::{
     protocol::Presence,
 };
 
-/// One user is looked at no more often, and so nobody is told more often: the last state wins.
+/// The minimum time between two reads of one user, and so between two notifications: the last state wins.
 const APART: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Watcher {
     session: (DeviceId, u64),
     mailbox: Mailbox,
-    // Which `watch` of the session it was: what an older one had is of no interest any more.
+    // Which `watch` of the session it was: results for an older one are dropped.
     round: u64,
-    // Whether the session was told that the user is online; none until it has its first answer.
+    // The presence that the session was last notified of; none until it has its first answer.
     told: Option<bool>,
+}
+
+/// The result of one read of a user.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The user's presence, for the watchers.
+    pub presence: Presence,
+    /// The user's devices.
+    pub devices: Vec<DeviceId>,
+    /// The devices that are online.
+    pub online: Vec<DeviceId>,
 }
 
 #[derive(Debug, Default)]
 struct Watched {
     watchers: Vec<Watcher>,
     known: Option<bool>,
-    // It is to be looked at: somewhere on the way to that, or once the present look is over.
+    // The devices that were online when a device last was.
+    online: Vec<DeviceId>,
+    // Since when no device is online. The notification is delayed: a device may come back.
+    gone: Option<Instant>,
+    // Whether a read is due: scheduled, or to follow the present read.
     due: bool,
     looking: bool,
     looked: Option<Instant>,
@@ -44,7 +59,7 @@ struct Maps {
     sessions: HashMap<(DeviceId, u64), HashSet<UserId>>,
 }
 
-/// See the module. Cheap to clone.
+/// The watchers of one edge; see the module. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Watchers {
     maps: Arc<Mutex<Maps>>,
@@ -63,8 +78,8 @@ impl Maps {
 }
 
 impl Watchers {
-    /// From now on this session watches these users and no others. It is told of none before [`Watchers::answered`]. Answers
-    /// those that nobody watches any more.
+    /// Makes this session watch these users and no others. It is notified of none before [`Watchers::answered`].
+    /// Returns the users that no session watches any more.
     pub fn watch(&self, handle: &SessionHandle, round: u64, users: &[UserId]) -> Vec<UserId> {
         let mut maps = lock(&self.maps);
         let (session, mut idle) = (handle.id(), Vec::new());
@@ -85,7 +100,7 @@ impl Watchers {
         idle
     }
 
-    /// The session watches these no longer; answers those that nobody watches now.
+    /// Removes these users from the session's. Returns those that no session watches now.
     pub fn unwatch(&self, handle: &SessionHandle, users: &[UserId]) -> Vec<UserId> {
         let mut maps = lock(&self.maps);
         let mut idle = Vec::new();
@@ -97,14 +112,14 @@ impl Watchers {
         idle
     }
 
-    /// The users that a session watches.
+    /// Returns the users that a session watches.
     #[must_use]
     pub fn watched_by(&self, handle: &SessionHandle) -> Vec<UserId> {
         let maps = lock(&self.maps);
         maps.sessions.get(&handle.id()).map(|own| own.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// The session is over; answers the users that nobody watches now.
+    /// Removes the session. Returns the users that no session watches now.
     pub fn forget(&self, handle: &SessionHandle) -> Vec<UserId> {
         let mut maps = lock(&self.maps);
         let mut idle = Vec::new();
@@ -114,45 +129,72 @@ impl Watchers {
         idle
     }
 
-    /// The session gets this as its first answer. True: something else was read at the same time, so the user has to be
-    /// looked at again, by whoever is told so.
-    pub fn answered(&self, handle: &SessionHandle, user: &UserId, online: bool) -> bool {
+    /// Records that the session gets `found` as its first answer. Returns true if something else was read at the same
+    /// time: the caller must read the user again.
+    pub fn answered(&self, handle: &SessionHandle, user: &UserId, found: &Look) -> bool {
         let mut maps = lock(&self.maps);
+        let online = found.presence.online;
         let Some(watched) = maps.users.get_mut(user) else { return false };
         for watcher in watched.watchers.iter_mut().filter(|watcher| watcher.session == handle.id()) {
             watcher.told = Some(online);
+        }
+        if watched.known.is_none() {
+            watched.online.clone_from(&found.online);
         }
         let doubtful = watched.looking || *watched.known.get_or_insert(online) != online;
         doubtful && watched.hint()
     }
 
-    /// Something may have happened to a user. True: the caller shall look, once it is time for it.
+    /// Handles a hint that a user's presence may have changed. Returns true if the caller shall read it, once it is
+    /// time.
     pub fn hint(&self, user: &UserId) -> bool {
         lock(&self.maps).users.get_mut(user).is_some_and(Watched::hint)
     }
 
-    /// When a user may be looked at; none: nobody watches.
+    /// Returns whether a session here watches the user.
     #[must_use]
-    pub fn when(&self, user: &UserId) -> Option<Instant> {
-        let maps = lock(&self.maps);
-        let now = Instant::now();
-        maps.users.get(user).map(|watched| watched.looked.map_or(now, |at| now.max(at + APART)))
+    pub fn watches(&self, user: &UserId) -> bool {
+        lock(&self.maps).users.contains_key(user)
     }
 
-    /// The look begins.
+    /// Returns when a user may be read. Returns none if no session watches them. A user who went offline has `grace` to
+    /// come back.
+    #[must_use]
+    pub fn when(&self, user: &UserId, grace: Duration) -> Option<Instant> {
+        let maps = lock(&self.maps);
+        let now = Instant::now();
+        maps.users.get(user).map(|watched| {
+            let earliest = watched.looked.map_or(now, |at| now.max(at + APART));
+            watched.gone.map_or(earliest, |at| earliest.max(at + grace))
+        })
+    }
+
+    /// Marks the read as begun.
     pub fn looking(&self, user: &UserId) {
         if let Some(watched) = lock(&self.maps).users.get_mut(user) {
             (watched.due, watched.looking, watched.looked) = (false, true, Some(Instant::now()));
         }
     }
 
-    /// The look is over, with this (none: it failed). Tells those for whom it is new. True: the caller shall look again.
-    pub fn looked(&self, user: &UserId, found: Option<&Presence>) -> bool {
+    /// Ends the read with its result (none: it failed). Notifies the watchers for whom it is new. Notifies that no
+    /// device is online only after this was so for `grace`, or if the devices that were online are terminated. Returns
+    /// true if the caller shall read again.
+    pub fn looked(&self, user: &UserId, found: Option<&Look>, grace: Duration) -> bool {
         let mut maps = lock(&self.maps);
         let Some(watched) = maps.users.get_mut(user) else { return false };
         watched.looking = false;
         let mut again = std::mem::take(&mut watched.due) || found.is_none();
         if let Some(found) = found {
+            if !found.online.is_empty() {
+                (watched.online, watched.gone) = (found.online.clone(), None);
+            } else if watched.online.iter().any(|device| found.devices.contains(device)) {
+                let now = Instant::now();
+                if now < *watched.gone.get_or_insert(now) + grace {
+                    watched.due = true;
+                    return true;
+                }
+            }
+            let found = &found.presence;
             watched.known = Some(found.online);
             for watcher in &mut watched.watchers {
                 if watcher.told.is_none_or(|told| told == found.online) {
@@ -169,7 +211,7 @@ impl Watchers {
         again
     }
 
-    /// All that are watched here.
+    /// Returns all users that are watched here.
     #[must_use]
     pub fn users(&self) -> Vec<UserId> {
         lock(&self.maps).users.keys().cloned().collect()
@@ -211,8 +253,13 @@ mod tests {
         (handle, commands)
     }
 
-    fn presence(online: bool) -> Presence {
-        Presence { user: user("bob"), online, last_seen: None }
+    fn look(online: bool) -> Look {
+        let device: DeviceId = "3f396dde-0000-4000-8000-000000000000".parse().unwrap();
+        Look {
+            presence: Presence { user: user("bob"), online, last_seen: None },
+            devices: vec![device],
+            online: Vec::from_iter(online.then_some(device)),
+        }
     }
 
     fn told(inbox: &mut Inbox) -> Vec<(u64, bool)> {
@@ -244,26 +291,26 @@ mod tests {
         let ((one, mut ones), (two, mut twos)) = (session(), session());
         let bob = user("bob");
         watchers.watch(&one, 1, from_ref(&bob));
-        assert!(!watchers.answered(&one, &bob, false));
+        assert!(!watchers.answered(&one, &bob, &look(false)));
         assert!(watchers.hint(&bob));
         assert!(!watchers.hint(&bob), "once");
         watchers.looking(&bob);
-        // Another comes while it is looked, and reads what was before: the look must be made again.
+        // Another session comes during the read, and has read the earlier state: the read must be repeated.
         watchers.watch(&two, 7, from_ref(&bob));
-        assert!(!watchers.answered(&two, &bob, false), "the present look goes on with it");
-        assert!(watchers.looked(&bob, Some(&presence(true))), "again");
+        assert!(!watchers.answered(&two, &bob, &look(false)), "the present look goes on with it");
+        assert!(watchers.looked(&bob, Some(&look(true)), Duration::ZERO), "again");
         assert_eq!((told(&mut ones), told(&mut twos)), (vec![(1, true)], vec![(7, true)]));
         watchers.looking(&bob);
-        assert!(!watchers.looked(&bob, Some(&presence(true))));
+        assert!(!watchers.looked(&bob, Some(&look(true)), Duration::ZERO));
         assert_eq!((told(&mut ones), told(&mut twos)), (vec![], vec![]), "nothing new");
-        // An answer that differs from what is known is doubtful.
+        // An answer that differs from the known state is doubtful.
         watchers.watch(&two, 8, from_ref(&bob));
-        assert!(watchers.answered(&two, &bob, false));
+        assert!(watchers.answered(&two, &bob, &look(false)));
         watchers.looking(&bob);
-        assert!(!watchers.looked(&bob, Some(&presence(true))));
+        assert!(!watchers.looked(&bob, Some(&look(true)), Duration::ZERO));
         assert_eq!((told(&mut ones), told(&mut twos)), (vec![], vec![(8, true)]));
         watchers.looking(&bob);
-        assert!(watchers.looked(&bob, None), "a look that failed is made again");
+        assert!(watchers.looked(&bob, None, Duration::ZERO), "a look that failed is made again");
     }
 
     #[tokio::test]
@@ -272,13 +319,44 @@ mod tests {
         let (one, mut ones) = session();
         let bob = user("bob");
         watchers.watch(&one, 1, from_ref(&bob));
-        watchers.answered(&one, &bob, false);
+        watchers.answered(&one, &bob, &look(false));
         while one.mailbox.offer(Command::Typing(crate::domain::id::ChatId::random(), bob.clone())) {}
-        assert!(watchers.looked(&bob, Some(&presence(true))), "again");
-        assert_eq!(one.mailbox.doom.code(), None, "nobody is closed for that");
+        assert!(watchers.looked(&bob, Some(&look(true)), Duration::ZERO), "again");
+        assert_eq!(one.mailbox.close_signal.code(), None, "nobody is closed for that");
         assert!(!ones.take().is_empty());
         watchers.looking(&bob);
-        assert!(!watchers.looked(&bob, Some(&presence(true))));
+        assert!(!watchers.looked(&bob, Some(&look(true)), Duration::ZERO));
         assert_eq!(told(&mut ones), [(1, true)]);
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_is_given_time_to_come_back() {
+        const GRACE: Duration = Duration::from_millis(100);
+        let watchers = Watchers::default();
+        let (one, mut ones) = session();
+        let bob = user("bob");
+        watchers.watch(&one, 1, from_ref(&bob));
+        watchers.answered(&one, &bob, &look(true));
+        watchers.looking(&bob);
+        assert!(watchers.looked(&bob, Some(&look(false)), GRACE), "it is looked at again, in a while");
+        assert!(watchers.when(&bob, Duration::from_secs(9)) > watchers.when(&bob, GRACE));
+        // Back in time: no session is notified.
+        watchers.looking(&bob);
+        assert!(!watchers.looked(&bob, Some(&look(true)), GRACE));
+        assert!(told(&mut ones).is_empty());
+        // Offline for longer.
+        watchers.looking(&bob);
+        assert!(watchers.looked(&bob, Some(&look(false)), GRACE));
+        tokio::time::sleep(GRACE).await;
+        watchers.looking(&bob);
+        assert!(!watchers.looked(&bob, Some(&look(false)), GRACE));
+        assert_eq!(told(&mut ones), [(1, false)]);
+        // Terminated: there is nothing to wait for.
+        watchers.looking(&bob);
+        assert!(!watchers.looked(&bob, Some(&look(true)), GRACE));
+        watchers.looking(&bob);
+        let ended = Look { devices: Vec::new(), ..look(false) };
+        assert!(!watchers.looked(&bob, Some(&ended), GRACE));
+        assert_eq!(told(&mut ones), [(1, true), (1, false)]);
     }
 }

@@ -88,21 +88,30 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// When the main was last seen, with `main_offline`.
     pub last_seen: Option<u64>,
+    /// After how many seconds it is worth asking again, if that is known: `Retry-After`.
+    pub retry_after: Option<u32>,
     /// What is behind it. Never told to who asked; whoever answers or drops the problem logs it, and nobody before.
     pub cause: Option<Arc<str>>,
 }
 
 impl Problem {
-    /// A problem with its sentence.
+    /// A problem with its sentence, in which what the client sent is cut to 64 characters.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), last_seen: None, cause: None }
+        let detail = super::echo::bounded(detail.into());
+        Self { code, detail, last_seen: None, retry_after: None, cause: None }
     }
 
     /// The same, because of an error that isn't for who asked.
     #[must_use]
     pub fn because_of(self, error: &impl std::fmt::Display) -> Self {
         Self { cause: Some(error.to_string().into()), ..self }
+    }
+
+    /// The same, and when to ask again.
+    #[must_use]
+    pub fn retry_in(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// The same answer for "isn't there" and "not for you".

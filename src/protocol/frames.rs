@@ -15,7 +15,8 @@ use crate::domain::id::{ChatId, MessageKey, UserId};
 mod server;
 
 pub use server::{
-    ChatEntry, ChatEvent, DeviceEvent, LimitsInfo, MainInfo, Presence, ServerFrame, Welcome, raw_reply,
+    ChatEntry, ChatEvent, DeviceEvent, InvitationDetails, InvitationEvent, LimitsInfo, MainInfo, Presence,
+    ServerFrame, Welcome, raw_reply,
 };
 
 /// The client's own name for a frame: a string of at most 128 bytes, or an integer.
@@ -73,10 +74,18 @@ pub struct Send {
     /// With kind `media`.
     #[serde(default, deserialize_with = "only_object")]
     pub media: Option<Media>,
-    /// A line of text.
+    /// A short text beside the content.
     pub memo: Option<String>,
     /// A small object of the application's own.
     pub meta: Option<Box<RawValue>>,
+}
+
+impl Send {
+    /// How long the content is, as it came.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.content.as_ref().map_or(0, |content| content.get().len())
+    }
 }
 
 /// `ack`.
@@ -227,6 +236,38 @@ struct Envelope<'a> {
 }
 
 impl ClientFrame {
+    /// Its type on the wire.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Send(_) => "send",
+            Self::Ack(_) => "ack",
+            Self::Read(_) => "read",
+            Self::History(_) => "history",
+            Self::Ready(_) => "ready",
+            Self::HistoryPage(_) => "history_page",
+            Self::HistoryError(_) => "history_error",
+            Self::Typing(..) => "typing",
+            Self::Watch(_) => "watch",
+            Self::Ping(_) => "ping",
+        }
+    }
+
+    /// What its sender calls it.
+    #[must_use]
+    pub fn id(&self) -> Option<&FrameId> {
+        match self {
+            Self::Send(frame) => frame.id.as_ref(),
+            Self::Ack(frame) => frame.id.as_ref(),
+            Self::Read(frame) => frame.id.as_ref(),
+            Self::History(frame) => frame.id.as_ref(),
+            Self::HistoryPage(frame) => frame.id.as_ref(),
+            Self::HistoryError(frame) => frame.id.as_ref(),
+            Self::Watch(frame) => frame.id.as_ref(),
+            Self::Ready(id) | Self::Typing(id, _) | Self::Ping(id) => id.as_ref(),
+        }
+    }
+
     /// Parses one text frame.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for SafeInt {
             fn visit_f64<E: de::Error>(self, n: f64) -> Result<SafeInt, E> {
                 // An integer too large for 64 bits reaches us as a float.
                 if n.abs() > 9e15 {
-                    Err(out_of_range(n))
+                    Err(out_of_range(format_args!("{n:e}")))
                 } else {
                     Err(E::custom(format!("{n} isn't written as an integer")))
                 }

@@ -14,10 +14,10 @@ use super::{
     feed::{Feed, Offered},
     filling::{HELD, HOLE_PATIENCE},
     gaps::{Missing, give_back_highest},
-    looks::SHARE,
+    pending::Done,
     placement::{Consumer, Former},
+    schedule::SHARE,
     window::Sent,
-    work::Done,
 };
 use crate::{
     broker::{Delivery, Receipt},
@@ -28,7 +28,7 @@ use crate::{
         now_millis,
     },
     hub::{Followed, Progress},
-    metrics::Share,
+    metrics::GaugeGuard,
     store::{Attached, CursorMove, CursorMoved},
     sync::leases,
 };
@@ -57,7 +57,7 @@ pub(super) struct ChatState {
     pub node: Arc<str>,
     // Queues at nodes that carried it before, while they bring what nobody else has any more.
     pub former: Vec<Former>,
-    // Its queue was removed, and is being made again, if it is owed.
+    // Its queue was removed, and is being created again, if the device is subscribed.
     pub rejoining: bool,
     // A cursor write is under way; what is acknowledged meanwhile waits for the next.
     moving: bool,
@@ -83,8 +83,8 @@ pub(super) struct ChatState {
     // What is above came while this session was there: only of that it means something how long it took.
     live_above: Seq,
     // Counted as a chat of a connected device, and as one whose queue is attached.
-    _followed: Share,
-    pub attached: Share,
+    _followed: GaugeGuard,
+    pub attached: GaugeGuard,
 }
 
 /// Where a message came from.
@@ -97,19 +97,21 @@ pub(super) enum Source {
 impl Session {
     /// Begins with a chat: subscribes, and looks once whether the queue brought everything.
     pub(super) fn add_chat(&mut self, attached: &Attached, read: Seq) -> Followed {
-        let (chat, owed, node) =
-            (attached.chat.id, attached.owed, Arc::<str>::from(attached.chat.node.as_str()));
-        let progress = Progress::new(owed.cursor.into());
+        let (chat, position, node) =
+            (attached.chat.id, attached.position, Arc::<str>::from(attached.chat.node.as_str()));
+        let progress = Progress::new(position.cursor.into());
         let now = Instant::now();
         let consumer = self.subscribe(&node, chat);
-        let (mut followed, attached_now) =
-            (Share::of(&self.core.metrics.chats_followed), Share::of(&self.core.metrics.nsq_attachments));
+        let (mut followed, attached_now) = (
+            GaugeGuard::of(&self.core.metrics.chats_followed),
+            GaugeGuard::of(&self.core.metrics.nsq_attachments),
+        );
         followed.set(1);
         let state = ChatState {
-            feed: Feed::new(owed.cursor, attached.epoch),
+            feed: Feed::new(position.cursor, attached.epoch),
             consumer: Some(consumer),
             progress: Arc::clone(&progress),
-            from: owed.from,
+            from: position.from,
             read,
             node: Arc::clone(&node),
             former: Vec::new(),
@@ -133,19 +135,19 @@ impl Session {
         // A chat that was left and joined again: the old subscription ends here.
         self.drop_chat(chat);
         self.chats.insert(chat, Box::new(state));
-        if attached.chat.head > owed.cursor {
-            self.look_at(chat, now + self.core.timing.tail_check);
+        if attached.chat.head > position.cursor {
+            self.schedule_check(chat, now + self.core.timing.tail_check);
         }
         Followed { progress, node }
     }
 
-    pub(super) fn look_at(&mut self, chat: ChatId, at: Instant) {
-        self.looks.add(chat, at);
+    pub(super) fn schedule_check(&mut self, chat: ChatId, at: Instant) {
+        self.schedule.add(chat, at);
     }
 
     /// Whether more may be taken from the queues.
     pub(super) fn has_room(&self) -> bool {
-        !self.draining && self.window.has_room() && !self.connection.crowded()
+        !self.draining && self.window.has_room() && !self.connection.backpressured()
     }
 
     pub(super) fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
@@ -196,7 +198,7 @@ impl Session {
                 see whether this nsqd's disk was full, or what else writes to its topics");
         }
         receipt.finish();
-        self.look_at(chat, Instant::now() + HOLE_PATIENCE);
+        self.schedule_check(chat, Instant::now() + HOLE_PATIENCE);
     }
 
     /// Something is held for later.
@@ -210,13 +212,13 @@ impl Session {
             if !state.feed.forget_highest() && !give_back_highest(state) {
                 state.feed.park_highest();
                 let until = *state.parked_until.get_or_insert(now + PARKED);
-                self.look_at(chat, until);
+                self.schedule_check(chat, until);
             }
             self.count_early(chat);
         }
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let at = if state.feed.held().0 >= HELD { now } else { now + HOLE_PATIENCE };
-        self.look_at(chat, at);
+        self.schedule_check(chat, at);
     }
 
     /// Brings the count of what is held for later up to date.
@@ -244,7 +246,7 @@ impl Session {
         if let Some(until) = state.parked_until {
             // What has its turn doesn't wait.
             if until > now && state.feed.missing(Seq::MAX).is_some() {
-                return self.look_at(chat, until);
+                return self.schedule_check(chat, until);
             }
             state.parked_until = None;
             state.feed.return_parked();
@@ -267,7 +269,7 @@ impl Session {
         }
         if sent > 0 {
             self.count_early(chat);
-            self.look_at(chat, Instant::now() + HOLE_PATIENCE);
+            self.schedule_check(chat, Instant::now() + HOLE_PATIENCE);
         }
     }
 
@@ -284,7 +286,7 @@ impl Session {
         match Utf8Bytes::try_from(body) {
             Ok(text) => self.connection.send(text),
             // Only a foreign writer could do that; a text frame can't carry it.
-            Err(_) => return tracing::warn!(%chat, seq, "a message isn't UTF-8: not sent"),
+            Err(_) => return tracing::warn!(%chat, seq, "message is not UTF-8: not sent"),
         }
         self.window.sent(chat, seq, Instant::now(), age);
         let metrics = &self.core.metrics;
@@ -301,7 +303,7 @@ impl Session {
     pub(super) fn on_tail(&mut self, chat: ChatId, seq: Seq) {
         if let Some(state) = self.chats.get_mut(&chat) {
             state.tail = state.tail.max(seq);
-            self.look(chat);
+            self.check_chat(chat);
         }
     }
 
@@ -336,7 +338,7 @@ impl Session {
     /// The session isn't in the chat any more. Dropping it stops its consumers, and gives back what they brought.
     pub(super) fn drop_chat(&mut self, chat: ChatId) -> bool {
         let Some(state) = self.chats.remove(&chat) else { return false };
-        self.looks.forget(chat);
+        self.schedule.forget(chat);
         if state.waits {
             self.turns.forget(chat);
         }
@@ -377,7 +379,7 @@ impl Session {
     fn renew(&mut self) {
         if !std::mem::replace(&mut self.renewing, true) {
             let (core, handle) = (self.core.clone(), self.handle.clone());
-            self.work.push(Boxed::new(async move {
+            self.pending.push(Boxed::new(async move {
                 leases::renew(&core, handle).await;
                 Done::Renewed
             }));
@@ -385,14 +387,14 @@ impl Session {
     }
 
     /// The store has answered.
-    pub(super) fn on_moved(&mut self, chat: ChatId, moved: Option<CursorMoved>) {
+    pub(super) fn on_cursor_persisted(&mut self, chat: ChatId, moved: Option<CursorMoved>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.moving = false;
         match moved {
             // A newer session or a termination has the device, or the user has left the chat: the store knows which.
             Some(CursorMoved::Fenced) => {
                 self.renew();
-                self.look_at_membership(chat);
+                self.check_membership(chat);
             }
             Some(CursorMoved::At(seq)) => {
                 // Durable first, finished second.
@@ -412,7 +414,7 @@ impl Session {
                 let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
                 let (core, moved) = (self.core.clone(), self.handle.mailbox.clone());
                 state.moving = true;
-                self.work.push(Boxed::new(async move {
+                self.pending.push(Boxed::new(async move {
                     tokio::time::sleep(CURSOR_RETRY).await;
                     core.submit_cursor(chat, cursor, moved);
                     Done::Nothing

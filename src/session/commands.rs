@@ -1,10 +1,16 @@
 //! What others tell a session, and what its own work under way came to.
 
-use super::{Boxed, End, Session, work::Done};
+use tokio::time::Instant;
+
+use super::{Boxed, End, Session, pending::Done};
 use crate::{
-    domain::{device::DeviceKind, id::ChatId},
-    hub::{Command, LinkRequest},
-    protocol::{ChatEvent, CloseCode, DeviceEvent, ServerFrame},
+    domain::{
+        Millis,
+        device::DeviceKind,
+        id::{ChatId, DeviceId},
+    },
+    hub::{Command, InvitationNews, LinkRequest},
+    protocol::{ChatEvent, CloseCode, DeviceEvent, InvitationDetails, InvitationEvent, ServerFrame},
     store::ReadOffset,
     sync::connect,
 };
@@ -21,7 +27,7 @@ impl Session {
             }
             Command::Read(chat, offset) => self.on_read_moved(chat, offset),
             Command::Device(event, device, at) => {
-                self.connection.send(ServerFrame::Device { event, device, at }.text().into());
+                self.on_device(event, device, at);
                 // Whether it was the main, and whether it is back already, only the store knows.
                 if matches!(event, DeviceEvent::Offline | DeviceEvent::Terminated)
                     && self.handle.kind == DeviceKind::Sub
@@ -30,8 +36,8 @@ impl Session {
                     self.check_main();
                 }
             }
-            Command::Membership(chats) => self.look_at_memberships(chats),
-            Command::Doubtful(chats) => self.look_at_doubtful(chats),
+            Command::Membership(chats) => self.check_memberships(chats),
+            Command::CheckMemberships(chats) => self.check_doubtful(chats),
             Command::Member(event, chat, user) => {
                 let frame = ServerFrame::Chat { event, chat, user: Some(&user), entry: None };
                 self.connection.send(frame.text().into());
@@ -41,7 +47,7 @@ impl Session {
             }
             // The first to be left out.
             Command::Typing(chat, user) => {
-                if self.chats.contains_key(&chat) && self.connection.stuck_since().is_none() {
+                if self.chats.contains_key(&chat) && self.connection.waits_since().is_none() {
                     self.connection.send(ServerFrame::Typing { chat, user: &user }.text().into());
                 }
             }
@@ -51,16 +57,55 @@ impl Session {
                 }
             }
             Command::Tail(chat, seq) => self.on_tail(chat, seq),
-            Command::Placed(chat, node) => self.on_placed(chat, node),
-            Command::Moved(chat, moved) => self.on_moved(chat, moved),
+            Command::ChatRelocated(chat, node) => self.on_chat_relocated(chat, node),
+            Command::CursorPersisted(chat, moved) => self.on_cursor_persisted(chat, moved),
             Command::HistoryAsk(ask) => self.on_question(ask),
             Command::LinkRequest(request) => {
                 let LinkRequest { code, name, platform } = &*request;
                 self.connection.send(ServerFrame::LinkRequest { code, name, platform }.text().into());
             }
+            Command::Invitation(news) => {
+                let frame = match &*news {
+                    InvitationNews::Pending { chat, kind, name, by, at } => ServerFrame::Invitation {
+                        event: InvitationEvent::Pending,
+                        chat: *chat,
+                        details: Some(InvitationDetails { kind: *kind, name: name.as_deref(), by, at: *at }),
+                    },
+                    InvitationNews::Over(chat) => {
+                        ServerFrame::Invitation { event: InvitationEvent::Over, chat: *chat, details: None }
+                    }
+                };
+                self.connection.send(frame.text().into());
+            }
+            Command::Apart(user) => self.recheck_watched(Some(user)),
             Command::HistoryAnswer(answer) => return self.on_history_answer(&answer),
         }
         Ok(())
+    }
+
+    /// Tells the client what became of another device of its user; of one that has gone only later, if it isn't back by then.
+    fn on_device(&mut self, event: DeviceEvent, device: DeviceId, at: Millis) {
+        let before = self.absent.len();
+        self.absent.retain(|(absent, _, _)| *absent != device);
+        let was_absent = self.absent.len() < before;
+        match event {
+            DeviceEvent::Offline if !self.core.timing.offline_grace.is_zero() => {
+                self.absent.push((device, at, Instant::now() + self.core.timing.offline_grace));
+            }
+            DeviceEvent::Online if was_absent => {}
+            _ => self.connection.send(ServerFrame::Device { event, device, at }.text().into()),
+        }
+    }
+
+    /// Tells of the devices that have been gone for long enough.
+    pub(super) fn tell_absent(&mut self, now: Instant) {
+        let (due, absent) = std::mem::take(&mut self.absent).into_iter().partition(|(_, _, due)| *due <= now);
+        self.absent = absent;
+        let due: Vec<(DeviceId, Millis, Instant)> = due;
+        for (device, at, _) in due {
+            let event = DeviceEvent::Offline;
+            self.connection.send(ServerFrame::Device { event, device, at }.text().into());
+        }
     }
 
     /// Tells the client where the user's read offset stands, if that is news.
@@ -87,7 +132,7 @@ impl Session {
                 }
             }
             Done::Memberships(looked) => self.on_memberships(looked),
-            Done::LookAgain(chat, owing) => self.look_again(chat, owing),
+            Done::CheckAgain(chat, subscribing) => self.check_again(chat, subscribing),
             Done::Rejoined(chat, node) => self.on_rejoined(chat, node),
             Done::Renewed => self.renewing = false,
             Done::Found(chat, found) => self.on_found(chat, *found),
@@ -98,6 +143,6 @@ impl Session {
     /// Asks whether the main is (still) there.
     pub(super) fn check_main(&mut self) {
         let (core, user) = (self.core.clone(), self.handle.user.clone());
-        self.work.push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));
+        self.pending.push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));
     }
 }

@@ -23,10 +23,18 @@ use tokio_tungstenite::{
 use super::wire::Wire;
 use crate::protocol::CloseCode;
 
-/// Bytes that may wait for the socket before the session stops taking from its queues.
-const CROWDED: usize = 1 << 20;
+/// Bytes that may wait for the socket before the session stops taking from its queues and from its client.
+const HIGH_WATERMARK: usize = 1 << 20;
+/// What the head of a frame takes at most.
+const HEAD: usize = 10;
+/// So much is read of one client at a time, as [`Wire::weight`] counts.
+const TURN: u64 = 4 << 10;
+/// What may come beyond the largest message without one, as [`Wire::weight`] counts.
+const NOISE: u64 = 64 << 10;
+/// Bytes a second that a client takes at least, as long as any wait for it.
+const LEAST: f64 = 256.0;
 /// A client has so long to answer a close.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What came from the client.
 #[derive(Debug)]
@@ -37,8 +45,10 @@ pub enum Inbound {
     Binary,
     /// A ping or a pong.
     Alive,
-    /// Nothing came; but the socket has taken so much that it isn't crowded any more.
-    Relieved,
+    /// So much came, more than any message has, and no message was in it: empty pieces of one, say. As [`Wire::weight`] counts.
+    Noise(u64),
+    /// Nothing came; but the socket has taken so much that it isn't backpressured any more.
+    BackpressureCleared,
     /// The beginning of a message that is larger than may be; the rest isn't read.
     TooLarge,
     /// The connection is over: closed by the client, broken, or the client broke the WebSocket protocol.
@@ -52,8 +62,13 @@ pub struct Connection {
     out: VecDeque<Message>,
     out_bytes: usize,
     unflushed: bool,
-    // Since when the socket takes nothing although something waits.
-    stuck_since: Option<Instant>,
+    // Bytes that the library was given, its own answers to pings too. What the wire hasn't taken of them waits in its buffer.
+    given: u64,
+    // Since when something waits, and how much the wire had taken by then.
+    waits: Option<(Instant, u64)>,
+    // How much may come until there is a message; and how much had come with the last.
+    most_weight: u64,
+    framed: u64,
     // What came before anybody took it.
     early: Option<Inbound>,
 }
@@ -61,7 +76,8 @@ pub struct Connection {
 impl Connection {
     /// Takes over an upgraded connection; `read` is what came behind the request already. Frames over `most_bytes` end
     /// it. The read buffer is small, because most devices are idle.
-    pub async fn new(wire: Wire, read: Bytes, most_bytes: usize) -> Self {
+    pub async fn new(mut wire: Wire, read: Bytes, most_bytes: usize) -> Self {
+        wire.came(&read);
         let config = WebSocketConfig::default()
             .read_buffer_size(1 << 10)
             .write_buffer_size(16 << 10)
@@ -70,7 +86,17 @@ impl Connection {
             .max_frame_size(Some(most_bytes));
         let stream =
             WebSocketStream::from_partially_read(wire, read.to_vec(), Role::Server, Some(config)).await;
-        Self { stream, out: VecDeque::new(), out_bytes: 0, unflushed: false, stuck_since: None, early: None }
+        Self {
+            stream,
+            out: VecDeque::new(),
+            out_bytes: 0,
+            unflushed: false,
+            given: 0,
+            waits: None,
+            most_weight: most_bytes as u64 + NOISE,
+            framed: 0,
+            early: None,
+        }
     }
 
     /// Whether the client has hung up, as far as can be seen without waiting. What it sent instead is kept.
@@ -96,28 +122,49 @@ impl Connection {
         self.out.push_back(Message::Ping(Bytes::new()));
     }
 
-    /// Whether so much waits that no more should be taken from the queues.
+    /// Whether so much waits that no more should be taken from the queues, nor from the client: what it asks for waits, too.
     #[must_use]
-    pub fn crowded(&self) -> bool {
-        self.out_bytes > CROWDED
+    pub fn backpressured(&self) -> bool {
+        let buffered = self.given.saturating_sub(self.written());
+        self.out_bytes as u64 + buffered > HIGH_WATERMARK as u64
     }
 
-    /// Since when the client takes nothing.
+    /// Since when the client hasn't taken everything, as far as it was looked at.
     #[must_use]
-    pub fn stuck_since(&self) -> Option<Instant> {
-        self.stuck_since
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waits.map(|(since, _)| since)
+    }
+
+    /// Whether the client has taken too little for so long. If it hasn't, it is looked at anew from now on.
+    pub fn is_stuck(&mut self, now: Instant, patience: Duration) -> bool {
+        let Some((since, then)) = self.waits.filter(|(since, _)| now >= *since + patience) else {
+            return false;
+        };
+        let took = self.written() - then;
+        self.waits = Some((now, self.written()));
+        (took as f64) < LEAST * now.duration_since(since).as_secs_f64()
+    }
+
+    /// See [`Wire::weight`].
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.stream.get_ref().weight()
+    }
+
+    fn written(&self) -> u64 {
+        self.stream.get_ref().written()
     }
 
     /// Writes what waits, and answers with the next thing that came, if `read`. May be dropped and called again at any
     /// time.
     pub async fn drive(&mut self, read: bool) -> Inbound {
         poll_fn(|cx| {
-            let crowded = self.crowded();
+            let backpressured = self.backpressured();
             if let Err(error) = self.write(cx) {
                 return Poll::Ready(over(&error));
             }
-            if crowded && !self.crowded() {
-                return Poll::Ready(Inbound::Relieved);
+            if backpressured && !self.backpressured() {
+                return Poll::Ready(Inbound::BackpressureCleared);
             }
             match self.early.take_if(|_| read) {
                 Some(inbound) => Poll::Ready(inbound),
@@ -129,7 +176,15 @@ impl Connection {
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
-        match self.stream.poll_next_unpin(cx) {
+        self.stream.get_mut().turn(TURN);
+        let came = self.stream.poll_next_unpin(cx);
+        let weight = self.weight();
+        let noise = weight - self.framed;
+        if came.is_ready() || noise > self.most_weight {
+            self.framed = weight;
+        }
+        match came {
+            Poll::Pending if noise > self.most_weight => Poll::Ready(Inbound::Noise(noise)),
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(Inbound::Over(None)),
             Poll::Ready(Some(Err(error))) => Poll::Ready(over(&error)),
@@ -137,7 +192,8 @@ impl Connection {
                 Message::Text(text) => Inbound::Text(text),
                 Message::Binary(_) => Inbound::Binary,
                 // The library has queued its pong; the next write flushes it.
-                Message::Ping(_) => {
+                Message::Ping(what) => {
+                    self.given += (what.len() + HEAD) as u64;
                     self.unflushed = true;
                     Inbound::Alive
                 }
@@ -157,19 +213,21 @@ impl Connection {
             if let Some(message) = self.out.pop_front() {
                 self.stream.start_send_unpin(message)?;
                 self.out_bytes = self.out_bytes.saturating_sub(size);
+                self.given += (size + HEAD) as u64;
                 self.unflushed = true;
-                self.stuck_since = None;
             }
         }
         if self.unflushed {
             match self.stream.poll_flush_unpin(cx) {
                 Poll::Pending => {
-                    self.stuck_since.get_or_insert_with(Instant::now);
+                    let written = self.written();
+                    self.waits.get_or_insert_with(|| (Instant::now(), written));
                 }
                 Poll::Ready(flushed) => {
                     flushed?;
-                    self.unflushed = false;
-                    self.stuck_since = None;
+                    (self.unflushed, self.waits) = (false, None);
+                    // Of some pings the library answers only the last.
+                    self.given = self.written();
                 }
             }
         }
@@ -197,7 +255,7 @@ impl Connection {
     async fn flush_answer(&mut self) {
         // An error is the end as well.
         let flushed = poll_fn(|cx| self.stream.poll_flush_unpin(cx));
-        let _ = tokio::time::timeout(GOODBYE, flushed).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, flushed).await;
     }
 
     async fn close_with(&mut self, code: Code, reason: &str, drop_queue: bool) {
@@ -219,7 +277,7 @@ impl Connection {
             }
         };
         // A client that doesn't answer in time has closed as well. One that was closing at the same moment wants an answer.
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
         self.flush_answer().await;
     }
 }

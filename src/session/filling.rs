@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Boxed, Session, chats::Source, work::Done};
+use super::{Boxed, Session, chats::Source, pending::Done};
 use crate::{
     domain::{id::ChatId, message::split_epoch},
     store::{LogPage, Reader, Result as Stored},
@@ -24,7 +24,7 @@ const NOTHING_NEW: Duration = Duration::from_millis(200);
 impl Session {
     /// Is something missing that the queue won't bring? Then read it from the log, or, if the log hasn't got it, see whether
     /// any queue has.
-    pub(super) fn look(&mut self, chat: ChatId) {
+    pub(super) fn check_chat(&mut self, chat: ChatId) {
         let (room, now) = (self.has_room(), Instant::now());
         let patience = self.core.timing.tail_check;
         if self.draining {
@@ -48,7 +48,7 @@ impl Session {
             patience.checked_sub(quiet).filter(|left| !left.is_zero())
         };
         if let Some(wait) = wait {
-            return self.look_at(chat, now + wait);
+            return self.schedule_check(chat, now + wait);
         }
         if !room {
             return self.wait_for_room(chat);
@@ -80,7 +80,7 @@ impl Session {
         self.window.reserve(count);
         let core = self.core.clone();
         let reader = Reader { user: self.handle.user.clone(), since: state.from };
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             Done::Log(chat, count, core.store.log_of_member(chat, &reader, next, count, PAGE_BYTES).await)
         }));
     }
@@ -93,10 +93,10 @@ impl Session {
         state.filling = false;
         let page = match page {
             Ok(Some(page)) => page,
-            Ok(None) => return self.look_at_membership(chat),
+            Ok(None) => return self.check_membership(chat),
             Err(error) => {
-                tracing::warn!(%chat, %error, "the log can't be read; tried again");
-                return self.look_at(chat, now + UNREADABLE);
+                tracing::warn!(%chat, %error, "reading the log failed; will retry");
+                return self.schedule_check(chat, now + UNREADABLE);
             }
         };
         if page.floor > state.feed.next() {
@@ -127,7 +127,7 @@ impl Session {
         // The queue has had its chance for this stretch; what follows is judged anew, when others had their turn. With nothing
         // new in the log there is nothing to hurry for.
         match filled {
-            0 => self.look_at(chat, now + NOTHING_NEW),
+            0 => self.schedule_check(chat, now + NOTHING_NEW),
             _ => self.wait_for_room(chat),
         }
     }

@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{Boxed, End, Session, work::Done};
+use super::{Boxed, End, Session, pending::Done};
 use crate::{
     domain::{Seq, device::DeviceKind, id::ChatId, rate::Verdict},
     protocol::{
@@ -12,6 +12,9 @@ use crate::{
     },
     sync::{presence, read, send, typing},
 };
+
+/// Frames above this cost more than others.
+const LARGE: usize = 128 << 10;
 
 /// What a frame under way came to.
 #[derive(Debug)]
@@ -30,16 +33,25 @@ pub(super) struct Answer {
 impl Session {
     /// One text frame. An error ends the session.
     pub(super) fn on_text(&mut self, text: &Utf8Bytes) -> Result<(), End> {
-        let limits = &self.core.limits;
-        if text.len() > limits.frame_bytes {
-            // Only a main's page may be larger, and its type comes first in no particular order: parse to know.
-            let page = self.handle.kind == DeviceKind::Main
-                && matches!(ClientFrame::parse(text), Ok(ClientFrame::HistoryPage(_)));
-            if !page {
-                return Err(End::Close(CloseCode::FrameTooLarge));
+        let (most, main) = (self.core.limits.frame_bytes, self.handle.kind == DeviceKind::Main);
+        let parsed = match ClientFrame::parse(text) {
+            // Only a main's page may be larger.
+            Ok(frame) if text.len() > most && !(main && matches!(frame, ClientFrame::HistoryPage(_))) => {
+                Err(Rejected {
+                    frame: Some(frame.name().to_owned()),
+                    id: frame.id().cloned(),
+                    problem: Problem::new(ErrorCode::TooLarge, format!("a frame has at most {most} bytes")),
+                })
             }
+            parsed => parsed,
+        };
+        match &parsed {
+            // What nobody asked for is judged where that is known.
+            Ok(ClientFrame::HistoryPage(_)) => {}
+            Ok(ClientFrame::Ping(_) | ClientFrame::Ready(_)) | Err(_) => self.slow_down(text.len() as u64),
+            Ok(_) if text.len() > LARGE => self.slow_down(text.len() as u64),
+            Ok(_) => {}
         }
-        let parsed = ClientFrame::parse(text);
         let waits = self.is_occupied() || !self.ahead.is_empty();
         if waits && !matches!(parsed, Ok(ClientFrame::Ack(_))) {
             self.ahead.push(parsed, text.len());
@@ -71,24 +83,26 @@ impl Session {
     }
 
     fn on_frame(&mut self, frame: ClientFrame) -> Result<(), End> {
-        let counted = match &frame {
-            ClientFrame::Send(send) => Some((send.id.clone(), "send")),
-            ClientFrame::Read(read) => Some((read.id.clone(), "read")),
-            ClientFrame::History(ask) => Some((ask.id.clone(), "history")),
-            ClientFrame::Typing(id, _) => Some((id.clone(), "typing")),
-            ClientFrame::Watch(watch) => Some((watch.id.clone(), "watch")),
-            _ => None,
-        };
-        if let Some((id, name)) = counted {
+        let counted = matches!(
+            frame,
+            ClientFrame::Send(_)
+                | ClientFrame::Read(_)
+                | ClientFrame::History(_)
+                | ClientFrame::Typing(..)
+                | ClientFrame::Watch(_)
+        );
+        if counted {
+            let bytes = if let ClientFrame::Send(send) = &frame { send.bytes() } else { 0 };
             let now = Instant::now();
-            match self.rate.frame(now, self.core.timing.rate_patience) {
+            match self.limiter.frame(bytes, now, self.core.timing.rate_patience) {
                 Verdict::Take => {}
-                Verdict::Delay(wait) => self.read_again = Some(now + wait),
+                Verdict::Delay(wait) => self.read_again = self.read_again.max(Some(now + wait)),
                 Verdict::Refuse => {
                     let problem =
                         Problem::new(ErrorCode::TooManyRequests, "too many frames for too long: slow down");
+                    self.slow_down(0);
                     // Not a bad frame: it doesn't count towards closing.
-                    self.answer(id.as_ref(), name, Err(problem));
+                    self.answer(frame.id(), frame.name(), Err(problem));
                     return Ok(());
                 }
             }
@@ -113,7 +127,7 @@ impl Session {
             ClientFrame::Typing(id, chat) => {
                 if typing::may_tell(&self.core, &self.handle.user, chat) {
                     let (core, user) = (self.core.clone(), self.handle.user.clone());
-                    self.work.push(Boxed::new(async move {
+                    self.pending.push(Boxed::new(async move {
                         typing::tell(&core, &user, chat).await;
                         Done::Nothing
                     }));
@@ -150,6 +164,9 @@ impl Session {
 
     fn on_ack_frame(&mut self, frame: &Ack) -> Result<(), End> {
         let (chat, seq) = (frame.chat, frame.seq.0);
+        if self.chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq) {
+            self.slow_down(0);
+        }
         match self.on_ack(chat, seq) {
             None => self.refuse(frame.id.as_ref(), Some("ack"), &Problem::no_such_chat()),
             Some(false) => {
@@ -259,11 +276,7 @@ impl Session {
         }
         let bad = matches!(
             problem.code,
-            ErrorCode::BadJson
-                | ErrorCode::BadFrame
-                | ErrorCode::BadField
-                | ErrorCode::BadRange
-                | ErrorCode::TooLarge
+            ErrorCode::BadJson | ErrorCode::BadFrame | ErrorCode::BadField | ErrorCode::BadRange
         );
         if bad {
             self.bad_frames += 1;

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Boxed, Session, chats::ChatState, work::Done};
+use super::{Boxed, Session, chats::ChatState, pending::Done};
 use crate::{
     broker::Backlog,
     domain::{Seq, id::ChatId},
@@ -157,7 +157,7 @@ impl Session {
         self.seek(chat, now);
     }
 
-    /// Looks for it in the queues, if it is time.
+    /// Schedule for it in the queues, if it is time.
     pub(super) fn seek(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.missing else { return };
@@ -170,7 +170,7 @@ impl Session {
         }
         if missing.ask_at > now {
             let at = missing.ask_at;
-            return self.look_at(chat, at);
+            return self.schedule_check(chat, at);
         }
         missing.asking = true;
         // Others than the chat's own are asked once, and before the gap is told.
@@ -181,7 +181,7 @@ impl Session {
         let (seq, arrivals, own) = (missing.seq, state.arrivals, state.node.clone());
         let former = state.former.iter().map(|former| former.node.clone()).collect();
         let (core, device) = (self.core.clone(), self.handle.device);
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             let nodes = nodes(&core, own.clone(), former, asked);
             let looks = join_all(nodes.iter().map(|node| core.broker.backlog(node, chat, device))).await;
             let mut found = Found {
@@ -219,7 +219,7 @@ impl Session {
         missing.asking = false;
         if state.feed.next() != found.seq || state.feed.missing(missing.floor).is_none() {
             state.missing = None;
-            return self.look_at(chat, now);
+            return self.schedule_check(chat, now);
         }
         missing.everywhere |= found.asked == Asked::Everywhere && found.silent.is_none();
         let there =
@@ -228,7 +228,7 @@ impl Session {
             // Whether it has it isn't known.
             (missing.unseen, missing.nowhere) = (None, None);
             let at = missing.later(now, LONGEST_PAUSE);
-            return self.look_at(chat, at);
+            return self.schedule_check(chat, at);
         }
         // Nothing has come since the look began, also nothing that waits for room here, and nobody else has anything. (What is
         // known to be in flight may be void: that its connection was lost waits behind what other chats have brought.)
@@ -242,14 +242,14 @@ impl Session {
             // Something new came just then, and the look says nothing.
             missing.ask_at = now + BETWEEN;
             let at = missing.ask_at;
-            return self.look_at(chat, at);
+            return self.schedule_check(chat, at);
         }
         missing.nowhere = None;
         if found.depth == 0 {
             // In flight elsewhere, or on its way here.
             missing.unseen = None;
             let at = missing.later(now, LONGEST_WAIT);
-            return self.look_at(chat, at);
+            return self.schedule_check(chat, at);
         }
         if found.consumers > 1 {
             missing.unseen = None;
@@ -267,7 +267,7 @@ impl Session {
         let longest = if give_way(state, kept) > 0 { LONGEST_PAUSE } else { LONGEST_WAIT };
         let at = state.missing.as_mut().map_or(now, |missing| missing.later(now, longest));
         self.count_early(chat);
-        self.look_at(chat, at);
+        self.schedule_check(chat, at);
     }
 
     /// No queue has it, by this look.
@@ -298,7 +298,7 @@ impl Session {
         if read {
             self.fill_from_log(chat);
         }
-        self.look_at(chat, at);
+        self.schedule_check(chat, at);
     }
 
     /// While the queue is being looked through: what comes too early gives way.
@@ -317,13 +317,13 @@ impl Session {
         // Not further than to what is there, in the session or in a queue.
         let missing = state.feed.missing(missing.floor.min(missing.there));
         if let Some((from, to)) = missing.and_then(|to| state.feed.give_up(to)) {
-            tracing::warn!(%chat, device = %self.handle.device, from, to, "messages are beyond what the server holds");
+            tracing::warn!(%chat, device = %self.handle.device, from, to, "gap sent: messages are in neither log nor queue");
             self.core.metrics.gaps.inc_by(to - from + 1);
             self.connection.send(ServerFrame::Gap { chat, from, to }.text().into());
         }
         self.count_early(chat);
         self.send_early(chat);
-        self.look_at(chat, now);
+        self.schedule_check(chat, now);
     }
 }
 

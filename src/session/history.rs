@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Boxed, End, Session, frames::Answer, work::Done};
+use super::{Boxed, End, Session, frames::Answer, pending::Done};
 use crate::{
     domain::{device::DeviceKind, id::ChatId},
     hub::{HistoryAnswer, HistoryAsk},
@@ -32,6 +32,10 @@ pub(super) struct Question {
     pub told: bool,
 }
 
+/// A page that nobody asked for counts as much as so many of the same size: it took as long to read, and a phone sends one
+/// only when it was too late with it.
+const UNASKED: u64 = 8;
+
 impl Session {
     /// A sub asks for a page.
     pub(super) fn on_history(&mut self, frame: &protocol::HistoryAsk) -> Result<(), End> {
@@ -46,7 +50,7 @@ impl Session {
             return Ok(());
         }
         let (core, handle, chat) = (self.core.clone(), self.handle.clone(), frame.chat);
-        let request = crate::chance::uuid().simple().to_string();
+        let request = crate::rng::uuid().simple().to_string();
         // Noted before it is asked: the answer may be faster than the asking's own end.
         let until = Instant::now() + core.timing.history_timeout;
         self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
@@ -169,7 +173,7 @@ impl Session {
     fn answer_question(&mut self, ask: &Arc<HistoryAsk>, result: Result<String, ErrorCode>) {
         let (core, user, ask) = (self.core.clone(), self.handle.user.clone(), ask.clone());
         // Not in the session's own time: the main may have other things to say.
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             bootstrap::answer(&core, &user, &ask, result).await;
             Done::Nothing
         }));
@@ -178,6 +182,8 @@ impl Session {
     /// The main's page.
     pub(super) fn on_history_page(&mut self, page: &HistoryPage) -> Result<(), End> {
         let Some(question) = self.question(&page.request) else {
+            let bytes: u64 = page.messages.iter().map(|message| message.get().len() as u64).sum();
+            self.slow_down(UNASKED * bytes);
             return self.refuse(page.id.as_ref(), Some("history_page"), &no_question());
         };
         match bootstrap::check(&question.ask, &page.messages, page.more, self.core.limits.history_page_bytes)
@@ -196,6 +202,7 @@ impl Session {
     /// The main has no page.
     pub(super) fn on_history_error(&mut self, error: &HistoryError) -> Result<(), End> {
         let Some(question) = self.question(&error.request) else {
+            self.slow_down(0);
             return self.refuse(error.id.as_ref(), Some("history_error"), &no_question());
         };
         let code = match error.code.as_str() {
@@ -218,7 +225,15 @@ impl Session {
 
     /// What has waited too long, on either end.
     pub(super) fn expire_history(&mut self, now: Instant) -> Result<(), End> {
+        let timeout = self.core.timing.history_timeout;
+        let unheard = |question: &Question| question.told && self.heard + timeout <= question.until;
+        let silent = self.questions.values().any(|question| question.until <= now && unheard(question));
         self.questions.retain(|_, question| question.until > now);
+        if silent && self.probe.is_none() {
+            // Its line may be dead, which its heartbeat would tell much later; subs are told that it is there meanwhile.
+            self.connection.ping();
+            self.probe = Some(now + timeout / 2);
+        }
         let late: Vec<String> = self
             .asked
             .iter()

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Boxed, Session, work::Done};
+use super::{Boxed, Session, pending::Done};
 use crate::{
     domain::{
         Seq,
@@ -13,12 +13,12 @@ use crate::{
     protocol::{ChatEvent, ServerFrame},
     store::{Attached, Result as Stored},
     sync::{
-        connect::{self, Looked, Membership, Owing},
+        connect::{self, CheckedMemberships, Membership, Subscribing},
         presence,
     },
 };
 
-/// After which a chat is looked at again in which nothing is owed to the device of a member.
+/// After which a chat is looked at again in which the device of a member isn't subscribed.
 const NOT_YET: Duration = Duration::from_secs(1);
 /// After which all of it is asked again that the store didn't answer.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -30,26 +30,26 @@ pub(super) struct Memberships {
     // Those that are looked at now, ascending, each with the highest epoch that is held of it: whoever is a member after
     // that came was one when it was written, because a new membership begins behind it.
     looking: Option<Vec<(ChatId, u64)>>,
-    // Those in which nothing was owed, and that wait to be looked at again.
+    // Those in which the device wasn't subscribed, and that wait to be looked at again.
     not_yet: BTreeSet<ChatId>,
 }
 
 impl Session {
-    pub(super) fn look_at_membership(&mut self, chat: ChatId) {
-        self.look_at_memberships([chat]);
+    pub(super) fn check_membership(&mut self, chat: ChatId) {
+        self.check_memberships([chat]);
     }
 
-    pub(super) fn look_at_memberships(&mut self, chats: impl IntoIterator<Item = ChatId>) {
+    pub(super) fn check_memberships(&mut self, chats: impl IntoIterator<Item = ChatId>) {
         self.memberships.wanted.extend(chats);
-        self.look_after(Duration::ZERO);
+        self.check_after(Duration::ZERO);
     }
 
     /// A comparison found that these may have changed. What is looked at just now is no news by that.
-    pub(super) fn look_at_doubtful(&mut self, mut chats: Vec<ChatId>) {
+    pub(super) fn check_doubtful(&mut self, mut chats: Vec<ChatId>) {
         if let Some(looking) = &self.memberships.looking {
             chats.retain(|chat| looking.binary_search_by_key(chat, |(chat, _)| *chat).is_err());
         }
-        self.look_at_memberships(chats);
+        self.check_memberships(chats);
     }
 
     /// A message was written after somebody had left the chat: perhaps this user.
@@ -57,11 +57,11 @@ impl Session {
         if let Some(state) = self.chats.get_mut(&chat)
             && !std::mem::replace(&mut state.checking, true)
         {
-            self.look_at_membership(chat);
+            self.check_membership(chat);
         }
     }
 
-    fn look_after(&mut self, pause: Duration) {
+    fn check_after(&mut self, pause: Duration) {
         if self.memberships.looking.is_some() || self.memberships.wanted.is_empty() {
             return;
         }
@@ -69,20 +69,20 @@ impl Session {
         let epoch = |chat| self.chats.get(chat).map_or(0, |state| state.feed.highest_epoch());
         self.memberships.looking = Some(chats.iter().map(|chat| (*chat, epoch(chat))).collect());
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            Done::Memberships(connect::look(&core, &handle, &chats).await)
+            Done::Memberships(connect::check_memberships(&core, &handle, &chats).await)
         }));
     }
 
-    pub(super) fn on_memberships(&mut self, looked: Stored<Looked>) {
+    pub(super) fn on_memberships(&mut self, looked: Stored<CheckedMemberships>) {
         let looking = self.memberships.looking.take().unwrap_or_default();
         let pause = match looked {
             Ok(mut looked) => {
                 let unknown = std::mem::take(&mut looked.unknown);
-                self.on_looked(looked, &looking);
+                self.on_checked(looked, &looking);
                 let pause = if unknown.is_empty() { Duration::ZERO } else { AGAIN };
                 self.memberships.wanted.extend(unknown);
                 pause
@@ -90,15 +90,19 @@ impl Session {
             Err(error) => {
                 // As long as the lease lasts there is time for another try; what is held waits on.
                 let device = self.handle.device;
-                tracing::warn!(%device, %error, "which chats a device is in can't be read; tried again");
+                tracing::warn!(%device, %error, "reading memberships failed; will retry");
                 self.memberships.wanted.extend(looking.into_iter().map(|(chat, _)| chat));
                 AGAIN
             }
         };
-        self.look_after(pause);
+        self.check_after(pause);
     }
 
-    fn on_looked(&mut self, Looked { chats, readings, .. }: Looked, looking: &[(ChatId, u64)]) {
+    fn on_checked(
+        &mut self,
+        CheckedMemberships { chats, readings, .. }: CheckedMemberships,
+        looking: &[(ChatId, u64)],
+    ) {
         let (mut joined, mut left) = (Vec::new(), 0);
         // Of some there is newer news: what was found of those may be over already, and they are looked at next.
         let wanted = std::mem::take(&mut self.memberships.wanted);
@@ -130,9 +134,9 @@ impl Session {
         let chats = joined.iter().map(|(chat, ..)| *chat).collect();
         connect::follow(&self.core, &self.handle, joined, readings);
         let (core, device) = (self.core.clone(), self.handle.device);
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             if let Err(error) = connect::hear(&core, chats).await {
-                tracing::warn!(%device, %error, "doorbells can't be heard yet; the sweep will do");
+                tracing::warn!(%device, %error, "subscribing to doorbells failed: the sweep covers them");
             }
             Done::Nothing
         }));
@@ -148,7 +152,7 @@ impl Session {
     ) -> Option<(ChatId, Followed, Seq)> {
         match self.chats.get_mut(&chat) {
             // Told twice, or known from `welcome`.
-            Some(state) if state.from == attached.owed.from => {
+            Some(state) if state.from == attached.position.from => {
                 state.feed.validate(attached.epoch.max(epoch));
                 let (fenced, gone) = (state.feed.is_fenced(), state.consumer.is_none());
                 if gone {
@@ -179,23 +183,23 @@ impl Session {
     }
 
     // Somebody is just letting the user in, or died on the way: then it is completed here, after a moment. What the session
-    // takes part in may also be an earlier membership: nothing else would tell when the new one is owed.
+    // takes part in may also be an earlier membership: nothing else would tell when it is subscribed in the new one.
     fn on_not_yet(&mut self, chat: ChatId) {
         if !self.memberships.not_yet.insert(chat) {
             return;
         }
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             tokio::time::sleep(NOT_YET).await;
-            Done::LookAgain(chat, connect::complete(&core, &handle, chat).await)
+            Done::CheckAgain(chat, connect::complete(&core, &handle, chat).await)
         }));
     }
 
-    pub(super) fn look_again(&mut self, chat: ChatId, owing: Owing) {
+    pub(super) fn check_again(&mut self, chat: ChatId, subscribing: Subscribing) {
         self.memberships.not_yet.remove(&chat);
         // Of others the sweep tells again.
-        if owing == Owing::Fixed || self.chats.contains_key(&chat) {
-            self.look_at_membership(chat);
+        if subscribing == Subscribing::Fixed || self.chats.contains_key(&chat) {
+            self.check_membership(chat);
         }
     }
 
@@ -219,7 +223,7 @@ impl Session {
             return;
         }
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             if let Err(error) = presence::recheck(&core, &handle, who.as_ref()).await {
                 tracing::debug!(%error, "who is watched can't be looked at again now");
             }

@@ -10,6 +10,7 @@ use crate::{
     domain::device::Lease,
     hub::{Inbox, LeaseClock, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, LimitsInfo, ServerFrame, Welcome},
+    spans,
     store::StoreError,
     sync::{Core, connect},
     tokens::DeviceClaims,
@@ -70,6 +71,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
         };
         match attach(&core, &mut connection, &handle, previous).await {
             Ok(start) => {
+                spans::session_is_open(handle.session);
                 let (sink, events) = mpsc::channel(EVENTS);
                 let mut session = Box::new(Session::new(core, handle, connection, &device, Sink::new(sink)));
                 session.begin(start).await;
@@ -78,7 +80,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
             Err(None) => {
                 // Another connection of the device was opened in between, perhaps by a client that has gone.
                 connect::close(&core, &handle).await;
-                tokio::time::sleep(PAUSE.mul_f64(crate::chance::fraction())).await;
+                tokio::time::sleep(PAUSE.mul_f64(crate::rng::fraction())).await;
             }
             Err(Some(code)) => {
                 refuse(&core, connection, code.into()).await;
@@ -99,7 +101,7 @@ async fn attach(
     previous: Option<Lease>,
 ) -> Result<connect::Start, Option<CloseCode>> {
     let start = connect::attach(core, handle).await.map_err(|error| {
-        tracing::warn!(device = %handle.device, %error, "a device can't be attached");
+        tracing::warn!(device = %handle.device, %error, "attaching a device failed");
         Some(CloseCode::BackendUnavailable)
     })?;
     if connection.is_over().await {
@@ -108,7 +110,9 @@ async fn attach(
     loop {
         match connect::take_over(core, handle, previous.as_ref()).await {
             Ok(true) => return Ok(start),
-            Ok(false) => return Err(handle.mailbox.doom.code().filter(|code| *code != CloseCode::Replaced)),
+            Ok(false) => {
+                return Err(handle.mailbox.close_signal.code().filter(|code| *code != CloseCode::Replaced));
+            }
             // It may be done all the same, and then the older connection is closed 4409 for this one: so this one doesn't give
             // up while its lease lasts.
             Err(error) if !matches!(error, StoreError::Corrupt(_)) && !handle.lease.expired() => {
@@ -116,7 +120,7 @@ async fn attach(
                 tokio::time::sleep(CONFIRM_AGAIN).await;
             }
             Err(error) => {
-                tracing::warn!(device = %handle.device, %error, "a session can't be confirmed");
+                tracing::warn!(device = %handle.device, %error, "confirming a session failed");
                 return Err(Some(CloseCode::BackendUnavailable));
             }
         }
@@ -152,6 +156,7 @@ impl Session {
             .iter()
             .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read), *read))
             .collect();
+        self.limiter.opened(followed.len());
         self.follow(followed, start.readings);
         let SessionHandle { user, device, session, .. } = &self.handle;
         tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");

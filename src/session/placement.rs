@@ -1,13 +1,13 @@
 //! From which node of the broker a session takes a chat: the one that carries it; another, when the chat has moved; and
-//! for a while also one that carried it before, when only that holds what the device is still owed.
+//! for a while also one that carried it before, when only that holds what the device still lacks.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Boxed, Session, chats::ChatState, work::Done};
+use super::{Boxed, Session, chats::ChatState, pending::Done};
 use crate::{
-    broker::{Event, Notice, Subscription},
+    broker::{Event, Flow, Notice, Subscription},
     domain::id::ChatId,
     hub::SessionHandle,
     store::Result as Stored,
@@ -105,12 +105,12 @@ impl Session {
                 if let Some(missing) = &mut state.missing {
                     missing.hurry(now);
                 }
-                self.look_at(chat, now + self.core.timing.tail_check);
+                self.schedule_check(chat, now + self.core.timing.tail_check);
             }
             // Everything came on the connection that is gone, and is delivered again.
             (Event::Detached, Origin::Own) => state.loses_its_queue(),
             (Event::Gone, Origin::Own) => {
-                // Removed while this session was away, or by mistake. Whether the device still is owed this chat, only
+                // Removed while this session was away, or by mistake. Whether the device is still subscribed, only
                 // the store knows.
                 state.consumer = None;
                 state.loses_its_queue();
@@ -132,7 +132,7 @@ impl Session {
     }
 
     /// The chat is carried by this node.
-    pub(super) fn on_placed(&mut self, chat: ChatId, node: Arc<str>) {
+    pub(super) fn on_chat_relocated(&mut self, chat: ChatId, node: Arc<str>) {
         if self.chats.get(&chat).is_some_and(|state| state.node != node) {
             tracing::debug!(%chat, device = %self.handle.device, %node, "the chat has moved");
             self.subscribe_at(chat, node);
@@ -146,64 +146,67 @@ impl Session {
         state.loses_its_queue();
         state.node = node;
         state.consumer = Some(consumer);
-        self.look_at(chat, Instant::now() + self.core.timing.tail_check);
+        self.schedule_check(chat, Instant::now() + self.core.timing.tail_check);
     }
 
-    /// A node that carried the chat before holds something that is owed: it is taken from there, too.
+    /// A node that carried the chat before holds something that the device lacks: it is taken from there, too.
     pub(super) fn subscribe_former(&mut self, chat: ChatId, node: &Arc<str>) {
         let Some(state) = self.chats.get(&chat) else { return };
         if state.node == *node || state.former.iter().any(|former| former.node == *node) {
             return;
         }
-        tracing::info!(%chat, device = %self.handle.device, %node, "what is owed comes from where the chat was");
+        tracing::info!(%chat, device = %self.handle.device, %node, "reading the rest of the queue from the chat's previous nsqd");
         let consumer = self.subscribe(node, chat);
         if let Some(state) = self.chats.get_mut(&chat) {
             state.former.push(Former { node: node.clone(), consumer, attached: false });
         }
     }
 
-    /// The queue of a chat has gone: made again, if the device still is owed it.
+    /// The queue of a chat has gone: created again, if the device is still subscribed.
     pub(super) fn rejoin(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if std::mem::replace(&mut state.rejoining, true) {
             return;
         }
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.work.push(Boxed::new(async move {
+        self.pending.push(Boxed::new(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 match provision_again(&core, &handle, chat).await {
                     Ok(node) => return Done::Rejoined(chat, node.map(Into::into)),
-                    Err(error) => tracing::debug!(%chat, %error, "whether a queue is owed isn't known yet"),
+                    Err(error) => {
+                        tracing::debug!(%chat, %error, "whether a device is subscribed isn't known yet")
+                    }
                 }
             }
         }));
     }
 
-    /// Goes on with a chat whose queue was made again; none: it isn't owed.
+    /// Goes on with a chat whose queue was created again; none: it isn't subscribed.
     pub(super) fn on_rejoined(&mut self, chat: ChatId, node: Option<Arc<str>>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.rejoining = false;
         // Else its removal was no accident.
-        let Some(node) = node else { return self.look_at_membership(chat) };
+        let Some(node) = node else { return self.check_membership(chat) };
         if self.chats.get(&chat).is_some_and(|state| state.consumer.is_none()) {
             self.subscribe_at(chat, node);
         }
     }
 }
 
-/// Where the queue is again; none: it isn't owed to this session.
+/// Where the queue is again; none: this session's device isn't subscribed.
 async fn provision_again(core: &Core, handle: &SessionHandle, chat: ChatId) -> Stored<Option<String>> {
-    // The device's right first, what it is owed second: a queue that was just removed for good must not come back.
+    // The lease first, the subscription second: a queue that was just removed for good must not come back.
     let device = handle.device;
-    if !leases::holds(core, handle).await? || core.store.owed(chat, device).await?.is_none() {
+    if !leases::holds(core, handle).await? || core.store.position(chat, device).await?.is_none() {
         return Ok(None);
     }
     let Some(found) = core.store.chat(chat).await? else { return Ok(None) };
+    let flow = Flow::of("again", &handle.user);
     if let Err(error) =
-        registration::provision_living(core, &handle.user, device, &[(chat, found.node.clone())]).await
+        registration::provision_living(core, &flow, &handle.user, device, &[(chat, found.node.clone())]).await
     {
-        tracing::warn!(%chat, %device, %error, "a queue that was removed can't be made again yet");
+        tracing::warn!(%chat, %device, %error, "creating a removed queue again failed; will retry");
     }
     Ok(Some(found.node))
 }

@@ -82,7 +82,7 @@ impl Window {
         self.open += 1;
     }
 
-    /// Those of a chat above `acked` up to `seq`, which are about to be acknowledged. Looks no further than it has to:
+    /// Those of a chat above `acked` up to `seq`, which are about to be acknowledged. Schedule no further than it has to:
     /// they mostly stand in front.
     pub fn between(&self, chat: ChatId, acked: Seq, seq: Seq) -> impl Iterator<Item = &Sent> {
         let count = usize::try_from(seq.saturating_sub(acked)).unwrap_or(usize::MAX);

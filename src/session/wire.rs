@@ -1,4 +1,4 @@
-//! What a session's frames travel on: a TCP connection; in a simulation, a pipe in memory.
+//! What a session's frames travel on: a TCP connection; in a simulation, a pipe in memory. It counts what has passed.
 
 use std::{
     io,
@@ -11,42 +11,111 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::heads::Heads;
+
+/// What a frame weighs besides its bytes: to take one, however small, is as much work as to copy so many.
+const FRAME: u64 = 512;
+
 /// See the module.
 #[derive(Debug)]
-pub enum Wire {
-    /// A client's connection.
+pub struct Wire {
+    stream: Stream,
+    // What may still come before others have their turn.
+    turn: u64,
+    read: u64,
+    heads: Heads,
+    written: u64,
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
-    /// A simulated client's.
     #[cfg(feature = "simulation")]
     Pipe(tokio::io::DuplexStream),
 }
 
+impl Wire {
+    /// Lets so much come until the next call of this: a thousand empty pieces of a frame take a while, and others wait for it.
+    pub fn turn(&mut self, weight: u64) {
+        self.turn = weight;
+    }
+
+    /// These bytes came, but not through this.
+    pub fn came(&mut self, bytes: &[u8]) {
+        self.read += bytes.len() as u64;
+        self.heads.take(bytes);
+    }
+
+    /// How much came so far: the bytes, and what each frame weighs besides.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.read + self.heads.count() * FRAME
+    }
+
+    /// How many bytes the other end's side has taken so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+}
+
+impl From<TcpStream> for Wire {
+    /// A client's connection.
+    fn from(stream: TcpStream) -> Self {
+        Self { stream: Stream::Tcp(stream), turn: u64::MAX, read: 0, heads: Heads::default(), written: 0 }
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl From<tokio::io::DuplexStream> for Wire {
+    /// A simulated client's.
+    fn from(stream: tokio::io::DuplexStream) -> Self {
+        Self { stream: Stream::Pipe(stream), turn: u64::MAX, read: 0, heads: Heads::default(), written: 0 }
+    }
+}
+
 macro_rules! each {
     ($self:ident, $wire:ident => $work:expr) => {
-        match $self.get_mut() {
-            Wire::Tcp($wire) => $work,
+        match &mut $self.stream {
+            Stream::Tcp($wire) => $work,
             #[cfg(feature = "simulation")]
-            Wire::Pipe($wire) => $work,
+            Stream::Pipe($wire) => $work,
         }
     };
 }
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self, wire => Pin::new(wire).poll_read(cx, buf))
+        let this = self.get_mut();
+        if this.turn == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let (filled, weight) = (buf.filled().len(), this.weight());
+        let read = each!(this, wire => Pin::new(wire).poll_read(cx, buf));
+        this.came(buf.filled().get(filled..).unwrap_or_default());
+        this.turn = this.turn.saturating_sub(this.weight() - weight);
+        read
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, wire => Pin::new(wire).poll_write(cx, buf))
+        let this = self.get_mut();
+        let wrote = each!(this, wire => Pin::new(wire).poll_write(cx, buf));
+        if let Poll::Ready(Ok(count)) = wrote {
+            this.written += count as u64;
+        }
+        wrote
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, wire => Pin::new(wire).poll_flush(cx))
+        let this = self.get_mut();
+        each!(this, wire => Pin::new(wire).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, wire => Pin::new(wire).poll_shutdown(cx))
+        let this = self.get_mut();
+        each!(this, wire => Pin::new(wire).poll_shutdown(cx))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::{Gate, Told};
+use super::{Gate, Watched};
 
 /// Which of an edge's two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Default for Manners {
 
 /// What goes wrong with events and queues, of a thousand each.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Weather {
+pub struct FaultProfile {
     /// Events that don't arrive.
     pub lose_events: u32,
     /// And their loss is noticed, some time later.
@@ -95,10 +95,10 @@ pub struct Late(Duration, Option<Duration>);
 #[derive(Debug)]
 pub struct Shared {
     rng: Mutex<StdRng>,
-    weather: Mutex<Weather>,
+    weather: Mutex<FaultProfile>,
     manners: Mutex<Manners>,
     /// Whether the broker runs. Its restarts are counted, so that a fast one isn't overlooked.
-    broker: Told<(bool, u64)>,
+    broker: Watched<(bool, u64)>,
     calls: Mutex<Trace>,
     /// Calls that are to be done late.
     late: AtomicU64,
@@ -119,7 +119,7 @@ impl Shared {
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             weather: Mutex::default(),
             manners: Mutex::default(),
-            broker: Told::new((true, 0)),
+            broker: Watched::new((true, 0)),
             calls: Mutex::default(),
             late: AtomicU64::new(0),
             begun: Instant::now(),
@@ -137,12 +137,12 @@ impl Shared {
     }
 
     /// How it is now.
-    pub fn weather(&self) -> Weather {
+    pub fn weather(&self) -> FaultProfile {
         lock(&self.weather).clone()
     }
 
     /// Changes it.
-    pub fn set_weather(&self, weather: Weather) {
+    pub fn set_weather(&self, weather: FaultProfile) {
         *lock(&self.weather) = weather;
     }
 
@@ -165,7 +165,7 @@ impl Shared {
     }
 
     /// Whether the broker runs, and how often it was started again.
-    pub fn broker(&self) -> &Told<(bool, u64)> {
+    pub fn broker(&self) -> &Watched<(bool, u64)> {
         &self.broker
     }
 
@@ -227,7 +227,7 @@ pub struct Faults {
     pub gate: Gate,
     links: Arc<Mutex<[Link; 2]>>,
     // How often the connections on which the broker sends were lost, and whether there can be new ones.
-    lines: Arc<Told<(u64, bool)>>,
+    lines: Arc<Watched<(u64, bool)>>,
     // The edge is killed at the so-maniest call of this name (any, if it is empty), before or after it is done.
     crash: Arc<Mutex<Option<Crash>>>,
 }
@@ -246,7 +246,7 @@ impl Faults {
     /// An edge on good links.
     #[must_use]
     pub fn new(shared: Arc<Shared>, gate: Gate) -> Self {
-        let lines = Arc::new(Told::new((0, true)));
+        let lines = Arc::new(Watched::new((0, true)));
         Self { shared, gate, links: Arc::default(), lines, crash: Arc::default() }
     }
 
@@ -268,7 +268,7 @@ impl Faults {
     }
 
     /// See [`Faults::lose_lines`].
-    pub fn lines(&self) -> &Told<(u64, bool)> {
+    pub fn lines(&self) -> &Watched<(u64, bool)> {
         &self.lines
     }
 

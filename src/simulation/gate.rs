@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::chance;
+use crate::seed;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Run {
@@ -104,7 +104,7 @@ impl<F: Future<Output = ()>> Future for Through<F> {
         };
         let done = match (run, &mut self.task) {
             (Run::Frozen, Some(_)) => return Poll::Pending,
-            (Run::On, Some(task)) => chance::at_offset(clock, || task.as_mut().poll(cx).is_ready()),
+            (Run::On, Some(task)) => seed::at_offset(clock, || task.as_mut().poll(cx).is_ready()),
             (Run::Dead, _) | (_, None) => true,
         };
         // It may just have killed its own edge.

@@ -1,36 +1,36 @@
-//! The edges themselves: their names, whether they live, and to which chats each appends. (Which sessions each has is noted
-//! with the sessions.) So what a dead edge leaves is found.
+//! Role: the edges themselves: their names, whether they live, and to which chats each appends. (The sessions role
+//! registers the sessions of each edge.) These registrations let other edges find what a dead edge leaves.
 
 use std::time::Duration;
 
 use super::{Result, Store};
 use crate::domain::{Millis, id::ChatId};
 
-/// A chat noted for an edge.
+/// A chat registered for an edge as sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotedChat {
-    /// Which.
+pub struct RegisteredSender {
+    /// The chat.
     pub chat: ChatId,
-    /// New each time that it is noted; 0 in a note of an older build.
+    /// A new token for each registration; 0 in a registration of an older build.
     pub token: u64,
 }
 
 /// Another edge, as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherEdge {
-    /// Its name.
+    /// The edge's name.
     pub name: String,
-    /// When it last said that it lives, by the store's clock: as long as that moves on, it does.
+    /// The time of the edge's last heartbeat, by the store's clock. The edge lives as long as this moves on.
     pub alive: Millis,
-    /// Whether that is longer ago than was asked about, by the same clock.
+    /// Whether that heartbeat is older than the time asked about, by the same clock.
     pub silent: bool,
-    /// Whether chats or sessions are noted for it.
+    /// Whether chats or sessions are registered for the edge.
     pub noted: bool,
-    /// Who has its name, if anybody has.
+    /// The holder of the edge's name, if it has one.
     pub holder: Option<Holder>,
 }
 
-/// What [`Store::edge_alive`] found.
+/// The result of [`Store::edge_alive`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beat {
     /// All other edges.
@@ -39,62 +39,68 @@ pub enum Beat {
     NameTaken,
 }
 
-/// Who has a name: a process, and how often it has said that it lives.
+/// The holder of a name: a process, and how many heartbeats it has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Tells the process from others under the name.
+    /// Distinguishes the process from others under the name.
     pub incarnation: String,
-    /// As long as this moves on, it lives.
+    /// The process lives as long as this moves on.
     pub beat: u64,
 }
 
-/// What [`Store::claim_edge`] found.
+/// The result of [`Store::claim_edge`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// The name is this process's.
+    /// This process holds the name.
     Ours,
-    /// It is another's.
+    /// Another process holds the name.
     Held(Holder),
 }
 
 impl Store {
-    /// Takes the name `edge` for the process `incarnation`: if it is free, is its own already, or still is as `dead` says, a
-    /// holder that was seen to say nothing any more.
+    /// Claims the name `edge` for the process `incarnation`: if the name is free, is its own already, or still has the
+    /// holder `dead`, which was seen to send no more heartbeats.
     pub async fn claim_edge(&self, edge: &str, incarnation: &str, dead: Option<&Holder>) -> Result<Claimed> {
         each!(self.claim_edge(edge, incarnation, dead))
     }
 
-    /// Gives the name back, if it is this process's.
+    /// Releases the name if this process holds it.
     pub async fn release_edge(&self, edge: &str, incarnation: &str) -> Result<()> {
         each!(self.release_edge(edge, incarnation))
     }
 
-    /// Says that this process lives under its name (which it takes if nobody has it), and answers the other edges, each
-    /// silent if it hasn't said so for `dead_after`.
+    /// Sends this process's heartbeat under its name (and claims the name if nobody holds it). Returns the other edges;
+    /// an edge without a heartbeat for `dead_after` is marked silent.
     pub async fn edge_alive(&self, edge: &str, incarnation: &str, dead_after: Duration) -> Result<Beat> {
         each!(self.edge_alive(edge, incarnation, dead_after))
     }
 
-    /// Takes a dead edge off the list, unless it has notes, or has said that it lives since it was read; with its name, unless
-    /// that isn't held as it was any more.
+    /// Deletes a dead edge from the list, unless it has registrations or sent a heartbeat since the caller read it.
+    /// Also releases its name, unless the name's holder has changed.
     pub async fn forget_edge(&self, dead: &OtherEdge) -> Result<()> {
         each!(self.forget_edge(dead))
     }
 
-    /// Notes durably that this edge appends to this chat, so that another edge finds its outbox should this one die.
-    /// Called once per edge and chat, before the first append. The edge lives by that, too.
-    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<NotedChat> {
-        each!(self.note_sender(edge, chat))
+    /// Registers durably that this edge appends to this chat, so that another edge finds its outbox if this edge dies.
+    /// Call it once per edge and chat, before the first append. The call also counts as a heartbeat.
+    pub async fn register_sender(&self, edge: &str, chat: ChatId) -> Result<RegisteredSender> {
+        each!(self.register_sender(edge, chat))
     }
 
-    /// The chats noted for an edge.
-    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<NotedChat>> {
-        each!(self.noted_chats(edge))
+    /// Returns the chats registered for an edge.
+    pub async fn registered_senders(&self, edge: &str) -> Result<Vec<RegisteredSender>> {
+        each!(self.registered_senders(edge))
     }
 
-    /// Forgets notes, once the chats' outboxes are empty and the edge doesn't send there; not what was noted again since, and
-    /// not of an edge that said within `silence` that it lives, because it may rely on it again. Each is one step.
-    pub async fn forget_notes(&self, edge: &str, notes: &[NotedChat], silence: Duration) -> Result<()> {
-        each!(self.forget_notes(edge, notes, silence))
+    /// Deletes sender registrations, once the chats' outboxes are empty and the edge doesn't send there. Keeps a
+    /// registration that was renewed since. No-op if the edge sent a heartbeat within `silence`, because it may rely on
+    /// the registration again. Each deletion is one step.
+    pub async fn unregister_senders(
+        &self,
+        edge: &str,
+        notes: &[RegisteredSender],
+        silence: Duration,
+    ) -> Result<()> {
+        each!(self.unregister_senders(edge, notes, silence))
     }
 }

@@ -1,8 +1,8 @@
-//! The store in this process's memory: the same contract with nothing installed. What it holds ends with the process.
+//! The store in this process's memory: the same contract without external services. Its data ends with the process.
 //!
-//! One mutex around plain maps: every method takes it once, does its step, and lets go; none awaits anything. Time is
-//! tokio's, so a test may stop it. What Redis decides by its wall clock (leases, windows, who was seen when) is decided here by a
-//! clock that a test may set, too ([`EmbeddedStore::set_clock_ahead`]).
+//! One mutex guards plain maps: every method takes it once, does its step, and releases it; none awaits anything. Time
+//! is tokio's, so a test may stop it. What Redis decides by its wall clock (leases, windows, when a device was seen) is
+//! decided here by a clock that a test may set, too ([`EmbeddedStore::set_clock_ahead`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -18,10 +18,10 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{AuditId, Count, Holder, Owner, ReadOffset, Result, StoreEvent, StoreLimits, events::Events};
 use crate::{
-    chance::store_ahead,
+    clock::{store_ahead, store_instant},
     domain::{
         Millis, Seq,
-        chat::Chat,
+        chat::{Chat, Invitation},
         device::Device,
         id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
         now_millis,
@@ -36,27 +36,31 @@ mod edges;
 mod expiry;
 mod links;
 mod messages;
-mod owed;
+mod pages;
+mod people;
+mod positions;
+mod quota;
 mod terminations;
 
 /// The store in memory. Cheap to clone; the clones are one store.
 #[derive(Clone)]
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
-    /// Which of the store's ears is this handle's.
-    ear: usize,
+    /// The index of this handle's subscriber.
+    subscriber: usize,
 }
 
 struct Inner {
     state: Mutex<State>,
     limits: StoreLimits,
-    // When the store began, by tokio's clock and by the wall's; and how far its clock was set ahead since, in milliseconds.
+    // When the store began, by tokio's clock and by the wall's; and how far its clock was set ahead since, in
+    // milliseconds.
     begun: (Instant, Millis),
     ahead: AtomicI64,
 }
 
-/// What one handle and its clones watch, and where they hear of it.
-struct Ear {
+/// What one handle and its clones watch, and where they receive its events.
+struct Subscriber {
     events: Arc<Events>,
     users: HashSet<UserId>,
     chats: HashSet<ChatId>,
@@ -67,28 +71,32 @@ struct Ear {
 struct State {
     users: HashMap<UserId, User>,
     owners: HashMap<DeviceId, Owner>,
-    terminations: HashMap<TerminationId, Ending>,
+    /// When the tombstones expire, in that order.
+    tombstones: BTreeSet<(Instant, Gone)>,
+    terminations: HashMap<TerminationId, TerminationRecord>,
     work: HashMap<String, (String, Millis)>,
     counts: HashMap<String, (Count, Millis)>,
-    /// How many `work` and `counts` there may be before those that have run out are swept.
+    /// How many `work` and `counts` there may be before the expired ones are swept.
     sweep_at: usize,
-    chats: HashMap<ChatId, Room>,
-    /// Ids of deleted chats; never used again.
+    chats: HashMap<ChatId, ChatState>,
+    /// Ids of deleted chats; not reused as long as their tombstone exists.
     deleted: HashSet<ChatId>,
     pairs: HashMap<(UserId, UserId), ChatId>,
+    /// By lookalike key.
     public: HashMap<String, ChatId>,
     named: HashMap<String, BTreeSet<(Millis, ChatId)>>,
     edges: HashMap<String, edges::Edge>,
-    /// Whose process has which name.
+    /// The holder of each name.
     names: HashMap<String, Holder>,
-    /// The token of the newest note of a chat.
+    /// The token of the newest registration of a chat.
     last_token: u64,
-    /// Edges' figures, each until then.
+    /// Edges' reports, each with its expiry.
     reports: BTreeMap<String, (Bytes, Instant)>,
-    /// What admins did, oldest first.
+    /// The audit log, oldest first.
     audit: VecDeque<(AuditId, Bytes)>,
+    audit_attempts: VecDeque<(AuditId, Bytes)>,
     links: HashMap<LinkId, links::Waiting>,
-    ears: Vec<Ear>,
+    subscribers: Vec<Subscriber>,
 }
 
 #[derive(Default)]
@@ -96,38 +104,57 @@ struct User {
     devices: HashMap<DeviceId, Row>,
     chats: BTreeSet<ChatId>,
     reads: HashMap<ChatId, ReadOffset>,
+    /// The generation with which the newest device began.
+    generations: u32,
+    /// Who has put the user into a chat.
+    put: HashMap<ChatId, UserId>,
+    blocks: BTreeMap<UserId, Millis>,
+    invitations: BTreeMap<ChatId, Invitation>,
+    /// Who may not put the user into a chat, and until when.
+    bars: HashMap<UserId, Millis>,
+    /// How often the user has answered.
+    answers: u64,
+    /// How many bytes of the user a chat holds, by which account.
+    stored: HashMap<ChatId, (u64, u64)>,
 }
 
-/// A device, whose `lease` counts only until it runs out.
+/// A device, whose `lease` counts only until it expires.
 struct Row {
     device: Device,
     until: Millis,
     /// The newest session that served the device.
     there: u64,
-    /// When the newest was begun.
+    /// When the newest session began.
     begun: Millis,
-    /// When the device was warned of; while it registers: written.
+    /// When the device was warned; while it registers: written.
     warned: Option<Instant>,
-    /// When somebody has to look whether it expires.
+    /// When its expiry must be checked.
     due: Millis,
 }
 
-struct Ending {
+/// What has a tombstone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Gone {
+    Device(DeviceId),
+    Chat(ChatId),
+}
+
+struct TerminationRecord {
     record: Termination,
     /// Set once it is done.
     kept_until: Option<Instant>,
 }
 
-struct Room {
+struct ChatState {
     chat: Chat,
     with: Option<UserId>,
     members: BTreeMap<UserId, Membership>,
     /// How many have joined.
     version: u64,
-    /// Whose queues aren't known to be there, with the version of the membership.
+    /// Members whose queues aren't known to exist, with the version of the membership.
     arriving: BTreeMap<UserId, u64>,
     banned: HashSet<UserId>,
-    /// Who left last, by the epoch that their leaving made.
+    /// Who left last, by the epoch that their leave made.
     left: BTreeMap<u64, UserId>,
     /// The newest messages, ascending.
     log: VecDeque<Entry>,
@@ -136,8 +163,9 @@ struct Room {
     keys: HashMap<(UserId, MessageKey), Key>,
     /// The keys by age, oldest first.
     key_ages: VecDeque<(Instant, UserId, MessageKey)>,
-    owed: HashMap<DeviceId, Debt>,
-    /// What the log let go of before the broker had it.
+    subscriptions: HashMap<DeviceId, Subscription>,
+    ledger: quota::Ledger,
+    /// What the log dropped before the broker had it.
     #[cfg(feature = "simulation")]
     let_go: BTreeSet<Seq>,
 }
@@ -150,8 +178,11 @@ struct Membership {
 
 struct Entry {
     seq: Seq,
-    /// The frame and, behind it, the epoch.
+    from: UserId,
+    /// The frame, followed by the epoch.
     body: Bytes,
+    /// Bytes of all messages of the chat, up to this one.
+    upto: u64,
     since: Instant,
 }
 
@@ -163,7 +194,7 @@ struct Key {
 }
 
 #[derive(Clone, Copy)]
-struct Debt {
+struct Subscription {
     from: Seq,
     cursor: Seq,
     fence: u64,
@@ -176,35 +207,35 @@ impl std::fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// An empty one.
+    /// Returns an empty store.
     #[must_use]
     pub fn new(limits: StoreLimits) -> Self {
         let begun = (Instant::now(), now_millis());
         let inner = Inner { state: Mutex::default(), limits, begun, ahead: AtomicI64::new(0) };
-        Self { inner: Arc::new(inner), ear: 0 }.another()
+        Self { inner: Arc::new(inner), subscriber: 0 }.another()
     }
 
-    /// Another handle to the same store that hears for itself, as another edge does.
+    /// Returns another handle to the same store with its own subscriber, as another edge has.
     #[must_use]
     pub fn another(&self) -> Self {
         let mut state = self.state();
-        let ear = state.ears.len();
+        let subscriber = state.subscribers.len();
         let events = Arc::new(Events::new());
-        state.ears.push(Ear {
+        state.subscribers.push(Subscriber {
             events,
             users: HashSet::new(),
             chats: HashSet::new(),
             presence: HashSet::new(),
         });
-        Self { inner: self.inner.clone(), ear }
+        Self { inner: self.inner.clone(), subscriber }
     }
 
-    /// Sets the store's clock so many milliseconds ahead of the machine's, or behind, as happens to Redis's.
+    /// Sets the store's clock this many milliseconds ahead of the machine's, or behind, as happens to Redis's.
     pub fn set_clock_ahead(&self, millis: i64) {
         self.inner.ahead.store(millis, Ordering::Relaxed);
     }
 
-    /// Now, by the store's clock.
+    /// Returns the time by the store's clock.
     fn now(&self) -> Millis {
         let (begun, at) = self.inner.begun;
         let elapsed = Millis::try_from(begun.elapsed().as_millis()).unwrap_or(Millis::MAX);
@@ -215,37 +246,38 @@ impl EmbeddedStore {
     /// See [`super::Store::take_events`].
     #[must_use]
     pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
-        let events = self.state().ears.get(self.ear).map(|ear| ear.events.clone());
+        let events =
+            self.state().subscribers.get(self.subscriber).map(|subscriber| subscriber.events.clone());
         events?.take()
     }
 
     /// See [`super::Store::watch_user`].
     pub async fn watch_user(&self, user: &UserId) -> Result<()> {
-        self.watch(|ear| {
-            ear.users.insert(user.clone());
+        self.watch(|subscriber| {
+            subscriber.users.insert(user.clone());
         });
         Ok(())
     }
 
     /// See [`super::Store::unwatch_user`].
     pub async fn unwatch_user(&self, user: &UserId) -> Result<()> {
-        self.watch(|ear| {
-            ear.users.remove(user);
+        self.watch(|subscriber| {
+            subscriber.users.remove(user);
         });
         Ok(())
     }
 
     /// See [`super::Store::watch_chats`].
     pub async fn watch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        self.watch(|ear| ear.chats.extend(chats));
+        self.watch(|subscriber| subscriber.chats.extend(chats));
         Ok(())
     }
 
     /// See [`super::Store::unwatch_chats`].
     pub async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
-        self.watch(|ear| {
+        self.watch(|subscriber| {
             for chat in chats {
-                ear.chats.remove(chat);
+                subscriber.chats.remove(chat);
             }
         });
         Ok(())
@@ -256,21 +288,21 @@ impl EmbeddedStore {
         if payload.len() > super::MAX_SIGNAL {
             return Err(super::types::too_large(payload.len()));
         }
-        self.state().tell_user(user, &StoreEvent::Signal(user.clone(), payload));
+        self.state().publish_to_user(user, &StoreEvent::Signal(user.clone(), payload));
         Ok(())
     }
 
     /// See [`super::Store::watch_presence`].
     pub async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
-        self.watch(|ear| ear.presence.extend(users.iter().cloned()));
+        self.watch(|subscriber| subscriber.presence.extend(users.iter().cloned()));
         Ok(())
     }
 
     /// See [`super::Store::unwatch_presence`].
     pub async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
-        self.watch(|ear| {
+        self.watch(|subscriber| {
             for user in users {
-                ear.presence.remove(user);
+                subscriber.presence.remove(user);
             }
         });
         Ok(())
@@ -279,21 +311,23 @@ impl EmbeddedStore {
     /// See [`super::Store::announce`].
     pub async fn announce(&self, user: &UserId, payload: Bytes) -> Result<()> {
         self.signal(user, payload).await?;
-        for ear in self.state().ears.iter().filter(|ear| ear.presence.contains(user)) {
-            ear.events.emit(StoreEvent::Presence(user.clone()));
+        for subscriber in
+            self.state().subscribers.iter().filter(|subscriber| subscriber.presence.contains(user))
+        {
+            subscriber.events.emit(StoreEvent::Presence(user.clone()));
         }
         Ok(())
     }
 
-    /// See [`super::Store::tell_typing`].
-    pub async fn tell_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
+    /// See [`super::Store::publish_typing`].
+    pub async fn publish_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
         let state = self.state();
-        let few = |room: &&Room| room.members.contains_key(user) && room.members.len() <= most as usize;
+        let few = |room: &&ChatState| room.members.contains_key(user) && room.members.len() <= most as usize;
         if state.chats.get(&chat).filter(few).is_none() {
             return Ok(false);
         }
-        for ear in state.ears.iter().filter(|ear| ear.chats.contains(&chat)) {
-            ear.events.emit_if_quiet(StoreEvent::Typing(chat, user.clone()));
+        for subscriber in state.subscribers.iter().filter(|subscriber| subscriber.chats.contains(&chat)) {
+            subscriber.events.emit_if_quiet(StoreEvent::Typing(chat, user.clone()));
         }
         Ok(true)
     }
@@ -303,14 +337,14 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    fn watch(&self, change: impl FnOnce(&mut Ear)) {
-        if let Some(ear) = self.state().ears.get_mut(self.ear) {
-            change(ear);
+    fn watch(&self, change: impl FnOnce(&mut Subscriber)) {
+        if let Some(subscriber) = self.state().subscribers.get_mut(self.subscriber) {
+            change(subscriber);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock would be a bug, but the maps are whole between any two statements.
+        // A panic under the lock would be a bug, but the maps are consistent between any two statements.
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -328,11 +362,30 @@ impl State {
         self.users.get_mut(user)?.devices.get_mut(&device)
     }
 
+    /// Keeps a tombstone for `long` from now.
+    fn mark(&mut self, gone: Gone, long: Duration) {
+        self.tombstones.insert((store_instant() + long, gone));
+    }
+
+    /// Deletes the expired tombstones.
+    fn tidy(&mut self) {
+        let now = store_instant();
+        while let Some((until, gone)) = self.tombstones.first().copied()
+            && until <= now
+        {
+            self.tombstones.pop_first();
+            match gone {
+                Gone::Device(device) => drop(self.owners.remove(&device)),
+                Gone::Chat(chat) => drop(self.deleted.remove(&chat)),
+            }
+        }
+    }
+
     fn terminated(&self, user: &UserId, device: DeviceId) -> bool {
         self.owners.get(&device).is_some_and(|owner| owner.user == *user && owner.terminated.is_some())
     }
 
-    /// Moves a read offset forward, if the chat is on the user's list, and tells.
+    /// Moves a read offset forward, if the chat is on the user's list, and notifies watchers.
     fn read(&mut self, user: &UserId, chat: ChatId, seq: Seq, device: Option<DeviceId>) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
         let listed = self.users.get(user).is_some_and(|user| user.chats.contains(&chat));
@@ -340,24 +393,24 @@ impl State {
             return stands;
         }
         self.user(user).reads.insert(chat, ReadOffset { seq, device });
-        self.tell_user(user, &StoreEvent::ReadsChanged(user.clone()));
+        self.publish_to_user(user, &StoreEvent::ReadsChanged(user.clone()));
         seq
     }
 
-    fn tell_user(&self, user: &UserId, event: &StoreEvent) {
-        for ear in self.ears.iter().filter(|ear| ear.users.contains(user)) {
-            ear.events.emit(event.clone());
+    fn publish_to_user(&self, user: &UserId, event: &StoreEvent) {
+        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.users.contains(user)) {
+            subscriber.events.emit(event.clone());
         }
     }
 
-    fn tell_chat(&self, chat: ChatId, seq: Seq) {
-        for ear in self.ears.iter().filter(|ear| ear.chats.contains(&chat)) {
-            ear.events.emit(StoreEvent::Doorbell(chat, seq));
+    fn publish_to_chat(&self, chat: ChatId, seq: Seq) {
+        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.chats.contains(&chat)) {
+            subscriber.events.emit(StoreEvent::Doorbell(chat, seq));
         }
     }
 }
 
-/// A time to live or a window, in what the clock counts.
+/// Returns a time to live or a window in the clock's unit.
 fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -1,4 +1,4 @@
-//! The way of events to whoever watches: a bounded channel that never blocks and never loses silently.
+//! Event delivery to watchers: a bounded channel that never blocks and never loses events silently.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,11 +9,11 @@ use super::StoreEvent;
 /// How many events may wait for the reader.
 pub(super) const CAPACITY: usize = 4096;
 
-/// The sending end, and the receiving one until it is taken.
+/// The sending end, with the receiving end until it is taken.
 ///
-/// When the channel is full but for one place, that place is given to [`StoreEvent::Resubscribed`] and everything
-/// behind it is dropped until the reader has taken half of what waits. Whatever was dropped was dropped while the
-/// `Resubscribed` still lay ahead of the reader, so reading again then makes up for it.
+/// When the channel is full except for one place, [`StoreEvent::Resubscribed`] takes that place, and all later events
+/// are dropped until the reader has taken half of the waiting ones. Every dropped event was dropped while the
+/// `Resubscribed` still lay ahead of the reader, so the reader makes up for it when it reads again.
 #[derive(Debug)]
 pub(super) struct Events {
     sender: Mutex<Sender>,
@@ -39,7 +39,8 @@ impl Events {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// One that nobody misses: only while less than half of the room is taken, so that it never pushes others out.
+    /// Sends an event that may be lost, only while less than half of the room is taken, so that it never displaces
+    /// others.
     pub(super) fn emit_if_quiet(&self, event: StoreEvent) {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         if !sender.overflowed && sender.channel.capacity() > CAPACITY / 2 {
@@ -55,7 +56,7 @@ impl Events {
         }
         sender.overflowed = room <= 1;
         let event = if sender.overflowed { StoreEvent::Resubscribed } else { event };
-        // It fails when nobody reads any more (or, never, when it is full: only this lock's holder fills it).
+        // The send fails if nobody reads any more. (The channel is never full here: only this lock's holder fills it.)
         let _ = sender.channel.try_send(event);
     }
 }
@@ -99,7 +100,7 @@ mod tests {
         for seq in 0..CAPACITY as u64 - 1 {
             assert_eq!(reader.try_recv().unwrap(), StoreEvent::Doorbell(chat, seq));
             if seq == 5 {
-                events.emit(StoreEvent::Doorbell(chat, 0)); // still covered by the one that waits
+                events.emit(StoreEvent::Doorbell(chat, 0)); // the waiting one still covers this
             }
         }
         assert_eq!(reader.try_recv().unwrap(), StoreEvent::Resubscribed);

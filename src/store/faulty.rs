@@ -1,4 +1,4 @@
-//! The embedded store behind a link that fails, for simulations.
+//! The embedded store behind a faulty link, for simulations.
 
 use tokio::{sync::mpsc, time::Duration};
 
@@ -15,7 +15,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// `inner` must be this edge's own handle (see [`EmbeddedStore::another`]).
+    /// Returns a faulty store. `inner` must be this edge's own handle (see [`EmbeddedStore::another`]).
     #[must_use]
     pub fn new(inner: EmbeddedStore, faults: Faults) -> Self {
         Self { inner, faults }
@@ -29,14 +29,14 @@ impl FaultyStore {
         }
     }
 
-    /// Whether this call is one that the store does after its caller has given up, and when.
+    /// Returns when the store executes this call after its caller has given up, if it does.
     pub(super) fn late(&self, name: &str) -> Option<Late> {
-        // What an edge hears of it hears on one connection, on which nothing is overtaken.
+        // An edge receives its events on one connection, on which nothing is overtaken.
         let hears = name.starts_with("watch_") || name.starts_with("unwatch_");
         if hears { None } else { self.faults.late(Port::Store, name) }
     }
 
-    /// A call whose caller gives up before it is done; `work` is called once for each time that it is.
+    /// Makes a call whose caller gives up before it is done; `work` is called once for each execution.
     pub(super) async fn call_late<T, F>(
         &self,
         name: &str,
@@ -50,7 +50,7 @@ impl FaultyStore {
         Err(StoreError::Unknown("simulated".to_owned()))
     }
 
-    /// See [`super::Store::take_events`]. They come through the weather.
+    /// See [`super::Store::take_events`]. The events pass through the fault profile.
     #[must_use]
     pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
         let mut events = self.inner.take_events()?;

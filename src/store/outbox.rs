@@ -1,26 +1,26 @@
-//! What the broker hasn't confirmed of a chat, as the store tells it.
+//! A chat's outbox: the messages that the broker hasn't confirmed.
 
 use bytes::Bytes;
 
 use crate::domain::{Millis, Seq};
 
-/// What NSQ hasn't confirmed of a chat.
+/// The size of a chat's outbox: what NSQ hasn't confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutboxSize {
-    /// The node that carries the chat; empty when it isn't there.
+    /// The node that carries the chat; empty if the chat doesn't exist.
     pub node: String,
-    /// How many messages.
+    /// The number of messages.
     pub messages: usize,
-    /// When the lowest of them was accepted, if its frame tells.
+    /// When the lowest of them was accepted, if its frame contains the time.
     pub oldest: Option<Millis>,
 }
 
-/// The beginning of an outbox.
+/// The first page of an outbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutboxPage {
-    /// The node that carries the chat; empty when it isn't there.
+    /// The node that carries the chat; empty if the chat doesn't exist.
     pub node: String,
-    /// Some member's queues weren't known to be there when this was read: nothing of it is to be published before they are.
+    /// Whether some member's queues weren't known to exist at this read: publish nothing of the page before they are.
     pub held: bool,
     /// The lowest messages, ascending.
     pub messages: Vec<(Seq, Bytes)>,

@@ -1,15 +1,16 @@
 //! The store in Redis.
 //!
-//! - `keys` names everything, `script` holds the Lua scripts (`lua/*.lua`), `value` and `error` read the answers.
-//! - `link` keeps a connection for ever; there are two, so that bulky reads don't stand before sends. `listener` keeps
-//!   the third, on which the events come.
-//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `links`, `chats` and `members`, `messages`, `edges`,
-//!   `owed`, `console`.
-//! - `startup` looks whether this Redis may be trusted with messages at all, `identity` whether it still is the same, and
-//!   not an older copy.
+//! - `keys` names everything, `script` holds the Lua scripts (`lua/*.lua`), `value` and `error` parse the answers.
+//! - `link` keeps a permanent connection; there are two, so that bulky reads don't delay sends. `listener` keeps the
+//!   third, which receives the events.
+//! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `links`, `chats`, `names` and `members`,
+//!   `messages`, `edges`, `positions`, `people`, `console`.
+//! - `patience` counts how long a caller waits for answers: while the process runs.
+//! - `startup` checks whether this Redis may be trusted with messages at all, `identity` whether it still is the same
+//!   store, and not an older copy.
 //!
-//! Times that decide something are never an edge's: leases and windows go by the Redis server's clock, and how long messages and
-//! their keys are kept by the store's own, which nobody sets (`identity`).
+//! No decision depends on an edge's clock: leases and windows use the Redis server's clock, and the lifetime of
+//! messages and their keys uses the store's own, which nobody sets (`identity`).
 
 // The root clippy.toml keeps Redis's types out of the rest of the crate; here is where they belong.
 #![allow(clippy::disallowed_types)]
@@ -21,7 +22,10 @@ use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 use tokio::sync::mpsc;
 
 use self::{identity::Identity, keys::Keys, link::Link, listener::Listener};
-pub use self::{startup::StartupError, url::BadUrl};
+pub use self::{
+    startup::{StartupError, Trust},
+    url::BadUrl,
+};
 use super::{Result, StoreError, StoreEvent, StoreLimits, events::Events};
 use crate::domain::id::{ChatId, UserId};
 
@@ -38,23 +42,28 @@ mod links;
 mod listener;
 mod members;
 mod messages;
-mod owed;
+mod names;
+mod pages;
+mod patience;
+mod people;
+mod positions;
+mod quota;
 mod script;
 mod startup;
 mod terminations;
 mod url;
 mod value;
 
-/// How a [`RedisStore`] behaves.
+/// Options of a [`RedisStore`].
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
-    /// What all its keys and channels begin with.
+    /// The prefix of all its keys and channels.
     pub prefix: String,
-    /// Sizes that scripts check.
+    /// Limits that scripts check.
     pub limits: StoreLimits,
-    /// How long one method may wait in all.
+    /// How long one method may wait in total.
     pub timeout: Duration,
-    /// How often it is proved that events flow, and how long one proof may take.
+    /// How often the arrival of events is proved, and how long one proof may take.
     pub probe_every: Duration,
 }
 
@@ -69,7 +78,7 @@ impl Default for RedisOptions {
     }
 }
 
-/// The store in Redis. Cheap to clone; when the last clone goes, its connections and tasks end.
+/// The store in Redis. Cheap to clone; when the last clone is dropped, its connections and tasks end.
 #[derive(Clone)]
 pub struct RedisStore {
     inner: Arc<Inner>,
@@ -96,21 +105,22 @@ impl std::fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// Connects, in the background and for ever: a Redis that can't be reached is no error here (its calls are
-    /// [`StoreError::Unavailable`] until it can). Waits for the first attempt, at most `options.timeout`.
+    /// Connects in the background, and reconnects without limit: an unreachable Redis is no error here (its calls are
+    /// [`StoreError::Unavailable`] until it is reachable). Waits for the first attempt, at most `options.timeout`.
     ///
     /// `url`: `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS.
     ///
     /// # Errors
-    /// When the URL isn't one.
+    /// If the URL isn't valid.
     pub async fn connect(url: &str, options: RedisOptions) -> std::result::Result<Self, BadUrl> {
         let info = url::parse(url)?.into_connection_info().map_err(|err| BadUrl::new(&err))?;
-        // RESP3, because only with it a connection tells its own end at once, and takes commands beside subscriptions.
+        // RESP3, because only with it a connection reports its own end at once, and accepts commands beside
+        // subscriptions.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let database = settings.db();
         let address = info.addr().to_string();
         if url.starts_with("rediss://") {
-            // Fails only when the process has chosen one already.
+            // Fails only if the process has chosen one already.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let client = Client::open(info.set_redis_settings(settings)).map_err(|err| BadUrl::new(&err))?;
@@ -139,16 +149,22 @@ impl RedisStore {
         })
     }
 
-    /// How often it was found that keyspace events had stopped to flow.
+    /// Returns how often keyspace events were found not to arrive any more.
     #[must_use]
     pub fn notifications_missed(&self) -> u64 {
         self.inner.listener.missed()
     }
 
-    /// See [`super::Store::is_up`]. Both connections: a method needs either.
+    /// See [`super::Store::is_up`]. Checks both connections: a method needs either.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.inner.commands.is_up() && self.inner.bulk.is_up()
+    }
+
+    /// See [`super::Store::refusal`].
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.inner.commands.refusal().or_else(|| self.inner.bulk.refusal())
     }
 
     /// See [`super::Store::take_events`].
@@ -198,9 +214,9 @@ impl RedisStore {
         self.commands().run_all(&pipeline).await.map(drop)
     }
 
-    /// See [`super::Store::tell_typing`].
-    pub async fn tell_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
-        let call = script::TELL_TYPING.call().arg(self.keys().members(chat)).arg(user.as_str()).arg(most);
+    /// See [`super::Store::publish_typing`].
+    pub async fn publish_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
+        let call = script::PUBLISH_TYPING.call().arg(self.keys().members(chat)).arg(user.as_str()).arg(most);
         let call = call.arg(self.keys().doorbell(chat));
         Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
@@ -215,7 +231,7 @@ impl RedisStore {
         self.commands().run(&publish).await.map(drop)
     }
 
-    /// See [`super::Store::ping`]. Asks on both connections: a method needs either.
+    /// See [`super::Store::ping`]. Pings on both connections: a method needs either.
     pub async fn ping(&self) -> Result<()> {
         let ping = redis::cmd("PING");
         tokio::try_join!(self.commands().run(&ping), self.bulk().run(&ping)).map(drop)
@@ -237,16 +253,15 @@ impl RedisStore {
         &self.inner.bulk
     }
 
-    /// Gives all steps of one method one time-out together.
+    /// Applies one time-out to all steps of one method together.
     async fn in_time<T>(&self, steps: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.inner.timeout, steps).await {
-            Ok(done) => done,
-            Err(_) => Err(StoreError::Unknown(format!("not done within {:?}", self.inner.timeout))),
-        }
+        patience::within(self.inner.timeout, steps)
+            .await
+            .unwrap_or_else(|| Err(StoreError::Unknown(format!("not done within {:?}", self.inner.timeout))))
     }
 }
 
-/// A time to live or a window, in what Redis counts; at least one millisecond.
+/// Returns a time to live or a window in Redis's unit; at least one millisecond.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX >> 12).clamp(1, u64::MAX >> 12)
 }

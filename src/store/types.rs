@@ -1,116 +1,117 @@
-//! What the store's methods take and give.
+//! Arguments and results of the store's methods.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::Limits;
+use crate::config::{Limits, Timing};
 use crate::domain::{
     Millis, Seq,
-    chat::{Chat, ChatKind, Member, Owed},
+    chat::{Chat, ChatKind, DevicePosition, Entry, Member},
     device::{Device, DeviceKind, Lease},
-    id::{ChatId, DeviceId, LinkId, MessageKey, TerminationId, UserId},
-    link::LinkCode,
-    message::Unnumbered,
+    id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
+    message::FrameTemplate,
 };
 
-/// Why the store didn't do it.
+/// Why a call to the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// It can't be reached; surely nothing happened.
+    /// The store can't be reached; certainly nothing happened.
     #[error("the store can't be reached: {0}")]
     Unavailable(String),
-    /// No answer in time: it may have happened.
+    /// The store didn't answer in time: the change may have happened.
     #[error("the store didn't answer in time, so the outcome is unknown: {0}")]
     Unknown(String),
-    /// It holds something that this version can't read.
+    /// The store holds data that this version can't read.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),
 }
 
-/// How large a signal may be; a larger one isn't sent (and is [`StoreError::Unavailable`]: surely nothing happened).
+/// The maximum size of a signal, in bytes. A larger one isn't sent (its error is [`StoreError::Unavailable`]: certainly
+/// nothing happened).
 pub const MAX_SIGNAL: usize = 1 << 20;
 
 pub(super) fn too_large(bytes: usize) -> StoreError {
     StoreError::Unavailable(format!("a signal of {bytes} bytes is over the limit of {MAX_SIGNAL}"))
 }
 
-/// What most methods give.
+/// The result of most methods.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A device to be registered.
 #[derive(Debug, Clone)]
 pub struct NewDevice {
-    /// Its id, chosen by the client or by the server.
+    /// The device's id, chosen by the client or by the server.
     pub id: DeviceId,
-    /// Whose it is.
+    /// The device's user.
     pub user: UserId,
     /// Main or sub.
     pub kind: DeviceKind,
-    /// What people call it.
+    /// The name that people give it.
     pub name: String,
-    /// What it runs on.
+    /// The platform it runs on.
     pub platform: String,
-    /// How many messages per chat, below where it begins, it may ask the main for; none: all.
+    /// How many messages per chat, below the start of its subscription, it may ask the main for; none: all.
     pub history: Option<u64>,
-    /// Now.
+    /// The current time.
     pub created: Millis,
 }
 
-/// What [`Store::register_device`] found.
+/// The result of [`super::Store::register_device`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Registered {
-    /// Written as `registering`.
+    /// The device is written as `registering`.
     Created(Device),
-    /// This user has this device already, of the same kind; nothing changed.
+    /// The user has this device already, with the same kind; nothing changed.
     Existing(Device),
     /// The user has another main.
     MainExists(DeviceId),
     /// The user has as many subs as allowed.
     LimitReached,
-    /// The id belongs to another user, to a device of the other kind, or to one that was terminated.
+    /// The id belongs to another user, to a device of the other kind, or to a terminated device.
     Conflict,
 }
 
-/// What whoever opens a session has read before, with [`Store::device_at`].
+/// What the opener of a session has read before, with [`super::Store::device_at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
-    /// The number of the newest session, as it was read last.
+    /// The number of the newest session, as read last.
     pub session: u64,
-    /// When the device was read first for this session, by the store's clock: which of two that are opened at once is newer.
+    /// When the device was first read for this session, by the store's clock: decides which of two sessions that are
+    /// opened at once is newer.
     pub at: Millis,
 }
 
-/// What [`Store::open_session`] found.
+/// The result of [`super::Store::open_session`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
-    /// The device is this session's.
+    /// The session owns the device.
     Session {
         /// The new fencing number.
         session: u64,
-        /// Who held it until now, or did when it last said so; it must be told.
+        /// The previous owner's lease, as last recorded; that edge must be notified.
         previous: Option<Lease>,
         /// The device as it is now.
         device: Box<Device>,
     },
-    /// Another session was opened since the caller read the device: nothing is changed. Read again.
+    /// Another session was opened since the caller read the device; nothing changed. Read it again.
     Changed,
-    /// The newest session was begun clearly later than this one: the device is its.
+    /// The newest session began clearly later than this one and keeps the device.
     Late,
-    /// It was terminated, or the token's generation is an older one.
+    /// The device was terminated, or the token's generation is an older one.
     Terminated,
-    /// No such device, or it isn't active yet.
+    /// The device doesn't exist, or isn't active yet.
     Unknown,
 }
 
-/// What [`Store::renew_session`] and [`Store::confirm_session`] found.
+/// The result of [`super::Store::renew_session`] and [`super::Store::confirm_session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
-    /// Still this session's.
+    /// The session still owns the device.
     Held,
-    /// Its lease had been given back by somebody; now it is this session's again, because no newer one was opened.
+    /// The lease had been released by another edge. The session owns it again, because no newer session was opened.
     Revived,
-    /// A newer number was given, and nobody is known to be there with it (yet, or any more): not renewed.
+    /// A newer session number was assigned, and no session is known to serve with it (yet, or any more): not renewed.
     Unconfirmed,
     /// A newer session serves the device.
     Replaced,
@@ -118,253 +119,223 @@ pub enum Renewed {
     Terminated,
 }
 
-/// A session that an edge has, as others know it.
+/// A session of an edge, as other edges know it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct NotedSession {
-    /// Whose.
+pub struct RegisteredSession {
+    /// The session's user.
     pub user: UserId,
-    /// Which device.
+    /// The session's device.
     pub device: DeviceId,
-    /// Its number.
+    /// The session's number.
     pub session: u64,
 }
 
-/// What [`Store::lapse_session`] found.
+/// The result of [`super::Store::expire_session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lapsed {
-    /// Its lease hasn't run out.
+pub enum ExpiredSession {
+    /// The session's lease hasn't run out.
     Held,
-    /// It had run out and is given back now; the device was last seen then.
+    /// The lease had run out and is released now; the device was last seen at this time.
     Now(Millis),
-    /// It has no lease, and a call that is late may still give it one: its number wasn't given yet, or can be taken again.
+    /// The session has no lease, and a late call may still give it one: its number wasn't assigned yet, or can be
+    /// assigned again.
     Coming,
-    /// It is over already: given back, or a newer session has the device.
+    /// The session is over already: its lease was released, or a newer session owns the device.
     Before,
 }
 
-/// Where what a device is owed begins, in [`Store::owe`].
+/// Where a device's subscription begins, in [`super::Store::subscribe_device`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwedSince {
-    /// At this head, which the caller has read: the device is new, and its main has what was before. (Not "now": the call may
-    /// be executed late.)
+pub enum SubscribeFrom {
+    /// At this head, which the caller has read: the device is new, and its main has the earlier messages. (Not "now":
+    /// the call may be executed late.)
     Head(Seq),
-    /// At the head when its user joined: all their devices are owed the same, however long each one's turn takes.
+    /// At the head when its user joined: all devices of the user receive the same, however late each one is subscribed.
     Joined,
 }
 
-/// What is owed in one chat; see [`Store::owing`].
+/// The subscriptions to one chat; see [`super::Store::subscriptions`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owing {
-    /// Which chat.
+pub struct Subscriptions {
+    /// The chat.
     pub chat: ChatId,
     /// The node that carries it.
     pub node: String,
-    /// Who is in it.
+    /// The chat's members.
     pub members: Vec<Member>,
-    /// For which devices something is kept, and where what they are owed begins: of members and, for a moment or after a
-    /// crash, of others.
+    /// The devices with a position, and where the subscription of each begins: devices of members and, for a moment or
+    /// after a crash, of others.
     pub devices: Vec<(DeviceId, Seq)>,
     /// The lowest message that the broker hasn't confirmed.
     pub unconfirmed: Option<Seq>,
 }
 
-/// Some of all chats.
+/// One page of all chats.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwingPage {
-    /// In no order.
-    pub chats: Vec<Owing>,
-    /// Indexed without a chat: being created or deleted, or nothing came of them.
+pub struct SubscriptionsPage {
+    /// The chats of the page, in no order.
+    pub chats: Vec<Subscriptions>,
+    /// Indexed ids without a chat: being created or deleted, or never created.
     pub absent: Vec<ChatId>,
-    /// Where the next page begins; none: there is none.
+    /// The next page; none on the last page.
     pub next: Option<u64>,
 }
 
-/// Whom [`Store::owner`] found.
+/// The result of [`super::Store::owner`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Whose device it is or was.
+    /// The user who owns or owned the device.
     pub user: UserId,
-    /// Its termination, if it had one: the tombstone.
+    /// The device's termination, if it had one: the tombstone.
     pub terminated: Option<TerminationId>,
-}
-
-/// A link to be opened.
-#[derive(Debug, Clone)]
-pub struct NewLink {
-    /// Its id.
-    pub id: LinkId,
-    /// Its code.
-    pub code: LinkCode,
-    /// The SHA-256 of its secret, in hexadecimal digits.
-    pub secret: String,
-    /// What the new device is to be called.
-    pub name: String,
-    /// What it runs on.
-    pub platform: String,
-    /// The only user who may decide; none: whoever has the code.
-    pub bound: Option<UserId>,
-    /// For how long it may be decided.
-    pub lifetime: Duration,
-    /// For how long it is kept after that, so that the asking page can learn what became of it.
-    pub kept: Duration,
-}
-
-/// What [`Store::open_link`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkOpened {
-    /// It waits for a main now.
-    Opened,
-    /// Another link has the code: make another one.
-    CodeTaken,
-    /// As many as allowed are waiting.
-    Full,
-}
-
-/// What [`Store::decide_link`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decided {
-    /// The decision counts, from now on or since the same one was made before; with yes, this is the id of the device.
-    Counts(DeviceId),
-    /// The user has decided otherwise.
-    Otherwise,
-    /// No such link for this user, its time is over, or another user has decided.
-    Gone,
 }
 
 /// A chat to be created.
 #[derive(Debug, Clone)]
 pub struct NewChat {
-    /// Its id, chosen by the client or by the server.
+    /// The chat's id, chosen by the client or by the server.
     pub id: ChatId,
     /// Direct or group.
     pub kind: ChatKind,
     /// A group's name.
     pub name: Option<String>,
-    /// Anyone may join, and the name is unique among such groups.
+    /// Whether anyone may join. The name is unique among such groups.
     pub public: bool,
-    /// The hash of the password that lets people join.
+    /// The hash of the password that lets users join.
     pub password_hash: Option<String>,
-    /// Who makes it.
+    /// The creator and owner.
     pub owner: UserId,
-    /// The other one of a direct chat.
+    /// The other user of a direct chat.
     pub with: Option<UserId>,
+    /// How the owner and the other user enter the chat.
+    pub entry: Entry,
     /// The nsqd that shall carry it.
     pub node: String,
-    /// Now.
+    /// The current time.
     pub created: Millis,
 }
 
-/// What [`Store::create_chat`] found.
+/// The result of [`super::Store::create_chat`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
-    /// Made; the owner (and the other of a direct chat) are members with boundary 0.
+    /// The chat was created. The owner (and the other user of a direct chat, at once) are members with boundary 0.
     New(Chat),
-    /// It was there: the same id made by the same owner with the same kind, or the direct chat of this pair.
+    /// The chat existed: the same id, created by the same owner with the same kind, or the direct chat of this pair.
     Existing(Chat),
     /// Another public group has the name.
     NameTaken,
     /// The id belongs to another chat.
     Conflict,
-    /// One of its users is in as many chats as allowed.
+    /// One of the users is in as many chats as allowed.
     LimitReached,
 }
 
-/// By what right somebody joins.
+/// The right by which a user joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinBy {
     /// By themselves: a removed user is refused.
     Themselves,
-    /// By the owner's invitation: lifts an earlier removal.
+    /// By the owner's invitation, which lifts an earlier removal.
     Invitation,
 }
 
-/// What [`Store::add_member`] found.
+/// The result of [`super::Store::add_member`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joined {
-    /// A member now, owed everything above this boundary (the head at this moment).
+    /// The user is a member now and receives everything above this boundary (the head at this moment).
     New(Seq),
-    /// Was a member already.
+    /// The user was a member already, with this boundary.
     Already(Seq),
-    /// No such chat, or a removed user without invitation.
+    /// There is no such chat, or the user was removed and has no invitation.
     Refused,
     /// The chat has as many members, or the user as many chats, as allowed.
     LimitReached,
-    /// The user has left, or was removed, since the epoch that was given: read the chat again.
+    /// The user has left, or was removed, since the given epoch: read the chat again.
     Stale,
 }
 
 /// A message to be appended.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// Where to.
+    /// The target chat.
     pub chat: ChatId,
-    /// Who sends: must be a member.
+    /// The sender, who must be a member.
     pub user: UserId,
-    /// Its idempotency key.
+    /// The message's idempotency key.
     pub key: MessageKey,
-    /// A hash of what the sender wrote (without times), to tell a retry from another message under the same key.
+    /// A hash of the sender's content (without times), which distinguishes a retry from another message with the same
+    /// key.
     pub fingerprint: u64,
-    /// The sender's edge's time.
+    /// The time at the sender's edge.
     pub at: Millis,
     /// The frame, still without its seq.
-    pub frame: Unnumbered,
+    pub frame: FrameTemplate,
+    /// Whether the logs have room for more of the sender. If not, the store only recognises messages that it accepted
+    /// before.
+    pub has_room: bool,
 }
 
-/// What [`Store::append`] did.
+/// The result of [`super::Store::append`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// In the log and in the outbox; the doorbell was rung.
+    /// The message is in the log and in the outbox; the doorbell was rung.
     New {
-        /// Its number.
+        /// The message's number.
         seq: Seq,
         /// The nsqd that carries the chat.
         node: String,
-        /// The chat's epoch, which stands behind the frame.
+        /// The chat's epoch, which follows the frame.
         epoch: u64,
-        /// Some member's queues aren't known to be there: it is to stay in the outbox until they are.
+        /// Whether some member's queues aren't known to exist: the message stays in the outbox until they are.
         held: bool,
+        /// How many devices have a queue of the chat: each receives a copy.
+        queues: u64,
     },
     /// The key was used for the same content before; nothing changed.
     Again {
-        /// The number it got then.
+        /// The number that the first append assigned.
         seq: Seq,
-        /// The time it got then.
+        /// The time that the first append recorded.
         at: Millis,
     },
     /// The key was used for other content.
     KeyConflict,
     /// The sender isn't a member, or there is no such chat.
     NotMember,
+    /// The sender has no room, or the log holds so much that wasn't trimmed yet that it accepts no more.
+    Full,
 }
 
-/// Where a chat stands.
+/// The head of a chat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tip {
-    /// Its head; 0 when it isn't there.
+pub struct ChatHead {
+    /// The head; 0 if the chat doesn't exist.
     pub head: Seq,
-    /// The node that carries it; empty when it isn't there.
+    /// The node that carries the chat; empty if the chat doesn't exist.
     pub node: String,
 }
 
-/// Bytes of messages in one page of an outbox, about: many are read at a time.
+/// The approximate size of one outbox page, in bytes of messages: many pages are read at a time.
 pub(super) const OUTBOX_PAGE_BYTES: usize = 256 << 10;
 
-/// Who reads a chat's log as a member.
+/// A reader of a chat's log who is a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
     /// The member.
     pub user: UserId,
-    /// Where what they (or their device) are owed begins: names the membership, whose boundary isn't above it.
+    /// Where the member's (or their device's) subscription begins. It names the membership, whose boundary isn't above
+    /// it.
     pub since: Seq,
 }
 
-/// A stretch of a chat's log.
+/// A range of a chat's log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogPage {
-    /// Ascending, without holes. Bodies: frames and, behind them, the epoch (`domain::message::split_epoch`).
+    /// The messages, ascending, without holes. Each body is a frame followed by the epoch
+    /// (`domain::message::split_epoch`).
     pub messages: Vec<(Seq, Bytes)>,
-    /// The lowest seq that the log still holds; where there is a hole at the beginning of what was asked for, the first
-    /// behind it (head + 1 when it holds none).
+    /// The lowest seq that the log still holds. If the requested range begins with a hole, the first seq behind the
+    /// hole (head + 1 if the log holds none).
     pub floor: Seq,
     /// The chat's head.
     pub head: Seq,
@@ -375,33 +346,34 @@ pub struct LogPage {
 pub struct Attached {
     /// The chat.
     pub chat: Chat,
-    /// What the device is owed.
-    pub owed: Owed,
-    /// The boundary of the user's membership: at least so far everything counts as read.
+    /// The device's position.
+    pub position: DevicePosition,
+    /// The boundary of the user's membership: everything up to it counts as read.
     pub boundary: Seq,
-    /// The chat's membership epoch: it rises whenever somebody leaves or is removed. The user was a member at this epoch.
+    /// The chat's membership epoch, which rises whenever a member leaves or is removed. The user was a member at this
+    /// epoch.
     pub epoch: u64,
 }
 
-/// One cursor to be moved.
+/// A cursor move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorMove {
-    /// Whose.
+    /// The device.
     pub device: DeviceId,
-    /// The session that says so.
+    /// The session that moves the cursor.
     pub session: u64,
-    /// Where what the session is owed begins: names the membership that it attached in.
+    /// Where the session's subscription begins: names the membership that the session attached in.
     pub from: Seq,
-    /// Up to where.
+    /// The new cursor.
     pub seq: Seq,
 }
 
-/// What became of a [`CursorMove`].
+/// The result of a [`CursorMove`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorMoved {
-    /// The cursor stands here now (where it was, if that was further).
+    /// The cursor is here now (unchanged if it was further).
     At(Seq),
-    /// Another session or a termination owns the device, or its user has left the chat since (and perhaps come back);
+    /// Another session or a termination owns the device, or its user has left the chat since (and perhaps rejoined);
     /// nothing changed.
     Fenced,
 }
@@ -411,31 +383,34 @@ pub enum CursorMoved {
 pub struct ReadOffset {
     /// The highest seq read.
     pub seq: Seq,
-    /// On which device; none when it came by joining, or from a user token.
+    /// The device that read it; none if the offset comes from joining, or from a user token.
     pub device: Option<DeviceId>,
 }
 
-/// How many events a window has; see [`Store::count`].
+/// The number of events in a window; see [`super::Store::count`].
 pub type Count = u64;
 
-/// "Read again." See the contract: hints only.
+/// An event: "read again". Events are hints only; see the contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreEvent {
     /// The read offsets of a watched user may have moved (in Redis: a keyspace notification).
     ReadsChanged(UserId),
     /// A watched chat has a message with this number.
     Doorbell(ChatId, Seq),
-    /// A member of a watched chat types. Left out when there is much else to tell.
+    /// A member of a watched chat types. Dropped when many other events are waiting.
     Typing(ChatId, UserId),
-    /// A device of a user whose presence is watched may have come or gone.
+    /// A device of a user whose presence is watched may have come online or gone offline.
     Presence(UserId),
-    /// Somebody called [`Store::signal`] or [`Store::announce`] for a watched user.
+    /// A [`super::Store::signal`] or [`super::Store::announce`] for a watched user.
     Signal(UserId, Bytes),
-    /// Events may have been missed: read everything watched again.
+    /// Events may have been lost: read everything watched again.
     Resubscribed,
 }
 
-/// Sizes that scripts check. All inclusive maxima.
+/// A margin for what is under way when a device expires.
+const MARGIN: Duration = Duration::from_secs(20 * 24 * 3600);
+
+/// Limits that scripts check. All are inclusive maxima.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
     /// Sub devices per user.
@@ -444,19 +419,29 @@ pub struct StoreLimits {
     pub chats_per_user: u32,
     /// Members per group.
     pub members_per_group: u32,
-    /// Messages that a chat's log keeps although every device that was owed them has them.
+    /// Messages that a chat's log keeps although every subscribed device has them.
     pub log_keep: u64,
-    /// Messages that a chat's log keeps at most.
+    /// The maximum number of messages in a chat's log.
     pub log_messages: u64,
-    /// Bytes of messages that a chat's log keeps at most.
+    /// The maximum bytes of messages in a chat's log.
     pub log_bytes: u64,
     /// How long the log and the idempotency keys are kept; at least 24 hours.
     pub log_age: Duration,
+    /// The maximum bytes of one chat in the queue of one device.
+    pub queue_bytes: u64,
+    /// The maximum bytes in all queues of a chat.
+    pub chat_queue_bytes: u64,
+    /// How long the tombstones of terminated devices and of deleted chats are kept.
+    pub tombstones: Duration,
 }
 
-impl From<&Limits> for StoreLimits {
-    fn from(limits: &Limits) -> Self {
+impl StoreLimits {
+    /// Returns the limits for these settings. A tombstone is kept until every device that knew the deleted thing has
+    /// been online since, or has itself expired because it was offline for so long.
+    #[must_use]
+    pub fn new(limits: &Limits, timing: &Timing) -> Self {
         Self {
+            tombstones: timing.mains_expire.max(timing.subs_expire) + MARGIN,
             subs_per_user: limits.subs_per_user,
             chats_per_user: limits.chats_per_user,
             members_per_group: limits.members_per_group,
@@ -464,6 +449,8 @@ impl From<&Limits> for StoreLimits {
             log_messages: limits.log_messages,
             log_bytes: limits.log_bytes,
             log_age: limits.log_age,
+            queue_bytes: limits.queue_bytes,
+            chat_queue_bytes: limits.chat_queue_bytes,
         }
     }
 }
@@ -478,6 +465,9 @@ impl Default for StoreLimits {
             log_messages: 10_000,
             log_bytes: 16 << 20,
             log_age: Duration::from_secs(7 * 24 * 3600),
+            queue_bytes: 64 << 20,
+            chat_queue_bytes: 1 << 30,
+            tombstones: Duration::from_secs(200 * 24 * 3600),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         names, now_millis,
     },
     protocol::{ErrorCode, Problem},
+    store::Owner,
 };
 
 /// Chats that are looked up at a time.
@@ -81,12 +82,27 @@ pub struct Channels {
 /// # Errors
 /// `not_found`, `unavailable`.
 pub async fn find(core: &Core, device: DeviceId) -> Result<Device, Problem> {
-    let missing = || Problem::new(ErrorCode::NotFound, "there is no such device (any more)");
-    let owner = core.store.owner(device).await?.ok_or_else(missing)?;
-    core.store.device(&owner.user, device).await?.ok_or_else(missing)
+    let owner = owner(core, device).await?;
+    core.store.device(&owner.user, device).await?.ok_or_else(|| {
+        let detail = match owner.terminated {
+            Some(id) => format!("this device has been ended: see termination {id}"),
+            None => NEVER.to_owned(),
+        };
+        Problem::new(ErrorCode::NotFound, detail)
+    })
 }
 
-/// What stands in the queues of a device, beside what it is owed.
+const NEVER: &str = "no device was ever registered under this id: `keepstep admin devices` lists them";
+
+/// Whose device it is or was.
+///
+/// # Errors
+/// `not_found`, `unavailable`.
+pub async fn owner(core: &Core, device: DeviceId) -> Result<Owner, Problem> {
+    core.store.owner(device).await?.ok_or_else(|| Problem::new(ErrorCode::NotFound, NEVER))
+}
+
+/// What stands in the queues of a device, beside its positions.
 ///
 /// # Errors
 /// `not_found`, `unavailable`.
@@ -104,8 +120,8 @@ async fn channels_of(core: &Core, device: &Device) -> Result<Channels, Problem> 
     chats.extend(by_chat.keys().copied());
     chats.sort_unstable();
     chats.dedup();
-    let tips = core.store.tips(&chats).await?;
-    let heads: HashMap<ChatId, Seq> = chats.iter().copied().zip(tips.iter().map(|tip| tip.head)).collect();
+    let heads = core.store.heads(&chats).await?;
+    let heads: HashMap<ChatId, Seq> = chats.iter().copied().zip(heads.iter().map(|head| head.head)).collect();
     // One queue, or none; two, when the chat has moved from an nsqd that still holds something.
     let views: Vec<_> = chats
         .into_iter()
@@ -125,12 +141,14 @@ async fn chat_views(
     head: Option<Seq>,
     queues: Vec<QueueState>,
 ) -> Result<Vec<ChannelView>, Problem> {
-    let owed = core.store.owed(chat, device).await?;
-    if queues.is_empty() && owed.is_none() {
+    let position = core.store.position(chat, device).await?;
+    if queues.is_empty() && position.is_none() {
         return Ok(Vec::new());
     }
-    let at = match owed {
-        Some(owed) if head.is_some_and(|head| head > owed.cursor) => at(core, chat, owed.cursor + 1).await?,
+    let at = match position {
+        Some(position) if head.is_some_and(|head| head > position.cursor) => {
+            at(core, chat, position.cursor + 1).await?
+        }
         _ => None,
     };
     let oldest_ms = at.map(|at| now_millis().saturating_sub(at));
@@ -144,8 +162,8 @@ async fn chat_views(
         requeues: queue.map_or(0, |queue| queue.requeues),
         consumers: queue.map_or(0, |queue| queue.consumers),
         consumer: queue.and_then(|queue| queue.consumer.clone()),
-        cursor: owed.map(|owed| owed.cursor),
-        from: owed.map(|owed| owed.from),
+        cursor: position.map(|position| position.cursor),
+        from: position.map(|position| position.from),
         head,
         oldest_ms,
         oldest_at: at,
@@ -166,8 +184,8 @@ pub(super) async fn oldest_at(
     chat: ChatId,
     device: DeviceId,
 ) -> Result<Option<Millis>, Problem> {
-    let Some(owed) = core.store.owed(chat, device).await? else { return Ok(None) };
-    at(core, chat, owed.cursor + 1).await
+    let Some(position) = core.store.position(chat, device).await? else { return Ok(None) };
+    at(core, chat, position.cursor + 1).await
 }
 
 async fn at(core: &Core, chat: ChatId, seq: Seq) -> Result<Option<Millis>, Problem> {
@@ -243,15 +261,19 @@ pub async fn preview(core: &Core, device: DeviceId) -> Result<Preview, Problem> 
     Ok(Preview { device, channels, nodes })
 }
 
-/// Closes all sockets of a user (4410); answers nothing, because they may be on any edge.
+/// Closes all sockets of a user (4410), on any edge. Answers how many devices were connected.
 ///
 /// # Errors
 /// `unavailable`: the edges may not have been told, and nothing else would tell them.
-pub async fn kick(core: &Core, user: &UserId) -> Result<(), Problem> {
+pub async fn kick(core: &Core, user: &UserId) -> Result<usize, Problem> {
+    let devices = core.store.devices(user).await?;
+    let connected = devices.iter().filter(|device| device.online()).count();
+    // Told in any case: one may just be coming.
     signal::send(core, user, &Signal::Kicked).await.map_err(|error| {
         let detail = "the edges can't be told now, so the sockets may still be open: try again";
         Problem::new(ErrorCode::Unavailable, detail).because_of(&error)
-    })
+    })?;
+    Ok(connected)
 }
 
 #[cfg(test)]

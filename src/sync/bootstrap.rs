@@ -14,8 +14,12 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
     },
     hub::{HistoryAnswer, HistoryAsk},
-    protocol::{ErrorCode, Problem, parse_object},
+    protocol::{ErrorCode, Problem, compact, parse_object},
+    store::MAX_SIGNAL,
 };
+
+/// What a signal with an answer takes beside the page, and more.
+const FRAME: usize = 1 << 10;
 
 /// What a sub asks for.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +75,7 @@ pub fn offline(last_seen: Option<u64>) -> Problem {
 /// Sends the main's answer (or why there is none) to the asking session.
 pub async fn answer(core: &Core, user: &UserId, ask: &HistoryAsk, result: Result<String, ErrorCode>) {
     let answer = HistoryAnswer { to: ask.device, request: ask.request.clone(), result };
-    signal::tell(core, user, &Signal::HistoryAnswer(answer)).await;
+    signal::publish(core, user, &Signal::HistoryAnswer(answer)).await;
 }
 
 #[derive(Deserialize)]
@@ -83,7 +87,7 @@ struct Item<'a> {
 }
 
 /// Checks a page against its question: only message frames of that chat, ascending, below `before`, not more than were
-/// asked for, not larger than a page may be. The items themselves are relayed unchanged, but for those that aren't for this
+/// asked for, not larger than a page may be. The items themselves are relayed as they are, in JSON's shortest form, but for those that aren't for this
 /// sub: the main may give them, and they end here.
 ///
 /// # Errors
@@ -98,7 +102,9 @@ pub fn check(
     if messages.len() as u64 > ask.limit {
         return range(format!("{} messages, but {} were asked for", messages.len(), ask.limit));
     }
-    let bytes: usize = messages.iter().map(|item| item.get().len()).sum();
+    // Whatever the main's encoder made of it.
+    let messages: Vec<String> = messages.iter().map(|item| compact(item.get())).collect();
+    let bytes: usize = messages.iter().map(String::len).sum();
     // A single message may be larger than a page; it comes alone then.
     if bytes > most_bytes && messages.len() > 1 {
         return Err(Problem::new(
@@ -110,8 +116,8 @@ pub fn check(
     if more && messages.is_empty() {
         return range("an empty page can't have more behind it".to_owned());
     }
-    for raw in messages {
-        let item: Item<'_> = parse_object(raw.get().as_bytes()).map_err(|problem| {
+    for raw in &messages {
+        let item: Item<'_> = parse_object(raw.as_bytes()).map_err(|problem| {
             Problem::new(ErrorCode::BadField, format!("an item isn't a message frame: {}", problem.detail))
         })?;
         if item.kind != "message" || item.chat != ask.chat {
@@ -125,10 +131,25 @@ pub fn check(
         }
         last = item.seq;
         if item.seq > ask.floor {
-            items.push(raw.get());
+            items.push(raw.as_str());
         }
         // Below it there is nothing for this sub.
         more &= item.seq > ask.floor + 1;
     }
-    Ok(format!("{{\"messages\":[{}],\"more\":{more}}}", items.join(",")))
+    let page = format!("{{\"messages\":[{}],\"more\":{more}}}", items.join(","));
+    // One message of the server's always fits; not so one to which the main has added much.
+    if !fits(&page) {
+        let most = MAX_SIGNAL - FRAME;
+        let detail =
+            format!("a page has at most {most} bytes, each quotation mark and backslash counted twice");
+        return Err(Problem::new(ErrorCode::TooLarge, detail));
+    }
+    Ok(page)
+}
+
+/// Whether a page can be sent to the asking session: as a text within the JSON of a signal, in which quotation marks and
+/// backslashes are escaped once more.
+fn fits(page: &str) -> bool {
+    let escaped = page.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    page.len() + escaped <= MAX_SIGNAL - FRAME
 }

@@ -83,7 +83,7 @@ async fn authorize_at(
 }
 
 fn unavailable(error: crate::store::StoreError) -> CloseCode {
-    tracing::warn!(%error, "a device can't be checked");
+    tracing::warn!(%error, "checking a device failed; will retry");
     CloseCode::BackendUnavailable
 }
 
@@ -137,7 +137,7 @@ pub async fn open(
             }
             Err(error) => {
                 // It may be open all the same.
-                core.lapsing.begin();
+                core.session_expiry.begin();
                 return Err(unavailable(error).into());
             }
         }
@@ -232,7 +232,7 @@ pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<&Le
     }
     core.hub.supersede(&handle.user, handle.device, handle.session);
     if previous.is_some() {
-        signal::tell(core, &handle.user, &Signal::Replaced(handle.device, handle.session)).await;
+        signal::publish(core, &handle.user, &Signal::Replaced(handle.device, handle.session)).await;
     }
     Ok(true)
 }
@@ -242,7 +242,7 @@ pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<&Le
 pub enum Membership {
     /// It is attached, with this read offset.
     Attached(Box<Attached>, Seq),
-    /// Its user is in the chat, and nothing is owed (yet), or a newer session was first.
+    /// Its user is in the chat, and the device isn't subscribed (yet), or a newer session was first.
     NotYet,
     /// Its user isn't in the chat.
     Out,
@@ -250,7 +250,7 @@ pub enum Membership {
 
 /// How a session stands to some chats.
 #[derive(Debug)]
-pub struct Looked {
+pub struct CheckedMemberships {
     /// To each that the store has told of.
     pub chats: Vec<(ChatId, Membership)>,
     /// Those of which it hasn't.
@@ -267,7 +267,11 @@ const PARALLEL: usize = 64;
 ///
 /// # Errors
 /// When the store fails.
-pub async fn look(core: &Core, handle: &SessionHandle, chats: &[ChatId]) -> Result<Looked> {
+pub async fn check_memberships(
+    core: &Core,
+    handle: &SessionHandle,
+    chats: &[ChatId],
+) -> Result<CheckedMemberships> {
     let user = &handle.user;
     // As at the beginning, the offsets first.
     let readings = core.hub.readings(user);
@@ -301,23 +305,23 @@ pub async fn look(core: &Core, handle: &SessionHandle, chats: &[ChatId]) -> Resu
             }
         }
     }
-    Ok(Looked { chats: known, unknown, readings })
+    Ok(CheckedMemberships { chats: known, unknown, readings })
 }
 
-/// What became of what a device is owed in a chat.
+/// Whether a device is subscribed in a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owing {
+pub enum Subscribing {
     /// It is fixed, or its user isn't a member.
     Fixed,
     /// It can't be fixed now.
     Unknown,
 }
 
-/// Whoever lets a user in fixes at once what their devices are owed. Where that wasn't done a second later, they died on the way,
+/// Whoever lets a user in subscribes their devices at once. Where that wasn't done a second later, they died on the way,
 /// and it is done here.
-pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Owing {
+pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Subscribing {
     if planted!(NoPositionRestore) {
-        return Owing::Unknown;
+        return Subscribing::Unknown;
     }
     let completed = async {
         if owes_nothing(core, handle, chat).await? {
@@ -326,19 +330,19 @@ pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Owin
         Ok::<_, Problem>(())
     };
     match completed.await {
-        Ok(()) => Owing::Fixed,
+        Ok(()) => Subscribing::Fixed,
         Err(problem) => {
-            tracing::debug!(%chat, device = %handle.device, error = %problem, "what a device is owed can't be fixed now");
-            Owing::Unknown
+            tracing::debug!(%chat, device = %handle.device, error = %problem, "subscribing a device failed; will retry");
+            Subscribing::Unknown
         }
     }
 }
 
-/// Whether the session's user is in the chat, and its device isn't owed anything of it.
+/// Whether the session's user is in the chat, and its device isn't subscribed.
 async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<bool> {
     let Some((_, member)) = core.store.chat_of_member(chat, &handle.user).await? else { return Ok(false) };
-    let owed = core.store.owed(chat, handle.device).await?;
-    Ok(owed.is_none_or(|owed| owed.from < member.boundary))
+    let position = core.store.position(chat, handle.device).await?;
+    Ok(position.is_none_or(|position| position.from < member.boundary))
 }
 
 /// The session follows these chats from now on, with the read offsets that it tells its client by itself; those were read
@@ -380,8 +384,8 @@ pub async fn close(core: &Core, handle: &SessionHandle) {
         // A newer session or a termination has it.
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "a lease isn't given back; it runs out by itself");
-            core.lapsing.begin();
+            tracing::warn!(device = %handle.device, %error, "lease not released; it expires by itself");
+            core.session_expiry.begin();
         }
     }
 }
@@ -393,7 +397,7 @@ pub async fn told(core: &Core, user: &UserId, device: DeviceId, event: DeviceEve
 
 /// The same, of what happens or has happened at another time.
 pub async fn told_at(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent, at: Millis) {
-    signal::tell(core, user, &Signal::Device(event, device, at)).await;
+    signal::publish(core, user, &Signal::Device(event, device, at)).await;
 }
 
 /// The entry of `welcome` and of `chat joined`.
@@ -406,8 +410,8 @@ pub fn entry(attached: &Attached, read: Seq) -> ChatEntry {
         // The offset was read after the head, and is never above it.
         head: attached.chat.head.max(read),
         read,
-        cursor: attached.owed.cursor,
-        from: attached.owed.from,
+        cursor: attached.position.cursor,
+        from: attached.position.from,
     }
 }
 

@@ -67,7 +67,7 @@ pub struct CursorWriter {
 }
 
 impl Core {
-    /// Hands in a move; the outcome comes as [`Command::Moved`].
+    /// Hands in a move; the outcome comes as [`Command::CursorPersisted`].
     pub fn submit_cursor(&self, chat: ChatId, cursor: CursorMove, done: Mailbox) {
         lock(&self.cursors.gathered).add(chat, Pending { cursor, done });
         self.cursors.wake.notify_one();
@@ -104,7 +104,7 @@ async fn moved(core: &Core, chat: ChatId, moves: &[CursorMove]) -> Result<Vec<Cu
     };
     let Some(seen) = moves.iter().zip(&moved).filter_map(short).max() else { return Ok(moved) };
     let head = core.store.raise_head(chat, seen).await?;
-    tracing::info!(%chat, head, "the head is raised to what devices have");
+    tracing::info!(%chat, head, "head raised to the highest cursor of a device");
     core.store.move_cursors(chat, moves).await
 }
 
@@ -113,11 +113,11 @@ async fn write(core: &Core, chat: ChatId, pending: Vec<Pending>) {
     let moved = match moved(core, chat, &moves).await {
         Ok(moved) => moved.into_iter().map(Some).collect(),
         Err(error) => {
-            tracing::warn!(%chat, %error, "cursors weren't moved; the sessions ask again");
+            tracing::warn!(%chat, %error, "cursors not persisted: the sessions will retry");
             vec![None; pending.len()]
         }
     };
     for (waiting, moved) in pending.into_iter().zip(moved) {
-        waiting.done.tell(Command::Moved(chat, moved));
+        waiting.done.notify(Command::CursorPersisted(chat, moved));
     }
 }

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval};
+use tracing::instrument::Instrument;
 
 use super::{Core, connect, termination};
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
         id::{DeviceId, UserId},
     },
     protocol::{DeviceEvent, Problem},
+    spans,
     store::Result as Stored,
 };
 
@@ -35,15 +37,19 @@ pub(super) async fn run(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let passed = match core.store.take_work(WORK, &core.edge, core.timing.reconcile * 3).await {
-            Ok(true) => pass(&core).await,
-            // Another edge is at it.
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
+        let work = async {
+            let passed = match core.store.try_acquire_lease(WORK, &core.edge, core.timing.reconcile * 3).await
+            {
+                Ok(true) => pass(&core).await,
+                // Another edge is at it.
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = passed {
+                tracing::debug!(%error, "devices that nobody sees can't be looked for now");
+            }
         };
-        if let Err(error) = passed {
-            tracing::debug!(%error, "devices that nobody sees can't be looked for now");
-        }
+        work.instrument(spans::round(WORK)).await;
     }
 }
 
@@ -53,7 +59,7 @@ async fn pass(core: &Arc<Core>) -> Stored<()> {
         let count = due.len();
         let looks = due.into_iter().map(|(user, device)| async move {
             let until = look(core, &user, device, now).await.unwrap_or_else(|problem| {
-                tracing::warn!(%device, error = %problem, "whether a device expires can't be said now");
+                tracing::warn!(%device, error = %problem, "expiry check failed; will retry");
                 Some(now.saturating_add(millis(AGAIN)))
             });
             core.store.put_off(&user, device, until).await
@@ -91,7 +97,7 @@ async fn look(core: &Arc<Core>, user: &UserId, id: DeviceId, now: Millis) -> Res
             // Not sooner than was promised, should nobody have looked for long.
             let at = end.max(now.saturating_add(warning));
             if core.store.warn_device(&device, at).await? {
-                tracing::info!(device = %device.id, at, "a device that nobody sees will be ended");
+                tracing::info!(device = %device.id, at, "device not seen for long: it will be terminated");
                 connect::told_at(core, user, id, DeviceEvent::Expiring, at).await;
                 return Ok(Some(at));
             }

@@ -2,9 +2,10 @@
 //! costs no timer; a session that has lost its device is ended here. 4409 ("replaced": the client shall stay away) only where a
 //! newer session really serves the device; in every other case 4304 (come back).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{Core, connect, spread};
 use crate::{
@@ -13,35 +14,60 @@ use crate::{
     store::{Renewed, Result},
 };
 
+/// After which part of the time between two renewals one that failed is tried again: the store may be back by then.
+const AGAIN: f64 = 0.125;
+
 pub(super) async fn run(core: Arc<Core>) {
-    let mut ticks = interval(core.timing.lease_renewal);
+    let every = core.timing.lease_renewal;
+    rounds(every, || core.hub.sessions(), |session| renew(&core, session)).await;
+}
+
+/// Goes round all items, again and again. A round begins when it is time, also while items of the one before are under way:
+/// those that the store doesn't answer would cost the others their leases. There are few rounds at a time, because a renewal
+/// takes no longer than the store's deadline and the time between two.
+async fn rounds<T, F: Future<Output = ()>>(
+    every: Duration,
+    all: impl Fn() -> Vec<T>,
+    renew: impl Fn(T) -> F,
+) {
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut under_way = FuturesUnordered::new();
     loop {
-        ticks.tick().await;
-        // However many are under way: waiting for others would cost leases when the store is slow.
-        let over = core.timing.lease_renewal.mul_f64(0.75);
-        spread(core.hub.sessions(), over, usize::MAX, |session| renew(&core, session)).await;
+        tokio::select! {
+            biased;
+            _ = ticks.tick() => under_way.push(spread(all(), every.mul_f64(0.75), usize::MAX, &renew)),
+            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+        }
     }
 }
 
-/// Renews one session's lease, or ends the session if it has lost its device.
+/// Renews one session's lease, or ends the session if it has lost its device. A store that gives no answer is asked again, until
+/// the next round does that.
 pub async fn renew(core: &Core, session: SessionHandle) {
-    let held = holds(core, &session).await;
+    let (begun, every) = (Instant::now(), core.timing.lease_renewal);
+    let again = every.mul_f64(AGAIN);
+    let ended = || session.mailbox.close_signal.code().is_some();
+    let mut held = holds(core, &session).await;
+    while held.is_err() && !session.lease.expired() && !ended() && begun.elapsed() + again < every {
+        sleep(again).await;
+        held = holds(core, &session).await;
+    }
     // As long as the lease lasts, there is time for another try.
-    if !session.lease.expired() || session.mailbox.doom.code().is_some() {
+    if !session.lease.expired() || ended() {
         return;
     }
     match held {
         Ok(true) => return,
         Ok(false) => tracing::info!(
             device = %session.device, session = session.session,
-            "a lease ran out, and a newer session was opened that isn't there: closing the socket"
+            "lease expired and a newer session was opened: closing the socket"
         ),
         Err(error) => {
-            tracing::warn!(device = %session.device, %error, "a lease ran out: closing its socket");
+            tracing::warn!(device = %session.device, %error, "lease expired: closing the socket");
         }
     }
-    session.mailbox.doom.seal(CloseCode::BackendUnavailable);
+    session.mailbox.close_signal.close(CloseCode::BackendUnavailable);
 }
 
 /// Whether the session still has its device; its lease is renewed by that. One that has lost it is ended.
@@ -74,15 +100,45 @@ async fn heed(core: &Core, session: &SessionHandle, renewed: Renewed, asked: Ins
             session.lease.renewed(asked, core.timing.lease);
             if renewed == Renewed::Revived {
                 // Whoever gave it back has told the others that the device went.
-                tracing::info!(device = %session.device, "a lease that somebody gave back is taken again");
+                tracing::info!(device = %session.device, "lease was released by another edge: acquired again");
                 connect::told(core, &session.user, session.device, DeviceEvent::Online).await;
             }
             return true;
         }
         // Whoever opened it may still come, or never: the next renewal asks again, as long as this lease lasts.
         Renewed::Unconfirmed => {}
-        Renewed::Replaced => session.mailbox.doom.seal(CloseCode::Replaced),
-        Renewed::Terminated => session.mailbox.doom.seal(CloseCode::Terminated),
+        Renewed::Replaced => session.mailbox.close_signal.close(CloseCode::Replaced),
+        Renewed::Terminated => session.mailbox.close_signal.close(CloseCode::Terminated),
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_gets_no_answer_holds_up_no_other() {
+        let (times, asked) = (Mutex::new([0; 3]), tokio::sync::Notify::new());
+        let renew = async |n: usize| {
+            times.lock().unwrap()[n] += 1;
+            asked.notify_one();
+            if n == 1 {
+                std::future::pending::<()>().await;
+            }
+        };
+        let others_go_on = async {
+            while times.lock().unwrap()[0] < 3 || times.lock().unwrap()[2] < 3 {
+                asked.notified().await;
+            }
+        };
+        tokio::select! {
+            () = rounds(Duration::from_millis(20), || vec![0, 1, 2], renew) => {}
+            gone_on = timeout(Duration::from_secs(20), others_go_on) => gone_on.expect("the others are renewed"),
+        }
+    }
 }

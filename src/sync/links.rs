@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     fmt::Write,
-    net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Core, connect, lock,
-    registration::{self, Wish},
+    registration::{self, RegisterDevice},
     signal::{self, Signal},
 };
 use crate::{
@@ -25,6 +24,8 @@ use crate::{
         device::{Device, DeviceKind, DeviceState},
         id::{DeviceId, LinkId, UserId},
         link::{Decision, Link, LinkCode, LinkState},
+        network::{Neighbourhood, Network},
+        shares::{Holder, Share, Shares},
     },
     hub::LinkRequest,
     protocol::{ErrorCode, Problem},
@@ -56,19 +57,19 @@ pub struct Opened {
     pub lifetime: Duration,
 }
 
-/// Opens a link for a page at `address`. One that is `bound` to a user can be decided by that user's main alone, which is
+/// Opens a link for a page in the network `from`. One that is `bound` to a user can be decided by that user's main alone, which is
 /// told if it is connected.
 ///
 /// # Errors
 /// `too_many_requests`, `limit_reached`, `unavailable`.
 pub async fn open(
     core: &Core,
-    address: IpAddr,
+    from: Network,
     bound: Option<UserId>,
     name: String,
     platform: String,
 ) -> Result<Opened, Problem> {
-    core.limit("links", network(address), core.limits.links_per_minute).await?;
+    core.limit("links", from, core.limits.links_per_minute).await?;
     if let Some(user) = &bound {
         core.limit("creates", user, core.limits.creates_per_minute).await?;
     }
@@ -80,6 +81,9 @@ pub async fn open(
         secret: digest(&secret),
         name,
         platform,
+        // Pages of one address, those of the addresses beside it, and those of one user take no places from others.
+        share: bound.as_ref().map_or_else(|| format!("a.{from}"), |user| format!("u.{user}")),
+        neighbourhood: bound.is_none().then(|| format!("n.{}", from.neighbourhood())),
         bound,
         lifetime,
         kept: KEPT,
@@ -91,14 +95,19 @@ pub async fn open(
                 let NewLink { id, code, name, platform, bound, .. } = new;
                 if let Some(user) = bound {
                     let request = LinkRequest { code: code.to_string(), name, platform };
-                    signal::tell(core, &user, &Signal::LinkRequest(request)).await;
+                    signal::publish(core, &user, &Signal::LinkRequest(request)).await;
                 }
                 return Ok(Opened { id, code, secret, lifetime });
             }
             LinkOpened::CodeTaken => new.code = LinkCode::from_bits(rand::random()),
             LinkOpened::Full => {
                 let detail = "too many pages wait to be linked: try again in two minutes";
-                return Err(Problem::new(ErrorCode::TooManyRequests, detail));
+                return Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(again(lifetime)));
+            }
+            LinkOpened::ShareTaken => {
+                let detail = "too many pages of your address, of those beside it, or of your user, wait to be linked: \
+                              let one of them be decided, or try again in two minutes";
+                return Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(again(lifetime)));
             }
         }
     }
@@ -140,7 +149,7 @@ pub async fn decide(
         core.metrics.links.with_label_values(&["refused"]).inc();
         return Ok(None);
     }
-    let wish = Wish {
+    let wish = RegisterDevice {
         id: Some(device),
         kind: DeviceKind::Sub,
         name: link.name,
@@ -158,7 +167,8 @@ pub async fn decide(
             Ok(Some(registered))
         }
         Err(problem) => {
-            if problem.code == ErrorCode::LimitReached {
+            // The link waits for another decision, which may come when there is room.
+            if matches!(problem.code, ErrorCode::LimitReached | ErrorCode::TooManyRequests) {
                 core.store.settle_link(link.id, device, false).await?;
             }
             Err(problem)
@@ -193,11 +203,17 @@ pub enum Outcome {
     Expired,
 }
 
-/// Waits, at most for `patience` and not longer than this edge runs, until something became of a link.
+/// A page in the network `from` waits, at most for `patience` and not longer than this edge runs, until something became of a link.
 ///
 /// # Errors
 /// `not_found` (no such link, or another secret), `too_many_requests`, `unavailable`.
-pub async fn wait(core: &Core, id: LinkId, secret: &str, patience: Duration) -> Result<Outcome, Problem> {
+pub async fn wait(
+    core: &Core,
+    from: Network,
+    id: LinkId,
+    secret: &str,
+    patience: Duration,
+) -> Result<Outcome, Problem> {
     let unknown = || Problem::new(ErrorCode::NotFound, "there is no such link, or this isn't its secret");
     let until = Instant::now() + patience;
     let mut link = core.store.link(id).await?.ok_or_else(unknown)?;
@@ -211,7 +227,7 @@ pub async fn wait(core: &Core, id: LinkId, secret: &str, patience: Duration) -> 
             other => return Ok(other),
         }
         if place.is_none() {
-            place = Some(core.polls.enter(id)?);
+            place = Some(core.polls.enter(id, from)?);
         }
         tokio::select! {
             () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
@@ -244,51 +260,62 @@ async fn outcome(core: &Core, link: &Link) -> Result<Outcome, Problem> {
     }
 }
 
-/// Who waits here.
-#[derive(Debug, Default)]
-pub(super) struct Polls(Arc<Mutex<HashMap<LinkId, usize>>>);
+impl Holder for Network {
+    fn neighbours(&self) -> Option<Neighbourhood> {
+        Some(self.neighbourhood())
+    }
+}
+
+/// Who waits here: for each link a few, of each address and its neighbours as many as leave room for others.
+#[derive(Debug)]
+pub(super) struct Polls {
+    by_link: Mutex<HashMap<LinkId, usize>>,
+    places: Shares<Network>,
+}
 
 /// One that waits, until this is dropped.
 #[derive(Debug)]
-struct Place(Arc<Mutex<HashMap<LinkId, usize>>>, LinkId);
+struct Place<'a> {
+    polls: &'a Polls,
+    link: LinkId,
+    _share: Share<Network>,
+}
+
+impl Default for Polls {
+    fn default() -> Self {
+        Self { by_link: Mutex::default(), places: Shares::new(WAITS) }
+    }
+}
 
 impl Polls {
-    fn enter(&self, link: LinkId) -> Result<Place, Problem> {
-        let mut waiting = lock(&self.0);
+    fn enter(&self, link: LinkId, from: Network) -> Result<Place<'_>, Problem> {
+        let mut waiting = lock(&self.by_link);
         let own = waiting.get(&link).copied().unwrap_or_default();
-        if own >= WAITS_PER_LINK || waiting.values().sum::<usize>() >= WAITS {
+        let share = if own < WAITS_PER_LINK { self.places.take(&from, 1) } else { None };
+        let Some(share) = share else {
             let detail = "too many wait for links here: ask again in a moment, or with \"wait\" 0";
-            return Err(Problem::new(ErrorCode::TooManyRequests, detail));
-        }
+            return Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(1));
+        };
         waiting.insert(link, own + 1);
-        Ok(Place(self.0.clone(), link))
+        Ok(Place { polls: self, link, _share: share })
     }
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.0);
-        if let Some(count) = waiting.get_mut(&self.1) {
+        let mut waiting = lock(&self.polls.by_link);
+        if let Some(count) = waiting.get_mut(&self.link) {
             *count -= 1;
             if *count == 0 {
-                waiting.remove(&self.1);
+                waiting.remove(&self.link);
             }
         }
     }
 }
 
-/// Whom a limit per address is for: of IPv6, where one customer has 2^64 addresses, their network.
-fn network(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.to_string(),
-            None => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}")
-            }
-        },
-    }
+// By then each that waits now has been decided, or its time is over.
+fn again(lifetime: Duration) -> u32 {
+    u32::try_from(lifetime.as_secs().max(1)).unwrap_or(u32::MAX)
 }
 
 fn digest(secret: &str) -> String {
@@ -304,25 +331,37 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
     fn waits_are_bounded_and_given_back() {
         let (polls, link) = (Polls::default(), LinkId::random());
-        let places: Vec<_> = (0..WAITS_PER_LINK).map(|_| polls.enter(link).unwrap()).collect();
-        assert_eq!(polls.enter(link).unwrap_err().code, ErrorCode::TooManyRequests);
-        let others: Vec<_> =
-            (WAITS_PER_LINK..WAITS).map(|_| polls.enter(LinkId::random()).unwrap()).collect();
-        assert_eq!(polls.enter(LinkId::random()).unwrap_err().code, ErrorCode::TooManyRequests);
-        drop((places, others));
-        assert!(lock(&polls.0).is_empty());
-    }
-
-    #[test]
-    fn an_ipv6_customer_is_one() {
-        let network = |text: &str| network(text.parse().unwrap());
-        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
-        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
-        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        let of = |house: u16, network: u16| {
+            Network::from(IpAddr::from([0x2001, 0xdb8, house, network, 0, 0, 0, 1]))
+        };
+        let from = |house: u16| of(house, 0);
+        let places: Vec<_> = (0..WAITS_PER_LINK).map(|_| polls.enter(link, from(0)).unwrap()).collect();
+        assert_eq!(polls.enter(link, from(1)).unwrap_err().code, ErrorCode::TooManyRequests);
+        // However many pages one address has, others find a place.
+        let mut others = Vec::new();
+        for last in 0..20 {
+            let more = std::iter::from_fn(|| polls.enter(LinkId::random(), from(last)).ok());
+            let before = others.len();
+            others.extend(more);
+            assert!(others.len() > before, "no place for address {last} beside {before}");
+            assert!(others.len() <= WAITS);
+        }
+        drop(others);
+        // Nor do the many networks of one house.
+        let one_house = (0..=255).flat_map(|network| {
+            std::iter::from_fn(|| polls.enter(LinkId::random(), of(0, network)).ok()).collect::<Vec<_>>()
+        });
+        let one_house: Vec<_> = one_house.collect();
+        assert!(one_house.len() < WAITS / 4, "{} of {WAITS} places for one house", one_house.len());
+        assert!(polls.enter(LinkId::random(), from(1)).is_ok());
+        drop((places, one_house));
+        assert!(lock(&polls.by_link).is_empty());
     }
 }

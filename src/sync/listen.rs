@@ -22,8 +22,8 @@ use crate::{
         Seq,
         id::{ChatId, UserId},
     },
-    hub::Rung,
-    store::{StoreEvent, Tip},
+    hub::DoorbellOutcome,
+    store::{ChatHead, StoreEvent},
 };
 
 /// Chats whose heads are read in one call, and calls at a time.
@@ -57,9 +57,9 @@ impl Tails {
 fn rung(core: &Core, chat: ChatId, seq: Seq) {
     let now = Instant::now();
     match core.hub.doorbell(chat, seq, now) {
-        Rung::Check => drop(core.tails.due.send((chat, now + core.timing.tail_check))),
-        Rung::Known => {}
-        Rung::InVain => core.watches.idle([Watch::Chat(chat)]),
+        DoorbellOutcome::Check => drop(core.tails.due.send((chat, now + core.timing.tail_check))),
+        DoorbellOutcome::Known => {}
+        DoorbellOutcome::NobodyHere => core.watches.idle([Watch::Chat(chat)]),
     }
 }
 
@@ -87,9 +87,9 @@ pub(super) async fn run(core: Arc<Core>) {
             StoreEvent::Signal(user, payload) => signal::deliver(&core, &user, &payload),
             StoreEvent::Resubscribed if planted!(NoReread) => {}
             StoreEvent::Resubscribed => {
-                tracing::info!("notifications were interrupted: reading everything watched again");
+                tracing::info!("keyspace events were interrupted: reading everything again");
                 // An older copy of the data may be back, without the notes.
-                core.notes.forget_all();
+                core.senders.forget_all();
                 let Passes { heads, offsets, presence } = &core.passes;
                 [heads, offsets, presence].into_iter().for_each(Notify::notify_one);
             }
@@ -162,9 +162,9 @@ async fn ring_heads(core: &Core) {
     let pages = stream::iter(chats.chunks(HEADS));
     pages
         .for_each_concurrent(HEADS_PARALLEL, |chats| async move {
-            match core.store.tips(chats).await {
-                Ok(tips) => {
-                    for (chat, Tip { head, node }) in chats.iter().zip(tips) {
+            match core.store.heads(chats).await {
+                Ok(heads) => {
+                    for (chat, ChatHead { head, node }) in chats.iter().zip(heads) {
                         core.hub.placed(*chat, &node);
                         rung(core, *chat, head);
                     }

@@ -4,15 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Core,
+    Core, people,
     registration::{membership_work, provision_member},
     signal::{self, Signal},
-    turn::in_turn,
+    with_lease::with_lease,
 };
 use crate::{
-    broker::QueueAt,
+    broker::{Flow, QueueAt, RemovalScope},
     domain::{
-        chat::{Chat, ChatKind, Member},
+        chat::{Chat, ChatKind, Entry, Member},
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
@@ -22,9 +22,14 @@ use crate::{
 
 mod password;
 
+/// A direct chat that ends while somebody opens it begins anew; so often it is tried.
+const TRIES: u32 = 3;
+
+pub use people::Admission;
+
 /// What the client asks for.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct CreateChat {
     /// Chosen by the client, or none.
     pub id: Option<ChatId>,
     /// Direct or group.
@@ -39,68 +44,132 @@ pub struct Wish {
     pub with: Option<UserId>,
 }
 
-/// Makes a chat; true: it is new.
+/// What came of a wish.
+#[derive(Debug)]
+pub struct Made {
+    /// The chat.
+    pub chat: Chat,
+    /// Whether it is new.
+    pub created: bool,
+    /// Whether the other one of a direct chat was asked to come.
+    pub asked: bool,
+}
+
+/// Makes a chat.
 ///
 /// # Errors
-/// `bad_field`, `conflict`, `limit_reached`, `too_many_requests`, `unavailable`.
-pub async fn create(core: &Arc<Core>, user: &UserId, wish: Wish) -> Result<(Chat, bool), Problem> {
+/// `bad_field`, `conflict`, `forbidden`, `limit_reached`, `too_many_requests`, `unavailable`.
+pub async fn create(core: &Arc<Core>, user: &UserId, new: CreateChat) -> Result<Made, Problem> {
     let bad = |detail: &'static str| Err(Problem::new(ErrorCode::BadField, detail));
-    match (wish.kind, &wish.with) {
+    match (new.kind, &new.with) {
         (ChatKind::Direct, None) => return bad("a direct chat needs \"with\": the other user"),
         (ChatKind::Direct, Some(with)) if with == user => return bad("a direct chat is with somebody else"),
-        (ChatKind::Direct, _) if wish.name.is_some() || wish.password.is_some() || wish.public => {
+        (ChatKind::Direct, _) if new.name.is_some() || new.password.is_some() || new.public => {
             return bad("a direct chat has no name, no password, and isn't public");
         }
         (ChatKind::Group, Some(_)) => return bad("\"with\" is for direct chats: invite members to a group"),
-        (ChatKind::Group, None) if wish.public && wish.name.is_none() => {
+        (ChatKind::Group, None) if new.public && new.name.is_none() => {
             return bad("a public group needs a name");
         }
         _ => {}
     }
     core.limit("creates", user, core.limits.creates_per_minute).await?;
-    let password_hash = match wish.password {
-        Some(password) => Some(password::hash(password).await?),
+    let password_hash = match new.password {
+        Some(password) => Some(password::hash(user, password).await?),
         None => None,
     };
-    let id = wish.id.unwrap_or_else(ChatId::random);
+    let id = new.id.unwrap_or_else(ChatId::random);
+    let entry = core.limits.invites;
+    if let Some(with) = &new.with {
+        people::opens(core, user, with).await?;
+    }
     let new = NewChat {
         id,
-        kind: wish.kind,
-        name: wish.name,
-        public: wish.public,
+        kind: new.kind,
+        name: new.name,
+        public: new.public,
         password_hash,
         owner: user.clone(),
-        with: wish.with.clone(),
+        with: new.with.clone(),
+        entry,
         node: core.broker.place(id),
         created: now_millis(),
     };
-    let (chat, created) = match core.store.create_chat(&new).await? {
-        Created::New(chat) => (chat, true),
-        Created::Existing(chat) => (chat, false),
-        Created::NameTaken => {
-            return Err(Problem::new(
-                ErrorCode::Conflict,
-                "another public group has this name: choose another",
-            ));
+    let mut tries = TRIES;
+    let (chat, created) = loop {
+        let mut begins = None;
+        if let Some(with) = &new.with {
+            if core.store.direct(user, with).await?.is_none() {
+                people::may_put(core, user, with).await?;
+            } else {
+                begins = Some(with);
+            }
         }
-        Created::Conflict => return Err(taken()),
-        Created::LimitReached => return Err(limit(core)),
-    };
-    if !created && core.store.chat_of_member(chat.id, user).await?.is_none() {
+        let (chat, created) = match core.store.create_chat(&new).await? {
+            Created::New(chat) => (chat, true),
+            Created::Existing(chat) => (chat, false),
+            Created::NameTaken => {
+                return Err(Problem::new(
+                    ErrorCode::Conflict,
+                    "another public group has this name: choose another",
+                ));
+            }
+            Created::Conflict => return Err(taken()),
+            Created::LimitReached => return Err(limit(core)),
+        };
+        // The one that was there has ended in between, and not everybody may begin it anew.
+        if let Some(with) = begins.filter(|_| created)
+            && let Err(problem) = people::may_put(core, user, with).await
+        {
+            take_out(core, &chat, with).await?;
+            take_out(core, &chat, user).await?;
+            return Err(problem);
+        }
+        if created || core.store.chat_of_member(chat.id, user).await?.is_some() {
+            break (chat, created);
+        }
         // A group that its owner was the last to leave stands there for a while yet.
         if chat.kind == ChatKind::Group {
             return Err(taken());
         }
-        // Who left a direct chat comes back by opening it again.
-        admit(core, &chat, user, JoinBy::Invitation).await?;
-    }
+        // Who left a direct chat, or was asked to come, comes by opening it.
+        match admit(core, &chat, user, JoinBy::Invitation).await {
+            Ok(_) => {
+                people::came(core, user, chat.id).await?;
+                break (chat, created);
+            }
+            // It has ended in between, with the other one's leaving: then it begins anew.
+            Err(problem) if problem.code == ErrorCode::NotFound && tries > 0 => tries -= 1,
+            Err(problem) if problem.code == ErrorCode::NotFound => return Err(ending()),
+            Err(problem) => return Err(problem),
+        }
+    };
     // For a chat that was there, too: a first try may have ended between.
-    for member in [Some(user), wish.with.as_ref()].into_iter().flatten() {
+    for member in [Some(user), new.with.as_ref()].into_iter().flatten() {
         if core.store.chat_of_member(chat.id, member).await?.is_some() {
             arrive(core, &chat, member).await?;
         }
     }
-    Ok((chat, created))
+    let Some(with) = &new.with else { return Ok(Made { chat, created, asked: false }) };
+    if created && entry == Entry::AtOnce {
+        core.store.note_put(with, chat.id, user).await?;
+    }
+    // Who blocks in this very moment may have looked for the chat before it was there.
+    if core.store.stance(with, user).await?.blocks {
+        take_out(core, &chat, user).await?;
+        people::may_reach(core, user, with).await?;
+    }
+    let asked = match (entry, created) {
+        (Entry::AtOnce, _) => None,
+        (Entry::ByConsent, true) => Some(people::ask_first(core, &chat, user, with).await?),
+        (Entry::ByConsent, false) => people::ask_again(core, &chat, user, with).await?,
+    };
+    let asked = asked == Some(Admission::Asked);
+    Ok(Made { chat, created, asked })
+}
+
+fn ending() -> Problem {
+    Problem::new(ErrorCode::Unavailable, "this chat is just ending: try again in a moment")
 }
 
 fn taken() -> Problem {
@@ -113,18 +182,18 @@ fn limit(core: &Core) -> Problem {
     Problem::new(ErrorCode::LimitReached, detail)
 }
 
-/// The new member's devices are owed the chat and get their queues, and their sessions are told, even if a queue can't be
+/// The new member's devices are subscribed and get their queues, and their sessions are told, even if a queue can't be
 /// made now: the log serves them until it can.
 async fn arrive(core: &Core, chat: &Chat, user: &UserId) -> Result<(), Problem> {
     let provisioned = provision_member(core, chat.id, user).await;
     // To those who were members already, too: a first try may have ended between.
-    signal::tell(core, user, &Signal::Joined(chat.id)).await;
+    signal::publish(core, user, &Signal::Joined(chat.id)).await;
     provisioned.map(drop)
 }
 
 /// How a chat is named by who wants to join it.
 #[derive(Debug, Clone)]
-pub enum Which {
+pub enum ChatRef {
     /// By its id.
     Id(ChatId),
     /// By its name.
@@ -138,17 +207,16 @@ pub enum Which {
 pub async fn join(
     core: &Arc<Core>,
     user: &UserId,
-    which: Which,
+    which: ChatRef,
     password: Option<String>,
 ) -> Result<Chat, Problem> {
     core.limit("creates", user, core.limits.creates_per_minute).await?;
-    let candidates = match which {
-        Which::Id(chat) => vec![chat],
-        Which::Name(name) => core.store.chats_named(&name).await?,
+    let (candidates, mut wrong) = match which {
+        ChatRef::Id(chat) => (core.store.chat(chat).await?.into_iter().collect(), false),
+        ChatRef::Name(name) => named(core, &name, password.is_some()).await?,
     };
-    let mut wrong = false;
-    for id in candidates {
-        let Some(chat) = core.store.chat(id).await? else { continue };
+    for chat in candidates {
+        let id = chat.id;
         if chat.kind == ChatKind::Direct || (!chat.public && chat.password_hash.is_none()) {
             // A member who asks again is answered like one who has just joined.
             if core.store.chat_of_member(id, user).await?.is_some() {
@@ -159,15 +227,23 @@ pub async fn join(
         if let Some(hash) = chat.password_hash.clone()
             && core.store.chat_of_member(id, user).await?.is_none()
         {
+            let Some(password) = password.clone() else {
+                wrong = true;
+                continue;
+            };
             core.limit("passwords", user, core.limits.passwords_per_minute).await?;
-            if !password::matches(password.clone().unwrap_or_default(), hash).await? {
+            if !password::matches(user, password, hash).await? {
                 wrong = true;
                 continue;
             }
         }
         match admit(core, &chat, user, JoinBy::Themselves).await {
             Err(problem) if problem.code == ErrorCode::NotFound => {}
-            other => return other.map(|()| chat),
+            other => {
+                other?;
+                people::came(core, user, chat.id).await?;
+                return Ok(chat);
+            }
         }
     }
     if wrong {
@@ -176,15 +252,35 @@ pub async fn join(
     Err(Problem::no_such_chat())
 }
 
+/// The groups of this name that may be entered with a password, or without one; and whether it needs one. A name that stands for
+/// groups with a password leads into none without. Of groups of both kinds, which older builds let have the same name, the oldest
+/// says what it stands for.
+async fn named(core: &Core, name: &str, with_password: bool) -> Result<(Vec<Chat>, bool), Problem> {
+    let mut chats = Vec::new();
+    for id in core.store.chats_named(name).await? {
+        chats.extend(core.store.chat(id).await?);
+    }
+    let is_guarded = |chat: &Chat| chat.password_hash.is_some();
+    let oldest = chats.iter().min_by_key(|chat| chat.created);
+    let needs_one = !with_password && oldest.is_some_and(is_guarded);
+    chats.retain(|chat| is_guarded(chat) == (with_password || needs_one));
+    Ok((chats, needs_one))
+}
+
 /// The owner invites.
 ///
 /// # Errors
-/// `not_found` (not a member), `forbidden` (not the owner), `too_many_requests`, `limit_reached`, `unavailable`.
-pub async fn invite(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId) -> Result<Chat, Problem> {
+/// `not_found` (not a member), `forbidden` (not the owner, or out of reach), `too_many_requests`, `limit_reached`, `unavailable`.
+pub async fn invite(
+    core: &Arc<Core>,
+    user: &UserId,
+    chat: ChatId,
+    whom: &UserId,
+) -> Result<(Chat, Admission), Problem> {
     let chat = owned_group(core, user, chat).await?;
     core.limit("creates", user, core.limits.creates_per_minute).await?;
-    admit(core, &chat, whom, JoinBy::Invitation).await?;
-    Ok(chat)
+    let admission = people::put(core, &chat, user, whom).await?;
+    Ok((chat, admission))
 }
 
 async fn owned_group(core: &Core, user: &UserId, chat: ChatId) -> Result<Chat, Problem> {
@@ -200,7 +296,7 @@ async fn owned_group(core: &Core, user: &UserId, chat: ChatId) -> Result<Chat, P
     Ok(chat)
 }
 
-async fn admit(core: &Arc<Core>, chat: &Chat, user: &UserId, by: JoinBy) -> Result<(), Problem> {
+pub(super) async fn admit(core: &Arc<Core>, chat: &Chat, user: &UserId, by: JoinBy) -> Result<(), Problem> {
     let new = match join_fresh(core, chat, user, by).await? {
         Joined::New(_) => true,
         Joined::Already(_) => false,
@@ -232,11 +328,11 @@ async fn join_fresh(core: &Core, chat: &Chat, user: &UserId, by: JoinBy) -> Resu
 fn tell_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent) {
     let (core, who) = (core.clone(), who.clone());
     let tasks = core.drain.clone();
-    tasks.spawn(async move {
+    tasks.spawn_in_span(async move {
         match core.store.members(chat).await {
             Ok(members) => {
                 for member in members.iter().filter(|member| member.user != who) {
-                    signal::tell(&core, &member.user, &Signal::Member(event, chat, who.clone())).await;
+                    signal::publish(&core, &member.user, &Signal::Member(event, chat, who.clone())).await;
                 }
             }
             Err(error) => tracing::debug!(%chat, %error, "members aren't told who came or went"),
@@ -252,7 +348,20 @@ pub async fn leave(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<(), 
     let Some((found, member)) = core.store.chat_of_member(chat, user).await? else {
         return Err(Problem::no_such_chat());
     };
+    // First: who puts them back in this moment has not left them alone.
+    people::leaves(core, user, chat).await?;
     if dismiss(core, &found, &member, false).await? { Ok(()) } else { Err(Problem::no_such_chat()) }
+}
+
+/// The user is in the chat no more, whoever brings them back in this moment.
+pub(super) async fn take_out(core: &Arc<Core>, chat: &Chat, user: &UserId) -> Result<(), Problem> {
+    for _ in 0..5 {
+        let Some((_, member)) = core.store.chat_of_member(chat.id, user).await? else { return Ok(()) };
+        if dismiss(core, chat, &member, false).await? {
+            return Ok(());
+        }
+    }
+    Err(Problem::new(ErrorCode::Unavailable, "this membership is being changed by somebody else: try again"))
 }
 
 /// The owner removes somebody, who may come back by invitation only.
@@ -261,12 +370,16 @@ pub async fn leave(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<(), 
 /// `not_found`, `forbidden`, `unavailable`.
 pub async fn remove(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId) -> Result<(), Problem> {
     let chat = owned_group(core, user, chat).await?;
+    let withdrawn = people::withdraw(core, whom, chat.id).await?;
     // Who leaves and comes back in this moment is in it again: removed all the same.
     for _ in 0..5 {
         let Some((_, member)) = core.store.chat_of_member(chat.id, whom).await? else { break };
         if dismiss(core, &chat, &member, whom != user).await? {
             return Ok(());
         }
+    }
+    if withdrawn {
+        return Ok(());
     }
     Err(Problem::new(ErrorCode::NotFound, "this user isn't a member"))
 }
@@ -275,13 +388,13 @@ pub async fn remove(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId
 async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, ban: bool) -> Result<bool, Problem> {
     let user = &member.user;
     let Some(remaining) = core.store.remove_member(chat.id, member, ban).await? else { return Ok(false) };
-    signal::tell(core, user, &Signal::Left(chat.id)).await;
+    signal::publish(core, user, &Signal::Left(chat.id)).await;
     tell_members(core, chat.id, user, ChatEvent::MemberLeft);
     let (core, user, chat) = (core.clone(), user.clone(), chat.clone());
     let tasks = core.drain.clone();
-    tasks.spawn(async move {
+    tasks.spawn_in_span(async move {
         if let Err(problem) = clear(&core, &chat, &user, remaining == 0).await {
-            tracing::warn!(chat = %chat.id, %user, error = %problem, "queues of a member who left aren't removed yet");
+            tracing::warn!(chat = %chat.id, %user, error = %problem, "queues of a member who left not removed yet; will retry");
         }
     });
     Ok(true)
@@ -295,7 +408,7 @@ async fn clear(core: &Core, chat: &Chat, user: &UserId, last: bool) -> Result<()
         if pass > 0 {
             tokio::time::sleep(Duration::from_millis(1100)).await;
         }
-        if !in_turn(core, &work, clear_once(core, chat, user)).await? {
+        if !with_lease(core, &work, clear_once(core, chat, user)).await? {
             return Ok(());
         }
     }
@@ -310,12 +423,15 @@ async fn clear_once(core: &Core, chat: &Chat, user: &UserId) -> Result<bool, Pro
     let Chat { id: chat, node, .. } = chat;
     for device in core.store.devices(user).await? {
         wait_for_consumers(core, node, *chat, device.id).await;
-        if !core.store.disown(*chat, Some(user), device.id).await? {
+        if !core.store.unsubscribe_device(*chat, Some(user), device.id).await? {
             return Ok(false);
         }
-        let removal = core.broker.remove_queues(device.id, &[*chat], true).await;
+        let removal = core
+            .broker
+            .remove_queues(&Flow::of("leave", user), device.id, &[*chat], RemovalScope::NamedChats)
+            .await;
         if !removal.unreachable.is_empty() {
-            tracing::warn!(%chat, device = %device.id, servers = ?removal.unreachable, "a queue may be left there");
+            tracing::warn!(%chat, device = %device.id, servers = ?removal.unreachable, "queue removal failed: it may be left there");
         }
     }
     Ok(true)

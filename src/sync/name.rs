@@ -31,7 +31,7 @@ pub struct EdgeName {
 impl From<String> for EdgeName {
     /// A name that is taken with the first word.
     fn from(name: String) -> Self {
-        let incarnation = crate::chance::uuid().simple().to_string();
+        let incarnation = crate::rng::uuid().simple().to_string();
         Self { name, incarnation, waits: AtomicBool::new(false), lost: CancellationToken::new() }
     }
 }
@@ -127,7 +127,7 @@ impl Core {
             return;
         }
         if let Err(error) = self.store.release_edge(&self.edge, self.name.incarnation()).await {
-            tracing::warn!(%error, "the edge's name isn't given back: whoever takes it waits for a lease");
+            tracing::warn!(%error, "the edge's name is not released: it is free after a lease");
         }
     }
 }

@@ -34,9 +34,9 @@ const WHILE_DOWN: Duration = Duration::from_secs(5);
 struct Behind {
     // The node that didn't take it, if that is known; else empty.
     node: String,
-    // Something is in it. Else that is only possible, because an append was doubted then.
+    // Something is in it. Else that is only possible, because an append was uncertain_since then.
     certain: bool,
-    doubted: Option<Instant>,
+    uncertain_since: Option<Instant>,
     // How many messages are in it, as far as this edge knows, and since when the oldest of them waits.
     messages: usize,
     since: Instant,
@@ -136,13 +136,13 @@ impl Outbox {
     }
 
     /// An append to this chat may have been done, or may still be: its outbox is checked for a while.
-    pub(super) fn doubt(&self, chat: ChatId, now: Instant) {
+    pub(super) fn check_soon(&self, chat: ChatId, now: Instant) {
         if planted!(NoOutbox) {
             return;
         }
         let mut behind = lock(&self.behind);
         let entry = behind.entry(chat).or_insert_with(|| Behind { due: now + CHECKS[0], ..Behind::new(now) });
-        entry.doubted = Some(now);
+        entry.uncertain_since = Some(now);
         entry.due = entry.due.min(now + CHECKS[0]);
     }
 
@@ -178,7 +178,7 @@ impl Outbox {
                     entry.due = now;
                     return;
                 }
-                match entry.doubted.and_then(|doubted| next_check(doubted, now)) {
+                match entry.uncertain_since.and_then(|uncertain_since| next_check(uncertain_since, now)) {
                     Some(at) => entry.due = at,
                     None => drop(behind.remove(&chat)),
                 }
@@ -242,7 +242,7 @@ impl Behind {
         Self {
             node: String::new(),
             certain: false,
-            doubted: None,
+            uncertain_since: None,
             messages: 0,
             since: now,
             due: now,
@@ -253,9 +253,9 @@ impl Behind {
     }
 }
 
-/// When an outbox is checked next, because of an append that was doubted then.
-fn next_check(doubted: Instant, now: Instant) -> Option<Instant> {
-    CHECKS.iter().map(|after| doubted + *after).find(|at| *at > now)
+/// When an outbox is checked next, because of an append that was uncertain_since then.
+fn next_check(uncertain_since: Instant, now: Instant) -> Option<Instant> {
+    CHECKS.iter().map(|after| uncertain_since + *after).find(|at| *at > now)
 }
 
 /// When a message that was accepted at `at` was, by this machine's monotonic clock.
@@ -268,13 +268,13 @@ pub(super) fn since(at: Option<Millis>) -> Instant {
 /// Since when each publish under way waits. Places and not a list: one nsqd that hangs must not make this grow, and nothing is
 /// locked or allocated for a message.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Slots {
     began: Instant,
     // In microseconds after `began`, plus 1; 0: the place is free.
     since: Box<[AtomicU64]>,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn new(count: usize) -> Self {
         let since = std::iter::repeat_with(AtomicU64::default).take(count).collect();
         Self { began: Instant::now(), since }

@@ -10,14 +10,14 @@ fn left(node: &str, messages: usize) -> Checked {
 
 #[test]
 fn the_oldest_counts_wherever_it_waits() {
-    let (outbox, places) = (Outbox::default(), Places::new(8));
+    let (outbox, slots) = (Outbox::default(), Slots::new(8));
     let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-    let seconds = |outbox: &Outbox| outbox.unconfirmed(places.oldest()).oldest.as_secs();
-    assert_eq!(outbox.unconfirmed(places.oldest()).oldest, Duration::ZERO);
+    let seconds = |outbox: &Outbox| outbox.unconfirmed(slots.oldest()).oldest.as_secs();
+    assert_eq!(outbox.unconfirmed(slots.oldest()).oldest, Duration::ZERO);
     outbox.opened();
-    places.set(7, Some(ago(10)));
-    assert_eq!((outbox.unconfirmed(places.oldest()).messages, seconds(&outbox)), (1, 0));
-    assert!(outbox.unconfirmed(places.oldest()).oldest > Duration::ZERO);
+    slots.set(7, Some(ago(10)));
+    assert_eq!((outbox.unconfirmed(slots.oldest()).messages, seconds(&outbox)), (1, 0));
+    assert!(outbox.unconfirmed(slots.oldest()).oldest > Duration::ZERO);
 
     let chat = ChatId::random();
     outbox.leave(chat, String::new(), 2, ago(100));
@@ -33,8 +33,8 @@ fn the_oldest_counts_wherever_it_waits() {
     outbox.checked(chat, Checked::Empty, Instant::now());
     outbox.dead("e-1", None);
     outbox.closed(1);
-    places.set(7, None);
-    let now = outbox.unconfirmed(places.oldest());
+    slots.set(7, None);
+    let now = outbox.unconfirmed(slots.oldest());
     assert_eq!((now.messages, now.chats, now.oldest, now.dead_edges), (0, 0, Duration::ZERO, 0));
 }
 
@@ -75,7 +75,7 @@ fn what_a_node_that_is_down_is_owed_is_asked_for_now_and_then_and_at_once_when_i
 #[test]
 fn a_doubt_is_looked_into_for_35_seconds_and_counts_for_nothing() {
     let (outbox, chat, begun) = (Outbox::default(), ChatId::random(), Instant::now());
-    outbox.doubt(chat, begun);
+    outbox.check_soon(chat, begun);
     let mut at = Vec::new();
     for second in 0..100 {
         let now = begun + Duration::from_secs(second);
@@ -96,7 +96,7 @@ fn doubts_that_go_on_do_not_put_the_check_off() {
     for half in 0..200 {
         let now = begun + half * Duration::from_millis(500);
         if half < 10 {
-            outbox.doubt(chat, now);
+            outbox.check_soon(chat, now);
         }
         if !due(&outbox, "", now).is_empty() {
             at.push(half);
@@ -113,12 +113,12 @@ fn doubts_that_go_on_do_not_put_the_check_off() {
 fn what_is_appended_late_is_found_soon_whatever_else_is_doubted() {
     for second in 1..30 {
         let (outbox, chat, begun) = (Outbox::default(), ChatId::random(), Instant::now());
-        outbox.doubt(chat, begun);
+        outbox.check_soon(chat, begun);
         let mut checked = 0;
         for at in 0..=35 {
             let now = begun + Duration::from_secs(at);
             if at == second {
-                outbox.doubt(chat, now);
+                outbox.check_soon(chat, now);
             }
             if !due(&outbox, "", now).is_empty() {
                 checked = at;

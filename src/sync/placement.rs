@@ -1,7 +1,7 @@
 //! A chat gets another node of the broker, when its own has been away for `KEEPSTEP_NSQD_GIVE_UP`.
 //!
 //! 1. A new one is chosen, by rendezvous hash over those that are well.
-//! 2. Every device that is owed the chat gets its queue there, durably: before the first message.
+//! 2. Every subscribed device gets its queue there, durably: before the first message.
 //! 3. The chat's record is changed, if it is still as it was found. From here what is sent goes to the new node, and what
 //!    waits in the outbox, too.
 //! 4. Once more: a device that was registered meanwhile may have read the old node.
@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Core, reconcile::restore, turn::in_turn};
+use super::{Core, reconcile::restore, with_lease::with_lease};
 use crate::{
     broker::QueueAt,
     domain::{
@@ -29,18 +29,18 @@ const MOST: usize = 500;
 const PARALLEL: usize = 4;
 
 /// Moves chats away from these nodes.
-pub(super) async fn move_all(core: &Core, adrift: &HashMap<ChatId, String>) {
-    stream::iter(adrift.iter().take(MOST))
+pub(super) async fn move_all(core: &Core, unplaced: &HashMap<ChatId, String>) {
+    stream::iter(unplaced.iter().take(MOST))
         .for_each_concurrent(PARALLEL, |(chat, from)| async move {
             match move_chat(core, *chat, from).await {
                 Ok(Some(to)) => {
                     core.metrics.reconciler_actions.with_label_values(&["chat_moved"]).inc();
-                    tracing::warn!(%chat, from, to, "a chat has moved, because its nsqd is away");
+                    tracing::warn!(%chat, from, to, "chat relocated: its nsqd is down");
                 }
                 Ok(None) => {
-                    tracing::debug!(%chat, from, "a chat can't move: no other nsqd is well, or it has moved")
+                    tracing::debug!(%chat, from, "chat not relocated: no other nsqd is up, or it was relocated already")
                 }
-                Err(problem) => tracing::warn!(%chat, from, error = %problem, "a chat can't move now"),
+                Err(problem) => tracing::warn!(%chat, from, error = %problem, "chat relocation failed; will retry"),
             }
         })
         .await;
@@ -62,23 +62,28 @@ async fn move_chat(core: &Core, chat: ChatId, from: &str) -> Result<Option<Strin
         provision(core, chat, &to).await?;
         Ok(Some(to))
     };
-    in_turn(core, &work(chat), moved).await
+    with_lease(core, &work(chat), moved).await
 }
 
-/// Makes the queues of all devices that are owed the chat. Should it not move after all, they are strays, and removed.
+/// Makes the queues of all subscribed devices. Should it not move after all, they are strays, and removed.
 async fn provision(core: &Core, chat: ChatId, to: &str) -> Result<(), Problem> {
     let node = Arc::<str>::from(to);
-    let queues =
-        owed(core, chat).await?.into_iter().map(|device| QueueAt { node: node.clone(), chat, device });
+    let queues = subscribed_devices(core, chat).await?.into_iter().map(|device| QueueAt {
+        node: node.clone(),
+        chat,
+        device,
+    });
     let made = queues.map(|queue| async move { restore(core, &queue).await.map(drop) });
     stream::iter(made.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await
 }
 
-async fn owed(core: &Core, chat: ChatId) -> Result<Vec<DeviceId>, Problem> {
+async fn subscribed_devices(core: &Core, chat: ChatId) -> Result<Vec<DeviceId>, Problem> {
     let mut devices = Vec::new();
     for member in core.store.members(chat).await? {
         for device in core.store.devices(&member.user).await? {
-            if device.state != DeviceState::Terminating && core.store.owed(chat, device.id).await?.is_some() {
+            if device.state != DeviceState::Terminating
+                && core.store.position(chat, device.id).await?.is_some()
+            {
                 devices.push(device.id);
             }
         }

@@ -12,15 +12,15 @@ use tokio::{
 use super::{
     Core,
     listen::APART,
-    paced, spread,
+    paced, people, spread,
     watches::{self, Watch},
 };
 use crate::{
     domain::{
         device::DeviceState,
-        id::{ChatId, UserId},
+        id::{ChatId, DeviceId, UserId},
     },
-    hub::SessionHandle,
+    hub::{Look, SessionHandle},
     protocol::{ErrorCode, Presence, Problem},
     store::Result as Stored,
 };
@@ -74,19 +74,19 @@ pub async fn watch(
     watches::hear(core, known.iter().cloned().map(Watch::Presence).collect()).await?;
     // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
     let reads: Vec<_> = known.iter().map(|user| read(core, user)).collect();
-    let found: Vec<Presence> = stream::iter(reads)
+    let found: Vec<Look> = stream::iter(reads)
         .buffered(PARALLEL)
         .collect::<Vec<_>>()
         .await
         .into_iter()
         .collect::<Stored<_>>()?;
     // Without waiting from here to the reply: what is told meanwhile must come behind it.
-    for presence in &found {
-        if core.hub.watchers.answered(handle, &presence.user, presence.online) {
-            let _ = core.looks.due.send(presence.user.clone());
+    for look in &found {
+        if core.hub.watchers.answered(handle, &look.presence.user, look) {
+            let _ = core.looks.due.send(look.presence.user.clone());
         }
     }
-    Ok(found)
+    Ok(found.into_iter().map(|look| look.presence).collect())
 }
 
 /// The session's user has left a chat, or this other one has: whom it shares no chat with any more, it watches no more.
@@ -114,14 +114,18 @@ fn unneeded(core: &Core, users: Vec<UserId>) {
     core.watches.idle(users.into_iter().map(Watch::Presence));
 }
 
-/// Those who share a chat with the user, in the order given.
+/// Those who share a chat with the user, and of whom neither blocks the other, in the order given.
 async fn known(core: &Core, user: &UserId, others: Vec<UserId>) -> Stored<Vec<UserId>> {
     let own: HashSet<ChatId> = core.store.chats_of(user).await?.into_iter().collect();
     let looks: Vec<_> = others
         .into_iter()
         .map(|other| {
             let own = &own;
-            async move { Ok(shares(core, user, own, &other).await?.then_some(other)) }
+            async move {
+                let known =
+                    shares(core, user, own, &other).await? && !people::apart(core, user, &other).await?;
+                Ok(known.then_some(other))
+            }
         })
         .collect();
     let found: Vec<Stored<Option<UserId>>> = stream::iter(looks).buffered(PARALLEL).collect().await;
@@ -140,18 +144,21 @@ async fn shares(core: &Core, user: &UserId, own: &HashSet<ChatId>, other: &UserI
     Ok(false)
 }
 
-async fn read(core: &Core, user: &UserId) -> Stored<Presence> {
+async fn read(core: &Core, user: &UserId) -> Stored<Look> {
     let mut devices = core.store.devices(user).await?;
     devices.retain(|device| device.state != DeviceState::Terminating);
-    let online = devices.iter().any(|device| device.online());
+    let online: Vec<DeviceId> =
+        devices.iter().filter(|device| device.online()).map(|device| device.id).collect();
     // One that was never connected was last seen when it was registered.
     let seen = devices.iter().filter(|device| device.online() || device.last_seen != device.created);
-    Ok(Presence { user: user.clone(), online, last_seen: seen.map(|device| device.last_seen).max() })
+    let last_seen = seen.map(|device| device.last_seen).max();
+    let presence = Presence { user: user.clone(), online: !online.is_empty(), last_seen };
+    Ok(Look { presence, devices: devices.iter().map(|device| device.id).collect(), online })
 }
 
 /// A device of the user may have come or gone. One that nobody watches comes by, too, to be heard of no longer.
 pub(super) fn hint(core: &Core, user: UserId) {
-    if core.hub.watchers.hint(&user) || core.hub.watchers.when(&user).is_none() {
+    if core.hub.watchers.hint(&user) || !core.hub.watchers.watches(&user) {
         let _ = core.looks.due.send(user);
     }
 }
@@ -172,7 +179,7 @@ pub(super) async fn run(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<UserId
 }
 
 async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
-    let Some(when) = core.hub.watchers.when(&user) else {
+    let Some(when) = core.hub.watchers.when(&user, core.timing.offline_grace) else {
         return unneeded(core, vec![user]);
     };
     sleep_until(when).await;
@@ -186,7 +193,7 @@ async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
             None
         }
     };
-    if core.hub.watchers.looked(&user, found.as_ref()) {
+    if core.hub.watchers.looked(&user, found.as_ref(), core.timing.offline_grace) {
         let _ = core.looks.due.send(user);
     }
 }

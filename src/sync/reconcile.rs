@@ -7,7 +7,7 @@
 //!    before its queues are made: what was there and isn't wanted is nobody's.
 //! 3. A chat whose node is away for good gets another (`placement`).
 //! 4. What is wrong twice in a row is put right, each after a last look, in turn with those who come and go: queues that are
-//!    nobody's, queues that are gone, and devices of members to which nothing is owed, because whoever let the user in died.
+//!    nobody's, queues that are gone, and devices of members that aren't subscribed, because whoever let the user in died.
 //!
 //! Places of chats that aren't there (any more), queues that only nsqlookupd remembers, and ids of chats that never came to
 //! be go the same way. A restart of an nsqd begins it at once.
@@ -26,18 +26,20 @@ use std::{
 };
 
 use tokio::time::{MissedTickBehavior, interval};
+use tracing::instrument::Instrument;
 
 use super::{Core, placement, registration::complete_member};
 use crate::{
     broker::QueueAt,
+    spans,
     store::{Result as Stored, UNBORN},
 };
 
-mod judge;
+mod diff;
 mod repair;
 
-use judge::Wrong;
-pub(super) use judge::{judge, shown_by_none};
+use diff::Drift;
+pub(super) use diff::{diff, shown_by_none};
 pub(super) use repair::{remove, restore, take_away};
 use repair::{remove_chat, remove_topic};
 
@@ -78,7 +80,7 @@ async fn keep(core: &Core, chosen: &AtomicBool) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let taken = core.store.take_work(WORK, &core.edge, LEASE).await;
+        let taken = core.store.try_acquire_lease(WORK, &core.edge, LEASE).await;
         // Without an answer two may be at it for a while: each step looks anew before it changes anything.
         if let Ok(taken) = taken {
             chosen.store(taken, Ordering::Relaxed);
@@ -89,7 +91,7 @@ async fn keep(core: &Core, chosen: &AtomicBool) {
 async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
     let mut ticks = interval(core.timing.reconcile);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before = Wrong::default();
+    let mut before = Drift::default();
     // A server that was restarted may have lost queues, or brought some back: twice, and without the usual pauses.
     let (mut restarts, mut hurry, mut was_chosen) = (0, 0u32, false);
     loop {
@@ -110,13 +112,15 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
         let leisurely = hurry == 0;
         let pause = (core.timing.reconcile / PAUSES).min(if leisurely { Duration::MAX } else { BRISK });
         hurry = hurry.saturating_sub(1);
+        let span = spans::round(WORK);
         let look = async {
             match is_chosen {
                 true => compare(core, pause).await,
                 // Another edge is at it.
-                false => Ok(Wrong::default()),
+                false => Ok(Drift::default()),
             }
         };
+        let look = look.instrument(span.clone());
         let found = tokio::select! {
             biased;
             found = look => found,
@@ -126,19 +130,22 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
                 continue;
             }
         };
-        match found {
-            Ok(mut found) => {
-                found.go_on_from(&before);
-                placement::move_all(core, &found.adrift).await;
-                put_right(core, &before, &found).await;
-                before = found;
+        let mend = async {
+            match found {
+                Ok(mut found) => {
+                    found.go_on_from(&before);
+                    placement::move_all(core, &found.unplaced).await;
+                    repair(core, &before, &found).await;
+                    before = found;
+                }
+                Err(error) => tracing::debug!(%error, "queues can't be compared now"),
             }
-            Err(error) => tracing::debug!(%error, "queues can't be compared now"),
-        }
+        };
+        mend.instrument(span).await;
     }
 }
 
-async fn compare(core: &Core, pause: Duration) -> Stored<Wrong> {
+async fn compare(core: &Core, pause: Duration) -> Stored<Drift> {
     let remembered = core.broker.remembered().await;
     let present = core.broker.queues().await;
     // At once, and not only if it is so twice: nobody loses anything by it, and an nsqd that makes a topic anew makes all that
@@ -146,7 +153,7 @@ async fn compare(core: &Core, pause: Duration) -> Stored<Wrong> {
     for queue in shown_by_none(remembered, &present) {
         remove_orphan(core, &queue).await;
     }
-    judge(core, pause, present, &mut |_, _| {}).await
+    diff(core, pause, present, &mut |_, _| {}).await
 }
 
 async fn remove_orphan(core: &Core, queue: &QueueAt) {
@@ -154,16 +161,16 @@ async fn remove_orphan(core: &Core, queue: &QueueAt) {
     match remove(core, queue).await {
         Ok(true) => {
             core.metrics.reconciler_actions.with_label_values(&["orphan_removed"]).inc();
-            tracing::info!(%chat, %device, %node, "a queue that was nobody's is removed");
+            tracing::info!(%chat, %device, %node, "orphan queue removed");
         }
         Ok(false) => {}
         Err(problem) => {
-            tracing::warn!(%chat, %device, %node, error = %problem, "a queue that is nobody's stays for now")
+            tracing::warn!(%chat, %device, %node, error = %problem, "orphan queue removal failed; will retry")
         }
     }
 }
 
-async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
+async fn repair(core: &Core, before: &Drift, now: &Drift) {
     let count = |action: &str| core.metrics.reconciler_actions.with_label_values(&[action]).inc();
     for queue in now.orphans.intersection(&before.orphans) {
         remove_orphan(core, queue).await;
@@ -173,11 +180,11 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
         match restore(core, queue).await {
             Ok(true) => {
                 count("queue_restored");
-                tracing::warn!(%chat, %device, %node, "a queue was gone and is made again; the log fills its hole");
+                tracing::warn!(%chat, %device, %node, "missing queue created again: the log fills its gap");
             }
             Ok(false) => {}
             Err(problem) => {
-                tracing::warn!(%chat, %device, %node, error = %problem, "a queue that is gone stays so for now")
+                tracing::warn!(%chat, %device, %node, error = %problem, "creating a missing queue failed; will retry")
             }
         }
     }
@@ -187,7 +194,7 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
         }
         // It says what it has done.
         if let Err(problem) = complete_member(core, *chat, user).await {
-            tracing::warn!(%chat, %user, error = %problem, "a member's devices are owed nothing for now");
+            tracing::warn!(%chat, %user, error = %problem, "subscribing a member's devices failed; will retry");
         }
     }
     // The edge that took it died when the others had forgotten it already, because it had been silent before.
@@ -195,18 +202,18 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
         count("outbox_found");
         core.relay.behind(*chat);
     }
-    for (chat, since) in &now.deserted {
+    for (chat, since) in &now.empty_chats {
         if since.elapsed() < LEAVING {
             continue;
         }
         match remove_chat(core, *chat).await {
             Ok(true) => {
                 count("chat_removed");
-                tracing::info!(%chat, "a chat that its last member had left is removed");
+                tracing::info!(%chat, "empty chat removed");
             }
             Ok(false) => {}
             Err(problem) => {
-                tracing::warn!(%chat, error = %problem, "a chat that its last member has left stays for now")
+                tracing::warn!(%chat, error = %problem, "empty chat removal failed; will retry")
             }
         }
     }
@@ -218,7 +225,7 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
             Ok(true) => tracing::debug!(%chat, "the id of a chat that never came to be is forgotten"),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%chat, %error, "the id of a chat that never came to be stays for now")
+                tracing::warn!(%chat, %error, "id of a chat that was never created not removed; will retry")
             }
         }
     }
@@ -226,11 +233,11 @@ async fn put_right(core: &Core, before: &Wrong, now: &Wrong) {
         match remove_topic(core, node, *chat).await {
             Ok(true) => {
                 count("topic_removed");
-                tracing::info!(%chat, %node, "the place of a chat that isn't there is removed");
+                tracing::info!(%chat, %node, "stale placement of a chat removed");
             }
             Ok(false) => {}
             Err(problem) => {
-                tracing::warn!(%chat, %node, error = %problem, "the place of a chat stays for now")
+                tracing::warn!(%chat, %node, error = %problem, "stale placement of a chat not removed; will retry")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A device comes: written first as `registering`, then its queues are made, then what it is owed is fixed chat by chat,
+//! A device comes: written first as `registering`, then its queues are made, then it is subscribed chat by chat,
 //! and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
 //! `registering` device, which the client's next try completes.
 
@@ -8,12 +8,13 @@ use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use tokio::time::timeout;
 
 use super::{
-    Core, connect,
+    Core, connect, seconds,
     signal::{self, Signal},
     termination,
-    turn::in_turn,
+    with_lease::with_lease,
 };
 use crate::{
+    broker::{Flow, RemovalScope},
     domain::{
         chat::Chat,
         device::{Device, DeviceKind, DeviceState},
@@ -21,7 +22,7 @@ use crate::{
         now_millis,
     },
     protocol::{DeviceEvent, ErrorCode, Problem},
-    store::{JoinBy, Joined, NewDevice, OwedSince, Registered},
+    store::{JoinBy, Joined, NewDevice, Registered, SubscribeFrom},
     tokens::DeviceClaims,
 };
 
@@ -32,7 +33,7 @@ const PARALLEL: usize = 16;
 
 /// What the client asks for.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct RegisterDevice {
     /// Chosen by the client, or none.
     pub id: Option<DeviceId>,
     /// Main or sub.
@@ -47,18 +48,21 @@ pub struct Wish {
     pub history: Option<u64>,
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// So many mains that others register at the same time one registration ends; then it ends none any more.
 const REPLACES: u32 = 32;
 
 /// Registers a device. True: it is new.
 ///
 /// # Errors
-/// `main_exists`, `limit_reached`, `conflict` (the id is somebody else's, of the other kind, or was ended),
+/// `main_exists`, `limit_reached`, `conflict` (the id is somebody else's, of the other kind, or was ended), `too_many_requests`,
 /// `unavailable` (try again with the same id).
 pub async fn register(
     core: &std::sync::Arc<Core>,
     user: &UserId,
-    wish: Wish,
+    wish: RegisterDevice,
 ) -> Result<(Device, DeviceClaims, bool), Problem> {
     let new = NewDevice {
         id: wish.id.unwrap_or_else(DeviceId::random),
@@ -69,6 +73,15 @@ pub async fn register(
         history: wish.history,
         created: now_millis(),
     };
+    let room = match wish.kind {
+        // Another main makes room.
+        DeviceKind::Main if wish.replace => usize::MAX,
+        DeviceKind::Main => 1,
+        DeviceKind::Sub => core.limits.subs_per_user as usize,
+    };
+    if would_be_new(core, &new, room).await? {
+        may_register(core, user).await?;
+    }
     let early = if planted!(RegisterLate) { Some(core.store.chats_of(user).await?) } else { None };
     let mut ends = 0;
     loop {
@@ -113,13 +126,40 @@ pub async fn register(
     }
 }
 
+/// Whether a device would come of it, as things stand, where so many of its kind have room: what is refused anyway isn't counted.
+async fn would_be_new(core: &Core, new: &NewDevice, room: usize) -> Result<bool, Problem> {
+    let mut devices = core.store.devices(&new.user).await?;
+    if devices.iter().any(|device| device.id == new.id) {
+        return Ok(false);
+    }
+    devices.retain(|device| device.kind == new.kind && device.state != DeviceState::Terminating);
+    Ok(devices.len() < room)
+}
+
+/// Whether the user may have one more device; if so, it is counted, and however soon it is ended: each costs a queue for each of the
+/// user's chats, and leaves a receipt and a tombstone.
+async fn may_register(core: &Core, user: &UserId) -> Result<(), Problem> {
+    let (hour, day) = (core.limits.devices_per_hour, core.limits.devices_per_day);
+    for (name, most, window) in
+        [(format!("devices.{user}"), hour, HOUR), (format!("devices.day.{user}"), day, DAY)]
+    {
+        let (count, left) = core.store.counted(&name, window).await?;
+        if count > u64::from(most) {
+            let detail =
+                format!("a user registers at most {hour} devices an hour and {day} a day: try again later");
+            return Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(seconds(left)));
+        }
+    }
+    Ok(())
+}
+
 fn ended() -> Problem {
     let detail =
         "this device id is taken or was ended, and ids are never used again: register with a new one";
     Problem::new(ErrorCode::Conflict, detail)
 }
 
-/// Makes the device's queues in each chat of the user, and then fixes what it is owed there: everything above the head that is
+/// Makes the device's queues in each chat of the user, and then subscribes it there: everything above the head that is
 /// read when the queue is there already. The other way round, what is said in between would be in no queue.
 async fn provision_all(
     core: &Core,
@@ -129,12 +169,14 @@ async fn provision_all(
 ) -> Result<(), Problem> {
     let found = members_of(core, user, chats).await?;
     let queues: Vec<_> = found.into_iter().map(|chat| (chat.id, chat.node)).collect();
-    provision_living(core, user, device, &queues).await?;
+    provision_living(core, &Flow::of("devices", user), user, device, &queues).await?;
     let found = members_of(core, user, queues.iter().map(|queue| queue.0).collect()).await?;
-    let owes: Vec<_> =
-        found.iter().map(|chat| core.store.owe(chat.id, user, device, OwedSince::Head(chat.head))).collect();
+    let subscriptions: Vec<_> = found
+        .iter()
+        .map(|chat| core.store.subscribe_device(chat.id, user, device, SubscribeFrom::Head(chat.head)))
+        .collect();
     // (Where its user has left meanwhile the queue is nobody's: `reconcile` removes it, in turn with whoever comes back.)
-    stream::iter(owes).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
+    stream::iter(subscriptions).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
     Ok(())
 }
 
@@ -152,17 +194,18 @@ async fn members_of(core: &Core, user: &UserId, chats: Vec<ChatId>) -> Result<Ve
 /// `unavailable`: a queue can't be made, or the store.
 pub async fn provision_living(
     core: &Core,
+    flow: &Flow,
     user: &UserId,
     device: DeviceId,
     queues: &[(ChatId, String)],
 ) -> Result<(), Problem> {
-    core.broker.provision(device, queues).await.map_err(no_queue)?;
+    core.broker.provision(flow, device, queues).await.map_err(no_queue)?;
     if lives(core, user, device).await? {
         return Ok(());
     }
     let chats: Vec<ChatId> = queues.iter().map(|(chat, _)| *chat).collect();
     // What can't be removed now is nobody's: `reconcile` does it.
-    core.broker.remove_queues(device, &chats, true).await;
+    core.broker.remove_queues(flow, device, &chats, RemovalScope::NamedChats).await;
     Ok(())
 }
 
@@ -171,10 +214,10 @@ async fn lives(core: &Core, user: &UserId, device: DeviceId) -> Result<bool, Pro
     Ok(device.is_some_and(|device| device.state != DeviceState::Terminating) || planted!(LateQueueStays))
 }
 
-/// The same for one chat and all devices of a user who is in it. First what each is owed, then their queues: a queue that can't
+/// The same for one chat and all devices of a user who is in it. First each is subscribed, then their queues are made: a queue that can't
 /// be made now is no error, because from now on it is one that should be there, and it is before the next message is published.
-/// The other way round for devices that are just being registered, as above: they are owed nothing from before, even if they
-/// are found here first. Answers to how many of the others nothing was owed before.
+/// The other way round for devices that are just being registered, as above: they receive nothing from before, even if they
+/// are found here first. Returns how many of the others weren't subscribed before.
 ///
 /// # Errors
 /// `unavailable`: the store.
@@ -186,8 +229,9 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
             DeviceState::Terminating => {}
             DeviceState::Registering => registering.push(device.id),
             DeviceState::Active => {
-                let before = core.store.owed(chat, device.id).await?;
-                if core.store.owe(chat, user, device.id, OwedSince::Joined).await?.is_some() {
+                let before = core.store.position(chat, device.id).await?;
+                if core.store.subscribe_device(chat, user, device.id, SubscribeFrom::Joined).await?.is_some()
+                {
                     fixed += usize::from(before.is_none_or(|before| before.from < member.boundary));
                     devices.push(device.id);
                 }
@@ -199,17 +243,17 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
     // steps.
     let work = membership_work(chat, user);
     // Whoever joins doesn't wait for an nsqd that hangs.
-    let made = timeout(QUEUES_WITHIN, in_turn(core, &work, make_queues(core, chat, user, &devices)));
+    let made = timeout(QUEUES_WITHIN, with_lease(core, &work, make_queues(core, chat, user, &devices)));
     match made.await {
         Ok(Ok(())) => {
             core.store.arrived(chat, user, member.version).await?;
             owe_from_now(core, chat, user, &registering).await?;
         }
         Ok(Err(problem)) => {
-            tracing::warn!(%chat, %user, error = %problem, "queues of a member can't be made now; they are before the next message is published");
+            tracing::warn!(%chat, %user, error = %problem, "creating queues of a member failed: created before the next message is published");
         }
         Err(_elapsed) => {
-            tracing::warn!(%chat, %user, "queues of a member aren't made in time; they are before the next message is published");
+            tracing::warn!(%chat, %user, "queues of a member not created in time: created before the next message is published");
         }
     }
     Ok(fixed)
@@ -224,12 +268,12 @@ async fn owe_from_now(core: &Core, chat: ChatId, user: &UserId, devices: &[Devic
     let Some((found, _)) = core.store.chat_of_member(chat, user).await? else { return Ok(()) };
     for device in devices {
         let since = match core.store.device(user, *device).await?.map(|device| device.state) {
-            Some(DeviceState::Registering) => OwedSince::Head(found.head),
+            Some(DeviceState::Registering) => SubscribeFrom::Head(found.head),
             // It is by now, and its registration didn't know of the chat yet.
-            Some(DeviceState::Active) => OwedSince::Joined,
+            Some(DeviceState::Active) => SubscribeFrom::Joined,
             Some(DeviceState::Terminating) | None => continue,
         };
-        core.store.owe(chat, user, *device, since).await?;
+        core.store.subscribe_device(chat, user, *device, since).await?;
     }
     Ok(())
 }
@@ -242,10 +286,12 @@ async fn make_queues(core: &Core, chat: ChatId, user: &UserId, devices: &[Device
         return Err(Problem::new(ErrorCode::Unavailable, format!("{} isn't well", found.node)));
     }
     let queue = [(chat, found.node)];
+    // Not behind what the same user registers: others wait for a member to arrive.
+    let flow = Flow::of("arrive", user);
     let made = join_all(devices.iter().map(|device| async {
         // It may have been ended, too.
         match lives(core, user, *device).await? {
-            true => provision_living(core, user, *device, &queue).await,
+            true => provision_living(core, &flow, user, *device, &queue).await,
             false => Ok(()),
         }
     }));
@@ -253,7 +299,7 @@ async fn make_queues(core: &Core, chat: ChatId, user: &UserId, devices: &[Device
 }
 
 /// What an edge left half done that let a user in and died, or couldn't reach anything: the chat is on the user's list, each
-/// of their devices is owed it and has a queue, and their sessions are told. Answers to how many devices nothing was owed.
+/// of their devices is subscribed and has a queue, and their sessions are told. Returns how many devices weren't subscribed.
 ///
 /// # Errors
 /// `unavailable`: the store.
@@ -268,8 +314,8 @@ pub(super) async fn complete_member(core: &Core, chat: ChatId, user: &UserId) ->
     if restored > 0 {
         let count = core.metrics.reconciler_actions.with_label_values(&["position_restored"]);
         count.inc_by(restored as u64);
-        tracing::warn!(%chat, %user, devices = restored, "a member's devices were owed nothing, and are now");
-        signal::tell(core, user, &Signal::Joined(chat)).await;
+        tracing::warn!(%chat, %user, devices = restored, "a member's devices were not subscribed: subscribed now");
+        signal::publish(core, user, &Signal::Joined(chat)).await;
     }
     Ok(restored)
 }

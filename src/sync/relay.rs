@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    domain::{Seq, id::ChatId, message::Unnumbered},
+    domain::{Seq, id::ChatId, message::FrameTemplate},
     protocol::{ErrorCode, Problem},
 };
 
@@ -112,26 +112,26 @@ impl Relay {
 /// An append whose outcome isn't known yet. Dropped before it is (the sender hung up, say), it may be in the log and in the
 /// outbox without anyone publishing it, or get there later: so the outbox is checked for a while.
 #[derive(Debug)]
-pub(super) struct Doubt<'a> {
+pub(super) struct AppendGuard<'a> {
     relay: &'a Relay,
     chat: Option<ChatId>,
 }
 
-impl<'a> Doubt<'a> {
-    pub(super) fn about(relay: &'a Relay, chat: ChatId) -> Self {
+impl<'a> AppendGuard<'a> {
+    pub(super) fn arm(relay: &'a Relay, chat: ChatId) -> Self {
         Self { relay, chat: Some(chat) }
     }
 
     /// The outcome is known, and the message is taken care of.
-    pub(super) fn settled(mut self) {
+    pub(super) fn disarm(mut self) {
         self.chat = None;
     }
 }
 
-impl Drop for Doubt<'_> {
+impl Drop for AppendGuard<'_> {
     fn drop(&mut self) {
         if let Some(chat) = self.chat {
-            self.relay.outbox.doubt(chat, Instant::now());
+            self.relay.outbox.check_soon(chat, Instant::now());
         }
     }
 }
@@ -140,8 +140,8 @@ impl Drop for Doubt<'_> {
 ///
 /// # Errors
 /// `too_large`.
-pub(super) fn check_size(core: &Core, frame: &Unnumbered) -> Result<(), Problem> {
-    let size = frame.before.len() + frame.after.len() + PUT_BEHIND;
+pub(super) fn check_size(core: &Core, frame: &FrameTemplate) -> Result<(), Problem> {
+    let size = frame.size() + PUT_BEHIND;
     match core.broker.largest_message() {
         Some(largest) if size > largest => Err(Problem::new(
             ErrorCode::TooLarge,
@@ -157,7 +157,7 @@ impl Core {
     /// What NSQ hasn't confirmed, as this edge knows it.
     #[must_use]
     pub fn unconfirmed(&self) -> Unconfirmed {
-        let oldest = self.relay.lanes.iter().filter_map(|lane| lane.places.oldest()).min();
+        let oldest = self.relay.lanes.iter().filter_map(|lane| lane.slots.oldest()).min();
         self.relay.outbox.unconfirmed(oldest)
     }
 

@@ -99,7 +99,7 @@ pub(super) async fn read(core: &Core, user: &UserId) {
     let chats = core.hub.begin_reading(user);
     match offsets(core, user, &chats).await {
         Ok(offsets) => core.hub.push_reads(user, &offsets),
-        Err(error) => tracing::warn!(%user, %error, "read offsets can't be read; the sweep will"),
+        Err(error) => tracing::warn!(%user, %error, "reading read offsets failed: the sweep covers them"),
     }
 }
 

@@ -6,17 +6,19 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    Core, notes,
-    relay::{Doubt, Job, check_size},
+    Core, quota,
+    relay::{AppendGuard, Job, check_size},
+    sender_registry,
 };
 use crate::{
     domain::{
         Millis, Seq,
         id::{ChatId, DeviceId, MessageKey, UserId},
-        message::{Unnumbered, body_with_epoch},
+        label,
+        message::{FrameTemplate, body_with_epoch},
         now_millis,
     },
-    protocol::{ErrorCode, Media, Problem, Send},
+    protocol::{ErrorCode, Problem, Send, WIDEST_ESCAPE, compact},
     store::{Append, Appended},
 };
 
@@ -50,11 +52,11 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    media: Option<&'a Media>,
+    media: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memo: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<&'a RawValue>,
+    meta: Option<Box<RawValue>>,
 }
 
 /// Sends a message; answers its seq and time (those of the first time, when the key is known).
@@ -76,17 +78,22 @@ pub async fn send(
     let fields =
         json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
     let fields = fields.trim_start_matches('{').trim_end().strip_suffix('}').unwrap_or_default();
-    let frame = Unnumbered::new(chat, fields);
+    let frame = FrameTemplate::new(chat, fields);
     // Before it has a number: what is numbered and in no queue would have to come from the log.
     check_size(core, &frame)?;
-    notes::note(core, sender.user, chat).await?;
-    let append = Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame };
-    let doubt = Doubt::about(&core.relay, chat);
+    let size = frame.size() as u64;
+    let has_room = quota::admits(core, sender.user, size).await?;
+    sender_registry::register(core, sender.user, chat).await?;
+    let append =
+        Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame, has_room };
+    let guard = AppendGuard::arm(&core.relay, chat);
     match core.store.append(&append).await {
-        Ok(Appended::New { seq, node, epoch, held }) => {
-            doubt.settled();
+        Ok(Appended::New { seq, node, epoch, held, queues }) => {
+            guard.disarm();
             core.metrics.sends.inc();
             core.trims.sent(chat, seq);
+            quota::taken(core, sender.user, chat, size);
+            core.rates.copies(sender.user, sender.device, size.saturating_mul(queues), &core.limits);
             // The same bytes as in the log.
             let (frame, since) = (body_with_epoch(append.frame.number(seq), epoch), Instant::now());
             let job = Job { chat, node, seq, frame, since };
@@ -99,14 +106,24 @@ pub async fn send(
         // Whoever took it the first time may be gone, before it told the broker: the doubt stays.
         Ok(Appended::Again { seq, at }) => Ok((seq, at)),
         Ok(Appended::KeyConflict) => {
-            doubt.settled();
+            guard.disarm();
             Err(Problem::new(
                 ErrorCode::Conflict,
                 "this key was used for another message: make a new one per message",
             ))
         }
+        Ok(Appended::Full) if !has_room => {
+            guard.disarm();
+            Err(quota::exceeded(core, sender.user))
+        }
+        Ok(Appended::Full) => {
+            guard.disarm();
+            core.trims.due([chat]);
+            let detail = "the chat's log is full for a moment: send again, with the same key";
+            Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(1))
+        }
         Ok(Appended::NotMember) => {
-            doubt.settled();
+            guard.disarm();
             Err(Problem::no_such_chat())
         }
         Err(error) => Err(error.into()),
@@ -116,7 +133,9 @@ pub async fn send(
 fn check<'a>(core: &Core, message: &'a Send) -> Result<Body<'a>, Problem> {
     let bad = |detail: &'static str| Err(Problem::new(ErrorCode::BadField, detail));
     let content = message.content.as_deref();
-    if content.is_some_and(|raw| raw.get().len() > core.limits.content_bytes * 6) {
+    if content
+        .is_some_and(|raw| raw.get().len() > core.limits.content_bytes.saturating_mul(WIDEST_ESCAPE) + 2)
+    {
         return Err(too_large(core));
     }
     let content = match message.kind.as_str() {
@@ -142,10 +161,7 @@ fn check<'a>(core: &Core, message: &'a Send) -> Result<Body<'a>, Problem> {
             Some(raw(&text)?)
         }
         kind if application_kind(kind) => {
-            let content = content.map(ToOwned::to_owned);
-            if let Some(content) = &content {
-                readable("content", content)?;
-            }
+            let content = content.map(|content| own_json("content", content)).transpose()?;
             if content.as_ref().is_some_and(|raw| raw.get().len() > core.limits.content_bytes) {
                 return Err(too_large(core));
             }
@@ -161,41 +177,43 @@ fn finish<'a>(core: &Core, message: &'a Send, content: Option<Box<RawValue>>) ->
     if (message.kind == "media") != message.media.is_some() {
         return bad("media goes with kind media, and only there");
     }
+    let name = message.media.as_ref().and_then(|media| media.name.as_deref());
+    if let Some(unfit) = name.and_then(|name| label::check_line(name).err()) {
+        return Err(Problem::new(ErrorCode::BadField, format!("media.name {}", unfit.because())));
+    }
     if message.memo.as_ref().is_some_and(|memo| memo.len() > core.limits.memo_bytes) {
         return Err(Problem::new(
             ErrorCode::TooLarge,
             format!("memo has at most {} bytes", core.limits.memo_bytes),
         ));
     }
-    if let Some(meta) = &message.meta {
-        if !meta.get().starts_with('{') {
-            return bad("meta is an object");
-        }
-        if meta.get().len() > core.limits.meta_bytes {
-            return Err(Problem::new(
-                ErrorCode::TooLarge,
-                format!("meta has at most {} bytes", core.limits.meta_bytes),
-            ));
-        }
-        readable("meta", meta)?;
+    let most = |field: &str, most: usize| {
+        Problem::new(ErrorCode::TooLarge, format!("{field} has at most {most} bytes"))
+    };
+    let media = message.media.as_ref().map(raw).transpose()?;
+    if media.as_ref().is_some_and(|media| media.get().len() > core.limits.media_bytes) {
+        return Err(most("media", core.limits.media_bytes));
     }
-    Ok(Body {
-        kind: &message.kind,
-        content,
-        media: message.media.as_ref(),
-        memo: message.memo.as_deref(),
-        meta: message.meta.as_deref(),
-    })
+    let meta = match &message.meta {
+        Some(meta) if !meta.get().starts_with('{') => return bad("meta is an object"),
+        Some(meta) => Some(own_json("meta", meta)?),
+        None => None,
+    };
+    if meta.as_ref().is_some_and(|meta| meta.get().len() > core.limits.meta_bytes) {
+        return Err(most("meta", core.limits.meta_bytes));
+    }
+    Ok(Body { kind: &message.kind, content, media, memo: message.memo.as_deref(), meta })
 }
 
-/// An application's own JSON is relayed as it stands, so every client's reader must be able to read it: not nested too
-/// deep, and no escapes that are no characters (which the reading of the frame doesn't look into).
-fn readable(field: &str, json: &RawValue) -> Result<(), Problem> {
+/// An application's own JSON in its shortest form. It is relayed so, and every client's reader must be able to read it: not nested
+/// too deep, and no escapes that are no characters (which the reading of the frame doesn't look into).
+fn own_json(field: &str, json: &RawValue) -> Result<Box<RawValue>, Problem> {
     if depth(json.get()) > DEPTH {
         return Err(Problem::new(ErrorCode::BadField, format!("{field} is nested more than {DEPTH} deep")));
     }
     match serde_json::from_str::<serde_json::Value>(json.get()) {
-        Ok(_) => Ok(()),
+        Ok(_) => RawValue::from_string(compact(json.get()))
+            .map_err(|error| Problem::new(ErrorCode::BadJson, format!("{field}: {error}"))),
         Err(error) => Err(Problem::new(ErrorCode::BadJson, format!("{field}: {error}"))),
     }
 }
@@ -228,11 +246,11 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-fn raw(text: &str) -> Result<Box<RawValue>, Problem> {
-    RawValue::from_string(json(&text)?).map_err(|error| Problem::new(ErrorCode::BadField, error.to_string()))
+fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, Problem> {
+    RawValue::from_string(json(value)?).map_err(|error| Problem::new(ErrorCode::BadField, error.to_string()))
 }
 
-fn json<T: Serialize>(value: &T) -> Result<String, Problem> {
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Problem> {
     serde_json::to_string(value).map_err(|error| Problem::new(ErrorCode::BadField, error.to_string()))
 }
 

@@ -12,7 +12,7 @@ use crate::{
         device::DeviceKind,
         id::{ChatId, DeviceId, UserId},
     },
-    hub::{Command, HistoryAnswer, HistoryAsk, LinkRequest},
+    hub::{Command, HistoryAnswer, HistoryAsk, InvitationNews, LinkRequest},
     protocol::{ChatEvent, CloseCode, DeviceEvent},
     store::{Result, StoreError},
 };
@@ -40,12 +40,16 @@ pub enum Signal {
     HistoryAnswer(HistoryAnswer),
     /// To the main: a page that says that it is this user's asks to be linked.
     LinkRequest(LinkRequest),
+    /// An invitation of the user waits, or waits no more.
+    Invitation(InvitationNews),
+    /// The user and this other one aren't to see of each other who is there.
+    Apart(UserId),
 }
 
 /// Tells every edge where the user is connected, of what is found out by a slower way, too: so a failure is logged.
-pub async fn tell(core: &Core, user: &UserId, signal: &Signal) {
+pub async fn publish(core: &Core, user: &UserId, signal: &Signal) {
     if let Err(error) = send(core, user, signal).await {
-        tracing::warn!(%user, %error, "a signal wasn't sent; its slower way will do");
+        tracing::warn!(%user, %error, "signal not sent: the sweep covers it");
     }
 }
 
@@ -68,7 +72,7 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
     let signal: Signal = match serde_json::from_slice(payload) {
         Ok(signal) => signal,
         // Another version of the server may know more signals.
-        Err(error) => return tracing::warn!(%user, %error, "a signal isn't readable"),
+        Err(error) => return tracing::warn!(%user, %error, "unreadable signal ignored"),
     };
     let sessions = core.hub.sessions_of(user);
     if sessions.is_empty() {
@@ -80,32 +84,41 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         Signal::Replaced(device, session) => {
             one(device)
                 .filter(|s| s.session < session)
-                .for_each(|s| s.mailbox.doom.seal(CloseCode::Replaced));
+                .for_each(|s| s.mailbox.close_signal.close(CloseCode::Replaced));
         }
-        Signal::Ended(device) => one(device).for_each(|s| s.mailbox.doom.seal(CloseCode::Terminated)),
-        Signal::Kicked => sessions.iter().for_each(|s| s.mailbox.doom.seal(CloseCode::Kicked)),
+        Signal::Ended(device) => {
+            one(device).for_each(|s| s.mailbox.close_signal.close(CloseCode::Terminated))
+        }
+        Signal::Kicked => sessions.iter().for_each(|s| s.mailbox.close_signal.close(CloseCode::Kicked)),
         Signal::Device(event, device, at) => {
-            others(device).for_each(|s| s.mailbox.tell(Command::Device(event, device, at)))
+            others(device).for_each(|s| s.mailbox.notify(Command::Device(event, device, at)))
         }
         // They may overtake each other, so each session looks for itself.
         Signal::Joined(chat) | Signal::Left(chat) => {
-            sessions.iter().for_each(|s| s.mailbox.tell(Command::Membership(vec![chat])));
+            sessions.iter().for_each(|s| s.mailbox.notify(Command::Membership(vec![chat])));
         }
         Signal::Member(event, chat, who) => {
-            sessions.iter().for_each(|s| s.mailbox.tell(Command::Member(event, chat, who.clone())));
+            sessions.iter().for_each(|s| s.mailbox.notify(Command::Member(event, chat, who.clone())));
         }
         Signal::HistoryAsk(ask) => {
             let ask = std::sync::Arc::new(ask);
-            one(ask.to).for_each(|s| s.mailbox.tell(Command::HistoryAsk(ask.clone())));
+            one(ask.to).for_each(|s| s.mailbox.notify(Command::HistoryAsk(ask.clone())));
         }
         Signal::LinkRequest(request) => {
             let request = std::sync::Arc::new(request);
             let mains = sessions.iter().filter(|session| session.kind == DeviceKind::Main);
-            mains.for_each(|s| s.mailbox.tell(Command::LinkRequest(request.clone())));
+            mains.for_each(|s| s.mailbox.notify(Command::LinkRequest(request.clone())));
+        }
+        Signal::Invitation(news) => {
+            let news = std::sync::Arc::new(news);
+            sessions.iter().for_each(|s| s.mailbox.notify(Command::Invitation(news.clone())));
+        }
+        Signal::Apart(other) => {
+            sessions.iter().for_each(|s| s.mailbox.notify(Command::Apart(other.clone())));
         }
         Signal::HistoryAnswer(answer) => {
             let answer = std::sync::Arc::new(answer);
-            one(answer.to).for_each(|s| s.mailbox.tell(Command::HistoryAnswer(answer.clone())));
+            one(answer.to).for_each(|s| s.mailbox.notify(Command::HistoryAnswer(answer.clone())));
         }
     }
 }

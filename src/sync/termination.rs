@@ -6,18 +6,20 @@
 //! 4. After more than a second, once more, until a look finds nothing: a consumer that was just attaching may have brought
 //!    one back.
 //! 5. A server that doesn't answer keeps the termination `pending`; the work goes on when it is back.
-//! 6. Last, the device's keys go. Its tombstone stays for ever.
+//! 6. Last, the device's keys go. Its tombstone stays for a while, so that it is told that it was ended; no token of it is ever
+//!    good again, also when the id comes back: each device of a user begins with a generation of its own.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::instrument::Instrument;
 
 use super::{
     Core, connect,
     signal::{self, Signal},
 };
 use crate::{
-    broker::Removal,
+    broker::{Flow, Removal, RemovalScope},
     domain::{
         id::{ChatId, DeviceId, TerminationId, UserId},
         names, now_millis,
@@ -25,6 +27,7 @@ use crate::{
     },
     metrics::whole,
     protocol::{DeviceEvent, ErrorCode, Problem},
+    spans,
     store::Result as Stored,
 };
 
@@ -63,7 +66,7 @@ pub async fn begin(
         connect::told(core, user, device, DeviceEvent::Terminated).await;
     }
     if termination.state != TerminationState::Done {
-        signal::tell(core, user, &Signal::Ended(device)).await;
+        signal::publish(core, user, &Signal::Ended(device)).await;
         spawn(core, termination.id, false);
     }
     Ok(termination)
@@ -89,11 +92,11 @@ pub(super) async fn resume(core: Arc<Core>) {
 }
 
 fn spawn(core: &Arc<Core>, id: TerminationId, resumed: bool) {
-    let core = core.clone();
-    core.drain.clone().spawn_background(async move {
+    let (core, drain) = (core.clone(), core.drain.clone());
+    let run = async move {
         let work = format!("termination.{}", id.hex());
-        let holder = format!("{}.{}", core.edge, crate::chance::uuid().simple());
-        match core.store.take_work(&work, &holder, WORK).await {
+        let holder = format!("{}.{}", core.edge, crate::rng::uuid().simple());
+        match core.store.try_acquire_lease(&work, &holder, WORK).await {
             Ok(true) if resumed => {
                 core.metrics.reconciler_actions.with_label_values(&["termination_resumed"]).inc();
             }
@@ -103,11 +106,12 @@ fn spawn(core: &Arc<Core>, id: TerminationId, resumed: bool) {
             Err(error) => return tracing::debug!(%id, %error, "a termination waits for the store"),
         }
         if let Err(error) = finish(&core, id).await {
-            tracing::warn!(%id, %error, "a termination was interrupted; it is taken up again");
+            tracing::warn!(%id, %error, "termination was interrupted: resuming");
         }
         // If this fails, it runs out by itself.
-        let _ = core.store.release_work(&work, &holder).await;
-    });
+        let _ = core.store.release_lease(&work, &holder).await;
+    };
+    drain.spawn_background(run.instrument(spans::termination(id)));
 }
 
 /// One go at it: at most [`WORK`] long, then it is anyone's again.
@@ -124,7 +128,8 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
         return Ok(());
     }
     let (user, device) = (termination.user.clone(), termination.device);
-    signal::tell(core, &user, &Signal::Ended(device)).await;
+    spans::terminated_device_is(device);
+    signal::publish(core, &user, &Signal::Ended(device)).await;
     while core
         .store
         .device(&user, device)
@@ -141,7 +146,10 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
     let (mut looked, mut one_more) = (false, true);
     while Instant::now() + SECOND_LOOK < until || (looked && std::mem::take(&mut one_more)) {
         let chats = core.store.chats_of(&user).await?;
-        let look = core.broker.remove_queues(device, &chats, false).await;
+        let look = core
+            .broker
+            .remove_queues(&Flow::of("devices", &user), device, &chats, RemovalScope::WholeDevice)
+            .await;
         note(&mut termination, &look);
         let whole = look.unreachable.is_empty();
         if whole && planted!(SingleDeletePass) {
@@ -181,7 +189,7 @@ async fn done(core: &Core, mut termination: Termination, chats: &[ChatId]) -> St
     tracing::info!(
         device = %termination.device,
         channels = termination.receipt.channels.len(),
-        "a device was ended and nothing of it is left"
+        "device terminated: nothing of it is left"
     );
     Ok(())
 }

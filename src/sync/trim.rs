@@ -9,10 +9,12 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval};
+use tracing::instrument::Instrument;
 
-use super::{Core, lock};
+use super::{Core, lock, quota};
 use crate::{
     domain::{Seq, id::ChatId},
+    spans,
     store::Result,
 };
 
@@ -40,6 +42,11 @@ impl Trims {
             lock(&self.0).insert(chat);
         }
     }
+
+    /// These are to be trimmed soon.
+    pub(super) fn due(&self, chats: impl IntoIterator<Item = ChatId>) {
+        lock(&self.0).extend(chats);
+    }
 }
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -47,8 +54,12 @@ pub(super) async fn run(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        core.trims.due(core.quotas.prune());
         let chats: Vec<ChatId> = lock(&core.trims.0).drain().collect();
-        stream::iter(chats).for_each_concurrent(PARALLEL, |chat| trim(&core, chat)).await;
+        if !chats.is_empty() {
+            let round = stream::iter(chats).for_each_concurrent(PARALLEL, |chat| trim(&core, chat));
+            round.instrument(spans::round(WORK)).await;
+        }
     }
 }
 
@@ -58,24 +69,29 @@ pub(super) async fn all(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let done = match core.store.take_work(WORK, &core.edge, period * 3).await {
-            Ok(true) => round(&core, period / PAUSES).await,
-            // Another edge is at it.
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
+        let work = async {
+            let done = match core.store.try_acquire_lease(WORK, &core.edge, period * 3).await {
+                Ok(true) => round(&core, period / PAUSES).await,
+                // Another edge is at it.
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "old messages can't be looked for now");
+            }
         };
-        if let Err(error) = done {
-            tracing::debug!(%error, "old messages can't be looked for now");
-        }
+        work.instrument(spans::round(WORK)).await;
     }
 }
 
 async fn round(core: &Core, pause: Duration) -> Result<()> {
     let mut next = Some(0);
     while let Some(page) = next {
-        let page = core.store.owing(page).await?;
+        let page = core.store.subscriptions(page).await?;
         next = page.next;
-        stream::iter(page.chats).for_each_concurrent(PARALLEL, |owing| trim(core, owing.chat)).await;
+        stream::iter(page.chats)
+            .for_each_concurrent(PARALLEL, |subscriptions| trim(core, subscriptions.chat))
+            .await;
         tokio::time::sleep(pause).await;
     }
     Ok(())
@@ -83,7 +99,7 @@ async fn round(core: &Core, pause: Duration) -> Result<()> {
 
 /// One chat. What fails is done with its next messages, or with the next round of all.
 async fn trim(core: &Core, chat: ChatId) {
-    if let Err(error) = core.store.trim(chat).await {
+    if let Err(error) = quota::settle(core, chat).await {
         tracing::debug!(%chat, %error, "a log isn't trimmed now");
     }
 }

@@ -18,10 +18,10 @@ const PRUNE: Duration = Duration::from_secs(1);
 
 /// When whose typing was told.
 #[derive(Debug, Default)]
-pub(super) struct Typists(Mutex<Told>);
+pub(super) struct Typists(Mutex<Recent>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Recent {
     at: HashMap<(UserId, ChatId), Instant>,
     pruned: Option<Instant>,
 }
@@ -53,7 +53,7 @@ pub fn may_tell(core: &Core, user: &UserId, chat: ChatId) -> bool {
 
 /// Tells it, unless the chat has too many members. What fails isn't worth another try.
 pub async fn tell(core: &Core, user: &UserId, chat: ChatId) {
-    if let Err(error) = core.store.tell_typing(chat, user, core.limits.typing_members).await {
+    if let Err(error) = core.store.publish_typing(chat, user, core.limits.typing_members).await {
         tracing::debug!(%chat, %error, "typing isn't told");
     }
 }

@@ -178,7 +178,7 @@ fn needed(core: &Core, watch: &Watch) -> bool {
     match watch {
         Watch::User(user) => core.hub.has_user(user),
         Watch::Chat(chat) => core.hub.has_chat(*chat),
-        Watch::Presence(user) => core.hub.watchers.when(user).is_some(),
+        Watch::Presence(user) => core.hub.watchers.watches(user),
     }
 }
 

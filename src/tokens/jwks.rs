@@ -6,7 +6,8 @@
 //! is unknown waits for the reading that it asked for; it can't cancel it by going away.
 //!
 //! A set that was read replaces the old one as a whole: a key that is no longer published is no longer trusted. A set
-//! that can't be read changes nothing.
+//! that can't be read changes nothing, for as long as keys may be stale: a key that was taken back because somebody stole it
+//! must not count for ever, because that somebody keeps the set from being read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,6 +38,8 @@ pub(super) struct Pace {
     pub(super) deadline: Duration,
     /// After the first failure; doubled after each further one, up to `gap`.
     pub(super) retry: Duration,
+    /// How long keys count that can't be read again; none: for ever.
+    pub(super) stale: Option<Duration>,
 }
 
 impl Default for Pace {
@@ -46,6 +49,7 @@ impl Default for Pace {
             gap: Duration::from_secs(30),
             deadline: Duration::from_secs(5),
             retry: Duration::from_secs(1),
+            stale: None,
         }
     }
 }
@@ -67,13 +71,26 @@ struct State {
     ended: Option<Instant>,
     /// How many have failed since the last good one.
     failures: u32,
+    /// When that was.
+    good: Option<Instant>,
+}
+
+impl State {
+    /// Whether the keys were read too long ago.
+    fn is_stale(&self, pace: &Pace) -> bool {
+        pace.stale.is_some_and(|stale| self.good.is_some_and(|good| good.elapsed() >= stale))
+    }
+
+    fn find(&self, kid: &str, algorithm: Algorithm, pace: &Pace) -> Found {
+        if self.is_stale(pace) { Found::None } else { self.keys.find(kid, algorithm) }
+    }
 }
 
 impl Jwks {
     pub(super) fn new(source: &JwksSource, pace: Pace) -> Result<Self, TokensError> {
         let wrong = |reason: String| TokensError::Jwks { place: source.to_string(), reason };
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| TokensError::NoRuntime)?;
-        let mut state = State { keys: Arc::default(), attempts: 0, ended: None, failures: 0 };
+        let mut state = State { keys: Arc::default(), attempts: 0, ended: None, failures: 0, good: None };
         let reader = match source {
             // A file that isn't there is a mistake in the settings, so it is seen now and not at the first token.
             JwksSource::File(path) => {
@@ -90,7 +107,8 @@ impl Jwks {
                             .to_owned(),
                     ));
                 }
-                state = State { keys: Arc::new(keys), attempts: 1, ended: Some(Instant::now()), failures: 0 };
+                let now = Some(Instant::now());
+                state = State { keys: Arc::new(keys), attempts: 1, ended: now, failures: 0, good: now };
                 Reader::File(path.clone())
             }
             JwksSource::Url(url) => Reader::Url(outbound::client(pace.deadline).map_err(wrong)?, url.clone()),
@@ -113,7 +131,7 @@ impl Jwks {
     pub(super) async fn key(&self, kid: &str, algorithm: Algorithm) -> Result<Arc<DecodingKey>, TokenError> {
         let (attempts, due) = {
             let state = self.state.borrow();
-            match state.keys.find(kid, algorithm) {
+            match state.find(kid, algorithm, &self.pace) {
                 Found::Key(key) => return Ok(key),
                 Found::OtherAlgorithm => return Err(TokenError::Algorithm),
                 Found::None => (state.attempts, state.ended.is_none_or(|at| at.elapsed() >= self.pace.gap)),
@@ -127,10 +145,12 @@ impl Jwks {
             let _ = tokio::time::timeout(patience, state.wait_for(|state| state.attempts > attempts)).await;
         }
         let state = self.state.borrow();
-        match state.keys.find(kid, algorithm) {
+        match state.find(kid, algorithm, &self.pace) {
             Found::Key(key) => Ok(key),
             Found::OtherAlgorithm => Err(TokenError::Algorithm),
-            Found::None if state.failures > 0 || state.attempts == 0 => Err(TokenError::KeysUnavailable),
+            Found::None if state.failures > 0 || state.attempts == 0 || state.is_stale(&self.pace) => {
+                Err(TokenError::KeysUnavailable)
+            }
             Found::None => Err(TokenError::UnknownKey),
         }
     }
@@ -190,20 +210,31 @@ impl Task {
         match &keys {
             Ok(keys) => tracing::debug!(place = self.place, keys = keys.len(), "the public keys were read"),
             Err(reason) => {
-                tracing::warn!(
-                    place = self.place,
-                    error = reason,
-                    "the public keys can't be read; trying again soon"
-                )
+                if self.sender.borrow().is_stale(&self.pace) {
+                    tracing::error!(
+                        place = self.place,
+                        error = reason,
+                        "the public keys can't be read, and those that were are older than KEEPSTEP_JWKS_STALE: no token that \
+                         they sign is taken until they can"
+                    );
+                } else {
+                    tracing::warn!(
+                        place = self.place,
+                        error = reason,
+                        "reading the public keys failed; will retry"
+                    );
+                }
             }
         }
+        let now = Instant::now();
         self.sender.send_modify(|state| {
             state.attempts += 1;
-            state.ended = Some(Instant::now());
+            state.ended = Some(now);
             match keys {
                 Ok(keys) => {
                     state.keys = Arc::new(keys);
                     state.failures = 0;
+                    state.good = Some(now);
                 }
                 Err(_) => state.failures = state.failures.saturating_add(1),
             }

@@ -275,3 +275,47 @@ proptest::proptest! {
         proptest::prop_assert!(tokens.verify_device(&bytes).is_err());
     }
 }
+
+#[tokio::test]
+async fn secrets_are_rotated_with_overlap() {
+    const NEXT: &str = "the secret that comes after that, also long enough";
+    let secret = |text: &str| Secret::new("KEEPSTEP_JWT_SECRET", text).unwrap();
+    let with = |first: &str, others: &[&str]| {
+        let other_jwt_secrets = others.iter().map(|text| secret(text)).collect();
+        Tokens::new(&TokenConfig { other_jwt_secrets, ..TokenConfig::from_secret(first).unwrap() }).unwrap()
+    };
+    let user: UserId = "alice".parse().unwrap();
+    let claims = DeviceClaims {
+        user: user.clone(),
+        device: DeviceId::random(),
+        kind: DeviceKind::Main,
+        generation: 1,
+    };
+    // All edges learn the next one, then sign with it, then forget the first.
+    let steps = [with(SECRET, &[]), with(SECRET, &[NEXT]), with(NEXT, &[SECRET]), with(NEXT, &[])];
+    let issued = steps.each_ref().map(|step| {
+        let user = step.issue_user(&user, false, Duration::from_secs(60)).unwrap().token;
+        (user, step.issue_device(&claims).unwrap())
+    });
+    for (n, verifier) in steps.iter().enumerate() {
+        for (m, (user_token, device_token)) in issued.iter().enumerate() {
+            // Signed by the first secret in steps 0 and 1, by the next one in 2 and 3.
+            let known = if m < 2 { n < 3 } else { n > 0 };
+            assert_eq!(verifier.verify_user(user_token).await.is_ok(), known, "step {m} at step {n}");
+            assert_eq!(verifier.verify_device(device_token).is_ok(), known, "step {m} at step {n}");
+        }
+    }
+    // What else is wrong with a token is said of the secret that signed it.
+    let expired = hs256(&json!({"sub": "alice", "exp": now() - 60}));
+    assert_eq!(steps[2].verify_user(&expired).await, Err(TokenError::Expired));
+    // A token secret of one's own is rotated in the same way, and then no JWT secret makes device tokens.
+    let token_secret = |first: &str, others: &[&str]| {
+        let other_token_secrets = others.iter().map(|text| secret(text)).collect();
+        let config = TokenConfig { token_secret: Some(secret(first)), other_token_secrets, ..config() };
+        Tokens::new(&config).unwrap()
+    };
+    let before = token_secret(NEXT, &[]).issue_device(&claims).unwrap();
+    assert!(token_secret(SECRET, &[NEXT]).verify_device(&before).is_ok());
+    assert!(token_secret(SECRET, &[]).verify_device(&before).is_err());
+    assert!(token_secret(NEXT, &[]).verify_device(&issued[0].1).is_err());
+}

@@ -143,19 +143,33 @@ pub async fn remains(world: &World, people: &People) -> Vec<String> {
     left
 }
 
-/// Writes down the channels that nsqlookupd knows.
+/// Writes down the channels that nsqlookupd knows. An nsqd that connects to it again registers what it has just then, so a
+/// channel that is deleted in that moment may come back there, and nowhere else: the reconciler has its time to find it.
 pub async fn directory(world: &World, people: &People) {
+    let (began, ended) = (Instant::now(), people.ends(Ending::Done));
+    let known = loop {
+        let known = registered(world, people).await;
+        if began.elapsed() > PATIENCE || !known.iter().any(|(_, device)| ended.contains(device)) {
+            break known;
+        }
+        sleep(Duration::from_millis(200)).await;
+    };
+    for (chat, device) in known {
+        people.record.write(What::Queue { node: "nsqlookupd".to_owned(), chat, device });
+    }
+}
+
+/// The channels that nsqlookupd knows: chat and device.
+async fn registered(world: &World, people: &People) -> Vec<(String, String)> {
+    let mut known = Vec::new();
     for chat in people.all_chats() {
         let path = format!("/channels?topic=c.{}", chat.replace('-', ""));
         let Ok((200, body)) = http_get(&world.lookupd.http(), &path).await else { continue };
         let body: Value = serde_json::from_str(&body).unwrap_or_default();
-        for channel in body["channels"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if let Some(device) = id(channel, "d.") {
-                let (node, chat) = ("nsqlookupd".to_owned(), chat.clone());
-                people.record.write(What::Queue { node, chat, device });
-            }
-        }
+        let channels = body["channels"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        known.extend(channels.filter_map(|channel| Some((chat.clone(), id(channel, "d.")?))));
     }
+    known
 }
 
 /// What a process holds.

@@ -12,7 +12,7 @@ use crate::gaps::Loss;
 use crate::history::{Phase, What};
 use crate::meter::{LOG, MISSED, Meter, RELAYED, Sums};
 use crate::plan::{Fault, Kind};
-use crate::proxy::Weather;
+use crate::proxy::FaultProfile;
 use crate::record::Recorder;
 use crate::support::{Edge, http_get};
 use crate::world::World;
@@ -90,7 +90,7 @@ impl Harmer {
     /// Something goes wrong for as long as the run does.
     pub async fn settle(&mut self, world: &World, fault: Fault) {
         let before = self.counts().await;
-        world.proxies[world.to_redis[FAR]].settle(Weather::Far(fault.distance() / 2));
+        world.proxies[world.to_redis[FAR]].settle(FaultProfile::Far(fault.distance() / 2));
         let troubled = trouble(world, fault);
         let hit = format!("edge {FAR} is {:?} from Redis, there and back", fault.distance());
         self.record.write(What::Fault { name: fault.kind.to_string(), phase: Phase::Begun });
@@ -100,7 +100,7 @@ impl Harmer {
     /// And is over.
     pub async fn heal(&mut self, world: &World) -> Option<Harm> {
         let (begun, before) = self.far.take()?;
-        world.proxies[world.to_redis[FAR]].settle(Weather::Fine);
+        world.proxies[world.to_redis[FAR]].settle(FaultProfile::Fine);
         self.record.write(What::Fault { name: begun.fault.kind.to_string(), phase: Phase::Healed });
         let after = self.counts().await;
         Some(judge(world, begun, before, after))
@@ -251,11 +251,14 @@ impl Harmer {
             }
             Kind::RedisLate => {
                 let link = world.to_redis[edge];
-                let weather =
-                    if fault.strength < 0.5 { Weather::Late } else { Weather::LateOfOld(self.record.now()) };
+                let weather = if fault.strength < 0.5 {
+                    FaultProfile::Late
+                } else {
+                    FaultProfile::LateOfOld(self.record.now())
+                };
                 world.proxies[link].set(weather);
                 troubled = trouble(world, fault);
-                let whose = if weather == Weather::Late { "all" } else { "the old" };
+                let whose = if weather == FaultProfile::Late { "all" } else { "the old" };
                 (format!("{whose} connections of edge {edge}, {connected} sockets on it"), false)
             }
             // It goes on for the whole run: see `settle`.
@@ -293,7 +296,7 @@ impl Harmer {
                     world.proxies[*link].set(weather);
                 }
                 troubled = trouble(world, fault);
-                (format!("{name}, {open} connections"), weather == Weather::Cut && open > 0)
+                (format!("{name}, {open} connections"), weather == FaultProfile::Cut && open > 0)
             }
         };
         Begun { fault, hit, bit, nsq_lost, troubled }
@@ -479,12 +482,12 @@ fn trouble(world: &World, fault: Fault) -> u64 {
     seen.map(|seen| seen.troubled.load(Relaxed) + seen.cut.load(Relaxed)).sum()
 }
 
-fn weather(fault: Fault) -> Weather {
+fn weather(fault: Fault) -> FaultProfile {
     match fault.kind {
-        Kind::LinkDelay => Weather::Delay(Duration::from_secs_f64(0.05 + 0.35 * fault.strength)),
-        Kind::LinkThrottle => Weather::Throttle((2000.0 + 18_000.0 * fault.strength) as u64),
-        Kind::LinkCut => Weather::Cut,
-        Kind::LinkHalfOpen => Weather::HalfOpen,
-        _ => Weather::OneWay,
+        Kind::LinkDelay => FaultProfile::Delay(Duration::from_secs_f64(0.05 + 0.35 * fault.strength)),
+        Kind::LinkThrottle => FaultProfile::Throttle((2000.0 + 18_000.0 * fault.strength) as u64),
+        Kind::LinkCut => FaultProfile::Cut,
+        Kind::LinkHalfOpen => FaultProfile::HalfOpen,
+        _ => FaultProfile::OneWay,
     }
 }

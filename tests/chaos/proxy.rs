@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// What the link does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub enum FaultProfile {
     /// Everything passes.
     Fine,
     /// The server is far away: everything arrives so much later, as much at a time as ever.
@@ -54,9 +54,9 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
-    weather: watch::Sender<Weather>,
+    weather: watch::Sender<FaultProfile>,
     // What it is like when nothing is wrong.
-    climate: Mutex<Weather>,
+    climate: Mutex<FaultProfile>,
     seen: Arc<Seen>,
     task: JoinHandle<()>,
 }
@@ -65,11 +65,11 @@ impl Proxy {
     /// Listens on a port, for a server at another one.
     pub async fn start(port: u16, server: u16) -> std::io::Result<Proxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let (weather, watched) = watch::channel(Weather::Fine);
+        let (weather, watched) = watch::channel(FaultProfile::Fine);
         let seen = Arc::new(Seen::default());
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, server));
         let task = tokio::spawn(accept(listener, server, watched, seen.clone()));
-        Ok(Proxy { port, weather, climate: Mutex::new(Weather::Fine), seen, task })
+        Ok(Proxy { port, weather, climate: Mutex::new(FaultProfile::Fine), seen, task })
     }
 
     /// `127.0.0.1:port`
@@ -78,12 +78,12 @@ impl Proxy {
     }
 
     /// From now on it is like this, until it heals.
-    pub fn set(&self, weather: Weather) {
+    pub fn set(&self, weather: FaultProfile) {
         self.weather.send_replace(weather);
     }
 
     /// From now on it is like this, also when it heals.
-    pub fn settle(&self, climate: Weather) {
+    pub fn settle(&self, climate: FaultProfile) {
         *self.climate.lock().unwrap() = climate;
         self.heal();
     }
@@ -109,7 +109,7 @@ impl Drop for Proxy {
 async fn accept(
     listener: TcpListener,
     server: SocketAddr,
-    weather: watch::Receiver<Weather>,
+    weather: watch::Receiver<FaultProfile>,
     seen: Arc<Seen>,
 ) {
     loop {
@@ -119,7 +119,7 @@ async fn accept(
             continue;
         };
         let now = *weather.borrow();
-        if now == Weather::Cut {
+        if now == FaultProfile::Cut {
             seen.cut.fetch_add(1, Relaxed);
             continue;
         }
@@ -136,7 +136,7 @@ async fn accept(
 async fn connection(
     client: TcpStream,
     server: SocketAddr,
-    mut weather: watch::Receiver<Weather>,
+    mut weather: watch::Receiver<FaultProfile>,
     seen: &Seen,
 ) {
     let born = *weather.borrow();
@@ -152,7 +152,7 @@ async fn connection(
     tokio::select! {
         _ = both => {}
         // Cut, or the proxy is gone.
-        _ = weather.wait_for(|weather| *weather == Weather::Cut) => drop(seen.cut.fetch_add(1, Relaxed)),
+        _ = weather.wait_for(|weather| *weather == FaultProfile::Cut) => drop(seen.cut.fetch_add(1, Relaxed)),
     }
 }
 
@@ -169,8 +169,8 @@ enum Way {
 struct Line<'s> {
     way: Way,
     // How it was when the connection came.
-    born: Weather,
-    weather: watch::Receiver<Weather>,
+    born: FaultProfile,
+    weather: watch::Receiver<FaultProfile>,
     seen: &'s Seen,
 }
 
@@ -190,7 +190,7 @@ impl Line<'_> {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let most = match *weather.borrow() {
-                Weather::Throttle(a_second) => {
+                FaultProfile::Throttle(a_second) => {
                     usize::try_from(a_second / 20).unwrap_or(1).clamp(1, buffer.len())
                 }
                 _ => buffer.len(),
@@ -200,18 +200,19 @@ impl Line<'_> {
                 Ok(length) => length,
             };
             let now = *weather.borrow();
-            if now != Weather::Fine && !self.passes(now) {
+            if now != FaultProfile::Fine && !self.passes(now) {
                 self.seen.troubled.fetch_add(length as u64, Relaxed);
             }
             let mut due = Instant::now();
             match now {
-                Weather::Delay(by) => sleep(by).await,
-                Weather::Throttle(_) => sleep(Duration::from_millis(50)).await,
-                Weather::Far(by) => due += by,
+                FaultProfile::Delay(by) => sleep(by).await,
+                FaultProfile::Throttle(_) => sleep(Duration::from_millis(50)).await,
+                FaultProfile::Far(by) => due += by,
                 _ => {}
             }
-            let stands = |weather: &Weather| {
-                *weather == Weather::HalfOpen || (*weather == Weather::OneWay && self.way == Way::Down)
+            let stands = |weather: &FaultProfile| {
+                *weather == FaultProfile::HalfOpen
+                    || (*weather == FaultProfile::OneWay && self.way == Way::Down)
             };
             if weather.wait_for(|weather| !stands(weather)).await.is_err()
                 || pieces.send((due, buffer[..length].to_vec())).await.is_err()
@@ -243,19 +244,19 @@ impl Line<'_> {
     }
 
     /// Whether this direction is as ever.
-    fn passes(&self, weather: Weather) -> bool {
+    fn passes(&self, weather: FaultProfile) -> bool {
         match weather {
-            Weather::OneWay => self.way == Way::Up,
-            Weather::Late | Weather::LateOfOld(_) => self.arrives(&weather),
+            FaultProfile::OneWay => self.way == Way::Up,
+            FaultProfile::Late | FaultProfile::LateOfOld(_) => self.arrives(&weather),
             _ => false,
         }
     }
 
     /// Whether what was read may arrive now.
-    fn arrives(&self, weather: &Weather) -> bool {
+    fn arrives(&self, weather: &FaultProfile) -> bool {
         match weather {
-            Weather::Late => self.way == Way::Down,
-            Weather::LateOfOld(_) => self.way == Way::Down || self.born == *weather,
+            FaultProfile::Late => self.way == Way::Down,
+            FaultProfile::LateOfOld(_) => self.way == Way::Down || self.born == *weather,
             _ => true,
         }
     }

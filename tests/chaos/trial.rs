@@ -12,7 +12,7 @@ use crate::closes::{self, Close};
 use crate::gaps::{self, Held, Loss, Told};
 use crate::history::{Event, Phase, Seen, What};
 use crate::plan::Kind;
-use crate::proxy::{Proxy, Weather};
+use crate::proxy::{FaultProfile, Proxy};
 use crate::support::free_port;
 
 /// All of them. Panics when one isn't as it should be.
@@ -139,7 +139,7 @@ async fn what_is_late_comes_although_its_sender_is_gone() {
         Proxy::start(free_port(), server.local_addr().expect("an address").port()).await.expect("a proxy");
     let mut old = TcpStream::connect(proxy.addr()).await.expect("a connection");
     let (mut from_old, _) = server.accept().await.expect("a connection");
-    proxy.set(Weather::LateOfOld(1));
+    proxy.set(FaultProfile::LateOfOld(1));
     old.write_all(b"late").await.expect("it is taken");
     // It passes nothing, and takes an answer; then its client gives up.
     let mut answer = [0; 3];

@@ -180,6 +180,10 @@ impl World {
                 .set("KEEPSTEP_NSQD", addresses.join(","))
                 .set("KEEPSTEP_EDGE", format!("edge-{number}"))
                 .set("KEEPSTEP_CREATES_PER_MINUTE", "10000")
+                .set("KEEPSTEP_INVITED_PER_HOUR", "1000000")
+                .set("KEEPSTEP_DEVICES_PER_HOUR", "1000000")
+                .set("KEEPSTEP_DEVICES_PER_DAY", "1000000")
+                .set("KEEPSTEP_REINVITE_AFTER", "0s")
                 // Those whose registration nobody finished count.
                 .set("KEEPSTEP_SUBS_PER_USER", "50")
                 .set("KEEPSTEP_ACK_TIMEOUT", format!("{}s", ACK_TIMEOUT.as_secs()))

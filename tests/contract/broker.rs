@@ -2,7 +2,7 @@
 //! with whatever has to live as long as it, and `SETTLE`, how long a removed queue is watched for coming back.
 
 use keepstep::{
-    broker::{Backlog, Event, Notice, Prefetch, Present, QueueAt, Receipt},
+    broker::{Backlog, Event, Flow, Notice, Prefetch, Present, QueueAt, Receipt, RemovalScope},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::time::Instant;
@@ -150,7 +150,7 @@ async fn a_backlog_is_what_waits_and_what_is_in_flight() {
     publish(&broker, chat, numbers(0..10)).await;
     publish(&broker, other, numbers(0..3)).await;
     let shows = async |depth, in_flight, consumers| {
-        let wanted = Some(Backlog { depth, in_flight, consumers });
+        let wanted = Some(Backlog { depth, in_flight, consumers, ..Backlog::default() });
         wait_until("the queue to show it", PATIENCE, || async {
             (broker.backlog(&node, chat, device).await.unwrap() == wanted).then_some(())
         })
@@ -181,6 +181,36 @@ async fn a_backlog_is_what_waits_and_what_is_in_flight() {
         Some(Backlog { depth: 10, ..Backlog::default() })
     );
     assert_eq!(broker.backlog(&node, chat, DeviceId::random()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_emptied_queue_goes_on_with_what_comes_next() {
+    let (broker, _world) = start().await;
+    let (chat, device, another) = (ChatId::random(), DeviceId::random(), DeviceId::random());
+    let node = broker.place(chat);
+    provision(&broker, device, &[chat]).await;
+    provision(&broker, another, &[chat]).await;
+    publish(&broker, chat, numbers(0..10)).await;
+    let mut inbox = Inbox::new(4);
+    let _subscription = inbox.attach(&broker, chat, device).await;
+    let (_, held) = inbox.delivery().await;
+    assert!(broker.empty_queue(&node, chat, device).await.unwrap());
+    until(&broker, device, |queues| queues[0].depth + queues[0].in_flight == 0).await;
+    // What was delivered is settled without effect.
+    held.finish();
+    publish(&broker, chat, ["next".to_owned()]).await;
+    let (mut body, mut receipt) = inbox.delivery().await;
+    while body != "next" {
+        // What was under way when it was emptied.
+        receipt.finish();
+        (body, receipt) = inbox.delivery().await;
+    }
+    receipt.finish();
+    until(&broker, device, |queues| queues[0].depth + queues[0].in_flight == 0).await;
+    let others = broker.backlog(&node, chat, another).await.unwrap().unwrap();
+    assert_eq!(others.depth, 11, "another's is its own");
+    assert!(!broker.empty_queue(&node, chat, DeviceId::random()).await.unwrap());
+    assert!(!broker.empty_queue(&node, ChatId::random(), device).await.unwrap());
 }
 
 #[tokio::test]
@@ -306,7 +336,8 @@ async fn a_removed_queue_is_gone_and_stays_gone() {
     for _ in 0..5 {
         held.push(inbox.delivery().await.1);
     }
-    let removal = broker.remove_queues(device, &[chat], false).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), device, &[chat], RemovalScope::WholeDevice).await;
     assert_eq!(removal.unreachable, Vec::<String>::new());
     assert_eq!(removal.removed.len(), 1);
     let was = &removal.removed[0];
@@ -322,7 +353,8 @@ async fn a_removed_queue_is_gone_and_stays_gone() {
     stays(SETTLE, async || assert_eq!(broker.queues_of(device).await, (vec![], vec![]))).await;
     until(&broker, other, |queues| queues[0].depth == 5).await;
 
-    let again = broker.remove_queues(device, &[chat], false).await;
+    let again =
+        broker.remove_queues(&Flow::of("test", "all"), device, &[chat], RemovalScope::WholeDevice).await;
     assert_eq!((again.removed, again.unreachable), (vec![], vec![]));
 }
 
@@ -333,7 +365,8 @@ async fn a_removal_tells_what_was_left_in_the_queue() {
     provision(&broker, device, &[chat]).await;
     publish(&broker, chat, numbers(0..5)).await;
     until(&broker, device, |queues| queues[0].depth == 5).await;
-    let removal = broker.remove_queues(device, &[chat], true).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), device, &[chat], RemovalScope::NamedChats).await;
     assert_eq!(removal.removed.iter().map(|queue| queue.depth).collect::<Vec<_>>(), [5]);
     // Made again it starts empty.
     provision(&broker, device, &[chat]).await;
@@ -349,7 +382,8 @@ async fn leaving_one_chat_leaves_the_others_alone() {
     let (left, kept, unnamed, device) =
         (ChatId::random(), ChatId::random(), ChatId::random(), DeviceId::random());
     provision(&broker, device, &[left, kept, unnamed]).await;
-    let removal = broker.remove_queues(device, &[left], true).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), device, &[left], RemovalScope::NamedChats).await;
     assert_eq!(removal.removed.iter().map(|queue| queue.chat).collect::<Vec<_>>(), [left]);
     let mut rest: Vec<_> = broker.queues_of(device).await.0.into_iter().map(|queue| queue.chat).collect();
     rest.sort();
@@ -361,7 +395,8 @@ async fn leaving_one_chat_leaves_the_others_alone() {
     assert!(all.len() == 2 && wanted.iter().all(|chat| all.contains(chat)) && silent.is_empty());
 
     // A termination finds also what it wasn't told of.
-    let removal = broker.remove_queues(device, &[kept], false).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), device, &[kept], RemovalScope::WholeDevice).await;
     assert_eq!(removal.removed.len(), 2);
     assert_eq!(broker.queues_of(device).await, (vec![], vec![]));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keepstep::{
-    broker::{Broker, Delivery, Event, Notice, Prefetch, QueueState, Receipt, Sink, Subscription},
+    broker::{Broker, Delivery, Event, Flow, Notice, Prefetch, QueueState, Receipt, Sink, Subscription},
     domain::id::{ChatId, DeviceId},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -108,7 +108,7 @@ pub async fn until(
 
 pub async fn provision(broker: &Broker, device: DeviceId, chats: &[ChatId]) {
     let placed: Vec<_> = chats.iter().map(|chat| (*chat, broker.place(*chat))).collect();
-    broker.provision(device, &placed).await.expect("provisioned");
+    broker.provision(&Flow::of("test", "all"), device, &placed).await.expect("provisioned");
 }
 
 pub async fn publish(broker: &Broker, chat: ChatId, frames: impl IntoIterator<Item = String>) {

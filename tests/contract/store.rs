@@ -10,15 +10,15 @@ use std::time::Duration;
 use keepstep::{
     domain::{
         Seq,
-        chat::{Chat, ChatKind, Owed},
+        chat::{Chat, ChatKind, DevicePosition},
         device::{Device, DeviceKind, DeviceState},
         id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
-        message::Unnumbered,
+        message::FrameTemplate,
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OutboxPage, OwedSince, Read,
-        Registered, Store, StoreEvent,
+        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OutboxPage, Read, Registered,
+        Store, StoreEvent, SubscribeFrom,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -52,8 +52,14 @@ mod members;
 mod messages;
 #[path = "store/model.rs"]
 mod model;
-#[path = "store/owed.rs"]
-mod owed;
+#[path = "store/pages.rs"]
+mod pages;
+#[path = "store/people.rs"]
+mod people;
+#[path = "store/positions.rs"]
+mod positions;
+#[path = "store/quota.rs"]
+mod quota;
 #[path = "store/sessions.rs"]
 mod sessions;
 #[path = "store/terminations.rs"]
@@ -124,6 +130,7 @@ pub fn new_group(owner: &UserId) -> NewChat {
         password_hash: None,
         owner: owner.clone(),
         with: None,
+        entry: keepstep::domain::chat::Entry::AtOnce,
         node: "nsqd-1:4150".into(),
         created: 1_700_000_000_456,
     }
@@ -157,10 +164,15 @@ pub async fn leave(store: &Store, chat: ChatId, who: &UserId, ban: bool) -> Opti
     store.remove_member(chat, &member, ban).await.unwrap()
 }
 
-/// Fixes what a new device is owed: what comes from now on.
-pub async fn owe_now(store: &Store, chat: ChatId, who: &UserId, device: DeviceId) -> Option<Owed> {
+/// Subscribes a new device: it receives what comes from now on.
+pub async fn subscribe_now(
+    store: &Store,
+    chat: ChatId,
+    who: &UserId,
+    device: DeviceId,
+) -> Option<DevicePosition> {
     let head = heads(store, &[chat]).await[0];
-    store.owe(chat, who, device, OwedSince::Head(head)).await.unwrap()
+    store.subscribe_device(chat, who, device, SubscribeFrom::Head(head)).await.unwrap()
 }
 
 pub fn message(chat: ChatId, from: &UserId, text: &str) -> Append {
@@ -170,7 +182,8 @@ pub fn message(chat: ChatId, from: &UserId, text: &str) -> Append {
         key: MessageKey::random(),
         fingerprint: text.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31) ^ u64::from(byte)),
         at: 1_700_000_000_789,
-        frame: Unnumbered::new(chat, &format!("\"content\":\"{text}\"")),
+        frame: FrameTemplate::new(chat, &format!("\"content\":\"{text}\"")),
+        has_room: true,
     }
 }
 
@@ -183,7 +196,7 @@ pub async fn send(store: &Store, chat: ChatId, from: &UserId, text: &str) -> Seq
 }
 
 pub async fn heads(store: &Store, chats: &[ChatId]) -> Vec<Seq> {
-    store.tips(chats).await.unwrap().into_iter().map(|tip| tip.head).collect()
+    store.heads(chats).await.unwrap().into_iter().map(|head| head.head).collect()
 }
 
 pub fn termination(device: &Device) -> Termination {

@@ -1,24 +1,29 @@
 //! The `keepstep` command as an operator meets it: what it prints, and with which code it ends.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{Command, Output, Stdio},
     thread,
 };
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const SECRET: &str = "a secret of the command, 32 bytes or more";
 const DEVICE: &str = "0b1c2d3e-0000-4000-8000-000000000001";
 
 /// The command with these variables and no other of ours.
 fn keepstep(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    command(arguments, variables).output().unwrap()
+}
+
+fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keepstep"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KEEPSTEP_") {
             command.env_remove(name);
         }
     }
-    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap()
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
+    command
 }
 
 pub fn out(output: &Output) -> String {
@@ -44,18 +49,55 @@ fn settings_that_can_not_work_are_refused_with_one_sentence_and_code_2() {
         (&[redis, nsqd, ("KEEPSTEP_TOKEN_SECRET", SECRET)], &["KEEPSTEP_JWT_SECRET", "KEEPSTEP_JWKS"]),
         (&[redis, nsqd, ("KEEPSTEP_JWKS", "keys.json")], &["KEEPSTEP_TOKEN_SECRET"]),
         (&[("KEEPSTEP_JWKS", "keys.json")], &["KEEPSTEP_TOKEN_SECRET"]),
+        (
+            &[secret, ("KEEPSTEP_JWKS", "http://idp.example/keys?key=hunter2")],
+            &["KEEPSTEP_JWKS", "https", "KEEPSTEP_JWKS_INSECURE=true"],
+        ),
+        (&[("KEEPSTEP_JWT_SECRET_2", SECRET)], &["KEEPSTEP_JWT_SECRET, which signs"]),
+        (&[secret, ("KEEPSTEP_TOKEN_SECRET_3", SECRET)], &["KEEPSTEP_TOKEN_SECRET, which signs"]),
+        (&[secret, ("KEEPSTEP_JWT_SECRET_2", "hunter2")], &["KEEPSTEP_JWT_SECRET_2", "7 bytes"]),
         (&[("KEEPSTEP_JWT_SECRET", "hunter2")], &["KEEPSTEP_JWT_SECRET", "7 bytes", "openssl rand -hex 32"]),
         (&[secret, ("KEEPSTEP_TOKEN_SECRET", "hunter2")], &["KEEPSTEP_TOKEN_SECRET", "32"]),
+        (
+            &[("KEEPSTEP_JWT_SECRET", &"hunter2".repeat(9))],
+            &["KEEPSTEP_JWT_SECRET", "7 different bytes", "openssl"],
+        ),
+        (&[("KEEPSTEP_JWT_SECRET", &"x".repeat(64))], &["KEEPSTEP_JWT_SECRET", "1 different bytes"]),
+        (
+            &[secret, ("KEEPSTEP_TOKEN_SECRET", &"password!12".repeat(4))],
+            &["KEEPSTEP_TOKEN_SECRET", "a piece of 11 bytes"],
+        ),
+        (
+            &[("KEEPSTEP_LISTEN", "0.0.0.0:0")],
+            &["KEEPSTEP_LISTEN is 0.0.0.0:0", "KEEPSTEP_JWT_SECRET", "127.0.0.1"],
+        ),
+        (&[("KEEPSTEP_LISTEN", "[::]:0")], &["KEEPSTEP_LISTEN is [::]:0", "KEEPSTEP_JWT_SECRET"]),
+        (
+            &[("KEEPSTEP_PLAYGROUND_LISTEN", "0.0.0.0:0")],
+            &["KEEPSTEP_PLAYGROUND_LISTEN", "KEEPSTEP_JWT_SECRET"],
+        ),
+        (
+            &[("KEEPSTEP_JWT_SECRET", "0123456789abcdef0123456789abcdef")],
+            &["KEEPSTEP_JWT_SECRET", "a piece of 16 bytes", "openssl"],
+        ),
+        (
+            &[secret, ("KEEPSTEP_TOKEN_SECRET", "abcdefghijklmnopqrstuvwxyz012345")],
+            &["KEEPSTEP_TOKEN_SECRET", "such as abcd", "openssl"],
+        ),
+        (&[("KEEPSTEP_JWT_SECRT", SECRET)], &["KEEPSTEP_JWT_SECRT", "did you mean KEEPSTEP_JWT_SECRET?"]),
+        (&[secret, ("KEEPSTEP_MAX_CONECTIONS", "9")], &["did you mean KEEPSTEP_MAX_CONNECTIONS?"]),
+        (&[("KEEPSTEP_LOG_MESSAGES", "500")], &["KEEPSTEP_LOG_KEEP", "KEEPSTEP_LOG_MESSAGES"]),
+        (&[("KEEPSTEP_LOG_KEEP", "10001")], &["KEEPSTEP_LOG_KEEP", "KEEPSTEP_LOG_MESSAGES"]),
         (&[("KEEPSTEP_DATA", "data")], &["KEEPSTEP_DATA", "leave it empty"]),
         (&[("KEEPSTEP_REDIS_URL", "hunter2:6379"), nsqd, secret], &["KEEPSTEP_REDIS_URL", "redis://"]),
         (&[redis, ("KEEPSTEP_NSQD", "a:4151,b"), secret], &["KEEPSTEP_NSQD", "`b`"]),
         (&[redis, nsqd, secret, ("KEEPSTEP_NSQLOOKUPD", "b")], &["KEEPSTEP_NSQLOOKUPD", "`b`"]),
         (&[redis, nsqd, secret, ("KEEPSTEP_REDIS_PREFIX", "a{b}")], &["KEEPSTEP_REDIS_PREFIX"]),
-        (&[("KEEPSTEP_LISTEN", "8080")], &["--listen", "127.0.0.1:8080"]),
-        (&[("KEEPSTEP_OPS_LISTEN", "nowhere:1")], &["--ops-listen"]),
+        (&[("KEEPSTEP_LISTEN", "8080")], &["KEEPSTEP_LISTEN", "--listen", "127.0.0.1:8080"]),
+        (&[("KEEPSTEP_OPS_LISTEN", "nowhere:1")], &["KEEPSTEP_OPS_LISTEN"]),
         (&[("KEEPSTEP_OPS_LISTEN", "127.0.0.1:8080")], &["KEEPSTEP_OPS_LISTEN", "another port"]),
         (&[("KEEPSTEP_ALLOWED_ORIGINS", "example.org")], &["KEEPSTEP_ALLOWED_ORIGINS", "scheme://host"]),
-        (&[("KEEPSTEP_HEARTBEAT", "25")], &["--heartbeat", "25s"]),
+        (&[("KEEPSTEP_HEARTBEAT", "25")], &["KEEPSTEP_HEARTBEAT", "25s"]),
         (&[("KEEPSTEP_HEARTBEAT", "0s")], &["KEEPSTEP_HEARTBEAT", "longer than 0"]),
         (&[("KEEPSTEP_LEASE", "2s")], &["KEEPSTEP_LEASE_RENEWAL", "shorter"]),
         (&[("KEEPSTEP_PAGE", "500")], &["KEEPSTEP_PAGE", "at least that"]),
@@ -66,15 +108,19 @@ fn settings_that_can_not_work_are_refused_with_one_sentence_and_code_2() {
         ),
         (&[("KEEPSTEP_NSQ_MESSAGE_TIMEOUT", "16m")], &["KEEPSTEP_NSQ_MESSAGE_TIMEOUT", "15m"]),
         (&[("KEEPSTEP_UNACKED_WINDOW", "0")], &["KEEPSTEP_UNACKED_WINDOW", "at least 1"]),
-        (&[("KEEPSTEP_SUBS_PER_USER", "-1")], &["--subs-per-user"]),
+        (&[("KEEPSTEP_SUBS_PER_USER", "-1")], &["KEEPSTEP_SUBS_PER_USER", "digits alone"]),
+        (&[("KEEPSTEP_MAX_CONNECTIONS", "many")], &["KEEPSTEP_MAX_CONNECTIONS", "digits alone"]),
+        (&[("KEEPSTEP_USER_BYTES", "64MB")], &["KEEPSTEP_USER_BYTES", "67108864 for 64 MiB"]),
+        (&[("KEEPSTEP_CONTENT_BYTES", "64KiB")], &["KEEPSTEP_CONTENT_BYTES", "67108864 for 64 MiB"]),
+        (&[("KEEPSTEP_MAX_HEADER_BYTES", "16k")], &["KEEPSTEP_MAX_HEADER_BYTES", "67108864 for 64 MiB"]),
         (&[("KEEPSTEP_CONTENT_BYTES", "131072")], &["KEEPSTEP_FRAME_BYTES"]),
         (&[("KEEPSTEP_HISTORY_PAGE_BYTES", "999999999")], &["KEEPSTEP_HISTORY_FRAME_BYTES"]),
         (&[("KEEPSTEP_FRAMES_BURST", "1")], &["KEEPSTEP_FRAMES_BURST"]),
-        (&[("KEEPSTEP_MAIN_REQUIRED", "perhaps")], &["--main-required"]),
+        (&[("KEEPSTEP_MAIN_REQUIRED", "perhaps")], &["KEEPSTEP_MAIN_REQUIRED"]),
         (&[("KEEPSTEP_EDGE", "a b")], &["KEEPSTEP_EDGE"]),
         (&[("KEEPSTEP_MAX_HEADER_BYTES", "10")], &["KEEPSTEP_MAX_HEADER_BYTES"]),
         (&[("KEEPSTEP_LOG", "a=b=c")], &["KEEPSTEP_LOG"]),
-        (&[("KEEPSTEP_LOG_FORMAT", "xml")], &["--log-format", "json"]),
+        (&[("KEEPSTEP_LOG_FORMAT", "xml")], &["KEEPSTEP_LOG_FORMAT", "json"]),
     ];
     for (variables, words) in cases {
         let output = keepstep(&["serve"], variables);
@@ -106,6 +152,22 @@ fn flags_go_before_variables_and_empty_variables_are_not_set() {
 }
 
 #[test]
+fn a_refusal_names_what_was_set() {
+    // The flag was given, so its variable, which isn't read, isn't spoken of.
+    let output = keepstep(&["serve", "--heartbeat", "25"], &[("KEEPSTEP_HEARTBEAT", "1s")]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = err(&output);
+    assert!(said.contains("--heartbeat") && !said.contains("KEEPSTEP_HEARTBEAT"), "{said}");
+    // Of several, each has a sentence.
+    let output = keepstep(&["serve"], &[("KEEPSTEP_JWT_SECRT", "x"), ("KEEPSTEP_NO_SUCH_THING", "x")]);
+    let said = err(&output);
+    assert!(
+        said.contains("did you mean KEEPSTEP_JWT_SECRET? KEEPSTEP_NO_SUCH_THING isn't a setting. `keep"),
+        "{said}"
+    );
+}
+
+#[test]
 fn help_and_version_are_no_failures() {
     for arguments in [
         &["--help"][..],
@@ -129,6 +191,25 @@ fn help_and_version_are_no_failures() {
 }
 
 #[tokio::test]
+async fn what_the_server_prints_to_try_next_gives_a_token() {
+    let ports = ["serve", "--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"];
+    let mut serve = command(&ports, &[("KEEPSTEP_JWT_SECRET", SECRET)]);
+    let mut server = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let printed = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let told: Vec<String> = printed.take_while(|line| !line.starts_with("A deployment")).collect();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let line = told.iter().find(|line| line.trim_start().starts_with("TOKEN=")).expect("a token to be made");
+    // As somebody would run it who has the secret there.
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{line}; printf %s \"$TOKEN\"")).env("KEEPSTEP_JWT_SECRET", SECRET);
+    let token = out(&shell.output().unwrap());
+    let tokens =
+        keepstep::tokens::Tokens::new(&keepstep::config::TokenConfig::from_secret(SECRET).unwrap()).unwrap();
+    assert_eq!(tokens.verify_user(&token).await.unwrap().user.as_str(), "alice");
+}
+
+#[tokio::test]
 async fn a_token_of_the_command_is_one_of_the_server() {
     let tokens =
         keepstep::tokens::Tokens::new(&keepstep::config::TokenConfig::from_secret(SECRET).unwrap()).unwrap();
@@ -149,6 +230,7 @@ async fn a_token_of_the_command_is_one_of_the_server() {
         (&["token", "--user", "alice"][..], ""),
         (&["token", "--user", "alice"], "hunter2"),
         (&["token", "--user", "a b"], SECRET),
+        (&["token", "--user", ".."], SECRET),
         (&["token"], SECRET),
         (&["token", "--user", "alice", "--ttl", "0s"], SECRET),
     ] {

@@ -75,17 +75,25 @@ async fn an_operator_sees_everything_and_what_was_done() {
     assert!(err(&output).contains("--yes") && err(&output).contains("--dry-run"));
     assert_eq!(json_of(&world, &["sweep", "--yes"]).await["removed"], 0);
     let mut phone = phone;
-    says(&world, &["kick", &alice.name]).await;
+    let kicked = says(&world, &["kick", &alice.name]).await;
+    assert!(kicked.contains("the one connected device of alice"), "{kicked}");
     assert_eq!(phone.closed().await.0, 4410);
     let dry = says(&world, &["remove", &bobs.id, "--dry-run"]).await;
     assert!(dry.contains("would delete 1 channels in 1 chats; 4 messages are undelivered"), "{dry}");
     says(&world, &["remove", &bobs.id, "--yes", "--wait"]).await;
+    // Nobody is there any more; and what is removed already stays so.
+    let kicked = says(&world, &["kick", &bob.name]).await;
+    assert!(kicked.contains("no device of bob") && kicked.contains("nothing to close"), "{kicked}");
+    let again = says(&world, &["remove", &bobs.id, "--yes", "--wait"]).await;
+    assert!(again.contains(": done"), "{again}");
 
     let log = json_of(&world, &["audit"]).await;
     let log = log["items"].as_array().unwrap();
     let done: Vec<_> =
         log.iter().map(|item| (item["action"].as_str().unwrap(), item["dry_run"] == true)).collect();
     let wanted = [
+        ("device.end", false),
+        ("user.kick", false),
         ("device.end", false),
         ("device.end", true),
         ("user.kick", false),

@@ -4,17 +4,17 @@
 use std::time::{Duration, Instant};
 
 use keepstep::{
-    broker::{Broker, embedded::EmbeddedBroker},
+    broker::{Broker, Flow, embedded::EmbeddedBroker},
     config::{Limits, Timing},
     domain::{
         chat::ChatKind,
         device::DeviceKind,
         id::{ChatId, DeviceId, UserId},
-        message::Unnumbered,
+        message::FrameTemplate,
     },
     drain::Drain,
     metrics::Metrics,
-    store::{JoinBy, NewChat, NewDevice, OwedSince, Store, StoreLimits, embedded::EmbeddedStore},
+    store::{JoinBy, NewChat, NewDevice, Store, StoreLimits, SubscribeFrom, embedded::EmbeddedStore},
     sync::{
         Core,
         console::{order::Listing, snapshot},
@@ -38,6 +38,7 @@ async fn crowd(store: &Store, broker: &Broker) {
             password_hash: None,
             owner: users[0].clone(),
             with: None,
+            entry: keepstep::domain::chat::Entry::AtOnce,
             node: "embedded".into(),
             created: 1_700_000_000_000,
         };
@@ -59,8 +60,11 @@ async fn crowd(store: &Store, broker: &Broker) {
                 };
                 store.register_device(&device).await.unwrap();
                 store.activate_device(user, id).await.unwrap();
-                store.owe(new.id, user, id, OwedSince::Joined).await.unwrap();
-                broker.provision(id, &[(new.id, "embedded".to_owned())]).await.unwrap();
+                store.subscribe_device(new.id, user, id, SubscribeFrom::Joined).await.unwrap();
+                broker
+                    .provision(&Flow::of("test", "all"), id, &[(new.id, "embedded".to_owned())])
+                    .await
+                    .unwrap();
             }
         }
         if c % 10 == 0 {
@@ -69,7 +73,7 @@ async fn crowd(store: &Store, broker: &Broker) {
                 r#""key":"{}","from":"{}","device":null,"at":1700000000789,"kind":"text","content":"waiting""#,
                 append.key, users[0]
             );
-            append.frame = Unnumbered::new(new.id, &fields);
+            append.frame = FrameTemplate::new(new.id, &fields);
             store.append(&append).await.unwrap();
             broker.publish("embedded", new.id, append.frame.number(1)).await.unwrap();
         }
@@ -87,7 +91,7 @@ async fn a_page_of_100_000_queues_comes_at_once() {
     crowd(&store, &broker).await;
     // Another edge's, so that the comparison of all queues and the look at all devices don't come in between.
     for work in ["reconcile", "expiry"] {
-        assert!(store.take_work(work, "another edge", Duration::from_secs(3600)).await.unwrap());
+        assert!(store.try_acquire_lease(work, "another edge", Duration::from_secs(3600)).await.unwrap());
     }
     // It is made once.
     let timing = Timing { console_refresh: Duration::from_secs(3600), ..Timing::default() };

@@ -89,7 +89,7 @@ fn what_can_not_be_played_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?} {}", err(&output));
         assert!(err(&output).contains(said), "{arguments:?} {}", err(&output));
     }
-    let secret = ("KEEPSTEP_JWT_SECRET", "0123456789abcdef0123456789abcdef");
+    let secret = ("KEEPSTEP_JWT_SECRET", "a secret of the demo, 32 bytes or more");
     let output = demo(&["--url", "http://127.0.0.1:1"], &[secret]);
     assert_eq!(output.status.code(), Some(3), "{}", err(&output));
 }

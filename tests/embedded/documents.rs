@@ -93,7 +93,7 @@ fn calls_are_those_of_the_protocol() {
     };
     let text = protocol();
     let mut described = BTreeSet::new();
-    for method in ["GET", "POST", "DELETE"] {
+    for method in ["GET", "POST", "PUT", "DELETE"] {
         for (at, _) in text.match_indices(&format!("{method} /")) {
             let path = &text[at + method.len() + 1..];
             let end = path.find(|c: char| !(c.is_ascii_alphanumeric() || "/{}_-".contains(c)));
@@ -105,7 +105,7 @@ fn calls_are_those_of_the_protocol() {
     }
     let mut documented = BTreeSet::new();
     for (path, item) in schemas().openapi["paths"].as_object().expect("paths") {
-        for method in ["get", "post", "delete"] {
+        for method in ["get", "post", "put", "delete"] {
             if item.get(method).is_some() {
                 documented.insert(format!("{} {}", method.to_uppercase(), plain(path)));
             }
@@ -155,6 +155,7 @@ fn codes_are_those_of_the_protocol_and_of_the_server() {
         let (status, retry) = (code.status(), code.retry());
         let asked = serde_json::json!({
             "type": "about:blank", "title": code.title(), "status": status, "code": name, "detail": "…",
+            "request_id": "r",
         });
         check(&problem, &asked).unwrap_or_else(|why| panic!("{name}: {why}"));
         let told = serde_json::json!({ "code": name, "message": "…", "retry": retry });
@@ -262,14 +263,20 @@ fn what_is_not_in_the_documents_is_found() {
     let answer = |line: &'static str, status, head: &'static str, text: &'static str| {
         std::panic::catch_unwind(move || crate::support::schemas::answer(line, status, head, text)).is_ok()
     };
-    let json = "content-type: application/json\r\n";
+    let json = "content-type: application/json\r\nx-request-id: r\r\n";
     assert!(answer("GET /v1/offsets HTTP/1.1", 200, json, "{}"));
     assert!(!answer("GET /v1/offsets HTTP/1.1", 200, json, r#"{"x":1}"#));
     assert!(!answer("GET /v1/offsets HTTP/1.1", 201, json, "{}"));
+    assert!(
+        !answer("GET /v1/offsets HTTP/1.1", 200, "content-type: application/json\r\n", "{}"),
+        "of no request"
+    );
     assert!(!answer("GET /v1/news HTTP/1.1", 200, json, "{}"));
-    let problem = "content-type: application/problem+json\r\n";
-    let odd = r#"{"type":"about:blank","title":"Conflict","status":409,"code":"conflict","detail":"no"}"#;
+    let problem = "content-type: application/problem+json\r\nx-request-id: r\r\n";
+    let odd = r#"{"type":"about:blank","title":"Conflict","status":409,"code":"conflict","detail":"no","request_id":"r"}"#;
     assert!(answer("POST /v1/chats HTTP/1.1", 409, problem, odd));
     assert!(!answer("GET /v1/offsets HTTP/1.1", 409, problem, odd), "not among its x-codes");
     assert!(!answer("POST /v1/chats HTTP/1.1", 404, problem, odd), "another status");
+    let other = "content-type: application/problem+json\r\nx-request-id: s\r\n";
+    assert!(!answer("POST /v1/chats HTTP/1.1", 409, other, odd), "another request");
 }

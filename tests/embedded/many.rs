@@ -10,11 +10,11 @@ use keepstep::config::{Limits, Timing};
 use keepstep::domain::chat::ChatKind;
 use keepstep::domain::device::DeviceKind;
 use keepstep::domain::id::{ChatId, MessageKey, UserId};
-use keepstep::domain::message::Unnumbered;
+use keepstep::domain::message::FrameTemplate;
 use keepstep::drain::Drain;
 use keepstep::metrics::Metrics;
 use keepstep::session::{self, Connection, Wire};
-use keepstep::store::{Append, Created, NewChat, OwedSince, Store, StoreLimits, embedded::EmbeddedStore};
+use keepstep::store::{Append, Created, NewChat, Store, StoreLimits, SubscribeFrom, embedded::EmbeddedStore};
 use keepstep::sync::{Core, registration};
 use keepstep::tokens::DeviceClaims;
 use serde_json::Value;
@@ -46,7 +46,10 @@ impl Edge {
         let limits = Limits { chats_per_user: 2 * MANY as u32, ..Limits::default() };
         let often = Duration::from_millis(200);
         let timing = Timing { reads_sweep: often, tail_sweep: often, tail_check: often, ..Timing::default() };
-        let store = Store::Embedded(EmbeddedStore::new(StoreLimits::from(&limits)));
+        let store = Store::Embedded(EmbeddedStore::new(StoreLimits::new(
+            &limits,
+            &keepstep::config::Timing::default(),
+        )));
         let broker = Broker::Embedded(EmbeddedBroker::new());
         let metrics = Metrics::new().unwrap();
         let core =
@@ -55,7 +58,7 @@ impl Edge {
     }
 
     async fn phone(&self, user: &UserId) -> DeviceClaims {
-        let wish = registration::Wish {
+        let wish = registration::RegisterDevice {
             id: None,
             kind: DeviceKind::Main,
             name: "phone".into(),
@@ -72,7 +75,7 @@ impl Edge {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, core) = (listener.accept().await.unwrap().0, self.core.clone());
         tokio::spawn(async move {
-            let connection = Connection::new(Wire::Tcp(server), Default::default(), 1 << 20).await;
+            let connection = Connection::new(Wire::from(server), Default::default(), 1 << 20).await;
             if let Some(open) = session::open(core, connection, claims).await {
                 open.serve().await;
             }
@@ -102,6 +105,7 @@ impl Edge {
             password_hash: None,
             owner: owner.clone(),
             with: None,
+            entry: keepstep::domain::chat::Entry::AtOnce,
             node: self.core.broker.place(ChatId::random()),
             created: 1,
         };
@@ -129,7 +133,7 @@ async fn a_user_who_is_behind_in_1500_chats_stays_connected() {
     for _ in 0..MANY {
         chats.push(edge.group(&alice).await);
         edge.store
-            .owe(chats[chats.len() - 1], &alice, phone.device, OwedSince::Joined)
+            .subscribe_device(chats[chats.len() - 1], &alice, phone.device, SubscribeFrom::Joined)
             .await
             .unwrap()
             .unwrap();
@@ -139,9 +143,9 @@ async fn a_user_who_is_behind_in_1500_chats_stays_connected() {
     assert_eq!(came.lock().unwrap().frames[0]["chats"].as_array().unwrap().len(), MANY);
     // Nothing is acknowledged, so most of it can't be sent.
     for chat in &chats {
-        let frame = Unnumbered::new(*chat, "\"content\":\"hello\"");
+        let frame = FrameTemplate::new(*chat, "\"content\":\"hello\"");
         let (key, user) = (MessageKey::random(), alice.clone());
-        let append = Append { chat: *chat, user, key, fingerprint: 1, at: 1, frame };
+        let append = Append { chat: *chat, user, key, fingerprint: 1, at: 1, frame, has_room: true };
         edge.store.append(&append).await.unwrap();
         edge.store.move_read(&alice, *chat, 1, None).await.unwrap();
     }
@@ -160,7 +164,11 @@ async fn a_user_who_is_in_1500_chats_that_nobody_told_of_finds_them() {
     // In one step of this thread, which is the only one: as when many signals were lost.
     for _ in 0..MANY {
         let chat = edge.group(&alice).await;
-        edge.store.owe(chat, &alice, phone.device, OwedSince::Joined).await.unwrap().unwrap();
+        edge.store
+            .subscribe_device(chat, &alice, phone.device, SubscribeFrom::Joined)
+            .await
+            .unwrap()
+            .unwrap();
     }
     counts(&came, "all chats", "chat", MANY).await;
     stays(SWEEPS, async || assert_eq!(came.lock().unwrap().closed, None)).await;

@@ -138,28 +138,28 @@ async fn the_dashboard_shows_what_is_there() {
     }
 }
 
+/// What the page is made of (tests/reference) is one set of metrics; this is a server.
 #[tokio::test]
-async fn the_guide_lists_every_metric() {
+async fn the_page_of_metrics_lists_what_a_server_answers() {
     let scrape = anyone().await;
-    let guide = read("docs/operating.md");
-    // | `keepstep_name{label}` | kind | … |
+    // | `name` | type | unit | `label`: `value`, … | meaning |
     let mut listed = BTreeMap::new();
-    for line in guide.lines() {
-        let mut cells = line.split('|').map(str::trim).skip(1);
-        let (Some(name), Some(kind)) = (cells.next(), cells.next()) else { continue };
+    for line in read("docs/metrics.md").lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, name, kind, _, labels, meaning, _] = cells[..] else { continue };
         if let Some(name) = name.strip_prefix("`keepstep_").and_then(|name| name.strip_suffix('`')) {
-            let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
-            let labels = labels.trim_end_matches('}');
-            let old = listed.insert(format!("keepstep_{name}"), (kind.to_owned(), labels.to_owned()));
+            let label = |part: &str| part.split('`').nth(1).map(str::to_owned);
+            let labels: BTreeSet<String> = labels.split("; ").filter_map(label).collect();
+            assert!(!meaning.is_empty(), "{name} has no meaning");
+            let old = listed.insert(format!("keepstep_{name}"), (kind.to_owned(), labels));
             assert!(old.is_none(), "{name} is listed twice");
         }
     }
     for (name, family) in scrape.0.iter().filter(|(name, _)| name.starts_with("keepstep_")) {
-        let Some((kind, labels)) = listed.remove(name) else { panic!("{name} isn't in docs/operating.md") };
-        let own: BTreeSet<&str> =
-            family.samples[0].labels.keys().map(String::as_str).filter(|label| *label != "le").collect();
+        let Some((kind, labels)) = listed.remove(name) else { panic!("{name} isn't in docs/metrics.md") };
+        let own = family.samples[0].labels.keys().filter(|label| *label != "le").cloned();
         assert_eq!(kind, family.kind, "{name}");
-        assert_eq!(labels.split(',').filter(|l| !l.is_empty()).collect::<BTreeSet<_>>(), own, "{name}");
+        assert_eq!(labels, own.collect(), "{name}");
     }
     assert!(listed.is_empty(), "listed, but not there: {listed:?}");
     // And the contract's own list.

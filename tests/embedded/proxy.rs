@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::support::free_port;
-use link::{Proxy, Weather};
+use link::{FaultProfile, Proxy};
 
 /// Longer than anything here takes when it works.
 const SOON: Duration = Duration::from_secs(20);
@@ -99,7 +99,7 @@ async fn in_fine_weather_everything_passes_and_ends_are_told() {
 async fn a_slow_link_takes_its_time() {
     let mut echo = Echo::start().await;
     let mut stream = echo.connected().await;
-    echo.proxy.set(Weather::Delay(Duration::from_millis(100)));
+    echo.proxy.set(FaultProfile::Delay(Duration::from_millis(100)));
     let began = Instant::now();
     say(&mut stream, b"slow").await;
     assert_eq!(hear(&mut stream, 4).await, b"slow");
@@ -111,7 +111,7 @@ async fn a_slow_link_takes_its_time() {
 async fn a_narrow_link_lets_a_little_through() {
     let mut echo = Echo::start().await;
     let mut stream = echo.connected().await;
-    echo.proxy.set(Weather::Throttle(20_000));
+    echo.proxy.set(FaultProfile::Throttle(20_000));
     // The read that is under way may still take much at once.
     say(&mut stream, b"first").await;
     hear(&mut stream, 5).await;
@@ -125,11 +125,11 @@ async fn a_narrow_link_lets_a_little_through() {
 async fn a_cut_link_breaks_what_is_open_and_what_is_new() {
     let mut echo = Echo::start().await;
     let mut stream = echo.connected().await;
-    echo.proxy.set(Weather::Cut);
+    echo.proxy.set(FaultProfile::Cut);
     assert!(is_over(&mut stream).await);
     assert!(is_over(&mut echo.connect().await).await);
     assert_eq!(echo.proxy.seen().cut.load(Relaxed), 2);
-    echo.proxy.set(Weather::Fine);
+    echo.proxy.set(FaultProfile::Fine);
     echo.connected().await;
 }
 
@@ -137,7 +137,7 @@ async fn a_cut_link_breaks_what_is_open_and_what_is_new() {
 async fn a_half_open_link_holds_everything_until_it_heals() {
     let mut echo = Echo::start().await;
     let mut stream = echo.connected().await;
-    echo.proxy.set(Weather::HalfOpen);
+    echo.proxy.set(FaultProfile::HalfOpen);
     say(&mut stream, b"held").await;
     assert!(is_silent(&mut stream).await);
     assert!(echo.heard.try_recv().is_err());
@@ -145,7 +145,7 @@ async fn a_half_open_link_holds_everything_until_it_heals() {
     let mut fresh = echo.connect().await;
     say(&mut fresh, b"anybody?").await;
     assert!(is_silent(&mut fresh).await);
-    echo.proxy.set(Weather::Fine);
+    echo.proxy.set(FaultProfile::Fine);
     assert_eq!(hear(&mut stream, 4).await, b"held");
     assert_eq!(hear(&mut fresh, 8).await, b"anybody?");
 }
@@ -154,11 +154,11 @@ async fn a_half_open_link_holds_everything_until_it_heals() {
 async fn a_one_way_link_carries_questions_only() {
     let mut echo = Echo::start().await;
     let mut stream = echo.connected().await;
-    echo.proxy.set(Weather::OneWay);
+    echo.proxy.set(FaultProfile::OneWay);
     say(&mut stream, b"heard").await;
     assert_eq!(timeout(SOON, echo.heard.recv()).await.unwrap().unwrap(), b"heard");
     assert!(is_silent(&mut stream).await);
-    echo.proxy.set(Weather::Fine);
+    echo.proxy.set(FaultProfile::Fine);
     assert_eq!(hear(&mut stream, 5).await, b"heard");
 }
 

@@ -25,7 +25,7 @@ pub struct Mutant {
 
 /// Scripts without a bug here, each with what looks after it instead.
 pub const UNTOUCHED: &[(&str, &str)] = &[
-    ("bury_chat", "tests/stack/scripts: a name that has pointed nowhere for long is taken over"),
+    ("tombstone_chat", "tests/stack/scripts: a name that has pointed nowhere for long is taken over"),
     ("forget_unborn", "tests/stack/redis/leftovers: an entry of a chat that never came to be"),
     (
         "prune_reads",
@@ -50,6 +50,46 @@ macro_rules! mutants {
 }
 
 mutants! {
+    // Whose what is.
+    "a-log-without-end", "append": "(meta[4] or 0) - meta[7] + #body > most" => "false",
+        "quota::a_log_that_nobody_trims_is_full_at_last";
+    "sends-without-room", "append": "most == 0 or meta[7] and" => "most > 0 and meta[7] and",
+        "quota::who_has_no_room_sends_nothing_but_what_is_known";
+    "nobody-is-charged", "append": "redis.call('HINCRBY', KEYS[9], ARGV[1], string.format('%.0f', 68719476736 + #body))" => "",
+        "quota::the_senders_are_charged_and_get_back_what_goes";
+    "copies-that-nobody-counts", "append": "redis.call('HLEN', KEYS[12])" => "0",
+        "messages::messages_are_numbered_one_by_one";
+    "a-full-queue-is-told-of-once", "overfull": "if #answer == 2 then redis.call(" => "if answer then redis.call(",
+        "quota::queues_that_hold_too_much_are_found";
+    "nothing-is-given-back", "trim":
+        "if redis.call('HINCRBY', KEYS[9], user, -size) <= 0 then redis.call('HDEL', KEYS[9], user) end" => "",
+        "quota::the_senders_are_charged_and_get_back_what_goes";
+    "standing-given-back", "trim": "if sum > 0 and not old(time) and held(upto, written) then" => "if false then",
+        "quota::what_the_log_let_go_of_counts_while_a_queue_holds_it";
+    "standing-for-ever", "trim": "if not upto or not old(time) and held(upto, written) then break end" =>
+        "if not upto or held(upto, written) then break end",
+        "quota::what_a_queue_holds_counts_until_it_is_old";
+    "emptied-and-still-charged", "trim": "return upto > others or written > least" => "return true",
+        "quota::what_was_in_an_emptied_queue_is_given_back";
+    "a-queue-begins-where-the-log-does", "overfull": "begun = begins(cursor)" => "begun = freed",
+        "quota::what_the_log_let_go_of_counts_while_a_queue_holds_it";
+    "keys-cost-nothing", "trim": " + keys * ARGV[7]" => "",
+        "quota::the_senders_are_charged_and_get_back_what_goes";
+    "what-goes-makes-no-room", "trim":
+        "if freed ~= was then redis.call('HSET', KEYS[1], 'freed', string.format('%.0f', freed)) end" => "",
+        "quota::a_log_that_nobody_trims_is_full_at_last";
+    "a-late-account", "charge":
+        "if number and tonumber(number) > tonumber(ARGV[3]) then return redis.call('HGET', KEYS[1], 'total') or '0' end" => "",
+        "quota::a_late_account_is_not_noted_and_a_lost_one_is_found";
+    "a-dead-chat-still-counts", "delete_chat": "users[#users + 1] = user" => "",
+        "quota::the_senders_are_charged_and_get_back_what_goes";
+    "queues-without-end", "overfull": "if bytes - (since or begun) > most then" => "if false then",
+        "quota::queues_that_hold_too_much_are_found";
+    "each-queue-as-much-as-all", "overfull": "math.max(ARGV[2] / count, tonumber(ARGV[3]))" => "tonumber(ARGV[2])",
+        "quota::the_queues_of_a_chat_share_their_bytes";
+    "emptied-again-and-again", "emptied": "redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])" => "",
+        "quota::queues_that_hold_too_much_are_found";
+
     // Messages.
     "no-key-check", "append": "if seen then return seen end" => "",
         "messages::a_key_is_one_message";
@@ -66,48 +106,47 @@ mutants! {
     "outbox-without-its-log", "outbox": "redis.call('ZREMRANGEBYSCORE'" => "redis.call('ZCOUNT'",
         "log::what_nsq_lacks_stays_longer_but_not_for_ever";
     "trim-below-a-cursor", "trim":
-        "for _, cursor in ipairs(redis.call('HVALS', KEYS[5])) do everybodys = math.min(everybodys, tonumber(cursor)) end"
-        => "", "log::what_everyone_has_goes_but_for_the_newest";
+        "math.min(everybodys, lowest())" => "everybodys", "log::what_everyone_has_goes_but_for_the_newest";
     "trim-what-nsq-lacks", "trim": "if unsent and unsent - 1 < trim then" => "if false then",
         "log::what_nsq_lacks_stays_longer_but_not_for_ever";
-    "trim-nothing-old", "trim": "if behind < size and time + ARGV[4] > (time > 1000000000 and today or now) then break end" => "if behind < size then break end",
+    "trim-nothing-old", "trim": "if behind < size and not old(time) then break end" => "if behind < size then break end",
         "log::what_is_too_old_goes_whoever_needs_it";
     "head-falls", "raise_head": "if tonumber(ARGV[1]) <= tonumber(head) then return head end" => "",
         "log::a_raised_head_leaves_a_hole_and_everything_goes_on";
 
     // What a device is owed.
     "no-session-check", "move_cursors": " or tonumber(fence[i] or 0) > tonumber(ARGV[4 * i - 2])" => "",
-        "owed::an_older_session_is_fenced_once_a_newer_one_attached";
+        "positions::an_older_session_is_fenced_once_a_newer_one_attached";
     "cursor-of-an-earlier-membership", "move_cursors": "if from[i] ~= ARGV[4 * i - 1] or" => "if not from[i] or",
-        "owed::cursors_of_an_earlier_membership_are_refused_and_none_is_set_back";
+        "positions::cursors_of_an_earlier_membership_are_refused_and_none_is_set_back";
     "cursor-beyond-the-head", "move_cursors": "math.min(tonumber(ARGV[4 * i]), head)" => "tonumber(ARGV[4 * i])",
-        "owed::a_cursor_moves_forward_and_never_beyond_the_head";
+        "positions::a_cursor_moves_forward_and_never_beyond_the_head";
     "cursor-falls", "move_cursors": "if to > at then" => "if to ~= at then",
-        "owed::a_cursor_moves_forward_and_never_beyond_the_head";
-    "old-boundary", "owe": "if from and tonumber(from) >= tonumber(boundary) then" => "if from then",
-        "owed::a_new_membership_owes_anew";
-    "owed-the-past", "owe": "if seen and seen > tonumber(boundary) then" => "if false then",
-        "owed::what_is_owed_begins_at_the_head_and_stays";
-    "owed-beyond-the-head", "owe": "from = seen > tonumber(head) and head or ARGV[3]" => "from = ARGV[3]",
+        "positions::a_cursor_moves_forward_and_never_beyond_the_head";
+    "old-boundary", "subscribe_device": "if from and tonumber(from) >= tonumber(boundary) then" => "if from then",
+        "positions::a_new_membership_owes_anew";
+    "owed-the-past", "subscribe_device": "if seen and seen > tonumber(boundary) then" => "if false then",
+        "positions::what_is_owed_begins_at_the_head_and_stays";
+    "owed-beyond-the-head", "subscribe_device": "from = seen > tonumber(head) and head or ARGV[3]" => "from = ARGV[3]",
         "late::what_is_owed_is_the_same_however_late_it_is_fixed";
-    "owed-by-when-it-is-executed", "owe": "from = seen > tonumber(head) and head or ARGV[3]" => "from = head",
+    "owed-by-when-it-is-executed", "subscribe_device": "from = seen > tonumber(head) and head or ARGV[3]" => "from = head",
         "late::what_is_owed_is_the_same_however_late_it_is_fixed";
-    "stranger-is-owed", "owe": "if not boundary then return false end" => "if not boundary then boundary = '0' end",
-        "owed::what_is_owed_begins_at_the_head_and_stays";
-    "cursor-set-back", "owe": "if not cursor or tonumber(cursor) < tonumber(from) then cursor = from end" => "cursor = from",
-        "owed::cursors_of_an_earlier_membership_are_refused_and_none_is_set_back";
+    "stranger-is-owed", "subscribe_device": "if not boundary then return false end" => "if not boundary then boundary = '0' end",
+        "positions::what_is_owed_begins_at_the_head_and_stays";
+    "cursor-set-back", "subscribe_device": "if not cursor or tonumber(cursor) < tonumber(from) then cursor = from end" => "cursor = from",
+        "positions::cursors_of_an_earlier_membership_are_refused_and_none_is_set_back";
     "attached-by-an-old-boundary", "attach": " or tonumber(from) < tonumber(boundary)" => "",
-        "owed::a_new_membership_owes_anew";
+        "positions::a_new_membership_owes_anew";
     "older-session-attaches", "attach": "if fence > session then return false end" => "",
-        "owed::an_older_session_is_fenced_once_a_newer_one_attached";
+        "positions::an_older_session_is_fenced_once_a_newer_one_attached";
     "attached-without-a-fence", "attach":
         "if fence < session then redis.call('HSET', KEYS[5], ARGV[2], ARGV[3]) end" => "",
-        "owed::an_older_session_is_fenced_once_a_newer_one_attached";
+        "positions::an_older_session_is_fenced_once_a_newer_one_attached";
     "last-write-wins", "move_read": "tonumber(ARGV[2]) <= tonumber(stands) or " => "",
-        "owed::read_offsets_never_fall";
+        "positions::read_offsets_never_fall";
     "read-by-who-left", "move_read": " or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0" => "",
         "late::read_offsets_end_with_membership";
-    "disowned-though-a-member", "disown": "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end" => "",
+    "disowned-though-a-member", "unsubscribe_device": "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end" => "",
         "late::a_late_disown_takes_nothing_from_a_member";
     "published-before-the-queue", "append": "redis.call('EXISTS', KEYS[8])" => "0",
         "late::a_member_arrives_until_their_queues_are_there";
@@ -132,6 +171,8 @@ mutants! {
         "chats::an_id_asked_for_at_once_is_one_chat";
     "delete-with-members", "delete_chat": "if redis.call('EXISTS', KEYS[2]) == 1 then return false end" => "",
         "chats::a_chat_goes_with_its_last_member_and_its_id_is_not_used_again";
+    "a-mark-for-ever", "delete_chat": "redis.call('PEXPIRE', KEYS[1], said and ARGV[2] or ARGV[3])" => "",
+        "terminations::tombstones_run_out_and_no_token_is_good_again";
     "deleted-without-a-mark", "delete_chat": "redis.call('HSET', KEYS[1], 'deleted', ARGV[1])" => "",
         "chats::a_chat_goes_with_its_last_member_and_its_id_is_not_used_again";
     "stranger-sees-a-chat", "chat_of_member": "redis.call('HGET', KEYS[2], ARGV[1])" => "'0'",
@@ -142,7 +183,7 @@ mutants! {
         "chats::a_user_is_in_so_many_chats_and_no_more";
     "left-and-still-listed", "unindex_chat": "return redis.call('HDEL', KEYS[1], ARGV[1])" => "return 1",
         "members::who_joins_sees_what_comes_after";
-    "swap-of-anything", "swap": "if is ~= ARGV[1] then return is end" => "",
+    "swap-of-anything", "compare_and_set": "if is ~= ARGV[1] then return is end" => "",
         "chats::direct_chats_begun_at_once_are_one";
     "joined-from-the-beginning", "join": "ARGV[1], meta[2] .. ' ' .. version)" => "ARGV[1], '0 ' .. version)",
         "members::who_joins_sees_what_comes_after";
@@ -158,7 +199,7 @@ mutants! {
     "a-later-membership-ends", "leave":
         "if (string.match(member, ' (%d+)$') or '0') ~= ARGV[3] then return -1 end" => "",
         "late::a_late_leave_ends_no_later_membership";
-    "left-in-the-same-epoch", "leave": "(meta[2] or 0) + 1 + math.max(lift, 0)" => "(meta[2] or 0)",
+    "left-in-the-same-epoch", "leave": "(meta[2] or 0) + 1 + math.max(seq_offset, 0)" => "(meta[2] or 0)",
         "late::each_message_says_who_had_left_before_it";
     "no-ban", "join": "redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1" => "false",
         "members::who_was_removed_needs_an_invitation";
@@ -168,7 +209,7 @@ mutants! {
         "members::who_was_removed_needs_an_invitation";
     "no-heir", "leave": "if heir then redis.call('HSET', KEYS[3], 'owner', heir) end" => "",
         "members::an_owner_who_leaves_hands_the_group_on";
-    "stranger-types", "tell_typing": "redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 or " => "",
+    "stranger-types", "publish_typing": "redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 or " => "",
         "events::who_types_is_heard_by_those_who_watch_the_chat";
 
     // Sessions and leases.
@@ -191,7 +232,7 @@ mutants! {
         "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
     "there-without-a-word", "renew_session": "if ARGV[5] ~= '' then" => "if true then",
         "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
-    "taken-again-by-itself", "renew_session": "if ARGV[6] == '' then return 'lapsed' end" => "",
+    "taken-again-by-itself", "renew_session": "if ARGV[6] == '' then return 'expired' end" => "",
         "sessions::a_lease_that_somebody_gave_back_is_taken_again";
     "a-closed-number-lives", "close_session": "redis.call('HINCRBY', KEYS[1], d .. '.session', 1)" => "",
         "sessions::the_number_of_a_closed_session_is_used_up";
@@ -199,15 +240,15 @@ mutants! {
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
     "closed-by-an-older-session", "close_session": "if is[1] ~= ARGV[2] then return 0 end" => "",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "a-live-lease-lapses", "lapse_session": "then return 'held' end" => "then redis.call('PING') end",
+    "a-live-lease-lapses", "expire_session": "then return 'held' end" => "then redis.call('PING') end",
         "expiry::a_session_without_an_end_lapses_once";
-    "a-newer-session-lapses", "lapse_session": "is[1] ~= ARGV[2] or " => "",
+    "a-newer-session-lapses", "expire_session": "is[1] ~= ARGV[2] or " => "",
         "expiry::a_session_without_an_end_lapses_once";
-    "another-edge-s-session-lapses", "lapse_session": " or is[2] ~= ARGV[3]" => "",
+    "another-edge-s-session-lapses", "expire_session": " or is[2] ~= ARGV[3]" => "",
         "expiry::a_session_without_an_end_lapses_once";
-    "a-session-that-comes-is-over", "lapse_session": "tonumber(is[1]) < tonumber(ARGV[2]) or " => "",
+    "a-session-that-comes-is-over", "expire_session": "tonumber(is[1]) < tonumber(ARGV[2]) or " => "",
         "sessions::a_session_that_may_still_get_a_lease_keeps_its_note";
-    "a-session-that-is-taken-again-is-over", "lapse_session": " or (is[1] == ARGV[2] and not is[2])" => "",
+    "a-session-that-is-taken-again-is-over", "expire_session": " or (is[1] == ARGV[2] and not is[2])" => "",
         "sessions::a_session_that_may_still_get_a_lease_keeps_its_note";
 
     // Devices.
@@ -217,6 +258,8 @@ mutants! {
         "devices::one_main_and_some_subs";
     "the-ended-take-room", "register_device": "if not ending[id] then" => "if true then",
         "devices::one_main_and_some_subs";
+    "the-same-generation-again", "register_device": "local generation = redis.call('INCR', KEYS[3])" => "local generation = 2",
+        "terminations::tombstones_run_out_and_no_token_is_good_again";
     "another-kind", "register_device": "if fields[1] ~= kind then return {'other_kind'} end" => "",
         "devices::an_id_belongs_to_one_user_and_one_kind";
     "an-id-of-two", "claim_device": "(owner[1] and owner[1] ~= ARGV[1])" => "false",
@@ -235,33 +278,41 @@ mutants! {
         "if is[3] and tonumber(is[4]) > time[1] * 1000 + math.floor(time[2] / 1000) then return 0 end" => "",
         "expiry::only_a_device_that_is_as_it_was_expires";
 
+    // The audit log.
+    "attempts-push-changes-out", "audit": "ARGV[1] == 'changes' and KEYS[1] or KEYS[2]" => "KEYS[1]",
+        "console::what_changed_nothing_pushes_no_change_out_of_the_audit_log";
+    "young-changes-go", "audit": "if millis + ARGV[4] > now then break end" => "",
+        "console::changes_stay_in_the_audit_log_by_number_and_by_age";
+
     // Terminations.
-    "no-tombstone", "entomb_device": "redis.call('HSET', KEYS[1], 'terminated', ARGV[2])" => "",
+    "an-end-that-is-on-no-list", "enlist": "return redis.call('SADD', KEYS[1], ARGV[1])" => "return 1",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
-    "two-terminations", "entomb_device": "if owner[2] then return owner[2] end" => "",
+    "no-tombstone", "tombstone_device": "redis.call('HSET', KEYS[1], 'terminated', ARGV[2])" => "",
+        "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
+    "two-terminations", "tombstone_device": "if owner[2] then return owner[2] end" => "",
         "terminations::terminations_asked_for_at_once_are_one";
     "a-termination-goes-back", "save_termination": "if back or " => "if false or ",
         "terminations::a_termination_only_goes_forward";
     "the-same-generation", "end_device": "redis.call('HINCRBY', KEYS[1], ARGV[1] .. '.generation', 1)" => "",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
-    "ended-and-not-fenced", "bar_device": "redis.call('HSET', KEYS[2], ARGV[1], '9007199254740992')" => "",
+    "ended-and-not-fenced", "fence_device": "redis.call('HSET', KEYS[2], ARGV[1], '9007199254740992')" => "",
         "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
 
     // Work, edges, figures.
-    "work-of-two", "take_work": "if is and is ~= ARGV[1] then" => "if false then",
+    "work-of-two", "acquire_lease": "if is and is ~= ARGV[1] then" => "if false then",
         "terminations::work_is_one_holders_until_given_back_or_run_out";
-    "work-for-ever", "take_work": ", 'PX', ARGV[2])" => ")",
+    "work-for-ever", "acquire_lease": ", 'PX', ARGV[2])" => ")",
         "terminations::work_is_one_holders_until_given_back_or_run_out";
-    "work-for-as-long-as-the-clock-went-back", "take_work":
+    "work-for-as-long-as-the-clock-went-back", "acquire_lease":
         "if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end" => "",
         "clocks::work_and_windows_end_although_the_clock_was_set_back";
-    "work-given-back-by-another", "release": "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end" => "",
+    "work-given-back-by-another", "release_lease": "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end" => "",
         "terminations::work_is_one_holders_until_given_back_or_run_out";
-    "a-window-without-an-end", "count": "if left < 0 or left > tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end" => "",
+    "a-window-without-an-end", "count": "redis.call('PEXPIRE', KEYS[1], ARGV[1])" => "",
         "terminations::a_window_counts_from_its_first_event";
     "a-living-edge-is-dead", "edge_alive": "now - ARGV[2]" => "now",
         "edges::the_notes_of_a_dead_edge_are_found";
-    "a-session-that-nobody-noted", "note": "redis.call('HINCRBY', KEYS[2], ARGV[1], 1)" => "redis.call('PING')",
+    "a-session-that-nobody-noted", "register": "redis.call('HINCRBY', KEYS[2], ARGV[1], 1)" => "redis.call('PING')",
         "expiry::a_session_without_an_end_lapses_once";
     "a-dead-edge-is-forgotten", "forget_edge": "if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return 0 end" => "",
         "edges::the_notes_of_a_dead_edge_are_found";
@@ -270,11 +321,11 @@ mutants! {
         "edges::an_edge_that_spoke_meanwhile_is_not_taken_off_the_list";
     "a-name-that-was-taken-is-forgotten", "forget_edge": "if redis.call('HGET', KEYS[3], ARGV[1]) == ARGV[3] then" => "if true then",
         "edges::a_name_that_another_process_has_by_now_is_not_forgotten";
-    "a-living-edge-loses-a-note", "forget_note": "< tonumber(ARGV[3]) then return 0 end" => "< 0 then return 0 end",
+    "a-living-edge-loses-a-note", "unregister": "< tonumber(ARGV[3]) then return 0 end" => "< 0 then return 0 end",
         "edges::the_notes_of_a_dead_edge_are_found";
-    "a-note-of-an-older-token", "forget_note": "if token and token ~= ARGV[4] then return 0 end" => "",
+    "a-note-of-an-older-token", "unregister": "if token and token ~= ARGV[4] then return 0 end" => "",
         "edges::a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before";
-    "every-note-alike", "note_chat": "redis.call('INCR', KEYS[5])" => "1",
+    "every-note-alike", "register_sender": "redis.call('INCR', KEYS[5])" => "1",
         "edges::a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before";
     "a-name-of-two", "claim_edge":
         "if is and is ~= ARGV[3] and string.match(is, '^%S+') ~= ARGV[2] then return is end" => "",
@@ -290,6 +341,14 @@ mutants! {
     "figures-that-run-out-at-once", "report": "now + ARGV[2]" => "now",
         "console::figures_are_there_until_they_run_out";
 
+    // Lists.
+    "newest-for-strangers", "log_before": "if not boundary or tonumber(boundary) > tonumber(ARGV[6]) then return false end" => "",
+        "pages::the_newest_below_a_number_are_read_from_above";
+    "newest-of-any-size", "log_before": "if room < 0 and #page > 2 then return page end" => "",
+        "pages::the_newest_below_a_number_are_read_from_above";
+    "newest-of-any-age", "log_before": "ARGV[2] .. '-0'" => "'-'",
+        "pages::the_newest_below_a_number_are_read_from_above";
+
     // Links.
     "decided-twice", "decide_link": "if is[1] ~= 'pending' then" => "if false then",
         "links::the_first_decision_counts_and_is_answered_alike";
@@ -298,12 +357,53 @@ mutants! {
     "decided-too-late", "decide_link":
         "if tonumber(is[2]) <= time[1] * 1000 + math.floor(time[2] / 1000) then return false end" => "",
         "links::links_run_out_and_are_gone";
-    "too-many-links", "open_link": "if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[4]) then return 'full' end" => "",
+    "too-many-links", "open_link": "if free <= 0 then return 'full' end" => "",
         "links::only_so_many_wait";
+    "links-of-one-share", "open_link": "if redis.call('ZCARD', KEYS[4]) >= math.ceil(free / 8) then return 'share' end" => "",
+        "links::a_share_leaves_places_for_others";
+    "links-of-one-neighbourhood", "open_link":
+        "if redis.call('ZCARD', KEYS[5]) >= math.ceil(free / 4) then return 'share' end" => "",
+        "links::neighbours_leave_places_for_others";
+    "a-share-kept", "decide_link": "for place = 9, 10 do" => "for place = 10, 10 do",
+        "links::a_share_leaves_places_for_others";
+    "a-neighbourhood-kept", "decide_link": "for place = 9, 10 do" => "for place = 9, 9 do",
+        "links::neighbours_leave_places_for_others";
+    "a-share-lost", "settle_link": "for place = 4, 5 do" => "for place = 5, 5 do",
+        "links::a_share_leaves_places_for_others";
+    "a-neighbourhood-lost", "settle_link": "for place = 4, 5 do" => "for place = 4, 4 do",
+        "links::neighbours_leave_places_for_others";
     "a-code-of-two", "open_link": "'NX', 'PX', ARGV[3])" => "'PX', ARGV[3])",
         "links::a_link_is_found_by_its_id_and_by_its_code";
     "settled-by-another-device", "settle_link": " or is[2] ~= ARGV[2] then return 0" => " then return 0",
         "links::the_first_decision_counts_and_is_answered_alike";
+
+    // Who lets whom do what.
+    "blocked-by-a-late-call", "block": "if (redis.call('GET', KEYS[3]) or '0') ~= ARGV[2] then return 'stale' end" => "",
+        "people::a_block_stands_until_it_is_ended";
+    "too-many-blocks", "block": "if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then return 'full' end" => "",
+        "people::a_block_stands_until_it_is_ended";
+    "invited-by-who-is-blocked", "block": "redis.call('HDEL', KEYS[2], all[i])" => "redis.call('PING')",
+        "people::an_invitation_waits_until_it_is_ended_once";
+    "unblocked-by-a-late-call", "unblock": "if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[2] then return 0 end" => "",
+        "people::a_block_stands_until_it_is_ended";
+    "put-there-for-ever", "unindex_chat": "redis.call('HDEL', KEYS[3], ARGV[1])" => "",
+        "people::who_put_somebody_into_a_chat_is_known_until_they_are_out";
+    "a-bar-for-ever", "deny_invites": ", 'PX', ARGV[1])" => ")",
+        "people::a_bar_is_for_a_while_or_until_it_is_lifted";
+    "lifted-by-a-late-call", "allow_invites": "if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[1] then return 0 end" => "",
+        "people::a_bar_is_for_a_while_or_until_it_is_lifted";
+    "blocks-nobody", "stance": "redis.call('HEXISTS', KEYS[1], ARGV[1])" => "0",
+        "people::a_block_stands_until_it_is_ended";
+    "invited-by-a-late-call", "invite": "if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[3] then return 'stale' end" => "",
+        "people::an_invitation_waits_until_it_is_ended_once";
+    "too-many-invitations", "invite": "count >= tonumber(ARGV[4]) or " => "",
+        "people::only_so_many_invitations_wait_and_of_one_a_part";
+    "all-invitations-of-one", "invite": " or own >= tonumber(ARGV[5])" => "",
+        "people::only_so_many_invitations_wait_and_of_one_a_part";
+    "ended-as-it-was-not-read", "end_invitation": "if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end" => "",
+        "people::an_invitation_waits_until_it_is_ended_once";
+    "a-direct-chat-of-one", "leave": " and meta[4] ~= 'direct'" => "",
+        "people::a_direct_chat_by_consent_begins_with_who_makes_it";
 
     // The same contract, over the store in memory (src/planted.rs; its other bugs are the simulation's to find).
     in memory:
@@ -311,11 +411,11 @@ mutants! {
     "memory-no-epoch", NoEpoch: "late::each_message_says_who_had_left_before_it";
     "memory-unfenced-log", UnfencedLog: "late::the_log_is_for_members_alone";
     "memory-publish-early", PublishEarly: "late::a_member_arrives_until_their_queues_are_there";
-    "memory-old-boundary", OldBoundary: "owed::a_new_membership_owes_anew";
-    "memory-no-session-check", NoSessionCheck: "owed::an_older_session_is_fenced_once_a_newer_one_attached";
-    "memory-unfenced-disown", UnfencedDisown: "late::a_late_disown_takes_nothing_from_a_member";
+    "memory-old-boundary", OldBoundary: "positions::a_new_membership_owes_anew";
+    "memory-no-session-check", NoSessionCheck: "positions::an_older_session_is_fenced_once_a_newer_one_attached";
+    "memory-unfenced-unsubscribe", UnfencedUnsubscribe: "late::a_late_disown_takes_nothing_from_a_member";
     "memory-unfenced-leave", UnfencedLeave: "late::a_late_leave_ends_no_later_membership";
-    "memory-last-write-wins", LastWriteWins: "owed::read_offsets_never_fall";
+    "memory-last-write-wins", LastWriteWins: "positions::read_offsets_never_fall";
     "memory-no-tombstone-check", NoTombstoneCheck: "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
     "memory-late-open", LateOpen: "sessions::an_opening_that_comes_late_or_twice_takes_the_device_from_nobody";
     "memory-any-newer-replaces", AnyNewerReplaces: "sessions::a_number_that_nobody_is_there_with_replaces_nobody";

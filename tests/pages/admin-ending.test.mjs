@@ -9,6 +9,7 @@ import { page, rows, settled, sit, texts, visit } from "./support/console.mjs";
 import { World, until } from "./support/world.mjs";
 
 const LIST = /\/admin\/v1\/devices\?/;
+const ENDING = /\/v1\/terminations\//;
 
 sit();
 
@@ -44,11 +45,17 @@ describe("what the console ends, over an embedded server", () => {
     // The list may be some seconds old: here it is, for as long as it takes.
     const old = await world.call("GET", "/admin/v1/devices?user=ending");
     await page.route(LIST, (route) => route.fulfill({ json: old }));
+    // It is under way for as long as it is looked at.
+    await page.route(ENDING, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), state: "accepted" } });
+    });
     await sheet.getByRole("button", { name: "End this device" }).click();
     await sheet.getByRole("heading", { name: "Ending Old phone" }).waitFor();
     await sheet.getByText("Queues are deleted").waitFor();
     assert.ok(await sheet.getByRole("progressbar").count() >= 1);
     await settled();
+    await page.unroute(ENDING);
     await sheet.getByRole("heading", { name: "Receipt" }).waitFor();
     assert.match(await sheet.innerText(), /1 queue deleted, 0 remain/);
     await settled();
@@ -60,7 +67,7 @@ describe("what the console ends, over an embedded server", () => {
     await sheet.getByRole("button", { name: "Done" }).click();
     await rows().getByText("ended").waitFor();
     await page.unroute(LIST);
-    await page.getByRole("heading", { name: "No devices" }).waitFor({ timeout: 20_000 });
+    await page.getByRole("heading", { name: "No devices" }).waitFor();
     await assert.rejects(world.call("GET", `/admin/v1/devices/${device.id}/channels`), { status: 404 });
     // Its own place says so too, without an error.
     await page.goto(`${world.url}/admin#/users/ending/${device.id}`);
@@ -76,7 +83,7 @@ describe("what the console ends, over an embedded server", () => {
       socket.onmessage = resolve;
       socket.onerror = () => reject(new Error("no socket"));
     }), [world.url, device.token]);
-    await page.getByText("on edge-1").waitFor({ timeout: 20_000 });
+    await page.getByText("on edge-1").waitFor();
     await page.getByRole("button", { name: /Close all sockets/ }).click();
     await page.getByRole("dialog").getByText("4410").waitFor();
     await settled();
@@ -166,18 +173,18 @@ describe("what the console ends, over Redis and two nsqd", () => {
     away.daemon.signal("SIGSTOP");
     try {
       // Before that, what the server saw of it a moment ago still counts.
-      await page.getByText("1 server can’t be reached").waitFor({ timeout: 30_000 });
+      await page.getByText("1 server can’t be reached").waitFor();
       await page.getByRole("button", { name: /^End Phone of emil/ }).click();
       const sheet = page.getByRole("dialog");
-      await sheet.getByText(`${away.node} can’t be reached.`).waitFor({ timeout: 30_000 });
+      await sheet.getByText(`${away.node} can’t be reached.`).waitFor();
       await settled();
       await sheet.getByRole("button", { name: "End this device" }).click();
-      await sheet.getByText("waiting", { exact: true }).waitFor({ timeout: 30_000 });
+      await sheet.getByText("waiting", { exact: true }).waitFor();
       await sheet.getByText("as soon as it is back").waitFor();
       await sheet.getByText("You may close this").waitFor();
       await settled();
       away.daemon.signal("SIGCONT");
-      await sheet.getByRole("heading", { name: "Receipt" }).waitFor({ timeout: 60_000 });
+      await sheet.getByRole("heading", { name: "Receipt" }).waitFor();
       assert.deepEqual(await channels(device.id), []);
     } finally {
       away.daemon.signal("SIGCONT");
@@ -192,7 +199,7 @@ describe("what the console ends, over Redis and two nsqd", () => {
     await page.getByRole("heading", { name: "No orphans" }).waitFor();
     await settled();
     const [ours, foreign] = [await orphan(node, chat), await orphan(node, randomUUID())];
-    await until("both to be seen", async () => (await rows().count()) === 2, 40_000);
+    await until("both to be seen", async () => (await rows().count()) === 2);
     await page.getByText("Some are foreign").waitFor();
     await settled();
     await page.getByRole("button", { name: "Sweep…" }).click();
@@ -215,7 +222,7 @@ describe("what the console ends, over Redis and two nsqd", () => {
     await sheet.getByText("1 queue deleted.").waitFor();
     assert.deepEqual(await channels(foreign), []);
     await sheet.getByRole("button", { name: "Done" }).click();
-    await page.getByRole("heading", { name: "No orphans" }).waitFor({ timeout: 40_000 });
+    await page.getByRole("heading", { name: "No orphans" }).waitFor();
     await page.getByRole("link", { name: "Audit", exact: true }).click();
     await rows().filter({ hasText: "Swept orphans" }).filter({ hasText: "1 deleted" }).first().waitFor();
     await rows().filter({ hasText: "Looked at sweeping orphans" }).first().waitFor();

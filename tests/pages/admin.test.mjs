@@ -65,7 +65,7 @@ describe("the console over an embedded server", () => {
     page.expected.push(/status of 401/);
     await page.locator(".tile").first().waitFor();
     await page.route("**/admin/v1/**", (route) => route.fulfill({ status: 401, contentType: "application/problem+json", body: "{\"code\":\"unauthorized\"}" }));
-    await page.getByText("You were signed out.").waitFor({ timeout: 15_000 });
+    await page.getByText("You were signed out.").waitFor();
     await settled();
   });
 
@@ -78,7 +78,7 @@ describe("the console over an embedded server", () => {
     assert.equal(await servers.getByText("Answers").count(), 2);
     assert.match(await page.getByRole("table", { name: "Edges" }).innerText(), /edge-1/);
     // Two samples make a line.
-    await page.locator("svg.spark[role=img]").first().waitFor({ timeout: 20_000 });
+    await page.locator("svg.spark[role=img]").first().waitFor();
     assert.match(await page.locator("svg.spark[role=img]").first().getAttribute("aria-label"), /^Connections over ten minutes: between/);
     await settled();
   });
@@ -173,12 +173,12 @@ describe("the console over an embedded server", () => {
     await rows().first().waitFor();
     page.expected.push(/ERR_FAILED/, /status of 503/);
     await page.route("**/admin/v1/users*", (route) => route.abort());
-    await page.getByText("The server can’t be reached.").waitFor({ timeout: 15_000 });
+    await page.getByText("The server can’t be reached.").waitFor();
     assert.equal(await rows().count(), 100, "the last answer still stands");
     assert.match(await page.getByRole("alert").filter({ hasText: "as of" }).innerText(), /What you see is as of/);
     await settled();
     await page.unroute("**/admin/v1/users*");
-    await page.getByText("The server can’t be reached.").waitFor({ state: "detached", timeout: 15_000 });
+    await page.getByText("The server can’t be reached.").waitFor({ state: "detached" });
     // From the start: no answer at all, then one.
     await page.route("**/admin/v1/devices*", (route) => route.fulfill({ status: 503, contentType: "application/problem+json", body: "{\"code\":\"unavailable\",\"detail\":\"the store can’t be reached\"}" }));
     await page.goto(`${world.url}/admin#/devices`);

@@ -45,7 +45,7 @@ for (const [colorScheme, viewport] of [["light", { width: 1440, height: 900 }], 
     await it.lesson("lock").click();
     await it.state(it.web1, "waits for the phone");
     await clean("refused");
-    await it.lesson("lock").click();
+    await it.endLesson("lock");
     await it.state(it.web1, "online");
     await it.badge.click();
     await clean("the badge's details");

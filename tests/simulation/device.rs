@@ -89,6 +89,7 @@ pub struct Device {
     pub user: UserId,
     pub id: DeviceId,
     pub kind: DeviceKind,
+    generation: u32,
     pub habits: Habits,
     pub status: Arc<Mutex<Status>>,
     memory: Arc<Mutex<Memory>>,
@@ -96,13 +97,16 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(world: &World, user: UserId, id: DeviceId, kind: DeviceKind, habits: Habits) -> Self {
+    /// One with this token.
+    pub fn new(world: &World, claims: DeviceClaims, habits: Habits) -> Self {
         let (status, memory, outbox) = Default::default();
-        Self { world: world.clone(), user, id, kind, habits, status, memory, outbox }
+        let DeviceClaims { user, device: id, kind, generation } = claims;
+        Self { world: world.clone(), user, id, kind, generation, habits, status, memory, outbox }
     }
 
     fn claims(&self) -> DeviceClaims {
-        DeviceClaims { user: self.user.clone(), device: self.id, kind: self.kind, generation: 1 }
+        let Self { user, id, kind, generation, .. } = self;
+        DeviceClaims { user: user.clone(), device: *id, kind: *kind, generation: *generation }
     }
 
     fn name(&self) -> String {

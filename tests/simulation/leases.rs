@@ -50,7 +50,7 @@ async fn seems_outlived(world: &World, device: DeviceId, last: Option<u64>) -> O
     let edges: Vec<_> = world.edges().iter().filter(|edge| !edge.gate.is_dead()).cloned().collect();
     for edge in edges.into_iter().filter(|_| !world.has_jumped()) {
         for session in edge.core.hub.sessions_of(&owner.user) {
-            let goes_on = session.mailbox.doom.code().is_none() && !session.lease.expired();
+            let goes_on = session.mailbox.close_signal.code().is_none() && !session.lease.expired();
             if session.device == device && goes_on && is_over(session.session) {
                 return Some(format!(
                     "invariant 11 at {:.3} ms: {} serves {device} (session {}), whose lease has run out or which has ended",

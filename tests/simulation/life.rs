@@ -99,7 +99,7 @@ pub async fn creates(world: &World, user: &UserId, with: Option<&UserId>) -> Cha
     for member in members.into_iter().flatten() {
         world.saw(What::Joining { user: member.to_string(), chat: text(id) });
     }
-    let wish = membership::Wish {
+    let wish = membership::CreateChat {
         id: Some(id),
         kind: if with.is_some() { ChatKind::Direct } else { ChatKind::Group },
         name: with.is_none().then(|| format!("group {}", world.number())),
@@ -128,7 +128,7 @@ pub async fn joins(world: &World, user: &UserId, chat: ChatId) {
     let joined = world
         .insists(|core| {
             let user = user.clone();
-            async move { membership::join(&core, &user, membership::Which::Id(chat), None).await.map(drop) }
+            async move { membership::join(&core, &user, membership::ChatRef::Id(chat), None).await.map(drop) }
         })
         .await;
     has_come(world, user, chat, joined, open).await;
@@ -223,7 +223,7 @@ pub async fn is_registered(world: &World, user: &UserId, kind: DeviceKind, habit
     let _open = world.opens(format!("{user} registers {id}"));
     let main = kind == DeviceKind::Main;
     world.saw(What::Registering { user: user.to_string(), device: id.to_string(), main });
-    let wish = registration::Wish {
+    let wish = registration::RegisterDevice {
         id: Some(id),
         kind,
         name: "device".to_owned(),
@@ -234,19 +234,19 @@ pub async fn is_registered(world: &World, user: &UserId, kind: DeviceKind, habit
     let registered = world
         .insists(|core| {
             let (user, wish) = (user.clone(), wish.clone());
-            async move { registration::register(&core, &user, wish).await.map(|_| ()) }
+            async move { registration::register(&core, &user, wish).await.map(|(_, claims, _)| claims) }
         })
         .await;
-    match registered {
+    let claims = match registered {
         None => return None,
-        Some(Ok(())) => {}
+        Some(Ok(claims)) => claims,
         Some(Err(problem)) if problem.code == ErrorCode::LimitReached => return None,
         // The store's clock says that it never came to its end in a day.
         Some(Err(problem)) if problem.code == ErrorCode::Conflict && world.has_jumped() => return None,
         Some(Err(problem)) => panic!("{user} can't register a device: {problem}"),
-    }
+    };
     world.saw(What::Registered { device: id.to_string() });
-    let device = Device::new(world, user.clone(), id, kind, habits);
+    let device = Device::new(world, claims, habits);
     world.adds(device.clone());
     if world.is_calm() {
         world.owes(user).await;

@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use keepstep::{
-    chance,
     config::{Limits, Timing},
     domain::device::DeviceKind,
-    simulation::{Manners, Shared},
+    simulation::{Manners, Shared, seed},
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -50,7 +49,7 @@ fn apart(seed: u64, story: impl AsyncFnOnce() -> Outcome + Send + 'static) -> Ou
         random::seed(seed);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.expect("a runtime").block_on(async {
-            chance::seed(seed);
+            seed::seed(seed);
             story().await
         })
     });

@@ -168,8 +168,8 @@ async fn lacks(world: &World, wants: Wants) -> Vec<String> {
                 if *must && !there.contains(&(*chat, *device)) {
                     lack.push(format!("{device} lacks {chat}"));
                 }
-                let owed = world.store().owed(*chat, *device).await.expect("the truth");
-                if *must && owed.is_none() {
+                let position = world.store().position(*chat, *device).await.expect("the truth");
+                if *must && position.is_none() {
                     lack.push(format!("{device} has no position in {chat}"));
                 }
             }

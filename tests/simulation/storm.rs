@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keepstep::{
     broker::embedded::Found,
-    simulation::{Link, Port, Shared, Weather},
+    simulation::{FaultProfile, Link, Port, Shared},
 };
 use tokio::time::sleep;
 
@@ -26,13 +26,13 @@ const CALLS: &[&str] = &[
     "published",
     "publish",
     "outbox",
-    "owe",
+    "subscribe_device",
     "provision",
     "activate_device",
     "register_device",
     "add_member",
     "remove_member",
-    "disown",
+    "unsubscribe_device",
     "remove_queues",
     "forget_device",
     "save_termination",
@@ -43,9 +43,9 @@ const CALLS: &[&str] = &[
     "move_cursors",
     "close_session",
     "move_read",
-    "note_sender",
-    "forget_notes",
-    "take_work",
+    "register_sender",
+    "unregister_senders",
+    "try_acquire_lease",
 ];
 
 /// Calls that change something which others may have changed anew when they are done late.
@@ -55,10 +55,10 @@ const LATE: &[&str] = &[
     "remove_member",
     "remove_member",
     "remove_member",
-    "owe",
-    "disown",
-    "disown",
-    "disown",
+    "subscribe_device",
+    "unsubscribe_device",
+    "unsubscribe_device",
+    "unsubscribe_device",
     "open_session",
     "open_session",
     "close_session",
@@ -70,13 +70,13 @@ const LATE: &[&str] = &[
     "begin_termination",
     "save_termination",
     "forget_device",
-    "take_work",
-    "release_work",
+    "try_acquire_lease",
+    "release_lease",
     "append",
     "published",
-    "note_sender",
-    "forget_notes",
-    "lapse_session",
+    "register_sender",
+    "unregister_senders",
+    "expire_session",
     "renew_session",
     "delete_chat",
 ];
@@ -233,7 +233,7 @@ pub async fn storm(world: World, kind: Kind, faults: u64, length: Duration) {
 /// Everything is well again.
 pub fn heal(world: &World) {
     world.shun_none();
-    world.shared().set_weather(Weather::default());
+    world.shared().set_weather(FaultProfile::default());
     world.shared().run_broker(true);
     let places = world.edges().len();
     for place in 0..places {
@@ -317,7 +317,7 @@ async fn one(world: &World, which: Fault) {
         }
         Fault::BadEvents => {
             begun("bad events");
-            shared.set_weather(Weather {
+            shared.set_weather(FaultProfile {
                 lose_events: below(900) as u32,
                 tell_losses: below(2) == 0,
                 double_events: below(200) as u32,
@@ -374,7 +374,7 @@ async fn one(world: &World, which: Fault) {
         }
         Fault::BadQueues => {
             begun("bad queues");
-            shared.set_weather(Weather {
+            shared.set_weather(FaultProfile {
                 double_publications: below(200) as u32,
                 reorder: below(300) as u32,
                 ghosts: below(900) as u32,
@@ -387,7 +387,7 @@ async fn one(world: &World, which: Fault) {
             edge.faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
         }
         Fault::Shunned if places > 1 => {
-            begun("cut from the store, and shunned");
+            begun("cut from the store, and partitioned");
             edge.faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
             world.shun(place, Duration::from_millis(7000 + below(1500)));
         }
@@ -423,7 +423,7 @@ async fn one(world: &World, which: Fault) {
         }
         Fault::Shunned | Fault::Clinging => {
             begun("lost events, clinging consumers");
-            shared.set_weather(Weather { lose_events: 900, ghosts: 900, ..shared.weather() });
+            shared.set_weather(FaultProfile { lose_events: 900, ghosts: 900, ..shared.weather() });
         }
     }
 }

@@ -18,7 +18,7 @@ use keepstep::{
     metrics::Metrics,
     protocol::{ErrorCode, Problem},
     session::{self, Connection, Wire},
-    simulation::{Faults, Gate, Shared, Told},
+    simulation::{Faults, Gate, Shared, Watched},
     store::{Store, StoreLimits, embedded::EmbeddedStore, faulty::FaultyStore},
     sync::Core,
     tokens::DeviceClaims,
@@ -75,12 +75,12 @@ struct Inner {
     edges: Mutex<Vec<Edge>>,
     events: Mutex<Vec<Event>>,
     ids: Mutex<Ids>,
-    stage: Told<Stage>,
+    stage: Watched<Stage>,
     // Calls and devices whose story isn't told to its end.
     open: Mutex<BTreeMap<u64, String>>,
     devices: Mutex<Vec<Device>>,
     // An edge that everyone keeps away from, and until when all are silent.
-    shunned: Mutex<Option<(usize, Instant)>>,
+    partitioned: Mutex<Option<(usize, Instant)>>,
     // Whether the store's clock has jumped.
     jumped: AtomicBool,
     // Whether nothing is wrong but what clients do.
@@ -112,9 +112,17 @@ impl World {
         timing: Timing,
         msg_timeout: Duration,
     ) -> Self {
+        // Whoever leaves may be brought back at once, and everybody be in any chat.
+        let limits = Limits {
+            invited_per_hour: u32::MAX,
+            devices_per_hour: u32::MAX,
+            devices_per_day: u32::MAX,
+            ..limits
+        };
+        let timing = Timing { reinvite_after: Duration::ZERO, ..timing };
         let world = Self(Arc::new(Inner {
             shared,
-            store: EmbeddedStore::new(StoreLimits::from(&limits)),
+            store: EmbeddedStore::new(StoreLimits::new(&limits, &timing)),
             broker: EmbeddedBroker::with_msg_timeout(msg_timeout),
             msg_timeout,
             limits,
@@ -122,10 +130,10 @@ impl World {
             edges: Mutex::default(),
             events: Mutex::default(),
             ids: Mutex::default(),
-            stage: Told::new(Stage::Life),
+            stage: Watched::new(Stage::Life),
             open: Mutex::default(),
             devices: Mutex::default(),
-            shunned: Mutex::default(),
+            partitioned: Mutex::default(),
             jumped: AtomicBool::new(false),
             calm: AtomicBool::new(false),
             violations: Mutex::default(),
@@ -179,22 +187,22 @@ impl World {
 
     /// Everyone turns away from the edge of a place, and nobody says anything for so long.
     pub fn shun(&self, place: usize, silence: Duration) {
-        *self.0.shunned.lock().unwrap() = Some((place, Instant::now() + silence));
+        *self.0.partitioned.lock().unwrap() = Some((place, Instant::now() + silence));
     }
 
     /// People go to every edge again.
     pub fn shun_none(&self) {
-        *self.0.shunned.lock().unwrap() = None;
+        *self.0.partitioned.lock().unwrap() = None;
     }
 
     /// Whether people keep away from the edge of this place.
     pub fn is_shunned(&self, place: usize) -> bool {
-        self.0.shunned.lock().unwrap().is_some_and(|(shunned, _)| shunned == place)
+        self.0.partitioned.lock().unwrap().is_some_and(|(partitioned, _)| partitioned == place)
     }
 
     /// Whether nobody says anything.
     pub fn is_silent(&self) -> bool {
-        self.0.shunned.lock().unwrap().is_some_and(|(_, until)| Instant::now() < until)
+        self.0.partitioned.lock().unwrap().is_some_and(|(_, until)| Instant::now() < until)
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -214,7 +222,7 @@ impl World {
     /// The store's clock jumps by so many milliseconds.
     pub fn jump_store(&self, by: i64) {
         self.0.jumped.store(true, Ordering::Relaxed);
-        keepstep::chance::jump_store(by);
+        keepstep::simulation::seed::jump_store(by);
     }
 
     /// Whether it ever did.
@@ -284,7 +292,7 @@ impl World {
 
     /// A UUID that wasn't used before.
     pub fn uuid(&self) -> uuid::Uuid {
-        keepstep::chance::uuid()
+        keepstep::rng::uuid()
     }
 
     /// Something has begun that must come to an end before the run does.
@@ -363,7 +371,8 @@ impl World {
         let devices = self.devices();
         for device in devices.iter().filter(|device| device.user == *user && !ending.contains(&device.id)) {
             for chat in &chats {
-                if self.0.store.owed(*chat, device.id).await.expect("the truth is always there").is_none() {
+                if self.0.store.position(*chat, device.id).await.expect("the truth is always there").is_none()
+                {
                     let now = self.0.shared.now() as f64 / 1000.0;
                     self.violates(format!(
                         "invariant 20 at {now:.3} ms: {user} is in {chat} and has {}, both answered, and it is owed nothing \
@@ -392,7 +401,7 @@ impl World {
 
     /// How many messages a chat has.
     pub async fn head(&self, chat: ChatId) -> u64 {
-        self.0.store.tips(&[chat]).await.expect("the truth is always there")[0].head
+        self.0.store.heads(&[chat]).await.expect("the truth is always there")[0].head
     }
 
     /// One HTTP call to some edge. None: no edge, or it died before it answered.
@@ -446,7 +455,7 @@ impl World {
         let core = edge.core.clone();
         let most = core.limits.history_frame_bytes;
         edge.core.drain.spawn(async move {
-            let connection = Connection::new(Wire::Pipe(server), Bytes::new(), most).await;
+            let connection = Connection::new(Wire::from(server), Bytes::new(), most).await;
             if let Some(open) = session::open(core, connection, claims).await {
                 open.serve().await;
             }

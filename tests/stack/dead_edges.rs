@@ -53,6 +53,7 @@ async fn without_comparisons() -> World {
 fn unlimited(config: EdgeConfig) -> EdgeConfig {
     [
         "KEEPSTEP_CREATES_PER_MINUTE",
+        "KEEPSTEP_INVITED_PER_HOUR",
         "KEEPSTEP_CHATS_PER_USER",
         "KEEPSTEP_FRAMES_PER_SECOND",
         "KEEPSTEP_FRAMES_BURST",

@@ -1,4 +1,4 @@
-//! The README's first minute, as it stands: its shell lines, its JavaScript and its Python, taken out of the page, against
+//! The README's first minute and the quick start, as they stand: their shell lines, JavaScript and Python, taken out of the pages, against
 //! a server that was started as the page says. Only the address is another one, because tests have ports of their own.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::stories::client::PATIENCE;
-use crate::support::{Edge, EdgeConfig, Process, repository, wait_until};
+use crate::support::{Edge, EdgeConfig, Process, repository, wait_for, wait_until};
 
 /// Where the README says that the server is.
 const SAID: &str = "http://127.0.0.1:8080";
@@ -19,13 +19,17 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Another terminal: the lines that the server printed pasted into it, beside the README's clients.
-    fn with_examples(edge: &mut Edge) -> Terminal {
-        let log = edge.process().log();
-        let exports: Vec<&str> =
-            log.lines().map(str::trim).filter(|line| line.starts_with("export ")).collect();
-        assert_eq!(exports.len(), 3, "{log}");
-        let page = std::fs::read_to_string(repository("README.md")).expect("the README");
+    /// Another terminal: the lines that the server printed pasted into it, beside the quick start's clients.
+    async fn with_examples(edge: &mut Edge) -> Terminal {
+        // Three, and where the server is, because that isn't where the pages say.
+        let log = wait_for("four lines to paste", PATIENCE, async || {
+            let log = edge.process().log();
+            if exports(&log).len() == 4 { Ok(log) } else { Err(log) }
+        })
+        .await;
+        let exports = exports(&log);
+        assert!(exports[3].starts_with(&format!("export KEEPSTEP_URL={} ", edge.url(""))), "{log}");
+        let page = page("docs/quick-start.md");
         let folder = tempfile::tempdir().expect("a folder");
         let examples = folder.path().join("docs/examples");
         std::fs::create_dir_all(&examples).expect("a folder");
@@ -50,6 +54,11 @@ impl Terminal {
     }
 }
 
+/// The lines to paste that the server printed.
+fn exports(log: &str) -> Vec<&str> {
+    log.lines().map(str::trim).filter(|line| line.starts_with("export ")).collect()
+}
+
 /// What stands between ```{language} and ```.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
@@ -64,7 +73,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 fn line(blocks: &[String], says: &str) -> String {
     let lines: Vec<&str> =
         blocks.iter().flat_map(|block| block.lines()).filter(|line| line.contains(says)).collect();
-    assert_eq!(lines.len(), 1, "one line of the README says {says}: {lines:?}");
+    assert_eq!(lines.len(), 1, "one line of the page says {says}: {lines:?}");
     lines[0].to_owned()
 }
 
@@ -77,21 +86,19 @@ async fn says(process: &Process, what: &str) {
 
 #[tokio::test]
 async fn the_first_minute_of_the_readme_is_as_it_says() {
-    let page = std::fs::read_to_string(repository("README.md")).expect("the README");
-    let (shell, js, python) = (blocks(&page, "sh"), blocks(&page, "js"), blocks(&page, "python"));
-    assert_eq!((js.len(), python.len()), (1, 1));
-    for (path, code) in [("docs/examples/client.mjs", &js[0]), ("docs/examples/client.py", &python[0])] {
-        assert_eq!(
-            *code,
-            std::fs::read_to_string(repository(path)).expect(path),
-            "{path} and the README differ"
-        );
-    }
+    let readme = page("README.md");
+    let shell = blocks(&readme, "sh");
+    // (The SDK's own tests run it.)
+    assert_eq!(
+        blocks(&readme, "js"),
+        blocks(&page("web/sdk/README.md"), "js")[..1],
+        "the SDK's first example"
+    );
 
     // "The server prints three lines. Paste them into another terminal."
-    let mut edge = Edge::start(EdgeConfig::embedded().unset("KEEPSTEP_JWT_SECRET")).await;
+    let mut edge = Edge::start(EdgeConfig::embedded().unset("KEEPSTEP_JWT_SECRET").on_a_terminal()).await;
     edge.ready().await;
-    let terminal = Terminal::with_examples(&mut edge);
+    let terminal = Terminal::with_examples(&mut edge).await;
     let minute = shell.iter().find(|block| block.contains("printf ")).expect("the block with curl");
     assert!(minute.contains(SAID));
     let mut block = terminal.types("curl", &minute.replace(SAID, &edge.url("")));
@@ -106,7 +113,7 @@ async fn the_first_minute_of_the_readme_is_as_it_says() {
     says(&web, "#2 alice: at one").await;
     says(&phone, "#2 alice: at one").await;
     for said in ["#1 bob: lunch?", "#2 alice: at one"] {
-        assert!(page.contains(&format!("```\n{said}\n```")), "the README shows {said}");
+        assert!(readme.contains(&format!("```\n{said}\n```")), "the README shows {said}");
     }
 
     // "Stop the phone, then the web session, and start the web session again."
@@ -123,11 +130,15 @@ async fn the_first_minute_of_the_readme_is_as_it_says() {
 
 #[tokio::test]
 async fn the_quick_start_is_as_it_says() {
-    let page = std::fs::read_to_string(repository("docs/quick-start.md")).expect("the quick start");
-    let shell = blocks(&page, "sh");
-    let mut edge = Edge::start(EdgeConfig::embedded().unset("KEEPSTEP_JWT_SECRET")).await;
+    let page = page("docs/quick-start.md");
+    let (shell, js, python) = (blocks(&page, "sh"), blocks(&page, "js"), blocks(&page, "python"));
+    assert_eq!((js.len(), python.len()), (1, 1));
+    for (path, code) in [("docs/examples/client.mjs", &js[0]), ("docs/examples/client.py", &python[0])] {
+        assert_eq!(*code, self::page(path), "{path} and the quick start differ");
+    }
+    let mut edge = Edge::start(EdgeConfig::embedded().unset("KEEPSTEP_JWT_SECRET").on_a_terminal()).await;
     edge.ready().await;
-    let terminal = Terminal::with_examples(&mut edge);
+    let terminal = Terminal::with_examples(&mut edge).await;
     let shown = |said: &str| assert!(page.contains(&format!("```\n{said}\n```")), "the page shows {said}");
 
     let mut phone = terminal.runs("phone", &line(&shell, "client.mjs main \"hello Bob\""));
@@ -160,7 +171,7 @@ async fn the_quick_start_is_as_it_says() {
 
 #[tokio::test]
 async fn either_language_is_a_phone_and_a_web_session() {
-    let page = std::fs::read_to_string(repository("README.md")).expect("the README");
+    let page = page("docs/quick-start.md");
     let folder = tempfile::tempdir().expect("a folder");
     write(&folder.path().join("client.mjs"), &blocks(&page, "js")[0]);
     write(&folder.path().join("client.py"), &blocks(&page, "python")[0]);
@@ -176,6 +187,10 @@ async fn either_language_is_a_phone_and_a_web_session() {
     says(&phone, "#2 alice: at last").await;
     web.terminate(Duration::from_secs(10)).await;
     phone.terminate(Duration::from_secs(10)).await;
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(repository(path)).expect(path)
 }
 
 fn write(path: &Path, text: &str) {

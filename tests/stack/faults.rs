@@ -139,7 +139,8 @@ async fn an_nsqd_loses_its_disk() {
 
 #[tokio::test]
 async fn what_nobody_holds_any_more_is_told_as_a_gap() {
-    let mut world = Deployment::Stack.with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let mut world =
+        Deployment::Stack.with("KEEPSTEP_LOG_MESSAGES", "50").with("KEEPSTEP_LOG_KEEP", "50").start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
     let chat = alice.direct(&bob).await;

@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::faults::{after_a_talk, carrier};
-use crate::stories::client::PATIENCE;
+use crate::stories::client::{Api, PATIENCE};
 use crate::stories::user::User;
 use crate::stories::world::Pair;
 use crate::stories::{Deployment, World};
-use crate::support::{stays, wait_until};
+use crate::support::{stays, wait_for, wait_until};
 
 /// "After the last fault heals."
 const RECOVERY: Duration = Duration::from_secs(10);
@@ -51,7 +53,7 @@ async fn an_nsqd_whose_disk_is_full_loses_nobody_anything() {
     // Everybody is told, and what to do about it.
     is_up(&world, &node, false).await;
     let (status, said) = world.readiness(0).await.expect("/readyz answers");
-    assert!(status == 503 && said.contains(&node) && said.contains("free its disk"), "{status}: {said}");
+    assert!(status == 200 && said.contains(&node) && said.contains("free its disk"), "{status}: {said}");
     let overview = world.admin().get("/admin/v1/overview").await.ok();
     assert!(overview["broker"].to_string().contains("free its disk"), "{overview}");
     let waiting = world.unconfirmed(&chat).await;
@@ -81,6 +83,69 @@ async fn an_nsqd_whose_disk_is_full_loses_nobody_anything() {
     assert!(world.metric("keepstep_deliveries_total{source=\"nsq\"}").await >= by_nsq + 30.0);
     web.connects(0).await;
     web.hears(&chat, 80).await;
+}
+
+/// An nsqd that was killed, and then one that hangs: everything works without it, so a balancer that asks `/readyz` must go on
+/// sending clients here; and it must not wait for the answer.
+#[tokio::test]
+async fn an_nsqd_that_is_away_takes_no_edge_out_of_the_balancer() {
+    let mut world = Deployment::Stack.start().await;
+    let Pair { alice, phone, bobs, chat, .. } = world.pair().await;
+    phone.says(&chat, "hello").await;
+    bobs.hears(&chat, 1).await;
+    let carrier = carrier(&world, &chat).await;
+    let (node, lookupd) =
+        (world.stack.as_ref().unwrap().nsqd[carrier].http(), world.stack.as_ref().unwrap().lookupd.http());
+    let ready = async |world: &World, named: &[&str]| {
+        for edge in 0..world.edges.len() {
+            wait_for("a note in /readyz", PATIENCE, async || {
+                let begun = Instant::now();
+                let (status, said) = world.readiness(edge).await.ok_or("no answer")?;
+                let took = begun.elapsed();
+                assert_eq!(status, 200, "edge {edge}: {said}");
+                assert!(took < Duration::from_millis(900), "/readyz took {took:?}: {said}");
+                let body: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+                assert_eq!((&body["ready"], &body["problems"]), (&json!(true), &json!([])), "{said}");
+                let notes = body["notes"].to_string();
+                if named.iter().all(|name| notes.contains(name)) { Ok(()) } else { Err(notes) }
+            })
+            .await;
+        }
+    };
+    ready(&world, &[]).await;
+    world.stack.as_mut().unwrap().nsqd[carrier].kill9();
+    world.stack.as_ref().unwrap().lookupd.sigstop();
+    ready(&world, &[&node, &lookupd]).await;
+    is_up(&world, &node, false).await;
+    wait_until("both edges to count the nsqlookupd", PATIENCE, || async {
+        (world.metric("keepstep_nsqlookupd_down").await == 2.0).then_some(())
+    })
+    .await;
+    for edge in 0..2 {
+        Api { token: None, ..world.api(edge, "") }.get("/v1/ready").await.with(200);
+    }
+    // Somebody new comes in, somebody comes back, and everybody hears everything.
+    let (carol, mut bobs) = (world.user("carol"), bobs);
+    let carols = carol.phone(1).await;
+    let with_carol = alice.direct(&carol).await;
+    bobs.reconnects(0).await;
+    phone.says_many(&chat, "without it", 5).await;
+    phone.says(&with_carol, "elsewhere").await;
+    carols.hears(&with_carol, 1).await;
+    for device in [&phone, &bobs] {
+        device.hears(&chat, 6).await;
+    }
+    world.stack.as_mut().unwrap().nsqd[carrier].restart().await;
+    world.stack.as_ref().unwrap().lookupd.sigcont();
+    is_up(&world, &node, true).await;
+    // As it is when one hangs.
+    world.stack.as_ref().unwrap().nsqd[carrier].sigstop();
+    ready(&world, &[&node]).await;
+    world.stack.as_ref().unwrap().nsqd[carrier].sigcont();
+    wait_until("no nsqlookupd to be missed", PATIENCE, || async {
+        (world.metric("keepstep_nsqlookupd_down").await == 0.0).then_some(())
+    })
+    .await;
 }
 
 /// A chat of these two on this nsqd.

@@ -10,9 +10,10 @@ use crate::stories::device::Device;
 use crate::stories::world::World;
 use crate::support::{Edge, LateLink, What, stays, wait_until};
 
-/// What the request has in it by which edge 0 opens a session of a device: the device, its generation, the edge.
+/// What the request has in it by which edge 0 opens a session of a user's first device: the device, its generation (the first
+/// is 2), the edge.
 fn opening_of(device: &Device) -> String {
-    format!("{}\r\n$1\r\n1\r\n${}\r\n{FAR}\r\n", device.id.replace('-', ""), FAR.len())
+    format!("{}\r\n$1\r\n2\r\n${}\r\n{FAR}\r\n", device.id.replace('-', ""), FAR.len())
 }
 
 /// The name of edge 0.

@@ -20,8 +20,11 @@ async fn a_store_that_is_away_is_logged_once_for_each_who_asks() {
     })
     .await;
     let before = world.edges[0].process().log().len();
+    let mut requests = Vec::new();
     for _ in 0..5 {
-        alice.api(0).get("/v1/chats").await.problem(503, "unavailable");
+        let answer = alice.api(0).get("/v1/chats").await;
+        requests.push(answer.body["request_id"].as_str().expect("the request's id").to_owned());
+        answer.problem(503, "unavailable");
     }
     for key in 0..3u8 {
         let key = uuid::Uuid::from_bytes([key; 16]);
@@ -31,11 +34,17 @@ async fn a_store_that_is_away_is_logged_once_for_each_who_asks() {
     let log = world.edges[0].process().log().split_off(before);
     let events = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event"));
     let unavailable: Vec<Value> = events.filter(|event| event["code"] == "unavailable").collect();
-    let calls = unavailable.iter().filter(|event| event["target"] == "keepstep::http::respond").count();
+    let calls = unavailable.iter().filter(|event| event["target"] == "keepstep::http::respond");
+    let logged: Vec<_> =
+        calls.map(|event| event["span"]["request_id"].as_str().unwrap_or_default()).collect();
+    assert_eq!(logged, requests, "{log}");
     let frames: Vec<_> = unavailable.iter().filter(|event| event["frame"] == "send").collect();
-    assert_eq!((calls, frames.len(), unavailable.len()), (5, 3, 8), "{log}");
+    assert_eq!((logged.len(), frames.len(), unavailable.len()), (5, 3, 8), "{log}");
     for event in frames {
-        assert_eq!((&event["user"], &event["device"]), (&json!(alice.name), &json!(phone.id)), "{event}");
+        for place in [event, &event["span"]] {
+            assert_eq!((&place["user"], &place["device"]), (&json!(alice.name), &json!(phone.id)), "{event}");
+        }
+        assert!(event["span"]["session"].is_u64(), "{event}");
     }
     assert!(unavailable.iter().all(|event| event["error"].as_str().is_some_and(|why| !why.is_empty())));
     let told = log.lines().filter(|line| line.contains("the store failed a request")).count();

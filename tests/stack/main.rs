@@ -5,6 +5,7 @@ mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod balancer;
 mod broker;
 mod clocks;
 mod codes;
@@ -13,13 +14,17 @@ mod daemons;
 mod dead_edges;
 mod demo;
 mod examples;
+mod failover;
 mod faults;
+mod full;
 mod gaps;
 mod health;
 mod hiccups;
 mod lapses;
 mod late;
+mod lists;
 mod logs;
+mod managed;
 mod manners;
 mod many;
 mod members;
@@ -31,6 +36,7 @@ mod outages;
 mod placement;
 mod prefetch;
 mod queues;
+mod quota;
 mod races;
 mod reconcile;
 mod reconnects;
@@ -42,6 +48,7 @@ mod starts;
 mod store;
 mod too_large;
 mod torn;
+mod turns;
 mod watches;
 
 /// What both deployments promise, over two edges, Redis, two nsqd and nsqlookupd.

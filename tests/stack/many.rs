@@ -5,7 +5,7 @@ use std::time::Duration;
 use keepstep::{
     domain::{chat::ChatKind, id::ChatId},
     store::{
-        Created, NewChat, OwedSince, Store,
+        Created, NewChat, Store, SubscribeFrom,
         redis::{RedisOptions, RedisStore},
     },
 };
@@ -58,8 +58,11 @@ async fn offsets_of_1100_chats_that_were_left_close_nobody() {
 async fn a_thousand_chats_that_nobody_told_of_are_looked_at_together() {
     let stack = Stack::start().await;
     let store = Store::Redis(RedisStore::connect(&stack.redis.url(), RedisOptions::default()).await.unwrap());
-    // The reconciler reads hashes of each chat, too. Here it is the work of an edge that isn't there.
-    assert!(store.take_work("reconcile", "nobody", Duration::from_secs(3600)).await.unwrap());
+    // The reconciler reads hashes of each chat, too, and so does who brings their names up to date. Here these are the work of an
+    // edge that isn't there.
+    for work in ["reconcile", "names"] {
+        assert!(store.try_acquire_lease(work, "nobody", Duration::from_secs(3600)).await.unwrap());
+    }
     let edge = Edge::start(stack.edge()).await;
     edge.ready().await;
     let alice = User::new("alice", [edge.listen()].into());
@@ -76,6 +79,7 @@ async fn a_thousand_chats_that_nobody_told_of_are_looked_at_together() {
             password_hash: None,
             owner: alice.name.parse().unwrap(),
             with: None,
+            entry: keepstep::domain::chat::Entry::AtOnce,
             node: stack.nsqd[0].http(),
             created: 1,
         };
@@ -85,7 +89,11 @@ async fn a_thousand_chats_that_nobody_told_of_are_looked_at_together() {
     let read = async || calls(&stack, "hgetall").await + calls(&stack, "hmget").await;
     let before = read().await;
     for chat in &chats {
-        store.owe(*chat, &user, phone.id.parse().unwrap(), OwedSince::Joined).await.unwrap().unwrap();
+        store
+            .subscribe_device(*chat, &user, phone.id.parse().unwrap(), SubscribeFrom::Joined)
+            .await
+            .unwrap()
+            .unwrap();
     }
     phone
         .until("all chats", |memory| {

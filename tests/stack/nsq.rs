@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use keepstep::{
     broker::{
-        Broker, BrokerError, Event,
+        Broker, BrokerError, Event, Flow, RemovalScope,
         nsq::{NodeAddress, NsqBroker, NsqOptions},
     },
     domain::{
@@ -185,7 +185,8 @@ async fn what_is_made_or_removed_stays_so_after_a_crash_right_after() {
         nsqd.restart().await;
         until(&broker, device, |queues| queues.len() == 1).await;
 
-        let removal = broker.remove_queues(device, &[chat], false).await;
+        let removal =
+            broker.remove_queues(&Flow::of("test", "all"), device, &[chat], RemovalScope::WholeDevice).await;
         nsqd.kill9();
         assert_eq!((removal.removed.len(), removal.unreachable), (1, vec![]));
         nsqd.restart().await;
@@ -249,7 +250,7 @@ async fn the_largest_message_is_what_every_nsqd_takes() {
         assert_eq!(nsqd.stats(None).await["topics"], serde_json::json!([]));
     }
     let (chat, device, node) = (chat_at(&broker, &nsqd[1].http()), DeviceId::random(), nsqd[1].http());
-    broker.provision(device, &[(chat, node.clone())]).await.expect("provisioned");
+    broker.provision(&Flow::of("test", "all"), device, &[(chat, node.clone())]).await.expect("provisioned");
     let publish = async |length: usize| broker.publish(&node, chat, "x".repeat(length).into()).await;
     for _ in 0..5 {
         let (before, refused, behind) = tokio::join!(publish(990), publish(991), publish(1));
@@ -277,7 +278,7 @@ async fn everything_waits_for_an_nsqd_that_is_down_at_the_start() {
     let (node, chat) = (nsqd[0].http(), ChatId::random());
     assert_eq!(broker.place(chat), node, "when none is well, all are");
     let since = Instant::now();
-    let refused = broker.provision(device, &[(chat, node.clone())]).await;
+    let refused = broker.provision(&Flow::of("test", "all"), device, &[(chat, node.clone())]).await;
     assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
     let refused = broker.publish(&node, chat, "0".into()).await;
     assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
@@ -285,7 +286,7 @@ async fn everything_waits_for_an_nsqd_that_is_down_at_the_start() {
 
     // A queue that is there already, from before: the subscription begins as soon as the address is known.
     nsqd[0].restart().await;
-    broker.provision(device, &[(chat, node.clone())]).await.expect("provisioned");
+    broker.provision(&Flow::of("test", "all"), device, &[(chat, node.clone())]).await.expect("provisioned");
     nsqd[0].kill9();
     let broker = connect(&nsqd[..1], None).await;
     let mut inbox = Inbox::new(4);
@@ -309,7 +310,8 @@ async fn a_removal_names_the_servers_that_did_not_answer() {
     let chats: Vec<_> = nsqd.iter().map(|nsqd| chat_at(&broker, &nsqd.http())).collect();
     provision(&broker, device, &chats).await;
     nsqd[1].kill9();
-    let removal = broker.remove_queues(device, &chats, false).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), device, &chats, RemovalScope::WholeDevice).await;
     assert_eq!(removal.removed.iter().map(|queue| queue.chat).collect::<Vec<_>>(), chats[..1]);
     assert_eq!(removal.unreachable, [nsqd[1].http()]);
     assert_eq!(broker.remove_chat(chats[0]).await, [nsqd[1].http()]);
@@ -319,7 +321,8 @@ async fn a_removal_names_the_servers_that_did_not_answer() {
     let queues = until(&broker, device, |queues| queues.len() == 1).await;
     assert_eq!(queues[0].node, nsqd[1].http());
     lookupd.kill9();
-    let removal = broker.remove_queues(device, &[], false).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), device, &[], RemovalScope::WholeDevice).await;
     assert_eq!(removal.removed.iter().map(|queue| queue.chat).collect::<Vec<_>>(), chats[1..]);
     assert_eq!(removal.unreachable, [lookupd.http()]);
 }
@@ -336,7 +339,7 @@ async fn nsqlookupd_forgets_what_is_removed() {
         })
         .await;
     }
-    broker.remove_queues(phone, &[chat], false).await;
+    broker.remove_queues(&Flow::of("test", "all"), phone, &[chat], RemovalScope::WholeDevice).await;
     let channels = channels_at(&lookupd, chat).await;
     assert!(
         !channels.contains(&names::channel(phone)) && channels.contains(&names::channel(laptop)),
@@ -345,7 +348,8 @@ async fn nsqlookupd_forgets_what_is_removed() {
 
     // An nsqd that has left can't tell nsqlookupd; its registration goes with the removal all the same.
     nsqd[0].kill9();
-    let removal = broker.remove_queues(laptop, &[chat], false).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), laptop, &[chat], RemovalScope::WholeDevice).await;
     assert_eq!(removal.unreachable, [nsqd[0].http()]);
     let channels = channels_at(&lookupd, chat).await;
     assert!(!channels.contains("d."), "{channels}");
@@ -361,7 +365,8 @@ async fn removing_makes_nothing_and_touches_nothing_of_others() {
     admin.create_topic("orders").await.expect("created");
     admin.create_channel("orders", &names::channel(device)).await.expect("created");
     let chat = ChatId::random();
-    let removal = broker.remove_queues(device, &[chat], false).await;
+    let removal =
+        broker.remove_queues(&Flow::of("test", "all"), device, &[chat], RemovalScope::WholeDevice).await;
     assert_eq!((removal.removed, removal.unreachable), (vec![], vec![]));
     assert_eq!(broker.queues_of(device).await, (vec![], vec![]));
     assert_eq!(broker.remove_chat(chat).await, Vec::<String>::new());
@@ -403,8 +408,12 @@ async fn a_frozen_nsqd_is_an_answer_and_not_a_wait() {
     let ping = || async { http_get(&node, "/ping").await.err().map(drop) };
     wait_until("the nsqd to be frozen", RECOVERY, ping).await;
     let (since, chats) = (Instant::now(), [chat]);
-    let (health, queues, removal) =
-        tokio::join!(broker.health(), broker.queues_of(device), broker.remove_queues(device, &chats, false));
+    let flow = Flow::of("test", "all");
+    let (health, queues, removal) = tokio::join!(
+        broker.health(),
+        broker.queues_of(device),
+        broker.remove_queues(&flow, device, &chats, RemovalScope::WholeDevice)
+    );
     assert!(since.elapsed() < Duration::from_secs(6), "{:?}", since.elapsed());
     assert!(health.iter().any(|one| one.node == node && one.problem.is_some()), "{health:?}");
     assert_eq!((queues.1, removal.unreachable), (vec![node.clone()], vec![node.clone()]));
@@ -441,7 +450,8 @@ async fn an_nsqd_out_of_the_configuration_is_not_a_removed_queue() {
     let (chat, device) = (ChatId::random(), DeviceId::random());
     let refused = broker.publish("nsqd-9:4151", chat, "0".into()).await;
     assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
-    let refused = broker.provision(device, &[(chat, "nsqd-9:4151".to_owned())]).await;
+    let refused =
+        broker.provision(&Flow::of("test", "all"), device, &[(chat, "nsqd-9:4151".to_owned())]).await;
     assert!(matches!(refused, Err(BrokerError::Unavailable { .. })), "{refused:?}");
     let mut inbox = Inbox::new(1);
     let _subscription = broker.subscribe("nsqd-9:4151", chat, device, &inbox.prefetch, inbox.sink.clone());

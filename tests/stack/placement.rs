@@ -113,7 +113,8 @@ async fn a_chat_whose_nsqd_is_away_for_good_gets_another() {
 
 #[tokio::test]
 async fn what_only_the_old_nsqd_still_holds_reaches_its_device() {
-    let mut world = impatient().with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let mut world =
+        impatient().with("KEEPSTEP_LOG_MESSAGES", "50").with("KEEPSTEP_LOG_KEEP", "50").start().await;
     let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     phone.says_many(&chat, "before", 20).await;
     bobs.hears(&chat, 20).await;
@@ -173,7 +174,8 @@ async fn what_only_the_old_nsqd_still_holds_reaches_its_device() {
 /// It is tried again and again. Meanwhile what the chat's own queue has brought is good.
 #[tokio::test]
 async fn an_old_nsqd_that_dies_while_it_is_taken_from_disturbs_nothing_of_the_new_one() {
-    let mut world = impatient().with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let mut world =
+        impatient().with("KEEPSTEP_LOG_MESSAGES", "50").with("KEEPSTEP_LOG_KEEP", "50").start().await;
     let Pair { phone, mut bobs, chat, .. } = world.pair().await;
     bobs.leaves().await;
     phone.says_many(&chat, "while Bob is away", 100).await;

@@ -100,7 +100,11 @@ async fn a_device_that_acknowledges_nothing_holds_no_more_than_its_budget() {
 async fn a_connected_device_that_acknowledges_nothing_holds_no_more_than_its_budget() {
     const CHATS: usize = 40;
     const EACH: usize = 60;
-    let world = Deployment::Stack.with("KEEPSTEP_CREATES_PER_MINUTE", "1000").start().await;
+    let world = Deployment::Stack
+        .with("KEEPSTEP_CREATES_PER_MINUTE", "1000")
+        .with("KEEPSTEP_INVITED_PER_HOUR", "1000")
+        .start()
+        .await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let mut bobs = bob.phone(1).await;
     let mut chats = Vec::new();

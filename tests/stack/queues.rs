@@ -24,6 +24,7 @@ fn short_log() -> Setup {
         .with("KEEPSTEP_FRAMES_PER_SECOND", "100000")
         .with("KEEPSTEP_FRAMES_BURST", "100000")
         .with("KEEPSTEP_CREATES_PER_MINUTE", "10000")
+        .with("KEEPSTEP_INVITED_PER_HOUR", "10000")
 }
 
 /// Alice's phone and Bob's, and groups of the two in which Alice has said so much while Bob was away.

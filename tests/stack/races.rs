@@ -87,6 +87,7 @@ fn new_chat(owner: &UserId, with: Option<UserId>) -> NewChat {
         password_hash: None,
         owner: owner.clone(),
         with,
+        entry: keepstep::domain::chat::Entry::AtOnce,
         node: "n".into(),
         created: 1,
     }

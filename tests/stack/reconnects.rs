@@ -24,7 +24,7 @@ type Held = BTreeMap<&'static str, i64>;
 
 #[tokio::test]
 async fn ten_thousand_reconnects_of_one_device_leave_nothing_behind() {
-    let mut world = Deployment::Stack.start().await;
+    let mut world = Deployment::Stack.with("KEEPSTEP_CONNECTS_PER_MINUTE", "1000000").start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, bobs) = (alice.phone(0).await, bob.registers("main").await);
     let chat = alice.direct(&bob).await;

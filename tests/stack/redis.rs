@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use keepstep::{
     domain::{
-        chat::{ChatKind, Owed},
+        chat::{ChatKind, DevicePosition},
         device::DeviceKind,
         id::{ChatId, DeviceId, MessageKey, TerminationId, UserId},
-        message::Unnumbered,
+        message::FrameTemplate,
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, OwedSince,
-        Read, StoreError, StoreEvent,
-        redis::{RedisOptions, RedisStore, StartupError},
+        Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, Read,
+        StoreError, StoreEvent, SubscribeFrom,
+        redis::{RedisOptions, RedisStore, StartupError, Trust},
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -24,6 +24,7 @@ use crate::support::{Aof, Redis, RedisOptions as Server, wait_until};
 
 mod events;
 mod leftovers;
+mod names;
 mod older;
 mod slow;
 
@@ -65,6 +66,7 @@ fn new_chat(owner: &UserId, public: Option<&str>) -> NewChat {
         password_hash: None,
         owner: owner.clone(),
         with: None,
+        entry: keepstep::domain::chat::Entry::AtOnce,
         node: "nsqd-1:4150".into(),
         created: 1,
     }
@@ -93,7 +95,8 @@ fn message(chat: ChatId, from: &UserId) -> Append {
         key: MessageKey::random(),
         fingerprint: 1,
         at: 2,
-        frame: Unnumbered::new(chat, "\"content\":\"hi\""),
+        frame: FrameTemplate::new(chat, "\"content\":\"hi\""),
+        has_room: true,
     }
 }
 
@@ -113,7 +116,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &alice, id, SubscribeFrom::Joined).await.unwrap();
     let sent: Vec<_> = (0..50).map(|_| message(chat, &alice)).collect();
     for append in &sent {
         store.append(append).await.unwrap();
@@ -131,7 +134,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     assert_eq!(store.append(&sent[6]).await.unwrap(), Appended::Again { seq: 7, at: 2 });
     let next = store.append(&message(chat, &alice)).await.unwrap();
     assert!(matches!(next, Appended::New { seq: 51, .. }));
-    assert_eq!(store.owed(chat, id).await.unwrap(), Some(Owed { from: 0, cursor: 30 }));
+    assert_eq!(store.position(chat, id).await.unwrap(), Some(DevicePosition { from: 0, cursor: 30 }));
     assert_eq!(store.reads(&alice).await.unwrap()[&chat].seq, 20);
     assert_eq!(store.outbox(chat, 9).await.unwrap().messages.len(), 3);
     assert_eq!(store.devices(&alice).await.unwrap().len(), 1);
@@ -153,7 +156,7 @@ async fn while_it_is_down_calls_fail_at_once_and_heal_by_themselves() {
         assert!(matches!(store.log(chat, 1, 1, 1).await, Err(StoreError::Unavailable(_))));
     }
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
-    let check = store.startup_check(false).await;
+    let check = store.startup_check(Trust::default()).await;
     assert!(matches!(check, Err(StartupError::Unreachable(_))), "{check:?}");
 
     // A store that begins now is as good, once there is something to connect to.
@@ -163,7 +166,7 @@ async fn while_it_is_down_calls_fail_at_once_and_heal_by_themselves() {
     healed(&store).await;
     healed(&late).await;
     let sent = store.append(&message(chat, &alice)).await.unwrap();
-    let expected = Appended::New { seq: 1, node: "nsqd-1:4150".into(), epoch: 0, held: true };
+    let expected = Appended::New { seq: 1, node: "nsqd-1:4150".into(), epoch: 0, held: true, queues: 0 };
     assert_eq!(sent, expected, "what was refused didn't happen");
 }
 
@@ -186,7 +189,7 @@ async fn a_frozen_redis_gives_unknown_then_unavailable_and_comes_back() {
     healed(&store).await;
     // Whether or not it happened, asking again makes one message of it.
     store.append(&append).await.unwrap();
-    assert_eq!(store.tips(&[chat]).await.unwrap()[0].head, 1);
+    assert_eq!(store.heads(&[chat]).await.unwrap()[0].head, 1);
 }
 
 #[tokio::test]
@@ -195,7 +198,7 @@ async fn scripts_that_redis_forgot_are_taught_again() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &alice, id, SubscribeFrom::Joined).await.unwrap();
     for seq in 1..=3 {
         redis.command(&["SCRIPT", "FLUSH"]).await.unwrap();
         let sent = store.append(&message(chat, &alice)).await.unwrap();
@@ -209,7 +212,7 @@ async fn scripts_that_redis_forgot_are_taught_again() {
 async fn a_redis_that_would_forget_is_refused_with_what_to_do() {
     let check = |server: Server, volatile: bool| async move {
         let redis = Redis::start_with(server).await;
-        connect(&redis).await.startup_check(volatile).await
+        connect(&redis).await.startup_check(Trust { volatile, unseen: false }).await
     };
     assert_eq!(check(Server::default(), false).await.unwrap(), Vec::<String>::new());
     let off = Server { aof: Aof::Off, ..Server::default() };
@@ -230,7 +233,7 @@ async fn a_redis_that_would_forget_is_refused_with_what_to_do() {
 
     let redis = Redis::start().await;
     redis.command(&["ACL", "SETUSER", "default", "-config|set"]).await.unwrap();
-    let refused = connect(&redis).await.startup_check(false).await.unwrap_err();
+    let refused = connect(&redis).await.startup_check(Trust::default()).await.unwrap_err();
     assert!(matches!(refused, StartupError::NoEvents { .. }), "{refused}");
 }
 
@@ -254,9 +257,9 @@ async fn of_a_forgotten_device_only_the_tombstone_is_left() {
     let store = connect(&redis).await;
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
-    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &alice, id, SubscribeFrom::Joined).await.unwrap();
     let opened = store
-        .open_session(&alice, id, 1, Read { session: 0, at: 0 }, "edge", Duration::from_secs(9))
+        .open_session(&alice, id, 2, Read { session: 0, at: 0 }, "edge", Duration::from_secs(9))
         .await
         .unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
@@ -295,13 +298,13 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
     let (alice, bob) = (user("alice"), user("bob"));
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
     store.add_member(chat, &bob, JoinBy::Invitation, 0).await.unwrap();
-    store.owe(chat, &alice, id, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &alice, id, SubscribeFrom::Joined).await.unwrap();
     store.append(&message(chat, &alice)).await.unwrap();
     store.trim(chat).await.unwrap();
     leave(&store, chat, &bob, true).await;
-    store.note_sender("edge-1", chat).await.unwrap();
+    store.register_sender("edge-1", chat).await.unwrap();
     store.edge_alive("edge-1", "1", Duration::from_secs(9)).await.unwrap();
-    store.take_work("w", "edge-1", Duration::from_secs(9)).await.unwrap();
+    store.try_acquire_lease("w", "edge-1", Duration::from_secs(9)).await.unwrap();
     store.count("c", Duration::from_secs(9)).await.unwrap();
     store.move_read(&alice, chat, 1, None).await.unwrap();
     let all = keys(&redis).await;
@@ -336,7 +339,7 @@ async fn a_log_ahead_of_its_head_is_never_numbered_over() {
         let refused = store.append(&append).await;
         assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     }
-    assert_eq!(store.tips(&[chat]).await.unwrap()[0].head, 1, "and nothing has happened");
+    assert_eq!(store.heads(&[chat]).await.unwrap()[0].head, 1, "and nothing has happened");
     assert_eq!(store.outbox(chat, 9).await.unwrap().messages.len(), 3);
 }
 

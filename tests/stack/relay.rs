@@ -9,7 +9,7 @@ use keepstep::{
     domain::{
         chat::ChatKind,
         id::{ChatId, DeviceId, MessageKey, UserId},
-        message::{Unnumbered, chat_and_seq},
+        message::{FrameTemplate, chat_and_seq},
     },
     drain::Drain,
     metrics::Metrics,
@@ -67,6 +67,7 @@ impl Inside {
             password_hash: None,
             owner: self.alice.clone(),
             with: None,
+            entry: keepstep::domain::chat::Entry::AtOnce,
             node: nsqd.http(),
             created: 1,
         };
@@ -118,7 +119,10 @@ async fn an_nsqd_that_hangs_under_load_delays_no_other() {
     let edge = Inside::over(&broker);
     let (stuck, well) = (edge.chat_at(&nsqd[0]).await, edge.chat_at(&nsqd[1]).await);
     let device = DeviceId::random();
-    broker.provision(device, &[(well, nsqd[1].http())]).await.expect("provisioned");
+    broker
+        .provision(&keepstep::broker::Flow::of("test", "all"), device, &[(well, nsqd[1].http())])
+        .await
+        .expect("provisioned");
     let mut inbox = Inbox::new(16);
     let _subscription = inbox.attach_at(&broker, &nsqd[1].http(), well, device).await;
     edge.says(stuck, MessageKey::random()).await;
@@ -164,10 +168,10 @@ async fn an_outbox_that_hangs_holds_up_the_healing_of_no_other() {
             let chat = edge.chat_at(nsqd).await;
             // As by an edge that died behind the append.
             let key = MessageKey::random();
-            let frame = Unnumbered::new(chat, &format!("\"key\":\"{key}\""));
+            let frame = FrameTemplate::new(chat, &format!("\"key\":\"{key}\""));
             let user = edge.alice.clone();
             let fingerprint = fingerprint(r#"{"kind":"text","content":"hello"}"#);
-            let append = Append { chat, user, key, fingerprint, at: 1, frame };
+            let append = Append { chat, user, key, fingerprint, at: 1, frame, has_room: true };
             assert!(matches!(edge.store.append(&append).await, Ok(Appended::New { .. })));
             chats.push(chat);
             keys.push((chat, key));

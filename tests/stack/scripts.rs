@@ -13,6 +13,7 @@ macro_rules! script {
 mod devices;
 mod members;
 mod messages;
+mod quota;
 
 /// Runs a script. Keys and arguments are given as text, parted by spaces; `_` is an empty one.
 async fn eval(redis: &Redis, (name, source): (&str, &str), keys: &str, args: &str) -> String {
@@ -36,30 +37,49 @@ async fn scripts_of_links() {
     let redis = &Redis::start().await;
     let (open, decide, settle) = (script!("open_link"), script!("decide_link"), script!("settle_link"));
     let new = |link: &str, most: u32| format!("{link} 5000 9000 {most} C d name web alice");
-    assert_eq!(eval(redis, open, "l1 c1 o", &new("1", 0)).await, "full");
-    assert_eq!(run(redis, "EXISTS l1 c1 o").await, "0", "a refusal changes nothing");
-    assert_eq!(eval(redis, open, "l1 c1 o", &new("1", 1)).await, "opened");
-    assert_eq!(eval(redis, open, "l1 c1 o", &new("1", 1)).await, "opened");
-    assert_eq!(eval(redis, open, "l2 c2 o", &new("2", 1)).await, "full");
-    assert_eq!(eval(redis, open, "l2 c1 o", &new("2", 2)).await, "taken");
+    assert_eq!(eval(redis, open, "l1 c1 o s n", &new("1", 0)).await, "full");
+    assert_eq!(run(redis, "EXISTS l1 c1 o s n").await, "0", "a refusal changes nothing");
+    assert_eq!(eval(redis, open, "l1 c1 o s n", &new("1", 1)).await, "opened");
+    assert_eq!(eval(redis, open, "l1 c1 o s n", &new("1", 1)).await, "opened");
+    assert_eq!(eval(redis, open, "l2 c2 o t n", &new("2", 1)).await, "full");
+    assert_eq!(eval(redis, open, "l2 c1 o t u", &new("2", 2)).await, "taken");
     let kept = async |keys: &[&str]| {
         for key in keys {
             let left: i64 = run(redis, &format!("PTTL {key}")).await.parse().unwrap();
             assert!((1..=9000).contains(&left), "{key} stays for {left}");
         }
     };
-    kept(&["l1", "c1", "o"]).await;
+    kept(&["l1", "c1", "o", "s", "n"]).await;
+    assert_eq!(
+        eval(redis, open, "l3 c3 o s n", &new("3", 9)).await,
+        "share",
+        "an eighth of eight, rounded up"
+    );
+    assert_eq!(eval(redis, open, "l3 c3 o t n", &new("3", 5)).await, "share", "a quarter of four");
     assert_eq!(eval(redis, decide, "nobody o", "0 alice main approving 3 dev").await, "");
     assert_eq!(eval(redis, decide, "l1 o", "1 bob main approving 3 dev").await, "", "bound to alice");
     assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 dev").await, "dev");
-    assert_eq!(run(redis, "EXISTS o").await, "0", "it doesn't wait any more");
+    assert_eq!(run(redis, "EXISTS o s n").await, "0", "it doesn't wait any more");
     assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 other").await, "dev");
     assert_eq!(eval(redis, decide, "l1 o", "1 alice main refused 3 other").await, "otherwise");
     assert_eq!(eval(redis, settle, "l1 o", "1 other pending").await, "0");
     assert_eq!(eval(redis, settle, "l1 o", "1 dev pending").await, "1");
     assert_eq!(run(redis, "ZRANGE o 0 -1").await, "1");
+    assert_eq!(run(redis, "ZRANGE s 0 -1").await, "1");
+    assert_eq!(run(redis, "ZRANGE n 0 -1").await, "1");
     // What comes back into the list takes it away with it again.
-    kept(&["l1", "c1", "o"]).await;
+    kept(&["l1", "c1", "o", "s", "n"]).await;
+    // One that an older build opened belongs to no neighbourhood, or not even to a share.
+    run(redis, "HDEL l1 neighbourhood").await;
+    assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 dev").await, "dev");
+    assert_eq!(run(redis, "EXISTS o s").await, "0");
+    assert_eq!(run(redis, "DEL n").await, "1", "it isn't looked for");
+    assert_eq!(eval(redis, settle, "l1 o", "1 dev pending").await, "1");
+    assert_eq!(run(redis, "EXISTS o s n").await, "2", "given back where it was taken");
+    run(redis, "HDEL l1 share").await;
+    assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 dev").await, "dev");
+    assert_eq!(run(redis, "ZRANGE s 0 -1").await, "1");
+    assert_eq!(eval(redis, settle, "l1 o", "1 dev pending").await, "1");
     assert_eq!(eval(redis, decide, "l1 o", "1 alice main approving 3 dev").await, "dev");
     assert_eq!(eval(redis, settle, "l1 o", "1 dev approved").await, "1");
     assert_eq!(eval(redis, settle, "l1 o", "1 dev pending").await, "0");
@@ -71,7 +91,7 @@ async fn scripts_of_links() {
 #[tokio::test]
 async fn the_script_of_typing() {
     let redis = &Redis::start().await;
-    let typing = script!("tell_typing");
+    let typing = script!("publish_typing");
     assert_eq!(eval(redis, typing, "m", "alice 5 bell").await, "0", "no such chat");
     run(redis, "HSET m alice 0 bob 3").await;
     assert_eq!(eval(redis, typing, "m", "alice 1 bell").await, "0", "too many");
@@ -83,16 +103,18 @@ async fn the_script_of_typing() {
 #[tokio::test]
 async fn scripts_of_single_keys() {
     let redis = &Redis::start().await;
-    assert_eq!(eval(redis, script!("swap"), "k", "_ one").await, "one");
-    assert_eq!(eval(redis, script!("swap"), "k", "_ two").await, "one");
-    assert_eq!(eval(redis, script!("swap"), "k", "one two").await, "two");
-    assert_eq!(eval(redis, script!("release"), "k", "one").await, "0");
-    assert_eq!(eval(redis, script!("release"), "k", "two").await, "1");
-    assert_eq!(eval(redis, script!("take_work"), "w", "a 5000").await, "1");
-    assert_eq!(eval(redis, script!("take_work"), "w", "b 5000").await, "0");
-    assert_eq!(eval(redis, script!("count"), "c", "5000").await, "1");
+    assert_eq!(eval(redis, script!("compare_and_set"), "k", "_ one").await, "one");
+    assert_eq!(eval(redis, script!("compare_and_set"), "k", "_ two").await, "one");
+    assert_eq!(eval(redis, script!("compare_and_set"), "k", "one two").await, "two");
+    assert_eq!(eval(redis, script!("release_lease"), "k", "one").await, "0");
+    assert_eq!(eval(redis, script!("release_lease"), "k", "two").await, "1");
+    assert_eq!(eval(redis, script!("acquire_lease"), "w", "a 5000").await, "1");
+    assert_eq!(eval(redis, script!("acquire_lease"), "w", "b 5000").await, "0");
+    assert_eq!(eval(redis, script!("count"), "c", "5000").await, "1 5000");
     run(redis, "PEXPIRE c 4000").await;
-    assert_eq!(eval(redis, script!("count"), "c", "900000").await, "2");
+    let (count, left) = (eval(redis, script!("count"), "c", "900000").await, 3000..=4000);
+    let (count, is) = count.split_once(' ').unwrap();
+    assert!(count == "2" && left.contains(&is.parse().unwrap()), "{count} {is}");
     for key in ["w", "c"] {
         let left: i64 = run(redis, &format!("PTTL {key}")).await.parse().unwrap();
         assert!((1..=5000).contains(&left), "the window isn't prolonged: {left}");
@@ -110,10 +132,41 @@ async fn scripts_of_single_keys() {
 }
 
 #[tokio::test]
+async fn scripts_of_people() {
+    let redis = &Redis::start().await;
+    let stance = async || eval(redis, script!("stance"), "b bar v", "bob").await;
+    assert_eq!(stance().await, "0 0 0");
+    let (invite, end) = (script!("invite"), script!("end_invitation"));
+    assert_eq!(eval(redis, invite, "i v", "c1 bob 0 9 1 60000").await, "done");
+    assert_eq!(eval(redis, invite, "i v", "c2 bob 0 9 1 60000").await, "full", "of one");
+    // What has waited for too long leaves, and makes room; what is of another shape, too.
+    run(redis, "HSET i c1 5_bob").await;
+    run(redis, "HSET i c3 99999999999999").await;
+    assert_eq!(eval(redis, invite, "i v", "c2 bob 0 1 1 60000").await, "done");
+    assert_eq!(run(redis, "HKEYS i").await, "c2");
+    assert_eq!(eval(redis, end, "i v", "c2 5").await, "0");
+    assert_eq!(stance().await, "0 0 0", "nothing has changed");
+    assert_eq!(eval(redis, script!("block"), "b i v", "bob 0 1").await, "done");
+    assert_eq!(run(redis, "EXISTS i").await, "0");
+    assert_eq!(eval(redis, script!("block"), "b i v", "carol 1 1").await, "full");
+    assert_eq!(stance().await, "1 0 1");
+    assert_eq!(eval(redis, script!("unblock"), "b v", "bob 0").await, "0", "late");
+    assert_eq!(eval(redis, script!("unblock"), "b v", "bob 1").await, "1");
+    assert_eq!(eval(redis, script!("unblock"), "b v", "bob 1").await, "1", "again");
+    assert_eq!(stance().await, "0 0 2");
+    assert_eq!(eval(redis, script!("deny_invites"), "bar v", "5000").await, "3");
+    assert_eq!(eval(redis, script!("allow_invites"), "bar v", "2").await, "0", "late");
+    let barred: Vec<u64> = stance().await.split(' ').map(|number| number.parse().unwrap()).collect();
+    assert!(barred[0] == 0 && (3000..=5000).contains(&barred[1]) && barred[2] == 3, "{barred:?}");
+    assert_eq!(eval(redis, script!("allow_invites"), "bar v", "3").await, "1");
+    assert_eq!(stance().await, "0 0 3");
+}
+
+#[tokio::test]
 async fn scripts_of_edges() {
     let redis = &Redis::start().await;
     for (what, new) in [("x", "1"), ("x", "0"), ("y", "1")] {
-        assert_eq!(eval(redis, script!("note"), "e c n1", &format!("edge-1 {what}")).await, new);
+        assert_eq!(eval(redis, script!("register"), "e c n1", &format!("edge-1 {what}")).await, new);
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "2");
     run(redis, "ZADD e 5 edge-1 7 edge-3").await;
@@ -153,30 +206,29 @@ async fn scripts_of_edges() {
     assert_eq!(eval(redis, release, "m", "edge-2 b").await, "1");
     assert_eq!(eval(redis, release, "m", "edge-2 b").await, "0");
     run(redis, "ZADD e 5 edge-1").await;
-    eval(redis, script!("note"), "e c n1", "edge-1 x").await;
+    eval(redis, script!("register"), "e c n1", "edge-1 x").await;
     assert_eq!(
-        eval(redis, script!("forget_note"), "e c n1 t1", "edge-1 x 60000 0").await,
+        eval(redis, script!("unregister"), "e c n1 t1", "edge-1 x 60000 0").await,
         "0",
         "a note is a sign of life"
     );
     assert_eq!(run(redis, "HGET c edge-1").await, "2");
     run(redis, "ZADD e 5 edge-1").await;
     for _ in 0..2 {
-        eval(redis, script!("forget_note"), "e c n1 t1", "edge-1 x 60000 0").await;
+        eval(redis, script!("unregister"), "e c n1 t1", "edge-1 x 60000 0").await;
         eval(redis, script!("forget_edge"), "e c m t1", "edge-1 5 _").await;
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "1");
     // A chat has a token, which a note that is made again doesn't share.
     for token in ["1", "2"] {
-        assert_eq!(eval(redis, script!("note_chat"), "e c n1 t1 last", "edge-1 y").await, token);
+        assert_eq!(eval(redis, script!("register_sender"), "e c n1 t1 last", "edge-1 y").await, token);
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "1");
     for stale in ["0", "1"] {
-        let forgotten =
-            eval(redis, script!("forget_note"), "e c n1 t1", &format!("edge-1 y 0 {stale}")).await;
+        let forgotten = eval(redis, script!("unregister"), "e c n1 t1", &format!("edge-1 y 0 {stale}")).await;
         assert_eq!(forgotten, "0");
     }
-    eval(redis, script!("forget_note"), "e c n1 t1", "edge-1 y 0 2").await;
+    eval(redis, script!("unregister"), "e c n1 t1", "edge-1 y 0 2").await;
     run(redis, "ZADD e 5 edge-1").await;
     eval(redis, script!("forget_edge"), "e c m t1", "edge-1 5 _").await;
     assert_eq!(run(redis, "EXISTS c n1 t1").await, "0");
@@ -228,6 +280,27 @@ async fn the_script_of_the_store_itself() {
     assert_eq!(look("one 501 11000007").await[2..], ["12100007", "1"]);
 }
 
+#[tokio::test]
+async fn scripts_of_the_audit_log() {
+    let redis = &Redis::start().await;
+    let audit = script!("audit");
+    assert_eq!(eval(redis, audit, "c a", "_ _ 2 0 1").await, " 0", "nothing is written, nothing is there");
+    assert_eq!(run(redis, "EXISTS c a").await, "0");
+    // The clock was set back since: behind the newest of both all the same.
+    run(redis, "XADD a 99999999999999-7 e old").await;
+    assert_eq!(eval(redis, audit, "c a", "changes one 2 1000 1").await, "99999999999999-8 1");
+    assert_eq!(eval(redis, audit, "c a", "attempts two 2 1000 1").await, "99999999999999-9 1");
+    assert_eq!(run(redis, "XLEN a").await, "1", "the newest attempt alone");
+    run(redis, "DEL c a").await;
+    for n in 1..=5 {
+        run(redis, &format!("XADD c {n}-0 e old")).await;
+    }
+    let answer = eval(redis, audit, "c a", "changes new 2 1000 1").await;
+    assert!(answer.ends_with(" 2"), "the old ones are too many: {answer}");
+    let answer = eval(redis, audit, "c a", "changes new 2 9007199254740991 1").await;
+    assert!(answer.ends_with(" 3"), "nothing is as old as that: {answer}");
+}
+
 #[test]
 fn every_script_has_its_test() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/lua");
@@ -240,6 +313,7 @@ fn every_script_has_its_test() {
             include_str!("scripts/devices.rs"),
             include_str!("scripts/members.rs"),
             include_str!("scripts/messages.rs"),
+            include_str!("scripts/quota.rs"),
         ];
         assert!(tests.iter().any(|tests| tests.contains(&here)), "{name}");
     }

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use serde_json::json;
+
 use crate::stories::client::PATIENCE;
+use crate::stories::device::Device;
 use crate::stories::user::User;
 use crate::support::{Edge, SlowLink, Stack, stays, wait_until};
 
@@ -10,39 +15,48 @@ use crate::support::{Edge, SlowLink, Stack, stays, wait_until};
 const USERS: usize = 48;
 const CROWD: usize = 240;
 const WEBS: usize = 4;
+const AT_A_TIME: usize = 2;
 /// Five leases.
 const SLOW: Duration = Duration::from_secs(30);
+
+/// A phone and its web sessions.
+async fn devices_of(user: &User) -> Vec<Device> {
+    let mut devices = vec![user.phone(0).await];
+    for _ in 0..WEBS {
+        devices.push(user.web(0).await);
+    }
+    devices
+}
 
 #[tokio::test]
 async fn nobody_is_sent_away_while_redis_is_slow() {
     let stack = Stack::start().await;
     let link = SlowLink::start(&stack.redis.addr()).await;
     let edge = Edge::start_behind(&link, stack.edge()).await;
-    let users: Vec<User> =
-        (0..USERS).map(|n| User::new(&format!("user-{n}"), [edge.listen()].into())).collect();
-    let mut devices = Vec::new();
-    for pair in users.chunks(2) {
-        let mut theirs = Vec::new();
-        for user in pair {
-            theirs.push(user.phone(0).await);
-            for _ in 0..WEBS {
-                theirs.push(user.web(0).await);
-            }
+    let user = |name: String| User::new(&name, [edge.listen()].into());
+    // So many of them come at a time.
+    let pairs = (0..USERS / 2).map(|n| {
+        let pair = [user(format!("user-{}", 2 * n)), user(format!("user-{}", 2 * n + 1))];
+        async move {
+            let theirs = [devices_of(&pair[0]).await, devices_of(&pair[1]).await].into_iter().flatten();
+            let chat = pair[0].direct(&pair[1]).await;
+            theirs.map(|device| (chat.clone(), device)).collect::<Vec<_>>()
         }
-        let chat = pair[0].direct(&pair[1]).await;
-        devices.extend(theirs.into_iter().map(|device| (chat.clone(), device)));
-    }
+    });
+    let devices = stream::iter(pairs).buffer_unordered(AT_A_TIME).concat().await;
     for (chat, device) in &devices {
         device.until("the chat", |memory| memory.chat(chat).map(drop)).await;
     }
-    let mut crowd = Vec::new();
-    for n in 0..CROWD {
-        let user = User::new(&format!("crowd-{n}"), [edge.listen()].into());
-        crowd.push(user.phone(0).await);
-        for _ in 0..WEBS {
-            crowd.push(user.web(0).await);
+    let crowd = (0..CROWD).map(|n| user(format!("crowd-{n}")));
+    let crowd = crowd.map(|user| async move {
+        let devices = devices_of(&user).await;
+        // They have their past already, as most have that are only there.
+        for web in &devices[1..] {
+            web.requests(json!({ "type": "ready" })).await.expect("ready");
         }
-    }
+        devices
+    });
+    let crowd = stream::iter(crowd).buffer_unordered(AT_A_TIME).concat().await;
     let all = || devices.iter().map(|(_, device)| device).chain(&crowd);
     println!("{} devices", all().count());
 
@@ -55,13 +69,22 @@ async fn nobody_is_sent_away_while_redis_is_slow() {
             phone.says(chat, "slowly").await;
             phone.reads(chat, said).await;
         });
-        futures_util::future::join_all(sends).await;
+        join_all(sends).await;
         let closed = all().filter(|device| device.memory().lost || device.memory().closed.is_some());
         let closed: Vec<_> = closed.map(|device| device.memory().closed.clone()).collect();
-        assert!(closed.is_empty(), "{} were closed: {:?}", closed.len(), &closed[..closed.len().min(5)]);
+        assert!(
+            closed.is_empty(),
+            "{} were closed: {:?}. (The link was up to {:?} longer than it was to be.)",
+            closed.len(),
+            &closed[..closed.len().min(5)],
+            link.overdue()
+        );
     })
     .await;
-    println!("{said} messages in each chat");
+    println!(
+        "{said} messages in each chat; the link was up to {:?} longer than it was to be",
+        link.overdue()
+    );
     for (chat, device) in &devices {
         device.hears(chat, said).await;
     }
@@ -98,7 +121,7 @@ async fn devices_come_and_go_while_redis_is_far() {
         phone.leaves().await;
         took
     });
-    let took = futures_util::future::join_all(visits).await;
+    let took = join_all(visits).await;
     println!("{:?} at most", took.iter().max());
 }
 
@@ -129,4 +152,59 @@ async fn acknowledgements_wait_for_none_of_the_own_sends_while_redis_is_far() {
     assert!(seqs.iter().copied().eq(6..=17), "in their order: {seqs:?}");
     println!("acknowledged after {acked:?}, all after {:?}", begun.elapsed());
     assert!(acked < begun.elapsed() / 2, "it took {acked:?} of {:?}", begun.elapsed());
+}
+
+/// A lease is renewed every 2 s and lasts 6: who couldn't renew it in one round is asked for again before it is over.
+#[tokio::test]
+async fn a_redis_that_stands_still_for_three_seconds_sends_nobody_away() {
+    let stack = Stack::start().await;
+    let edge = Edge::start(stack.edge()).await;
+    edge.ready().await;
+    let phones = (0..200).map(|n| {
+        let user = User::new(&format!("user-{n}"), [edge.listen()].into());
+        async move { user.phone(0).await }
+    });
+    let phones: Vec<Device> = stream::iter(phones).buffer_unordered(AT_A_TIME).collect().await;
+    let all_are_there = async |long| {
+        stays(long, async || {
+            // Whoever says something is closed at once when the lease is over.
+            join_all(phones.iter().map(|phone| phone.requests(json!({ "type": "ping" })))).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        })
+        .await;
+    };
+    for _ in 0..2 {
+        let stands_still = async {
+            stack.redis.sigstop();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            stack.redis.sigcont();
+        };
+        // In the end every lease of before is over.
+        tokio::join!(stands_still, all_are_there(Duration::from_secs(6)));
+    }
+}
+
+/// Whoever gets no processor for a while takes the answers of that time for answers, and not for a Redis that gives none.
+#[tokio::test]
+async fn what_redis_answers_while_an_edge_stands_still_counts() {
+    let stack = Stack::start().await;
+    let link = SlowLink::start(&stack.redis.addr()).await;
+    let edge = Edge::start_behind(&link, stack.edge()).await;
+    let [alice, bob] = ["alice", "bob"].map(|name| User::new(name, [edge.listen()].into()));
+    let (phone, bobs) = (alice.phone(0).await, bob.phone(0).await);
+    let chat = alice.direct(&bob).await;
+    phone.says(&chat, "before").await;
+    link.takes(200..201);
+    let stands_still = async {
+        // Its questions are under way.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        edge.sigstop();
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        edge.sigcont();
+    };
+    // Each of these must be accepted.
+    tokio::join!(phone.says_many(&chat, "on and on", 5), bobs.says_many(&chat, "and on", 5), stands_still);
+    for device in [&phone, &bobs] {
+        device.hears(&chat, 11).await;
+    }
 }

@@ -1,7 +1,7 @@
 //! What an edge watches in Redis: all that its sessions need, from before they read on, and nothing else for long.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -16,6 +16,9 @@ async fn hear(world: &World, channel: &str) -> u64 {
     let answer = redis.command(&["PUBSUB", "NUMSUB", channel]).await.expect("Redis is there");
     answer.lines().last().and_then(|count| count.parse().ok()).expect("a count")
 }
+
+/// For so long an edge still hears of what nobody needs.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How often anybody has unsubscribed from anything.
 async fn unsubscribed(world: &World) -> u64 {
@@ -38,13 +41,22 @@ async fn a_device_that_comes_back_to_its_edge_is_heard_for_all_the_time() {
     let watch = json!({ "type": "watch", "users": [bob.name] });
     phone.requests(watch.clone()).await.expect("it may watch");
     let before = unsubscribed(&world).await;
+    let mut late = 0;
     for round in 1..=20 {
+        let left = Instant::now();
         phone.reconnects(0).await;
         phone.requests(watch.clone()).await.expect("it may watch");
+        // On a machine that stands still for so long it is let go of as if it didn't come back.
+        late += u64::from(left.elapsed() > LINGER / 2);
         bobs.says(&chat, "are you there?").await;
         phone.hears(&chat, round).await;
     }
-    assert_eq!(unsubscribed(&world).await, before, "in between, something might have been missed");
+    let let_go = unsubscribed(&world).await - before;
+    // (A user, a chat and a presence each time.)
+    assert!(
+        let_go <= 3 * late,
+        "{let_go} in between, and {late} were late: something might have been missed"
+    );
 
     // Once it has gone for good, nothing of it is heard any more.
     phone.leaves().await;
@@ -62,7 +74,11 @@ async fn a_chat_that_was_joined_and_left_at_once_is_not_followed() {
     let stack = Stack::start().await;
     let link = SlowLink::start(&stack.redis.addr()).await;
     // No sweep comes to help.
-    let config = stack.edge().set("KEEPSTEP_READS_SWEEP", "10m").set("KEEPSTEP_CREATES_PER_MINUTE", "100000");
+    let config = stack
+        .edge()
+        .set("KEEPSTEP_READS_SWEEP", "10m")
+        .set("KEEPSTEP_CREATES_PER_MINUTE", "100000")
+        .set("KEEPSTEP_INVITED_PER_HOUR", "100000");
     let (slow, fast) = tokio::join!(
         Edge::start(config.clone().set("KEEPSTEP_REDIS_URL", format!("redis://{}/", link.addr()))),
         Edge::start(config)

@@ -90,6 +90,12 @@ pub async fn an_admin_ends_a_device_after_a_dry_run(on: Deployment) {
     let id = answer["termination"]["id"].as_str().unwrap_or_else(|| panic!("{answer}"));
     world.terminated(&world.admin(), id).await;
     assert_eq!(world.traces(&bobs.id).await, Vec::<String>::new());
+    // Once more, it is the same end, and a dry run says which.
+    let again = world.admin().delete(&path).await.with(202);
+    assert_eq!((&again["termination"]["id"], &again["termination"]["state"]), (&json!(id), &json!("done")));
+    let dry = world.admin().delete(&format!("{path}?dry_run=true")).await;
+    assert!(dry.text.contains("has been ended") && dry.text.contains(id), "{}", dry.text);
+    dry.problem(404, "not_found");
     world
         .admin()
         .delete(&format!("/admin/v1/devices/{}", uuid::Uuid::new_v4()))
@@ -101,7 +107,12 @@ pub async fn an_admin_closes_all_sockets_of_a_user(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (mut phone, mut web, bobs) = (alice.phone(0).await, alice.web(1).await, bob.phone(0).await);
-    world.admin().post(&format!("/admin/v1/users/{}/kick", alice.name), json!({})).await.ok();
+    let kick = async |user: &str| {
+        world.admin().post(&format!("/admin/v1/users/{user}/kick"), json!({})).await.with(200)["connected"]
+            .clone()
+    };
+    assert_eq!(kick(&alice.name).await, 2);
+    assert_eq!(kick("nobody-at-all").await, 0, "that there was nobody is said");
     assert_eq!((phone.closed().await.0, web.closed().await.0), (4410, 4410));
     // The devices stay, and nobody else was touched.
     phone.connects(1).await;

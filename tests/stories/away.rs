@@ -47,7 +47,7 @@ pub async fn a_device_that_was_away_for_300_messages_gets_them_once_and_in_order
 }
 
 pub async fn what_the_log_no_longer_holds_comes_from_the_queue(on: Deployment) {
-    let world = on.with("KEEPSTEP_LOG_MESSAGES", "50").start().await;
+    let world = on.with("KEEPSTEP_LOG_MESSAGES", "50").with("KEEPSTEP_LOG_KEEP", "50").start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, mut bobs) = (alice.phone(0).await, bob.phone(0).await);
     let chat = alice.direct(&bob).await;
@@ -85,8 +85,12 @@ pub async fn what_is_too_old_leaves_a_chat_in_which_nobody_speaks(on: Deployment
 
 pub async fn a_device_with_many_chats_gets_all_of_them(on: Deployment) {
     const CHATS: u64 = 40;
-    let world =
-        on.with("KEEPSTEP_CREATES_PER_MINUTE", "1000").with("KEEPSTEP_UNACKED_WINDOW", "16").start().await;
+    let world = on
+        .with("KEEPSTEP_CREATES_PER_MINUTE", "1000")
+        .with("KEEPSTEP_INVITED_PER_HOUR", "1000")
+        .with("KEEPSTEP_UNACKED_WINDOW", "16")
+        .start()
+        .await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let mut bobs = bob.phone(1).await;
     let mut chats = Vec::new();

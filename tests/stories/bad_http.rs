@@ -163,7 +163,42 @@ pub async fn requests_that_are_no_http_do_not_hurt(on: Deployment) {
             }
         }
     }
+    // What names no path is an unknown address like any other.
+    for line in ["CONNECT a:1", "GET a:1", "OPTIONS *"] {
+        let asked = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        raw_http(&edge, asked.as_bytes()).await.expect("an answer").problem(404, "not_found");
+    }
     let healthy = alice.api(0).get("/v1/chats").await.with(200);
     assert_eq!(healthy["items"], json!([]));
     assert_eq!(healthy["next"], Value::Null);
+}
+
+pub async fn what_was_wrong_is_told_again_in_part(on: Deployment) {
+    let world = on.start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (phone, chat) = (alice.phone(0).await, alice.direct(&bob).await);
+    let long = "zebra".repeat(20_000);
+    let echo = |text: &str| text.matches("zebra").count() * 5;
+    for body in [
+        json!({ (long.as_str()): 1 }),
+        json!({ "kind": long, "name": "n", "platform": "p" }),
+        json!({ "kind": "main", "name": "n", "platform": "p", "id": long }),
+        json!({ "kind": "sub", "name": "n", "platform": "p", "history": long }),
+    ] {
+        let answer = alice.api(0).post("/v1/devices", body).await;
+        assert!(echo(&answer.text) <= 64, "{} bytes of 100,000: {:.300}", echo(&answer.text), answer.text);
+        answer.problem(400, "bad_field");
+    }
+    let path = format!("/v1/devices/{long}?dry_run={long}").chars().take(8_000).collect::<String>();
+    let answer = world.admin().delete(&format!("/admin{path}")).await;
+    assert!(echo(&answer.text) <= 64, "{:.300}", answer.text);
+    for frame in [
+        json!({ "type": "send", "id": 1, "chat": chat, "key": long, "kind": "text", "content": "x" }),
+        json!({ "type": "send", "id": 2, "chat": long, "kind": "text", "content": "x" }),
+        json!({ "type": "read", "id": 3, "chat": chat, "seq": long }),
+        json!({ "type": "read", "id": 4, "chat": chat, "seq": 0, (long.as_str()): 1 }),
+    ] {
+        let refused = phone.requests(frame).await.unwrap_err().to_string();
+        assert!(echo(&refused) <= 64, "{} bytes: {refused:.300}", echo(&refused));
+    }
 }

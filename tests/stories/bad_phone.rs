@@ -60,6 +60,15 @@ pub async fn a_phone_that_lies_is_found_out(on: Deployment) {
         let error = web.reply(asked).await.expect_err(what);
         assert_eq!((&error["code"], &error["retry"]), (&json!("bad_main"), &json!(true)), "{what}");
     }
+    // Nor is one message that is larger than any can be, with whatever the phone has put into it: it wouldn't get to the sub.
+    let asked = web.asks(json!({ "type": "history", "chat": chat, "before": 16, "limit": 10 }));
+    let request = phone.gets(json!({ "type": "history_request", "chat": chat, "before": 16 })).await;
+    let mut page = honest(&phone, &request, &chat, 15..=15);
+    page["messages"][0]["own"] = "x".repeat(1_900_000).into();
+    let told = phone.requests(page).await.expect_err("1.9 MB");
+    assert_eq!(told["code"], "too_large", "{told}");
+    let error = web.reply(asked).await.expect_err("1.9 MB");
+    assert_eq!((&error["code"], &error["retry"]), (&json!("bad_main"), &json!(true)), "1.9 MB");
     // None of it got through, and the honest page does.
     phone.answers(Phone::Honestly);
     let (page, more) = web.borrows(&chat, Some(16), 10).await.expect("an honest page");

@@ -1,10 +1,14 @@
 //! What comes below the frames and can't be right: handshakes that are none, and bits that WebSocket doesn't allow.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::Deployment;
 use super::client::Socket;
 use super::wire::{CLOSE, HANDSHAKE, PING, PONG, TEXT, Wire, head, masked};
+use crate::support::{PATIENCE, wait_until};
 
 pub async fn handshakes_that_are_none_are_refused(on: Deployment) {
     let world = on.start().await;
@@ -30,6 +34,8 @@ pub async fn handshakes_that_are_none_are_refused(on: Deployment) {
         ("no key", get, HANDSHAKE.replace("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "")),
         ("an empty key", get, HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "")),
         ("a short key", get, HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhl")),
+        ("a made-up key", get, HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "??????????????????????==")),
+        ("a key with bits behind its end", get, HANDSHAKE.replace("ZQ==", "ZR==")),
         ("a POST", "POST /v1/socket HTTP/1.1", format!("{HANDSHAKE}Content-Length: 0\r\n")),
         ("another address", "GET /v1/sockets HTTP/1.1", HANDSHAKE.to_owned()),
     ] {
@@ -110,7 +116,7 @@ pub async fn a_frame_may_come_in_any_pieces(on: Deployment) {
     // In pieces that together are too large.
     wire.send(&masked(0x01, b"\"")).await;
     let piece = masked(0x00, &[b'x'; 60_000]);
-    for _ in 0..20 {
+    for _ in 0..40 {
         wire.send(&piece).await;
     }
     let code = wire.close_code().await;
@@ -124,8 +130,9 @@ pub async fn a_flood_of_pings_hurts_nobody(on: Deployment) {
     let chat = bob.direct(&alice).await;
     let mut wire = Wire::open(&world.addresses()[0], &phone.token).await;
     wire.frame_of(TEXT).await;
+    // Twice what may come at once; the rest is read more slowly.
     let flood = masked(PING, b"").repeat(500);
-    for _ in 0..40 {
+    for _ in 0..4 {
         wire.send(&flood).await;
     }
     wire.send(&masked(TEXT, br#"{"type":"ping"}"#)).await;
@@ -137,6 +144,43 @@ pub async fn a_flood_of_pings_hurts_nobody(on: Deployment) {
         pong |= frame["type"] == "pong";
         message |= frame["type"] == "message" && frame["seq"] == 1;
     }
+}
+
+pub async fn what_a_client_asks_for_and_does_not_take_is_bounded(on: Deployment) {
+    let world = on
+        .with("KEEPSTEP_WRITE_TIMEOUT", "2s")
+        .with("KEEPSTEP_FRAMES_PER_SECOND", "1000000")
+        .with("KEEPSTEP_FRAMES_BURST", "1000000")
+        .start()
+        .await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let (_phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let chat = bob.direct(&alice).await;
+    let memory = async || world.metric("process_resident_memory_bytes").await;
+    let mut before = memory().await;
+    let questions = [masked(PING, &[b'x'; 125]), masked(TEXT, br#"{"type":"ping","id":1}"#)];
+    let mut wires = Vec::new();
+    for (user, what) in ["carol", "dave"].into_iter().zip(questions) {
+        let phone = world.user(user).registers("main").await;
+        let mut wire = Wire::open(&world.addresses()[0], &phone.token).await;
+        wire.frame_of(TEXT).await;
+        let flood = what.repeat((256 << 10) / what.len());
+        let mut sent = 0;
+        // It reads nothing; so the server mustn't either, once much waits.
+        while sent < 256 << 20 && timeout(Duration::from_secs(1), wire.send(&flood)).await.is_ok() {
+            sent += flood.len();
+        }
+        assert!(sent < 64 << 20, "the server has taken {} MiB of questions", sent >> 20);
+        let after = memory().await;
+        assert!(after < before + f64::from(24 << 20), "{before} bytes of memory before, and {after}");
+        before = after;
+        wires.push(wire);
+    }
+    wait_until("who takes no answers to be closed", PATIENCE, async || {
+        (world.metric("keepstep_closes_total{code=\"slow_consumer\"}").await >= 1.0).then_some(())
+    })
+    .await;
+    bobs.says(&chat, "beside it").await;
 }
 
 pub async fn a_goodbye_is_answered(on: Deployment) {

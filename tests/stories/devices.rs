@@ -82,7 +82,7 @@ pub async fn a_user_has_one_phone_and_five_web_sessions(on: Deployment) {
 }
 
 pub async fn registrations_at_the_same_time_keep_to_the_limits(on: Deployment) {
-    let world = on.start().await;
+    let world = on.with("KEEPSTEP_DEVICES_PER_HOUR", "100").start().await;
     let alice = world.user("alice");
     let chat = alice.direct(&world.user("bob")).await;
     let all = async |bodies: Vec<Value>| {

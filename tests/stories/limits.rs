@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::Deployment;
 use super::client::PATIENCE;
-use super::wire::Wire;
+use super::memory::Phone;
+use super::wire::{TEXT, Wire, masked};
 use super::world::Pair;
 use crate::support::{stays, wait_until};
 
@@ -49,6 +50,37 @@ pub async fn a_device_that_is_silent_is_closed(on: Deployment) {
     assert_eq!(phone.memory().welcome["heartbeat_s"], 0.3);
     phone.requests(json!({ "type": "ping" })).await.expect("it is there");
     phone.gets(json!({ "type": "pong" })).await;
+}
+
+pub async fn a_main_that_answers_no_question_is_looked_after(on: Deployment) {
+    let world = on.with("KEEPSTEP_HISTORY_TIMEOUT", "1s").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let main = alice.registers("main").await;
+    let bobs = bob.phone(1).await;
+    let chat = alice.direct(&bob).await;
+    bobs.says(&chat, "before").await;
+    let mut line = Wire::open(&world.addresses()[0], &main.token).await;
+    let ack = json!({ "type": "ack", "chat": chat, "seq": 1 }).to_string();
+    while !String::from_utf8_lossy(&line.frame_of(TEXT).await).contains("before") {}
+    line.send(&masked(TEXT, ack.as_bytes())).await;
+    let mut web = alice.web(0).await;
+    let ask = json!({ "type": "history", "chat": chat, "limit": 10 });
+    // Its line is dead: nothing is answered, no ping either. That is known long before two heartbeats of 25 s are missed.
+    let begun = Instant::now();
+    web.is_refused(ask, "main_timeout").await;
+    assert_eq!(line.close_code().await, Some(4302));
+    assert!(begun.elapsed() < Duration::from_secs(5), "after {:?}", begun.elapsed());
+    assert_eq!(web.closed().await.0, 4303);
+    // One that answers pings and no questions stays.
+    let mut phone = main;
+    phone.answers(Phone::Never);
+    phone.connects(0).await;
+    web.connects(1).await;
+    web.is_refused(json!({ "type": "history", "chat": chat, "limit": 10 }), "main_timeout").await;
+    stays(Duration::from_secs(2), async || {
+        phone.requests(json!({ "type": "ping" })).await.expect("it stays");
+    })
+    .await;
 }
 
 pub async fn a_device_that_never_reads_is_closed(on: Deployment) {

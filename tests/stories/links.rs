@@ -333,7 +333,7 @@ pub async fn a_link_gives_as_much_of_the_past_as_was_allowed(on: Deployment) {
 pub async fn links_are_asked_for_within_bounds(on: Deployment) {
     let world = on
         .with("KEEPSTEP_LINKS_PER_MINUTE", "12")
-        .with("KEEPSTEP_LINKS_WAITING", "3")
+        .with("KEEPSTEP_LINKS_WAITING", "24")
         .with("KEEPSTEP_LINK_TRIES_PER_MINUTE", "4")
         .start()
         .await;
@@ -355,6 +355,7 @@ pub async fn links_are_asked_for_within_bounds(on: Deployment) {
     for n in 0..3 {
         pages.push(Page::opens(&stranger(&world, n)).await);
     }
+    // Three of 24 places, an eighth of what is free, are for one address.
     stranger(&world, 1).post("/v1/links", wish()).await.problem(429, "too_many_requests");
     // One that is decided makes room.
     let page = &pages[0];

@@ -195,7 +195,7 @@ pub async fn nothing_comes_after(world: &World, round: u32, goes: impl AsyncFnOn
 }
 
 pub async fn who_comes_back_sees_nothing_from_before(on: Deployment) {
-    let world = on.start().await;
+    let world = on.with("KEEPSTEP_REINVITE_AFTER", "0s").start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, bobs, mut bobs_web) = (alice.phone(0).await, bob.phone(1).await, bob.web(0).await);
     let group = alice.group("us").await;
@@ -234,7 +234,8 @@ pub async fn who_comes_back_sees_nothing_from_before(on: Deployment) {
 }
 
 pub async fn who_comes_and_goes_all_the_time_is_in_step(on: Deployment) {
-    let world = on.with("KEEPSTEP_CREATES_PER_MINUTE", "1000").start().await;
+    let world =
+        on.with("KEEPSTEP_CREATES_PER_MINUTE", "1000").with("KEEPSTEP_REINVITE_AFTER", "0s").start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (phone, bobs, bobs_web) = (alice.phone(0).await, bob.phone(1).await, bob.web(0).await);
     let group = alice.group("us").await;

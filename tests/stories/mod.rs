@@ -15,6 +15,7 @@ pub mod user;
 pub mod wire;
 pub mod world;
 
+pub mod addresses;
 pub mod admin;
 pub mod audit;
 pub mod away;
@@ -27,16 +28,24 @@ pub mod console;
 pub mod conversation;
 pub mod devices;
 pub mod drain;
+pub mod encodings;
 pub mod expiry;
+pub mod floods;
 pub mod groups;
 pub mod limits;
 pub mod links;
 pub mod logs;
 pub mod membership;
 pub mod metrics;
+pub mod names;
 pub mod offsets;
 pub mod pages;
+pub mod people;
 pub mod presence;
+pub mod quota;
+pub mod rates;
+pub mod registering;
+pub mod requests;
 pub mod start;
 pub mod termination;
 pub mod tokens;
@@ -49,6 +58,18 @@ pub use world::{Deployment, World};
 macro_rules! stories {
     ($deployment:expr) => {
         $crate::stories!($deployment;
+            addresses: [
+                an_address_is_known_behind_a_balancer,
+                an_address_that_is_nobodys_proxy_is_not_believed,
+                one_address_leaves_places_for_the_pages_of_others,
+                addresses_beside_each_other_leave_places_for_the_pages_of_others,
+                a_decision_gives_its_place_back_to_the_address,
+                connections_behind_a_balancer_are_counted_by_their_client,
+                an_address_opens_connections_at_a_pace_and_others_do_not_wait,
+                a_balancer_says_whose_a_connection_is_before_it,
+                only_a_trusted_proxy_says_whose_a_connection_is,
+                a_socket_goes_through_a_balancer,
+            ]
             admin: [
                 an_admin_sees_what_waits,
                 an_admin_ends_a_device_after_a_dry_run,
@@ -56,7 +77,8 @@ macro_rules! stories {
             ]
             audit: [
                 what_admins_do_is_written_down,
-                the_audit_log_keeps_the_newest,
+                what_an_admin_changed_cannot_be_washed_away,
+                old_changes_make_room,
             ]
             away: [
                 a_device_that_was_away_for_300_messages_gets_them_once_and_in_order,
@@ -80,6 +102,7 @@ macro_rules! stories {
                 bad_bodies_are_refused_with_their_code,
                 bad_paths_are_not_found,
                 requests_that_are_no_http_do_not_hurt,
+                what_was_wrong_is_told_again_in_part,
             ]
             bad_phone: [
                 a_phone_that_lies_is_found_out,
@@ -93,6 +116,7 @@ macro_rules! stories {
                 bits_that_websocket_does_not_allow_close_the_socket,
                 a_frame_may_come_in_any_pieces,
                 a_flood_of_pings_hurts_nobody,
+                what_a_client_asks_for_and_does_not_take_is_bounded,
                 a_goodbye_is_answered,
             ]
             bootstrap: [
@@ -131,9 +155,26 @@ macro_rules! stories {
             drain: [
                 a_stop_is_orderly,
             ]
+            encodings: [
+                legal_text_gets_through_whatever_encoder_wrote_it,
+                an_applications_own_json_counts_in_its_shortest_form,
+                a_frame_that_is_too_large_is_answered_and_the_socket_stays,
+                a_page_of_history_gets_through_whatever_encoder_wrote_it,
+            ]
             expiry: [
                 a_device_that_nobody_sees_is_told_of_and_ended,
                 a_device_that_is_seen_in_time_stays,
+            ]
+            floods: [
+                hashing_passwords_is_bounded_whoever_hangs_up,
+                one_user_does_not_take_all_turns_at_passwords,
+                a_body_of_nobody_is_not_read,
+                bodies_that_one_user_half_sends_are_bounded,
+                a_page_of_messages_is_bounded_in_bytes,
+                slow_readers_take_little,
+                an_answer_that_nobody_takes_ends,
+                lists_are_counted,
+                a_list_of_chats_is_bounded_in_members,
             ]
             groups: [
                 a_password_opens_a_group,
@@ -147,6 +188,7 @@ macro_rules! stories {
             limits: [
                 a_device_that_never_acknowledges_is_closed,
                 a_device_that_is_silent_is_closed,
+                a_main_that_answers_no_question_is_looked_after,
                 a_device_that_never_reads_is_closed,
                 too_many_frames_are_slowed_and_then_refused,
                 the_window_holds_back_and_loses_nothing,
@@ -180,6 +222,11 @@ macro_rules! stories {
                 what_happens_is_counted,
                 a_backlog_is_no_latency,
             ]
+            names: [
+                a_name_with_a_password_leads_into_no_group_without_one,
+                names_that_look_alike_are_one,
+                what_hides_in_a_name_is_refused,
+            ]
             offsets: [
                 what_is_read_on_the_phone_is_read_on_the_web,
                 offsets_of_two_devices_are_one_maximum,
@@ -188,12 +235,50 @@ macro_rules! stories {
             pages: [
                 pages_come_with_their_rules,
                 what_is_no_page_is_not_found,
+                the_demo_page_can_be_switched_off,
                 a_playground_is_for_who_wants_one,
                 a_user_sees_the_own_queues,
+            ]
+            quota: [
+                one_user_fills_no_more_than_the_own_part,
+                what_a_queue_holds_is_its_senders_although_the_log_let_go_of_it,
+                a_queue_holds_no_more_than_its_part,
+            ]
+            rates: [
+                hanging_up_gives_no_new_rate,
+                all_devices_of_a_user_have_a_rate_together,
+                large_messages_count_for_more,
+                messages_count_for_more_where_many_get_them,
+                a_device_that_connects_again_and_again_is_told_when_it_may,
+                what_is_no_frame_is_not_read_without_end,
+                pieces_of_a_frame_are_counted_one_by_one,
+                refused_frames_are_read_more_slowly,
+                a_device_of_many_chats_connects_less_often,
+            ]
+            people: [
+                nobody_is_put_into_many_chats_by_others,
+                who_has_left_is_not_brought_back_by_the_same_user,
+                an_invitation_waits_for_its_answer,
+                invitations_are_bounded,
+                strangers_leave_invitations_for_those_whom_a_user_knows,
+                who_is_blocked_reaches_nobody,
+                blocks_are_bounded_and_refuse_what_makes_no_sense,
+            ]
+            registering: [
+                registrations_are_limited_and_ended_ones_count,
+                ends_are_limited,
+            ]
+            requests: [
+                a_request_gets_an_id_or_keeps_its_own,
+                a_refusal_says_which_request_it_is_about,
+                an_upgrade_has_the_id_of_its_request,
+                pages_of_other_origins_read_the_id_and_send_their_own,
+                the_log_says_for_which_request_and_which_session,
             ]
             presence: [
                 whoever_watches_is_told_who_comes_and_goes,
                 who_comes_and_goes_quickly_is_told_of_once_a_second,
+                a_reload_is_told_to_nobody,
                 presence_is_for_those_who_share_a_chat,
                 watching_has_bounds,
             ]

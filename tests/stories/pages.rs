@@ -76,13 +76,26 @@ pub async fn what_is_no_page_is_not_found(on: Deployment) {
     nobody.post("/v1/nothing", json!({})).await.problem(404, "not_found");
 }
 
+pub async fn the_demo_page_can_be_switched_off(on: Deployment) {
+    let world = on.with("KEEPSTEP_DEMO", "false").start().await;
+    let nobody = Api { edge: world.edges[0].listen(), token: None };
+    for path in ["/", "/demo/index.html", "/demo/main.js", "/demo/session.js"] {
+        nobody.get(path).await.problem(404, "not_found");
+    }
+    for path in ["/admin", "/sdk/keepstep.js", "/shared/base.css"] {
+        assert_eq!(page(&world, path, "").await.status, 200, "{path}");
+    }
+}
+
 pub async fn a_playground_is_for_who_wants_one(on: Deployment) {
     let world = on.start().await;
     let nobody = Api { edge: world.edges[0].listen(), token: None };
     nobody.post("/v1/playground", json!({})).await.problem(404, "not_found");
+    nobody.get("/v1/playground").await.problem(404, "not_found");
 
     let world = on.with("KEEPSTEP_PLAYGROUND", "true").start().await;
     let nobody = Api { edge: world.edges[0].listen(), token: None };
+    nobody.get("/v1/playground").await.with(200);
     nobody.post("/v1/playground", json!({"x": 1})).await.problem(400, "bad_field");
     let made = nobody.post("/v1/playground", json!({})).await.with(200);
     let other = nobody.call("POST", "/v1/playground", None).await.with(200);

@@ -32,7 +32,7 @@ async fn strangers(world: &World) -> (User, User, User, User) {
 }
 
 pub async fn whoever_watches_is_told_who_comes_and_goes(on: Deployment) {
-    let world = on.start().await;
+    let world = on.with("KEEPSTEP_OFFLINE_GRACE", "200ms").start().await;
     let (alice, bob, carol, dave) = strangers(&world).await;
     for user in [&bob, &dave] {
         alice.direct(user).await;
@@ -174,4 +174,47 @@ pub async fn watching_has_bounds(on: Deployment) {
     // What was refused changed nothing.
     bobs.leaves().await;
     phone.gets(of(&bob, false)).await;
+}
+
+pub async fn a_reload_is_told_to_nobody(on: Deployment) {
+    let world = on.with("KEEPSTEP_OFFLINE_GRACE", "2s").start().await;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    alice.direct(&bob).await;
+    let (phone, mut bobs) = (alice.phone(0).await, bob.phone(1).await);
+    let mut web = alice.web(1).await;
+    phone.gets(json!({ "type": "device", "event": "online", "device": web.id })).await;
+    assert_eq!(watches(&phone, &[&bob]).await[0]["online"], true);
+    for edge in 0..3 {
+        web.leaves().await;
+        bobs.vanishes().await;
+        web.connects(edge).await;
+        bobs.connects(edge).await;
+    }
+    let news = [
+        json!({ "type": "device", "event": "offline" }),
+        json!({ "type": "device", "event": "online" }),
+        json!({ "type": "presence" }),
+    ];
+    let heard = || news.iter().find_map(|news| phone.memory().take(news));
+    stays(Duration::from_secs(3), async || assert_eq!(heard(), None)).await;
+
+    // Who doesn't come back is told of after a while, and who is ended, at once.
+    let begun = Instant::now();
+    web.leaves().await;
+    bobs.leaves().await;
+    phone.gets(json!({ "type": "device", "event": "offline", "device": web.id })).await;
+    assert!(begun.elapsed() > Duration::from_millis(1_500), "told after {:?}", begun.elapsed());
+    phone.gets(of(&bob, false)).await;
+    bobs.connects(0).await;
+    phone.gets(of(&bob, true)).await;
+    web.connects(0).await;
+    phone.gets(json!({ "type": "device", "event": "online", "device": web.id })).await;
+    // Looked at once a second, so a second may be in it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    alice.ends(&web.id).await;
+    bob.ends(&bobs.id).await;
+    phone.gets(json!({ "type": "device", "event": "terminated", "device": web.id })).await;
+    phone.gets(of(&bob, false)).await;
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "told after {:?}", begun.elapsed());
 }

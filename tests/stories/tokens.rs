@@ -56,7 +56,7 @@ pub async fn a_bad_token_closes_the_socket_with_4401(on: Deployment) {
             admin_token(),
             // Made with the secret of user tokens, which isn't that of device tokens.
             sign(
-                &json!({ "sub": alice.name, "dev": phone.id, "kind": "main", "gen": 1, "exp": in_seconds(60) }),
+                &json!({ "sub": alice.name, "dev": phone.id, "kind": "main", "gen": 2, "exp": in_seconds(60) }),
                 JWT_SECRET,
             ),
         ];
@@ -147,6 +147,8 @@ pub async fn user_tokens_are_checked_to_the_letter(on: Deployment) {
         but("sub", json!("no * user")),
         but("sub", json!("x".repeat(65))),
         but("sub", json!("")),
+        but("sub", json!(".")),
+        but("sub", json!("..")),
         but("sub", json!(7)),
         without("exp"),
         without("iss"),
@@ -257,6 +259,16 @@ pub async fn a_strange_origin_is_refused(on: Deployment) {
         let allowed = answer.head.contains(&format!("access-control-allow-origin: {origin}"));
         assert_eq!((allowed, answer.status < 300), (may, may), "{origin}: {}", answer.head);
         assert!(!answer.head.contains("allow-credentials"), "{}", answer.head);
+    }
+    // What needs no token needs no leave of the browser either: the server looks itself.
+    for (origin, status) in [("https://chat.example", 201), ("https://evil.example", 403)] {
+        let body = r#"{"name":"Firefox","platform":"web"}"#;
+        let asked = format!(
+            "POST /v1/links HTTP/1.1\r\nHost: {edge}\r\nConnection: close\r\nOrigin: {origin}\r\n\
+             Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        raw_http(edge, asked.as_bytes()).await.expect("an answer").with(status);
     }
     // No browser, no origin.
     let headers = [("Authorization", bearer.as_str())];

@@ -23,12 +23,13 @@ const ENDING: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
     env: BTreeMap<String, String>,
+    terminal: bool,
 }
 
 impl EdgeConfig {
     /// Embedded mode, in memory.
     pub fn embedded() -> EdgeConfig {
-        EdgeConfig { env: BTreeMap::new() }.set("KEEPSTEP_JWT_SECRET", JWT_SECRET)
+        EdgeConfig { env: BTreeMap::new(), terminal: false }.set("KEEPSTEP_JWT_SECRET", JWT_SECRET)
     }
 
     /// On Redis, nsqd and nsqlookupd.
@@ -47,6 +48,12 @@ impl EdgeConfig {
     /// Sets any variable; `KEEPSTEP_LISTEN` and `KEEPSTEP_OPS_LISTEN` are the edge's own.
     pub fn set(mut self, name: &str, value: impl Into<String>) -> EdgeConfig {
         self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Somebody looks at what it prints.
+    pub fn on_a_terminal(mut self) -> EdgeConfig {
+        self.terminal = true;
         self
     }
 
@@ -71,6 +78,11 @@ impl Edge {
     /// Starts one and waits until it is alive (`/healthz`). Whether it is ready is another question: `ready`.
     pub async fn start(config: EdgeConfig) -> Edge {
         Daemon::start(|| Edge::describe(&config)).await
+    }
+
+    /// The same with another program than the one of this build.
+    pub async fn start_program(program: PathBuf, config: EdgeConfig) -> Edge {
+        Daemon::start(|| Edge::describe_program(program.clone(), &config)).await
     }
 
     /// Starts one whose way to Redis is this link, and waits until it is ready.
@@ -137,14 +149,18 @@ impl Edge {
         let Some(program) = option_env!("CARGO_BIN_EXE_keepstep") else {
             panic!("an edge needs a test of the keepstep crate");
         };
+        Edge::describe_program(PathBuf::from(program), config)
+    }
+
+    fn describe_program(program: PathBuf, config: &EdgeConfig) -> Edge {
         let (listen, ops, folder) = (free_port(), free_port(), temp_folder("edge"));
         let mut env = config.env.clone();
         env.insert("KEEPSTEP_LISTEN".to_owned(), format!("127.0.0.1:{listen}"));
         env.insert("KEEPSTEP_OPS_LISTEN".to_owned(), format!("127.0.0.1:{ops}"));
-        let process =
-            Process::new(format!("edge {listen}"), PathBuf::from(program), folder.path().join("edge.log"))
-                .arg("serve")
-                .env(env);
+        let process = Process::new(format!("edge {listen}"), program, folder.path().join("edge.log"))
+            .arg("serve")
+            .env(env);
+        let process = if config.terminal { process.on_a_terminal() } else { process };
         let ready = Ready::Ok(format!("127.0.0.1:{ops}"), "/healthz");
         Edge { daemon: Daemon::new(process, folder, ready, ENDING), listen, ops }
     }

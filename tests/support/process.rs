@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -22,13 +23,22 @@ pub struct Process {
     args: Vec<OsString>,
     env: BTreeMap<String, String>,
     log: PathBuf,
+    terminal: bool,
     child: Option<Child>,
 }
 
 impl Process {
     /// Describes a process; nothing runs yet. Its standard output and error go to `log`, appended over restarts.
     pub fn new(name: impl Into<String>, program: PathBuf, log: PathBuf) -> Self {
-        Process { name: name.into(), program, args: Vec::new(), env: BTreeMap::new(), log, child: None }
+        Process {
+            name: name.into(),
+            program,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            log,
+            terminal: false,
+            child: None,
+        }
     }
 
     /// Adds an argument.
@@ -49,6 +59,12 @@ impl Process {
         self
     }
 
+    /// Its standard output is a terminal; what it writes there is in the log all the same.
+    pub fn on_a_terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
     /// Starts it, whether or not it ran before.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} is running already", self.name);
@@ -61,6 +77,20 @@ impl Process {
             command.env_remove(name);
         }
         command.args(&self.args).envs(&self.env).stdin(Stdio::null()).stdout(out).stderr(err);
+        if self.terminal {
+            let terminal = nix::pty::openpty(None, None).expect("a terminal");
+            let (mut shown, mut log) = (std::fs::File::from(terminal.master), open().expect("open the log"));
+            command.stdout(terminal.slave);
+            // Ends with the process: then there is nothing more to be read.
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = shown.read(&mut buffer) {
+                    let text: Vec<u8> =
+                        buffer[..length].iter().copied().filter(|byte| *byte != b'\r').collect();
+                    let _ = log.write_all(&text);
+                }
+            });
+        }
         let child = command.spawn().unwrap_or_else(|error| panic!("start {:?}: {error}", self.program));
         self.child = Some(child);
     }

@@ -126,7 +126,11 @@ impl Schemas {
         if !ours || !matches!(method, "GET" | "POST" | "DELETE") || broken {
             return Ok(());
         }
-        let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+        let header = |name| head.lines().find_map(|line| line.strip_prefix(name));
+        let Some(id) = header("x-request-id: ") else {
+            return Err("an answer without x-request-id".to_owned());
+        };
+        let kind = header("content-type: ").unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         let route = self.route(method, path);
         if let Some(schema) = route.and_then(|route| route.answers.get(&(status, kind.to_owned()))) {
@@ -139,6 +143,10 @@ impl Schemas {
         let problem = parse(text)?;
         check(&self.problem, &problem)?;
         let code = problem["code"].as_str().unwrap_or_default();
+        // (This client has its heads in lower case.)
+        if problem["request_id"].as_str().is_none_or(|own| own.to_ascii_lowercase() != id) {
+            return Err(format!("a problem of another request than its answer's, {id}"));
+        }
         if problem["status"] != status {
             return Err("a problem with another status than its answer".to_owned());
         }
@@ -255,7 +263,7 @@ fn messages<'a>(asyncapi: &'a Value, said: &str, replied: &str) -> Vec<&'a Value
 fn routes(openapi: &Value, registry: &Registry<'static>) -> Vec<Route> {
     let mut routes = Vec::new();
     for (path, item) in openapi["paths"].as_object().expect("paths") {
-        for method in ["get", "post", "delete"] {
+        for method in ["get", "post", "put", "delete"] {
             let operation = &item[method];
             if operation.is_null() {
                 continue;

@@ -14,9 +14,12 @@ export function kickUser(user, after) {
   const kick = async (event) => {
     event.currentTarget.disabled = true;
     try {
-      await call("POST", `/admin/v1/users/${encodeURIComponent(user)}/kick`, { body: {}, signal: sheet.signal });
-      sheet.show({ step: "done", title: "Sockets are closed", foot: close("Done", "button button--primary"),
-        body: note("good", "check", h("p", null, h("strong", null, "Every edge is told. "), `The sockets of ${user} close within moments, with 4410.`)) });
+      const { connected } = await call("POST", `/admin/v1/users/${encodeURIComponent(user)}/kick`, { body: {}, signal: sheet.signal });
+      sheet.show(connected === 0
+        ? { step: "done", title: "Nobody was connected", foot: close("Done", "button button--primary"),
+          body: note("", "info", h("p", null, `No device of ${user} was connected, so there was nothing to close.`)) }
+        : { step: "done", title: "Sockets are closed", foot: close("Done", "button button--primary"),
+          body: note("good", "check", h("p", null, h("strong", null, "Every edge is told. "), `The sockets of ${user} close within moments, with 4410.`)) });
     } catch (problem) {
       stumble(sheet, problem, title, () => kickUser(user, after));
     }

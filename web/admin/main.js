@@ -9,7 +9,7 @@ import { audit } from "./audit.js";
 import { orphans } from "./orphans.js";
 import { overview } from "./overview.js";
 import { allDevices, deviceChats, userDevices, users } from "./people.js";
-import { failure, say, skeleton, tick } from "./parts.js";
+import { failure, say, silent, skeleton, tick } from "./parts.js";
 import { closeSheet } from "./sheet.js";
 import { signIn } from "./signin.js";
 
@@ -45,6 +45,13 @@ const nowhere = {
 
 const NAV = [["Overview", "#/", ""], ["Users", "#/users", "users"], ["Devices", "#/devices", "devices"], ["Orphans", "#/orphans", "orphans"], ["Audit", "#/audit", "audit"]];
 
+/** A load that takes longer says nothing any more of a server that is well. With the longest pause between two loads that makes TRUSTED. */
+const LATE = 3_500;
+/** So old an answer may be to stand for how things are. */
+const TRUSTED = 10_000;
+/** Whether what is shown is how things are, as far as can be told. */
+const fresh = () => !error && !late && asOf !== null && Date.now() - asOf < TRUSTED;
+
 // What is shown now.
 let place = placeOf(location.hash);
 let view = viewOf(place);
@@ -53,6 +60,7 @@ let error = null;
 let asOf = null;
 let busy = false;
 let slow = false;
+let late = false;
 let live = true;
 let underway = null;
 let timer = 0;
@@ -65,6 +73,8 @@ const left = new Map();
 const ctx = {
   get place() { return place; },
   get busy() { return busy; },
+  /** What is shown is how things were. */
+  get stale() { return !fresh(); },
   get trail() { return history.state?.trail ?? []; },
   /** Changes the query of this place; empty values leave it. */
   go(query, { replace = false, trail = ctx.trail } = {}) {
@@ -108,8 +118,9 @@ async function load({ asked = false } = {}) {
   const mine = (underway = new AbortController());
   const token = session.token;
   busy = true;
-  slow = false;
+  slow = late = false;
   const patience = setTimeout(() => { slow = true; show(); }, 1500);
+  const silence = setTimeout(() => { late = true; show(); }, LATE);
   if (!data || asked) show();
   try {
     const answer = await view.load(place, mine.signal, data);
@@ -130,7 +141,8 @@ async function load({ asked = false } = {}) {
     if (error.signIn) return leave(error);
   } finally {
     clearTimeout(patience);
-    if (mine === underway) { busy = false; slow = false; }
+    clearTimeout(silence);
+    if (mine === underway) busy = slow = late = false;
   }
   show();
   plan();
@@ -150,7 +162,7 @@ function leave(why) {
   underway = null;
   data = null;
   error = null;
-  busy = false;
+  busy = slow = late = false;
   left.clear();
   notice = why;
   closeSheet();
@@ -169,7 +181,7 @@ function frame() {
         asOf ? h("span", { class: "live__at", "data-as-of": asOf }, "as of ", clockTime(asOf)) : null,
         h("button", { type: "button", class: "button button--plain button--small", "aria-pressed": String(live), title: "Read anew every few seconds",
           onclick: () => { live = !live; show(); if (live) load(); else plan(); } },
-        h("span", { class: live && !error ? "dot dot--on" : "dot" }), live ? "Live" : "Paused")) : null,
+        h("span", { class: live && fresh() ? "dot dot--on" : "dot" }), !live ? "Paused" : asOf === null || fresh() ? "Live" : "Not live")) : null,
       session.token ? h("button", { type: "button", class: "button button--plain button--small", onclick: () => leave(null) }, "Sign out") : null),
   ];
 }
@@ -191,6 +203,7 @@ function entered() {
 }
 
 function show() {
+  shown = fresh();
   draw(top, frame());
   if (!session.token) {
     document.title = "Sign in · Keepstep console";
@@ -200,9 +213,10 @@ function show() {
   const title = view.title(place);
   document.title = `${title} · Keepstep console`;
   draw(content,
-    h("div", { class: "view", key: place.path, "data-view": view.name ?? "" },
+    h("div", { class: fresh() ? "view" : "view view--stale", key: place.path, "data-view": view.name ?? "" },
       view.head ? view.head(ctx, data) : h("div", { class: "view__head" }, h("h1", { tabindex: -1 }, title)),
-      error ? h("div", { key: "error" }, failure(error, { at: data ? asOf : null, again: () => load() })) : null,
+      error ? h("div", { key: "error" }, failure(error, { at: data ? asOf : null, again: () => load() }))
+        : late && data ? h("div", { key: "late" }, silent(asOf)) : null,
       data ? view.body(ctx, data)
         : error ? null
           : [view.tools ? view.tools(ctx) : null, skeleton(), slow ? h("p", { class: "quiet", role: "status" }, view.slow ?? "The server takes its time. Still waiting…") : null]));
@@ -214,7 +228,9 @@ document.addEventListener("visibilitychange", () => { if (document.hidden) clear
 document.addEventListener("click", (event) => {
   if (event.target.closest?.("[data-skip]")) { event.preventDefault(); content.focus(); }
 });
+let shown = true;
 setInterval(() => {
+  if (shown !== fresh()) show(); // it has become too old just by standing there
   tick(document);
   for (const node of document.querySelectorAll("time[data-local]")) node.firstChild.data = ago(Number(node.dataset.local));
 }, 1000);

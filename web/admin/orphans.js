@@ -27,7 +27,7 @@ const COLUMNS = [
 export const orphans = {
   name: "orphans",
   title: () => "Orphans",
-  every: 10_000,
+  every: 6000,
   slow: "The server looks at every queue of every nsqd. With 100,000 of them that takes some seconds.",
   load: (place, signal) => get("/admin/v1/channels/orphans", { query: { search: place.query.search, after: place.query.after, limit: pageSize(place) }, signal }).then(withoutSwept),
   head: (ctx, data) => h("div", { class: "view__head" },

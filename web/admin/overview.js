@@ -10,16 +10,16 @@ export const overview = {
   title: () => "Overview",
   every: 5000,
   load: (_, signal) => get("/admin/v1/overview", { signal }),
-  body: (_, data) => [
-    verdict(data),
+  body: (ctx, data) => [
+    verdict(data, ctx.stale),
     h("section", { class: "tiles", "aria-label": "Figures of the last ten minutes", key: "tiles" }, tiles(data)),
     h("section", { class: "section", key: "servers" }, h("h2", null, "Servers"), servers(data)),
     h("section", { class: "section", key: "edges" }, h("h2", null, "Edges"), edges(data)),
   ],
 };
 
-/** One sentence for all, then each thing that is wrong with what to do about it. */
-function verdict(data) {
+/** One sentence for all, then each thing that is wrong with what to do about it. Of an old answer nobody says that all is well. */
+function verdict(data, stale) {
   const wrong = [
     ...(data.redis?.problem ? [["Redis", data.redis.problem]] : []),
     ...(!data.redis && !data.store ? [["The store", "doesn’t answer"]] : []),
@@ -31,7 +31,8 @@ function verdict(data) {
   return h("div", { class: "verdict", key: "verdict" },
     wrong.length
       ? wrong.map(([who, what]) => note("danger", "alert", h("p", null, h("strong", null, `${who}: `), what)))
-      : note("good", "check", h("p", null, h("strong", null, "All is well. "), `${list(all)} answer.`)),
+      : stale ? note("", "wait", h("p", null, "All was well at the last look: ", `${list(all)} answered.`))
+        : note("good", "check", h("p", null, h("strong", null, "All is well. "), `${list(all)} answer.`)),
     waiting ? note("warning", "wait", h("p", null, h("strong", null, `${count(waiting, "device")} being ended. `),
       "That goes on by itself, also when a server is away for now. ", h("a", { href: "#/audit?action=device.end" }, "See who ended what"), ".")) : null);
 }

@@ -128,6 +128,11 @@ export function skeleton(rows = 8) {
     Array.from({ length: rows }, () => h("span", { class: "skeleton__row" })));
 }
 
+/** The server says nothing: nobody knows how things are now. */
+export function silent(at) {
+  return note("warning", "wait", h("p", null, h("strong", null, "The server doesn’t answer just now. "), "Still waiting. What you see is as of ", time(at), "."));
+}
+
 /** What failed, and what happens next. */
 export function failure(refusal, { at = null, again = null } = {}) {
   return h("div", { class: "note note--danger", role: "alert" }, icon("alert"),

@@ -37,6 +37,8 @@ export class Badge {
       this.#busy = true;
       try {
         await this.#look();
+      } catch {
+        // A storage was closed, or emptied, meanwhile: its device says so, and is looked at again.
       } finally {
         this.#busy = false;
         if (this.#again) { this.#again = false; this.soon(); }
@@ -46,7 +48,7 @@ export class Badge {
 
   /** Everything that every device holds, from the first message on. */
   async #look() {
-    const here = this.stations.filter((station) => station.alive && station.storage && station.device);
+    const here = this.stations.filter((station) => station.alive && !station.elsewhere && station.storage && station.device);
     const [phone] = here;
     if (!phone) { this.#result = null; return this.#draw(); }
     const limit = this.root.querySelector("details")?.open ? Infinity : NEWEST;
@@ -59,10 +61,15 @@ export class Badge {
         from: (station.client?.chat(chat.id)?.low ?? 1) - 1,
       })));
       const head = Math.max(...here.map((station) => station.client?.chat(chat.id)?.head ?? 0));
-      chats.push({ title: phone.title(chat, person), last: chat.last?.at ?? 0, holdings, ...compare(holdings, head) });
+      const compared = compare(holdings, head);
+      // A phone that has lost what it had agrees with nobody, though nothing else is known to differ.
+      if (phone.client?.chat(chat.id)?.lost) compared.differ.unshift({ device: phone.name, how: "lost", seq: phone.client.chat(chat.id).low - 1 });
+      chats.push({ id: chat.id, title: phone.title(chat, person), holdings, ...compared });
     }
     const differ = chats.flatMap((chat) => chat.differ.map((one) => ({ ...one, title: chat.title, head: chat.seq })));
-    const newest = chats.reduce((one, other) => (other.last > one.last ? other : one), chats[0] ?? { seq: 0 });
+    // The one that moved last, as the phone knows.
+    const moved = phone.client?.chats().find(({ id }) => chats.some((chat) => chat.id === id));
+    const newest = chats.find(({ id }) => id === moved?.id) ?? chats[0] ?? { seq: 0 };
     const worst = differ.find(({ how }) => how !== "behind") ?? differ[0] ?? null;
     this.#since = worst?.how === "behind" ? this.#since ?? Date.now() : null;
     const booting = here.some((station) => station.status.state === "booting");
@@ -76,13 +83,17 @@ export class Badge {
     const { devices, seq, worst, soft } = this.#result;
     if (!worst) return devices === 1 ? `One device, at #${seq}` : `${devices === 2 ? "Both" : `All ${devices}`} devices agree at #${seq}`;
     if (worst.how === "behind") return soft ? `${worst.device} is catching up to #${worst.head}` : `${worst.device} is at #${worst.seq} of #${worst.head} (${worst.title})`;
+    if (worst.how === "lost") return `${worst.device} lost its past (${worst.title})`;
     if (worst.how === "hole") return `${worst.device} misses #${worst.seq} (${worst.title})`;
     return `${worst.device} differs at #${worst.seq} (${worst.title})`;
   }
 
   #draw() {
     const result = this.#result;
-    if (!result) return draw(this.root, h("span", { class: "badge" }, icon("wait"), "Devices are starting"));
+    if (!result) {
+      const away = this.stations.some((station) => station.elsewhere);
+      return draw(this.root, h("span", { class: "badge" }, icon("wait"), away ? "The phone is open elsewhere" : "Devices are starting"));
+    }
     const text = this.#sentence();
     const tone = !result.worst ? "good" : result.soft ? "soft" : result.worst.how === "behind" ? "warning" : "danger";
     const kind = { good: "badge--good", soft: "", warning: "badge--warning", danger: "badge--danger" }[tone];

@@ -21,6 +21,12 @@ function toggle(station) {
   station.tell("change");
 }
 
+// The list is as old as it is: without a connection nobody knows who is there.
+function there(station, { online, last_seen: seen }) {
+  if (!online) return ago(seen);
+  return station.online ? "online" : "not known just now";
+}
+
 function view(station, page) {
   const { items, error } = station.panel;
   return h(
@@ -35,7 +41,7 @@ function view(station, page) {
         icon(device.kind === "main" ? "phone" : "web"),
         h("div", null,
           h("strong", null, device.name), device.id === station.device && " (this one)",
-          h("p", { class: "small quiet", title: moment(device.last_seen) }, `${device.platform} · ${device.online ? "online" : ago(device.last_seen)}`)),
+          h("p", { class: "small quiet", title: moment(device.last_seen) }, `${device.platform} · ${there(station, device)}`)),
         device.kind === "sub" && h("button", {
           type: "button", class: "button button--small", "aria-label": `Remove ${device.name}`,
           onclick: async () => { await page.remove(station, device.id); load(station); },

@@ -88,6 +88,13 @@ export class Lessons {
       });
   }
 
+  /** Waits until the server has told a web window that the phone is gone: before that it would let it in. */
+  async #phoneGone(web) {
+    const { client } = web;
+    if (client.main?.online === false) return;
+    await client.once("main", ({ online }) => !online, { signal: AbortSignal.timeout(AWAY) });
+  }
+
   lock() {
     const { phone } = this.page;
     const web = this.#web();
@@ -95,9 +102,14 @@ export class Lessons {
     if (!this.#running.has("lock") && phone.airplane) this.back();
     this.#toggle("lock",
       () => {
+        const gone = this.#phoneGone(web);
         phone.setAirplane(true);
-        // When the server knows that the phone is gone, the window comes anew, and is refused.
-        setTimeout(() => { if (phone.airplane) web.line.cut(); web.client?.connect().catch(() => {}); }, 700);
+        // The window comes anew, and is refused.
+        gone.then(() => {
+          if (!this.#running.has("lock") || !phone.airplane) return;
+          web.line.cut();
+          web.client?.connect().catch(() => {});
+        }, () => {});
         return `${web.name} has to connect anew while the phone is away, and the server refuses it: a window that borrows its past is nothing without the phone.`;
       },
       () => {

@@ -85,7 +85,7 @@ class Page {
       return;
     }
     const phones = [[this.phone, this.me], [this.bob, this.other]].filter(([station]) => station);
-    await Promise.all(phones.map(([station, player]) => this.#phone(station, player)));
+    await Promise.all(phones.map(([station, player]) => this.#up(station, player)));
     if (this.bob) {
       await furnish(this.phone.client, this.bob.client);
       this.phone.client.watch([this.other.user]);
@@ -97,6 +97,17 @@ class Page {
   // phone is never taken away.
   #phone(station, { token, user }) {
     return station.start({ register: { userToken: token, kind: "main", name: station.name, platform: "Keepstep demo", replace: madeUp(user) } });
+  }
+
+  /** Waits until a phone is here, also when somebody has to decide something first: its pane says what, and offers it. */
+  async #up(station, player) {
+    const ready = new Promise((resolve) => { station.on("ready", resolve); });
+    try {
+      await this.#phone(station, player);
+    } catch (error) {
+      if (!["replaced", "unauthorized"].includes(station.status.state)) throw error;
+      await ready;
+    }
   }
 
   #shown() {
@@ -243,7 +254,7 @@ class Page {
       h("div", { class: "menu__body card" },
         h("p", { class: "small quiet" }, this.guest ? "You came by an invitation: this browser is one of Bob's web windows." : "A made-up person with a phone and two web windows, real devices on this server."),
         h("p", { class: "small mono" }, this.me.user),
-        h("button", { type: "button", class: "button button--small", onclick: async () => { await Promise.all(this.everyone.map((one) => one.leave())); await session.forget(); location.reload(); } }, "Start over with new people"))));
+        h("button", { type: "button", class: "button button--small", onclick: async () => { await Promise.all(this.everyone.map((one) => one.retire())); await session.forget(); location.reload(); } }, "Start over with new people"))));
     if (!this.other) { byId("bob").hidden = true; return; }
     const name = person(this.other.user);
     draw(byId("bob-head"),

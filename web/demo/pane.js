@@ -13,12 +13,13 @@ const STOPPED = ["terminated", "replaced", "kicked", "unauthorized", "failed"];
 
 export class Pane {
   #list = null;
-  #drawn = { chat: null, version: null };
 
   /** `page`: what panes ask of the page: `hold`, `scan`, `decide`, `link`, `remove`, `receipt`, `say`, `takeOver`. */
   constructor(root, station, page) {
     Object.assign(this, { root, station, page });
     station.on("change", () => this.redraw());
+    // Somebody came or went: the list of devices is another one.
+    station.on("device", () => { if (station.panel) devices.load(station); });
     root.addEventListener("focusin", () => page.hold(this));
     root.addEventListener("pointerdown", () => page.hold(this));
     this.redraw();
@@ -48,11 +49,11 @@ export class Pane {
       h("h2", { id: `${station.id}-name`, class: "pane__name" }, station.name),
       h("span", { class: `state ${tone && `state--${tone}`}`, role: "status" }, word),
       h("span", { class: "pane__tools" },
-        station.kind === "phone" && station.alive && h("button", {
+        station.kind === "phone" && station.alive && !station.elsewhere && h("button", {
           type: "button", class: "tool", "aria-pressed": String(station.airplane), title: "Airplane mode",
           "aria-label": "Airplane mode", onclick: () => page.airplane(station),
         }, icon("plane")),
-        station.kind === "phone" && station.alive && h("button", {
+        station.kind === "phone" && station.alive && !station.elsewhere && h("button", {
           type: "button", class: "tool", "aria-expanded": String(Boolean(station.panel)), title: "Linked devices",
           "aria-label": "Linked devices", onclick: () => devices.toggle(station),
         }, icon("devices")),
@@ -70,10 +71,11 @@ export class Pane {
     return [
       station.link?.request && approval(station, page),
       this.#notice(),
-      chats.length === 0 && (station.online && station.known ? this.#first() : h("div", { key: "empty", class: "pane__wait" })),
+      chats.length === 0 && (station.connected && station.known ? this.#first() : h("div", { key: "empty", class: "pane__wait" })),
       chat && h("nav", { key: "chats", class: "chats", "aria-label": `Chats on ${station.name}` }, chats.map((one) => this.#tab(one, one === chat))),
       chat && h("div", {
-        key: "list", class: "messages", tabindex: "0", role: "region", "aria-label": `${station.title(chat, person)}, messages on ${station.name}`, memo: chat.id,
+        // Of each chat its own: the list draws in it by itself.
+        key: `list ${chat.id}`, class: "messages", tabindex: "0", role: "region", "aria-label": `${station.title(chat, person)}, messages on ${station.name}`, memo: chat.id,
       }),
       chat && this.#line(chat),
       chat && this.#composer(chat),
@@ -118,7 +120,7 @@ export class Pane {
   #notice() {
     const { station } = this;
     const { state } = station.status;
-    if (station.progress && ["booting", "online"].includes(state)) {
+    if (station.progress && station.connected) {
       const { total } = station.progress;
       const done = this.#shown(station.progress);
       return h(
@@ -131,6 +133,11 @@ export class Pane {
     const lent = station.lent && Date.now() - station.lent.at < 4000 ? station.lent : null;
     if (lent && state === "online") return h("p", { key: "notice", class: "notice", role: "status" }, icon("lend"), `Lent ${count(lent.count, "message")} to a web window`);
     const text = station.refusal ?? sentence(station);
+    if (!text && station.online && station.lost) {
+      return h("p", { key: "notice", class: "notice notice--warning notice--act", role: "status" }, icon("alert"),
+        h("span", null, "This phone's storage was cleared. What it had from before isn't lent to anybody."),
+        h("button", { type: "button", class: "button button--small", onclick: () => station.recover() }, "Get it from the server"));
+    }
     if (!text) return null;
     const tone = station.refusal || state === "offline" || state === "main_offline" || station.airplane ? "notice--warning" : "";
     return h("p", { key: "notice", class: `notice ${tone}`, role: "status" }, icon(station.airplane ? "plane" : "wait"), text);
@@ -149,7 +156,8 @@ export class Pane {
     const { station } = this;
     const [other] = station.others(chat.id);
     const typing = station.typing(chat.id);
-    const seen = other && station.client.presence(other);
+    // Nobody is shown as online by a device that can't know.
+    const seen = other && station.online && station.client.presence(other);
     return h(
       "p",
       { key: "line", class: "line" },
@@ -207,10 +215,15 @@ export class Pane {
     const { state } = station.status;
     if (state === "terminated") return this.#ended();
     const button = (text, onclick) => h("button", { type: "button", class: "button button--primary", onclick }, text);
+    const { code } = station.status.error ?? {};
+    if (code === "main_exists") {
+      return h("div", { key: "card", class: "pane__card", role: "status" }, icon("phone", "icon--huge"), h("p", null, sentence(station)),
+        button("Take its place", () => station.client.connect({ replace: true }).catch(() => {})));
+    }
     const again = {
       replaced: () => button("Use it here", () => page.takeOver(station)),
       kicked: () => button("Connect again", () => station.client.connect().catch(() => {})),
-      unauthorized: () => button(station.kind === "web" ? "Link it again" : "Start over", () => page.link(station)),
+      unauthorized: () => button(code === "limit_reached" ? "Try again" : station.kind === "web" ? "Link it again" : "Start over", () => page.link(station)),
       failed: () => button("Try again", () => page.link(station)),
     }[state];
     return h("div", { key: "card", class: "pane__card", role: "status" }, icon("wait", "icon--huge"), h("p", null, sentence(station)), again());
@@ -239,7 +252,6 @@ export class Pane {
     const root = this.root.querySelector(".messages");
     if (!root) {
       this.#list = null;
-      this.#drawn = {};
       return;
     }
     const chats = station.conversations();
@@ -249,12 +261,8 @@ export class Pane {
         row: (one, index, all) => row(station, this.chat, one, index, all),
         top: () => { if (this.chat && station.online) station.older(this.chat.id); },
       });
-      this.#drawn = {};
     }
     this.chat = chat;
-    const moved = this.#drawn.chat !== chat.id;
     this.#list.set(rows(station, chat.id));
-    if (moved) this.#list.toEnd();
-    this.#drawn = { chat: chat.id };
   }
 }

@@ -54,8 +54,8 @@ export class Teller {
   }
 
   #tell() {
-    const { client, side, receipts } = this.#station;
-    if (!side || client?.state !== "online") return;
+    const { client, side, receipts, connected } = this.#station;
+    if (!side || !connected) return;
     for (const chat of this.#station.conversations()) {
       const messages = this.#station.timeline(chat.id).messages;
       const last = messages.findLast((message) => message.from !== client.user);

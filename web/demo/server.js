@@ -9,6 +9,12 @@ export async function playground() {
   return body;
 }
 
+/** Whether this server makes up users: only then may an address say who somebody is. */
+export async function hasPlayground() {
+  const answer = await fetch("/v1/playground");
+  return answer.ok;
+}
+
 /** What stands in the queues of a device, chat by chat; null: it can't be seen now. */
 export async function channels(device, token, signal) {
   const answer = await fetch(`/v1/devices/${device}/channels?limit=50`, { headers: { authorization: `Bearer ${token}` }, signal });

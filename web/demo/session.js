@@ -1,8 +1,11 @@
 // Who plays here: two made-up users, remembered for a day; or somebody with a token; or an invited Bob.
 
-import { playground } from "./server.js";
+import { hasPlayground, playground } from "./server.js";
+import { madeUp } from "./words.js";
 
 const KEY = "keepstep-demo";
+/** The SDK's name for what a phone calls `keepstep-demo-…`, see station.js. */
+const DATABASE = "keepstep.keepstep-demo-";
 const DAY = 23 * 3600 * 1000;
 /** So long a database that another connection still holds is waited for, in milliseconds. */
 const PATIENCE = 5000;
@@ -26,13 +29,15 @@ export async function open() {
   if (invited) {
     // A token doesn't belong into an address that somebody may copy.
     history.replaceState(null, "", location.pathname);
-    return keep(passing, { invited: true, users: [{ user: subject(invited[1]), token: invited[1] }] });
+    // Where users are real, whoever follows a link must not become somebody else by that, and write as them.
+    if (await hasPlayground()) return keep(passing, { invited: true, users: [{ user: subject(invited[1]), token: invited[1] }] });
   }
   const guest = read(passing);
-  if (guest?.until > Date.now()) return guest;
+  if (guest?.until > Date.now() && await hasPlayground()) return guest;
   const known = read(lasting);
   if (known?.until > Date.now()) return known;
   if (known) await forget();
+  sweep();
   const made = await playground();
   return made && keep(lasting, made);
 }
@@ -51,12 +56,21 @@ export async function forget() {
   write(lasting, null);
   write(passing, null);
   await Promise.all(users.map(({ user }) => new Promise((resolve) => {
-    // The SDK's name for what a phone calls `keepstep-demo-…`, see station.js.
-    const asked = indexedDB.deleteDatabase(`keepstep.keepstep-demo-${user}`);
+    const asked = indexedDB.deleteDatabase(DATABASE + user);
     asked.onsuccess = asked.onerror = resolve;
     // Blocked is no end: it is deleted once the last connection to it has closed, if this page is still there then.
     setTimeout(resolve, PATIENCE);
   })));
+}
+
+// What made-up users who were forgotten have left here all the same, because the page went before it was deleted: they can't come
+// back. (What a page that is open uses is held by a lock of the same name.)
+async function sweep() {
+  const [left = [], { held = [] } = {}] = await Promise.all([indexedDB.databases?.().catch(() => []), navigator.locks?.query().catch(() => ({}))]);
+  for (const { name } of left) {
+    if (!name?.startsWith(DATABASE) || !madeUp(name.slice(DATABASE.length)) || held.some((lock) => lock.name === name)) continue;
+    indexedDB.deleteDatabase(name);
+  }
 }
 
 function keep(store, session) {

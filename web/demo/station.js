@@ -32,6 +32,8 @@ export class Station {
   /** What the phone gave to a web window a moment ago. */
   lent = null;
   refusal = null;
+  /** The page lets go of everything: no device comes here any more. */
+  retired = false;
   infos = new Map();
   line = new Line();
   receipts = new Receipts();
@@ -44,7 +46,7 @@ export class Station {
     Object.assign(this, { id, kind, name, user });
   }
 
-  /** `change`: draw it again. `heard`: messages or offsets moved. `frame`: one of the protocol's. */
+  /** `change`: draw it again. `heard`: messages or offsets moved. `frame`: one of the protocol's. `ready`: the device is connected. */
   on(name, listener) {
     this.#listeners.set(name, [...(this.#listeners.get(name) ?? []), listener]);
   }
@@ -55,12 +57,17 @@ export class Station {
 
   get device() { return this.client?.device ?? null; }
   get online() { return this.status.state === "online"; }
+  /** A connection is there, though it may be in doubt. */
+  get connected() { return ["online", "booting", "checking"].includes(this.status.state); }
   /** A device is here, whether it is connected or not. */
   get alive() { return Boolean(this.client) && !["terminated", "unauthorized", "failed"].includes(this.status.state); }
+  /** Another tab has it. */
+  get elsewhere() { return this.status.state === "replaced"; }
 
   /** A new client here. `options`: a token or a registration. Rejects as `connect` does. */
   async start(options) {
     await this.leave();
+    if (this.retired) return;
     // A phone keeps its history; a web window keeps nothing beyond this page: it borrows again.
     this.storage = this.kind === "phone" ? indexedDB(`keepstep-demo-${this.user}`) : memory();
     this.client = new Keepstep({ ...options, storage: this.storage, WebSocket: this.line.WebSocket, bootstrap: PAGE });
@@ -80,6 +87,27 @@ export class Station {
     this.#forget();
     await client?.close();
   }
+
+  /** The same for good. */
+  retire() {
+    this.retired = true;
+    return this.leave();
+  }
+
+  /** What its storage has lost, and the server may still have, comes back. */
+  async recover() {
+    this.refusal = null;
+    try {
+      const { lost } = await this.client.recover();
+      if (lost.length > 0) this.refusal = "The server doesn't hold all of it any more.";
+    } catch (error) {
+      this.refusal = error.message;
+    }
+    this.tell("change");
+  }
+
+  /** Its storage was emptied, and it has more to say of its chats than it holds. */
+  get lost() { return this.client?.chats().some((chat) => chat.lost) ?? false; }
 
   #forget() {
     this.#timelines.clear();
@@ -154,10 +182,19 @@ export class Station {
       this.status = status;
       if (status.state === "terminated") this.#ended(status);
       if (status.state === "booting" && !this.known) this.#know(client).then(changed);
-      if (status.state !== "booting") this.#settle();
+      if (!["booting", "checking"].includes(status.state)) this.#settle();
       changed();
     });
-    on("ready", () => this.#furnish());
+    on("ready", () => {
+      this.#furnish();
+      this.tell("ready");
+    });
+    on("history_lost", () => {
+      // What is on the screen isn't on the device any more.
+      this.#timelines.clear();
+      this.tell("heard");
+      changed();
+    });
     on("message", (message) => this.#take(message.chat, [message]));
     on("history", ({ chat, messages, reason }) => {
       const timeline = this.timeline(chat);
@@ -224,9 +261,10 @@ export class Station {
     const client = this.client;
     const infos = await this.#know(client);
     if (client !== this.client) return;
-    for (const { id, joined } of client.chats()) {
+    for (const { id, joined, lost } of client.chats()) {
       const timeline = this.timeline(id);
-      if (!joined || timeline.messages.length) continue;
+      // What was lost comes back when somebody wants it to.
+      if (!joined || lost || timeline.messages.length) continue;
       const page = await client.history(id, { limit: PAGE }).catch(() => null);
       if (client !== this.client || !page) continue;
       timeline.complete = !page.more;

@@ -130,7 +130,7 @@ export class Underneath {
       h("th", { scope: "row" }, icon(station.kind), station.name),
       h("td", { class: "mono", title: item?.topic }, item ? short(item.topic) : "–"),
       h("td", { class: "mono", title: item?.channel }, item ? short(item.channel) : "–"),
-      h("td", { class: "mono" }, station.online || station.status.state === "booting" ? station.client.welcome?.edge ?? "–" : "none"),
+      h("td", { class: "mono" }, station.connected ? station.client.welcome?.edge ?? "–" : "none"),
       num(item?.depth, item?.depth > 0),
       num(item?.in_flight, item?.in_flight > 0),
       num(item?.cursor ?? null),

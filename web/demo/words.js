@@ -46,20 +46,21 @@ export function stateWord(station) {
     case "idle":
     case "connecting": return { word: "connecting", tone: "" };
     case "booting": return { word: "borrowing its past", tone: "good" };
+    case "checking": return { word: "checking the line", tone: "" };
     case "closed": return station.airplane ? { word: "airplane mode", tone: "warning" } : { word: "disconnected", tone: "" };
     case "offline": return { word: "connection lost", tone: "warning" };
     case "main_offline": return { word: "waits for the phone", tone: "warning" };
     case "terminated": return { word: "ended", tone: "danger" };
     case "replaced": return { word: "opened elsewhere", tone: "warning" };
     case "kicked": return { word: "closed by an admin", tone: "warning" };
-    case "unauthorized": return { word: "not known any more", tone: "danger" };
+    case "unauthorized": return ["main_exists", "limit_reached"].includes(station.status.error?.code) ? { word: "not let in", tone: "warning" } : { word: "not known any more", tone: "danger" };
     default: return { word: "stopped", tone: "danger" };
   }
 }
 
 /** The sentence inside the pane while it isn't simply online; null: nothing to say. */
 export function sentence(station) {
-  const { state, retryIn, lastSeen, text } = station.status;
+  const { state, retryIn, lastSeen, text, error } = station.status;
   const phone = `${person(station.user)}'s phone`;
   const again = retryIn ? ` It tries again in ${Math.max(1, Math.round(retryIn / 1000))} s.` : "";
   switch (state) {
@@ -70,10 +71,12 @@ export function sentence(station) {
     case "main_offline":
       return `${phone} is offline. The web window waits for it${lastSeen ? ` (${ago(lastSeen)})` : ""}.`;
     case "replaced":
-      return station.kind === "phone" ? "This phone was opened elsewhere, in another tab or browser." : "This window was opened elsewhere.";
+      return station.kind === "phone" ? "This phone is open elsewhere, in another tab or browser." : "This window is open elsewhere.";
     case "kicked":
       return "An admin closed this connection. The device is still linked.";
     case "unauthorized":
+      if (error?.code === "main_exists") return "You have a phone already: another browser, or this one before its storage was cleared. This one can take its place; the other one is ended then.";
+      if (error?.code === "limit_reached") return text;
       return "The server doesn't know this device any more.";
     case "failed":
       return text;

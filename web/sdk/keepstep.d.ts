@@ -33,9 +33,13 @@ export class Keepstep {
    * Opens storage, registers the device if it must, connects, and goes on connecting until told to stop.
    * Resolves at the first `ready`. Rejects with a KeepstepError when a state is reached that ends trying
    * (`terminated`, `replaced`, …), or by `disconnect()`. Not waiting for it is fine: a rejection nobody
-   * looks at isn't reported. Called again while connected or trying: the same promise, and a waiting retry is made now.
+   * looks at isn't reported. Called again while connected or trying: the same promise; a waiting retry is made now, and a
+   * connection is asked for a sign of life. Called in the state `replaced`: takes the device back, also from another tab.
    */
-  connect(): Promise<void>;
+  connect(options?: {
+    /** When a main has to register, and the user has another: takes its place (see `Registration.replace`). */
+    replace?: boolean;
+  }): Promise<void>;
   /** Ends the connection and the retries: state `closed`. What is sent meanwhile waits in the outbox. `connect()` goes on. */
   disconnect(): void;
   /** `disconnect()`, waits for what is being stored, and closes the storage. The client can't be used again: calls reject with `closed`. */
@@ -64,14 +68,30 @@ export class Keepstep {
   /** Takes a waiting message out of the outbox. False: it isn't there, or may be on its way already (always so after a reload). */
   unsend(key: string): Promise<boolean>;
   /**
-   * The newest `limit` messages (default 50) below `before` (default: all), ascending. Taken from storage; what a sub
-   * hasn't got is asked from the main, at most 100 at a time, with a `progress` event and a call of `onProgress` for each
-   * page. Throws `main_offline`, `main_timeout`, … only if there is nothing to give; else gives what it has, `more: true`.
+   * The newest `limit` messages (default 50) below `before` (default: all), ascending. Taken from storage; what isn't there
+   * a sub asks from the main, and a main looks for in the server's log, at most 100 at a time, with a `progress` event and a call of
+   * `onProgress` for each page. Throws `main_offline`, `main_timeout`, … only if there is nothing to give; else gives what it has, `more: true`.
    */
   history(chat: string, options?: HistoryOptions): Promise<Page>;
+  /**
+   * For a main that has lost its history (event `history_lost`): gets what the server's log still holds, of each chat that is `lost`.
+   * Waits for a connection, if one is tried. Resolves with how many messages that were, and the ids of the chats that aren't whole by that; `onProgress` is called with the number
+   * so far. The log holds the newest messages only, so what it lacks can come from another device of the user: see `restoreHistory`.
+   */
+  recover(options?: { signal?: AbortSignal; onProgress?: (messages: number) => void }): Promise<{ messages: number; lost: string[] }>;
+  /**
+   * For a main: takes over older messages that the app has brought from another device of the user (the protocol has no way for a main to
+   * ask for them), as that one's `history()` gives them: all it has below `chat(id).low`. `complete`: there were no older ones there.
+   * What isn't older than what is here is left out. Resolves with how many were taken.
+   */
+  restoreHistory(chat: string, messages: Message[], options?: { complete?: boolean }): Promise<number>;
 
   // ---- chats
-  /** The chats this device knows, those with the newest message first. Includes left ones (`joined: false`). */
+  /**
+   * The chats this device knows, those with the newest message first: in the order in which messages came to this device; what was
+   * said while it was away, or before it was there, by `at`. (No clock decides about what it was there for: that of an edge may be wrong.)
+   * Includes left ones (`joined: false`).
+   */
   chats(): Chat[];
   /** One of them; undefined if it isn't known. */
   chat(id: string): Chat | undefined;
@@ -85,11 +105,24 @@ export class Keepstep {
   /** The chats as the server lists them, with members and owner. */
   listChats(): Promise<ChatInfo[]>;
   getChat(chat: string): Promise<ChatInfo>;
-  /** As owner of a group. */
+  /** As owner of a group. Where users are asked first, `invited` of the answer names them instead of `members`. */
   invite(chat: string, user: string): Promise<ChatInfo>;
+  /** As owner of a group; also takes an invitation back. */
   removeMember(chat: string, user: string): Promise<void>;
   /** Deletes this device's copy of a chat that the user has left. */
   forgetChat(chat: string): Promise<void>;
+
+  // ---- invitations and blocks
+  /** What waits for the user's answer, where others ask before they put one into a chat (`KEEPSTEP_INVITES=consent`). */
+  invitations(): Promise<Invitation[]>;
+  /** Resolves when `chat(id)` knows it, if online. */
+  acceptInvitation(chat: string): Promise<ChatInfo>;
+  declineInvitation(chat: string): Promise<void>;
+  /** Whom the user blocks, by name. */
+  blocks(): Promise<Block[]>;
+  /** Blocks a user: no direct chat, no invitation, and neither sees whether the other is there. */
+  block(user: string): Promise<Block>;
+  unblock(user: string): Promise<void>;
 
   // ---- devices
   devices(): Promise<Device[]>;
@@ -107,7 +140,7 @@ export class Keepstep {
   typing(chat: string): void;
   /** Whose presence is told by `presence` events: at most 100 users, replaces the set before. Kept over reconnects. */
   watch(users: string[]): void;
-  /** What was last heard of a watched user. */
+  /** What was last heard of a watched user on this connection; without one nobody knows. */
   presence(user: string): Presence | undefined;
 
   // ---- linking
@@ -162,9 +195,16 @@ export interface Timing {
   pauseMax?: number;
   /** From the begin of a connection to its `welcome` (default 15,000). */
   open?: number;
-  /** Silence of the server until it is asked for a sign of life (default: its `heartbeat_s`, at most 25,000) … */
+  /**
+   * Silence of the server until it is asked for a sign of life. Default: 5,000; in a page that is hidden its `heartbeat_s` (at most
+   * 25,000). It is also asked when a question waits for 5,000, when the page becomes visible or is thawed, when the browser says
+   * that the network is back, and when the machine has slept. More spares a phone's battery, and lets `online` be shown for longer.
+   */
   silence?: number;
-  /** … and for the answer; then the connection counts as lost (default 10,000). */
+  /**
+   * For the answer; then the connection counts as lost (default 4,500). After `silence` and `patience` without a sign of life the state is
+   * `checking`, whatever it was. A line that was slower before gets more time, up to 30,000.
+   */
   patience?: number;
   /** For one HTTP call (default 20,000). */
   call?: number;
@@ -181,7 +221,7 @@ export interface Events {
   /** A message that is new to this device: stored already, in the order of seq, once per (chat, seq). Own ones, too. */
   message: Message;
   /** Older messages came from the main (bootstrap, `history()`, a filled gap): stored already, ascending. `more`: older ones exist. */
-  history: { chat: string; messages: Message[]; more: boolean; reason: "bootstrap" | "asked" | "gap" };
+  history: { chat: string; messages: Message[]; more: boolean; reason: "bootstrap" | "asked" | "gap" | "recovered" };
   /** How far a bootstrap (over all chats) or a `history()` (of one chat) is, in messages. `done === total` at its end. */
   progress: { reason: "bootstrap" | "asked"; chat: string | null; done: number; total: number };
   /** Numbers that the server holds no more. Told when tried: `filled`: what the main has of them came (events `message`
@@ -208,8 +248,17 @@ export interface Events {
   /** A watched user came or went. */
   presence: Presence;
 
+  /** An invitation waits for the user's answer, or waits no more. Ask for those from before by `invitations()`. */
+  invitation: ({ event: "pending" } & Invitation) | { event: "over"; chat: string };
+
   /** To the main: a web session asks to be linked; `lookupLink`, `approveLink`. */
   link_request: { code: string; name: string; platform: string };
+  /**
+   * The storage was emptied under this client: site data was cleared, the browser needed room. It is the same device still, and what
+   * waited to be sent waits. A sub boots again by itself. A main doesn't serve what it hasn't got: its chats are `lost`, see `recover`.
+   * `chats`: which; null: all. Forget what the screen shows of them.
+   */
+  history_lost: { kind: DeviceKind; chats: string[] | null };
   /** A main answered a sub's question from its storage. */
   history_served: { chat: string; device: string | null; count: number; from: number | null; more: boolean };
 
@@ -226,17 +275,18 @@ export interface Events {
  * | `connecting` | - | tries | |
  * | `booting` | - | connected | a sub gets its history from the main |
  * | `online` | - | connected | |
+ * | `checking` | - | connected; asks | nothing was heard for 10 s, or since the page was hidden or the machine slept: `online` (or `booting`) again in a moment, or `offline` |
  * | `offline` | 4300, 4301, 4302, 4304, 4305, 1006, any other | tries again after `retryIn` | lost, or the server isn't there |
  * | `main_offline` | 4303 | tries again after `retryIn` | the user's main isn't connected: "open your phone" |
- * | `unauthorized` | 4401 | stops | no good token: register (again) |
+ * | `unauthorized` | 4401, none | stops | no good token: register (again). `error.code` `main_exists`: the user has a phone already, `connect({ replace: true })` or link this one; `limit_reached`: as many web sessions as may be, end one |
  * | `terminated` | 4403 | stops; its storage has been cleared | the device was ended by the user, the main or an admin |
- * | `replaced` | 4409 | stops | the same device connected elsewhere, e.g. in another tab |
+ * | `replaced` | 4409, none | stops | the same device is open elsewhere, e.g. in another tab: `connect()` takes it over, when the user asks |
  * | `kicked` | 4410 | stops | an admin closed it; `connect()` when the user asks |
  * | `failed` | 4400, 4413, 4429, any other 44xx; none | stops | a bug, a refused registration, or storage of another device |
  * | `closed` | - | stops | `disconnect()` or `close()` |
  */
 export type State =
-  | "idle" | "connecting" | "booting" | "online" | "offline" | "main_offline"
+  | "idle" | "connecting" | "booting" | "online" | "checking" | "offline" | "main_offline"
   | "unauthorized" | "terminated" | "replaced" | "kicked" | "failed" | "closed";
 
 export interface StateEvent {
@@ -255,11 +305,11 @@ export interface StateEvent {
 
 /**
  * What calls reject with. `code` is the server's (docs/protocol.md, "Error codes"), or one of the client's own:
- * `offline` (the server can't be reached), `timeout`, `storage`, `storage_mismatch`, `no_websocket`, `no_token`,
+ * `offline` (the server can't be reached), `timeout`, `storage`, `storage_lost` (it was emptied), `storage_mismatch`, `no_websocket`, `no_token`,
  * `closed`, `refused`, `expired`, `cancelled`, `replaced`, `terminated`, `kicked`, `failed`.
  */
 export class KeepstepError extends Error {
-  constructor(code: string, message: string, options?: { retry?: boolean; status?: number; lastSeen?: number | null; cause?: unknown });
+  constructor(code: string, message: string, options?: { retry?: boolean; status?: number; lastSeen?: number | null; requestId?: string; cause?: unknown });
   readonly code: string;
   /** The same may succeed later. */
   readonly retry: boolean;
@@ -267,6 +317,8 @@ export class KeepstepError extends Error {
   readonly status?: number;
   /** With `main_offline`. */
   readonly lastSeen?: number | null;
+  /** Of an HTTP answer: the server's log has it on each line about this call. */
+  readonly requestId?: string;
 }
 
 // ------------------------------------------------------------------------------------------------ nouns
@@ -292,7 +344,7 @@ export interface Media {
   url: string; preview?: string; mime?: string; size?: number; width?: number; height?: number; name?: string;
 }
 /**
- * What is to be sent. `key` may be given to know the message by before it has a seq; default: a new UUID. `type`, `id` and `chat`
+ * What is to be sent: JSON. (Half a character, of text that was cut in the middle of one, goes out as U+FFFD.) `key` may be given to know the message by before it has a seq; default: a new UUID. `type`, `id` and `chat`
  * aren't fields of a draft: `send` rejects with `bad_field`.
  */
 export interface Draft {
@@ -318,8 +370,10 @@ export interface Chat {
   top: number;
   /** The lowest seq it holds; `top` + 1 if none. */
   low: number;
-  /** There is nothing older to be had. */
+  /** There is nothing older to be had. Never so where something was lost. */
   complete: boolean;
+  /** Of a main: it had more of this chat, and its storage was emptied. What is older than `low` isn't served. */
+  lost: boolean;
   read: number;
   /** Messages of others above `read`; `unreadMore`: and perhaps some that this device hasn't got. */
   unread: number;
@@ -331,6 +385,8 @@ export interface Chat {
 export interface ChatInfo {
   id: string; kind: "direct" | "group"; name: string | null; public: boolean; password: boolean; owner: string | null;
   created: number; head: number; read: number; members: string[];
+  /** Whom `createChat` or `invite` has asked to come. */
+  invited?: string[];
 }
 export type NewChat =
   | { kind: "direct"; with: string; id?: string }
@@ -342,6 +398,8 @@ export interface Device {
   /** Of a linked sub: how many messages per chat of the past it may ask for; null or left out: all. */
   history?: number | null;
 }
+export interface Invitation { chat: string; kind: "direct" | "group"; name: string | null; by: string; at: number }
+export interface Block { user: string; at: number }
 export interface Termination {
   id: string; state: "accepted" | "pending" | "done"; device?: string; by?: string; accepted_at?: number;
   channels_deleted?: number; unreachable?: string[];
@@ -378,12 +436,25 @@ export interface LinkInfo { code: string; name: string; platform: string; expire
 
 /** In memory: gone with the page. */
 export function memory(): Storage;
-/** In the browser's IndexedDB, under this name: one name per device. Written with `durability: "strict"`. */
-export function indexedDB(name: string, options?: { factory?: IDBFactory }): Storage;
+/**
+ * In the browser's IndexedDB, under this name: one name per device. Written with `durability: "strict"`. One tab has it at a time: a
+ * second one gets the state `replaced`, and takes it over by `connect()`. (Which tab has it, Web Locks say; without them, in a page
+ * without TLS, whoever opens it last.)
+ */
+export function indexedDB(name: string, options?: { factory?: IDBFactory; locks?: LockManager }): Storage;
+/**
+ * An `indexedDB` for this tab alone, for pages whose tabs are web sessions of their own: the same one after a reload, another one in
+ * another tab, also in one that was duplicated. The names are `name`, `name.2`, `name.3`, …; one that was a closed tab's is used
+ * again, so that tabs that come and go don't use up the user's web sessions. Give each user a name of their own.
+ */
+export function tabStorage(
+  name: string, options?: { factory?: IDBFactory; locks?: LockManager; session?: globalThis.Storage },
+): Promise<Storage>;
 
 /**
  * Where a device keeps what it knows. A main's holds the whole history, a sub's its copy and its outbox. Write your own with
- * these five methods; `test/support/contract.mjs` is the contract as tests. All values are plain JSON.
+ * these five methods; `test/support/contract.mjs` is the contract as tests. All values are plain JSON. Each call resolves or
+ * rejects, also when the storage is taken away meanwhile: the client waits for it.
  */
 export interface Storage {
   /** Opens it, and gives everything but the messages. Called first. `outbox` ascending by `n`. */
@@ -399,6 +470,12 @@ export interface Storage {
   /** Forgets everything (the device was ended). It can be loaded again, empty. */
   clear(): Promise<void>;
   close(): Promise<void>;
+  /**
+   * May be left out. Takes the storage for this client alone, before it is loaded; false: somebody else has it. `force`: takes it
+   * from them. `watch` is to be called when the storage notices by itself that it isn't this client's any more, with an error that
+   * methods reject with, too: the code `storage_lost` says that it was emptied, `replaced` that somebody else has taken it.
+   */
+  claim?(options: { force: boolean; watch: (error: KeepstepError) => void }): Promise<boolean>;
 }
 export interface Changes {
   /** A value of null removes the name. */

@@ -4,10 +4,12 @@ import { KeepstepError } from "./lib/errors.js";
 import { closed, either, uuid } from "./lib/events.js";
 import { Api, part } from "./lib/http.js";
 import { requestLink } from "./lib/link.js";
+import * as people from "./lib/people.js";
 
 export { KeepstepError } from "./lib/errors.js";
 export { indexedDB } from "./lib/indexeddb.js";
 export { memory } from "./lib/memory.js";
+export { tabStorage } from "./lib/tabs.js";
 
 /** For the connection to tell what HTTP has answered already. */
 const KNOWN = 5_000;
@@ -27,8 +29,11 @@ export class Keepstep {
     return new Api({ url, fetch }).register({ ...registration, id });
   }
 
-  get state() { return this.#core.status.state; }
-  get status() { return { ...this.#core.status }; }
+  get state() { return this.status.state; }
+  get status() {
+    this.#core.connection?.glance(); // timers may be late: what is told is how it is now
+    return { ...this.#core.status };
+  }
   get user() { return this.#core.user; }
   get device() { return this.#core.device; }
   get kind() { return this.#core.kind; }
@@ -38,7 +43,7 @@ export class Keepstep {
 
   // ---- connection
   open() { return this.#core.open(); }
-  connect() { return this.#core.connect(); }
+  connect(options) { return this.#core.connect(options); }
   disconnect() { this.#core.disconnect(); }
   close() { return this.#core.close(); }
 
@@ -66,10 +71,21 @@ export class Keepstep {
     return this.#core.pages.history(this.#room(chat), options);
   }
 
+  async recover(options) {
+    await this.#core.open();
+    return this.#core.pages.recover(options);
+  }
+  async restoreHistory(chat, messages, { complete = false } = {}) {
+    await this.#core.open();
+    return this.#core.pages.restore(this.#room(chat), messages, complete);
+  }
+
   // ---- chats
   chats() {
-    const all = [...this.#core.rooms.values()].filter(({ record }) => record.from !== null).map((room) => room.view());
-    return all.sort((one, other) => (other.last?.at ?? 0) - (one.last?.at ?? 0) || (one.id < other.id ? -1 : 1));
+    const all = [...this.#core.rooms.values()].filter(({ record }) => record.from !== null);
+    // By the order in which they moved here. Only what came together, from before a connection, is told apart by the clocks of edges.
+    const newer = (one, other) => other.record.order - one.record.order || (other.last?.at ?? 0) - (one.last?.at ?? 0) || (one.id < other.id ? -1 : 1);
+    return all.sort(newer).map((room) => room.view());
   }
   chat(id) {
     const room = this.#core.rooms.get(id);
@@ -105,6 +121,14 @@ export class Keepstep {
     this.#core.rooms.delete(chat);
     await this.#core.storage.write({ removeChats: [chat] });
   }
+
+  // ---- invitations and blocks
+  invitations() { return people.invitations(this.#core.api); }
+  async acceptInvitation(chat) { return this.#known(await people.accept(this.#core.api, chat)); }
+  async declineInvitation(chat) { await people.decline(this.#core.api, chat); }
+  blocks() { return people.blocks(this.#core.api); }
+  block(user) { return people.block(this.#core.api, user); }
+  async unblock(user) { await people.unblock(this.#core.api, user); }
 
   // ---- devices
   devices() { return this.#core.api.list("/v1/devices"); }

@@ -7,29 +7,29 @@ use super::{AdminError, Http, named, was_there};
 
 /// Administers one nsqlookupd. Clones share connections; use it within one runtime.
 ///
-/// nsqlookupd remembers topics and channels of an nsqd that has left, and nsqd creates the channels nsqlookupd knows with
-/// each new topic: what is deleted must be deleted on every nsqd and on every nsqlookupd.
+/// nsqlookupd remembers topics and channels of an nsqd that has left, and nsqd creates the channels that nsqlookupd
+/// knows with each new topic. So delete a topic or channel on every nsqd and on every nsqlookupd.
 #[derive(Debug, Clone)]
 pub struct LookupdAdmin {
     http: Http,
 }
 
-/// An nsqd that is registered and has shown itself lately.
+/// An nsqd that is registered and was seen lately.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LookupdNode {
     /// `address:port` of its connection to nsqlookupd.
     pub remote_address: String,
     /// Its host.
     pub hostname: String,
-    /// Where clients reach it.
+    /// The address at which clients reach it.
     pub broadcast_address: String,
-    /// Where clients reach it: TCP.
+    /// The TCP port at which clients reach it.
     pub tcp_port: i32,
-    /// Where clients reach it: HTTP.
+    /// The HTTP port at which clients reach it.
     pub http_port: i32,
     /// Its version.
     pub version: String,
-    /// The topics it has.
+    /// Its topics.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub topics: Vec<String>,
 }
@@ -41,17 +41,17 @@ pub struct Producer {
     pub remote_address: String,
     /// Its host.
     pub hostname: String,
-    /// Where clients reach it.
+    /// The address at which clients reach it.
     pub broadcast_address: String,
-    /// Where clients reach it: TCP.
+    /// The TCP port at which clients reach it.
     pub tcp_port: i32,
-    /// Where clients reach it: HTTP.
+    /// The HTTP port at which clients reach it.
     pub http_port: i32,
     /// Its version.
     pub version: String,
 }
 
-/// Where a topic is.
+/// The location of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TopicLookup {
     /// Its channels, on any nsqd.
@@ -62,7 +62,7 @@ pub struct TopicLookup {
     pub producers: Vec<Producer>,
 }
 
-/// What nsqlookupd says about itself.
+/// nsqlookupd's own information.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LookupdInfo {
     /// Its version, for example `1.3.0`.
@@ -88,17 +88,17 @@ struct Channels {
 }
 
 impl LookupdAdmin {
-    /// Administers the nsqlookupd at `http_addr`: `host:port` or `http://host:port`.
+    /// Returns a client that administers the nsqlookupd at `http_addr`: `host:port` or `http://host:port`.
     pub fn new(http_addr: impl AsRef<str>) -> Self {
         Self { http: Http::new(http_addr.as_ref()) }
     }
 
-    /// The URL it talks to.
+    /// Returns the URL that this client calls.
     pub fn url(&self) -> &str {
         self.http.base()
     }
 
-    /// The nsqd that are registered and alive.
+    /// Returns the nsqd that are registered and alive.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -106,7 +106,7 @@ impl LookupdAdmin {
         Ok(self.http.get::<Nodes>("/nodes", &[]).await?.producers)
     }
 
-    /// All topics it knows, those of nsqd that have left included.
+    /// Returns all topics that nsqlookupd knows, including those of nsqd that have left.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -114,7 +114,7 @@ impl LookupdAdmin {
         Ok(self.http.get::<Topics>("/topics", &[]).await?.topics)
     }
 
-    /// All channels it knows of a topic; none if it doesn't know the topic.
+    /// Returns all channels that nsqlookupd knows of a topic; none if it doesn't know the topic.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -122,7 +122,7 @@ impl LookupdAdmin {
         Ok(self.http.get::<Channels>("/channels", &[("topic", named(topic)?)]).await?.channels)
     }
 
-    /// Where a topic is. `None`: it isn't known.
+    /// Returns the location of a topic. Returns `None` if the topic is unknown.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -134,7 +134,7 @@ impl LookupdAdmin {
         }
     }
 
-    /// Makes a topic known. No nsqd gets it by that.
+    /// Registers a topic. This creates it on no nsqd.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -142,7 +142,7 @@ impl LookupdAdmin {
         self.http.change("/topic/create", topic, None).await
     }
 
-    /// Makes a channel known: an nsqd that creates the topic from now on creates the channel with it.
+    /// Registers a channel: an nsqd that creates the topic from now on creates the channel with it.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -150,7 +150,7 @@ impl LookupdAdmin {
         self.http.change("/channel/create", topic, Some(channel)).await
     }
 
-    /// Forgets a topic and its channels. nsqlookupd doesn't say whether it knew it.
+    /// Deletes the registration of a topic and its channels. nsqlookupd doesn't report whether it knew the topic.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -158,7 +158,7 @@ impl LookupdAdmin {
         self.http.change("/topic/delete", topic, None).await
     }
 
-    /// Forgets a channel. Returns whether it was known.
+    /// Deletes the registration of a channel. Returns whether it was known.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -166,7 +166,7 @@ impl LookupdAdmin {
         was_there(self.http.change("/channel/delete", topic, Some(channel)).await)
     }
 
-    /// What nsqlookupd says about itself.
+    /// Returns nsqlookupd's own information.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -174,7 +174,7 @@ impl LookupdAdmin {
         self.http.get("/info", &[]).await
     }
 
-    /// Whether it answers.
+    /// Returns Ok if nsqlookupd answers.
     ///
     /// # Errors
     /// See [`AdminError`].

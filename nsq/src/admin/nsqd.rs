@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{AdminError, Http, named, was_there};
 
-/// What [`NsqdAdmin::barrier`] calls its own topic and channel, unless told otherwise.
+/// The topic and channel of [`NsqdAdmin::barrier`] by default.
 const BARRIER: (&str, &str) = ("keepstep.barrier", "barrier");
 
 /// Administers one nsqd. Clones share connections; use it within one runtime.
@@ -19,13 +19,13 @@ pub struct NsqdAdmin {
 pub struct StatsFilter<'a> {
     /// Only this topic.
     pub topic: Option<&'a str>,
-    /// Only channels of this name.
+    /// Only channels with this name.
     pub channel: Option<&'a str>,
-    /// Each channel's clients too. nsqd does more work for it.
+    /// Include each channel's clients. This costs nsqd more work.
     pub clients: bool,
 }
 
-/// A topic as nsqd sees it. Counts are messages.
+/// A topic as nsqd reports it. Counts are messages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TopicStats {
     /// Its name.
@@ -35,16 +35,16 @@ pub struct TopicStats {
     pub depth: i64,
     /// How many of `depth` are on disk.
     pub backend_depth: i64,
-    /// Published since nsqd started.
+    /// Messages published since nsqd started.
     pub message_count: u64,
-    /// Paused: nothing is copied to the channels.
+    /// Whether the topic is paused: nothing is copied to the channels.
     pub paused: bool,
     /// Its channels, by name.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub channels: Vec<ChannelStats>,
 }
 
-/// A channel as nsqd sees it. Counts are messages.
+/// A channel as nsqd reports it. Counts are messages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ChannelStats {
     /// Its name.
@@ -54,7 +54,7 @@ pub struct ChannelStats {
     pub depth: i64,
     /// How many of `depth` are on disk.
     pub backend_depth: i64,
-    /// Delivered and not settled.
+    /// Delivered but not settled.
     #[serde(rename = "in_flight_count")]
     pub in_flight: u64,
     /// Requeued with a delay that isn't over.
@@ -68,41 +68,41 @@ pub struct ChannelStats {
     pub timeout_count: u64,
     /// Clients subscribed.
     pub client_count: u64,
-    /// Paused: nothing is delivered.
+    /// Whether the channel is paused: nothing is delivered.
     pub paused: bool,
     /// The clients, if [`StatsFilter::clients`] asked for them.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub clients: Vec<ClientStats>,
 }
 
-/// A client of a channel as nsqd sees it.
+/// A client of a channel as nsqd reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 #[derive(Default)]
 pub struct ClientStats {
-    /// What it calls itself.
+    /// The client's id for itself.
     pub client_id: String,
-    /// The host it says it runs on.
+    /// The host that the client reports.
     pub hostname: String,
-    /// `address:port` of its end of the connection.
+    /// `address:port` of the client's end of the connection.
     pub remote_address: String,
-    /// Name and version of its software.
+    /// Name and version of the client's software.
     pub user_agent: String,
-    /// Its RDY.
+    /// The client's RDY.
     pub ready_count: i64,
-    /// Delivered to it and not settled.
+    /// Delivered to the client but not settled.
     pub in_flight_count: i64,
-    /// Delivered to it in all.
+    /// Delivered to the client in total.
     pub message_count: u64,
-    /// Finished by it.
+    /// Finished by the client.
     pub finish_count: u64,
-    /// Requeued by it.
+    /// Requeued by the client.
     pub requeue_count: u64,
-    /// When it connected: seconds since 1970.
+    /// When the client connected: seconds since 1970.
     pub connect_ts: i64,
 }
 
-/// Of the statistics, the names alone.
+/// Only the names from the statistics.
 #[derive(Deserialize)]
 struct Names {
     #[serde(default, deserialize_with = "null_is_empty")]
@@ -121,20 +121,20 @@ struct ChannelName {
     channel_name: String,
 }
 
-/// What nsqd says about itself.
+/// nsqd's own information.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NodeInfo {
     /// Its version, for example `1.3.0`.
     pub version: String,
-    /// The address it gives to nsqlookupd.
+    /// The address that it reports to nsqlookupd.
     pub broadcast_address: String,
     /// Its host.
     pub hostname: String,
-    /// -1 when it listens on a Unix socket.
+    /// -1 if it listens on a Unix socket.
     pub http_port: i32,
-    /// -1 when it listens on a Unix socket.
+    /// -1 if it listens on a Unix socket.
     pub tcp_port: i32,
-    /// When it started: seconds since 1970. Another value means that it was restarted.
+    /// When it started: seconds since 1970. A different value means that nsqd was restarted.
     pub start_time: i64,
 }
 
@@ -144,7 +144,7 @@ struct Stats {
     topics: Vec<TopicStats>,
 }
 
-/// Go writes an absent list as `null`.
+/// Reads `null` as empty: Go writes an absent list as `null`.
 pub(super) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -152,7 +152,7 @@ pub(super) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 impl NsqdAdmin {
-    /// Administers the nsqd at `http_addr`: `host:port` or `http://host:port`.
+    /// Returns a client that administers the nsqd at `http_addr`: `host:port` or `http://host:port`.
     pub fn new(http_addr: impl AsRef<str>) -> Self {
         Self::over(Http::new(http_addr.as_ref()))
     }
@@ -161,19 +161,20 @@ impl NsqdAdmin {
         Self { http, barrier: (BARRIER.0.to_owned(), BARRIER.1.to_owned()) }
     }
 
-    /// Another topic and channel for [`NsqdAdmin::barrier`]. They must be its own: it unpauses the channel.
+    /// Sets another topic and channel for [`NsqdAdmin::barrier`]. They must serve nothing else: the barrier unpauses
+    /// the channel.
     #[must_use]
     pub fn with_barrier(mut self, topic: impl Into<String>, channel: impl Into<String>) -> Self {
         self.barrier = (topic.into(), channel.into());
         self
     }
 
-    /// The URL it talks to.
+    /// Returns the URL that this client calls.
     pub fn url(&self) -> &str {
         self.http.base()
     }
 
-    /// Creates a topic; nothing happens if it is there.
+    /// Creates a topic. No-op if it exists.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -181,7 +182,7 @@ impl NsqdAdmin {
         self.http.change("/topic/create", topic, None).await
     }
 
-    /// Deletes a topic with its channels and all their messages. Returns whether it was there.
+    /// Deletes a topic with its channels and all their messages. Returns whether it existed.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -189,7 +190,7 @@ impl NsqdAdmin {
         was_there(self.http.change("/topic/delete", topic, None).await)
     }
 
-    /// Creates a channel; nothing happens if it is there.
+    /// Creates a channel. No-op if it exists.
     ///
     /// # Errors
     /// [`AdminError::NotFound`] if there is no such topic; see [`AdminError`].
@@ -197,7 +198,7 @@ impl NsqdAdmin {
         self.http.change("/channel/create", topic, Some(channel)).await
     }
 
-    /// Deletes a channel with all its messages; its clients are disconnected. Returns whether it was there.
+    /// Deletes a channel with all its messages; nsqd disconnects its clients. Returns whether it existed.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -205,7 +206,7 @@ impl NsqdAdmin {
         was_there(self.http.change("/channel/delete", topic, Some(channel)).await)
     }
 
-    /// Throws away all messages of a channel. Returns whether it was there.
+    /// Deletes all messages of a channel. Returns whether the channel existed.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -213,8 +214,8 @@ impl NsqdAdmin {
         was_there(self.http.change("/channel/empty", topic, Some(channel)).await)
     }
 
-    /// Makes all creations and deletions before this call durable. nsqd saves those in the background, but an unpause
-    /// before it answers, and with it all its metadata.
+    /// Makes all creations and deletions before this call durable. nsqd saves them in the background, but saves an
+    /// unpause before its response, and with it all its metadata.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -230,12 +231,13 @@ impl NsqdAdmin {
         }
     }
 
-    /// Statistics of topics and channels. What the filter names and isn't there is left out of the answer.
+    /// Returns statistics of topics and channels. Topics and channels that the filter names and that don't exist are
+    /// left out.
     ///
     /// # Errors
     /// See [`AdminError`].
     pub async fn stats(&self, filter: StatsFilter<'_>) -> Result<Vec<TopicStats>, AdminError> {
-        // Memory statistics stop nsqd's world; nobody here looks at them.
+        // Memory statistics stop nsqd's world, and nothing here uses them.
         let mut query = vec![("format", "json"), ("include_mem", "false")];
         query.push(("include_clients", if filter.clients { "true" } else { "false" }));
         if let Some(topic) = filter.topic {
@@ -247,7 +249,7 @@ impl NsqdAdmin {
         Ok(self.http.get::<Stats>("/stats", &query).await?.topics)
     }
 
-    /// The names of all topics, each with those of its channels: what is there, without the figures, which for thousands
+    /// Returns the names of all topics, each with the names of its channels, without the figures, which for thousands
     /// of channels are megabytes.
     ///
     /// # Errors
@@ -261,7 +263,7 @@ impl NsqdAdmin {
         Ok(names.topics.into_iter().map(of_topic).collect())
     }
 
-    /// What nsqd says about itself.
+    /// Returns nsqd's own information.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -269,7 +271,7 @@ impl NsqdAdmin {
         self.http.get("/info", &[]).await
     }
 
-    /// Whether nsqd is healthy.
+    /// Returns Ok if nsqd is healthy.
     ///
     /// # Errors
     /// [`AdminError::Refused`] with status 500 after a failed write to disk; see [`AdminError`].

@@ -1,4 +1,4 @@
-//! The publisher's task: one connection, the queue of calls not written yet, and those written and not answered.
+//! The publisher's task: one connection, the queue of calls not yet written, and the calls written but not answered.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -19,31 +19,32 @@ use crate::identify::{ConnectOptions, Wishes};
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// A connection that lasted so long was a good one: the next loss is a new one, not the same trouble going on.
+/// A connection that lasted this long was good: the next loss is a new failure, not the same one continued.
 const GOOD_FOR: Duration = Duration::from_secs(5);
 
-/// A call so long past its deadline without an answer means that nsqd is stuck. (A frozen nsqlookupd holds up the first
-/// message of a new topic for 5 s: that is no reason to give a connection up.)
+/// A call this long past its deadline without an answer means that nsqd is stuck. (A frozen nsqlookupd delays the first
+/// message of a new topic for 5 s: that is no reason to drop a connection.)
 const STUCK_AFTER: Duration = Duration::from_secs(6);
 
-/// No more is encoded while so many bytes wait for the socket.
+/// Nothing more is encoded while this many bytes wait for the socket.
 const OUT_BYTES: usize = 256 << 10;
 
 /// Calls taken from the queue in one round.
 const BATCH: usize = 256;
 
-/// With more calls than this under way, writes are gathered.
+/// With more calls than this under way, writes are batched.
 const BUSY: usize = 64;
 
-/// How far away "no deadline" is.
+/// The distance of "no deadline".
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
-/// A call that was encoded.
+/// An encoded call.
 struct Sent {
-    /// Where its command ends in the stream of bytes: until the socket has taken that many, nsqd can't have all of it.
+    /// Where its command ends in the stream of bytes: until the socket has accepted this many, nsqd can't have all of
+    /// it.
     end: u64,
     expires: Instant,
-    /// `None` once its deadline has passed: the place stays, as nsqd's answer still comes.
+    /// `None` after its deadline has passed: the place stays, because nsqd's answer still comes.
     caller: Option<Caller>,
 }
 
@@ -51,7 +52,7 @@ struct Sent {
 enum End {
     /// No publisher is left.
     Unused,
-    /// nsqd refused a call and closes the connection, having read nothing behind that call.
+    /// nsqd refused a call and closes the connection, without reading anything behind that call.
     Refused,
     Lost(ConnectionError),
 }
@@ -74,7 +75,7 @@ impl Task {
         Self { addr, options, queue, unsent: VecDeque::new(), batch: Vec::new() }
     }
 
-    /// Connects, serves, waits, again; until the last publisher is dropped.
+    /// Connects, serves, waits, and repeats, until the last publisher is dropped.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
@@ -88,7 +89,7 @@ impl Task {
                     }
                     match end {
                         End::Unused => return,
-                        // nsqd is well: the calls that wait needn't fail.
+                        // nsqd is up: the waiting calls needn't fail.
                         End::Refused => continue,
                         End::Lost(error) => error,
                     }
@@ -103,7 +104,7 @@ impl Task {
         }
     }
 
-    /// One attempt, while calls gather. `None`: no publisher is left.
+    /// Makes one attempt, while calls gather. Returns `None` if no publisher is left.
     async fn connect(&mut self) -> Option<Result<Connection, ConnectionError>> {
         let Some(addr) = self.addr.now() else { return Some(Err(ConnectionError::NoAddress)) };
         let options = self.options.clone();
@@ -125,7 +126,7 @@ impl Task {
         }
     }
 
-    /// Lets calls fail at once for a while. False: no publisher is left.
+    /// Fails calls at once for a while. Returns false if no publisher is left.
     async fn refuse_for(&mut self, wait: Duration, why: &str) -> bool {
         let timer = tokio::time::sleep(wait);
         tokio::pin!(timer);
@@ -197,9 +198,9 @@ impl Task {
         end
     }
 
-    /// Encodes what waits, as far as the socket keeps up. Behind many calls without an answer, calls wait until they are
-    /// an eighth as many (which soon they are: each answer makes it fewer): one write here, and one read at nsqd, is then
-    /// many messages.
+    /// Encodes waiting calls, as far as the socket keeps up. Behind many unanswered calls, new calls wait until those
+    /// are an eighth as many (which is soon: each answer reduces them). One write here, and one read at nsqd, then
+    /// carries many messages.
     fn encode(&mut self, connection: &mut Connection, sent: &mut VecDeque<Sent>, mut timer: Pin<&mut Sleep>) {
         let gather = sent.len() > BUSY && self.unsent.len() < sent.len() / 8;
         while !gather
@@ -215,7 +216,7 @@ impl Task {
             }
             let expires = caller.expires;
             sent.push_back(Sent { end: connection.position(), expires, caller: Some(caller) });
-            // Otherwise the timer fires early enough, and is set anew then: traffic doesn't touch it.
+            // Otherwise the timer fires early enough, and is reset then: traffic doesn't touch it.
             if expires < timer.deadline() {
                 timer.as_mut().reset(expires);
             }
@@ -251,7 +252,7 @@ fn expire_sent(sent: &mut VecDeque<Sent>, now: Instant) {
     }
 }
 
-/// Writes and reads. Ready when something came, or all was written and there is `more` to encode.
+/// Writes and reads. Ready when something arrived, or all was written and there is `more` to encode.
 fn turn(
     connection: &mut Connection,
     sent: &mut VecDeque<Sent>,

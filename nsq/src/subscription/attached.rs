@@ -19,10 +19,10 @@ use crate::connection::{Connection, ConnectionError};
 use crate::frame::{self, Frame, RawMessage};
 use crate::identify::Identified;
 
-/// After CLOSE_WAIT one more message may follow, which nsqd's sender had picked up in the same instant.
+/// After CLOSE_WAIT one more message may follow, which nsqd's sender had taken in the same instant.
 const STRAGGLERS: Duration = Duration::from_millis(10);
 
-/// Memory of a queue beyond this many events is given back at the next heartbeat.
+/// A queue's memory beyond this many events is freed at the next heartbeat.
 const KEEP_EVENTS: usize = 8;
 
 /// How serving ended.
@@ -31,20 +31,21 @@ pub(super) enum End {
     Lost(ConnectionError),
 }
 
-/// What became of the messages for the owner.
+/// The result of handing messages to the owner.
 enum Handed {
     Nothing,
     Messages,
     OwnerGone,
 }
 
-/// The state of one connection, without the connection: frames are taken in while it is borrowed for reading.
+/// The state of one connection, without the connection: frames are taken in while the connection is borrowed for
+/// reading.
 struct Intake<'a, T, E> {
     task: &'a mut Task<T, E>,
     link: Arc<Link>,
     inflight: Inflight,
     credit: Credit,
-    /// What is shared with other subscriptions.
+    /// This subscription's part of the shared budget.
     account: Account,
     /// Bytes of the bodies in the task's outbox.
     buffered: usize,
@@ -54,19 +55,19 @@ struct Intake<'a, T, E> {
     leaving: bool,
     closed: bool,
     error: Option<ConnectionError>,
-    /// Settlements that nsqd may refuse, because its patience may be over; and touches, which say nothing of the settlement
-    /// that follows.
+    /// Settlements that nsqd may refuse, because its timeout may be over; and touches, which don't affect the
+    /// settlement that follows.
     unsure: usize,
     unsure_touches: usize,
-    /// nsqd has refused one that was in time: see [`Intake::is_miscounted`].
+    /// nsqd has refused a settlement that was in time: see [`Intake::is_miscounted`].
     doubted: bool,
-    /// When bytes came last, and at that time nsqd's clock, as far as ours agrees.
+    /// When bytes came last, and nsqd's clock at that time, as far as ours agrees.
     heard: Instant,
     wall_ns: u64,
     last_message: Option<Instant>,
 }
 
-/// See the module.
+/// An attached subscription; see the module.
 pub(super) struct Attached<'a, T, E> {
     connection: Connection,
     intake: Intake<'a, T, E>,
@@ -106,9 +107,9 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         Self { connection, intake, commands: Vec::new(), silence, connect_timeout }
     }
 
-    /// Subscribes and serves. The order in each round matters: first what frees messages, then RDY, which counts
-    /// them, then one write for all of it, in which a lower RDY stands first. Leaving is boxed: an idle subscription
-    /// doesn't keep the room for it.
+    /// Subscribes and serves. The order in each round matters: first what frees messages, then RDY, which counts them,
+    /// then one write for all of it, in which a lower RDY comes first. Leaving is boxed, so that an idle subscription
+    /// doesn't reserve the room for it.
     pub(super) async fn serve(mut self, stop: &mut oneshot::Receiver<()>) -> End {
         let options = &self.intake.task.options;
         frame::put_sub(&mut self.connection.out, &options.topic, &options.channel);
@@ -124,7 +125,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             match self.intake.hand_over() {
                 Handed::Nothing => {}
                 Handed::Messages => {
-                    // The owner runs now, and often finishes at once: then FIN says all, and RDY needn't go up and down.
+                    // The owner runs now, and often finishes at once: then FIN is enough, and RDY needn't go up and
+                    // down.
                     tokio::task::yield_now().await;
                     self.settle();
                 }
@@ -155,8 +157,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                     return End::Lost(error);
                 },
                 () = link.wake.notified() => {}
-                // The room is used here and not given back for the next round to take: with several subscriptions
-                // waiting for the same owner, each would only pass it on to the next, for ever.
+                // The room is used here and not released for the next round to take: if several subscriptions wait for
+                // the same owner, each would only pass it on to the next, without end.
                 room = events.reserve(), if waiting => if let Ok(room) = room {
                     let Intake { task, buffered, .. } = &mut self.intake;
                     hand_over_one(task.tag, &mut task.outbox, buffered, room);
@@ -180,7 +182,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
     }
 
-    /// Writes what there is to write, and takes in what comes. Ready when something came.
+    /// Writes pending output, and takes in what arrives. Ready when something arrived.
     async fn turn(&mut self) -> Result<(), ConnectionError> {
         self.reply();
         poll_fn(|cx| {
@@ -202,7 +204,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
     }
 
-    /// One timer serves SUB's answer, quiet and silence; it is set anew only when it fires, so traffic costs it nothing.
+    /// One timer serves SUB's answer, quiet and silence. It is reset only when it fires, so traffic costs it nothing.
     fn on_timer(&mut self) -> Result<Instant, ConnectionError> {
         let now = Instant::now();
         if !self.intake.subscribed {
@@ -222,7 +224,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         if dead_at > now { Ok(dead_at) } else { Err(ConnectionError::Silent(self.silence)) }
     }
 
-    /// Turns what the receipts say into commands.
+    /// Turns the receipts' requests into commands.
     fn settle(&mut self) {
         self.intake.link.take(&mut self.commands);
         let now = Instant::now();
@@ -237,8 +239,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
     }
 
-    /// Tells nsqd how many messages may be on the way, if that has changed. What this round writes begins at `begin`. Fewer
-    /// it is told there: before the settlements, for each of which it would send another message by the RDY that it knows.
+    /// Sends nsqd the RDY, if it has changed. The output of this round begins at `begin`. A lower RDY is inserted
+    /// there: before the settlements, for each of which nsqd would send another message by the RDY that it knows.
     fn grant(&mut self, begin: usize) {
         let intake = &mut self.intake;
         if intake.inflight.live() > 0 {
@@ -261,12 +263,12 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
     }
 
-    /// RDY 0, what was settled, everything else requeued, CLS; then until nsqd has closed too, so that it no longer
-    /// counts this client. Each wait is within one deadline.
+    /// Leaves: RDY 0, what was settled, everything else requeued, CLS; then waits until nsqd has closed too, so that it
+    /// no longer counts this client. Each wait is within one deadline.
     async fn leave(mut self) {
         let intake = &mut self.intake;
         intake.leaving = true;
-        // What it holds goes back now, and it waits for no more.
+        // What it holds is requeued now, and it waits for no more.
         intake.account = Account::open(None, Arc::clone(&intake.link));
         let out = &mut self.connection.out;
         frame::put_rdy(out, 0);
@@ -333,7 +335,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 frame::put_nop(&mut self.replies);
                 self.touch_held();
                 if self.inflight.live() + self.inflight.expired() == 0 {
-                    // What was settled late was taken.
+                    // The late settlements were accepted.
                     (self.unsure, self.unsure_touches) = (0, 0);
                 }
                 self.task.outbox.shrink_to(KEEP_EVENTS);
@@ -344,8 +346,8 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
             }
             Frame::CloseWait => self.closed = true,
             Frame::Error(text) if frame::is_answerable(&text) => {
-                // The message has timed out and goes to somebody again: the owner's promise to settle was broken, the
-                // connection wasn't.
+                // The message has timed out and is redelivered: the owner's promise to settle was broken, not the
+                // connection.
                 tracing::debug!(topic = self.task.options.topic, error = text, "settled too late");
                 let unsure =
                     if frame::is_of_touch(&text) { &mut self.unsure_touches } else { &mut self.unsure };
@@ -382,7 +384,8 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         self.task.outbox.push_back(Event::Message(message));
     }
 
-    /// At nsqd's heartbeats, because the task is awake then: what nsqd would give to somebody else before the next but one.
+    /// Touches what nsqd would redeliver before the heartbeat after next. Runs at nsqd's heartbeats, because the task
+    /// is awake then.
     fn touch_held(&mut self) {
         let options = &self.task.options;
         if options.hold == Hold::UntilTimeout || self.leaving {
@@ -395,10 +398,11 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         }
     }
 
-    /// A queue may hold a message twice, with one id (after a crash nsqd copies again from topic to channel what it had
-    /// copied already). nsqd gives both out, counts two in flight, takes the first FIN and refuses the second: its count
-    /// stays too high for as long as the connection lasts, and ready for one more is ready for none. So the connection is
-    /// made anew, when there is nothing on it that would be given out again.
+    /// Returns whether nsqd's count in flight is too high. A queue may hold a message twice, with one id (after a crash
+    /// nsqd copies again from topic to channel what it had copied already). nsqd delivers both, counts two in flight,
+    /// accepts the first FIN and refuses the second: its count stays too high for as long as the connection lasts, and
+    /// an RDY for one more message delivers none. So the connection is re-established when nothing on it would be
+    /// redelivered.
     fn is_miscounted(&self) -> bool {
         let held = self.inflight.live() + self.inflight.expired();
         (self.doubted || self.inflight.came_twice()) && held == 0 && self.task.outbox.is_empty()
@@ -408,7 +412,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         self.credit.watched_quiet(self.inflight.live())
     }
 
-    /// Gives the owner what it has room for.
+    /// Hands the owner what it has room for.
     fn hand_over(&mut self) -> Handed {
         let task = &mut *self.task;
         let mut handed = Handed::Nothing;

@@ -1,16 +1,17 @@
-//! What several subscriptions may hold together: a bound over all of them, shared fairly. The ledger is pure; [`Budget`]
-//! puts a lock around it, [`Account`] is one subscription's entry in it.
+//! A bound over several subscriptions, shared fairly. The ledger is pure; [`Budget`] puts a lock around it, [`Account`]
+//! is one subscription's entry in it.
 //!
 //! Four rules:
-//! - **What may come is counted before it comes.** A subscription that lets nsqd run ahead reserves room for that, so that
-//!   200 subscriptions which find a backlog at the same moment don't fetch 200 windows.
-//! - **The first is free.** A subscription that holds nothing is always ready for one message: whether there is one shows
-//!   only when it comes, and it must come at once. So all hold at most the limit and one each; and never twice the limit:
-//!   what comes beyond that is given back.
-//! - **What was given back isn't asked for before it fits.** nsqd would send it again at once, for as long as it doesn't.
-//! - **First come, first served.** Who finds no room stands in line; there is one for those who wait for their first message
-//!   beyond twice the limit, and one for those who want more. What is settled wakes the first in line, and whoever takes a
-//!   share wakes the next if there is still room. While somebody waits, nobody grows, and what is settled goes to the line.
+//! - **What may come is counted before it comes.** A subscription that lets nsqd run ahead reserves room for that, so
+//!   that 200 subscriptions which find a backlog at the same moment don't fetch 200 windows.
+//! - **The first is free.** A subscription that holds nothing is always ready for one message: whether there is one
+//!   shows only when it comes, and it must come at once. So all hold at most the limit and one each, and never twice
+//!   the limit: what comes beyond that is given back.
+//! - **What was given back isn't requested before it fits.** nsqd would send it again at once, until it does.
+//! - **First come, first served.** A subscription that finds no room waits in a line; there is one line for those that
+//!   wait for their first message beyond twice the limit, and one for those that want more. A settlement wakes the
+//!   first in line, and a subscription that takes a share wakes the next if there is still room. While one waits, none
+//!   grows, and what is settled goes to the line.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,32 +19,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::credit::Wish;
 use super::receipt::Link;
 
-/// Bounds what subscriptions hold together: messages that nsqd has given out and that aren't settled, and the bytes of
-/// their bodies. Clones are one budget; see [`crate::SubscribeOptions::budget`].
+/// Bounds what subscriptions hold together: messages that nsqd has delivered and that aren't settled, and the bytes of
+/// their bodies. Clones share one budget; see [`crate::SubscribeOptions::budget`].
 ///
-/// All together hold at most `messages` and one for each subscription, beside what was on its way when nsqd was told to send
-/// less (it doesn't confirm that); and never more than twice `messages`: what comes beyond that is given back at once. Bytes are
-/// bounded alike, by what recent bodies were like; never are more than twice `bytes` held.
+/// All together hold at most `messages` and one for each subscription, besides what was on its way when nsqd was told
+/// to send less (nsqd doesn't confirm that); and never more than twice `messages`: what comes beyond that is given back
+/// at once. Bytes are bounded in the same way, by the sizes of recent bodies; at most twice `bytes` are ever held.
 #[derive(Debug, Clone)]
 pub struct Budget {
     shared: Arc<Mutex<Ledger<Arc<Link>>>>,
 }
 
 impl Budget {
-    /// Room for so many messages (at least 1) and so many bytes of bodies (at least 1).
+    /// Returns a budget of `messages` messages (at least 1) and `bytes` bytes of bodies (at least 1).
     #[must_use]
     pub fn new(messages: u32, bytes: usize) -> Self {
         Self { shared: Arc::new(Mutex::new(Ledger::new(Amount { messages, bytes }))) }
     }
 
-    /// How many messages all subscriptions hold now, and how many bytes.
+    /// Returns how many messages all subscriptions hold now, and how many bytes.
     #[must_use]
     pub fn held(&self) -> (u32, usize) {
         let held = self.ledger().held;
         (held.messages, held.bytes)
     }
 
-    /// Whether a subscription waits for room, or for some of its own to be settled.
+    /// Returns whether a subscription waits for room, or for some of its own messages to be settled.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         let ledger = self.ledger();
@@ -56,7 +57,7 @@ impl Budget {
     }
 }
 
-/// One subscription's part of a budget; without a budget it may do as it wishes. Dropped, it gives everything back.
+/// One subscription's part of a budget; without a budget it is unlimited. Dropping it returns everything.
 #[derive(Debug)]
 pub(super) struct Account {
     budget: Option<Budget>,
@@ -69,12 +70,12 @@ impl Account {
         Self { budget, entry: Entry::default(), wake }
     }
 
-    /// A message of so many bytes has come. False: it is to be given back.
+    /// Records that a message of this many bytes has come. Returns false if it must be given back.
     pub(super) fn takes(&mut self, bytes: usize) -> bool {
         self.budget.as_ref().is_none_or(|budget| budget.ledger().takes(&mut self.entry, bytes))
     }
 
-    /// What is held now, and what is wished for: the RDY to tell nsqd.
+    /// Returns the RDY to send to nsqd, from what is held now and what is wanted.
     pub(super) fn grants(&mut self, held: Amount, wish: Wish) -> u32 {
         let Some(budget) = &self.budget else { return wish.rdy(wish.ahead) };
         let mut ledger = budget.ledger();
@@ -129,17 +130,17 @@ impl Amount {
 #[derive(Debug, Default)]
 struct Entry {
     held: Amount,
-    /// What is held, and what may come beside the first.
+    /// What is held, and what may come besides the first message.
     claimed: Amount,
-    /// Bytes of the message that was given back, until one is taken.
+    /// Bytes of the message that was given back, until one is accepted.
     refused: Option<usize>,
-    /// Its first message, which is known to wait and has been let come.
+    /// Its first message, which is known to wait and is allowed to come.
     booked: Amount,
-    /// 1: it wishes for more than one at once, 0: it doesn't.
+    /// 1: it wants more than one at once, 0: it doesn't.
     greedy: u32,
     /// 1: it has its part and waits for what it holds to be settled, 0: it doesn't.
     sated: u32,
-    /// Its places in [`Ledger::firsts`] and in [`Ledger::line`]; 0: it isn't there. Never is it in both.
+    /// Its places in [`Ledger::firsts`] and in [`Ledger::line`]; 0: it isn't there. It is never in both.
     first: u64,
     place: u64,
 }
@@ -149,20 +150,20 @@ struct Ledger<W> {
     limit: Amount,
     held: Amount,
     claimed: Amount,
-    /// Counted only against those who would be let come, too: one that never comes (its queue was emptied) is in nobody's way
-    /// for ever.
+    /// Counted only against those that would be allowed to come, too: a message that never comes (its queue was
+    /// emptied) must not block others without end.
     booked: Amount,
-    /// How many wish for more than one at once.
+    /// How many want more than one at once.
     greedy: u32,
     /// How many have their part, and wait for what they hold to be settled.
     sated: u32,
-    /// Who holds nothing, and mustn't even have its first message.
+    /// Those that hold nothing, and may not even have their first message.
     firsts: Line<W>,
-    /// Who wants more than it has.
+    /// Those that want more than they have.
     line: Line<W>,
 }
 
-/// Who waits, in order.
+/// The waiters, in order.
 #[derive(Debug)]
 struct Line<W> {
     waiting: VecDeque<Waiting<W>>,
@@ -173,7 +174,7 @@ struct Line<W> {
 struct Waiting<W> {
     place: u64,
     wake: W,
-    /// Bytes that must fit before it is worth waking; 0: none.
+    /// Bytes that must fit before a wake-up is useful; 0: none.
     needs: usize,
 }
 
@@ -186,12 +187,12 @@ impl<W: Clone> Line<W> {
         self.waiting.is_empty()
     }
 
-    /// Whether nobody stands before the one with this place (0: it isn't in the line).
+    /// Returns whether no waiter is before the one with this place (0: it isn't in the line).
     fn is_first(&self, place: u64) -> bool {
         self.waiting.front().is_none_or(|first| first.place == place)
     }
 
-    /// At its end, or where it stands already.
+    /// Adds a waiter at the end, or keeps its place.
     fn stands(&mut self, place: &mut u64, wake: &W, needs: usize) {
         if *place == 0 {
             self.last_place += 1;
@@ -257,7 +258,7 @@ impl<W: Clone> Ledger<W> {
 
     /// See [`Account::grants`].
     fn grants(&mut self, entry: &mut Entry, held: Amount, wish: Wish, wake: &W) -> u32 {
-        // May be on its way: nsqd doesn't say when it has taken a lower RDY.
+        // These may be on their way: nsqd doesn't confirm a lower RDY.
         let promised = entry.claimed.messages.saturating_sub(entry.held.messages);
         self.held = self.held.minus(entry.held).plus(held);
         entry.held = held;
@@ -284,7 +285,7 @@ impl<W: Clone> Ledger<W> {
             self.firsts.stands(&mut entry.first, wake, needs);
         } else {
             self.firsts.leaves(&mut entry.first);
-            // Who has its part waits for nobody: it looks again when some of that is settled.
+            // A subscription that has its part waits for no other: it checks again when some of that is settled.
             if more == 0 && (wants_more > 0 || !is_let) {
                 self.line.stands(&mut entry.place, wake, if is_let { 0 } else { needs });
             } else {
@@ -301,14 +302,15 @@ impl<W: Clone> Ledger<W> {
         told
     }
 
-    /// Whether one more message may be held beside so much: it would only be given back beyond twice the limit.
+    /// Returns whether one more message may be held besides this amount: beyond twice the limit it would only be given
+    /// back.
     fn fits(&self, beside: Amount, bytes: usize) -> bool {
         let most = self.limit.plus(self.limit);
         self.held.messages == 0
             || (beside.messages < most.messages && beside.bytes.saturating_add(bytes) <= most.bytes)
     }
 
-    /// How many bytes must fit before anything is let come; 0: nothing has to. What is known to be on its way isn't asked about.
+    /// Returns how many bytes must fit before anything may come; 0: none. What is known to be on its way isn't checked.
     fn needs(&self, entry: &Entry, large: usize) -> usize {
         match entry.refused {
             Some(bytes) => bytes.max(1),
@@ -317,13 +319,13 @@ impl<W: Clone> Ledger<W> {
         }
     }
 
-    /// So much it may hold and expect: who wishes for many at once gets its part of the limit. Else whoever had settled much
-    /// could take it all again, while the others' messages are on their way.
+    /// Returns how much it may hold and expect: each subscription that wants many at once gets its part of the limit.
+    /// Otherwise one that had settled much could take it all again, while the others' messages are on their way.
     fn most_of(&self, entry: &Entry) -> u32 {
         if entry.greedy == 0 { u32::MAX } else { self.limit.messages.div_ceil(self.greedy.max(1)) }
     }
 
-    /// How much of what is wanted there is room for, beside those who wait.
+    /// Returns how much of what is wanted there is room for, besides the waiters.
     fn share(&self, entry: &Entry, promised: u32, wanted: u32, room: Amount, large: usize) -> u32 {
         if wanted == 0 || room.is_none() {
             return 0;
@@ -337,7 +339,7 @@ impl<W: Clone> Ledger<W> {
         if entry.place != 0 {
             return 0;
         }
-        // Those who wait come first: it gets what is promised already, and nothing for what it has settled.
+        // The waiters come first: it gets what is promised already, and nothing for what it has settled.
         wanted.min(promised).min(room)
     }
 
@@ -368,7 +370,7 @@ impl<W: Clone> Ledger<W> {
         self.claims(entry, Amount::default());
     }
 
-    /// Who is to look whether there is room for it now.
+    /// Returns the waiter that shall check now whether there is room for it.
     fn next(&self) -> Option<W> {
         let fits =
             |first: &&Waiting<W>| first.needs == 0 || self.fits(self.held.plus(self.booked), first.needs);

@@ -12,7 +12,7 @@ fn amount(messages: u32) -> Amount {
     Amount { messages, bytes: messages as usize * LARGE }
 }
 
-/// A subscription, and what its channel at nsqd has; nsqd hears each RDY at once.
+/// A subscription, and what its channel at nsqd has; nsqd receives each RDY at once.
 #[derive(Default)]
 struct Sub {
     number: usize,
@@ -35,7 +35,7 @@ impl Sub {
         self.rdy = ledger.grants(&mut self.entry, amount(self.live), wish, &self.number);
     }
 
-    /// What nsqd may send now. False: nothing.
+    /// Delivers what nsqd may send now. Returns false if that is nothing.
     fn gets(&mut self, ledger: &mut Ledger<usize>) -> bool {
         if self.waiting == 0 || self.rdy <= self.live {
             return false;
@@ -52,7 +52,7 @@ impl Sub {
     }
 }
 
-/// Wakes whoever is to be woken, one after the other.
+/// Wakes each subscription that is due, one after the other.
 fn wake(ledger: &mut Ledger<usize>, subs: &mut [Sub]) {
     let mut woken = 0;
     while let Some(next) = ledger.next() {
@@ -72,7 +72,7 @@ fn two_hundred_that_find_a_backlog_at_once_hold_the_limit_and_one_each() {
     let mut subs: Vec<Sub> = (0..200).map(|number| Sub::new(number, 300)).collect();
     subs.iter_mut().for_each(|sub| sub.asks(&mut ledger));
     assert!(subs.iter().all(|sub| sub.rdy == 1), "each is ready for one");
-    // Each finds that what it has is old.
+    // Each finds that its messages are old.
     subs.iter_mut().for_each(|sub| sub.ahead = 100);
     while subs.iter_mut().any(|sub| sub.gets(&mut ledger)) {
         wake(&mut ledger, &mut subs);
@@ -104,7 +104,8 @@ fn room_goes_to_the_first_in_line_and_is_shared() {
     );
     assert_eq!(ledger.next(), None);
     assert_eq!((ledger.greedy, ledger.sated), (4, 1));
-    // All of the first one's is settled: it is ready for one in any case, and gets its share of the rest behind the others.
+    // The first subscription's messages are all settled: it is ready for one in any case, and gets its share of the
+    // rest behind the others.
     subs[0].live = 0;
     subs[0].asks(&mut ledger);
     assert_eq!(subs[0].rdy, 1);
@@ -126,7 +127,7 @@ fn beyond_twice_the_limit_everything_is_given_back() {
     assert_eq!(ledger.held.messages, 8);
     assert_eq!(subs.iter().filter(|sub| sub.refused > 0).count(), 15, "once, and then they wait");
     assert!(subs.iter().all(|sub| sub.refused <= 1));
-    // One that ends makes room.
+    // A subscription that ends makes room.
     let mut first = subs.swap_remove(0);
     ledger.closes(&mut first.entry);
     assert_eq!(ledger.held.messages, 4);
@@ -144,14 +145,14 @@ fn bytes_count_as_messages_do() {
     assert!(!ledger.takes(&mut entry, 30), "200 is the very most");
     let held = Amount { messages: 6, bytes: 180 };
     assert_eq!(ledger.grants(&mut entry, held, Wish { live: 6, told: 4, ..large }, &0), 0);
-    // However large it is, one comes.
+    // One message comes, however large it is.
     let mut ledger: Ledger<usize> = Ledger::new(Amount { messages: 1, bytes: 1 });
     let mut entry = Entry::default();
     assert_eq!(ledger.grants(&mut entry, Amount::default(), large, &0), 2);
     assert!(ledger.takes(&mut entry, 1000) && !ledger.takes(&mut entry, 1));
 }
 
-/// One that had nothing to do with how much is held learns how large its message is by having it given back.
+/// A subscription that held nothing learns the size of its message when the message is given back.
 #[test]
 fn what_was_given_back_is_not_asked_for_before_it_fits() {
     let mut ledger: Ledger<usize> = Ledger::new(Amount { messages: 1000, bytes: 100 });
@@ -174,7 +175,7 @@ fn what_was_given_back_is_not_asked_for_before_it_fits() {
     assert!(ledger.takes(&mut other, 60));
 }
 
-/// The same of one that holds something already, with a body far larger than any before.
+/// The same for a subscription that holds something already, with a body far larger than any before.
 #[test]
 fn what_was_given_back_waits_beside_what_is_held() {
     let mut ledger: Ledger<usize> = Ledger::new(Amount { messages: 1000, bytes: 100 });
@@ -187,7 +188,7 @@ fn what_was_given_back_waits_beside_what_is_held() {
     assert!(ledger.takes(&mut entry, 150), "alone it is taken, however large");
 }
 
-/// A device that acknowledges what came first, so many at a time; all chats have more than can ever come.
+/// A device that acknowledges the oldest messages, a fixed number at a time; all chats have more than can ever come.
 fn deliver(
     ledger: &mut Ledger<usize>,
     subs: &mut [Sub],
@@ -264,7 +265,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Some had the budget for themselves before the others came. All get alike of what is settled from then on.
+    /// Some subscriptions had the budget for themselves before the others came. All get equal parts of what is settled
+    /// from then on.
     #[test]
     fn what_is_settled_is_shared_alike(
         limit in 8_u32..100,
@@ -286,7 +288,7 @@ proptest! {
         prop_assert!(least * 3 >= most, "from {} to {} of {}", least, most, 50 * count);
     }
 
-    /// Whatever comes and goes: the bounds hold, nobody is forgotten in the line, and in the end all has come.
+    /// For any sequence of events: the bounds hold, no waiter is forgotten, and in the end all messages have come.
     #[test]
     fn the_bounds_hold_and_everything_comes(limit in 1_u32..60, count in 1_usize..30, steps in steps()) {
         let mut ledger = ledger(limit);
@@ -341,7 +343,7 @@ proptest! {
             }
         }
         prop_assert_eq!(ledger.held, Amount::default());
-        // Who expects many keeps room for them, until its socket has been quiet.
+        // A subscription that expects many messages keeps room for them, until its socket has been quiet.
         for n in 0..count {
             subs[n].ahead = 1;
             subs[n].asks(&mut ledger);

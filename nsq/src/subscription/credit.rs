@@ -1,34 +1,34 @@
-//! How many messages nsqd may have on the way: the RDY policy. Pure.
+//! The RDY policy: how many messages nsqd may have on the way. Pure.
 //!
-//! nsqd collects messages for a client in a 16 KiB buffer. It writes the buffer out when it is full, when the client is
+//! nsqd collects messages for a client in a 16 KiB buffer. It flushes the buffer when it is full, when the client is
 //! not ready for more, or when its timer (250 ms by default) fires. So a client that is ready for exactly one more
-//! message gets each at once, in one write; one that is ready for many may wait for the timer. On the other hand one at
-//! a time costs a round trip per message.
+//! message gets each at once, in one write; one that is ready for many may wait for the timer. But one at a time costs
+//! a round trip per message.
 //!
-//! Hence two modes. *Steady*: RDY stays at in flight + 1. *Draining*, while the messages that come have waited: RDY is
-//! [`WINDOW`] ahead; and when the socket falls quiet, back to steady, which makes nsqd write out what it still has in
-//! the buffer. How long "quiet" is depends on how old the messages are: it delays the last ones of a backlog, and must be
-//! little beside the time they have waited anyway.
+//! Hence two modes. *Steady*: RDY stays at in flight + 1. *Draining*, while the arriving messages have waited: RDY is
+//! [`WINDOW`] ahead; when the socket falls quiet, back to steady, which makes nsqd flush what it still has in the
+//! buffer. How long "quiet" is depends on the age of the messages: it delays the last ones of a backlog, and must be
+//! little compared with the time they have waited anyway.
 
 use std::time::Duration;
 
 /// How far RDY is ahead of what is in flight while a backlog drains.
 const WINDOW: u32 = 100;
 
-/// A message older than this says that more are waiting: well above the time a message needs. Clocks that disagree by
+/// A message older than this shows that more are waiting: well above the time a message needs. Clocks that disagree by
 /// more cost the window or a little traffic, never a message.
 const OLD: Duration = Duration::from_millis(1);
 
-/// A message older than this says that there is a real backlog.
+/// A message older than this shows that there is a real backlog.
 const VERY_OLD: Duration = Duration::from_millis(20);
 
-/// A message younger than this says that nothing is waiting.
+/// A message younger than this shows that nothing is waiting.
 const FRESH: Duration = Duration::from_micros(300);
 
-/// So long without a byte while draining means that the rest is in nsqd's buffer, or that there is none.
+/// The time without a byte while draining after which the rest is in nsqd's buffer, or there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quiet {
-    /// After messages that are merely old. Timers count in milliseconds, so this is waited for by letting others run.
+    /// After messages that are merely old. Timers count in milliseconds, so the task waits by yielding to others.
     Short,
     /// After messages that are very old: by the timer, which costs nothing.
     Long,
@@ -43,16 +43,15 @@ impl Quiet {
     }
 }
 
-/// How messages are got out of nsqd's buffer at once.
+/// How messages leave nsqd's buffer at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// RDY is kept at in flight + 1, and further ahead only while a backlog drains. nsqd writes each message at once,
+    /// RDY stays at in flight + 1, and is further ahead only while a backlog drains. nsqd writes each message at once,
     /// with one system call, and a backlog in large pieces. The default.
     #[default]
     Window,
-    /// nsqd is told to have no buffer (`output_buffer_size: -1`) and RDY stays at `max_in_flight`. Three system calls
-    /// per message at nsqd and a backlog drains slowly, but no message waits for a round trip: worth a try when nsqd is
-    /// far away.
+    /// nsqd uses no buffer (`output_buffer_size: -1`) and RDY stays at `max_in_flight`. nsqd makes three system calls
+    /// per message and a backlog drains slowly, but no message waits for a round trip: worth a try if nsqd is far away.
     Unbuffered,
 }
 
@@ -63,10 +62,10 @@ enum Mode {
     Fixed,
 }
 
-/// What the policy looks at.
+/// The input of the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Load {
-    /// Messages nsqd counts as in flight.
+    /// Messages that nsqd counts as in flight.
     pub(crate) live: u32,
     /// Messages held although they have timed out at nsqd.
     pub(crate) expired: u32,
@@ -74,23 +73,24 @@ pub(crate) struct Load {
     pub(crate) buffered: usize,
 }
 
-/// What the policy wishes, for whoever may grant less.
+/// What the policy wants; the budget may grant less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wish {
     /// The RDY that nsqd knows.
     pub(crate) told: u32,
-    /// Messages nsqd counts as in flight.
+    /// Messages that nsqd counts as in flight.
     pub(crate) live: u32,
-    /// Never a higher RDY than this.
+    /// The maximum RDY.
     pub(crate) most: u32,
     /// How many more may come; 0: none, for now.
     pub(crate) ahead: u32,
-    /// About the size of the largest recent bodies.
+    /// The approximate size of the largest recent bodies.
     pub(crate) large: usize,
 }
 
 impl Wish {
-    /// The RDY that lets so many more come. While the window is open, RDY isn't worth a command per message.
+    /// Returns the RDY that lets `ahead` more messages come. While the window is open, RDY isn't worth a command per
+    /// message.
     pub(crate) fn rdy(self, ahead: u32) -> u32 {
         if self.ahead == 0 {
             return 0;
@@ -101,22 +101,22 @@ impl Wish {
     }
 }
 
-/// See the module.
+/// The RDY policy of one connection; see the module.
 #[derive(Debug)]
 pub(crate) struct Credit {
     max: u32,
     buffer_bytes: usize,
     mode: Mode,
-    /// Over `buffer_bytes`, until half of it is free again.
+    /// Above `buffer_bytes`, until half of it is free again.
     full: bool,
-    /// About the size of the largest recent bodies: the window is cut so that as many of these fit the buffer.
+    /// The approximate size of the largest recent bodies: the window is cut so that as many of these fit the buffer.
     large: usize,
     /// The RDY that nsqd knows; 0 after SUB.
     told: u32,
 }
 
 impl Credit {
-    /// `max`: never more messages than this at once (at least 1).
+    /// Returns a policy with at most `max` messages at once (at least 1).
     pub(crate) fn new(max: u32, buffer_bytes: usize, delivery: Delivery) -> Self {
         let mode = match delivery {
             Delivery::Window => Mode::Steady,
@@ -125,7 +125,7 @@ impl Credit {
         Self { max: max.max(1), buffer_bytes, mode, full: false, large: 0, told: 0 }
     }
 
-    /// A message came: `age` since it was published, and its body's size in bytes.
+    /// Records a message: `age` since it was published, and its body's size in bytes.
     pub(crate) fn on_message(&mut self, age: Duration, bytes: usize) {
         self.large = bytes.max(self.large - self.large / 8);
         if self.mode == Mode::Fixed {
@@ -139,8 +139,8 @@ impl Credit {
         };
     }
 
-    /// For which quiet to watch, if any: [`Credit::on_quiet`] is to be called then. When nsqd has used up all it may
-    /// send, `live` messages, nothing can be in its buffer.
+    /// Returns for which quiet to watch, if any: call [`Credit::on_quiet`] then. When nsqd has used up all it may send,
+    /// `live` messages, nothing can be in its buffer.
     pub(crate) fn watched_quiet(&self, live: u32) -> Option<Quiet> {
         match self.mode {
             Mode::Draining(quiet) if self.told > live => Some(quiet),
@@ -148,25 +148,25 @@ impl Credit {
         }
     }
 
-    /// The socket has been quiet while draining.
+    /// Records that the socket was quiet while draining.
     pub(crate) fn on_quiet(&mut self) {
         if matches!(self.mode, Mode::Draining(_)) {
             self.mode = Mode::Steady;
         }
     }
 
-    /// Whether a message that comes now is given back at once instead of being kept: more has come than the window
-    /// allowed for, because bodies suddenly are much larger.
+    /// Returns whether a message that comes now is given back at once instead of being kept: more has come than the
+    /// window allowed for, because bodies suddenly are much larger.
     pub(crate) fn refuses(&self, buffered: usize) -> bool {
         buffered > self.buffer_bytes.saturating_mul(2)
     }
 
-    /// The RDY that nsqd knows.
+    /// Returns the RDY that nsqd knows.
     pub(crate) fn told(&self) -> u32 {
         self.told
     }
 
-    /// The RDY to send now, if nsqd must know a new one; `grant` makes it of the wish.
+    /// Returns the RDY to send now, if it changes; `grant` computes it from the wish.
     pub(crate) fn update(&mut self, load: Load, grant: impl FnOnce(Wish) -> u32) -> Option<u32> {
         let told = grant(self.wish(load));
         (told != self.told).then(|| {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     impl Credit {
-        /// As it wishes.
+        /// Grants the whole wish.
         fn freely(&mut self, load: Load) -> Option<u32> {
             self.update(load, |wish| wish.rdy(wish.ahead))
         }

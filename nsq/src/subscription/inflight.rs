@@ -1,7 +1,7 @@
-//! The messages nsqd waits for: delivered on this connection, not settled yet. Pure.
+//! The messages that nsqd waits for: delivered on this connection, not settled yet. Pure.
 //!
-//! Entries stand in order of delivery and carry rising serials, so a receipt needs only its serial: usually the entry
-//! is at `serial - first serial`; after a compaction it is found by binary search.
+//! Entries are in order of delivery and have rising serials, so a receipt needs only its serial. Usually the entry is
+//! at `serial - first serial`; after a compaction a binary search finds it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::frame::MessageId;
 enum State {
     /// nsqd counts it as in flight.
     Live,
-    /// Past `msg_timeout`: nsqd has probably given it to somebody again and counts it no longer.
+    /// Past `msg_timeout`: nsqd has probably redelivered it and counts it no longer.
     Expired,
     /// Settled, or replaced by a newer delivery of the same message.
     Gone,
@@ -23,14 +23,14 @@ enum State {
 struct Entry {
     id: MessageId,
     serial: u64,
-    /// Of its body.
+    /// Size of its body.
     bytes: usize,
-    /// When nsqd gives up waiting.
+    /// When nsqd stops waiting.
     due: Instant,
     state: State,
 }
 
-/// See the module.
+/// The in-flight messages of one connection; see the module.
 #[derive(Debug)]
 pub(crate) struct Inflight {
     entries: VecDeque<Entry>,
@@ -44,7 +44,7 @@ pub(crate) struct Inflight {
     came_twice: bool,
 }
 
-/// A deque that grew beyond this is given back once it is empty.
+/// A deque that grew beyond this is freed once it is empty.
 const KEEP_ENTRIES: usize = 16;
 
 impl Inflight {
@@ -61,23 +61,23 @@ impl Inflight {
         }
     }
 
-    /// Messages that nsqd counts as in flight.
+    /// Returns the messages that nsqd counts as in flight.
     pub(crate) fn live(&self) -> u32 {
         self.live
     }
 
-    /// Messages that are held here although nsqd's patience with them is over.
+    /// Returns the messages that are held here although nsqd's timeout for them is over.
     pub(crate) fn expired(&self) -> u32 {
         self.expired
     }
 
-    /// All that is held, with the bytes of the bodies.
+    /// Returns all held messages, with the bytes of their bodies.
     pub(crate) fn held(&self) -> Amount {
         Amount { messages: self.live + self.expired, bytes: self.bytes }
     }
 
-    /// Enters a delivery and returns its serial. A message that was delivered before on this connection (nsqd timed
-    /// it out) has only the new serial from now on: a settlement by the old one must not hit the new delivery.
+    /// Records a delivery and returns its serial. A message that was delivered before on this connection (nsqd timed it
+    /// out) has only the new serial from now on: a settlement by the old one must not hit the new delivery.
     pub(crate) fn insert(&mut self, id: MessageId, bytes: usize, attempts: u16, now: Instant) -> u64 {
         if attempts > 1
             && let Some(at) = self.entries.iter().position(|e| e.state != State::Gone && e.id == id)
@@ -93,12 +93,13 @@ impl Inflight {
         serial
     }
 
-    /// Whether nsqd may have stopped waiting for this one. (Its clock began before ours: by what it took to get here.)
+    /// Returns whether nsqd may have stopped waiting for this one. (Its clock began before ours, by the time of
+    /// transmission.)
     pub(crate) fn is_overdue(&self, serial: u64, now: Instant) -> bool {
         self.find(serial).is_some_and(|at| !self.is_awaited(at, now))
     }
 
-    /// Whether a message came again while nsqd still waited for it.
+    /// Returns whether a message came again while nsqd still waited for it.
     pub(crate) fn came_twice(&self) -> bool {
         self.came_twice
     }
@@ -107,7 +108,7 @@ impl Inflight {
         now + self.msg_timeout / 2 < self.entries[at].due
     }
 
-    /// Takes the message out: it is being finished or requeued. `None` if it was settled or redelivered meanwhile.
+    /// Removes a message that is being finished or requeued. Returns `None` if it was settled or redelivered meanwhile.
     pub(crate) fn remove(&mut self, serial: u64) -> Option<MessageId> {
         let at = self.find(serial)?;
         let id = self.entries[at].id;
@@ -115,7 +116,7 @@ impl Inflight {
         Some(id)
     }
 
-    /// The message is being touched: nsqd waits for it anew.
+    /// Records a touch: nsqd's timeout for the message starts again.
     pub(crate) fn touch(&mut self, serial: u64, now: Instant) -> Option<MessageId> {
         let at = self.find(serial)?;
         let due = now + self.msg_timeout;
@@ -124,7 +125,7 @@ impl Inflight {
         Some(entry.id)
     }
 
-    /// All that nsqd would stop waiting for within `time`: it is being touched.
+    /// Records a touch of all messages whose timeout at nsqd ends within `time`. Returns their ids.
     pub(crate) fn touch_due(&mut self, time: Duration, now: Instant) -> impl Iterator<Item = MessageId> {
         let due = now + self.msg_timeout;
         let soon = move |e: &&mut Entry| e.state == State::Live && e.due > now && e.due <= now + time;
@@ -134,8 +135,8 @@ impl Inflight {
         })
     }
 
-    /// Marks what nsqd has stopped waiting for. Amortised constant; a touched message at the front delays the marking
-    /// of those behind it, which only makes the window a little larger than meant.
+    /// Marks the messages that nsqd has stopped waiting for. Amortised constant; a touched message at the front delays
+    /// the marking of those behind it, which only makes the window a little larger than intended.
     pub(crate) fn expire(&mut self, now: Instant) {
         while let Some(entry) = self.entries.get_mut(self.scanned) {
             if entry.state == State::Live {
@@ -150,7 +151,7 @@ impl Inflight {
         }
     }
 
-    /// Takes out all ids, oldest delivery first.
+    /// Removes all messages. Returns their ids, oldest delivery first.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = MessageId> {
         (self.scanned, self.live, self.expired, self.bytes) = (0, 0, 0, 0);
         std::mem::take(&mut self.entries).into_iter().filter(|e| e.state != State::Gone).map(|e| e.id)
@@ -183,7 +184,7 @@ impl Inflight {
                 self.entries = VecDeque::new();
             }
         } else if self.entries.len() > 64 + 4 * held {
-            // One message held for long must not keep the places of all that came and went behind it.
+            // One message that is held for long must not keep the places of all that came and went behind it.
             self.entries.retain(|e| e.state != State::Gone);
             self.scanned = 0;
         }
@@ -237,7 +238,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain map: the newest delivery of an id is the only one that can be settled, once.
+        /// Against a plain map: only the newest delivery of an id can be settled, once.
         #[test]
         fn behaves_like_a_map(steps in steps()) {
             let mut now = Instant::now();

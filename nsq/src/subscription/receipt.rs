@@ -1,4 +1,4 @@
-//! What the owner holds of a message: the body, and the receipt by which it is settled.
+//! A message in the owner's hands: the body, and the receipt that settles it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 /// A message of a channel. Dropping it, or its receipt, without [`Receipt::finish`] requeues it at once.
 #[derive(Debug)]
 pub struct Message {
-    /// What was published.
+    /// The published body.
     pub body: Bytes,
-    /// How often nsqd has tried to deliver this message, this time included: 1 for the first.
+    /// How often nsqd has tried to deliver this message, including this time: 1 for the first.
     pub attempts: u16,
     /// When it was published: nanoseconds since 1970 on nsqd's clock.
     pub timestamp: u64,
@@ -19,12 +19,12 @@ pub struct Message {
 }
 
 impl Message {
-    /// Separates what is shown from what settles it.
+    /// Separates the body from its receipt.
     pub fn into_parts(self) -> (Bytes, Receipt) {
         (self.body, self.receipt)
     }
 
-    /// Shorthand for finishing the message's receipt.
+    /// Finishes the message's receipt.
     pub fn finish(self) {
         self.receipt.finish();
     }
@@ -32,8 +32,8 @@ impl Message {
 
 /// The right to settle one delivery of one message. It never blocks, and is small (two words).
 ///
-/// It belongs to the connection its message came on: once that is gone, nsqd gives the message to somebody again, and
-/// everything here does nothing. The same holds when nsqd has redelivered the message on the same connection: only the
+/// It belongs to the connection of its message. Once that connection is gone, nsqd redelivers the message, and all
+/// methods here are no-ops. The same holds after nsqd has redelivered the message on the same connection: only the
 /// newest receipt counts.
 #[derive(Debug)]
 pub struct Receipt {
@@ -46,18 +46,18 @@ impl Receipt {
         Self { link, serial }
     }
 
-    /// The message is done with: nsqd forgets it. Not a promise: if the connection breaks before nsqd has read this,
-    /// the message comes again.
+    /// Finishes the message: nsqd deletes it. No guarantee: if the connection breaks before nsqd has read this, nsqd
+    /// redelivers the message.
     pub fn finish(self) {
         self.settle(Op::Finish);
     }
 
-    /// Gives the message back, to be delivered again after `delay` (nsqd takes up to `--max-req-timeout`, 1 h).
+    /// Requeues the message, to be redelivered after `delay` (nsqd accepts up to `--max-req-timeout`, 1 h).
     pub fn requeue(self, delay: Duration) {
         self.settle(Op::Requeue(u32::try_from(delay.as_millis()).unwrap_or(u32::MAX)));
     }
 
-    /// Asks nsqd to wait for another `msg_timeout` from now on, `--max-msg-timeout` (15 min) in all.
+    /// Asks nsqd to wait for another `msg_timeout` from now on, `--max-msg-timeout` (15 min) in total.
     pub fn touch(&self) {
         self.link.push(Command { serial: self.serial, op: Op::Touch });
     }
@@ -93,14 +93,14 @@ pub(crate) struct Command {
     pub(crate) op: Op,
 }
 
-/// The way from the receipts of one connection back to its task.
+/// The link from the receipts of one connection back to its task.
 ///
 /// The queue's bound: a receipt settles once, so there are at most as many as messages in flight; touches beyond
-/// [`Link::MAX_TOUCHES`] waiting commands are left out, as those before them say the same.
+/// [`Link::MAX_TOUCHES`] waiting commands are dropped, because those before them request the same.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     queue: Mutex<Queue>,
-    /// Told when the queue becomes non-empty.
+    /// Notified when the queue becomes non-empty.
     pub(crate) wake: Notify,
 }
 
@@ -137,7 +137,7 @@ impl Link {
         std::mem::swap(&mut self.queue().commands, spare);
     }
 
-    /// From now on all receipts do nothing. What they said before is returned.
+    /// Voids all receipts from now on. Returns their earlier commands.
     pub(crate) fn close(&self) -> Vec<Command> {
         let mut queue = self.queue();
         queue.closed = true;

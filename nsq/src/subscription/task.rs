@@ -1,4 +1,4 @@
-//! The life of a subscription: attach, serve, wait, again. Serving is in `attached`.
+//! The life of a subscription: attach, serve, wait, and repeat. Serving is in `attached`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::subscription::Delivery;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// A connection that lasted so long was a good one: the next loss is a new one, not the same trouble going on.
+/// A connection that lasted this long was good: the next loss is a new failure, not the same one continued.
 const GOOD_FOR: Duration = Duration::from_secs(5);
 
 /// Why there was nothing to serve.
@@ -37,7 +37,8 @@ pub(super) struct Task<T, E> {
     pub(super) options: SubscribeOptions,
     pub(super) tag: T,
     pub(super) events: mpsc::Sender<E>,
-    /// What the owner hasn't taken yet. While attached it is bounded by RDY and `buffer_bytes`, else it is one event.
+    /// What the owner hasn't taken yet. While attached it is bounded by RDY and `buffer_bytes`, otherwise it is one
+    /// event.
     pub(super) outbox: VecDeque<Event>,
 }
 
@@ -57,7 +58,7 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut first = true;
         loop {
-            // Boxed: while attached, which is nearly always, the memory of the handshake is given back.
+            // Boxed: while attached, which is nearly always, the memory of the handshake is freed.
             let attempt = Box::pin(Self::attach(self.options.clone(), first));
             let attempt = tokio::select! {
                 attempt = attempt => attempt,
@@ -83,7 +84,7 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
             };
             let retry_in = backoff.next();
             tracing::debug!(topic = self.options.topic, channel = self.options.channel, %error, ?retry_in, "detached");
-            // Messages not taken yet come again; an older Detached says nothing that this one doesn't.
+            // Messages not taken yet come again; this Detached includes all that an older one reports.
             self.outbox = VecDeque::from([Event::Detached { error, retry_in }]);
             tokio::select! {
                 () = tokio::time::sleep(retry_in) => {}
@@ -93,7 +94,7 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
         }
     }
 
-    /// Tells the owner the rest, and that this was all. Waits for room until the owner stops the subscription.
+    /// Sends the owner the rest and the end of the subscription. Waits for room until the owner stops the subscription.
     async fn end(self, stop: &mut oneshot::Receiver<()>) {
         let Self { tag, events, mut outbox, .. } = self;
         outbox.push_back(Event::ChannelGone);
@@ -122,11 +123,11 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
             tracing::warn!(options.topic, options.channel, "can't ask for the channel: set nsqd_http");
             return Err(NoAttach::Gone);
         }
-        // An address that is told meanwhile is used at once; the deadline makes the owner hear why nothing happens.
+        // An address that is set meanwhile is used at once; the deadline lets the owner learn why nothing happens.
         let addr = tokio::time::timeout(options.connect.connect_timeout, options.tcp_addr.told()).await;
         let addr = addr.ok().flatten().ok_or(ConnectionError::NoAddress)?;
         let (connection, identified) = Connection::open(&addr, &options.connect, wishes).await?;
-        // As late as possible: what is deleted after this question comes back with the SUB.
+        // As late as possible: a channel that is deleted after this question returns with the SUB.
         if let (true, Some(http)) = (ask, &options.nsqd_http) {
             match channel_exists(http, &options.topic, &options.channel).await {
                 Ok(true) => {}

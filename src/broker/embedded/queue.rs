@@ -1,7 +1,7 @@
-//! One queue: what waits, what is in flight, and who takes from it.
+//! One queue: what waits, what is in flight, and its consumers.
 //!
-//! It has NSQ's manners (decision 0021): what comes back (given back, its time over, its consumer gone) comes back to the
-//! end, behind everything that waits.
+//! It behaves as NSQ does (decision 0021): a message that comes back (requeued, timed out, its consumer gone) goes to
+//! the end, behind everything that waits.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,16 +23,16 @@ mod crash;
 #[cfg(feature = "simulation")]
 pub use crash::{At, Found};
 
-/// As many as an NSQ consumer of ours may have in flight.
+/// As many as one of our NSQ consumers may have in flight.
 pub(in crate::broker) const MAX_IN_FLIGHT: usize = 256;
 
 /// The backlog of one (chat, device), with its consumers.
 pub(in crate::broker) struct Queue {
     limit: usize,
-    /// When a delivery that is neither finished nor given back goes to somebody else.
+    /// When a delivery that is neither finished nor requeued is redelivered.
     msg_timeout: Option<Duration>,
     state: Mutex<State>,
-    /// Told whenever a consumer may have something to do.
+    /// Notified whenever a consumer may have something to do.
     changed: Notify,
 }
 
@@ -40,9 +40,9 @@ pub(in crate::broker) struct Queue {
 struct State {
     /// The next one first.
     waiting: VecDeque<Bytes>,
-    /// By delivery number. It is here and not in the receipts, so that a consumer's end can take all of its back.
+    /// By delivery number. Kept here and not in the receipts, so that a consumer's end can requeue all its messages.
     in_flight: BTreeMap<u64, Held>,
-    /// Deliveries whose time is over, by number, with their consumers: they are counted as theirs until they are settled.
+    /// Deliveries that timed out, by number, with their consumers: they count as theirs until they are settled.
     expired: BTreeMap<u64, u64>,
     consumers: Vec<Consumer>,
     /// Counts deliveries and consumers alike.
@@ -58,23 +58,23 @@ struct State {
 struct Held {
     consumer: u64,
     body: Bytes,
-    /// None: for as long as its consumer likes.
+    /// None: as long as its consumer likes.
     until: Option<Instant>,
 }
 
 struct Consumer {
     id: u64,
     in_flight: usize,
-    /// Nobody is behind it any more.
+    /// No client is behind it any more.
     #[cfg(feature = "simulation")]
     orphaned: bool,
 }
 
-/// What [`Queue::take`] found.
+/// The result of [`Queue::take`].
 pub(in crate::broker) enum Next {
-    /// It is the consumer's until it is finished or given back.
+    /// The consumer holds it until it is finished or requeued.
     Message { body: Bytes, delivery: u64 },
-    /// Nothing that the consumer may have now.
+    /// There is nothing that the consumer may have now.
     Nothing,
     /// The consumer was detached before.
     Detached,
@@ -112,17 +112,14 @@ impl Queue {
             state.waiting.pop_front();
             state.dropped += 1;
             if state.dropped == 1 {
-                tracing::warn!(
-                    limit = self.limit,
-                    "a queue is full: it drops its oldest messages from now on"
-                );
+                tracing::warn!(limit = self.limit, "queue full: its oldest messages are dropped from now on");
             }
         }
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// A new consumer; its number.
+    /// Attaches a new consumer. Returns its number.
     pub(in crate::broker) fn attach(&self) -> u64 {
         let mut state = self.state();
         let id = state.next_number();
@@ -135,7 +132,7 @@ impl Queue {
         id
     }
 
-    /// The consumer says goodbye: all it held returns, and its receipts are void. Doing it again changes nothing.
+    /// Detaches the consumer: all that it held is requeued, and its receipts are void. A repetition changes nothing.
     pub(in crate::broker) fn detach(&self, consumer: u64) {
         let mut state = self.state();
         state.forget_consumer(consumer);
@@ -149,11 +146,12 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// Waits until there is something that the consumer could take (or will never be); true when the queue is removed.
+    /// Waits until there is a message that the consumer could take (or there never will be). Returns true if the queue
+    /// is removed.
     pub(in crate::broker) async fn ready(&self, consumer: u64) -> bool {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Listen first, look second: a change in between must wake us.
+            // Listen first, check second: a change in between must wake us.
             changed.as_mut().enable();
             let next_return = {
                 let mut state = self.state();
@@ -172,12 +170,12 @@ impl Queue {
         }
     }
 
-    /// Whether the consumer holds nothing. (One that has gone doesn't: whoever asks for it learns that by taking.)
+    /// Returns whether the consumer holds nothing. (A detached one doesn't: its taker learns that by taking.)
     pub(in crate::broker) fn is_idle(&self, consumer: u64) -> bool {
         !self.state().consumers.iter().any(|c| c.id == consumer && c.in_flight > 0)
     }
 
-    /// Waits until the consumer holds nothing or has gone, or the queue is removed.
+    /// Waits until the consumer holds nothing or is detached, or the queue is removed.
     pub(in crate::broker) async fn idle_or_gone(&self, consumer: u64) {
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -210,7 +208,7 @@ impl Queue {
         Next::Message { body, delivery }
     }
 
-    /// The delivery is done. Without effect when it was given back or its consumer has gone.
+    /// Finishes the delivery. No-op if it was requeued or its consumer is gone.
     pub(in crate::broker) fn finish(&self, delivery: u64) {
         let mut state = self.state();
         state.expire(self.msg_timeout);
@@ -225,7 +223,7 @@ impl Queue {
         }
     }
 
-    /// The delivery returns to the queue. Without effect when it was finished or its consumer has gone.
+    /// Requeues the delivery. No-op if it was finished or its consumer is gone.
     pub(in crate::broker) fn give_back(&self, delivery: u64) {
         let mut state = self.state();
         state.expire(self.msg_timeout);
@@ -239,10 +237,23 @@ impl Queue {
         }
     }
 
-    /// Empties it and tells its consumers, who end.
+    /// Drops what waits and what is in flight; receipts are void.
+    pub(super) fn clear(&self) {
+        let mut state = self.state();
+        state.waiting.clear();
+        state.in_flight.clear();
+        state.expired.clear();
+        for consumer in &mut state.consumers {
+            consumer.in_flight = 0;
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Empties it and notifies its consumers, which end.
     pub(super) fn remove(&self) {
         let mut state = self.state();
-        // The numbers go on, so that a receipt from before never meets a later delivery's.
+        // The numbers continue, so that an earlier receipt never meets a later delivery's.
         *state = State { removed: true, last_number: state.last_number, ..State::default() };
         drop(state);
         self.changed.notify_waiters();
@@ -260,7 +271,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is locked, so a poisoned state is as good as any.
+        // Nothing panics while it is locked, so a poisoned state is still good.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -271,7 +282,7 @@ impl State {
         self.last_number
     }
 
-    /// Whether its consumer may have another one now, and the message if it was still that consumer's.
+    /// Returns whether its consumer may have another one now, and the message if that consumer still held it.
     fn release(&mut self, delivery: u64) -> (bool, Option<Bytes>) {
         let held = self.in_flight.remove(&delivery);
         let Some(consumer) =
@@ -295,7 +306,7 @@ impl State {
         self.expired.retain(|_, of| *of != consumer);
     }
 
-    /// What has been in flight for too long returns. All have the same time, so the oldest delivery's is over first.
+    /// Requeues what has been in flight for too long. All have the same timeout, so the oldest delivery's ends first.
     fn expire(&mut self, msg_timeout: Option<Duration>) {
         if msg_timeout.is_none() || self.in_flight.is_empty() {
             return;
@@ -305,7 +316,7 @@ impl State {
             && oldest.get().until.is_some_and(|until| until <= now)
         {
             let (delivery, held) = oldest.remove_entry();
-            // One that has gone settles nothing any more.
+            // A consumer that is gone settles nothing any more.
             if self.consumers.iter().any(|c| c.id == held.consumer) {
                 self.expired.insert(delivery, held.consumer);
             }
@@ -348,13 +359,13 @@ mod tests {
         let second = queue.attach();
         let all: Vec<_> = std::iter::from_fn(|| body(&queue, second)).collect();
         assert_eq!(all.iter().map(|(body, _)| &body[..]).collect::<Vec<_>>(), [b"d", b"b", b"a", b"c"]);
-        // The first consumer's receipts are void: they neither finish nor give back what is the second's now.
+        // The first consumer's receipts are void: they neither finish nor requeue what the second holds now.
         queue.finish(held);
         queue.give_back(held);
         assert_eq!((queue.counts().in_flight, queue.counts().waiting), (4, 0));
     }
 
-    // Only with that feature there is a clock that can be stopped.
+    // Only that feature has a clock that can be stopped.
     #[cfg(feature = "simulation")]
     #[tokio::test]
     async fn what_is_held_for_too_long_goes_to_the_end() {
@@ -365,7 +376,7 @@ mod tests {
         let (_, a) = body(&queue, consumer).unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!queue.ready(consumer).await);
-        // What is settled too late settles nothing.
+        // A late settlement settles nothing.
         queue.finish(a);
         let again: Vec<_> = std::iter::from_fn(|| body(&queue, consumer)).map(|(body, _)| body).collect();
         assert_eq!(again, ["b", "a"]);

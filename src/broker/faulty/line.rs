@@ -1,8 +1,9 @@
-//! One subscription: a connection to the broker that is made, lost and made again.
+//! One subscription: a connection to the broker that is opened, lost and reopened.
 //!
-//! The broker's half takes from the queue as long as the consumer may have more, whether or not anybody reads. The client's
-//! half lives in its edge: it freezes and dies with it. What the broker knows of the client it knows from the connection: one
-//! that says goodbye gives back what it has; one that goes without a word leaves it in flight, until its time is over.
+//! The broker's half takes from the queue as long as the consumer may have more, whether or not the client reads. The
+//! client's half lives in its edge: it freezes and dies with the edge. The broker knows of the client only what the
+//! connection shows: a client that closes it requeues what it has; one that goes without a notice leaves that in
+//! flight, until its timeout.
 
 use std::{
     sync::{
@@ -19,7 +20,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{EmbeddedBroker, Handle, NODE, Sink, unseal};
+use super::{EmbeddedBroker, Handle, NODE, Sink, verify};
 use crate::{
     broker::{
         Event, Notice, Prefetch, Receipt as Settling, ReceiptKind, SubscriptionKind,
@@ -29,7 +30,7 @@ use crate::{
     simulation::{Faults, Port, Shared},
 };
 
-/// A client that leaves waits no longer until it is heard.
+/// How long a leaving client waits for the broker to notice.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(super) fn subscribe(
@@ -53,7 +54,7 @@ struct Line {
     consumer: u64,
     faults: Faults,
     over: AtomicBool,
-    /// How many more the broker may send (RDY), once nobody says so any more.
+    /// How many more the broker may send (RDY), once the client no longer updates it.
     ready: Arc<AtomicU64>,
 }
 
@@ -62,7 +63,7 @@ impl Line {
         !self.over.load(Ordering::Relaxed) && self.faults.is_heard()
     }
 
-    /// The client goes. Whether the broker hears it depends.
+    /// The client leaves. Whether the broker notices it depends.
     fn leave(&self) {
         if self.is_heard() {
             self.over.store(true, Ordering::Relaxed);
@@ -72,7 +73,7 @@ impl Line {
         }
     }
 
-    /// The connection is gone without a word, and the broker may notice it late.
+    /// The connection is lost without a notice, and the broker may notice it late.
     fn lose(&self) {
         if self.over.swap(true, Ordering::Relaxed) {
             return;
@@ -102,12 +103,12 @@ impl Drop for Line {
     }
 }
 
-/// The right to finish one delivery, as long as the connection lives on which it came.
+/// The right to finish one delivery, as long as its connection lives.
 #[derive(Debug)]
 pub(crate) struct Receipt {
     line: Arc<Line>,
     delivery: u64,
-    /// Among all that its device holds.
+    /// Its place among all that its device holds.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -121,14 +122,14 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        // Without effect once it is finished.
+        // No-op once it is finished.
         if self.line.is_heard() {
             self.line.queue.give_back(self.delivery);
         }
     }
 }
 
-/// A hold on one queue.
+/// A subscription to one queue.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pump: AbortHandle,
@@ -148,9 +149,9 @@ impl Drop for Subscription {
         let shared = &self.client.faults.shared;
         match self.client.line().take() {
             Some(line) => line.leave(),
-            // One that is attached has no SUB on its way.
+            // An attached client has no SUB under way.
             None if shared.per_mille(shared.weather().ghosts) => {
-                tokio::spawn(self.client.clone().haunt());
+                tokio::spawn(self.client.clone().late_subscribe());
             }
             None => {}
         }
@@ -165,7 +166,7 @@ struct Client {
     chat: ChatId,
     device: DeviceId,
     prefetch: Prefetch,
-    // The connection that there is now.
+    // The current connection.
     line: Arc<Mutex<Option<Arc<Line>>>>,
 }
 
@@ -174,15 +175,17 @@ impl Client {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A SUB that was on its way when its client went, or when the queue was removed: nsqd makes the queue, if it isn't there,
-    /// and then finds nobody. Not for long: the client has looked whether there is one just before.
-    async fn haunt(self) {
+    /// A SUB that was under way when its client went, or when the queue was removed: nsqd creates the queue, if it
+    /// doesn't exist, and then finds no client. Not for long: the client has checked just before whether the queue
+    /// exists.
+    async fn late_subscribe(self) {
         let shared = &self.faults.shared;
         sleep(Duration::from_millis(shared.below(900))).await;
         let just_removed = self.broker.removed_within(self.chat, self.device, Duration::from_secs(1));
         if just_removed && shared.broker().get().0 && !self.broker.has(self.chat, self.device) {
             shared.bit("queues made by a late SUB", 1);
-            let _ = self.broker.provision(self.device, &[(self.chat, NODE.to_owned())]).await;
+            let flow = crate::broker::Flow::of("late", self.device);
+            let _ = self.broker.provision(&flow, self.device, &[(self.chat, NODE.to_owned())]).await;
         }
     }
 
@@ -223,15 +226,15 @@ impl Client {
             if end == Flow::Closed || !tell(Event::Detached).await {
                 return;
             }
-            // Deleted under an attached consumer: as it looks whether the channel is there and then says SUB, it may make
-            // it anew.
+            // Deleted under an attached consumer: because it checks whether the channel exists and then sends SUB, it
+            // may recreate the channel.
             if end == Flow::Removed && shared.per_mille(shared.weather().ghosts) {
-                self.clone().haunt().await;
+                self.clone().late_subscribe().await;
             }
         }
     }
 
-    /// Passes on what comes, some of it after what came later.
+    /// Passes messages on, some of them after later ones.
     async fn flow(
         &self,
         line: &Arc<Line>,
@@ -249,13 +252,13 @@ impl Client {
                 true => tear(shared, &line.queue, delivery, &body),
                 false => body,
             };
-            sink.notice(self.chat, unseal(body, receipt))
+            sink.notice(self.chat, verify(body, receipt))
         };
         let mut held: Vec<Box<Notice>> = Vec::new();
         loop {
             let next = match held.is_empty() {
                 true => arrived.recv().await,
-                // What is held isn't held for long.
+                // What is held back isn't held for long.
                 false => tokio::time::timeout(Duration::from_millis(5), arrived.recv()).await.ok().flatten(),
             };
             let Some(next) = next else {
@@ -286,7 +289,7 @@ impl Client {
     }
 }
 
-/// As an nsqd does that was out of disk: the beginning of one message, and then another.
+/// Tears a message as an nsqd does that was out of disk: the beginning of one message, and then another.
 fn tear(shared: &Shared, queue: &Queue, delivery: u64, body: &Bytes) -> Bytes {
     let (at, len) = (shared.below(body.len() as u64) as usize, shared.below(body.len() as u64) as usize);
     let torn = Bytes::from([&body[..at], &body[..len]].concat());
@@ -300,11 +303,11 @@ fn tear(shared: &Shared, queue: &Queue, delivery: u64, body: &Bytes) -> Bytes {
 /// Why nothing more comes on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
-    /// It was lost.
+    /// The connection was lost.
     Lost,
     /// The queue was removed.
     Removed,
-    /// Nobody takes it any more.
+    /// The receiver is closed.
     Closed,
 }
 
@@ -315,7 +318,7 @@ struct Given {
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// The broker's half. It is told by the client (RDY) how many more may come, so it knows what there is room for.
+/// The broker's half. The client sends it the RDY, so it knows what there is room for.
 async fn serve(
     queue: Arc<Queue>,
     consumer: u64,
@@ -336,7 +339,7 @@ async fn serve(
             return;
         }
         match queue.take(consumer) {
-            // To nobody, if the client is gone and that hasn't been noticed.
+            // Sent to nobody, if the client is gone and that hasn't been noticed.
             Next::Message { body, delivery } => {
                 ready.fetch_sub(1, Ordering::Relaxed);
                 drop(wire.send(Given { body, delivery, place }));

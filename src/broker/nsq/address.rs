@@ -1,17 +1,17 @@
-//! Addresses of servers as people write them, taken apart once, at the start.
+//! Addresses of servers as people write them, parsed once, at startup.
 
 use std::fmt;
 
-/// Where one nsqd is.
+/// The address of one nsqd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeAddress {
-    /// Its HTTP interface, `host:port`. That is also its name: chats are stored with it.
+    /// Its HTTP interface, `host:port`. This is also its name: chats are stored with it.
     pub http: String,
     /// Its TCP interface, `host:port`; without it nsqd is asked for the port, at the host of `http`.
     pub tcp: Option<String>,
 }
 
-/// Why a text isn't an address, as a sentence for whoever wrote it.
+/// Why a text isn't an address, as a sentence for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} isn't the address of {what}: {why}")]
 pub struct AddressError {
@@ -27,10 +27,10 @@ impl AddressError {
 }
 
 impl NodeAddress {
-    /// Reads `host:port`, `http://host:port` or `http://host:port?tcp=host:port`.
+    /// Parses `host:port`, `http://host:port` or `http://host:port?tcp=host:port`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
+    /// A sentence that states what is wrong.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let refuse = |why| AddressError::new(text, "an nsqd", why);
         let (http, query) = text.split_once('?').map_or((text, None), |(http, query)| (http, Some(query)));
@@ -46,7 +46,7 @@ impl NodeAddress {
         Ok(Self { http, tcp })
     }
 
-    /// The host of `http`, with its brackets if it is an IPv6 address.
+    /// Returns the host of `http`, with its brackets if it is an IPv6 address.
     pub(super) fn host(&self) -> &str {
         self.http.rsplit_once(':').map_or(&self.http, |(host, _)| host)
     }
@@ -59,7 +59,7 @@ impl fmt::Display for NodeAddress {
     }
 }
 
-/// The `host:port` of an nsqlookupd's HTTP interface.
+/// Returns the `host:port` of an nsqlookupd's HTTP interface.
 pub(super) fn lookupd_address(text: &str) -> Result<String, AddressError> {
     http_address(text).map_err(|why| AddressError::new(text, "an nsqlookupd", why))
 }
@@ -85,7 +85,7 @@ fn host_port(text: &str) -> Result<(&str, u16), &'static str> {
     if !good {
         return Err("its host isn't a name, an IPv4 address or an IPv6 address in brackets");
     }
-    // u16's own parser would take "+4151".
+    // u16's own parser would accept "+4151".
     let digits = port.bytes().all(|b| b.is_ascii_digit());
     match port.parse() {
         Ok(port) if digits && port > 0 => Ok((host, port)),

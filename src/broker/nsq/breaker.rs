@@ -1,5 +1,5 @@
-//! Whether an nsqd is used for publishing. One that fails or hangs would cost each message its time-out, and hold up what
-//! goes to the others; so after a few failures nothing is sent to it any more, until a probe has gone through.
+//! The circuit breaker of an nsqd. An nsqd that fails or hangs would cost each message its time-out, and delay messages
+//! to the others; so after a few failures nothing is sent to it until a probe succeeds.
 
 use std::{
     sync::{
@@ -11,10 +11,10 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-/// So many failures in a row, and it opens. (A time-out is enough alone.)
+/// The number of failures in a row that opens it. (One time-out is enough.)
 const FAILURES: u32 = 3;
 
-/// Closed: it is used. Open: it isn't, and why.
+/// A circuit breaker. Closed: the node is used. Open: it isn't, for a reason.
 #[derive(Debug)]
 pub(super) struct Breaker {
     /// Since when it is open, and why.
@@ -23,35 +23,35 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Open, until it is known how it is.
+    /// Returns an open breaker: the node's health isn't known yet.
     pub(super) fn new() -> Self {
         let why = watch::Sender::new(Some((Instant::now(), "it hasn't been looked at yet".into())));
         Self { why, failures: AtomicU32::new(0) }
     }
 
-    /// Why it is open; none: it is closed.
+    /// Returns why it is open. Returns none if it is closed.
     pub(super) fn why(&self) -> Option<Arc<str>> {
         self.why.borrow().as_ref().map(|(_, why)| why.clone())
     }
 
-    /// For how long it has been open; none: it is closed.
+    /// Returns how long it has been open. Returns none if it is closed.
     pub(super) fn open_for(&self) -> Option<Duration> {
         self.why.borrow().as_ref().map(|(since, _)| since.elapsed())
     }
 
-    /// Something went well.
+    /// Records a success.
     pub(super) fn succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// Something didn't.
+    /// Records a failure.
     pub(super) fn failed(&self, why: &str) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
             self.open(why);
         }
     }
 
-    /// True: this opened it.
+    /// Opens it. Returns true if it was closed.
     pub(super) fn open(&self, why: &str) -> bool {
         self.why.send_if_modified(|is| {
             let since = is.as_ref().map_or_else(Instant::now, |(since, _)| *since);
@@ -59,13 +59,13 @@ impl Breaker {
         })
     }
 
-    /// True: this closed it.
+    /// Closes it. Returns true if it was open.
     pub(super) fn close(&self) -> bool {
         self.succeeded();
         self.why.send_if_modified(|is| is.take().is_some())
     }
 
-    /// Waits until it is open, and tells why.
+    /// Waits until it is open, and returns why.
     pub(super) async fn opened(&self) -> Arc<str> {
         let mut changes = self.why.subscribe();
         loop {

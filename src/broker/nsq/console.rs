@@ -1,4 +1,4 @@
-//! What the console asks: everything summed up, one queue, all registrations.
+//! What the console asks: the totals, one queue, all registrations.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! One nsqd: where it is, how it is, and the ways to talk to it.
+//! One nsqd: its address, its health, and the clients to reach it.
 
 use std::{
     sync::{
@@ -19,25 +19,31 @@ use tokio::{
 
 use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
-    broker::{Backlog, BrokerError, NodeHealth, QueueState, Result as BrokerResult},
+    broker::{Backlog, BrokerError, Flow, NodeHealth, QueueState, Result as BrokerResult},
     domain::{
+        fair::{Bounds, FairQueue},
         id::{ChatId, DeviceId},
         names,
     },
 };
 
-/// How often a node is looked at while it is well, and at most while it isn't.
+/// How often a node is checked while it is up, and the longest wait while it isn't.
 const WHILE_WELL: Duration = Duration::from_secs(5);
 const WHILE_NOT: Duration = Duration::from_secs(1);
-/// The first look after a failure: most are over in a moment.
+/// The wait before the first check after a failure: most are over in a moment.
 const SOON: Duration = Duration::from_millis(100);
-/// It is asked how large a message it takes; no longer than this.
+/// The deadline of the request for its maximum message size.
 const LARGEST_WITHIN: Duration = Duration::from_secs(1);
-/// So many look at the same time for what it has: a device may look for each of its chats, and all devices may at once.
+/// How many backlog reads run at the same time: a device may read each of its chats' backlogs, and all devices may at
+/// once.
 const LOOKS: usize = 32;
-/// No longer than this does one wait for its turn.
+/// The longest wait for a turn to read.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
-/// More than may fit into what is left of a block of a full disk.
+/// nsqd creates and deletes channels one after the other, and writes all of them down each time: milliseconds with ten
+/// thousand of them. So only a bounded number is under way, and users take turns. A caller that has waited for the
+/// longest time continues all the same.
+const CHANGES: Bounds = Bounds { at_once: 8, of_one: 2, longest: Duration::from_secs(30) };
+/// More than may fit into the rest of a block of a full disk.
 const PROBE_BYTES: usize = 64 << 10;
 
 /// One configured nsqd.
@@ -51,14 +57,16 @@ pub(super) struct Node {
     breaker: Breaker,
     /// See [`Node::backlog`].
     looks: Semaphore,
+    /// Creations and deletions of queues.
+    pub(super) changes: FairQueue<Flow>,
     connect: ConnectOptions,
-    /// The largest message that it takes (its `--max-msg-size`), in bytes. 0: not known yet.
+    /// The largest message that it accepts (its `--max-msg-size`), in bytes. 0: not known yet.
     largest: AtomicUsize,
-    /// When it started, as it says: another time than before means that it was restarted. 0: not known yet.
+    /// Its reported start time: a different time means that it was restarted. 0: not known yet.
     started: AtomicI64,
-    /// Told when it was.
+    /// Notified of its restarts.
     restarts: watch::Sender<u64>,
-    /// The topic that says that a store has queues here, and how far its clock is.
+    /// The topic of the claim of a store that has queues here, and the store's clock.
     claim: Mutex<Option<(String, u64)>>,
 }
 
@@ -73,6 +81,7 @@ impl Node {
             tcp,
             breaker: Breaker::new(),
             looks: Semaphore::new(LOOKS),
+            changes: FairQueue::new(CHANGES),
             started: AtomicI64::new(0),
             restarts,
             claim: Mutex::default(),
@@ -80,7 +89,7 @@ impl Node {
         }
     }
 
-    /// Its name: the configured HTTP address.
+    /// Returns its name: the configured HTTP address.
     pub(super) fn id(&self) -> &str {
         &self.address.http
     }
@@ -89,12 +98,12 @@ impl Node {
         Address::Told(self.tcp.subscribe())
     }
 
-    /// Whether it is used for publishing, and for new chats.
+    /// Returns whether it is used for publishing, and for new chats.
     pub(super) fn is_well(&self) -> bool {
         self.breaker.why().is_none()
     }
 
-    /// For how long it hasn't been.
+    /// Returns how long it hasn't been used.
     pub(super) fn down_for(&self) -> Option<Duration> {
         self.breaker.open_for()
     }
@@ -104,13 +113,13 @@ impl Node {
         Some(self.largest.load(Ordering::Relaxed)).filter(|largest| *largest > 0)
     }
 
-    /// Publishes, unless the breaker is open; when it opens meanwhile, nobody waits any longer.
+    /// Publishes, unless the breaker is open. Returns at once if the breaker opens meanwhile.
     pub(super) async fn publish(&self, topic: &str, frame: Bytes) -> BrokerResult<()> {
         let node = || self.id().to_owned();
         if let Some(why) = self.breaker.why() {
             return Err(BrokerError::Unavailable { node: node(), reason: why.to_string() });
         }
-        // Sent, it would cost the messages behind it their connection.
+        // If it were sent, it would cost the messages behind it their connection.
         if let Some(largest) = self.largest_message().filter(|largest| frame.len() > *largest) {
             let reason = format!("it has {} bytes, and its --max-msg-size is {largest}", frame.len());
             return Err(BrokerError::Unpublishable { node: node(), reason });
@@ -131,7 +140,8 @@ impl Node {
                 self.judge(&error);
                 let fault = self.publish_fault(error);
                 if matches!(fault, BrokerError::Unpublishable { .. }) {
-                    // It was restarted with another limit, within one second: else that would have been noticed.
+                    // It was restarted with another limit, within one second: otherwise the restart would have been
+                    // noticed.
                     self.largest.store(0, Ordering::Relaxed);
                 }
                 Err(fault)
@@ -139,12 +149,12 @@ impl Node {
         }
     }
 
-    /// What a failed call says about the nsqd, not about its message.
+    /// Updates the breaker by what a failed call means for the nsqd, not for its message.
     fn judge(&self, error: &PublishError) {
         match error {
             PublishError::Invalid(_) => {}
             PublishError::Refused { code, .. } if !code.ends_with("PUB_FAILED") => {}
-            // It was sent, and nothing came back: it hangs, or has just died.
+            // It was sent, and no answer came: nsqd hangs, or has just died.
             PublishError::Unknown(why) => self.opened(self.breaker.open(why), why),
             error => self.breaker.failed(&error.to_string()),
         }
@@ -152,11 +162,11 @@ impl Node {
 
     fn opened(&self, now: bool, why: &str) {
         if now {
-            tracing::warn!(node = self.id(), why, "nsqd isn't well: its messages wait in the store");
+            tracing::warn!(node = self.id(), why, "nsqd is down: its messages wait in the store");
         }
     }
 
-    /// The first look: what answers is taken for good.
+    /// Makes the first check: a node that answers counts as up.
     pub(super) async fn begin(&self) {
         match self.ask().await {
             Ok(()) => {
@@ -164,14 +174,14 @@ impl Node {
                 self.closed();
             }
             Err(problem) => {
-                // It was taken for away before it was asked, and nobody was told of that.
+                // It counted as down before the first check, so nobody was notified.
                 self.breaker.open(&problem);
                 self.opened(true, &problem);
             }
         }
     }
 
-    /// Looks at it for ever.
+    /// Checks it without end.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut pause = SOON;
         loop {
@@ -202,11 +212,11 @@ impl Node {
 
     fn closed(&self) {
         if self.breaker.close() {
-            tracing::info!(node = self.id(), "nsqd is well");
+            tracing::info!(node = self.id(), "nsqd is up");
         }
     }
 
-    /// Says here that a store with this topic has queues here, now and whenever it comes back.
+    /// Claims the node for the store of this topic, which has queues here: now and whenever the node comes back.
     pub(super) async fn claim(&self, topic: &str, clock: u64) {
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some((topic.to_owned(), clock));
         self.claim_again().await;
@@ -229,7 +239,8 @@ impl Node {
         }
     }
 
-    /// How large a message it takes. It says so only to one that is too large; until it has, none is refused for that here.
+    /// Reads its maximum message size. nsqd reports it only to a message that is too large; until it is known, no
+    /// message is refused here.
     async fn learn_largest(&self) {
         let Some(tcp) = self.tcp.borrow().clone() else { return };
         let connect = ConnectOptions { connect_timeout: LARGEST_WITHIN, ..self.connect.clone() };
@@ -242,7 +253,7 @@ impl Node {
         }
     }
 
-    /// How it is: what it says now, or why it isn't used.
+    /// Returns its health: its own report, or why it isn't used.
     pub(super) async fn health(&self) -> NodeHealth {
         let problem = match self.ask().await {
             Ok(()) => self.breaker.why().map(|why| {
@@ -258,18 +269,24 @@ impl Node {
         NodeHealth { node: self.id().to_owned(), role: "nsqd", problem }
     }
 
-    /// Asks how it is, and where its TCP port is unless that is pinned: after a restart it may be another. A problem is a
-    /// sentence that says what to do.
+    /// Returns its health at the last check, or the last use.
+    pub(super) fn last_health(&self) -> NodeHealth {
+        let problem = self.breaker.why().map(|why| why.to_string());
+        NodeHealth { node: self.id().to_owned(), role: "nsqd", problem }
+    }
+
+    /// Checks its health, and its TCP port unless that is pinned: after a restart the port may differ. A problem is a
+    /// sentence with the remedy.
     async fn ask(&self) -> Result<(), String> {
         let (ping, info) = tokio::join!(self.admin.ping(), self.learn());
-        // A node that can't be reached fails both ways; one of them tells it all.
+        // A node that can't be reached fails both ways; one error is enough.
         ping.map_err(|error| {
             let what = in_words(&error);
             match error {
                 AdminError::Refused { status: 500, .. } => format!(
                     "{what}: free its disk, or give it another; until then its messages wait in the store"
                 ),
-                // What the HTTP client says of an answer in another protocol.
+                // The HTTP client's error for an answer in another protocol.
                 AdminError::Unreachable { error, .. } if error.starts_with("invalid HTTP") => format!(
                     "{what}: KEEPSTEP_NSQD takes its HTTP address (mostly 4151), and not that of its TCP port; until then its \
                      messages wait in the store"
@@ -282,7 +299,8 @@ impl Node {
         info
     }
 
-    /// Whether it takes messages. One that couldn't write says that it isn't well until it could, so it must be tried.
+    /// Checks whether it accepts messages. After a failed write nsqd reports that it is unhealthy until a write
+    /// succeeds, so it must be tried.
     async fn probe(&self) -> Result<(), String> {
         if let Err(error) = self.admin.ping().await
             && !matches!(error, AdminError::Refused { status: 500, .. })
@@ -290,10 +308,10 @@ impl Node {
             return self.ask().await;
         }
         self.learn().await?;
-        // It may be another by now, though its start may not be told from the one before.
+        // The limit may have changed, even if its start time didn't.
         self.learn_largest().await;
         let probed = self.publisher.publish(names::PROBE, Bytes::from_static(&[b'.'; PROBE_BYTES])).await;
-        // What an nsqd says of the message (too large for it, say) is no trouble.
+        // An nsqd's error about the message itself (too large for it, for example) is no failure of the node.
         if let Err(error) = &probed
             && !matches!(error, PublishError::Refused { code, .. } if !code.ends_with("PUB_FAILED"))
         {
@@ -305,7 +323,7 @@ impl Node {
         self.ask().await
     }
 
-    /// Where its TCP port is, unless that is pinned, and whether it was restarted.
+    /// Reads its TCP port, unless that is pinned, and whether it was restarted.
     async fn learn(&self) -> Result<(), String> {
         let info = self.admin.info().await.map_err(|error| in_words(&error))?;
         let before = self.started.swap(info.start_time, Ordering::Relaxed);
@@ -333,7 +351,7 @@ impl Node {
         Ok(())
     }
 
-    /// The device's queues that it has: all, or the one of a chat.
+    /// Returns the device's queues on it: all, or that of one chat.
     pub(super) async fn queues(
         &self,
         device: DeviceId,
@@ -346,8 +364,9 @@ impl Node {
         Ok(found)
     }
 
-    /// What it has for the device in a chat. What the topic hasn't copied yet counts, too. Thousands may want to know, so a few
-    /// ask at a time. One that isn't well is asked, too: perhaps it is just back, and has what everybody takes for lost.
+    /// Returns its backlog for the device in a chat, including what the topic hasn't copied yet. Thousands may want to
+    /// know, so a few ask at a time. A node that isn't up is asked, too: perhaps it is just back, and has what
+    /// everybody considers lost.
     pub(super) async fn backlog(&self, chat: ChatId, device: DeviceId) -> BrokerResult<Option<Backlog>> {
         // Held until it has answered. It is never closed.
         let Ok(_permit) = timeout(TURN_WITHIN, self.looks.acquire()).await else {
@@ -365,6 +384,7 @@ impl Node {
         Ok(found.and_then(|topic| {
             let queue = topic.channels.into_iter().find(|queue| queue.channel == channel)?;
             Some(Backlog {
+                uncopied: count(topic.depth),
                 depth: count(topic.depth) + count(queue.depth) + queue.deferred,
                 in_flight: queue.in_flight,
                 consumers: queue.client_count,
@@ -372,7 +392,7 @@ impl Node {
         }))
     }
 
-    /// All queues of ours that it has, without who takes from them.
+    /// Returns all our queues on it, without their consumers.
     pub(super) async fn all_queues(&self) -> Result<Vec<QueueState>, AdminError> {
         self.queues_by(StatsFilter { topic: None, channel: None, clients: false }).await
     }
@@ -380,7 +400,7 @@ impl Node {
     async fn queues_by(&self, filter: StatsFilter<'_>) -> Result<Vec<QueueState>, AdminError> {
         let mut found = Vec::new();
         for topic in self.admin.stats(filter).await? {
-            // Topics that aren't ours are none of our business, whatever channels they have.
+            // Foreign topics are ignored, whatever channels they have.
             let Some(chat) = names::chat_of(&topic.topic) else { continue };
             for queue in topic.channels {
                 let Some(device) = names::device_of(&queue.channel) else { continue };
@@ -399,7 +419,7 @@ impl Node {
         Ok(found)
     }
 
-    /// All chats that it has, with the channels of each. (Topics that aren't ours are none of our business.)
+    /// Returns all chats on it, with the channels of each. (Foreign topics are ignored.)
     pub(super) async fn topics(&self) -> Result<Vec<(Arc<str>, ChatId, Vec<String>)>, AdminError> {
         let (node, topics) = (Arc::<str>::from(self.id()), self.admin.channels().await?);
         let ours = topics
@@ -408,14 +428,14 @@ impl Node {
         Ok(ours.collect())
     }
 
-    /// How far a clock was, by each mark on a claim; none: there is no such claim.
+    /// Returns the clocks of the marks on a claim. Returns none if there is no such claim.
     pub(super) async fn marks(&self, claim: &str) -> Result<Option<Vec<u64>>, AdminError> {
         let filter = StatsFilter { topic: Some(claim), channel: None, clients: false };
         let topic = self.admin.stats(filter).await?.into_iter().next();
         Ok(topic.map(|topic| topic.channels.iter().filter_map(|c| names::marked(&c.channel)).collect()))
     }
 
-    /// What an administrative call's failure means to whoever asked for a change.
+    /// Returns what an administrative call's failure means for a caller that asked for a change.
     pub(super) fn fault(&self, error: &AdminError) -> BrokerError {
         let (node, reason) = (self.id().to_owned(), in_words(error));
         match error {
@@ -439,16 +459,16 @@ impl Node {
     }
 }
 
-/// The same code says that a message didn't come in whole, which is no fault of the message's.
+/// The same code means that a message didn't arrive in full, which isn't the message's fault.
 fn is_too_large(code: &str, reason: &str) -> bool {
     code == "E_BAD_MESSAGE" && reason.contains("too big")
 }
 
-/// Without the address, which stands beside it wherever it is shown.
+/// Returns the error without the address, which stands beside it wherever it is shown.
 pub(super) fn in_words(error: &AdminError) -> String {
     match error {
         AdminError::Unreachable { error, .. } => error.clone(),
-        // nsqd remembers its last failed write, and says so until one succeeds.
+        // nsqd remembers its last failed write, and reports it until one succeeds.
         AdminError::Refused { status: 500, message } => format!("it says that it isn't well: {message}"),
         error => error.to_string(),
     }

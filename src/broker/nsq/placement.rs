@@ -1,15 +1,15 @@
-//! Which nsqd shall carry a chat: rendezvous hashing. Each node scores each chat, and the highest score has it; so when
-//! a node comes or goes, only the chats change that it gains or had. The choice is stored with the chat, so a change
-//! of this function moves nothing: it only has to be the same on all edges of one version.
+//! Which nsqd shall carry a chat: rendezvous hashing. Each node scores each chat, and the highest score has it. When a
+//! node comes or goes, only the chats change that it gains or had. The choice is stored with the chat, so a change of
+//! this function moves nothing: the function must only be the same on all edges of one version.
 
 use crate::domain::id::ChatId;
 
-/// The node with the highest score.
+/// Returns the node with the highest score.
 pub(super) fn choose<'a>(nodes: impl IntoIterator<Item = &'a str>, chat: ChatId) -> Option<&'a str> {
     nodes.into_iter().max_by_key(|node| (score(node, chat), *node))
 }
 
-/// FNV-1a over both, then murmur3's last step: FNV alone hardly moves the high bits, by which we compare.
+/// FNV-1a over both, then murmur3's last step: FNV alone hardly moves the high bits, which decide the comparison.
 fn score(node: &str, chat: ChatId) -> u64 {
     let bytes = node.bytes().chain([0]).chain(*chat.as_bytes());
     let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -282,6 +282,7 @@ fn real(args: &DemoArgs) -> Result<Option<Backend>, Failure> {
         redis: RedisConfig {
             url: RedisUrl::new(&redis)?,
             allow_volatile: true,
+            trusted: false,
             prefix: args.redis_prefix.clone(),
         },
         nsq: NsqConfig { nsqd: list(&Some(nsqd)), nsqlookupd: list(&args.nsqlookupd) },

@@ -49,11 +49,15 @@ pub(in crate::http) async fn end(id: String, request: Request) -> Result<Respons
     entry.device = device.as_ref().ok().copied();
     audited(&request, entry, async move {
         let (device, dry_run) = (device?, dry_run?);
-        let found = admin::find(&core, device).await?;
         if dry_run {
             return Ok(previewed(admin::preview(&core, device).await?));
         }
-        tracing::info!(by = %by.user, user = %found.user, %device, "an admin ends a device");
+        // Also of one that has been ended: then it is the termination of that.
+        let found = admin::owner(&core, device).await?;
+        if found.terminated.is_none() {
+            admin::find(&core, device).await?;
+            tracing::info!(by = %by.user, user = %found.user, %device, "admin terminates a device");
+        }
         let termination = termination::begin(&core, &found.user, device, "admin").await?;
         Ok(Done {
             status: StatusCode::ACCEPTED,
@@ -96,12 +100,14 @@ pub(in crate::http) async fn kick(user: String, request: Request, body: Body) ->
     let user = body::id::<UserId>(&user);
     let mut entry = begun(&core, &by, "user.kick", &Ok(false));
     entry.user = user.as_ref().ok().cloned();
+    let nothing = body.json_or_nothing::<Nothing>(&request).await;
     audited(&request, entry, async move {
         let user = user?;
-        let Nothing {} = body::json_or_nothing(body)?;
-        tracing::info!(by = %by.user, %user, "an admin closes all sockets of a user");
-        admin::kick(&core, &user).await?;
-        Ok(Done { status: StatusCode::OK, body: json!({}), detail: Value::Null, user: None })
+        let Nothing {} = nothing?;
+        tracing::info!(by = %by.user, %user, "admin closes all sockets of a user");
+        let connected = admin::kick(&core, &user).await?;
+        let body = json!({ "connected": connected });
+        Ok(Done { status: StatusCode::OK, body, detail: Value::Null, user: None })
     })
     .await
 }
@@ -114,10 +120,11 @@ pub(in crate::http) async fn sweep(request: Request, body: Body) -> Result<Respo
     let (dry_run, foreign) = (query.flag("dry_run"), query.flag("foreign"));
     let limit = body::limit(query, SWEEP, core.limits.page);
     let entry = begun(&core, &by, "channels.sweep", &dry_run);
+    let nothing = body.json_or_nothing::<Nothing>(&request).await;
     audited(&request, entry, async move {
         let wanted = orphans::Sweep { dry_run: dry_run?, foreign: foreign?, limit: limit? };
-        let Nothing {} = body::json_or_nothing(body)?;
-        tracing::info!(by = %by.user, ?wanted, "an admin sweeps queues that are nobody's");
+        let Nothing {} = nothing?;
+        tracing::info!(by = %by.user, ?wanted, "admin sweeps orphan queues");
         let swept = orphans::sweep(&core, wanted).await?;
         let detail = match swept.dry_run {
             true => json!({ "would_remove": swept.items.len(), "left": swept.left }),
@@ -152,8 +159,16 @@ async fn audited(
 ) -> Result<Response, Problem> {
     let (answer, answered) = oneshot::channel();
     let core = request.context.core.clone();
-    core.drain.clone().spawn(async move {
+    audit::admit(&core, &entry).await?;
+    core.drain.clone().spawn_in_span(async move {
         let done = work.await;
+        // (A dry run has been counted already.)
+        if let (Err(_), false) = (&done, entry.dry_run)
+            && let Err(too_often) = audit::attempted(&core, &entry).await
+        {
+            let _ = answer.send(Err(too_often));
+            return;
+        }
         match &done {
             Ok(done) => {
                 entry.detail = Some(done.detail.clone()).filter(|detail| !detail.is_null());
@@ -167,7 +182,7 @@ async fn audited(
         let noted = audit::record(&core, &entry).await;
         if let Err(error) = &noted {
             let audit::Entry { who, action, result, .. } = &entry;
-            tracing::error!(%error, %who, action, result, "what an admin did can't be written into the audit log");
+            tracing::error!(%error, %who, action, result, "an admin's action is not in the audit log");
         }
         let _ = answer.send(match (done, noted) {
             (Ok(_), Err(problem)) => Err(Problem::new(

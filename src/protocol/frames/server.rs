@@ -126,6 +126,29 @@ pub enum ChatEvent {
     MemberLeft,
 }
 
+/// What happened to an invitation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvitationEvent {
+    /// It waits for the user's answer.
+    Pending,
+    /// It was answered or withdrawn.
+    Over,
+}
+
+/// What somebody is invited to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct InvitationDetails<'a> {
+    /// Direct or group.
+    pub kind: ChatKind,
+    /// A group's name.
+    pub name: Option<&'a str>,
+    /// Who invites.
+    pub by: &'a UserId,
+    /// Since when.
+    pub at: Millis,
+}
+
 /// What the server says, but for `message` frames, whose bytes are made once at sending.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -166,6 +189,13 @@ pub enum ServerFrame<'a> {
     Typing { chat: ChatId, user: &'a UserId },
     /// To the main: a page asks to be linked.
     LinkRequest { code: &'a str, name: &'a str, platform: &'a str },
+    /// An invitation of the user.
+    Invitation {
+        event: InvitationEvent,
+        chat: ChatId,
+        #[serde(flatten)]
+        details: Option<InvitationDetails<'a>>,
+    },
     /// I'm here.
     Pong,
 }

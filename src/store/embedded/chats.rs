@@ -2,24 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{EmbeddedStore, Membership, Room};
+use super::{ChatState, EmbeddedStore, Gone, Membership};
 use crate::{
     domain::{
-        chat::{Chat, ChatKind, Member},
+        chat::{Chat, ChatKind, Entry, Member},
         id::{ChatId, UserId},
+        label,
     },
-    store::{Created, JoinBy, Joined, NewChat, Result, bounds::LEFT},
+    store::{
+        Created, JoinBy, Joined, NewChat, Result,
+        bounds::{LEFT, NAMED, UNSAID},
+    },
 };
 
-/// The membership of those with whom a chat begins.
+/// The membership of a chat's first members.
 const FIRST: Membership = Membership { boundary: 0, version: 0 };
-/// How many groups are found by one name.
-const NAMED: usize = 16;
 
 impl EmbeddedStore {
     /// See [`crate::store::Store::create_chat`].
     pub async fn create_chat(&self, new: &NewChat) -> Result<Created> {
         let mut state = self.state();
+        state.tidy();
         if state.deleted.contains(&new.id) {
             return Ok(Created::Conflict);
         }
@@ -37,20 +40,26 @@ impl EmbeddedStore {
             return Ok(Created::Existing(room.chat.clone()));
         }
         let mut users = vec![new.owner.clone()];
-        users.extend(new.with.clone().filter(|with| *with != new.owner));
+        users.extend(new.with.clone().filter(|with| *with != new.owner && new.entry == Entry::AtOnce));
         let most = self.limits().chats_per_user as usize;
         if users.iter().any(|user| state.users.get(user).is_some_and(|user| user.chats.len() >= most)) {
             return Ok(Created::LimitReached);
         }
         match &new.name {
             Some(name) if pair.is_none() && new.public => {
-                if state.public.contains_key(name) {
+                let (alike, open) = (label::key(name), new.password_hash.is_none());
+                if state.public.contains_key(&alike) || (open && state.named.contains_key(&alike)) {
                     return Ok(Created::NameTaken);
                 }
-                state.public.insert(name.clone(), new.id);
+                state.public.insert(alike, new.id);
             }
             Some(name) if pair.is_none() && new.password_hash.is_some() => {
-                state.named.entry(name.clone()).or_default().insert((new.created, new.id));
+                let alike = label::key(name);
+                let public = state.public.get(&alike).and_then(|id| state.chats.get(id));
+                if public.is_some_and(|room| room.chat.password_hash.is_none()) {
+                    return Ok(Created::NameTaken);
+                }
+                state.named.entry(alike).or_default().insert((new.created, new.id));
             }
             _ => {}
         }
@@ -72,7 +81,7 @@ impl EmbeddedStore {
             head: 0,
             epoch: 0,
         };
-        let room = Room {
+        let room = ChatState {
             chat: chat.clone(),
             with: new.with.clone(),
             arriving: users.iter().map(|user| (user.clone(), FIRST.version)).collect(),
@@ -85,7 +94,8 @@ impl EmbeddedStore {
             outbox: Default::default(),
             keys: HashMap::new(),
             key_ages: Default::default(),
-            owed: HashMap::new(),
+            subscriptions: HashMap::new(),
+            ledger: Default::default(),
             #[cfg(feature = "simulation")]
             let_go: Default::default(),
         };
@@ -121,10 +131,15 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::chats_named`].
     pub async fn chats_named(&self, name: &str) -> Result<Vec<ChatId>> {
-        let state = self.state();
-        let public = state.public.get(name).copied();
-        let others = state.named.get(name).into_iter().flatten().map(|(_, id)| *id);
+        let (state, alike) = (self.state(), label::key(name));
+        let public = state.public.get(&alike).copied();
+        let others = state.named.get(&alike).into_iter().flatten().map(|(_, id)| *id);
         Ok(public.into_iter().chain(others).take(NAMED).collect())
+    }
+
+    /// See [`crate::store::Store::move_names`]. No earlier build wrote anything here.
+    pub async fn move_names(&self, _page: u64) -> Result<Option<u64>> {
+        Ok(None)
     }
 
     /// See [`crate::store::Store::add_member`].
@@ -203,6 +218,7 @@ impl EmbeddedStore {
             room.left.pop_first();
         }
         if room.chat.owner == *user
+            && room.chat.kind == ChatKind::Group
             && let Some((heir, _)) =
                 room.members.iter().min_by_key(|(name, membership)| (membership.boundary, name.as_str()))
         {
@@ -212,17 +228,20 @@ impl EmbeddedStore {
         let user = state.user(user);
         user.chats.remove(&chat);
         user.reads.remove(&chat);
+        user.put.remove(&chat);
         Ok(Some(stay))
     }
 
-    /// See [`crate::store::Store::unlist_unborn`]. Here no chat is indexed that isn't there.
+    /// See [`crate::store::Store::unlist_unborn`]. Here every indexed chat exists.
     pub async fn unlist_unborn(&self, chat: ChatId) -> Result<bool> {
         Ok(!self.state().chats.contains_key(&chat))
     }
 
     /// See [`crate::store::Store::was_deleted`].
     pub async fn was_deleted(&self, chat: ChatId) -> Result<bool> {
-        Ok(self.state().deleted.contains(&chat))
+        let mut state = self.state();
+        state.tidy();
+        Ok(state.deleted.contains(&chat))
     }
 
     /// See [`crate::store::Store::move_chat`].
@@ -244,18 +263,22 @@ impl EmbeddedStore {
             Some(_) => {}
         }
         let Some(room) = state.chats.remove(&chat) else { return Ok(true) };
+        state.give_back(chat, &room.ledger);
         state.deleted.insert(chat);
+        let most = self.limits().tombstones;
+        let long = if room.chat.head == 0 { most.min(UNSAID) } else { most };
+        state.mark(Gone::Chat(chat), long);
         if let Some(pair) = room.pair() {
             state.pairs.remove(&pair);
         }
-        if let Some(name) = &room.chat.name {
-            if state.public.get(name) == Some(&chat) {
-                state.public.remove(name);
+        if let Some(alike) = room.chat.name.as_deref().map(label::key) {
+            if state.public.get(&alike) == Some(&chat) {
+                state.public.remove(&alike);
             }
-            if let Some(named) = state.named.get_mut(name) {
+            if let Some(named) = state.named.get_mut(&alike) {
                 named.remove(&(room.chat.created, chat));
                 if named.is_empty() {
-                    state.named.remove(name);
+                    state.named.remove(&alike);
                 }
             }
         }
@@ -269,8 +292,8 @@ impl Membership {
     }
 }
 
-impl Room {
-    /// Of so many who left, the first are forgotten: then it isn't known any more.
+impl ChatState {
+    /// So many users have left that the first are forgotten: then it is unknown.
     fn may_have_left_since(&self, user: &UserId, epoch: u64) -> bool {
         match self.left.iter().find(|(_, other)| *other == user) {
             Some((at, _)) => *at > epoch,
@@ -286,6 +309,6 @@ impl Room {
     }
 }
 
-fn pair(one: &UserId, other: &UserId) -> (UserId, UserId) {
+pub(super) fn pair(one: &UserId, other: &UserId) -> (UserId, UserId) {
     if one <= other { (one.clone(), other.clone()) } else { (other.clone(), one.clone()) }
 }

@@ -1,11 +1,11 @@
-//! What the console needs: lists of everything, edges' figures, the audit log.
+//! What the console needs: lists of everything, edges' reports, the audit log.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use super::EmbeddedStore;
+use super::{EmbeddedStore, State};
 use crate::{
-    chance::{store_instant, store_millis},
-    store::{AuditId, KnownPage, Result, StoreHealth},
+    clock::{store_instant, store_millis},
+    store::{AuditId, AuditKeep, AuditKind, KnownPage, Result, StoreHealth},
 };
 use bytes::Bytes;
 
@@ -41,24 +41,52 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::audit`].
-    pub async fn audit(&self, entry: Bytes, keep: usize) -> Result<AuditId> {
+    pub async fn audit(&self, kind: AuditKind, entry: Bytes, keep: AuditKeep) -> Result<AuditId> {
         let (mut state, at) = (self.state(), store_millis());
-        let id = match state.audit.back() {
-            // Also should the clock be set back.
-            Some((last, _)) if last.at >= at => AuditId { at: last.at, number: last.number + 1 },
+        let last = [&state.audit, &state.audit_attempts].into_iter().filter_map(|part| part.back()).max();
+        let id = match last.map(|(id, _)| *id) {
+            // This also holds if the clock is set back.
+            Some(last) if last.at >= at => AuditId { at: last.at, number: last.number + 1 },
             _ => AuditId { at, number: 0 },
         };
-        state.audit.push_back((id, entry));
-        while state.audit.len() > keep.max(1) {
-            state.audit.pop_front();
+        match kind {
+            AuditKind::Change => state.audit.push_back((id, entry)),
+            AuditKind::Attempt => state.audit_attempts.push_back((id, entry)),
         }
+        state.let_go_of_audit(keep);
         Ok(id)
+    }
+
+    /// See [`crate::store::Store::audited_changes`].
+    pub async fn audited_changes(&self, keep: AuditKeep) -> Result<usize> {
+        let mut state = self.state();
+        state.let_go_of_audit(keep);
+        Ok(state.audit.len())
     }
 
     /// See [`crate::store::Store::audited`].
     pub async fn audited(&self, before: Option<AuditId>, count: usize) -> Result<Vec<(AuditId, Bytes)>> {
         let state = self.state();
-        let below = state.audit.iter().rev().filter(|(id, _)| before.is_none_or(|before| *id < before));
-        Ok(below.take(count).cloned().collect())
+        let part = |part: &VecDeque<(AuditId, Bytes)>| {
+            let below = part.iter().rev().filter(|(id, _)| before.is_none_or(|before| *id < before));
+            below.take(count).cloned().collect::<Vec<_>>()
+        };
+        let mut all = [part(&state.audit), part(&state.audit_attempts)].concat();
+        all.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        all.truncate(count);
+        Ok(all)
+    }
+}
+
+impl State {
+    fn let_go_of_audit(&mut self, keep: AuditKeep) {
+        while self.audit_attempts.len() > keep.attempts.max(1) {
+            self.audit_attempts.pop_front();
+        }
+        let age = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
+        let is_old = |id: &AuditId| id.at.saturating_add(age) <= store_millis();
+        while self.audit.len() > keep.changes.max(1) && self.audit.front().is_some_and(|(id, _)| is_old(id)) {
+            self.audit.pop_front();
+        }
     }
 }

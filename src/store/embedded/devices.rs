@@ -12,7 +12,8 @@ use crate::{
         id::{DeviceId, UserId},
     },
     store::{
-        Lapsed, NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError,
+        ExpiredSession, NewDevice, Opened, Owner, Read, Registered, RegisteredSession, Renewed, Result,
+        StoreError,
         bounds::{AT_ONCE, SET_BACK},
     },
 };
@@ -21,6 +22,7 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::register_device`].
     pub async fn register_device(&self, new: &NewDevice) -> Result<Registered> {
         let (mut state, now) = (self.state(), self.now());
+        state.tidy();
         if let Some(owner) = state.owners.get(&new.id)
             && (owner.user != new.user || owner.terminated.is_some())
         {
@@ -48,6 +50,7 @@ impl EmbeddedStore {
                 }
             }
         }
+        user.generations = 2.max(user.generations + 1);
         let device = Device {
             id: new.id,
             user: new.user.clone(),
@@ -57,7 +60,7 @@ impl EmbeddedStore {
             created: new.created,
             last_seen: new.created,
             state: DeviceState::Registering,
-            generation: 1,
+            generation: user.generations,
             session: 0,
             lease: None,
             unrenewed: false,
@@ -103,7 +106,9 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::owner`].
     pub async fn owner(&self, device: DeviceId) -> Result<Option<Owner>> {
-        Ok(self.state().owners.get(&device).cloned())
+        let mut state = self.state();
+        state.tidy();
+        Ok(state.owners.get(&device).cloned())
     }
 
     /// See [`crate::store::Store::open_session`].
@@ -145,7 +150,7 @@ impl EmbeddedStore {
         row.device.last_seen = now;
         (row.device.expires, row.warned) = (None, None);
         let device_now = row.seen(now);
-        let noted = NotedSession { user: user.clone(), device, session };
+        let noted = RegisteredSession { user: user.clone(), device, session };
         state.edges.entry(edge.to_owned()).or_insert_with(|| Edge::new(now)).sessions.insert(noted);
         Ok(Opened::Session { session, previous, device: Box::new(device_now) })
     }
@@ -193,14 +198,14 @@ impl EmbeddedStore {
             return Ok(if replaced { Renewed::Replaced } else { Renewed::Unconfirmed });
         }
         let lease = Lease { edge: edge.to_owned(), session };
-        let lapsed = row.device.lease.replace(lease).is_none();
-        if lapsed {
+        let expired = row.device.lease.replace(lease).is_none();
+        if expired {
             (row.device.expires, row.warned) = (None, None);
         }
         row.until = now.saturating_add(millis(ttl));
         row.device.last_seen = now;
-        if lapsed {
-            let noted = NotedSession { user: user.clone(), device, session };
+        if expired {
+            let noted = RegisteredSession { user: user.clone(), device, session };
             let edge = state.edges.entry(edge.to_owned()).or_insert_with(|| Edge::new(now));
             edge.sessions.insert(noted);
             return Ok(Renewed::Revived);
@@ -218,7 +223,7 @@ impl EmbeddedStore {
     ) -> Result<bool> {
         let (mut state, now) = (self.state(), self.now());
         if let Some(edge) = state.edges.get_mut(edge) {
-            edge.sessions.remove(&NotedSession { user: user.clone(), device, session });
+            edge.sessions.remove(&RegisteredSession { user: user.clone(), device, session });
         }
         let Some(row) = state.row(user, device).filter(|row| row.device.session == session) else {
             return Ok(false);
@@ -233,31 +238,36 @@ impl EmbeddedStore {
         Ok(true)
     }
 
-    /// See [`crate::store::Store::noted_sessions`].
-    pub async fn noted_sessions(&self, edge: &str) -> Result<Vec<NotedSession>> {
+    /// See [`crate::store::Store::registered_sessions`].
+    pub async fn registered_sessions(&self, edge: &str) -> Result<Vec<RegisteredSession>> {
         let state = self.state();
         Ok(state.edges.get(edge).map(|edge| edge.sessions.iter().cloned().collect()).unwrap_or_default())
     }
 
-    /// See [`crate::store::Store::lapse_session`].
-    pub async fn lapse_session(
+    /// See [`crate::store::Store::expire_session`].
+    pub async fn expire_session(
         &self,
         edge: &str,
-        session: &NotedSession,
+        session: &RegisteredSession,
         silence: Duration,
-    ) -> Result<Lapsed> {
+    ) -> Result<ExpiredSession> {
         let (mut state, now) = (self.state(), self.now());
-        let lapsed =
-            state.row(&session.user, session.device).map(|row| row.lapse(session.session, edge, now));
-        let lapsed = lapsed.unwrap_or(Lapsed::Before);
-        if !matches!(lapsed, Lapsed::Held | Lapsed::Coming) {
+        let expired =
+            state.row(&session.user, session.device).map(|row| row.expire(session.session, edge, now));
+        let expired = expired.unwrap_or(ExpiredSession::Before);
+        if !matches!(expired, ExpiredSession::Held | ExpiredSession::Coming) {
             state.forget(edge, session, now, silence);
         }
-        Ok(lapsed)
+        Ok(expired)
     }
 
     /// See [`crate::store::Store::forget_session`].
-    pub async fn forget_session(&self, edge: &str, session: &NotedSession, silence: Duration) -> Result<()> {
+    pub async fn forget_session(
+        &self,
+        edge: &str,
+        session: &RegisteredSession,
+        silence: Duration,
+    ) -> Result<()> {
         let now = self.now();
         self.state().forget(edge, session, now, silence);
         Ok(())
@@ -265,7 +275,7 @@ impl EmbeddedStore {
 }
 
 impl State {
-    fn forget(&mut self, edge: &str, session: &NotedSession, now: Millis, silence: Duration) {
+    fn forget(&mut self, edge: &str, session: &RegisteredSession, now: Millis, silence: Duration) {
         if let Some(edge) = self.edges.get_mut(edge).filter(|edge| !edge.is_heard(now, silence)) {
             edge.sessions.remove(session);
         }
@@ -277,7 +287,7 @@ fn gone(device: DeviceId) -> StoreError {
 }
 
 impl Row {
-    /// The device as others see it.
+    /// Returns the device as others see it.
     pub(super) fn seen(&self, now: Millis) -> Device {
         let mut device = self.device.clone();
         let runs = now < self.until && device.last_seen <= now.saturating_add(SET_BACK);
@@ -287,29 +297,29 @@ impl Row {
         device
     }
 
-    // Gives back the lease of a session if it has run out.
-    fn lapse(&mut self, session: u64, edge: &str, now: Millis) -> Lapsed {
+    // Releases the lease of a session if it has run out.
+    fn expire(&mut self, session: u64, edge: &str, now: Millis) -> ExpiredSession {
         let device = &mut self.device;
         if device.lease.is_none() && device.session == session + 1 {
-            // Its own edge did it, and perhaps couldn't tell anyone.
-            return Lapsed::Now(device.last_seen);
+            // Its own edge released it, and perhaps couldn't notify anyone.
+            return ExpiredSession::Now(device.last_seen);
         }
         if device.session < session || (device.session == session && device.lease.is_none()) {
-            return Lapsed::Coming;
+            return ExpiredSession::Coming;
         }
         if device.session != session || device.lease.as_ref().is_none_or(|lease| lease.edge != edge) {
-            return Lapsed::Before;
+            return ExpiredSession::Before;
         }
         if device.last_seen > now {
-            // The clock was set back since: it has as long from now on as it was given then.
+            // The clock was set back since: the lease lasts from now on as long as it was granted for.
             self.until = now.saturating_add(self.until.saturating_sub(device.last_seen));
             device.last_seen = now;
-            return Lapsed::Held;
+            return ExpiredSession::Held;
         }
         if self.until > now {
-            return Lapsed::Held;
+            return ExpiredSession::Held;
         }
         device.lease = None;
-        Lapsed::Now(device.last_seen)
+        ExpiredSession::Now(device.last_seen)
     }
 }

@@ -1,4 +1,4 @@
-//! The edges: whose each name is, which of them live, and to which chats each appends.
+//! The edges: the holder of each name, which edges live, and to which chats each appends.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,14 +8,14 @@ use std::{
 use super::{EmbeddedStore, State, millis};
 use crate::{
     domain::{Millis, id::ChatId},
-    store::{Beat, Claimed, Holder, NotedChat, NotedSession, OtherEdge, Result},
+    store::{Beat, Claimed, Holder, OtherEdge, RegisteredSender, RegisteredSession, Result},
 };
 
 pub(super) struct Edge {
     alive: Millis,
-    // Each with the token of its newest note.
+    // The registered chats, each with the token of its newest registration.
     notes: BTreeMap<ChatId, u64>,
-    pub(super) sessions: HashSet<NotedSession>,
+    pub(super) sessions: HashSet<RegisteredSession>,
 }
 
 impl Edge {
@@ -27,7 +27,7 @@ impl Edge {
         !self.notes.is_empty() || !self.sessions.is_empty()
     }
 
-    /// Whether it has said within `silence` that it lives.
+    /// Returns whether the edge sent a heartbeat within `silence`.
     pub(super) fn is_heard(&self, now: Millis, silence: Duration) -> bool {
         !silence.is_zero() && now.saturating_sub(self.alive) < millis(silence)
     }
@@ -71,7 +71,7 @@ impl EmbeddedStore {
         let others = edges.iter_mut().filter(|(name, _)| *name != edge);
         let mut others: Vec<_> = others
             .map(|(name, other)| {
-                // The clock was set back since: its silence begins now.
+                // The clock was set back since: the edge's silence begins now.
                 other.alive = other.alive.min(now);
                 let silent = now.saturating_sub(other.alive) >= millis(dead_after);
                 let (noted, holder) = (other.has_notes(), names.get(name).cloned());
@@ -88,7 +88,7 @@ impl EmbeddedStore {
         let is = state.edges.get(&dead.name);
         if is.is_none_or(|is| !is.has_notes() && is.alive == dead.alive) {
             state.edges.remove(&dead.name);
-            // It may be another process's by now.
+            // Another process may hold the name by now.
             if state.names.get(&dead.name) == dead.holder.as_ref() {
                 state.names.remove(&dead.name);
             }
@@ -96,27 +96,33 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// See [`crate::store::Store::note_sender`].
-    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<NotedChat> {
+    /// See [`crate::store::Store::register_sender`].
+    pub async fn register_sender(&self, edge: &str, chat: ChatId) -> Result<RegisteredSender> {
         let (mut state, now) = (self.state(), self.now());
         state.last_token += 1;
         let token = state.last_token;
         let edge = state.edges.entry(edge.to_owned()).or_insert_with(|| Edge::new(now));
         edge.alive = now;
         edge.notes.insert(chat, token);
-        Ok(NotedChat { chat, token })
+        Ok(RegisteredSender { chat, token })
     }
 
-    /// See [`crate::store::Store::noted_chats`].
-    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<NotedChat>> {
+    /// See [`crate::store::Store::registered_senders`].
+    pub async fn registered_senders(&self, edge: &str) -> Result<Vec<RegisteredSender>> {
         let state = self.state();
         let notes = state.edges.get(edge).map(|edge| &edge.notes);
-        let noted = notes.into_iter().flatten().map(|(chat, token)| NotedChat { chat: *chat, token: *token });
+        let noted =
+            notes.into_iter().flatten().map(|(chat, token)| RegisteredSender { chat: *chat, token: *token });
         Ok(noted.collect())
     }
 
-    /// See [`crate::store::Store::forget_notes`].
-    pub async fn forget_notes(&self, edge: &str, notes: &[NotedChat], silence: Duration) -> Result<()> {
+    /// See [`crate::store::Store::unregister_senders`].
+    pub async fn unregister_senders(
+        &self,
+        edge: &str,
+        notes: &[RegisteredSender],
+        silence: Duration,
+    ) -> Result<()> {
         let (mut state, now) = (self.state(), self.now());
         let Some(edge) = state.edges.get_mut(edge).filter(|edge| !edge.is_heard(now, silence)) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Devices that nobody sees.
+//! Expiry of devices that are offline for long.
 
 use std::time::Duration;
 

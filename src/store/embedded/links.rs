@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::EmbeddedStore;
 use crate::{
-    chance::store_instant,
+    clock::store_instant,
     domain::{
         id::{DeviceId, LinkId},
         link::{Decision, Link, LinkCode, LinkState},
@@ -12,9 +12,11 @@ use crate::{
     store::{Decided, LinkOpened, NewLink, Result},
 };
 
-/// A link, its times, and what was said to it.
+/// A link, its times, and its decision.
 pub(super) struct Waiting {
     link: Link,
+    share: String,
+    neighbourhood: Option<String>,
     over: Instant,
     kept_until: Instant,
     decision: Option<Decision>,
@@ -38,8 +40,18 @@ impl EmbeddedStore {
         if state.links.contains_key(&new.id) {
             return Ok(LinkOpened::Opened);
         }
-        if state.links.values().filter(|waiting| waiting.waits(now)).count() as u64 >= most {
+        let (mut all, mut own, mut near) = (0, 0, 0);
+        for waiting in state.links.values().filter(|waiting| waiting.waits(now)) {
+            all += 1;
+            own += u64::from(waiting.share == new.share);
+            near += u64::from(new.neighbourhood.is_some() && waiting.neighbourhood == new.neighbourhood);
+        }
+        let free = most.saturating_sub(all);
+        if free == 0 {
             return Ok(LinkOpened::Full);
+        }
+        if own >= free.div_ceil(8) || near >= free.div_ceil(4) {
+            return Ok(LinkOpened::ShareTaken);
         }
         if state.links.values().any(|waiting| waiting.link.code == new.code) {
             return Ok(LinkOpened::CodeTaken);
@@ -56,7 +68,10 @@ impl EmbeddedStore {
             decided: None,
         };
         let over = now + new.lifetime;
-        state.links.insert(new.id, Waiting { link, over, kept_until: over + new.kept, decision: None });
+        let (share, neighbourhood) = (new.share.clone(), new.neighbourhood.clone());
+        let kept_until = over + new.kept;
+        let waiting = Waiting { link, share, neighbourhood, over, kept_until, decision: None };
+        state.links.insert(new.id, waiting);
         Ok(LinkOpened::Opened)
     }
 

@@ -1,25 +1,26 @@
-//! Messages: the log, its pages, and what the broker hasn't confirmed.
+//! Messages: the log, its pages, and the outbox.
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{EmbeddedStore, Entry, Key, Room};
+use super::{ChatState, EmbeddedStore, Entry, Key};
 use crate::{
     domain::{
         Seq,
-        id::ChatId,
+        id::{ChatId, UserId},
         message::{accepted_at, body_with_epoch},
     },
     store::{
-        Append, Appended, LogPage, OutboxPage, OutboxSize, Reader, Result, StoreLimits, Tip,
-        bounds::KEYS_KEPT, types::OUTBOX_PAGE_BYTES,
+        Append, Appended, ChatHead, LogPage, OutboxPage, OutboxSize, Reader, Result, StoreLimits,
+        bounds::{KEYS_KEPT, UNTRIMMED},
+        types::OUTBOX_PAGE_BYTES,
     },
 };
 
 impl EmbeddedStore {
     /// See [`crate::store::Store::append`].
     pub async fn append(&self, append: &Append) -> Result<Appended> {
-        // Not the wall clock: how long keys and logs are kept is counted by a clock that nobody sets (decision 0020).
+        // Not the wall clock: the lifetime of keys and logs is counted by a clock that nobody sets (decision 0020).
         let now = Instant::now();
         let mut guard = self.state();
         let state = &mut *guard;
@@ -37,26 +38,24 @@ impl EmbeddedStore {
             });
         }
         let seq = room.chat.head + 1;
-        room.chat.head = seq;
         let epoch = if planted!(NoEpoch) { 0 } else { room.chat.epoch };
-        room.keep(Entry { seq, body: body_with_epoch(append.frame.number(seq), epoch), since: now });
+        let body = body_with_epoch(append.frame.number(seq), epoch);
+        let most = self.limits().log_bytes.saturating_mul(4).saturating_add(UNTRIMMED);
+        if !append.has_room || room.log_bytes + body.len() as u64 > most {
+            return Ok(Appended::Full);
+        }
+        room.chat.head = seq;
+        room.keep(seq, &append.user, body, now);
         room.key_ages.push_back((now, append.user.clone(), append.key));
         room.keys.insert(key, Key { seq, at: append.at, fingerprint: append.fingerprint });
         room.outbox.insert(seq);
         let (node, held) = (room.chat.node.clone(), !room.arriving.is_empty() && !planted!(PublishEarly));
-        state.tell_chat(append.chat, seq);
-        Ok(Appended::New { seq, node, epoch, held })
+        let queues = room.subscriptions.len() as u64;
+        state.publish_to_chat(append.chat, seq);
+        Ok(Appended::New { seq, node, epoch, held, queues })
     }
 
-    /// See [`crate::store::Store::trim`].
-    pub async fn trim(&self, chat: ChatId) -> Result<()> {
-        if let Some(room) = self.state().chats.get_mut(&chat) {
-            room.trim(Instant::now(), self.limits());
-        }
-        Ok(())
-    }
-
-    /// What the chat's log let go of before the broker had it.
+    /// Returns what the chat's log dropped before the broker had it.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn let_go(&self, chat: ChatId) -> std::collections::BTreeSet<Seq> {
@@ -84,11 +83,11 @@ impl EmbeddedStore {
         Ok((is_in || planted!(UnfencedLog)).then(|| room.page(from, count, bytes)))
     }
 
-    /// See [`crate::store::Store::tips`].
-    pub async fn tips(&self, chats: &[ChatId]) -> Result<Vec<Tip>> {
+    /// See [`crate::store::Store::heads`].
+    pub async fn heads(&self, chats: &[ChatId]) -> Result<Vec<ChatHead>> {
         let state = self.state();
-        let tip = |room: &Room| Tip { head: room.chat.head, node: room.chat.node.clone() };
-        Ok(chats.iter().map(|chat| state.chats.get(chat).map(tip).unwrap_or_default()).collect())
+        let head = |room: &ChatState| ChatHead { head: room.chat.head, node: room.chat.node.clone() };
+        Ok(chats.iter().map(|chat| state.chats.get(chat).map(head).unwrap_or_default()).collect())
     }
 
     /// See [`crate::store::Store::raise_head`].
@@ -117,7 +116,7 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::outbox_sizes`].
     pub async fn outbox_sizes(&self, chats: &[ChatId]) -> Result<Vec<OutboxSize>> {
         let state = self.state();
-        let size = |room: &Room| {
+        let size = |room: &ChatState| {
             let lowest = room.outbox.first().and_then(|seq| room.body(*seq));
             OutboxSize {
                 node: room.chat.node.clone(),
@@ -141,13 +140,13 @@ impl EmbeddedStore {
 
 const NO_PAGE: LogPage = LogPage { messages: Vec::new(), floor: 1, head: 0 };
 
-impl Room {
+impl ChatState {
     fn page(&self, from: Seq, count: usize, bytes: usize) -> LogPage {
         let head = self.chat.head;
         let oldest = self.log.front().map_or(head + 1, |entry| entry.seq);
         let start = self.log.partition_point(|entry| entry.seq < from);
         let next = self.log.get(start).map_or(head + 1, |entry| entry.seq);
-        // Where a hole begins, what is held begins behind it.
+        // Where a hole begins, the floor is behind it.
         let floor = if from > head || next <= from { oldest } else { next };
         let (mut messages, mut room_left) = (Vec::new(), bytes);
         for (seq, Entry { body, .. }) in (next..).zip(self.log.range(start..)).take(count) {
@@ -167,20 +166,22 @@ impl Room {
         self.log.get(at).map(|entry| entry.body.clone())
     }
 
-    fn keep(&mut self, entry: Entry) {
-        self.log_bytes += entry.body.len() as u64;
-        self.log.push_back(entry);
+    fn keep(&mut self, seq: Seq, from: &UserId, body: Bytes, since: Instant) {
+        let upto = self.ledger.takes(from, body.len() as u64);
+        self.log_bytes += body.len() as u64;
+        self.log.push_back(Entry { seq, from: from.clone(), body, upto, since });
     }
 
-    // What every device has goes, but for the newest; what one still needs, up to the caps; what the broker hasn't got yet
-    // stays longer, up to four times as much.
-    fn trim(&mut self, now: Instant, limits: &StoreLimits) {
+    // Drops what every device has, except the newest; keeps what a device still needs, up to the caps; keeps what the
+    // broker hasn't got yet longer, up to four times as much.
+    pub(super) fn trim(&mut self, now: Instant, limits: &StoreLimits) {
         let over = |messages: u64, bytes: u64, times: u64| {
             messages > limits.log_messages.saturating_mul(times)
                 || bytes > limits.log_bytes.saturating_mul(times)
         };
-        let slowest = self.owed.values().map(|debt| debt.cursor).min().unwrap_or(Seq::MAX);
-        while let Some(Entry { seq, body, since }) = self.log.front() {
+        let slowest =
+            self.subscriptions.values().map(|subscription| subscription.cursor).min().unwrap_or(Seq::MAX);
+        while let Some(Entry { seq, body, since, .. }) = self.log.front() {
             let (seq, size) = (*seq, body.len() as u64);
             let (length, bytes) = (self.log.len() as u64, self.log_bytes);
             let old = over(length, bytes, 1) || now.duration_since(*since) > limits.log_age;
@@ -189,7 +190,9 @@ impl Room {
             if unsent || !(old || everybodys) {
                 break;
             }
-            self.log.pop_front();
+            if let Some(gone) = self.log.pop_front() {
+                self.lets_go(gone, now, limits.log_age);
+            }
             self.log_bytes -= size;
             let _unsent = self.outbox.remove(&seq);
             #[cfg(feature = "simulation")]
@@ -199,12 +202,13 @@ impl Room {
         }
     }
 
-    fn drop_old_keys(&mut self, now: Instant, limits: &StoreLimits) {
+    pub(super) fn drop_old_keys(&mut self, now: Instant, limits: &StoreLimits) {
         let kept = limits.log_age.max(KEYS_KEPT);
         while let Some((since, user, key)) = self.key_ages.front() {
             if now.duration_since(*since) < kept {
                 break;
             }
+            self.ledger.returns_key(user);
             self.keys.remove(&(user.clone(), *key));
             self.key_ages.pop_front();
         }

@@ -1,10 +1,10 @@
-//! Ending a device; leased work, windows that count.
+//! Terminations of devices; leases of background work, and counters with windows.
 
 use std::time::Duration;
 
-use super::{EmbeddedStore, Ending, State, millis};
+use super::{EmbeddedStore, Gone, State, TerminationRecord, millis};
 use crate::{
-    chance::store_instant,
+    clock::store_instant,
     domain::{
         Millis,
         device::DeviceState,
@@ -21,6 +21,7 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::begin_termination`].
     pub async fn begin_termination(&self, new: &Termination) -> Result<Option<Termination>> {
         let mut state = self.state();
+        state.tidy();
         let there = state.row(&new.user, new.device).is_some();
         let Some(owner) = state.owners.get_mut(&new.device).filter(|owner| owner.user == new.user) else {
             return Ok(None);
@@ -32,7 +33,7 @@ impl EmbeddedStore {
         if id == new.id {
             state.save(new);
         } else {
-            // One that was written late ends nothing, and would be taken up for ever.
+            // A record that was written late terminates nothing, and would be resumed without end.
             state.terminations.remove(&new.id);
         }
         if let Some(row) = state.row(&new.user, new.device)
@@ -43,8 +44,10 @@ impl EmbeddedStore {
         }
         let chats = state.users.get(&new.user).map(|user| user.chats.clone()).unwrap_or_default();
         for chat in chats {
-            if let Some(debt) = state.chats.get_mut(&chat).and_then(|room| room.owed.get_mut(&new.device)) {
-                debt.fence = u64::MAX;
+            if let Some(subscription) =
+                state.chats.get_mut(&chat).and_then(|room| room.subscriptions.get_mut(&new.device))
+            {
+                subscription.fence = u64::MAX;
             }
         }
         let record = state.terminations.get(&id).map(|ending| ending.record.clone());
@@ -88,14 +91,18 @@ impl EmbeddedStore {
         state.edges.values_mut().for_each(|edge| edge.sessions.retain(|noted| noted.device != device));
         for chat in chats {
             if let Some(room) = state.chats.get_mut(chat) {
-                room.owed.remove(&device);
+                room.subscriptions.remove(&device);
+                room.ledger.forget(device);
             }
+        }
+        if state.owners.contains_key(&device) {
+            state.mark(Gone::Device(device), self.limits().tombstones);
         }
         Ok(())
     }
 
-    /// See [`crate::store::Store::take_work`].
-    pub async fn take_work(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
+    /// See [`crate::store::Store::try_acquire_lease`].
+    pub async fn try_acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
         let (mut state, now) = (self.state(), self.now());
         let until = now.saturating_add(millis(ttl));
         if let Some((other, held)) = state.work.get_mut(name)
@@ -111,8 +118,8 @@ impl EmbeddedStore {
         Ok(true)
     }
 
-    /// See [`crate::store::Store::release_work`].
-    pub async fn release_work(&self, name: &str, holder: &str) -> Result<()> {
+    /// See [`crate::store::Store::release_lease`].
+    pub async fn release_lease(&self, name: &str, holder: &str) -> Result<()> {
         let mut state = self.state();
         if state.work.get(name).is_some_and(|(other, _)| other == holder) {
             state.work.remove(name);
@@ -122,17 +129,7 @@ impl EmbeddedStore {
 
     /// See [`crate::store::Store::count`].
     pub async fn count(&self, name: &str, window: Duration) -> Result<Count> {
-        let (mut state, now) = (self.state(), self.now());
-        state.sweep(now);
-        let end = now.saturating_add(millis(window));
-        let (count, until) = state.counts.entry(name.to_owned()).or_insert((0, end));
-        if now >= *until {
-            (*count, *until) = (0, end);
-        }
-        // The clock was set back since.
-        *until = end.min(*until);
-        *count += 1;
-        Ok(*count)
+        Ok(self.counted(name, window).await?.0)
     }
 }
 
@@ -153,11 +150,12 @@ impl State {
             return;
         }
         let kept_until = (termination.state == TerminationState::Done).then(|| now + KEPT);
-        self.terminations.insert(termination.id, Ending { record: termination.clone(), kept_until });
+        self.terminations
+            .insert(termination.id, TerminationRecord { record: termination.clone(), kept_until });
     }
 
-    // Whatever has run out leaves when there is twice as much as was left the last time: cheap, and bounded.
-    fn sweep(&mut self, now: Millis) {
+    // Expired entries are swept when there are twice as many as remained the last time: cheap, and bounded.
+    pub(super) fn sweep(&mut self, now: Millis) {
         if self.work.len() + self.counts.len() < self.sweep_at.max(1024) {
             return;
         }

@@ -1,4 +1,4 @@
-//! The arguments of a call that is done when its caller is gone: kept, and lent to each time that it is done.
+//! The arguments of a call that is executed after its caller has gone: kept, and lent to each execution.
 
 use std::{borrow::Borrow, time::Duration};
 
@@ -7,30 +7,30 @@ use bytes::Bytes;
 use crate::{
     domain::id::{ChatId, DeviceId, LinkId, TerminationId},
     domain::link::LinkCode,
-    store::{JoinBy, OwedSince},
+    store::{JoinBy, SubscribeFrom},
 };
 
 /// An argument that can be kept.
 pub(in crate::store) trait Keep {
-    /// What is kept of it.
+    /// The kept form.
     type Kept: Lend + Clone + Send + 'static;
 
-    /// Keeps it.
+    /// Returns the kept form.
     fn keep(&self) -> Self::Kept;
 }
 
-/// What is kept of an argument.
+/// The kept form of an argument.
 pub(in crate::store) trait Lend {
     /// The argument.
     type Lent<'a>
     where
         Self: 'a;
 
-    /// As it was.
+    /// Returns the argument as it was.
     fn lend(&self) -> Self::Lent<'_>;
 }
 
-/// Of an argument by reference.
+/// The kept form of an argument by reference.
 pub(in crate::store) struct ByRef<T: ToOwned + ?Sized>(T::Owned);
 
 impl<T: ToOwned + ?Sized> Clone for ByRef<T>
@@ -61,7 +61,7 @@ impl<T: ToOwned + ?Sized + 'static> Lend for ByRef<T> {
     }
 }
 
-/// Of an argument that may be left out, by reference.
+/// The kept form of an optional argument by reference.
 #[derive(Clone)]
 pub(in crate::store) struct Perhaps<T>(Option<T>);
 
@@ -81,7 +81,7 @@ impl<T: 'static> Lend for Perhaps<T> {
     }
 }
 
-/// Of an argument by value.
+/// The kept form of an argument by value.
 #[derive(Clone)]
 pub(in crate::store) struct ByValue<T>(T);
 
@@ -120,9 +120,12 @@ by_value!(
     LinkCode,
     TerminationId,
     JoinBy,
-    OwedSince,
+    SubscribeFrom,
+    crate::store::InvitationLimits,
     crate::store::Read,
     Option<u64>,
     Option<DeviceId>,
     Option<crate::store::AuditId>,
+    crate::store::AuditKind,
+    crate::store::AuditKeep,
 );

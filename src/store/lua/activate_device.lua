@@ -1,4 +1,4 @@
--- `registering` -> `active`. 1 when it is active now.
+-- Activates a device (`registering` -> `active`). Returns 1 if it is active now.
 -- KEYS devices
 -- ARGV device
 local state = redis.call('HGET', KEYS[1], ARGV[1] .. '.state')

@@ -1,6 +1,6 @@
--- All queues of a member are there; or the membership is over, or another.
+-- Records that all queues of a member exist. No-op if the membership has ended or is another one.
 -- KEYS arriving
 -- ARGV user, version of the membership
--- Gives 1 when that was news
+-- Returns 1 if the state changed
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HDEL', KEYS[1], ARGV[1])

@@ -1,7 +1,9 @@
--- Attaches a session of a device to a chat: from here on older sessions can't move its cursor.
+#!lua flags=allow-oom
+-- Attaches a device's session to a chat: from here on older sessions can't move the device's cursor.
 -- KEYS meta, members, from, cursor, fence
 -- ARGV user, device, session
--- Gives nil (not a member, nothing owed in this membership, a newer session) or {meta as a flat list, from, cursor, boundary}
+-- Returns nil (not a member, not subscribed in this membership, a newer session) or {meta as a flat list, from, cursor,
+--      boundary}
 local boundary = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '', '^%d+')
 local from = redis.call('HGET', KEYS[3], ARGV[2])
 if not boundary or not from or tonumber(from) < tonumber(boundary) then return false end

@@ -1,4 +1,4 @@
--- Claims a device's id for a user, for ever. 0 when it is another user's or was terminated.
+-- Claims a device's id for a user, permanently. Returns 0 if it is another user's or was terminated.
 -- KEYS owner
 -- ARGV user
 local owner = redis.call('HMGET', KEYS[1], 'user', 'terminated')

@@ -1,7 +1,8 @@
--- Gives the lease back, if it is this session's. Its number is used up by that: a renewal that comes late finds a higher one.
+#!lua flags=allow-oom
+-- Releases the lease if it is this session's. That uses up the session number: a late renewal finds a higher one.
 -- KEYS devices
 -- ARGV device, session
--- Gives 1 when there was a lease to give back
+-- Returns 1 if there was a lease to release
 local d = ARGV[1]
 local is = redis.call('HMGET', KEYS[1], d .. '.session', d .. '.edge')
 if is[1] ~= ARGV[2] then return 0 end

@@ -1,7 +1,8 @@
--- Writes a chat with its first members, unless there is or was one with its id. They arrive: see append.
+-- Creates a chat with its first members, unless a chat with its id exists or existed. The members are arriving: see
+-- append.
 -- KEYS meta, members, arriving
 -- ARGV how many members, their boundary, the members, then the fields and values of meta
--- Gives the meta that stands there now, as a flat list behind "new" or "there"
+-- Returns the meta that is stored now, as a flat list behind "new" or "there"
 local there = redis.call('HGETALL', KEYS[1])
 if #there > 0 then return {'there', unpack(there)} end
 local count = tonumber(ARGV[1])

@@ -1,8 +1,10 @@
--- An edge lives, and so do the others of which the caller hears: it tells them from the dead by whether they go on to say so.
+#!lua flags=allow-oom
+-- Records an edge's heartbeat, and returns the heartbeats of the others: the caller tells live edges from dead ones by
+-- whether their heartbeats move on.
 -- KEYS edges, counts, names
 -- ARGV edge, milliseconds of silence, incarnation
--- Gives nil when another process has the edge's name by now (then nothing is changed), else a list of "<edge> <when it last
--- said that it lives> <silent or heard> <noted or bare>", and the record of its name if there is one, of each other edge
+-- Returns nil if another process has the edge's name by now (then nothing changed), else for each other edge "<edge>
+--      <time of its last heartbeat> <silent or heard> <noted or bare>", and the record of its name if there is one
 local who, beat = string.match(redis.call('HGET', KEYS[3], ARGV[1]) or '', '^(%S+) (%d+)$')
 if who and who ~= ARGV[3] then return false end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3] .. string.format(' %.0f', (beat or 0) + 1))
@@ -15,7 +17,7 @@ for i = 1, #all, 2 do
   local edge, alive = all[i], tonumber(all[i + 1])
   if edge ~= ARGV[1] then
     if alive > now then
-      -- The clock was set back since: its silence begins now.
+      -- The clock was set back since: the edge's silence begins now.
       redis.call('ZADD', KEYS[1], text, edge)
       alive = now
     end

@@ -1,4 +1,5 @@
--- The state `terminating` and the next generation, once.
+#!lua flags=allow-oom
+-- Writes the state `terminating` and the next generation, once.
 -- KEYS devices
 -- ARGV device
 local state = redis.call('HGET', KEYS[1], ARGV[1] .. '.state')

@@ -1,9 +1,10 @@
--- Fences a device that nobody has seen, if it still is as it was when that was decided: `terminating`, and the next
--- generation. Not sooner than `notice` after it was warned of (or, while it registers, after it was written), whatever the
--- clocks of Redis and of the edges say meanwhile.
+#!lua flags=allow-oom
+-- Fences a device that was offline for long, if it is unchanged since that was decided: `terminating`, and the next
+-- generation. Not before `notice` has passed since its warning (or, while it registers, since it was written), whatever
+-- the clocks of Redis and of the edges show meanwhile.
 -- KEYS devices
 -- ARGV device, state, when it was seen, the store's clock in seconds (0: it has none), notice in seconds
--- Gives 1 when it is fenced now
+-- Returns 1 if it is fenced now
 local d = ARGV[1]
 local is = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.seen', d .. '.edge', d .. '.until', d .. '.warned')
 if is[1] ~= ARGV[2] or is[2] ~= ARGV[3] then return 0 end

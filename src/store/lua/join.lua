@@ -1,10 +1,10 @@
--- Makes a user a member, owed everything above the head of this moment. The membership gets a version of its own, so that
--- what ends it can't end a later one; and it arrives: see append.
+-- Makes a user a member, who receives everything above the current head. The membership gets its own version, so that
+-- the end of it can't end a later one. The member is arriving: see append.
 -- KEYS meta, members, banned, left, arriving
--- ARGV user, "themselves" or "invitation", most members of a group, the epoch that its caller read, how many
---      of those who left are remembered
--- Gives {"new", boundary}, {"already", boundary}, {"refused"}, {"full"} or {"stale"} (the user has left since that epoch:
--- this call is late)
+-- ARGV user, "themselves" or "invitation", most members of a group, the epoch that its caller read, how many former
+--      members are remembered
+-- Returns {"new", boundary}, {"already", boundary}, {"refused"}, {"full"} or {"stale"} (the user has left since that
+--      epoch: this call is late)
 local meta = redis.call('HMGET', KEYS[1], 'kind', 'head')
 if not meta[1] then return {'refused'} end
 local member = redis.call('HGET', KEYS[2], ARGV[1])
@@ -13,7 +13,7 @@ local epoch, left = tonumber(ARGV[4]), redis.call('ZSCORE', KEYS[4], ARGV[1])
 if left then
   if tonumber(left) > epoch then return {'stale'} end
 elseif redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[5]) then
-  -- Of so many who left, the first are forgotten: perhaps this user, perhaps since.
+  -- So many users have left that the first are forgotten: perhaps this user, perhaps since that epoch.
   if tonumber(redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]) > epoch + 1 then return {'stale'} end
 end
 if ARGV[2] ~= 'invitation' and redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return {'refused'} end

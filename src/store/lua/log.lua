@@ -1,9 +1,9 @@
--- A page of the log, up to the first hole in it: numbers are missing where an older copy of the data was brought back.
+-- Returns a page of the log, up to the first hole: numbers are missing where an older copy of the data was restored.
 -- KEYS meta, log, members
--- ARGV from, most messages, most bytes (one message comes in any case); for a reader who must be a member also the user, and
---      where what they are owed begins: not below the boundary of their membership
--- Gives nil (not a member, or only since later) or {head, floor or "", seq, body, seq, body, ...}. The floor is the oldest
--- number in the log or, when `from` isn't there any more, the next that is; "" when there is none.
+-- ARGV from, most messages, most bytes (at least one message is returned); for a reader who must be a member also the
+--      user, and where their subscription begins: not below the boundary of their membership
+-- Returns nil (not a member, or only since later) or {head, floor or "", seq, body, seq, body, ...}. The floor is the
+--      oldest number in the log or, if `from` doesn't exist any more, the next that does; "" if there is none.
 if ARGV[4] then
   local boundary = string.match(redis.call('HGET', KEYS[3], ARGV[4]) or '', '^%d+')
   if not boundary or tonumber(boundary) > tonumber(ARGV[5]) then return false end
@@ -15,7 +15,7 @@ page[2] = string.match(oldest[1], '%d+')
 local left, room, from = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[1]
 local wanted = math.max(tonumber(from), tonumber(page[2]))
 while left > 0 do
-  -- In small steps: a message may have 64 KiB, and what doesn't fit would be read for nothing.
+  -- In small steps: a message may have 64 KiB, and a larger step would read messages that don't fit.
   local step = math.min(left, 32)
   local got = redis.call('XRANGE', KEYS[2], from .. '-0', '+', 'COUNT', step)
   for _, entry in ipairs(got) do

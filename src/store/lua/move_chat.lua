@@ -1,7 +1,7 @@
--- Gives a chat to another nsqd, if it is still the one's that was asked about.
+-- Moves a chat to another nsqd if it is still at the expected one.
 -- KEYS meta
 -- ARGV from, to
--- Gives 1 when it is there now
+-- Returns 1 if it is there now
 local node = redis.call('HGET', KEYS[1], 'node')
 if node == ARGV[2] then return 1 end
 if node ~= ARGV[1] then return 0 end

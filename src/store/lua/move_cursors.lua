@@ -1,8 +1,9 @@
--- Moves cursors forward, never above the head, each only for a session that no newer one has followed, and only in the
--- membership that it attached in.
+#!lua flags=allow-oom
+-- Moves cursors forward, never above the head. Each moves only for a session that no newer one has followed, and only
+-- in the membership that the session attached in.
 -- KEYS meta, from, cursor, fence
 -- ARGV device, session, from, seq; device, session, from, seq; ...
--- Gives for each where its cursor stands now, or -1 when it was refused
+-- Returns for each the cursor now, or -1 if it was refused
 local head = tonumber(redis.call('HGET', KEYS[1], 'head') or 0)
 local devices = {}
 for i = 1, #ARGV, 4 do devices[#devices + 1] = ARGV[i] end

@@ -1,11 +1,12 @@
--- Gives the device to a new session, unless another one was opened since its number was read: a call that comes late, or
--- twice, must not take the device from a session that was opened meanwhile.
+#!lua flags=allow-oom
+-- Gives the device to a new session, unless another session was opened since the caller read its number: a late or
+-- repeated call must not take the device from a session that was opened meanwhile.
 -- KEYS devices
--- ARGV device, generation, edge, milliseconds, the number of the newest session as it was read, when the device was read first
---      for this session, milliseconds within which it can't be said which of two was begun first
--- Gives nil (no such device), "inactive", "terminated", {"late" (the newest has begun clearly later) or "changed", the number of
--- the newest, its edge or ""}, or {session, the edge before or "", its session, now, kind, ...}. The edge before may be gone, or
--- its lease may only look over, because the clock jumped: it is to be told.
+-- ARGV device, generation, edge, milliseconds, the number of the newest session as it was read, when the device was
+--      read first for this session, milliseconds within which two sessions have no order
+-- Returns nil (no such device), "inactive", "terminated", {"late" (the newest has begun clearly later) or "changed",
+--      the number of the newest, its edge or ""}, or {session, the edge before or "", its session, now, kind, ...}. The
+--      edge before must be notified: it may be gone, or its lease may only look expired, because the clock jumped.
 local d = ARGV[1]
 local was = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.generation', d .. '.session', d .. '.edge',
   d .. '.begun')

@@ -1,7 +1,9 @@
--- The lowest messages that NSQ hasn't confirmed. Those that the log lost can't be published any more: they leave.
+-- Returns the lowest messages that NSQ hasn't confirmed. Removes those that the log lost: they can't be published any
+--      more.
 -- KEYS meta, log, outbox, arriving
--- ARGV most messages, most bytes of them (but one at least)
--- Gives {node or "", 1 if somebody arrives, seq, body, seq, body, ...}. (In one step: whoever joins later isn't owed these.)
+-- ARGV most messages, most bytes of them (but at least one)
+-- Returns {node or "", 1 if a member is arriving, seq, body, seq, body, ...}. (In one step: a member who joins later
+--      doesn't receive these.)
 local out = {redis.call('HGET', KEYS[1], 'node') or '', redis.call('EXISTS', KEYS[4])}
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
 if not oldest then

@@ -1,6 +1,7 @@
--- How many messages NSQ hasn't confirmed, and the beginning of the lowest, which tells when it was accepted.
+-- Counts the messages that NSQ hasn't confirmed, and reads the beginning of the lowest, which contains when it was
+-- accepted.
 -- KEYS meta, log, outbox
--- Gives {node or "", count, beginning or ""}
+-- Returns {node or "", count, beginning or ""}
 local count, entry = redis.call('ZCARD', KEYS[3]), nil
 if count > 0 then
   local lowest = redis.call('ZRANGE', KEYS[3], 0, 0)[1]

@@ -1,7 +1,8 @@
--- Raises a chat's head to a number that was seen, because it was given once: an older copy of the data doesn't know it.
+-- Raises a chat's head to a number that was seen, because it was assigned once: an older copy of the data doesn't know
+-- it.
 -- KEYS meta
 -- ARGV seq
--- Gives where the head stands; 0 when there is no such chat
+-- Returns the head; 0 if there is no such chat
 local head = redis.call('HGET', KEYS[1], 'head')
 if not head then return 0 end
 if tonumber(ARGV[1]) <= tonumber(head) then return head end

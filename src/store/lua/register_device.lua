@@ -1,10 +1,13 @@
--- Registering, in two calls around the claim of the device's id (which lives in another slot).
--- `intend` checks and leaves a short-lived mark; `write` checks again and writes, if the mark is still there: a
--- termination that came between has removed it, so that it can't be undone by a call that was on its way.
--- KEYS devices, intent
--- ARGV "intend" or "write", device, kind, most subs, name, platform, created, history or "", the store's clock in seconds (0: it
---      has none)
--- Gives {"existing", now, kind, name, ...}, {"other_kind"}, {"ending"}, {"main", device}, {"full"}, {"lost"} or {"ok"}
+-- Registers a device in two calls around the claim of its id (which lives in another slot). `intend` checks and leaves
+-- a short-lived mark; `write` checks again and writes, if the mark still exists: a termination in between has deleted
+-- the mark, so a call under way can't undo it. Each device begins with a generation that none of the user's devices had
+-- before: once its tombstone is gone, a device may be registered under the same id, and no token of the first may open
+-- it. (Earlier builds began with 1 each time.)
+-- KEYS devices, intent, generations
+-- ARGV "intend" or "write", device, kind, most subs, name, platform, created, history or "", the store's clock in
+--      seconds (0: it has none)
+-- Returns {"existing", now, kind, name, ...}, {"other_kind"}, {"ending"}, {"main", device}, {"full"}, {"lost"}, {"ok"}
+--      or, written, {"ok", generation}
 local device, kind = ARGV[2], ARGV[3]
 local fields = redis.call('HMGET', KEYS[1], device .. '.kind', device .. '.name', device .. '.platform',
   device .. '.created', device .. '.seen', device .. '.state', device .. '.generation', device .. '.session',
@@ -35,8 +38,10 @@ if ARGV[1] == 'intend' then
   return {'ok'}
 end
 if redis.call('DEL', KEYS[2]) == 0 then return {'lost'} end
+local generation = redis.call('INCR', KEYS[3])
+if generation < 2 then generation = redis.call('INCR', KEYS[3]) end
 redis.call('HSET', KEYS[1], device .. '.kind', kind, device .. '.name', ARGV[5], device .. '.platform', ARGV[6],
   device .. '.created', ARGV[7], device .. '.seen', ARGV[7], device .. '.state', 'registering',
-  device .. '.generation', '1', device .. '.session', '0', device .. '.warned', ARGV[9])
+  device .. '.generation', generation, device .. '.session', '0', device .. '.warned', ARGV[9])
 if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], device .. '.history', ARGV[8]) end
-return {'ok'}
+return {'ok', generation}

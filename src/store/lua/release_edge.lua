@@ -1,4 +1,4 @@
--- Gives a name back, if it is this process's.
+-- Releases a name if this process holds it.
 -- KEYS names
 -- ARGV edge, incarnation
 if string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^%S+') ~= ARGV[2] then return 0 end

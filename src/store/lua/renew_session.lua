@@ -1,10 +1,11 @@
--- Holds the device longer, if this session is the newest. Also moves the time it was last seen.
+#!lua flags=allow-oom
+-- Renews the device's lease if this session is the newest. Also moves the time it was last seen.
 -- KEYS devices
--- ARGV device, session, milliseconds, edge, "there" (the session serves its device from now on: only such a one replaces an
---      older one) or "", "revive" (if its lease was given back, it takes it again) or ""
--- Gives nil (no such device, or none that had this session yet: an older copy of the data), "terminated", "replaced" (a newer
--- session serves the device), "unconfirmed" (a newer number was given, and nobody is known to be there with it), "lapsed" (its
--- lease was given back; nothing is changed) or "held"
+-- ARGV device, session, milliseconds, edge, "there" (the session serves its device from now on: only such a session
+--      replaces an older one) or "", "revive" (if its lease was released, it acquires the lease again) or ""
+-- Returns nil (no such device, or none that had this session yet: an older copy of the data), "terminated", "replaced"
+--      (a newer session serves the device), "unconfirmed" (a newer number was assigned, and no session is known to
+--      serve with it), "expired" (its lease was released; nothing changed) or "held"
 local d = ARGV[1]
 local is = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.session', d .. '.edge', d .. '.until', d .. '.there')
 if not is[1] then return false end
@@ -18,7 +19,7 @@ if newest > mine then
   return 'unconfirmed'
 end
 if not is[3] then
-  if ARGV[6] == '' then return 'lapsed' end
+  if ARGV[6] == '' then return 'expired' end
   redis.call('HDEL', KEYS[1], d .. '.expires', d .. '.warned')
 end
 redis.call('HSET', KEYS[1], d .. '.edge', ARGV[4], d .. '.until', string.format('%.0f', now + ARGV[3]),

@@ -1,4 +1,4 @@
--- An edge's figures, for a while; those that have run out go.
+-- Stores an edge's report, for a while; deletes expired reports.
 -- KEYS reports
 -- ARGV edge, milliseconds, figures
 local time = redis.call('TIME')
@@ -10,7 +10,7 @@ for i = 1, #all, 2 do
   if not till or tonumber(till) <= now then
     redis.call('HDEL', KEYS[1], all[i])
   elseif tonumber(till) > most + 60000 then
-    -- The clock was set back since. (Not every edge need be given as long.)
+    -- The clock was set back since. (Edges may have different durations.)
     redis.call('HSET', KEYS[1], all[i], string.format('%.0f ', most) .. figures)
   end
 end

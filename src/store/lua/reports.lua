@@ -1,6 +1,5 @@
--- The figures that haven't run out.
+-- Returns the reports that haven't expired: {edge, figures, ...}
 -- KEYS reports
--- Gives {edge, figures, ...}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local all = redis.call('HGETALL', KEYS[1])

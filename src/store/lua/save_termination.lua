@@ -1,8 +1,9 @@
--- Writes how far a termination is. It only goes forward: a write that comes late, of a worker that others have overtaken,
--- changes nothing.
+#!lua flags=allow-oom
+-- Saves the progress of a termination, forward only: a late write, from a worker that others have overtaken, changes
+-- nothing.
 -- KEYS termination
--- ARGV its JSON, its state, how many lines its receipt has, milliseconds that it is kept (0: for ever)
--- Gives the state that stands
+-- ARGV its JSON, its state, how many lines its receipt has, milliseconds that it is kept (0: permanently)
+-- Returns the state in force
 local stands = redis.call('GET', KEYS[1])
 if stands then
   local was = cjson.decode(stands)

@@ -1,7 +1,7 @@
--- Notes when an active device will expire, once since it was last seen. A lease that has run out is given back.
+-- Records when an active device will expire, once since it was last seen. Releases a lease that has run out.
 -- KEYS devices
 -- ARGV device, when it was seen, when it will expire, the store's clock in seconds (0: it has none)
--- Gives 1 when this was the first time
+-- Returns 1 if this was the first time
 local d = ARGV[1]
 local is = redis.call('HMGET', KEYS[1], d .. '.state', d .. '.seen', d .. '.expires', d .. '.edge', d .. '.until')
 if is[1] ~= 'active' or is[2] ~= ARGV[2] or is[3] then return 0 end

@@ -1,37 +1,30 @@
-//! Making, finding and deleting chats.
+//! Creating, finding and deleting chats.
 //!
-//! A chat, its name, its pair of users and the users' lists of chats live in different slots. The indexes are written
-//! first, and what an index entry points to decides what it means: nothing yet (somebody is just creating it, or
-//! died while), a chat, or the mark of a deleted one, which its id keeps for ever.
+//! A chat, its name, its pair of users and the users' lists of chats are in different slots. The indexes are written
+//! first, and the target of an index entry decides its meaning: nothing yet (a caller is just creating the chat, or
+//! died meanwhile), a chat, or the tombstone of a deleted one, which its id keeps for a while.
 
 use redis::Value;
 
 use super::{
     RedisStore,
     error::{corrupt, later},
-    script, value,
+    millis, script, value,
 };
 use crate::{
     domain::{
-        chat::{Chat, ChatKind, Member},
+        chat::{Chat, ChatKind, Entry, Member},
         id::{ChatId, UserId},
         now_millis,
     },
-    store::{Created, NewChat, Result, StoreError, UNBORN},
+    store::{Created, NewChat, Result, StoreError, UNBORN, bounds::UNSAID},
 };
 
-/// How long a public name may point to a chat that isn't there yet, before another may have the name.
-const NAME_CLAIM: u64 = 10_000;
-/// How many groups are found by one name.
-const NAMED: usize = 16;
-/// How many entries are looked at to find them: some may be deleted by now.
-const NAMED_READ: usize = 64;
-
-/// What an id stands for.
-enum Standing {
+/// What an id refers to.
+pub(super) enum Standing {
     Nothing,
     Deleted,
-    /// With the other one of a direct chat.
+    /// A chat, with the other user of a direct chat.
     Chat(Chat, Option<UserId>),
 }
 
@@ -57,23 +50,15 @@ impl RedisStore {
             match (&new.with, &new.name) {
                 (Some(with), _) => self.create_direct(new, with).await,
                 (None, Some(name)) if new.public => self.create_public(new, name).await,
-                (None, name) => {
-                    let Some(name) = name.as_ref().filter(|_| new.password_hash.is_some()) else {
-                        return self.write_chat(new, new.id).await.map_err(later);
-                    };
-                    // Again behind it: what names no chat may be tidied away meanwhile.
-                    self.list_name(name, new).await?;
-                    let written = self.write_chat(new, new.id).await.map_err(later)?;
-                    self.list_name(name, new).await.map_err(later)?;
-                    Ok(written)
-                }
+                (None, Some(name)) if new.password_hash.is_some() => self.create_guarded(new, name).await,
+                (None, _) => self.write_chat(new, new.id).await.map_err(later),
             }
         })
         .await
     }
 
-    // The pair's entry decides the chat's id. Who finds an entry without a chat creates *that* chat, so that two who
-    // create at once make one.
+    // The pair's entry decides the chat's id. A caller that finds an entry without a chat creates *that* chat, so that
+    // two concurrent callers create one.
     async fn create_direct(&self, new: &NewChat, with: &UserId) -> Result<Created> {
         let pair = self.keys().pair(&new.owner, with);
         let mut expected = String::new();
@@ -90,61 +75,16 @@ impl RedisStore {
                 Standing::Deleted if id == new.id => return Ok(Created::Conflict),
                 Standing::Deleted => expected = holds,
                 Standing::Nothing => match self.write_chat(new, id).await.map_err(later)? {
-                    Created::Conflict => expected = holds, // deleted, or buried, meanwhile
+                    Created::Conflict => expected = holds, // deleted, or tombstoned, meanwhile
                     done => return Ok(done),
                 },
             }
         }
     }
 
-    // A name that points nowhere for long is taken over; burying the id first makes sure that its creator, should it
-    // only have been slow, can't come back to it.
-    async fn create_public(&self, new: &NewChat, name: &str) -> Result<Created> {
-        let key = self.keys().public_name(name);
-        let mine = format!("{} {}", new.id.hex(), now_millis());
-        let mut expected = String::new();
-        loop {
-            let holds = self.swap(&key, &expected, &mine).await;
-            let holds = holds.map_err(|err| if expected.is_empty() { err } else { later(err) })?;
-            if holds.is_empty() {
-                expected = holds; // its chat was deleted meanwhile, and the entry with it
-                continue;
-            }
-            let (id, since) =
-                holds.split_once(' ').ok_or_else(|| corrupt("a name's entry of another shape"))?;
-            let (id, since) = (value::chat(id)?, value::parse::<u64>(since)?);
-            if id == new.id {
-                return match self.write_chat(new, id).await.map_err(later)? {
-                    Created::Conflict => Ok(Created::NameTaken), // somebody was faster and buried it
-                    done => Ok(done),
-                };
-            }
-            match self.standing(id).await.map_err(later)? {
-                Standing::Chat(..) => return Ok(Created::NameTaken),
-                Standing::Nothing if now_millis() < since.saturating_add(NAME_CLAIM) => {
-                    return Ok(Created::NameTaken);
-                }
-                Standing::Nothing => {
-                    let bury = script::BURY_CHAT.call().arg(self.keys().meta(id)).arg(now_millis());
-                    if value::number(self.commands().eval(&bury).await.map_err(later)?)? == 0 {
-                        return Ok(Created::NameTaken);
-                    }
-                }
-                Standing::Deleted => {}
-            }
-            expected = holds;
-        }
-    }
-
-    async fn list_name(&self, name: &str, new: &NewChat) -> Result<()> {
-        let mut add = redis::cmd("ZADD");
-        add.arg(self.keys().named(name)).arg(new.created).arg(new.id.hex());
-        self.commands().run(&add).await.map(drop)
-    }
-
-    // The index of all chats and the lists of its users, the chat, and all of them once more: a tidy-up may have found the
-    // entries before the chat.
-    async fn write_chat(&self, new: &NewChat, id: ChatId) -> Result<Created> {
+    // Writes the index of all chats and the lists of its users, the chat, and all of them once more: a tidy-up may have
+    // found the entries before the chat.
+    pub(super) async fn write_chat(&self, new: &NewChat, id: ChatId) -> Result<Created> {
         let mut index = redis::cmd("SADD");
         index.arg(self.keys().part_of(id)).arg(id.hex());
         self.commands().run(&index).await?;
@@ -162,12 +102,20 @@ impl RedisStore {
         ];
         let (meta, members) = (self.keys().meta(id), self.keys().members(id));
         let mut call = script::CREATE_CHAT.call().arg(meta).arg(members).arg(self.keys().arriving(id));
-        // In a store that came back older once, the id may be that of a chat that was lost, and its numbers taken.
-        let lift = self.inner.identity.lift();
-        call = users.iter().fold(call.arg(users.len()).arg(lift), |call, user| call.arg(user.as_str()));
+        // In a store that came back older once, the id may be that of a lost chat, whose numbers are used.
+        let seq_offset = self.inner.identity.seq_offset();
+        call = users.iter().fold(call.arg(users.len()).arg(seq_offset), |call, user| call.arg(user.as_str()));
         call = call.arg("kind").arg(new.kind.as_str()).arg("owner").arg(new.owner.as_str());
         call = call.arg("public").arg(u8::from(new.public)).arg("node").arg(&new.node);
-        call = call.arg("created").arg(created).arg("head").arg(lift).arg("lift").arg(lift);
+        call = call
+            .arg("created")
+            .arg(created)
+            .arg("head")
+            .arg(seq_offset)
+            .arg("lift")
+            .arg(seq_offset)
+            .arg("freed")
+            .arg(0);
         for (field, text) in optional.into_iter().filter_map(|(field, text)| Some((field, text?))) {
             call = call.arg(field).arg(text);
         }
@@ -196,7 +144,7 @@ impl RedisStore {
         Ok(Created::New(chat))
     }
 
-    async fn standing(&self, id: ChatId) -> Result<Standing> {
+    pub(super) async fn standing(&self, id: ChatId) -> Result<Standing> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys().meta(id));
         let fields = value::pairs(self.commands().run(&read).await?)?;
@@ -208,7 +156,7 @@ impl RedisStore {
         })
     }
 
-    async fn standing_of_pair(&self, one: &UserId, other: &UserId) -> Result<Standing> {
+    pub(super) async fn standing_of_pair(&self, one: &UserId, other: &UserId) -> Result<Standing> {
         let mut read = redis::cmd("GET");
         read.arg(self.keys().pair(one, other));
         match value::some(self.commands().run(&read).await?) {
@@ -217,8 +165,8 @@ impl RedisStore {
         }
     }
 
-    async fn swap(&self, key: &str, expected: &str, new: &str) -> Result<String> {
-        let call = script::SWAP.call().arg(key).arg(expected).arg(new);
+    pub(super) async fn swap(&self, key: &str, expected: &str, new: &str) -> Result<String> {
+        let call = script::COMPARE_AND_SET.call().arg(key).arg(expected).arg(new);
         value::text(self.commands().eval(&call).await?)
     }
 
@@ -241,73 +189,8 @@ impl RedisStore {
         Ok(Some((chat, member)))
     }
 
-    /// See [`crate::store::Store::chats_named`].
-    pub async fn chats_named(&self, name: &str) -> Result<Vec<ChatId>> {
-        self.in_time(self.named(name)).await
-    }
-
-    async fn named(&self, name: &str) -> Result<Vec<ChatId>> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("GET").arg(self.keys().public_name(name));
-        pipeline.cmd("ZRANGE").arg(self.keys().named(name)).arg(0).arg(NAMED_READ - 1);
-        let mut answers = self.commands().run_all(&pipeline).await?.into_iter();
-        let public = value::some(value::next(&mut answers)?).map(value::text).transpose()?;
-        let mut ids = Vec::new();
-        if let Some((id, _)) = public.as_deref().and_then(|entry| entry.split_once(' ')) {
-            ids.push(value::chat(id)?);
-        }
-        for id in value::list(value::next(&mut answers)?)? {
-            ids.push(value::chat(&value::text(id)?)?);
-        }
-
-        let mut pipeline = redis::Pipeline::with_capacity(ids.len());
-        for id in &ids {
-            pipeline.cmd("HMGET").arg(self.keys().meta(*id)).arg("name").arg("deleted").arg("kind");
-        }
-        let (mut found, mut gone, mut absent) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, answer) in ids.into_iter().zip(self.bulk().run_all(&pipeline).await?) {
-            let mut answer = value::list(answer)?.into_iter();
-            let its = value::some(value::next(&mut answer)?).map(value::text).transpose()?;
-            if value::some(value::next(&mut answer)?).is_some() {
-                gone.push(id.hex());
-            } else if its.as_deref() == Some(name) {
-                found.push(id);
-            } else if value::next(&mut answer)? == Value::Nil {
-                absent.push(id);
-            }
-        }
-        gone.extend(self.unborn(name, &absent).await?);
-        if !gone.is_empty() {
-            let mut remove = redis::cmd("ZREM");
-            remove.arg(self.keys().named(name)).arg(gone);
-            self.commands().run(&remove).await?;
-        }
-        found.truncate(NAMED);
-        Ok(found)
-    }
-
-    /// Those of these ids under a name that have been there for long without a chat: nothing comes of them any more.
-    async fn unborn(&self, name: &str, absent: &[ChatId]) -> Result<Vec<String>> {
-        let mut pipeline = redis::Pipeline::with_capacity(absent.len());
-        for id in absent {
-            pipeline.cmd("ZSCORE").arg(self.keys().named(name)).arg(id.hex());
-        }
-        let mut unborn = Vec::new();
-        for (id, score) in absent.iter().zip(self.commands().run_all(&pipeline).await?) {
-            // The public name's has none: it is taken over by whoever wants it.
-            let since = match score {
-                Value::Double(since) => since,
-                _ => continue,
-            };
-            if since + (UNBORN.as_millis() as f64) < now_millis() as f64 && self.forget_unborn(*id).await? {
-                unborn.push(id.hex());
-            }
-        }
-        Ok(unborn)
-    }
-
-    /// True: there is no chat of this id, and for a minute there will be none.
-    async fn forget_unborn(&self, id: ChatId) -> Result<bool> {
+    /// Returns true if there is no chat with this id, and there will be none for a minute.
+    pub(super) async fn forget_unborn(&self, id: ChatId) -> Result<bool> {
         let call = script::FORGET_UNBORN.call().arg(self.keys().meta(id));
         let call = call.arg(now_millis()).arg(super::millis(UNBORN));
         Ok(value::number(self.commands().eval(&call).await?)? == 1)
@@ -342,8 +225,8 @@ impl RedisStore {
 
     /// See [`crate::store::Store::delete_chat`].
     ///
-    /// The chat goes first and leaves a mark that keeps its id from being used again; then the entries of its name and
-    /// pair. Idempotency keys of an older build run out by themselves; nothing can find them any more.
+    /// The chat goes first and leaves a tombstone that keeps its id from being reused; then the entries of its name and
+    /// pair. Idempotency keys of an older build expire; nothing can find them any more.
     pub async fn delete_chat(&self, id: ChatId) -> Result<bool> {
         self.in_time(async {
             let keys = self.keys();
@@ -351,6 +234,12 @@ impl RedisStore {
                 .call()
                 .arg(keys.meta(id))
                 .arg(keys.members(id))
+                .arg(keys.key_counts(id, 0))
+                .arg(keys.key_counts(id, 1))
+                .arg(keys.spent(id))
+                .arg(keys.segment(id))
+                .arg(keys.behind(id))
+                .arg(keys.standing(id))
                 .arg(keys.banned(id))
                 .arg(keys.log(id))
                 .arg(keys.outbox(id))
@@ -362,29 +251,24 @@ impl RedisStore {
                 .arg(keys.arriving(id))
                 .arg(keys.message_keys(id, 0))
                 .arg(keys.message_keys(id, 1))
-                .arg(now_millis());
-            let Some(was) = value::some(self.commands().eval(&call).await?) else { return Ok(false) };
+                .arg(now_millis())
+                .arg(millis(self.limits().tombstones))
+                .arg(millis(self.limits().tombstones.min(UNSAID)));
+            let Some(answer) = value::some(self.commands().eval(&call).await?) else { return Ok(false) };
+            let mut answer = value::list(answer)?.into_iter();
+            let was = value::next(&mut answer)?;
+            self.give_back(id, value::list(value::next(&mut answer)?)?).await.map_err(later)?;
             let mut forget = redis::cmd("SREM");
             forget.arg(keys.part_of(id)).arg(id.hex());
             self.commands().run(&forget).await.map_err(later)?;
             let fields = value::pairs(was)?;
             let Some((chat, with)) = record_from(id, fields)? else { return Ok(true) };
             if let Some(with) = with {
-                let release = script::RELEASE.call().arg(keys.pair(&chat.owner, &with)).arg(id.hex());
+                let release = script::RELEASE_LEASE.call().arg(keys.pair(&chat.owner, &with)).arg(id.hex());
                 self.commands().eval(&release).await.map_err(later)?;
             }
             if let Some(name) = &chat.name {
-                let mut remove = redis::cmd("ZREM");
-                remove.arg(keys.named(name)).arg(id.hex());
-                self.commands().run(&remove).await.map_err(later)?;
-                let mut read = redis::cmd("GET");
-                read.arg(keys.public_name(name));
-                let entry = value::some(self.commands().run(&read).await.map_err(later)?);
-                let entry = entry.map(value::text).transpose()?.filter(|entry| entry.starts_with(&id.hex()));
-                if let Some(entry) = entry {
-                    let release = script::RELEASE.call().arg(keys.public_name(name)).arg(entry);
-                    self.commands().eval(&release).await.map_err(later)?;
-                }
+                self.forget_name(name, id).await.map_err(later)?;
             }
             Ok(true)
         })
@@ -392,8 +276,9 @@ impl RedisStore {
     }
 }
 
+/// Returns the chat's first members.
 fn users(new: &NewChat) -> Vec<&UserId> {
-    let with = new.with.as_ref().filter(|with| **with != new.owner);
+    let with = new.with.as_ref().filter(|with| **with != new.owner && new.entry == Entry::AtOnce);
     std::iter::once(&new.owner).chain(with).collect()
 }
 
@@ -408,12 +293,12 @@ fn same_or_conflict(new: &NewChat, chat: Chat, with: Option<UserId>) -> Created 
     if same && chat.kind == new.kind { Created::Existing(chat) } else { Created::Conflict }
 }
 
-/// A chat from the fields of its meta hash; none when they are the mark of a deleted one, or nothing.
+/// Returns a chat from the fields of its meta hash. Returns none if they are a tombstone, or nothing.
 pub(super) fn chat_from(id: ChatId, fields: Vec<(String, Value)>) -> Result<Option<Chat>> {
     Ok(record_from(id, fields)?.map(|(chat, _)| chat))
 }
 
-/// Whether this is the mark of an id whose index entry is just removed, because no chat ever had it.
+/// Returns whether this marks an id whose index entry is being removed, because no chat ever had it.
 fn is_unborn(fields: &[(String, Value)]) -> bool {
     fields.iter().any(|(field, _)| field == "unborn")
 }

@@ -1,4 +1,4 @@
-//! What the console needs: lists of everything, edges' figures, Redis's own health, the audit log.
+//! What the console needs: lists of everything, edges' reports, Redis's own health, the audit log.
 
 use std::time::Duration;
 
@@ -9,21 +9,23 @@ use tokio::time::Instant;
 use super::{
     RedisStore,
     error::{corrupt, failure},
-    millis, script, value,
+    millis, script,
+    startup::is_denied,
+    value,
 };
-use crate::store::{AuditId, KnownPage, Result, StoreHealth};
+use crate::store::{AuditId, AuditKeep, AuditKind, KnownPage, Result, StoreHealth};
 
-/// Devices that one step of a scan is to look at: it must not hold Redis long.
+/// Devices per step of a scan: a step must not hold Redis long.
 const SCAN: usize = 1_000;
 
 impl RedisStore {
-    /// See [`crate::store::Store::known_devices`]: a scan of the index of devices by when they are looked at.
+    /// See [`crate::store::Store::known_devices`]: a scan of the index of devices by due check.
     pub async fn known_devices(&self, page: u64) -> Result<KnownPage> {
         let mut scan = redis::cmd("ZSCAN");
         scan.arg(self.keys().due()).arg(page).arg("COUNT").arg(SCAN);
         let mut answer = value::list(self.bulk().run(&scan).await?)?.into_iter();
         let next = value::number(value::next(&mut answer)?)?;
-        // Members and their scores, in turn.
+        // Members and their scores alternate.
         let members = value::list(value::next(&mut answer)?)?.into_iter().step_by(2);
         let devices = members.map(super::expiry::due_from).collect::<Result<_>>()?;
         Ok(KnownPage { devices, next: (next != 0).then_some(next) })
@@ -55,10 +57,9 @@ impl RedisStore {
             let mut ask = redis::cmd("INFO");
             ask.arg(section);
             match self.bulk().raw(&ask).await? {
-                Ok(Value::VerbatimString { text, .. }) => info.push_str(&text),
-                Ok(other) => info.push_str(&value::text(other)?),
-                // Not every user may ask; then it isn't known.
-                Err(err) if err.code() == Some("NOPERM") => {}
+                Ok(answer) => info.push_str(&info_text(answer)?),
+                // Not every user may ask; the value is unknown then.
+                Err(err) if is_denied(&err) => {}
                 Err(err) => return Err(failure(&err)),
             }
             info.push('\n');
@@ -81,24 +82,51 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::audit`].
-    pub async fn audit(&self, entry: Bytes, keep: usize) -> Result<AuditId> {
-        let mut add = redis::cmd("XADD");
-        add.arg(self.keys().audit()).arg("MAXLEN").arg(keep.max(1)).arg("*").arg("e").arg(&entry[..]);
-        audit_id(self.commands().run(&add).await?)
+    pub async fn audit(&self, kind: AuditKind, entry: Bytes, keep: AuditKeep) -> Result<AuditId> {
+        let part = match kind {
+            AuditKind::Change => "changes",
+            AuditKind::Attempt => "attempts",
+        };
+        audit_id(self.keep_audit(part, &entry, keep).await?.0)
+    }
+
+    /// See [`crate::store::Store::audited_changes`].
+    pub async fn audited_changes(&self, keep: AuditKeep) -> Result<usize> {
+        let held = value::number(self.keep_audit("", &[], keep).await?.1)?;
+        Ok(usize::try_from(held).unwrap_or(usize::MAX))
+    }
+
+    async fn keep_audit(&self, part: &str, entry: &[u8], keep: AuditKeep) -> Result<(Value, Value)> {
+        let call = script::AUDIT.call().arg(self.keys().audit()).arg(self.keys().audit_attempts());
+        let call = call.arg(part).arg(entry).arg(keep.changes.max(1));
+        let age = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX >> 12);
+        let call = call.arg(age).arg(keep.attempts.max(1));
+        let mut answer = value::list(self.commands().eval(&call).await?)?.into_iter();
+        Ok((value::next(&mut answer)?, value::next(&mut answer)?))
     }
 
     /// See [`crate::store::Store::audited`].
     pub async fn audited(&self, before: Option<AuditId>, count: usize) -> Result<Vec<(AuditId, Bytes)>> {
-        let mut read = redis::cmd("XREVRANGE");
+        let mut read = redis::pipe();
         let from = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
-        read.arg(self.keys().audit()).arg(from).arg("-").arg("COUNT").arg(count);
+        for key in [self.keys().audit(), self.keys().audit_attempts()] {
+            read.cmd("XREVRANGE").arg(key).arg(&from).arg("-").arg("COUNT").arg(count);
+        }
         let entry = |entry: Value| {
             let mut parts = value::list(entry)?.into_iter();
             let id = audit_id(value::next(&mut parts)?)?;
             let mut fields = value::list(value::next(&mut parts)?)?.into_iter().skip(1);
             Ok((id, value::bytes(value::next(&mut fields)?)?))
         };
-        value::list(self.bulk().run(&read).await?)?.into_iter().map(entry).collect()
+        let mut all = Vec::new();
+        for part in self.bulk().run_all(&read).await? {
+            for one in value::list(part)? {
+                all.push(entry(one)?);
+            }
+        }
+        all.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        all.truncate(count);
+        Ok(all)
     }
 }
 
@@ -107,6 +135,15 @@ fn audit_id(answer: Value) -> Result<AuditId> {
     text.parse().map_err(|_| corrupt(format!("{text:?} isn't an entry of the audit log")))
 }
 
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+/// Returns the text of an INFO answer.
+pub(super) fn info_text(answer: Value) -> Result<String> {
+    match answer {
+        Value::VerbatimString { text, .. } => Ok(text),
+        other => value::text(other),
+    }
+}
+
+/// Returns a field of an INFO answer.
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }

@@ -18,12 +18,12 @@ use crate::{
         id::{DeviceId, UserId},
     },
     store::{
-        NewDevice, NotedSession, Opened, Owner, Read, Registered, Renewed, Result, StoreError,
+        NewDevice, Opened, Owner, Read, Registered, RegisteredSession, Renewed, Result, StoreError,
         bounds::{AT_ONCE, SET_BACK},
     },
 };
 
-/// The fields of a device, in the order in which scripts give them too.
+/// The fields of a device, in the order in which scripts return them too.
 const FIELDS: [&str; 12] = [
     "kind",
     "name",
@@ -39,15 +39,15 @@ const FIELDS: [&str; 12] = [
     "history",
 ];
 
-/// Further ones, that only scripts read: the newest session that served the device, when the newest was begun, and the store's
-/// clock when the device was warned of, or written.
+/// Further fields that only scripts read: the newest session that served the device, when the newest began, and the
+/// store's clock when the device was warned, or written.
 const SCRIPTS_FIELDS: [&str; 3] = ["there", "begun", "warned"];
 
 impl RedisStore {
     /// See [`crate::store::Store::register_device`].
     ///
-    /// The user's devices and the id's owner live in different slots, so: look and leave a mark (a minute), claim the id,
-    /// look again and write. A termination in between takes the mark away and the write starts over.
+    /// The user's devices and the id's owner are in different slots. So it checks and leaves a mark (a minute), claims
+    /// the id, checks again and writes. A termination in between deletes the mark, and the write starts over.
     pub async fn register_device(&self, new: &NewDevice) -> Result<Registered> {
         self.in_time(async {
             loop {
@@ -58,7 +58,7 @@ impl RedisStore {
                 if value::number(self.commands().eval(&claim).await.map_err(later)?)? == 0 {
                     return Ok(Registered::Conflict);
                 }
-                // Between the two: whoever looks sees by the claim that the device is just coming.
+                // Between the two: whoever checks sees from the claim that the device is just being registered.
                 self.due_at_once(&new.user, new.id).await?;
                 if let Some(found) = self.register_step(new, "write").await.map_err(later)? {
                     return Ok(found);
@@ -68,12 +68,13 @@ impl RedisStore {
         .await
     }
 
-    // None: go on (after `intend`), or begin again (after `write`).
+    // Returns none to continue (after `intend`), or to start again (after `write`).
     async fn register_step(&self, new: &NewDevice, step: &str) -> Result<Option<Registered>> {
         let call = script::REGISTER_DEVICE
             .call()
             .arg(self.keys().devices(&new.user))
             .arg(self.keys().intent(&new.user, new.id))
+            .arg(self.keys().generations(&new.user))
             .arg(step)
             .arg(new.id.hex())
             .arg(new.kind.as_str())
@@ -87,7 +88,7 @@ impl RedisStore {
         let found = match value::text(value::next(&mut answer)?)?.as_str() {
             "ok" if step == "intend" => return Ok(None),
             "lost" => return Ok(None),
-            "ok" => Registered::Created(fresh(new)),
+            "ok" => Registered::Created(fresh(new, value::parse(&value::text(value::next(&mut answer)?)?)?)),
             "existing" => {
                 let now = value::number(value::next(&mut answer)?)?;
                 Registered::Existing(device(&new.user, new.id, now, answer.collect())?)
@@ -159,8 +160,8 @@ impl RedisStore {
         Ok(Some(Owner { user: value::user(&value::text(user)?)?, terminated }))
     }
 
-    /// See [`crate::store::Store::open_session`]. The device and its edge live in different slots. The note comes first: the
-    /// second step may be executed when nobody waits for it any more, or its edge is dead.
+    /// See [`crate::store::Store::open_session`]. The device and its edge are in different slots. The registration
+    /// comes first: the second step may be executed when its caller has given up, or its edge is dead.
     pub async fn open_session(
         &self,
         user: &UserId,
@@ -180,20 +181,21 @@ impl RedisStore {
             .arg(after.session)
             .arg(after.at)
             .arg(AT_ONCE);
-        // It gets this number or none.
-        let noted = NotedSession { user: user.clone(), device: id, session: after.session.saturating_add(1) };
+        // The session gets this number or none.
+        let noted =
+            RegisteredSession { user: user.clone(), device: id, session: after.session.saturating_add(1) };
         self.in_time(async {
-            let is_new = self.note_session(edge, &noted).await?;
+            let is_new = self.register_session(edge, &noted).await?;
             let (opened, note) = self.opened(&noted, edge, call).await?;
             let again = match note {
-                // Whoever noted it before may have forgotten it in between, because their own call came to nothing.
-                Note::Needed if !is_new => self.note_session(edge, &noted).await.map(drop),
+                // An earlier caller may have deleted its registration in between, because its own call failed.
+                Note::Needed if !is_new => self.register_session(edge, &noted).await.map(drop),
                 Note::Needed | Note::Doubtful => Ok(()),
                 Note::Needless => self.forget_session(edge, &noted, Duration::ZERO).await,
             };
             match again {
                 Err(error) if note == Note::Needed => return Err(later(error)),
-                // Whoever looks at it finds that it is over.
+                // The next pass over the registrations finds that it is over.
                 Err(error) => tracing::debug!(device = %id, %error, "the note of no session stays for now"),
                 Ok(()) => {}
             }
@@ -202,7 +204,7 @@ impl RedisStore {
         .await
     }
 
-    async fn opened(&self, noted: &NotedSession, edge: &str, call: Call) -> Result<(Opened, Note)> {
+    async fn opened(&self, noted: &RegisteredSession, edge: &str, call: Call) -> Result<(Opened, Note)> {
         let (user, id) = (&noted.user, noted.device);
         let answer = match value::some(self.commands().eval(&call).await?) {
             Some(Value::Array(answer)) => answer,
@@ -210,7 +212,7 @@ impl RedisStore {
                 let ended = value::text(word)? == "terminated";
                 return Ok((if ended { Opened::Terminated } else { Opened::Unknown }, Note::Needless));
             }
-            // Forgotten after its termination, or never there.
+            // Deleted after its termination, or never registered.
             None if self.terminated(user, id).await? => return Ok((Opened::Terminated, Note::Needless)),
             None => return Ok((Opened::Unknown, Note::Needless)),
         };
@@ -222,7 +224,7 @@ impl RedisStore {
         {
             let newest: u64 = value::number(value::next(&mut answer)?)?;
             let holder = value::text(value::next(&mut answer)?)?;
-            // Another call of this edge may have the same number, or get it yet.
+            // Another call of this edge may have the same number, or still get it.
             let elsewhere = newest == noted.session && !holder.is_empty() && holder != edge;
             let note = if newest > noted.session || elsewhere { Note::Needless } else { Note::Doubtful };
             return Ok((refused, note));
@@ -245,7 +247,7 @@ impl RedisStore {
         edge: &str,
         ttl: Duration,
     ) -> Result<Renewed> {
-        let session = NotedSession { user: user.clone(), device, session };
+        let session = RegisteredSession { user: user.clone(), device, session };
         self.in_time(self.renewed(&session, edge, ttl, "there")).await
     }
 
@@ -258,18 +260,18 @@ impl RedisStore {
         edge: &str,
         ttl: Duration,
     ) -> Result<Renewed> {
-        let session = NotedSession { user: user.clone(), device, session };
+        let session = RegisteredSession { user: user.clone(), device, session };
         self.in_time(self.renewed(&session, edge, ttl, "")).await
     }
 
     async fn renewed(
         &self,
-        session: &NotedSession,
+        session: &RegisteredSession,
         edge: &str,
         ttl: Duration,
         there: &str,
     ) -> Result<Renewed> {
-        let NotedSession { user, device, session: number } = session;
+        let RegisteredSession { user, device, session: number } = session;
         let renew = async |revive: &str| {
             let call = script::RENEW_SESSION.call();
             let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(*number).arg(millis(ttl));
@@ -277,20 +279,21 @@ impl RedisStore {
             value::some(answer).map(value::text).transpose()
         };
         let mut answer = renew("").await?;
-        let lapsed = answer.as_deref() == Some("lapsed");
-        if lapsed {
-            // The note first: should the edge die in between, it is found, and nothing is there to be given back.
-            self.note_session(edge, session).await?;
+        let expired = answer.as_deref() == Some("expired");
+        if expired {
+            // The registration first: should the edge die in between, others find the session, and there is no lease to
+            // release.
+            self.register_session(edge, session).await?;
             answer = renew("revive").await.map_err(later)?;
         }
         match answer.as_deref() {
-            Some("held") if lapsed => Ok(Renewed::Revived),
+            Some("held") if expired => Ok(Renewed::Revived),
             Some("held") => Ok(Renewed::Held),
             Some("terminated") => Ok(Renewed::Terminated),
             Some("replaced") => Ok(Renewed::Replaced),
             Some(_) => Ok(Renewed::Unconfirmed),
             None if self.terminated(user, *device).await? => Ok(Renewed::Terminated),
-            // An older or an empty Redis. "Terminated" would make the client throw its messages away.
+            // An older or an empty Redis. "Terminated" would make the client delete its messages.
             None => Err(StoreError::Corrupt(format!(
                 "device {device} or this session of it is gone without a trace"
             ))),
@@ -309,9 +312,9 @@ impl RedisStore {
         let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(session);
         self.in_time(async {
             let closed = value::number(self.commands().eval(&call).await?)? == 1;
-            let noted = NotedSession { user: user.clone(), device, session };
+            let noted = RegisteredSession { user: user.clone(), device, session };
             if let Err(error) = self.forget_session(edge, &noted, Duration::ZERO).await {
-                // Whoever looks at it finds that it is over.
+                // The next pass over the registrations finds that it is over.
                 tracing::debug!(%device, %error, "the note of a session that is over stays for now");
             }
             Ok(closed)
@@ -324,30 +327,30 @@ impl RedisStore {
     }
 }
 
-/// What an answer says of the note that was written before it.
+/// What a result means for the registration that was written before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Note {
-    /// Its session is open.
+    /// Needed: its session is open.
     Needed,
-    /// Its number is given, or never will be, and not to this edge.
+    /// Not needed: its number is assigned, or never will be, and not to this edge.
     Needless,
-    /// It may be another session's of this edge: whoever looks at what is noted finds out.
+    /// It may belong to another session of this edge: a pass over the registrations decides.
     Doubtful,
 }
 
-/// The names of a device's fields in its user's hash.
+/// Returns the names of a device's fields in its user's hash.
 pub(super) fn fields(device: DeviceId) -> Vec<String> {
     let device = device.hex();
     FIELDS.iter().map(|field| format!("{device}.{field}")).collect()
 }
 
-/// The names of all there is of it.
+/// Returns the names of all fields of a device.
 pub(super) fn all_fields(device: DeviceId) -> Vec<String> {
     let more = SCRIPTS_FIELDS.iter().map(|field| format!("{}.{field}", device.hex()));
     fields(device).into_iter().chain(more).collect()
 }
 
-fn fresh(new: &NewDevice) -> Device {
+fn fresh(new: &NewDevice, generation: u32) -> Device {
     Device {
         id: new.id,
         user: new.user.clone(),
@@ -357,7 +360,7 @@ fn fresh(new: &NewDevice) -> Device {
         created: new.created,
         last_seen: new.created,
         state: DeviceState::Registering,
-        generation: 1,
+        generation,
         session: 0,
         lease: None,
         unrenewed: false,
@@ -390,7 +393,7 @@ fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Resul
     let runs = until.is_some_and(|until| until > now) && seen <= now.saturating_add(SET_BACK);
     let unrenewed = edge.is_some() && !runs;
     let lease = edge.filter(|_| runs).map(|edge| Lease { edge, session });
-    // Nobody was seen in the future: the clock was set back since.
+    // No device was seen in the future: the clock was set back since.
     let last_seen = if lease.is_some() { now } else { seen.min(now) };
     let user = user.clone();
     Ok(Device {

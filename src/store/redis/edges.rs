@@ -1,5 +1,6 @@
-//! The edges: whose each name is, which of them live, to which chats each appends and which sessions it has; so what a dead edge
-//! leaves is found. All of it is one slot, touched once per edge and chat, and at the two ends of a session.
+//! The edges: the holder of each name, which edges live, to which chats each appends and which sessions it has; so
+//! others find what a dead edge leaves. All of it is one slot, touched once per edge and chat, and at both ends of a
+//! session.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::id::ChatId,
-    store::{Beat, Claimed, Holder, Lapsed, NotedChat, NotedSession, OtherEdge, Result},
+    store::{Beat, Claimed, ExpiredSession, Holder, OtherEdge, RegisteredSender, RegisteredSession, Result},
 };
 
 impl RedisStore {
@@ -36,40 +37,47 @@ impl RedisStore {
         self.commands().eval(&call).await.map(drop)
     }
 
-    /// See [`crate::store::Store::note_sender`].
-    pub async fn note_sender(&self, edge: &str, chat: ChatId) -> Result<NotedChat> {
+    /// See [`crate::store::Store::register_sender`].
+    pub async fn register_sender(&self, edge: &str, chat: ChatId) -> Result<RegisteredSender> {
         let keys = self.keys();
-        let call = script::NOTE_CHAT.call().arg(keys.edges()).arg(keys.note_counts()).arg(keys.notes(edge));
+        let call =
+            script::REGISTER_SENDER.call().arg(keys.edges()).arg(keys.note_counts()).arg(keys.notes(edge));
         let call = call.arg(keys.note_tokens(edge)).arg(keys.last_token()).arg(edge).arg(chat.hex());
         let token = value::number(self.commands().eval(&call).await?)?;
-        Ok(NotedChat { chat, token })
+        Ok(RegisteredSender { chat, token })
     }
 
-    /// `silence`: only if the edge hasn't said for so long that it lives; zero: whatever it said.
+    /// Returns the call that deletes a registration. `silence`: only if the edge sent no heartbeat for so long; zero:
+    /// always.
     fn unnote(&self, edge: &str, list: String, what: String, token: u64, silence: Duration) -> Call {
         let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
-        // `millis` knows no zero: a note would outlive its session if both fell into one millisecond.
+        // `millis` has no zero: a registration would outlive its session if both fell into one millisecond.
         let silence = if silence.is_zero() { 0 } else { millis(silence) };
-        let call = script::FORGET_NOTE.call();
+        let call = script::UNREGISTER.call();
         let call = call.arg(edges).arg(counts).arg(list).arg(self.keys().note_tokens(edge));
         call.arg(edge).arg(what).arg(silence).arg(token)
     }
 
-    // True: it wasn't noted yet.
-    pub(super) async fn note_session(&self, edge: &str, session: &NotedSession) -> Result<bool> {
+    // Returns true if it wasn't registered yet.
+    pub(super) async fn register_session(&self, edge: &str, session: &RegisteredSession) -> Result<bool> {
         let (edges, counts) = (self.keys().edges(), self.keys().note_counts());
-        let call = script::NOTE.call().arg(edges).arg(counts).arg(self.keys().sessions(edge));
+        let call = script::REGISTER.call().arg(edges).arg(counts).arg(self.keys().sessions(edge));
         Ok(value::number(self.commands().eval(&call.arg(edge).arg(member(session))).await?)? == 1)
     }
 
     /// See [`crate::store::Store::forget_session`].
-    pub async fn forget_session(&self, edge: &str, session: &NotedSession, silence: Duration) -> Result<()> {
+    pub async fn forget_session(
+        &self,
+        edge: &str,
+        session: &RegisteredSession,
+        silence: Duration,
+    ) -> Result<()> {
         let call = self.unnote(edge, self.keys().sessions(edge), member(session), 0, silence);
         self.commands().eval(&call).await.map(drop)
     }
 
-    /// See [`crate::store::Store::noted_sessions`].
-    pub async fn noted_sessions(&self, edge: &str) -> Result<Vec<NotedSession>> {
+    /// See [`crate::store::Store::registered_sessions`].
+    pub async fn registered_sessions(&self, edge: &str) -> Result<Vec<RegisteredSession>> {
         let mut read = redis::cmd("SMEMBERS");
         read.arg(self.keys().sessions(edge));
         let sessions = value::list(self.bulk().run(&read).await?)?.into_iter();
@@ -77,39 +85,41 @@ impl RedisStore {
             let mut parts = text.split(' ');
             let mut part = || parts.next().ok_or_else(|| corrupt("a noted session of another shape"));
             let (device, session) = (value::device(part()?)?, value::parse(part()?)?);
-            Ok(NotedSession { user: value::user(part()?)?, device, session })
+            Ok(RegisteredSession { user: value::user(part()?)?, device, session })
         };
         sessions.map(|noted| session(value::text(noted)?)).collect()
     }
 
-    /// See [`crate::store::Store::lapse_session`].
-    pub async fn lapse_session(
+    /// See [`crate::store::Store::expire_session`].
+    pub async fn expire_session(
         &self,
         edge: &str,
-        session: &NotedSession,
+        session: &RegisteredSession,
         silence: Duration,
-    ) -> Result<Lapsed> {
+    ) -> Result<ExpiredSession> {
         let devices = self.keys().devices(&session.user);
-        let call = script::LAPSE_SESSION.call().arg(devices).arg(session.device.hex());
+        let call = script::EXPIRE_SESSION.call().arg(devices).arg(session.device.hex());
         let call = call.arg(session.session).arg(edge);
         let answer = value::some(self.commands().eval(&call).await?).map(value::text).transpose()?;
-        let lapsed = match answer.as_deref() {
-            Some("held") => return Ok(Lapsed::Held),
-            Some("coming") => return Ok(Lapsed::Coming),
-            Some(seen) => Lapsed::Now(value::parse(seen)?),
-            None => Lapsed::Before,
+        let expired = match answer.as_deref() {
+            Some("held") => return Ok(ExpiredSession::Held),
+            Some("coming") => return Ok(ExpiredSession::Coming),
+            Some(seen) => ExpiredSession::Now(value::parse(seen)?),
+            None => ExpiredSession::Before,
         };
         if let Err(error) = self.forget_session(edge, session, silence).await {
-            // It is given back, which happens once, and whoever did it is to tell. The note goes with the next look.
-            tracing::debug!(device = %session.device, %error, "the note of a session that lapsed stays for now");
+            // The lease was released, which happens once, and the releaser must notify. The next pass deletes the
+            // registration.
+            tracing::debug!(device = %session.device, %error, "the note of a session that expired stays for now");
         }
-        Ok(lapsed)
+        Ok(expired)
     }
 
-    /// See [`crate::store::Store::noted_chats`].
-    pub async fn noted_chats(&self, edge: &str) -> Result<Vec<NotedChat>> {
+    /// See [`crate::store::Store::registered_senders`].
+    pub async fn registered_senders(&self, edge: &str) -> Result<Vec<RegisteredSender>> {
         let mut pipeline = redis::pipe();
-        // The tokens first: a note that comes in between is listed with an older one, and can't be forgotten by it.
+        // Reads the tokens first: a registration that comes in between is listed with an older token, which can't
+        // delete it.
         pipeline.cmd("HGETALL").arg(self.keys().note_tokens(edge));
         pipeline.cmd("SMEMBERS").arg(self.keys().notes(edge));
         let mut answers = self.bulk().run_all(&pipeline).await?.into_iter();
@@ -119,7 +129,7 @@ impl RedisStore {
         }
         let noted = |chat| {
             let chat = value::chat(&value::text(chat)?)?;
-            Ok(NotedChat { chat, token: tokens.get(&chat).copied().unwrap_or(0) })
+            Ok(RegisteredSender { chat, token: tokens.get(&chat).copied().unwrap_or(0) })
         };
         let chats = value::list(value::next(&mut answers)?)?.into_iter();
         let mut chats = chats.map(noted).collect::<Result<Vec<_>>>()?;
@@ -127,8 +137,13 @@ impl RedisStore {
         Ok(chats)
     }
 
-    /// See [`crate::store::Store::forget_notes`].
-    pub async fn forget_notes(&self, edge: &str, notes: &[NotedChat], silence: Duration) -> Result<()> {
+    /// See [`crate::store::Store::unregister_senders`].
+    pub async fn unregister_senders(
+        &self,
+        edge: &str,
+        notes: &[RegisteredSender],
+        silence: Duration,
+    ) -> Result<()> {
         let list = self.keys().notes(edge);
         let calls =
             notes.iter().map(|note| self.unnote(edge, list.clone(), note.chat.hex(), note.token, silence));
@@ -157,7 +172,7 @@ impl RedisStore {
     }
 }
 
-// As `lua/edge_alive.lua` gives it.
+// The format of `lua/edge_alive.lua`.
 fn other_edge(text: &str) -> Result<OtherEdge> {
     let mut parts = text.split(' ');
     let mut part = || parts.next().ok_or_else(|| corrupt("an edge of another shape"));
@@ -172,11 +187,11 @@ fn other_edge(text: &str) -> Result<OtherEdge> {
     Ok(OtherEdge { name, alive, silent, noted, holder })
 }
 
-// As `names` has it.
+// The format of `names`.
 fn record(holder: &Holder) -> String {
     format!("{} {}", holder.incarnation, holder.beat)
 }
 
-fn member(session: &NotedSession) -> String {
+fn member(session: &RegisteredSession) -> String {
     format!("{} {} {}", session.device.hex(), session.session, session.user)
 }

@@ -1,5 +1,5 @@
-//! Devices by the time at which somebody has to look whether they expire: one sorted set, in which each device is moved on
-//! when it was looked at. So a pass costs what is due, not what there is.
+//! Devices by due expiry check: one sorted set, in which each check moves its device on. So a pass costs what is due,
+//! not what exists.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl RedisStore {
         };
         command.arg(self.keys().due());
         if let Some(until) = until {
-            // Only one that is there: a device may be forgotten in this moment.
+            // Only an existing entry: the device may be deleted in this moment.
             command.arg("XX").arg(until);
         }
         command.arg(due_member(user, device));
@@ -60,7 +60,7 @@ impl RedisStore {
         Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
 
-    /// Before a device is written: so that each that is there is looked at.
+    /// Schedules a check before a device is written, so that each existing device is checked.
     pub(super) async fn due_at_once(&self, user: &UserId, device: DeviceId) -> Result<()> {
         let mut add = redis::cmd("ZADD");
         add.arg(self.keys().due()).arg("NX").arg(0).arg(due_member(user, device));
@@ -68,7 +68,7 @@ impl RedisStore {
     }
 }
 
-/// Who stands in the index.
+/// Returns the device and user of an index entry.
 pub(super) fn due_from(member: redis::Value) -> Result<(UserId, DeviceId)> {
     let member = value::text(member)?;
     let (device, user) = member.split_once(' ').ok_or_else(|| corrupt("a due device of another shape"))?;

@@ -1,4 +1,5 @@
-//! Links. All of them share one slot, so that how many wait is known in the same step; they are few, and gone soon.
+//! Links. All of them share one slot, so that the number of waiting links is known in the same step; they are few, and
+//! short-lived.
 
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ impl RedisStore {
             .arg(self.keys().link(new.id))
             .arg(self.keys().link_code(&new.code))
             .arg(self.keys().open_links())
+            .arg(self.keys().links_of(&new.share))
+            // A share is no more than an eighth: without a neighbourhood, the neighbourhood's quarter refuses nothing.
+            .arg(self.keys().links_of(new.neighbourhood.as_ref().unwrap_or(&new.share)))
             .arg(new.id.hex())
             .arg(millis(new.lifetime))
             .arg(millis(new.lifetime + new.kept))
@@ -37,6 +41,7 @@ impl RedisStore {
             "opened" => Ok(LinkOpened::Opened),
             "taken" => Ok(LinkOpened::CodeTaken),
             "full" => Ok(LinkOpened::Full),
+            "share" => Ok(LinkOpened::ShareTaken),
             other => Err(corrupt(format!("a link that is {other:?}"))),
         }
     }

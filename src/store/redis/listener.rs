@@ -1,13 +1,15 @@
-//! The connection on which events come. One owned task keeps it, and is the only one that subscribes on it, so that
-//! what is subscribed and what is watched can't drift apart.
+//! The connection that receives events. One owned task keeps it, and only this task subscribes on it, so that
+//! subscriptions and watches can't diverge.
 //!
-//! Nothing that comes here is trusted to be complete: every two seconds a probe key is written on this connection, and its
-//! keyspace event has to come back on it. When it doesn't (the server's setting is gone, the link is half open) the
-//! connection is thrown away: the next one sets the setting, subscribes to everything watched, and says `Resubscribed`.
-//! Whoever sets it tells the listeners of all edges: their next probes would come through, and hide what they missed.
+//! The task trusts nothing here to be complete. Every two seconds it writes a probe key on this connection, and the
+//! key's keyspace event must come back on it. If it doesn't (the server's setting is gone, the link is half open) the
+//! task drops the connection: the next one sets the setting, subscribes to everything watched, and emits
+//! `Resubscribed`. Whoever sets the setting notifies the listeners of all edges: otherwise their next probes would come
+//! through, and hide what they missed.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,14 +23,16 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{Client, PushInfo, PushKind, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
     RedisOptions,
+    error::{in_words, is_misled},
     keys::{Heard, Keys, keyspace},
     link::{AbortOnDrop, Backoff, open},
-    startup::switch_on_events,
+    patience::{answered, runs_for, within},
+    startup::{is_denied, switch_on_events},
 };
 use crate::{
     domain::id::{ChatId, UserId},
@@ -37,19 +41,19 @@ use crate::{
 
 mod change;
 
-use change::{Change, Changing, Order, Watched, Which, user_channels};
+use change::{Change, Changing, Order, Subject, Watched, user_channels};
 
 /// How many callers may wait for their subscriptions.
 const ORDERS: usize = 1024;
 /// How many channels one SUBSCRIBE names.
 const CHANNELS: usize = 512;
-/// So many changes of what is subscribed are under way at a time. (The connection takes more commands than they come to without
+/// How many subscription changes are under way at a time. (The connection accepts more commands than these without
 /// waiting.)
 const UNDER_WAY: usize = 8;
-/// How long a probe key stays after its store has gone.
+/// How long a probe key outlives its store, in milliseconds.
 const PROBE_KEPT_MS: u64 = 60_000;
 
-/// The handle. Dropping it ends the task.
+/// The listener's handle. Dropping it ends the task.
 pub(super) struct Listener {
     shared: Arc<Shared>,
     orders: mpsc::Sender<Order>,
@@ -63,9 +67,11 @@ struct Shared {
     database: i64,
     watched: Mutex<Watched>,
     events: Arc<Events>,
-    /// Keyspace events of the probe key that came.
+    /// How many keyspace events of the probe key have come.
     probes_heard: AtomicU64,
     probe_heard: Notify,
+    /// Whether an event ever came.
+    proved: watch::Sender<bool>,
     missed: AtomicU64,
 }
 
@@ -84,6 +90,7 @@ impl Listener {
             events,
             probes_heard: AtomicU64::new(0),
             probe_heard: Notify::new(),
+            proved: watch::Sender::new(false),
             missed: AtomicU64::new(0),
         });
         let (orders, receiver) = mpsc::channel(ORDERS);
@@ -106,23 +113,29 @@ impl Listener {
         let _ = self.tried.clone().wait_for(|tried| *tried).await;
     }
 
+    /// Waits until keyspace events were seen to arrive. Returns false if none came in the time of two probes.
+    pub(super) async fn is_proved(&self) -> bool {
+        let mut proved = self.shared.proved.subscribe();
+        matches!(within(2 * self.timeout, proved.wait_for(|proved| *proved)).await, Some(Ok(_)))
+    }
+
     pub(super) fn missed(&self) -> u64 {
         self.shared.missed.load(Ordering::Relaxed)
     }
 
     pub(super) async fn watch_user(&self, user: &UserId) -> Result<()> {
         self.shared.watched().users.insert(user.clone());
-        self.order(Which::User(user.clone())).await
+        self.order(Subject::User(user.clone())).await
     }
 
     pub(super) async fn unwatch_user(&self, user: &UserId) -> Result<()> {
         self.shared.watched().users.remove(user);
-        self.order(Which::User(user.clone())).await.or_else(off)
+        self.order(Subject::User(user.clone())).await.or_else(off)
     }
 
     pub(super) async fn watch_chats(&self, chats: &[ChatId]) -> Result<()> {
         self.shared.watched().chats.extend(chats);
-        self.order(Which::Chats(chats.to_vec())).await
+        self.order(Subject::Chats(chats.to_vec())).await
     }
 
     pub(super) async fn unwatch_chats(&self, chats: &[ChatId]) -> Result<()> {
@@ -132,12 +145,12 @@ impl Listener {
                 watched.chats.remove(chat);
             }
         }
-        self.order(Which::Chats(chats.to_vec())).await.or_else(off)
+        self.order(Subject::Chats(chats.to_vec())).await.or_else(off)
     }
 
     pub(super) async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
         self.shared.watched().presence.extend(users.iter().cloned());
-        self.order(Which::Presence(users.to_vec())).await
+        self.order(Subject::Presence(users.to_vec())).await
     }
 
     pub(super) async fn unwatch_presence(&self, users: &[UserId]) -> Result<()> {
@@ -147,10 +160,10 @@ impl Listener {
                 watched.presence.remove(user);
             }
         }
-        self.order(Which::Presence(users.to_vec())).await.or_else(off)
+        self.order(Subject::Presence(users.to_vec())).await.or_else(off)
     }
 
-    async fn order(&self, which: Which) -> Result<()> {
+    async fn order(&self, which: Subject) -> Result<()> {
         if which.is_empty() {
             return Ok(());
         }
@@ -160,14 +173,12 @@ impl Listener {
             self.orders.send(Order { which, done }).await.map_err(|_| lost(()))?;
             answer.await.map_err(|_| lost(()))?
         };
-        match timeout(self.timeout, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(StoreError::Unavailable("no confirmation of the subscription in time".into())),
-        }
+        let late = || StoreError::Unavailable("no confirmation of the subscription in time".into());
+        within(self.timeout, asked).await.unwrap_or_else(|| Err(late()))
     }
 }
 
-// Without a connection nothing is heard, and the next one won't subscribe.
+// Without a connection nothing is received, and the next connection won't subscribe.
 fn off(err: StoreError) -> Result<()> {
     match err {
         StoreError::Unavailable(_) | StoreError::Unknown(_) => Ok(()),
@@ -180,7 +191,7 @@ impl Shared {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs on the connection's own task, so it must not wait.
+    /// Handles a push. Runs on the connection's own task, so it must not wait.
     fn hear(&self, push: PushInfo, probe_key: &str) {
         let mut parts = push.data.into_iter();
         let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
@@ -205,6 +216,7 @@ impl Shared {
             Some(Heard::Probe) => {
                 self.probes_heard.fetch_add(1, Ordering::Relaxed);
                 self.probe_heard.notify_one();
+                self.proved.send_replace(true);
             }
             Some(Heard::Repaired) => {
                 self.missed.fetch_add(1, Ordering::Relaxed);
@@ -212,6 +224,21 @@ impl Shared {
             }
             None => {}
         }
+    }
+}
+
+/// A probe whose event hasn't come.
+struct Probed {
+    /// The number of received probes that proves it.
+    wanted: u64,
+    /// The deadline of that.
+    overdue: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+async fn overdue(probed: &mut Option<Probed>) {
+    match probed {
+        Some(probed) => probed.overdue.as_mut().await,
+        None => pending().await,
     }
 }
 
@@ -226,8 +253,8 @@ struct Task {
 }
 
 impl Task {
-    /// Connects, sets the setting, subscribes to everything watched, says `Resubscribed`; then serves orders and probes
-    /// until the connection ends or a probe is missed, and begins again. Ends with the handle.
+    /// Connects, sets the setting, subscribes to everything watched, emits `Resubscribed`. Then serves orders and
+    /// probes until the connection ends or a probe is missed, and starts again. Ends with the handle.
     async fn run(mut self) {
         let mut backoff = Backoff::default();
         let mut first = true;
@@ -243,7 +270,7 @@ impl Task {
                     self.tried.send_replace(true);
                     let reason = self.serve(connection, &gone).await;
                     let Some(reason) = reason else { return };
-                    tracing::warn!(error = %reason, "the events of Redis stopped; subscribing again");
+                    tracing::warn!(error = %reason, "Redis's keyspace events stopped; subscribing again");
                     reason
                 }
                 Err(err) => {
@@ -274,11 +301,18 @@ impl Task {
             _ => {}
         };
         let mut connection = open(&self.client, self.timeout, push).await?;
-        if let Err(err) = switch_on_events(&mut connection, &self.shared.keys.repaired()).await {
-            // The probe will tell whether they flow all the same.
-            tracing::warn!(error = %err, "can't switch on Redis's keyspace events");
+        // A demoted server would accept the subscriptions, and deliver nothing.
+        self.probe(&mut connection).await?;
+        let repaired = self.shared.keys.repaired();
+        match switch_on_events(&mut connection, &repaired, self.timeout).await {
+            // The probe will show whether events arrive all the same.
+            Err(err) if is_denied(&err) => {
+                tracing::debug!(error = %err, "Redis doesn't let its keyspace events be looked at")
+            }
+            Err(err) => tracing::warn!(error = %err, "enabling Redis's keyspace events failed"),
+            Ok(()) => {}
         }
-        let mut channels = vec![keyspace(self.shared.database, &self.probe_key), self.shared.keys.repaired()];
+        let mut channels = vec![keyspace(self.shared.database, &self.probe_key), repaired];
         {
             let watched = self.shared.watched();
             channels.extend(
@@ -291,12 +325,12 @@ impl Task {
             channels.extend(watched.presence.iter().map(|user| self.shared.keys.presence(user)));
         }
         for channels in channels.chunks(CHANNELS) {
-            connection.subscribe(channels).await?;
+            answered(self.timeout, connection.subscribe(channels)).await?;
         }
         Ok(connection)
     }
 
-    // Answers orders with "unavailable" for a while. False when the handle is gone.
+    // Answers orders with "unavailable" for a while. Returns false if the handle is gone.
     async fn wait(&mut self, pause: Duration, reason: &str) -> bool {
         let pause = sleep(pause);
         tokio::pin!(pause);
@@ -311,22 +345,21 @@ impl Task {
         }
     }
 
-    /// Why it ended; none when the handle is gone.
+    /// Serves the connection. Returns why it ended; none if the handle is gone.
     async fn serve(&mut self, mut connection: MultiplexedConnection, gone: &Notify) -> Option<String> {
         let mut next_probe = Instant::now();
-        // The number of heard probes that proves the pending one, and until when it must be reached.
-        let mut pending: Option<(u64, Instant)> = None;
-        // What Redis hasn't confirmed. Nobody waits for another's: Redis may be a second away.
+        let mut probed: Option<Probed> = None;
+        // Changes that Redis hasn't confirmed. No caller waits for another's change: Redis may be a second away.
         let mut under_way: FuturesUnordered<Changing> = FuturesUnordered::new();
         loop {
-            let wake = pending.map_or(next_probe, |(_, until)| until);
             tokio::select! {
                 () = gone.notified() => return Some("the connection was closed".into()),
                 order = self.orders.recv(), if under_way.len() < UNDER_WAY => {
                     let orders = self.waiting(order?);
                     let change = Change::of(orders, &self.shared.watched(), &self.shared.keys, self.shared.database);
-                    let mut change: Changing = Box::pin(change.make(connection.clone()));
-                    // Begun at once, so that it is sent before whatever changes the same channel later.
+                    let change = change.make(connection.clone(), self.timeout);
+                    let mut change: Changing = Box::pin(change);
+                    // Polled once now, so that it is sent before a later change of the same channel.
                     let begun = poll_fn(|context| Poll::Ready(change.as_mut().poll(context))).await;
                     match begun {
                         Poll::Ready(Ok(())) => {}
@@ -341,27 +374,28 @@ impl Task {
                 }
                 () = self.shared.probe_heard.notified() => {
                     let heard = self.shared.probes_heard.load(Ordering::Relaxed);
-                    if pending.is_some_and(|(wanted, _)| heard >= wanted) {
-                        pending = None;
-                    }
+                    probed = probed.filter(|probed| heard < probed.wanted);
                 }
-                () = sleep_until(wake) => {
-                    if pending.is_some() {
-                        self.shared.missed.fetch_add(1, Ordering::Relaxed);
-                        return Some("no keyspace event came for a probe".into());
-                    }
+                () = overdue(&mut probed) => {
+                    self.shared.missed.fetch_add(1, Ordering::Relaxed);
+                    return Some("no keyspace event came for a probe".into());
+                }
+                () = sleep_until(next_probe), if probed.is_none() => {
                     let wanted = self.shared.probes_heard.load(Ordering::Relaxed) + 1;
                     next_probe = Instant::now() + self.probe_every;
                     match self.probe(&mut connection).await {
-                        Ok(true) => pending = Some((wanted, Instant::now() + self.probe_every)),
-                        Ok(false) => {} // Redis refuses writes just now; that says nothing about events
-                        Err(err) => return Some(err.to_string()),
+                        Ok(true) => {
+                            probed = Some(Probed { wanted, overdue: Box::pin(runs_for(self.probe_every)) });
+                        }
+                        Ok(false) => {} // Redis refuses writes now; that doesn't concern events
+                        Err(err) => return Some(in_words(&err)),
                     }
                 }
             }
         }
     }
 
+    /// Writes the probe key. Returns false if it was refused. An error: this isn't (any more) the right server.
     async fn probe(
         &self,
         connection: &mut MultiplexedConnection,
@@ -369,11 +403,15 @@ impl Task {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HSET").arg(&self.probe_key).arg("at").arg(crate::domain::now_millis());
         pipeline.cmd("PEXPIRE").arg(&self.probe_key).arg(PROBE_KEPT_MS);
-        let answers = connection.send_packed_commands(&pipeline, 0, 2).await?;
-        Ok(!matches!(answers.first(), Some(Value::ServerError(_))))
+        let written = connection.send_packed_commands(&pipeline, 0, 2);
+        let mut answers = answered(self.timeout, written).await?.into_iter();
+        match answers.next().map(Value::extract_error) {
+            Some(Err(err)) if is_misled(err.code()) => Err(err),
+            written => Ok(matches!(written, Some(Ok(_)))),
+        }
     }
 
-    // All orders that wait, so that a thousand users coming at once are a few commands.
+    // Takes all waiting orders, so that a thousand users who come at once need only a few commands.
     fn waiting(&mut self, first: Order) -> Vec<Order> {
         let mut orders = vec![first];
         while orders.len() < CHANNELS {

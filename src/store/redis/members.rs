@@ -1,12 +1,12 @@
-//! Membership. The chat's slot holds the truth; the user's list of chats is an index that never lacks a chat whose join
-//! has been answered, and may hold one too many.
+//! Membership. The chat's slot holds the truth. The user's list of chats is an index that contains every chat whose
+//! join has been answered, and may contain one too many.
 //!
-//! Joining puts the chat on the list, then the user into the chat, then the chat on the list again. Leaving notes the
-//! entry's token, takes the user out of the chat, and the entry off the list if it still has that token. So whoever
-//! leaves can't undo the list entry of a joining that came between: its second writing has another token, or comes after.
+//! A join adds the chat to the list, then the user to the chat, then the chat to the list again. A leave reads the
+//! entry's token, removes the user from the chat, and then the entry from the list if it still has that token. So a
+//! leave can't undo the list entry of a join in between: the join's second write has another token, or comes after.
 //!
-//! Each of these may be executed long after its caller gave up. Leaving names the version of the membership that it ends,
-//! and joining the chat's epoch as its caller read it: neither undoes what came after that.
+//! Each of these may be executed long after its caller gave up. A leave names the version of the membership that it
+//! ends, and a join the chat's epoch as its caller read it: neither undoes later changes.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use crate::{
     store::{JoinBy, Joined, Result, bounds::LEFT},
 };
 
-/// How many commands go out together.
+/// How many commands are sent together.
 const BATCH: usize = 256;
 
 impl RedisStore {
@@ -29,11 +29,7 @@ impl RedisStore {
     pub async fn members(&self, chat: ChatId) -> Result<Vec<Member>> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys().members(chat));
-        let members = value::pairs(self.bulk().run(&read).await?)?.into_iter();
-        let members = members.map(|(user, membership)| member_from(&user, membership));
-        let mut members = members.collect::<Result<Vec<_>>>()?;
-        members.sort_by(|one, other| one.user.cmp(&other.user));
-        Ok(members)
+        members_from(self.bulk().run(&read).await?)
     }
 
     /// See [`crate::store::Store::chats_of`].
@@ -112,10 +108,10 @@ impl RedisStore {
                 .arg(user.as_str())
                 .arg(if ban { "ban" } else { "" })
                 .arg(member.version)
-                .arg(self.inner.identity.lift())
+                .arg(self.inner.identity.seq_offset())
                 .arg(LEFT);
             let stay = match value::some(self.commands().eval(&call).await?) {
-                // They have come back since: the entry on their list is of that.
+                // The user has rejoined since: the entry on their list belongs to the new membership.
                 Some(Value::Int(-1)) => return Ok(None),
                 stay => stay.map(value::number).transpose()?,
             };
@@ -141,12 +137,12 @@ impl RedisStore {
         self.commands().eval(&call).await.map(drop)
     }
 
-    /// Puts a chat on a user's list; false when the list is full.
+    /// Adds a chat to a user's list. Returns false if the list is full.
     pub(super) async fn list_chat(&self, user: &UserId, chat: ChatId, most: u32) -> Result<bool> {
         self.list_with(user, chat, &token(), most).await
     }
 
-    /// Whether one more chat doesn't fit on a user's list, even after a tidy-up.
+    /// Returns whether one more chat doesn't fit on a user's list, even after a tidy-up.
     pub(super) async fn list_is_full(&self, user: &UserId) -> Result<bool> {
         let mut length = redis::cmd("HLEN");
         length.arg(self.keys().chats(user));
@@ -166,11 +162,12 @@ impl RedisStore {
 
     async fn unlist(&self, user: &UserId, chat: ChatId, token: &str) -> Result<()> {
         let (chats, read) = (self.keys().chats(user), self.keys().read(user));
-        let call = script::UNINDEX_CHAT.call().arg(chats).arg(read).arg(chat.hex()).arg(token);
+        let call = script::UNINDEX_CHAT.call().arg(chats).arg(read).arg(self.keys().put(user));
+        let call = call.arg(chat.hex()).arg(token);
         self.commands().eval(&call).await.map(drop)
     }
 
-    // Takes the chats off the list that the user isn't a member of: what a crash, or a race, left there. Only done
+    // Removes the chats from the list that the user isn't a member of: a crash, or a race, left them there. Runs only
     // when the list is full.
     async fn tidy(&self, user: &UserId) -> Result<()> {
         let mut read = redis::cmd("HGETALL");
@@ -193,13 +190,22 @@ impl RedisStore {
     }
 }
 
-/// A member from an entry of a chat's members.
+/// Returns a chat's members, by name.
+pub(super) fn members_from(answer: Value) -> Result<Vec<Member>> {
+    let members = value::pairs(answer)?.into_iter();
+    let members = members.map(|(user, membership)| member_from(&user, membership));
+    let mut members = members.collect::<Result<Vec<_>>>()?;
+    members.sort_by(|one, other| one.user.cmp(&other.user));
+    Ok(members)
+}
+
+/// Returns a member from an entry of a chat's members.
 pub(super) fn member_from(user: &str, membership: Value) -> Result<Member> {
     let (boundary, version) = value::membership(&value::text(membership)?)?;
     Ok(Member { user: value::user(user)?, boundary, version })
 }
 
-// New with each writing, so that "unchanged since I looked" can be asked.
+// A new token for each write allows the check "unchanged since I read it".
 fn token() -> String {
     format!("{:016x}", rand::random::<u64>())
 }

@@ -1,4 +1,4 @@
-//! Messages: the log, its pages, and what NSQ hasn't confirmed.
+//! Messages: the log, its pages, and the outbox.
 
 use bytes::Bytes;
 use redis::Value;
@@ -13,7 +13,8 @@ use super::{
 use crate::{
     domain::{Seq, id::ChatId, message::accepted_at},
     store::{
-        Append, Appended, LogPage, OutboxPage, OutboxSize, Reader, Result, Tip, bounds::KEYS_KEPT,
+        Append, Appended, ChatHead, LogPage, OutboxPage, OutboxSize, Reader, Result,
+        bounds::{KEYS_KEPT, UNTRIMMED},
         types::OUTBOX_PAGE_BYTES,
     },
 };
@@ -32,6 +33,10 @@ impl RedisStore {
             .arg(keys.message_keys(chat, 0))
             .arg(keys.message_keys(chat, 1))
             .arg(keys.arriving(chat))
+            .arg(keys.segment(chat))
+            .arg(keys.key_counts(chat, 0))
+            .arg(keys.key_counts(chat, 1))
+            .arg(keys.cursor(chat))
             .arg(append.user.as_str())
             .arg(append.fingerprint)
             .arg(append.at)
@@ -39,18 +44,27 @@ impl RedisStore {
             .arg(&append.frame.after)
             .arg(millis(limits.log_age.max(KEYS_KEPT)))
             .arg(keys.doorbell(chat))
-            .arg(self.inner.identity.lift())
+            .arg(self.inner.identity.seq_offset())
             .arg(self.clock())
-            .arg(format!("{}:{}", append.user, append.key.hex()));
+            .arg(format!("{}:{}", append.user, append.key.hex()))
+            .arg(if append.has_room {
+                limits.log_bytes.saturating_mul(4).saturating_add(UNTRIMMED)
+            } else {
+                0
+            });
         match self.commands().eval(&call).await? {
             Value::Nil => Ok(Appended::NotMember),
             Value::Array(answer) => {
                 let mut answer = answer.into_iter();
-                let seq = value::number(value::next(&mut answer)?)?;
+                let seq = match value::text(value::next(&mut answer)?)?.as_str() {
+                    "full" => return Ok(Appended::Full),
+                    seq => value::parse(seq)?,
+                };
                 let node = value::text(value::next(&mut answer)?)?;
                 let epoch = value::number(value::next(&mut answer)?)?;
                 let held = value::number(value::next(&mut answer)?)? > 0;
-                Ok(Appended::New { seq, node, epoch, held })
+                let queues = value::number(value::next(&mut answer)?)?;
+                Ok(Appended::New { seq, node, epoch, held, queues })
             }
             seen => {
                 let seen = value::text(seen)?;
@@ -65,27 +79,6 @@ impl RedisStore {
                 }
             }
         }
-    }
-
-    /// See [`crate::store::Store::trim`].
-    pub async fn trim(&self, chat: ChatId) -> Result<()> {
-        let (keys, limits) = (self.keys(), self.limits());
-        let call = script::TRIM
-            .call()
-            .arg(keys.meta(chat))
-            .arg(keys.log(chat))
-            .arg(keys.outbox(chat))
-            .arg(keys.ages(chat))
-            .arg(keys.cursor(chat))
-            .arg(keys.message_keys(chat, 0))
-            .arg(keys.message_keys(chat, 1))
-            .arg(limits.log_keep)
-            .arg(limits.log_messages)
-            .arg(limits.log_bytes)
-            .arg(limits.log_age.as_secs().max(1))
-            .arg(self.clock())
-            .arg(limits.log_age.max(KEYS_KEPT).as_secs());
-        self.bulk().eval(&call).await.map(drop)
     }
 
     /// See [`crate::store::Store::log`].
@@ -112,20 +105,20 @@ impl RedisStore {
         call.arg(from).arg(count).arg(bytes)
     }
 
-    /// See [`crate::store::Store::tips`].
-    pub async fn tips(&self, chats: &[ChatId]) -> Result<Vec<Tip>> {
+    /// See [`crate::store::Store::heads`].
+    pub async fn heads(&self, chats: &[ChatId]) -> Result<Vec<ChatHead>> {
         let mut pipeline = redis::Pipeline::with_capacity(chats.len());
         for chat in chats {
             pipeline.cmd("HMGET").arg(self.keys().meta(*chat)).arg("head").arg("node");
         }
         let answers = self.bulk().run_all(&pipeline).await?.into_iter();
-        let tip = |answer| {
+        let head = |answer| {
             let mut answer = value::list(answer)?.into_iter();
             let head = value::some(value::next(&mut answer)?).map_or(Ok(0), value::number)?;
             let node = value::some(value::next(&mut answer)?).map_or(Ok(String::new()), value::text)?;
-            Ok(Tip { head, node })
+            Ok(ChatHead { head, node })
         };
-        answers.map(tip).collect()
+        answers.map(head).collect()
     }
 
     /// See [`crate::store::Store::raise_head`].
@@ -174,7 +167,7 @@ impl RedisStore {
     }
 }
 
-fn page_from(answer: Value) -> Result<LogPage> {
+pub(super) fn page_from(answer: Value) -> Result<LogPage> {
     let mut answer = value::list(answer)?.into_iter();
     let head = value::number(value::next(&mut answer)?)?;
     let floor = match value::text(value::next(&mut answer)?)?.as_str() {
@@ -184,7 +177,7 @@ fn page_from(answer: Value) -> Result<LogPage> {
     Ok(LogPage { messages: bodies(answer)?, floor, head })
 }
 
-// Seq, body, seq, body, …
+// Reads pairs: seq, body, seq, body, …
 fn bodies(mut values: impl Iterator<Item = Value>) -> Result<Vec<(Seq, Bytes)>> {
     let mut bodies = Vec::new();
     while let Some(seq) = values.next() {

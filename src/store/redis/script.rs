@@ -1,4 +1,9 @@
-//! The Lua scripts: one a file, one hash slot each, run by their digest.
+//! The Lua scripts: one per file, one hash slot each, run by their digest.
+//!
+//! A script that begins with `#!lua flags=allow-oom` (Redis 7) also runs when Redis is out of memory: it holds what is
+//! held already (leases, the edge's name, the store's clock), frees something (acknowledgements, trimming,
+//! terminations), or guards what does. What it adds is small, and bounded by the existing devices and chats. Redis
+//! refuses all other scripts before they have changed anything.
 
 use std::sync::LazyLock;
 
@@ -6,7 +11,7 @@ use redis::{Cmd, Pipeline, ToRedisArgs};
 
 use crate::planted;
 
-/// A script and how many keys it is given.
+/// A script and the number of its keys.
 #[derive(Debug)]
 pub(super) struct Script {
     source: LazyLock<&'static str>,
@@ -33,11 +38,15 @@ macro_rules! scripts {
 
 scripts! {
     ACTIVATE_DEVICE = "activate_device", 1;
-    APPEND = "append", 8;
+    APPEND = "append", 12;
     ARRIVED = "arrived", 1;
     ATTACH = "attach", 5;
-    BAR_DEVICE = "bar_device", 2;
-    BURY_CHAT = "bury_chat", 1;
+    AUDIT = "audit", 2;
+    DENY_INVITES = "deny_invites", 2;
+    FENCE_DEVICE = "fence_device", 2;
+    BLOCK = "block", 3;
+    TOMBSTONE_CHAT = "tombstone_chat", 1;
+    CHARGE = "charge", 1;
     CHAT_OF_MEMBER = "chat_of_member", 2;
     CLAIM_DEVICE = "claim_device", 1;
     CLAIM_EDGE = "claim_edge", 1;
@@ -45,35 +54,42 @@ scripts! {
     COUNT = "count", 1;
     CREATE_CHAT = "create_chat", 3;
     DECIDE_LINK = "decide_link", 2;
-    DELETE_CHAT = "delete_chat", 13;
-    DISOWN = "disown", 4;
+    DELETE_CHAT = "delete_chat", 19;
+    UNSUBSCRIBE_DEVICE = "unsubscribe_device", 5;
     DUE_DEVICES = "due_devices", 1;
     EDGE_ALIVE = "edge_alive", 3;
     END_DEVICE = "end_device", 1;
-    ENTOMB_DEVICE = "entomb_device", 1;
+    EMPTIED = "emptied", 2;
+    END_INVITATION = "end_invitation", 2;
+    ENLIST = "enlist", 1;
+    TOMBSTONE_DEVICE = "tombstone_device", 1;
     EXPIRE_DEVICE = "expire_device", 1;
     FORGET_EDGE = "forget_edge", 4;
-    FORGET_NOTE = "forget_note", 4;
+    UNREGISTER = "unregister", 4;
     FORGET_UNBORN = "forget_unborn", 1;
     INDEX_CHAT = "index_chat", 1;
+    INVITE = "invite", 2;
     JOIN = "join", 5;
-    LAPSE_SESSION = "lapse_session", 1;
+    EXPIRE_SESSION = "expire_session", 1;
     LEAVE = "leave", 5;
+    ALLOW_INVITES = "allow_invites", 2;
     LOG = "log", 3;
+    LOG_BEFORE = "log_before", 3;
     MOVE_CHAT = "move_chat", 1;
     MOVE_CURSORS = "move_cursors", 4;
     MOVE_READ = "move_read", 2;
-    NOTE = "note", 3;
-    NOTE_CHAT = "note_chat", 5;
-    OPEN_LINK = "open_link", 3;
+    REGISTER = "register", 3;
+    REGISTER_SENDER = "register_sender", 5;
+    OPEN_LINK = "open_link", 5;
     OPEN_SESSION = "open_session", 1;
     OUTBOX = "outbox", 4;
     OUTBOX_SIZE = "outbox_size", 3;
-    OWE = "owe", 4;
+    OVERFULL = "overfull", 5;
+    SUBSCRIBE_DEVICE = "subscribe_device", 4;
     PRUNE_READS = "prune_reads", 2;
     RAISE_HEAD = "raise_head", 1;
-    REGISTER_DEVICE = "register_device", 2;
-    RELEASE = "release", 1;
+    REGISTER_DEVICE = "register_device", 3;
+    RELEASE_LEASE = "release_lease", 1;
     RELEASE_EDGE = "release_edge", 1;
     RENEW_SESSION = "renew_session", 1;
     REPORT = "report", 1;
@@ -81,15 +97,17 @@ scripts! {
     SAME_STORE = "same_store", 2;
     SAVE_TERMINATION = "save_termination", 1;
     SETTLE_LINK = "settle_link", 2;
-    SWAP = "swap", 1;
-    TAKE_WORK = "take_work", 1;
-    TELL_TYPING = "tell_typing", 1;
-    TRIM = "trim", 7;
-    UNINDEX_CHAT = "unindex_chat", 2;
+    STANCE = "stance", 3;
+    COMPARE_AND_SET = "compare_and_set", 1;
+    ACQUIRE_LEASE = "acquire_lease", 1;
+    PUBLISH_TYPING = "publish_typing", 1;
+    TRIM = "trim", 13;
+    UNBLOCK = "unblock", 2;
+    UNINDEX_CHAT = "unindex_chat", 3;
     WARN_DEVICE = "warn_device", 1;
 }
 
-/// Teaches Redis all of them.
+/// Returns the commands that load all scripts into Redis.
 pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(ALL.len());
     for script in ALL {
@@ -99,12 +117,12 @@ pub(super) fn load_all() -> Pipeline {
 }
 
 impl Script {
-    /// Its text, for a connection that may not know it yet.
+    /// Returns the script's text, for a connection that may not know it yet.
     pub(super) fn source(&self) -> &'static str {
         *self.source
     }
 
-    /// A call: first the keys, in the order of the script's head comment, then its arguments.
+    /// Returns a call: first the keys, in the order of the script's head comment, then its arguments.
     pub(super) fn call(&'static self) -> Call {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&*self.digest).arg(self.keys);
@@ -119,7 +137,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// The next key or argument.
+    /// Adds the next key or argument.
     pub(super) fn arg(mut self, value: impl ToRedisArgs) -> Self {
         self.command.arg(value);
         self

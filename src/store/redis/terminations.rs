@@ -1,4 +1,4 @@
-//! Ending a device, and work that one edge does for all: its lease, its rate limits.
+//! Terminations of devices, and background work that one edge does for all: its leases, its rate limits.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::{
         id::{ChatId, DeviceId, TerminationId, UserId},
         termination::{Receipt, Termination, TerminationState},
     },
-    store::{Count, NotedSession, Result},
+    store::{Count, RegisteredSession, Result},
 };
 
 /// How long the receipt of a finished termination is kept.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How many chats' scripts go out together.
+/// How many chats' scripts are sent together.
 const BATCH: usize = 128;
 
 impl RedisStore {
     /// See [`crate::store::Store::begin_termination`].
     ///
     /// Each slot is one step: record and list, tombstone, state, then the fence of the device in each of its chats (so
-    /// that its acks are refused too). Asked again, it does all of them again, with the record that counts.
+    /// that its acks are refused too). A repeated call repeats all steps, with the record in force.
     pub async fn begin_termination(&self, new: &Termination) -> Result<Option<Termination>> {
         self.in_time(async {
             let Some(owner) = self.owner(new.device).await?.filter(|owner| owner.user == new.user) else {
@@ -38,21 +38,21 @@ impl RedisStore {
                     return Ok(None);
                 }
                 self.save_termination(new).await?;
-                let entomb = script::ENTOMB_DEVICE
+                let tombstone = script::TOMBSTONE_DEVICE
                     .call()
                     .arg(self.keys().owner(new.device))
                     .arg(new.user.as_str())
                     .arg(new.id.hex());
-                let stands = self.commands().eval(&entomb).await.map_err(later)?;
+                let stands = self.commands().eval(&tombstone).await.map_err(later)?;
                 value::termination(&value::text(stands)?)?
             };
             if id != new.id {
-                // Also one that was written late: it ends nothing, and would be taken up for ever.
+                // Also a record that was written late: it terminates nothing, and would be resumed without end.
                 self.drop_termination(new.id).await.map_err(later)?;
             }
             self.fence_off(&new.user, new.device).await.map_err(later)?;
             let record = self.termination(id).await.map_err(later)?;
-            // The receipt has run out, so it was done long ago.
+            // The receipt has expired, so the termination was done long ago.
             Ok(Some(record.unwrap_or_else(|| Termination {
                 id,
                 state: TerminationState::Done,
@@ -69,7 +69,7 @@ impl RedisStore {
         for chats in self.chats_of(user).await?.chunks(BATCH) {
             let bar = |chat: &ChatId| {
                 let (from, fence) = (self.keys().from(*chat), self.keys().fence(*chat));
-                script::BAR_DEVICE.call().arg(from).arg(fence).arg(device.hex())
+                script::FENCE_DEVICE.call().arg(from).arg(fence).arg(device.hex())
             };
             self.bulk().eval_all(&chats.iter().map(bar).collect::<Vec<_>>()).await?;
         }
@@ -93,8 +93,8 @@ impl RedisStore {
 
     /// See [`crate::store::Store::save_termination`].
     ///
-    /// A termination that isn't done enters the list before its record is written, and leaves it after: whatever stands
-    /// in between can be done again.
+    /// An unfinished termination enters the list before its record is written; a finished one leaves the list after: a
+    /// crash in between leaves work that can be repeated.
     pub async fn save_termination(&self, termination: &Termination) -> Result<()> {
         let json = serde_json::to_vec(termination).map_err(|err| corrupt(err.to_string()))?;
         let (key, list, id) =
@@ -108,9 +108,7 @@ impl RedisStore {
         let save = call.arg(key).arg(json).arg(state).arg(termination.receipt.channels.len()).arg(kept);
         self.in_time(async {
             if termination.state != TerminationState::Done {
-                let mut enter = redis::cmd("SADD");
-                enter.arg(&list).arg(&id);
-                self.commands().run(&enter).await?;
+                self.commands().eval(&script::ENLIST.call().arg(&list).arg(&id)).await?;
             }
             let stands = value::text(self.commands().eval(&save).await.map_err(later)?)?;
             if stands == "done" {
@@ -140,6 +138,7 @@ impl RedisStore {
             let mut pipeline = redis::pipe();
             pipeline.cmd("HDEL").arg(self.keys().devices(user)).arg(all_fields(device));
             pipeline.cmd("DEL").arg(self.keys().intent(user, device));
+            pipeline.cmd("PEXPIRE").arg(self.keys().owner(device)).arg(millis(self.limits().tombstones));
             self.commands().run_all(&pipeline).await?;
             self.put_off(user, device, None).await.map_err(later)?;
             for chats in chats.chunks(BATCH) {
@@ -154,7 +153,7 @@ impl RedisStore {
         .await
     }
 
-    // One whose edge died is still noted for that edge.
+    // A session whose edge died is still registered for that edge.
     async fn forget_last_session(&self, user: &UserId, device: DeviceId) -> Result<()> {
         let mut read = redis::cmd("HMGET");
         let field = |name: &str| format!("{}.{name}", device.hex());
@@ -163,25 +162,24 @@ impl RedisStore {
         let session = value::some(value::next(&mut answer)?).map(value::number).transpose()?;
         let edge = value::some(value::next(&mut answer)?).map(value::text).transpose()?;
         let (Some(session), Some(edge)) = (session, edge) else { return Ok(()) };
-        let noted = NotedSession { user: user.clone(), device, session };
+        let noted = RegisteredSession { user: user.clone(), device, session };
         self.forget_session(&edge, &noted, Duration::ZERO).await
     }
 
-    /// See [`crate::store::Store::take_work`].
-    pub async fn take_work(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
-        let call = script::TAKE_WORK.call().arg(self.keys().work(name)).arg(holder).arg(millis(ttl));
+    /// See [`crate::store::Store::try_acquire_lease`].
+    pub async fn try_acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool> {
+        let call = script::ACQUIRE_LEASE.call().arg(self.keys().work(name)).arg(holder).arg(millis(ttl));
         Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
 
-    /// See [`crate::store::Store::release_work`].
-    pub async fn release_work(&self, name: &str, holder: &str) -> Result<()> {
-        let call = script::RELEASE.call().arg(self.keys().work(name)).arg(holder);
+    /// See [`crate::store::Store::release_lease`].
+    pub async fn release_lease(&self, name: &str, holder: &str) -> Result<()> {
+        let call = script::RELEASE_LEASE.call().arg(self.keys().work(name)).arg(holder);
         self.commands().eval(&call).await.map(drop)
     }
 
     /// See [`crate::store::Store::count`].
     pub async fn count(&self, name: &str, window: Duration) -> Result<Count> {
-        let call = script::COUNT.call().arg(self.keys().count(name)).arg(millis(window));
-        value::number(self.commands().eval(&call).await?)
+        Ok(self.counted(name, window).await?.0)
     }
 }

@@ -1,6 +1,6 @@
-//! The address of a Redis, checked before anything is tried.
+//! The address of a Redis, validated before the first connection.
 
-/// An address that isn't one.
+/// The error for an invalid address.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
     "the Redis URL is malformed ({0}); it looks like redis://user:password@host:6379/0, or rediss://… for TLS"
@@ -13,7 +13,8 @@ impl BadUrl {
     }
 }
 
-/// The crate also takes Unix sockets and options that would change what this store relies on; those aren't offered.
+/// Rejects more than the crate: the crate also accepts Unix sockets and options that would change what this store
+/// relies on.
 pub(super) fn parse(text: &str) -> Result<&str, BadUrl> {
     let rest = text.strip_prefix("redis://").or_else(|| text.strip_prefix("rediss://"));
     let rest = rest.ok_or_else(|| BadUrl::new(&"it begins with neither redis:// nor rediss://"))?;

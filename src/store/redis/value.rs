@@ -1,4 +1,4 @@
-//! Reading Redis's answers. Anything of another shape than expected is `Corrupt`, never a panic.
+//! Parsing of Redis's answers. An answer of unexpected shape is `Corrupt`, never a panic.
 
 use bytes::Bytes;
 use redis::Value;
@@ -13,12 +13,12 @@ use crate::{
     store::Result,
 };
 
-/// An answer that is nil when there is nothing.
+/// Returns the answer, or none if it is nil.
 pub(super) fn some(value: Value) -> Option<Value> {
     (value != Value::Nil).then_some(value)
 }
 
-/// Text, from any of the shapes it comes in.
+/// Returns text, from any of its shapes.
 pub(super) fn text(value: Value) -> Result<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes).map_err(|_| corrupt("text that isn't UTF-8")),
@@ -29,7 +29,7 @@ pub(super) fn text(value: Value) -> Result<String> {
     }
 }
 
-/// A number of ours: never negative.
+/// Returns a number of ours: never negative.
 pub(super) fn number(value: Value) -> Result<u64> {
     match value {
         Value::Int(number) => u64::try_from(number).map_err(|_| corrupt("a negative number")),
@@ -41,12 +41,12 @@ pub(super) fn number(value: Value) -> Result<u64> {
     }
 }
 
-/// A number written in text.
+/// Returns a number written as text.
 pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| corrupt(format!("{text:?} isn't what was expected")))
 }
 
-/// Bytes as they are.
+/// Returns bytes unchanged.
 pub(super) fn bytes(value: Value) -> Result<Bytes> {
     match value {
         Value::BulkString(bytes) => Ok(bytes.into()),
@@ -54,7 +54,7 @@ pub(super) fn bytes(value: Value) -> Result<Bytes> {
     }
 }
 
-/// A list.
+/// Returns a list.
 pub(super) fn list(value: Value) -> Result<Vec<Value>> {
     match value {
         Value::Array(values) | Value::Set(values) => Ok(values),
@@ -62,7 +62,7 @@ pub(super) fn list(value: Value) -> Result<Vec<Value>> {
     }
 }
 
-/// Pairs: a hash read by a command comes as a map, by a script as a flat list.
+/// Returns pairs: a command returns a hash as a map, a script returns it as a flat list.
 pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>> {
     match value {
         Value::Map(pairs) => pairs.into_iter().map(|(key, value)| Ok((text(key)?, value))).collect(),
@@ -78,27 +78,28 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>> {
     }
 }
 
-/// The next of a list whose length is known.
+/// Returns the next item of a list whose length is known.
 pub(super) fn next(values: &mut impl Iterator<Item = Value>) -> Result<Value> {
     values.next().ok_or_else(|| corrupt("an answer that is too short"))
 }
 
-/// A chat's id in its key form.
+/// Returns a chat's id from its key form.
 pub(super) fn chat(text: &str) -> Result<ChatId> {
     ChatId::from_hex(text).ok_or_else(|| corrupt(format!("{text:?} isn't a chat")))
 }
 
-/// A device's id in its key form.
+/// Returns a device's id from its key form.
 pub(super) fn device(text: &str) -> Result<DeviceId> {
     DeviceId::from_hex(text).ok_or_else(|| corrupt(format!("{text:?} isn't a device")))
 }
 
-/// A termination's id in its key form.
+/// Returns a termination's id from its key form.
 pub(super) fn termination(text: &str) -> Result<TerminationId> {
     TerminationId::from_hex(text).ok_or_else(|| corrupt(format!("{text:?} isn't a termination")))
 }
 
-/// What a chat knows of a member: their boundary, and the version of their membership (0 as builds before it wrote it).
+/// Returns what a chat records of a member: their boundary, and the version of their membership (0 as earlier builds
+/// wrote it).
 pub(super) fn membership(text: &str) -> Result<(Seq, u64)> {
     match text.split_once(' ') {
         Some((boundary, version)) => Ok((parse(boundary)?, parse(version)?)),
@@ -106,7 +107,7 @@ pub(super) fn membership(text: &str) -> Result<(Seq, u64)> {
     }
 }
 
-/// A device's state.
+/// Returns a device's state.
 pub(super) fn state(text: &str) -> Result<DeviceState> {
     match text {
         "registering" => Ok(DeviceState::Registering),
@@ -116,9 +117,9 @@ pub(super) fn state(text: &str) -> Result<DeviceState> {
     }
 }
 
-/// A user's id.
+/// Returns a user's id.
 pub(super) fn user(text: &str) -> Result<UserId> {
-    text.parse().map_err(|_| corrupt(format!("{text:?} isn't a user")))
+    UserId::stored(text).ok_or_else(|| corrupt(format!("{text:?} isn't a user")))
 }
 
 fn unexpected(wanted: &str, value: &Value) -> crate::store::StoreError {

@@ -1,5 +1,10 @@
 //! What admins did: written durably before they are answered. No token, no content of a message, and nothing that wasn't
 //! understood is in it.
+//!
+//! Nobody can wash it: what changes nothing (dry runs, refusals) has room of its own, and changes stay by number *and* by age.
+//! How many there are is bounded all the same, so one that couldn't be kept isn't made.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,7 +15,7 @@ use crate::{
         id::{DeviceId, UserId},
     },
     protocol::{ErrorCode, Problem},
-    store::AuditId,
+    store::{AuditId, AuditKeep, AuditKind},
     sync::Core,
 };
 
@@ -70,16 +75,73 @@ pub struct Wanted {
     pub limit: Option<usize>,
 }
 
+/// So many times as many changes as are kept in any case are kept while they are young.
+const MOST: usize = 10;
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Entry {
+    fn kind(&self) -> AuditKind {
+        if self.dry_run || self.result != "ok" { AuditKind::Attempt } else { AuditKind::Change }
+    }
+}
+
+fn kept(core: &Core) -> AuditKeep {
+    let limits = &core.limits;
+    AuditKeep { changes: limits.audit_keep, age: limits.audit_age, attempts: limits.audit_attempts_keep }
+}
+
+/// Whether an admin may begin what would be noted as this: not too often, and no change that couldn't be kept.
+///
+/// # Errors
+/// `too_many_requests`, `limit_reached`, `unavailable`.
+pub async fn admit(core: &Core, entry: &Entry) -> Result<(), Problem> {
+    if entry.kind() == AuditKind::Attempt {
+        return attempted(core, entry).await;
+    }
+    counted(core, entry, "changes", core.limits.audit_changes_per_minute).await?;
+    let keep = kept(core);
+    if core.store.audited_changes(keep).await? < keep.changes.saturating_mul(MOST) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ErrorCode::LimitReached,
+        "the audit log is full of changes that are younger than KEEPSTEP_AUDIT_AGE, so nothing is changed: export it, and raise \
+         KEEPSTEP_AUDIT_KEEP or lower KEEPSTEP_AUDIT_AGE",
+    ))
+}
+
+/// Counts something that changes nothing.
+///
+/// # Errors
+/// `too_many_requests`: then it isn't noted, either. `unavailable`.
+pub async fn attempted(core: &Core, entry: &Entry) -> Result<(), Problem> {
+    counted(core, entry, "attempts", core.limits.audit_attempts_per_minute).await
+}
+
+async fn counted(core: &Core, entry: &Entry, what: &str, most: u32) -> Result<(), Problem> {
+    let count = core.store.count(&format!("audit.{what}:{}", entry.who), MINUTE).await?;
+    if count <= u64::from(most) {
+        return Ok(());
+    }
+    if count == u64::from(most) + 1 {
+        tracing::warn!(who = %entry.who, what, most, "admin rate exceeded: further calls in this minute are refused and not audited");
+    }
+    Err(Problem::new(
+        ErrorCode::TooManyRequests,
+        "too many calls of this admin in this minute: try again in the next",
+    ))
+}
+
 /// Writes one.
 ///
 /// # Errors
 /// `unavailable`.
 pub async fn record(core: &Core, entry: &Entry) -> Result<(), Problem> {
     let json = serde_json::to_vec(entry).map_err(|error| {
-        tracing::error!(%error, "an entry of the audit log can't be written");
-        Problem::new(ErrorCode::Unavailable, "the audit log can't be written")
+        tracing::error!(%error, "audit entry not written");
+        Problem::new(ErrorCode::Unavailable, "audit log not written")
     })?;
-    core.store.audit(json.into(), core.limits.audit_keep).await?;
+    core.store.audit(entry.kind(), json.into(), kept(core)).await?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Queues that are nobody's, for admins: seen by the reconciler's own eyes (`reconcile::judge`), removed by its own hands
+//! Queues that are nobody's, for admins: seen by the reconciler's own eyes (`reconcile::diff`), removed by its own hands
 //! (`reconcile::remove`), but when an admin says so, and also those of devices that this store never knew, which the
 //! reconciler leaves alone because they may be another deployment's.
 
@@ -159,16 +159,16 @@ pub async fn orphans(core: &Arc<Core>, listing: &Listing) -> Result<Lines<Orphan
 /// # Errors
 /// `conflict` while another sweep is under way, `unavailable`.
 pub async fn sweep(core: &Core, wanted: Sweep) -> Result<Swept, Problem> {
-    let holder = format!("{}.{}", core.edge, crate::chance::uuid().simple());
+    let holder = format!("{}.{}", core.edge, crate::rng::uuid().simple());
     take_turn(core, &holder).await?;
     let swept = sweep_in_turn(core, &holder, wanted).await;
     // If this fails, it runs out by itself.
-    let _ = core.store.release_work(WORK, &holder).await;
+    let _ = core.store.release_lease(WORK, &holder).await;
     swept
 }
 
 async fn take_turn(core: &Core, holder: &str) -> Result<(), Problem> {
-    if core.store.take_work(WORK, holder, WORK_FOR).await? {
+    if core.store.try_acquire_lease(WORK, holder, WORK_FOR).await? {
         return Ok(());
     }
     Err(Problem::new(ErrorCode::Conflict, "another sweep is under way: wait for its end, at most a minute"))
@@ -218,7 +218,7 @@ async fn sweep_one(core: &Core, orphan: &Orphan, wanted: Sweep, until: Instant) 
     };
     match removed {
         Ok(true) => {
-            tracing::info!(chat = %queue.chat, device = %queue.device, node = %queue.node, "an admin's sweep removed a queue");
+            tracing::info!(chat = %queue.chat, device = %queue.device, node = %queue.node, "sweep removed a queue");
             done("removed", None)
         }
         Ok(false)
@@ -275,10 +275,10 @@ async fn look(core: &Core) -> Result<Orphans, Problem> {
     let only_registered = reconcile::shown_by_none(registered.queues, &present);
     let mut asked: HashSet<(ChatId, DeviceId)> =
         only_registered.iter().map(|queue| (queue.chat, queue.device)).collect();
-    let mut owed = |chat, device| {
+    let mut wanted_queue = |chat, device| {
         asked.remove(&(chat, device));
     };
-    let wrong = reconcile::judge(core, reconcile::BRISK, present, &mut owed).await?;
+    let wrong = reconcile::diff(core, reconcile::BRISK, present, &mut wanted_queue).await?;
     let registered_only =
         only_registered.into_iter().filter(|queue| asked.contains(&(queue.chat, queue.device)));
     let mut queues: Vec<QueueAt> = wrong.orphans.into_iter().chain(registered_only).collect();

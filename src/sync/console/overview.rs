@@ -105,14 +105,14 @@ pub async fn overview(core: &Arc<Core>) -> Overview {
         terminations_unfinished: unfinished.ok().map(|unfinished| unfinished.len()),
         broker: broker.into_iter().map(server).collect(),
         broker_as_of: totals.as_ref().map(|totals| totals.as_of),
-        redis: store_view(store),
+        redis: store_view(store, core.store.refusal()),
         cluster: figures::sums(&edges),
         edges,
         history: History { scope: "cluster", every_ms: figures::EVERY.as_millis() as u64, samples },
     }
 }
 
-fn store_view(health: crate::store::Result<StoreHealth>) -> StoreView {
+fn store_view(health: crate::store::Result<StoreHealth>, refusal: Option<String>) -> StoreView {
     let empty = StoreView {
         role: "redis",
         problem: None,
@@ -146,7 +146,7 @@ fn store_view(health: crate::store::Result<StoreHealth>) -> StoreView {
     };
     StoreView {
         role: health.role,
-        problem: problem.map(str::to_owned),
+        problem: refusal.or_else(|| problem.map(str::to_owned)),
         ping_ms: health.ping.map(|ping| (ping.as_secs_f64() * 100_000.0).round() / 100.0),
         used_memory: health.used_memory,
         max_memory: health.max_memory,

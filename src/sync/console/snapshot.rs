@@ -44,19 +44,19 @@ pub struct Snapshot {
     pub truncated: bool,
     /// Servers that didn't answer.
     pub unreachable: Vec<String>,
-    devices: Vec<Row>,
+    devices: Vec<DeviceRow>,
     users: Vec<UserRow>,
     /// Queues that hold something, by device, the fullest first.
     holding: Vec<(DeviceId, ChatId, u64)>,
 }
 
 #[derive(Debug)]
-struct Row {
+struct DeviceRow {
     device: Device,
     totals: DeviceTotals,
 }
 
-impl Row {
+impl DeviceRow {
     fn undelivered(&self) -> u64 {
         self.totals.depth + self.totals.in_flight
     }
@@ -150,7 +150,7 @@ pub async fn devices(
         "oldest" => Some(core.console.ages.get(core, all_ages).await?),
         _ => None,
     };
-    let number = |row: &Row| match listing.sort {
+    let number = |row: &DeviceRow| match listing.sort {
         // The longest wait is the greatest.
         "oldest" => all.as_ref().and_then(|all| all.get(&row.device.id)).map_or(0, |at| Millis::MAX - at),
         "last_seen" => row.device.last_seen,
@@ -169,7 +169,7 @@ pub async fn devices(
         None => snapshot.ages_of(core, page.rows.iter().map(|row| row.device.id).collect()).await,
     };
     let now = now_millis();
-    let line = |row: &Row| line(row, ages.get(&row.device.id).map(|at| now.saturating_sub(*at)));
+    let line = |row: &DeviceRow| line(row, ages.get(&row.device.id).map(|at| now.saturating_sub(*at)));
     Ok(snapshot.lines(page, line))
 }
 
@@ -212,8 +212,8 @@ pub async fn users(core: &Arc<Core>, listing: &Listing) -> Result<Lines<UserLine
     Ok(snapshot.lines(page, line))
 }
 
-fn line(row: &Row, oldest_ms: Option<u64>) -> DeviceLine {
-    let Row { device, totals } = row;
+fn line(row: &DeviceRow, oldest_ms: Option<u64>) -> DeviceLine {
+    let DeviceRow { device, totals } = row;
     DeviceLine {
         device: device.id,
         user: device.user.clone(),
@@ -246,8 +246,9 @@ async fn make(core: &Core) -> Result<Snapshot, Problem> {
     core.console.totals.put(totals.clone(), begun);
     let (devices, more) = all_devices(core).await?;
     let Totals { devices: sums, holding, silent, truncated, .. } = &totals.value;
-    let row = |device: Device| Row { totals: sums.get(&device.id).copied().unwrap_or_default(), device };
-    let devices: Vec<Row> = devices.into_iter().map(row).collect();
+    let row =
+        |device: Device| DeviceRow { totals: sums.get(&device.id).copied().unwrap_or_default(), device };
+    let devices: Vec<DeviceRow> = devices.into_iter().map(row).collect();
     let mut holding = holding.clone();
     holding.sort_unstable_by(|a, b| (a.0, b.2, a.1).cmp(&(b.0, a.2, b.1)));
     Ok(Snapshot {
@@ -282,12 +283,12 @@ async fn all_devices(core: &Core) -> Result<(Vec<Device>, bool), Problem> {
 }
 
 /// The devices come user by user.
-fn by_user(devices: &[Row]) -> Vec<UserRow> {
-    let sum = |rows: &[Row]| UserRow {
+fn by_user(devices: &[DeviceRow]) -> Vec<UserRow> {
+    let sum = |rows: &[DeviceRow]| UserRow {
         user: rows[0].device.user.clone(),
         online: rows.iter().filter(|row| row.device.online()).count() as u64,
         chats: rows.iter().map(|row| row.totals.queues).max().unwrap_or(0),
-        undelivered: rows.iter().map(Row::undelivered).sum(),
+        undelivered: rows.iter().map(DeviceRow::undelivered).sum(),
         in_flight: rows.iter().map(|row| row.totals.in_flight).sum(),
         last_seen: rows.iter().map(|row| row.device.last_seen).max().unwrap_or(0),
         devices: rows.iter().map(|row| row.device.id).collect(),
@@ -327,9 +328,13 @@ async fn ages(core: &Core, queues: Vec<(DeviceId, ChatId)>) -> Ages {
 }
 
 impl Snapshot {
-    fn wanted<'a>(&'a self, user: Option<&'a UserId>, listing: &'a Listing) -> impl Iterator<Item = &'a Row> {
+    fn wanted<'a>(
+        &'a self,
+        user: Option<&'a UserId>,
+        listing: &'a Listing,
+    ) -> impl Iterator<Item = &'a DeviceRow> {
         let search = listing.search.as_deref();
-        self.devices.iter().filter(move |Row { device, .. }| {
+        self.devices.iter().filter(move |DeviceRow { device, .. }| {
             user.is_none_or(|user| device.user == *user)
                 && search.is_none_or(|search| {
                     order::has(device.user.as_str(), search)

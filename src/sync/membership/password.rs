@@ -1,34 +1,228 @@
-//! Passwords of groups: argon2id with its recommended sizes, off the async threads, a few at a time.
+//! Passwords of groups: argon2id with its recommended sizes, off the async threads, a few at a time, each user in turn.
+//!
+//! A hash that has begun can't be stopped. So what it takes (a turn, its memory) is its own until it is done, whether or not
+//! anybody still waits for it: whoever asks and hangs up gets no more of them than whoever waits. It has a thread of its own, which
+//! gives way to those that serve.
 
-use std::sync::LazyLock;
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::protocol::{ErrorCode, Problem};
+use super::super::lock;
+use crate::{
+    domain::id::UserId,
+    protocol::{ErrorCode, Problem},
+};
 
-// Each takes 19 MiB and some 20 ms: more at once than cores would only take memory.
-static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(2));
+/// Each takes 19 MiB and some 20 ms: more at once than cores would only take memory.
+const AT_ONCE: usize = 2;
+/// Hashes that run or wait, of all, and of one user. Of these one runs, or waits for a core; the others wait for that one.
+const PLACES: usize = 128;
+const OWN_PLACES: usize = 4;
+/// For so long a hash may wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much less of a core it gets than who serves, as `nice` counts: a tenth, when both want it.
+#[cfg(target_os = "linux")]
+const GIVES_WAY: i32 = 10;
+/// After which time whoever found no turn may ask again, in seconds.
+const AGAIN: u32 = 2;
 
-pub(super) async fn hash(password: String) -> Result<String, Problem> {
-    run(move || Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
+// One per process, as the cores are.
+static TURNS: LazyLock<Arc<Turns>> = LazyLock::new(|| Turns::new(PATIENCE));
+
+/// A password's hash, as it is stored.
+pub(super) async fn hash(user: &UserId, password: String) -> Result<String, Problem> {
+    TURNS
+        .run(user, move || {
+            Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok()
+        })
         .await?
         .ok_or_else(failed)
 }
 
-pub(super) async fn matches(password: String, hash: String) -> Result<bool, Problem> {
-    run(move || {
-        PasswordHash::new(&hash)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-    })
-    .await
-}
-
-async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let _turn = AT_ONCE.acquire().await.map_err(|_| failed())?;
-    tokio::task::spawn_blocking(work).await.map_err(|_| failed())
+/// Whether it is the password of a stored hash.
+pub(super) async fn matches(user: &UserId, password: String, hash: String) -> Result<bool, Problem> {
+    TURNS
+        .run(user, move || {
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        })
+        .await
 }
 
 fn failed() -> Problem {
     Problem::new(ErrorCode::Unavailable, "the password can't be checked now: try again")
+}
+
+/// Who hashes, and who waits for it.
+#[derive(Debug)]
+struct Turns {
+    running: Arc<Semaphore>,
+    patience: Duration,
+    users: Mutex<HashMap<UserId, Own>>,
+}
+
+/// What one user has here.
+#[derive(Debug)]
+struct Own {
+    places: usize,
+    turn: Arc<Semaphore>,
+}
+
+/// One hash that runs or waits, until this is dropped.
+#[derive(Debug)]
+struct Place {
+    turns: Arc<Turns>,
+    user: UserId,
+    turn: Arc<Semaphore>,
+}
+
+impl Turns {
+    fn new(patience: Duration) -> Arc<Self> {
+        Arc::new(Self { running: Arc::new(Semaphore::new(AT_ONCE)), patience, users: Mutex::default() })
+    }
+
+    fn enter(self: &Arc<Self>, user: &UserId) -> Option<Place> {
+        let mut users = lock(&self.users);
+        let all: usize = users.values().map(|own| own.places).sum();
+        let own = users.get(user).map_or(0, |own| own.places);
+        if all >= PLACES || own >= OWN_PLACES {
+            return None;
+        }
+        let fresh = || Own { places: 0, turn: Arc::new(Semaphore::new(1)) };
+        let own = users.entry(user.clone()).or_insert_with(fresh);
+        own.places += 1;
+        Some(Place { turns: self.clone(), user: user.clone(), turn: own.turn.clone() })
+    }
+
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        user: &UserId,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let busy = || {
+            let detail = "too many passwords are being checked: try again in a moment";
+            Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)
+        };
+        let place = self.enter(user).ok_or_else(busy)?;
+        let permits = tokio::time::timeout(self.patience, place.turn()).await.map_err(|_| busy())?;
+        let permits = permits.map_err(|_| failed())?;
+        let work = move || {
+            let _held = (permits, place);
+            work()
+        };
+        begin(work).map_err(|_| failed())?.await.map_err(|_| failed())
+    }
+}
+
+/// Work that takes a core for a while; nobody but its user waits for it.
+fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<oneshot::Receiver<T>> {
+    let (done, result) = oneshot::channel();
+    let work = move || {
+        // On Linux it is the thread's. Where it can't be had, the work is done all the same.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::nice(GIVES_WAY);
+        // Whoever asked may have gone.
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new().name("password".into()).spawn(work)?;
+    Ok(result)
+}
+
+impl Place {
+    /// The user's turn first: so no more than one of a user's stands in the line of all.
+    async fn turn(&self) -> Result<[OwnedSemaphorePermit; 2], tokio::sync::AcquireError> {
+        let own = self.turn.clone().acquire_owned().await?;
+        Ok([own, self.turns.running.clone().acquire_owned().await?])
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut users = lock(&self.turns.users);
+        if let Some(own) = users.get_mut(&self.user) {
+            own.places -= 1;
+            if own.places == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_turn_lasts_as_long_as_the_work_and_not_as_the_waiting() {
+        let turns = Turns::new(PATIENCE);
+        let mut ends = Vec::new();
+        // Two begin, and nobody waits for them any more.
+        for name in ["alice", "bob"] {
+            let (end, ended) = mpsc::channel::<()>();
+            let (begun, mut begins) = tokio::sync::mpsc::channel(1);
+            let whose = user(name);
+            let work = move || {
+                begun.blocking_send(()).unwrap();
+                let _ = ended.recv();
+            };
+            tokio::select! {
+                _ = turns.run(&whose, work) => unreachable!("it waits to be ended"),
+                _ = begins.recv() => {}
+            }
+            ends.push(end);
+        }
+        assert_eq!(turns.running.available_permits(), 0, "both still run");
+        let carol = user("carol");
+        let mut third = std::pin::pin!(turns.run(&carol, || ()));
+        assert!(tokio::time::timeout(Duration::from_millis(50), third.as_mut()).await.is_err());
+        ends.pop();
+        third.await.unwrap();
+        drop(ends);
+        while !lock(&turns.users).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(turns.running.available_permits(), AT_ONCE);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_hash_gives_way_to_who_serves() {
+        let nice = || rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap();
+        let hash = Turns::new(PATIENCE).run(&user("alice"), nice).await.unwrap();
+        assert_eq!(hash, (nice() + GIVES_WAY).min(19));
+    }
+
+    #[tokio::test]
+    async fn waiting_has_bounds() {
+        let turns = Turns::new(Duration::from_millis(100));
+        let all = turns.running.clone().acquire_many_owned(AT_ONCE as u32).await.unwrap();
+        let alice = user("alice");
+        let mut waiting: Vec<_> = (0..OWN_PLACES).map(|_| Box::pin(turns.run(&alice, || ()))).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        let refused = turns.run(&alice, || ()).await.unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), (ErrorCode::TooManyRequests, Some(AGAIN)));
+        // Another user waits too, and not for ever.
+        let refused = turns.run(&user("bob"), || ()).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::TooManyRequests);
+        // Who hangs up waits no more.
+        waiting.clear();
+        assert!(lock(&turns.users).is_empty());
+        drop(all);
+        turns.run(&alice, || ()).await.unwrap();
+    }
 }

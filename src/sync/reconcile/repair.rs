@@ -2,7 +2,7 @@
 
 use super::DIRECTORY;
 use crate::{
-    broker::QueueAt,
+    broker::{Flow, QueueAt, RemovalScope},
     domain::{
         device::DeviceState,
         id::{ChatId, UserId},
@@ -13,7 +13,7 @@ use crate::{
     sync::{
         Core, placement,
         registration::{membership_work, no_queue},
-        turn::in_turn,
+        with_lease::with_lease,
     },
 };
 
@@ -26,7 +26,7 @@ pub(in crate::sync) async fn remove(core: &Core, queue: &QueueAt) -> Result<bool
             if termination.is_some_and(|termination| termination.state != TerminationState::Done) {
                 return Ok(false);
             }
-            // Its user may be in the chat: what it is owed goes all the same.
+            // Its user may be in the chat: its subscription goes all the same.
             core.store.forget_device(&user, queue.device, &[queue.chat]).await?;
             remove_everywhere(core, queue).await
         }
@@ -43,14 +43,14 @@ pub(in crate::sync) async fn remove(core: &Core, queue: &QueueAt) -> Result<bool
                     }
                 }
             };
-            in_turn(core, &membership_work(queue.chat, &user), removed).await
+            with_lease(core, &membership_work(queue.chat, &user), removed).await
         }
         // Of another deployment on the same nsqd, or made by hand: not ours to judge.
         None => Ok(false),
     }
 }
 
-/// Whether a queue where its chat isn't any more may hold what the device is owed and the log no longer has: then it stays
+/// Whether a queue where its chat isn't any more may hold what the device lacks and the log no longer has: then it stays
 /// until the device has had it (see `session::placement`).
 async fn is_needed(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     match core.broker.queue_at(queue).await {
@@ -59,25 +59,31 @@ async fn is_needed(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
         // Whether it holds something isn't known.
         Ok(Some(_)) | Err(_) => {}
     }
-    let Some(owed) = core.store.owed(queue.chat, queue.device).await? else { return Ok(false) };
-    Ok(core.store.log(queue.chat, owed.cursor + 1, 1, 1).await?.floor > owed.cursor + 1)
+    let Some(position) = core.store.position(queue.chat, queue.device).await? else { return Ok(false) };
+    Ok(core.store.log(queue.chat, position.cursor + 1, 1, 1).await?.floor > position.cursor + 1)
 }
 
-/// Forgets what is owed, and removes the queue on every server, unless its user is in the chat again. (No user: the store
+/// Unsubscribes the device, and removes the queue on every server, unless its user is in the chat again. (No user: the store
 /// doesn't know the device.) True: something was there and is gone.
 pub(in crate::sync) async fn take_away(
     core: &Core,
     queue: &QueueAt,
     user: Option<&UserId>,
 ) -> Result<bool, Problem> {
-    if !core.store.disown(queue.chat, user, queue.device).await? {
+    if !core.store.unsubscribe_device(queue.chat, user, queue.device).await? {
         return Ok(false);
     }
     remove_everywhere(core, queue).await
 }
 
+/// What is put right is in nobody's way.
+fn flow() -> Flow {
+    Flow::of("repair", "all")
+}
+
 async fn remove_everywhere(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
-    let removal = core.broker.remove_queues(queue.device, &[queue.chat], true).await;
+    let removal =
+        core.broker.remove_queues(&flow(), queue.device, &[queue.chat], RemovalScope::NamedChats).await;
     let forgotten = *queue.node == *DIRECTORY && removal.unreachable.is_empty();
     Ok(forgotten || !removal.removed.is_empty())
 }
@@ -105,14 +111,14 @@ pub(super) async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Resul
             None => Ok(false),
         }
     };
-    in_turn(core, &placement::work(chat), removed).await
+    with_lease(core, &placement::work(chat), removed).await
 }
 
 /// True: it was gone and is there again.
 pub(in crate::sync) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     let user = match core.store.owner(queue.device).await? {
         Some(Owner { user, terminated: None }) => user,
-        // It had left the chat, half, when it was ended, and its user came back: then it looks like one that is owed.
+        // It had left the chat, half, when it was ended, and its user came back: then it looks like a subscribed one.
         Some(Owner { terminated: Some(_), .. }) => return remove(core, queue).await.map(|_| false),
         None => return Ok(false),
     };
@@ -120,20 +126,21 @@ pub(in crate::sync) async fn restore(core: &Core, queue: &QueueAt) -> Result<boo
         if node_if_wanted(core, queue, &user).await?.is_none() {
             return Ok(false);
         }
-        let made = core.broker.provision(queue.device, &[(queue.chat, queue.node.to_string())]).await;
+        let made =
+            core.broker.provision(&flow(), queue.device, &[(queue.chat, queue.node.to_string())]).await;
         made.map_err(no_queue)?;
         // A termination takes no turn: had it begun and ended meanwhile, this would have brought a queue back.
         if node_if_wanted(core, queue, &user).await?.is_some() {
             return Ok(true);
         }
-        core.broker.remove_queues(queue.device, &[queue.chat], true).await;
+        core.broker.remove_queues(&flow(), queue.device, &[queue.chat], RemovalScope::NamedChats).await;
         Ok(false)
     };
-    in_turn(core, &membership_work(queue.chat, &user), restored).await
+    with_lease(core, &membership_work(queue.chat, &user), restored).await
 }
 
 /// The last look before anything is changed: where the queue belongs, because its device lives and its user is in the chat;
-/// none: nowhere. (What the device is owed may not be fixed yet: whoever let the user in died, and it will be.)
+/// none: nowhere. (The device may not be subscribed yet: whoever let the user in died, and it will be.)
 async fn node_if_wanted(core: &Core, queue: &QueueAt, user: &UserId) -> Result<Option<String>, Problem> {
     let device = core.store.device(user, queue.device).await?;
     if device.is_none_or(|device| device.state == DeviceState::Terminating) {

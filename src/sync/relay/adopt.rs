@@ -14,15 +14,17 @@ use futures_util::{
     stream::{self, FuturesUnordered},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::instrument::Instrument;
 
 use super::{
-    super::{Core, lapse, outbox::since},
+    super::{Core, outbox::since, session_expiry},
     HEAL,
     heal::{Emptied, OF_A_NODE, SIZES, TURN, publish_outbox, sizes},
 };
 use crate::{
     domain::id::ChatId,
-    store::{NotedChat, Result},
+    spans,
+    store::{RegisteredSender, Result},
 };
 
 /// Into so many shards the outboxes of one node are dealt, and so many of these are emptied at a time.
@@ -59,7 +61,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
     let mut under_way = UnderWay::new();
     let (mut asking, mut own) = (false, false);
     let mut busy: HashSet<String> = HashSet::new();
-    // Edges of which only that is left which is owed to nodes that are down, and when they are looked at all the same.
+    // Edges of which only that is left which waits for nodes that are down, and when they are looked at all the same.
     let mut parked: HashMap<String, (HashSet<String>, Instant)> = HashMap::new();
     loop {
         tokio::select! {
@@ -78,7 +80,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
                         });
                         if !is_parked && busy.insert(edge.clone()) {
                             under_way.push(Box::pin(async move {
-                                let adopted = look_after(core, &edge).await;
+                                let adopted = look_after(core, &edge).instrument(spans::adoption(&edge)).await;
                                 Done::Adopted(edge, adopted)
                             }));
                         }
@@ -105,7 +107,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
             },
             _ = ticks.tick(), if !asking => {
                 asking = true;
-                under_way.push(Box::pin(async move { Done::Dead(lapse::dead_edges(core).await) }));
+                under_way.push(Box::pin(async move { Done::Dead(session_expiry::dead_edges(core).await) }));
             }
         }
     }
@@ -116,16 +118,16 @@ async fn take_own(core: &Core) -> Result<()> {
     if planted!(NoAdoption) {
         return Ok(());
     }
-    let forgotten = core.notes.forgotten();
-    let notes = core.store.noted_chats(&core.edge).await?;
+    let forgotten = core.senders.forgotten();
+    let notes = core.store.registered_senders(&core.edge).await?;
     for notes in notes.chunks(SIZES) {
         let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
         for (note, size) in notes.iter().zip(core.store.outbox_sizes(&chats).await?) {
-            if !core.notes.has(note.chat) {
-                core.notes.add(*note, forgotten);
+            if !core.senders.has(note.chat) {
+                core.senders.add(*note, forgotten);
             }
             // What it asked the store for last may be done yet.
-            core.relay.outbox.doubt(note.chat, Instant::now());
+            core.relay.outbox.check_soon(note.chat, Instant::now());
             if size.messages > 0 {
                 core.relay.outbox.leave(note.chat, size.node, size.messages, since(size.oldest));
             }
@@ -136,11 +138,11 @@ async fn take_own(core: &Core) -> Result<()> {
 
 /// Publishes what is in the outboxes of an edge that has gone, as far as it can be.
 async fn look_after(core: &Core, edge: &str) -> Adopted {
-    let Ok(mut notes) = core.store.noted_chats(edge).await else { return Adopted::default() };
+    let Ok(mut notes) = core.store.registered_senders(edge).await else { return Adopted::default() };
     shuffle(&mut notes);
     let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
     let sizes = sizes(core, &chats).await;
-    let (mut empty, mut by_node) = (Vec::new(), HashMap::<String, Vec<(NotedChat, usize)>>::new());
+    let (mut empty, mut by_node) = (Vec::new(), HashMap::<String, Vec<(RegisteredSender, usize)>>::new());
     let (mut messages, mut oldest, mut unknown) = (0, None::<Instant>, false);
     for (note, size) in notes.into_iter().zip(sizes) {
         match size {
@@ -156,7 +158,7 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     }
     if messages > 0 && core.relay.outbox.dead(edge, Some((messages, oldest))) {
         let chats = by_node.values().map(Vec::len).sum::<usize>();
-        tracing::info!(edge, chats, messages, "taking over the outboxes of an edge that has gone");
+        tracing::info!(edge, chats, messages, "taking over the outboxes of a dead edge");
     }
     let works = by_node.into_iter().map(|(node, notes)| async move {
         let is_down = core.broker.down_for(&node).is_some();
@@ -180,11 +182,11 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     if others {
         adopted.down.clear();
     }
-    let silence = lapse::dead_after(&core.timing);
+    let silence = session_expiry::dead_after(&core.timing);
     for notes in empty.chunks(SIZES) {
-        if core.store.forget_notes(edge, notes, silence).await.is_ok() {
+        if core.store.unregister_senders(edge, notes, silence).await.is_ok() {
             // What it asked the store for last may be done yet, and nobody is told.
-            notes.iter().for_each(|note| core.relay.outbox.doubt(note.chat, Instant::now()));
+            notes.iter().for_each(|note| core.relay.outbox.check_soon(note.chat, Instant::now()));
             let count = core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]);
             count.inc_by(notes.len() as u64);
         } else {
@@ -196,8 +198,13 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
 
 /// Those of these notes, all of one node, whose outboxes are empty now; so many messages were in each. In shards, each of
 /// which is one edge's at a time: a lease for each chat would be two of three writes.
-async fn empty_all(core: &Core, edge: &str, node: &str, notes: &[(NotedChat, usize)]) -> Vec<NotedChat> {
-    let mut shards: Vec<Vec<(NotedChat, usize)>> = vec![Vec::new(); SHARDS];
+async fn empty_all(
+    core: &Core,
+    edge: &str,
+    node: &str,
+    notes: &[(RegisteredSender, usize)],
+) -> Vec<RegisteredSender> {
+    let mut shards: Vec<Vec<(RegisteredSender, usize)>> = vec![Vec::new(); SHARDS];
     for (note, messages) in notes {
         shards[usize::from(note.chat.as_bytes()[0]) % SHARDS].push((*note, *messages));
     }
@@ -205,14 +212,14 @@ async fn empty_all(core: &Core, edge: &str, node: &str, notes: &[(NotedChat, usi
     shuffle(&mut shards);
     let works = shards.into_iter().map(|(shard, notes)| async move {
         let work = format!("adopt.{edge}.{node}.{shard}");
-        if !core.store.take_work(&work, &core.edge, TURN).await.is_ok_and(|taken| taken) {
+        if !core.store.try_acquire_lease(&work, &core.edge, TURN).await.is_ok_and(|taken| taken) {
             return Vec::new();
         }
         let renewed = async {
             loop {
                 sleep(TURN / 2).await;
                 // Lost in between, two are at it: that does no harm.
-                let _ = core.store.take_work(&work, &core.edge, TURN).await;
+                let _ = core.store.try_acquire_lease(&work, &core.edge, TURN).await;
             }
         };
         let emptied = tokio::select! {
@@ -221,14 +228,14 @@ async fn empty_all(core: &Core, edge: &str, node: &str, notes: &[(NotedChat, usi
             never = renewed => never,
         };
         // If this fails, it runs out by itself.
-        let _ = core.store.release_work(&work, &core.edge).await;
+        let _ = core.store.release_lease(&work, &core.edge).await;
         emptied
     });
     let works: Vec<_> = works.collect();
     stream::iter(works).buffer_unordered(SHARDS_AT_ONCE).concat().await
 }
 
-async fn empty_shard(core: &Core, edge: &str, notes: &[(NotedChat, usize)]) -> Vec<NotedChat> {
+async fn empty_shard(core: &Core, edge: &str, notes: &[(RegisteredSender, usize)]) -> Vec<RegisteredSender> {
     let chats: Vec<ChatId> = notes.iter().map(|(note, _)| note.chat).collect();
     // Asked once more: others may have been faster.
     let sizes = sizes(core, &chats).await;
@@ -253,7 +260,7 @@ async fn empty_shard(core: &Core, edge: &str, notes: &[(NotedChat, usize)]) -> V
 
 fn shuffle<T>(items: &mut [T]) {
     for last in (1..items.len()).rev() {
-        let other = (crate::chance::fraction() * (last + 1) as f64) as usize;
+        let other = (crate::rng::fraction() * (last + 1) as f64) as usize;
         items.swap(last, other.min(last));
     }
 }
@@ -264,10 +271,10 @@ pub(in crate::sync) async fn prune(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let forgotten = core.notes.forgotten();
-        let chats = core.notes.beyond(KEEP, PRUNED, |chat| core.hub.has_chat(chat));
+        let forgotten = core.senders.forgotten();
+        let chats = core.senders.beyond(KEEP, PRUNED, |chat| core.hub.has_chat(chat));
         // Out of our own list first: a sender that comes from now on notes it again, and this can't forget that.
-        let notes: Vec<_> = chats.into_iter().filter_map(|chat| core.notes.forget(chat)).collect();
+        let notes: Vec<_> = chats.into_iter().filter_map(|chat| core.senders.forget(chat)).collect();
         if notes.is_empty() {
             continue;
         }
@@ -276,10 +283,10 @@ pub(in crate::sync) async fn prune(core: Arc<Core>) {
         for (note, size) in notes.into_iter().zip(sizes(&core, &chats).await) {
             if size.is_some_and(|size| size.messages == 0) {
                 unused.push(note);
-            } else if !core.notes.has(note.chat) {
-                core.notes.add(note, forgotten);
+            } else if !core.senders.has(note.chat) {
+                core.senders.add(note, forgotten);
             }
         }
-        let _ = core.store.forget_notes(&core.edge, &unused, Duration::ZERO).await;
+        let _ = core.store.unregister_senders(&core.edge, &unused, Duration::ZERO).await;
     }
 }

@@ -52,9 +52,9 @@ struct NodePlaces(Mutex<HashMap<String, Arc<Semaphore>>>);
 
 impl NodePlaces {
     fn of(&self, node: &str) -> Arc<Semaphore> {
-        let mut places = lock(&self.0);
+        let mut slots = lock(&self.0);
         // Bounded by the nodes that chats are stored with.
-        places.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(OF_A_NODE))).clone()
+        slots.entry(node.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(OF_A_NODE))).clone()
     }
 }
 
@@ -62,7 +62,7 @@ impl NodePlaces {
 pub(in crate::sync) async fn heal(core: Arc<Core>) {
     let mut ticks = interval(HEAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let places = NodePlaces::default();
+    let slots = NodePlaces::default();
     // A chat is in one of them only; those in one that hangs wait for it, others are in the next.
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -73,14 +73,14 @@ pub(in crate::sync) async fn heal(core: Arc<Core>) {
                 let is_down = |node: &str| core.broker.down_for(node).is_some();
                 let due = core.relay.outbox.take_due(Instant::now(), is_down);
                 if !due.is_empty() {
-                    under_way.push(check(&core, &places, due));
+                    under_way.push(check(&core, &slots, due));
                 }
             }
         }
     }
 }
 
-async fn check(core: &Core, places: &NodePlaces, due: Vec<Due>) {
+async fn check(core: &Core, slots: &NodePlaces, due: Vec<Due>) {
     let chats: Vec<ChatId> = due.iter().map(|due| due.chat).collect();
     let sizes = sizes(core, &chats).await;
     let mut by_node: HashMap<String, Vec<(ChatId, usize)>> = HashMap::new();
@@ -101,15 +101,15 @@ async fn check(core: &Core, places: &NodePlaces, due: Vec<Due>) {
         core.relay.outbox.checked(chat, checked, Instant::now());
     }
     let nodes = by_node.into_iter().map(|(node, chats)| async move {
-        let places = places.of(&node);
+        let slots = slots.of(&node);
         stream::iter(chats)
             .for_each_concurrent(OF_A_NODE, |(chat, messages)| {
-                let places = &places;
+                let slots = &slots;
                 async move {
                     let mut messages = messages;
                     let checked = loop {
                         // Never closed. First come, first served: a chat with more than a turn's worth goes to the end.
-                        let _place = places.acquire().await;
+                        let _place = slots.acquire().await;
                         match empty_outbox(core, chat, messages).await {
                             Emptied::All(_) => break Checked::Empty,
                             Emptied::More(_, left) => messages = left,
@@ -157,13 +157,13 @@ pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> 
     let work = format!("relay.{}", chat.hex());
     // The page is good for whoever has the turn, and for nothing else: so both are asked for at once.
     let (taken, page) =
-        join(core.store.take_work(&work, &core.edge, TURN), core.store.outbox(chat, PAGE)).await;
+        join(core.store.try_acquire_lease(&work, &core.edge, TURN), core.store.outbox(chat, PAGE)).await;
     if !taken.is_ok_and(|taken| taken) {
         return Emptied::Some(0, Left::default());
     }
     let emptied = publish_outbox(core, chat, messages, page.ok()).await;
     // If this fails, the work's own end frees it.
-    let _ = core.store.release_work(&work, &core.edge).await;
+    let _ = core.store.release_lease(&work, &core.edge).await;
     emptied
 }
 
@@ -217,7 +217,7 @@ pub(super) async fn publish_outbox(
 
 /// Makes the queues of those who arrive. Where somebody let a member in and couldn't make them, because nsqd was away or they
 /// died, that is done now: what is published before is in no queue of theirs, and NSQ confirms it all the same. True: all are
-/// there. (Whoever has come since is owed only what is behind the page.)
+/// there. (Whoever has come since receives only what is behind the page.)
 async fn let_arrive(core: &Core, chat: ChatId) -> bool {
     let Ok(arriving) = core.store.arriving(chat).await else { return false };
     for (user, _) in arriving {

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{super::outbox::Places, Core, Job};
+use super::{super::outbox::Slots, Core, Job};
 use crate::{
     broker::BrokerError,
     domain::{Seq, id::ChatId},
@@ -36,7 +36,7 @@ pub(super) struct Lane {
     pub(super) node: String,
     jobs: mpsc::Sender<Job>,
     bytes: AtomicUsize,
-    pub(super) places: Places,
+    pub(super) slots: Slots,
 }
 
 /// The other end of a lane: what its task takes from.
@@ -50,7 +50,7 @@ impl Lane {
     pub(super) fn new(node: String) -> (Arc<Self>, Intake) {
         let (sender, jobs) = mpsc::channel(WAITING);
         let lane =
-            Arc::new(Self { node, jobs: sender, bytes: AtomicUsize::new(0), places: Places::new(UNDER_WAY) });
+            Arc::new(Self { node, jobs: sender, bytes: AtomicUsize::new(0), slots: Slots::new(UNDER_WAY) });
         (lane.clone(), Intake { lane, jobs })
     }
 
@@ -79,7 +79,7 @@ pub(in crate::sync) async fn run(core: Arc<Core>, intake: Intake) {
     let mut confirmed: HashMap<ChatId, Vec<Seq>> = HashMap::new();
     let mut noting = false;
     // As many as may be under way: where each can be seen to wait.
-    let mut places: Vec<usize> = (0..UNDER_WAY).rev().collect();
+    let mut slots: Vec<usize> = (0..UNDER_WAY).rev().collect();
     let (noted, mut done) = mpsc::channel::<()>(1);
     loop {
         if !noting && !confirmed.is_empty() {
@@ -97,8 +97,8 @@ pub(in crate::sync) async fn run(core: Arc<Core>, intake: Intake) {
             Some(()) = done.recv() => noting = false,
             Some((chat, seq, since, bytes, place, result)) = under_way.next(), if !under_way.is_empty() => {
                 lane.bytes.fetch_sub(bytes, Ordering::Relaxed);
-                lane.places.set(place, None);
-                places.push(place);
+                lane.slots.set(place, None);
+                slots.push(place);
                 match result {
                     Ok(()) => confirmed.entry(chat).or_default().push(seq),
                     Err(error) if core.relay.gives_up(&core, chat, seq, &error) => {
@@ -114,8 +114,8 @@ pub(in crate::sync) async fn run(core: Arc<Core>, intake: Intake) {
             job = jobs.recv(), if under_way.len() < UNDER_WAY => {
                 let Some(Job { chat, seq, frame, since, .. }) = job else { return };
                 // There is one, because fewer are under way.
-                let place = places.pop().unwrap_or(UNDER_WAY);
-                lane.places.set(place, Some(since));
+                let place = slots.pop().unwrap_or(UNDER_WAY);
+                lane.slots.set(place, Some(since));
                 let (core, lane, bytes) = (core.clone(), lane.clone(), frame.len());
                 under_way.push(async move {
                     if planted!(ConfirmBeforePublish) {

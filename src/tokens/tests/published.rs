@@ -183,10 +183,11 @@ const QUICK: Pace = Pace {
     gap: Duration::from_millis(100),
     deadline: Duration::from_millis(300),
     retry: Duration::from_secs(60),
+    stale: None,
 };
 
 fn with_pace(source: &JwksSource, pace: Pace) -> Tokens {
-    let device = Pair::new(SECRET.as_bytes());
+    let device = Ring::new(SECRET.as_bytes(), []);
     let jwks = Some(Jwks::new(source, pace).unwrap());
     Tokens(Arc::new(Inner { shared: None, jwks, device, issuer: None, audience: None }))
 }
@@ -298,6 +299,30 @@ async fn an_address_that_is_away_stops_neither_the_start_nor_other_tokens() {
     assert_eq!(tokens.verify_user(&unknown).await, Err(TokenError::KeysUnavailable));
     assert!(tokens.verify_user(&token).await.is_ok());
     assert!(!format!("{:?} {}", server.source, server.source).contains("hidden"));
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_again_have_an_end() {
+    let server = publish(Some(JWKS.to_owned())).await;
+    let stale = Some(Duration::from_millis(400));
+    let often = Pace { every: Duration::from_millis(50), retry: Duration::from_millis(50), stale, ..QUICK };
+    let tokens = with_pace(&server.source, often);
+    let token = with_key(Algorithm::EdDSA, Some("ed-1"), ED);
+    tokens.verify_user(&token).await.unwrap();
+    // As long as the set is read, nothing ends.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokens.verify_user(&token).await.unwrap();
+    *server.body.lock().unwrap() = None;
+    let until = std::time::Instant::now() + Duration::from_secs(5);
+    while tokens.verify_user(&token).await != Err(TokenError::KeysUnavailable) {
+        assert!(std::time::Instant::now() < until, "keys that nobody publishes any more count for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    *server.body.lock().unwrap() = Some(JWKS.to_owned());
+    while tokens.verify_user(&token).await.is_err() {
+        assert!(std::time::Instant::now() < until, "they are read again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

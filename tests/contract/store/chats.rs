@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::Member,
-    store::{Appended, JoinBy, Joined, StoreLimits, Tip},
+    store::{Appended, ChatHead, JoinBy, Joined, StoreLimits},
 };
 
 use super::*;
@@ -132,7 +132,8 @@ async fn a_public_name_is_unique_and_groups_with_a_password_share_theirs() {
     };
     let second = create(&store, &named(&alice, 20)).await.id;
     let first = create(&store, &named(&bob, 10)).await.id;
-    let public = NewChat { public: true, password_hash: None, ..named(&bob, 30) };
+    // One that is public, too, is first.
+    let public = NewChat { public: true, ..named(&bob, 30) };
     let public_id = create(&store, &public).await.id;
     assert!(matches!(store.create_chat(&public).await.unwrap(), Created::Existing(_)));
     let taken = NewChat { id: ChatId::random(), owner: alice.clone(), ..public.clone() };
@@ -141,7 +142,7 @@ async fn a_public_name_is_unique_and_groups_with_a_password_share_theirs() {
     // A private group's name is nobody else's business.
     create(&store, &NewChat { password_hash: None, ..named(&alice, 1) }).await;
     assert_eq!(store.chats_named("tea").await.unwrap(), vec![public_id, first, second]);
-    assert_eq!(store.chats_named("Tea").await.unwrap(), vec![]);
+    assert_eq!(store.chats_named("tee").await.unwrap(), vec![]);
 
     leave(&store, public_id, &bob, false).await;
     assert!(store.delete_chat(public_id).await.unwrap());
@@ -153,6 +154,38 @@ async fn a_public_name_is_unique_and_groups_with_a_password_share_theirs() {
         create(&store, &named(&alice, created)).await;
     }
     assert_eq!(store.chats_named("tea").await.unwrap().len(), 16);
+}
+
+#[tokio::test]
+async fn names_that_look_alike_are_one_and_stand_for_one_kind_of_group() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let open = |name: &str| NewChat { name: Some(name.into()), public: true, ..new_group(&bob) };
+    let guarded = |name: &str| NewChat {
+        name: Some(name.into()),
+        password_hash: Some("hash".into()),
+        ..new_group(&alice)
+    };
+    let club = create(&store, &guarded("Book Club")).await.id;
+    for name in ["Book Club", "book  club", "B\u{3bf}\u{3bf}k C1ub", "Ｂook Club", "Bo\u{200b}ok Club"] {
+        assert_eq!(store.create_chat(&open(name)).await.unwrap(), Created::NameTaken, "{name:?}");
+        assert_eq!(store.chats_named(name).await.unwrap(), [club], "{name:?}");
+    }
+    assert_eq!(store.chats_of(&bob).await.unwrap(), vec![], "a refusal changes nothing");
+    let plaza = create(&store, &open("Plaza")).await;
+    for name in ["Plaza", "PLAZA"] {
+        assert_eq!(store.create_chat(&guarded(name)).await.unwrap(), Created::NameTaken, "{name:?}");
+        assert_eq!(store.create_chat(&open(name)).await.unwrap(), Created::NameTaken, "{name:?}");
+        assert_eq!(store.chats_named(name).await.unwrap(), [plaza.id], "{name:?}");
+    }
+    assert_eq!(plaza.name.as_deref(), Some("Plaza"), "it is shown as it was written");
+    // Both are free again with their last member.
+    for (chat, who) in [(club, &alice), (plaza.id, &bob)] {
+        leave(&store, chat, who, false).await;
+        assert!(store.delete_chat(chat).await.unwrap());
+    }
+    create(&store, &open("BOOK CLUB")).await;
+    create(&store, &guarded("plaza")).await;
 }
 
 #[tokio::test]
@@ -185,7 +218,7 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
     let device = active(&store, &alice, DeviceKind::Main).await;
     let append = message(direct, &alice, "one");
     store.append(&append).await.unwrap();
-    owe_now(&store, direct, &alice, device.id).await;
+    subscribe_now(&store, direct, &alice, device.id).await;
     assert!(!store.delete_chat(direct).await.unwrap(), "it has members");
     assert_eq!(leave(&store, direct, &alice, false).await, Some(1));
     assert!(!store.delete_chat(direct).await.unwrap());
@@ -197,7 +230,7 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
     assert_eq!(store.chat(direct).await.unwrap(), None);
     assert_eq!(heads(&store, &[direct]).await, vec![0]);
     assert_eq!(store.outbox(direct, 10).await.unwrap(), OutboxPage::default());
-    assert_eq!(store.owed(direct, device.id).await.unwrap(), None);
+    assert_eq!(store.position(direct, device.id).await.unwrap(), None);
     assert_eq!(store.append(&append).await.unwrap(), Appended::NotMember);
     assert_eq!(join(&store, direct, &alice, JoinBy::Invitation).await, Joined::Refused);
     assert_eq!(store.chats_of(&alice).await.unwrap(), vec![]);
@@ -247,9 +280,9 @@ async fn a_chat_moves_from_where_it_is_and_only_from_there() {
     assert!(store.move_chat(chat.id, &home, node).await.unwrap(), "asked again, it is as it was wished");
     // Whatever tells where it is says so from now on.
     assert_eq!(store.chat(chat.id).await.unwrap().unwrap().node, node);
-    assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip { head: 0, node: node.to_owned() }]);
+    assert_eq!(store.heads(&[chat.id]).await.unwrap(), [ChatHead { head: 0, node: node.to_owned() }]);
     let sent = store.append(&super::message(chat.id, &alice, "x")).await.unwrap();
-    assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned(), epoch: 0, held: true });
+    assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned(), epoch: 0, held: true, queues: 0 });
     assert_eq!(store.outbox(chat.id, 9).await.unwrap().node, node);
     leave(&store, chat.id, &alice, false).await;
     assert!(
@@ -258,5 +291,5 @@ async fn a_chat_moves_from_where_it_is_and_only_from_there() {
     assert!(store.delete_chat(chat.id).await.unwrap());
     assert!(store.was_deleted(chat.id).await.unwrap());
     assert!(!store.move_chat(chat.id, node, "new:3").await.unwrap(), "it is deleted");
-    assert_eq!(store.tips(&[chat.id]).await.unwrap(), [Tip::default()]);
+    assert_eq!(store.heads(&[chat.id]).await.unwrap(), [ChatHead::default()]);
 }

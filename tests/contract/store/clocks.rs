@@ -1,6 +1,6 @@
 //! The store's clock is set ahead, and back: what it was to decide is decided all the same, and not for an hour too long.
 
-use keepstep::store::{Beat, Lapsed, NotedSession, Renewed, StoreLimits};
+use keepstep::store::{Beat, ExpiredSession, RegisteredSession, Renewed, StoreLimits};
 
 use super::*;
 
@@ -21,11 +21,12 @@ async fn a_lease_runs_out_although_the_clock_was_set_back() {
     assert!(!store.devices(&device.user).await.unwrap()[0].online());
     let (now, _) = store.due_devices(1).await.unwrap();
     assert!(read().await.last_seen <= now + 1_000, "nobody was seen in the future");
-    let noted = NotedSession { user: device.user.clone(), device: device.id, session };
-    let lapse = async || store.lapse_session("edge-1", &noted, Duration::ZERO).await.unwrap();
-    assert_eq!(lapse().await, Lapsed::Held, "it has as long from now on as it was given");
+    let noted = RegisteredSession { user: device.user.clone(), device: device.id, session };
+    let lapse = async || store.expire_session("edge-1", &noted, Duration::ZERO).await.unwrap();
+    assert_eq!(lapse().await, ExpiredSession::Held, "it has as long from now on as it was given");
     assert!(read().await.online());
-    wait_until("it to run out", PATIENCE, async || (lapse().await != Lapsed::Held).then_some(())).await;
+    wait_until("it to run out", PATIENCE, async || (lapse().await != ExpiredSession::Held).then_some(()))
+        .await;
     let is = read().await;
     assert_eq!((is.online(), is.unrenewed), (false, false));
 
@@ -41,12 +42,12 @@ async fn a_session_goes_on_although_the_clock_was_set_ahead() {
     let (store, clock, _guard) = start_on_a_clock(StoreLimits::default()).await;
     let device = active(&store, &user("alice"), DeviceKind::Main).await;
     let session = connect(&store, &device, "edge-1").await;
-    let noted = NotedSession { user: device.user.clone(), device: device.id, session };
+    let noted = RegisteredSession { user: device.user.clone(), device: device.id, session };
     let renew = async || store.renew_session(&device.user, device.id, session, "edge-1", LONG).await.unwrap();
     clock.set(8 * 24 * HOUR).await;
     assert_eq!(renew().await, Renewed::Held);
     clock.set(16 * 24 * HOUR).await;
-    assert!(matches!(store.lapse_session("edge-1", &noted, LONG).await.unwrap(), Lapsed::Now(_)));
+    assert!(matches!(store.expire_session("edge-1", &noted, LONG).await.unwrap(), ExpiredSession::Now(_)));
     assert_eq!(renew().await, Renewed::Revived);
     assert!(store.device(&device.user, device.id).await.unwrap().unwrap().online());
     clock.set(32 * 24 * HOUR).await;
@@ -59,15 +60,15 @@ async fn a_session_goes_on_although_the_clock_was_set_ahead() {
 #[tokio::test]
 async fn work_and_windows_end_although_the_clock_was_set_back() {
     let (store, clock, _guard) = start_on_a_clock(StoreLimits::default()).await;
-    assert!(store.take_work("work", "who-died", SHORT).await.unwrap());
+    assert!(store.try_acquire_lease("work", "who-died", SHORT).await.unwrap());
     for n in 1..=3 {
         assert_eq!(store.count("tries", SHORT).await.unwrap(), n);
     }
     clock.set(-HOUR).await;
-    assert!(!store.take_work("work", "who-came", SHORT).await.unwrap());
+    assert!(!store.try_acquire_lease("work", "who-came", SHORT).await.unwrap());
     assert!(store.count("tries", SHORT).await.unwrap() > 3);
     wait_until("the work to be free", PATIENCE, async || {
-        store.take_work("work", "who-came", SHORT).await.unwrap().then_some(())
+        store.try_acquire_lease("work", "who-came", SHORT).await.unwrap().then_some(())
     })
     .await;
     // Each look counts, so they are some way apart.
@@ -82,7 +83,7 @@ async fn work_and_windows_end_although_the_clock_was_set_back() {
 #[tokio::test]
 async fn an_edge_that_died_is_silent_although_the_clock_was_set_back() {
     let (store, clock, _guard) = start_on_a_clock(StoreLimits::default()).await;
-    store.note_sender("edge-1", ChatId::random()).await.unwrap();
+    store.register_sender("edge-1", ChatId::random()).await.unwrap();
     clock.set(-HOUR).await;
     let silent = async || match store.edge_alive("edge-2", "2", SHORT).await.unwrap() {
         Beat::Heard(others) => others.iter().any(|edge| edge.silent && edge.noted),

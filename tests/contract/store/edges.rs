@@ -1,6 +1,6 @@
 //! Edges: whose a name is, who lives, and what the dead leave.
 
-use keepstep::store::{Beat, Claimed, Holder, NotedChat, OtherEdge, StoreLimits};
+use keepstep::store::{Beat, Claimed, Holder, OtherEdge, RegisteredSender, StoreLimits};
 
 use super::*;
 
@@ -25,7 +25,7 @@ async fn forget(store: &Store, edge: &str) {
 }
 
 async fn noted(store: &Store, edge: &str) -> Vec<ChatId> {
-    store.noted_chats(edge).await.unwrap().into_iter().map(|noted| noted.chat).collect()
+    store.registered_senders(edge).await.unwrap().into_iter().map(|noted| noted.chat).collect()
 }
 
 #[tokio::test]
@@ -35,12 +35,12 @@ async fn the_notes_of_a_dead_edge_are_found() {
     let quick = Duration::from_millis(1);
     let mut notes = Vec::new();
     for chat in [one, two, one] {
-        notes.push(store.note_sender("edge-1", chat).await.unwrap());
+        notes.push(store.register_sender("edge-1", chat).await.unwrap());
     }
     let mut both = vec![notes[2], notes[1]];
     both.sort_unstable_by_key(|noted| noted.chat);
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), both);
-    assert_eq!(store.noted_chats("edge-9").await.unwrap(), vec![]);
+    assert_eq!(store.registered_senders("edge-1").await.unwrap(), both);
+    assert_eq!(store.registered_senders("edge-9").await.unwrap(), vec![]);
     others(&store, "edge-1", LONG).await;
     others(&store, "edge-without-notes", LONG).await;
     assert_eq!(dead(&store, "edge-2", LONG).await, Vec::<String>::new(), "all said so lately");
@@ -54,12 +54,12 @@ async fn the_notes_of_a_dead_edge_are_found() {
     assert_eq!(all, ["edge-1", "edge-without-notes"]);
     forget(&store, "edge-1").await;
     assert_eq!(dead(&store, "edge-2", quick).await, ["edge-1"], "it has notes");
-    store.forget_notes("edge-1", &[notes[2]], LONG).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), both, "it lived not so long ago");
-    store.forget_notes("edge-1", &[notes[2]], quick).await.unwrap();
-    store.forget_notes("edge-1", &[notes[2]], Duration::ZERO).await.unwrap();
+    store.unregister_senders("edge-1", &[notes[2]], LONG).await.unwrap();
+    assert_eq!(store.registered_senders("edge-1").await.unwrap(), both, "it lived not so long ago");
+    store.unregister_senders("edge-1", &[notes[2]], quick).await.unwrap();
+    store.unregister_senders("edge-1", &[notes[2]], Duration::ZERO).await.unwrap();
     assert_eq!(dead(&store, "edge-2", quick).await, ["edge-1"]);
-    store.forget_notes("edge-1", &[notes[1]], quick).await.unwrap();
+    store.unregister_senders("edge-1", &[notes[1]], quick).await.unwrap();
     assert_eq!(dead(&store, "edge-2", quick).await, Vec::<String>::new());
     forget(&store, "edge-1").await;
     forget(&store, "edge-1").await;
@@ -67,7 +67,7 @@ async fn the_notes_of_a_dead_edge_are_found() {
     assert_eq!(others(&store, "edge-2", quick).await, []);
     assert_eq!(noted(&store, "edge-1").await, []);
     // It comes back to life.
-    store.note_sender("edge-1", two).await.unwrap();
+    store.register_sender("edge-1", two).await.unwrap();
     assert_eq!(noted(&store, "edge-1").await, [two]);
     assert_eq!(dead(&store, "edge-2", LONG).await, Vec::<String>::new(), "it lives by a note, too");
 }
@@ -76,20 +76,20 @@ async fn the_notes_of_a_dead_edge_are_found() {
 async fn a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let chat = ChatId::random();
-    let first = store.note_sender("edge-1", chat).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), [first]);
-    let again = store.note_sender("edge-1", chat).await.unwrap();
+    let first = store.register_sender("edge-1", chat).await.unwrap();
+    assert_eq!(store.registered_senders("edge-1").await.unwrap(), [first]);
+    let again = store.register_sender("edge-1", chat).await.unwrap();
     assert_ne!(first, again);
     for silence in [Duration::ZERO, Duration::from_millis(1)] {
-        for stale in [first, NotedChat { chat, token: 0 }] {
-            store.forget_notes("edge-1", &[stale], silence).await.unwrap();
-            assert_eq!(store.noted_chats("edge-1").await.unwrap(), [again], "{stale:?}");
+        for stale in [first, RegisteredSender { chat, token: 0 }] {
+            store.unregister_senders("edge-1", &[stale], silence).await.unwrap();
+            assert_eq!(store.registered_senders("edge-1").await.unwrap(), [again], "{stale:?}");
         }
     }
-    store.forget_notes("edge-1", &[again], Duration::ZERO).await.unwrap();
-    let newer = store.note_sender("edge-1", chat).await.unwrap();
-    store.forget_notes("edge-1", &[again], Duration::ZERO).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), [newer]);
+    store.unregister_senders("edge-1", &[again], Duration::ZERO).await.unwrap();
+    let newer = store.register_sender("edge-1", chat).await.unwrap();
+    store.unregister_senders("edge-1", &[again], Duration::ZERO).await.unwrap();
+    assert_eq!(store.registered_senders("edge-1").await.unwrap(), [newer]);
 }
 
 #[tokio::test]
@@ -97,20 +97,20 @@ async fn many_notes_are_forgotten_together() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let mut notes = Vec::new();
     for _ in 0..5 {
-        notes.push(store.note_sender("edge-1", ChatId::random()).await.unwrap());
+        notes.push(store.register_sender("edge-1", ChatId::random()).await.unwrap());
     }
-    store.forget_notes("edge-1", &notes, LONG).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap().len(), 5, "it lived not so long ago");
-    let unknown = NotedChat { chat: ChatId::random(), token: 7 };
+    store.unregister_senders("edge-1", &notes, LONG).await.unwrap();
+    assert_eq!(store.registered_senders("edge-1").await.unwrap().len(), 5, "it lived not so long ago");
+    let unknown = RegisteredSender { chat: ChatId::random(), token: 7 };
     // Noted again since.
-    let again = store.note_sender("edge-1", notes[2].chat).await.unwrap();
+    let again = store.register_sender("edge-1", notes[2].chat).await.unwrap();
     let some = [notes[0], unknown, notes[0], notes[2], notes[1]];
-    store.forget_notes("edge-1", &some, Duration::ZERO).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap().len(), 3);
+    store.unregister_senders("edge-1", &some, Duration::ZERO).await.unwrap();
+    assert_eq!(store.registered_senders("edge-1").await.unwrap().len(), 3);
     notes[2] = again;
-    store.forget_notes("edge-1", &[], Duration::ZERO).await.unwrap();
-    store.forget_notes("edge-1", &notes, Duration::ZERO).await.unwrap();
-    assert_eq!(store.noted_chats("edge-1").await.unwrap(), []);
+    store.unregister_senders("edge-1", &[], Duration::ZERO).await.unwrap();
+    store.unregister_senders("edge-1", &notes, Duration::ZERO).await.unwrap();
+    assert_eq!(store.registered_senders("edge-1").await.unwrap(), []);
 }
 
 #[tokio::test]

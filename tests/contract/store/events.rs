@@ -53,13 +53,13 @@ async fn who_types_is_heard_by_those_who_watch_the_chat() {
     let (alice, bob) = (user("alice.b@c-d_E"), user("bob"));
     let (chat, other) = (group(&store, &alice).await, group(&store, &alice).await);
     store.watch_chats(&[chat]).await.unwrap();
-    assert!(!store.tell_typing(chat, &bob, 9).await.unwrap(), "not a member");
-    assert!(!store.tell_typing(ChatId::random(), &bob, 9).await.unwrap(), "no such chat");
-    assert!(store.tell_typing(other, &alice, 9).await.unwrap(), "nobody watches that");
+    assert!(!store.publish_typing(chat, &bob, 9).await.unwrap(), "not a member");
+    assert!(!store.publish_typing(ChatId::random(), &bob, 9).await.unwrap(), "no such chat");
+    assert!(store.publish_typing(other, &alice, 9).await.unwrap(), "nobody watches that");
     join(&store, chat, &bob, JoinBy::Invitation).await;
-    assert!(!store.tell_typing(chat, &alice, 1).await.unwrap(), "too many members");
+    assert!(!store.publish_typing(chat, &alice, 1).await.unwrap(), "too many members");
     for who in [&alice, &bob] {
-        assert!(store.tell_typing(chat, who, 2).await.unwrap());
+        assert!(store.publish_typing(chat, who, 2).await.unwrap());
     }
     let typing = |event: &StoreEvent| match event {
         StoreEvent::Typing(chat, user) => Some((*chat, user.clone())),

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::Millis,
-    store::{Beat, Lapsed, NotedSession, OtherEdge, StoreLimits},
+    store::{Beat, ExpiredSession, OtherEdge, RegisteredSession, StoreLimits},
 };
 
 use super::*;
@@ -95,8 +95,10 @@ async fn only_a_device_that_is_as_it_was_expires() {
     assert_eq!((expired.state, expired.generation), (DeviceState::Terminating, unseen.generation + 1));
     assert!(store.expire_device(&expired, NONE).await.unwrap(), "begun again");
     assert_eq!(read().await.generation, expired.generation);
-    let opened =
-        store.open_session(&alice, device.id, 1, after(expired.session), "edge", LONG).await.unwrap();
+    let opened = store
+        .open_session(&alice, device.id, device.generation, after(expired.session), "edge", LONG)
+        .await
+        .unwrap();
     assert_eq!(opened, Opened::Terminated);
     // What follows is the same as for any other end.
     assert!(store.begin_termination(&termination(&expired)).await.unwrap().is_some());
@@ -118,9 +120,9 @@ async fn a_session_without_an_end_lapses_once() {
     let (ttl, quick) = (Duration::from_secs(2), Duration::from_millis(1));
     let opened = opens(&store, &device, "edge-1", ttl).await;
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
-    let noted = NotedSession { user: alice.clone(), device: device.id, session };
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), std::slice::from_ref(&noted));
-    assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
+    let noted = RegisteredSession { user: alice.clone(), device: device.id, session };
+    assert_eq!(store.registered_sessions("edge-1").await.unwrap(), std::slice::from_ref(&noted));
+    assert_eq!(store.registered_sessions("edge-2").await.unwrap(), []);
     store.edge_alive("edge-1", "1", LONG).await.unwrap();
     let others = async || match store.edge_alive("edge-2", "2", quick).await.unwrap() {
         Beat::Heard(others) => others,
@@ -134,40 +136,40 @@ async fn a_session_without_an_end_lapses_once() {
     store.forget_edge(&silent).await.unwrap();
     assert_eq!(others().await, std::slice::from_ref(&silent), "as long as that is noted");
 
-    let lapse = async || store.lapse_session("edge-1", &noted, quick).await.unwrap();
-    assert_eq!(lapse().await, Lapsed::Held);
+    let lapse = async || store.expire_session("edge-1", &noted, quick).await.unwrap();
+    assert_eq!(lapse().await, ExpiredSession::Held);
     let seen = store.device(&alice, device.id).await.unwrap().unwrap().last_seen;
-    let lapsed = wait_until("the lease to run out", PATIENCE, async || {
-        let lapsed = lapse().await;
-        (lapsed != Lapsed::Held).then_some(lapsed)
+    let expired = wait_until("the lease to run out", PATIENCE, async || {
+        let expired = lapse().await;
+        (expired != ExpiredSession::Held).then_some(expired)
     });
-    let Lapsed::Now(last) = lapsed.await else { panic!("it was there") };
+    let ExpiredSession::Now(last) = expired.await else { panic!("it was there") };
     assert!(last <= seen, "when it was last seen, and not when it was found");
-    assert_eq!(lapse().await, Lapsed::Coming, "once; whoever has the session may take it again");
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
+    assert_eq!(lapse().await, ExpiredSession::Coming, "once; whoever has the session may take it again");
+    assert_eq!(store.registered_sessions("edge-1").await.unwrap(), []);
     store.forget_edge(&OtherEdge { noted: false, ..silent }).await.unwrap();
     assert_eq!(others().await, []);
 
     // One that ended well, and one that a newer one has followed.
     let first = connect(&store, &device, "edge-1").await;
     connect(&store, &device, "edge-1").await;
-    let followed = NotedSession { session: first, ..noted.clone() };
-    assert_eq!(store.lapse_session("edge-1", &followed, LONG).await.unwrap(), Lapsed::Before);
+    let followed = RegisteredSession { session: first, ..noted.clone() };
+    assert_eq!(store.expire_session("edge-1", &followed, LONG).await.unwrap(), ExpiredSession::Before);
     let second = connect(&store, &device, "edge-2").await;
-    let elsewhere = NotedSession { session: second, ..noted.clone() };
-    assert_eq!(store.lapse_session("edge-1", &elsewhere, LONG).await.unwrap(), Lapsed::Before);
+    let elsewhere = RegisteredSession { session: second, ..noted.clone() };
+    assert_eq!(store.expire_session("edge-1", &elsewhere, LONG).await.unwrap(), ExpiredSession::Before);
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
     assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
     // Its note goes with it; also if it ends in the very millisecond in which its edge said that it lives.
     for _ in 0..200 {
         let session = connect(&store, &device, "edge-2").await;
         assert!(store.close_session(&alice, device.id, session, "edge-2").await.unwrap());
-        assert_eq!(store.noted_sessions("edge-2").await.unwrap(), []);
+        assert_eq!(store.registered_sessions("edge-2").await.unwrap(), []);
     }
 
     // Of a device that was ended nothing is left, even if its edge never came to closing it.
     connect(&store, &device, "edge-3").await;
     store.begin_termination(&termination(&device)).await.unwrap();
     store.forget_device(&alice, device.id, &[]).await.unwrap();
-    assert_eq!(store.noted_sessions("edge-3").await.unwrap(), []);
+    assert_eq!(store.registered_sessions("edge-3").await.unwrap(), []);
 }

@@ -51,24 +51,24 @@ async fn a_late_disown_takes_nothing_from_a_member() {
     let (alice, bob) = (user("alice"), user("bob"));
     let (chat, device) = (group(&store, &alice).await, DeviceId::random());
     join(&store, chat, &bob, JoinBy::Themselves).await;
-    store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
     leave(&store, chat, &bob, false).await;
     join(&store, chat, &bob, JoinBy::Themselves).await;
-    let owed = store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap();
-    assert!(!store.disown(chat, Some(&bob), device).await.unwrap(), "that of the first leave");
-    assert_eq!(store.owed(chat, device).await.unwrap(), owed);
+    let position = store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
+    assert!(!store.unsubscribe_device(chat, Some(&bob), device).await.unwrap(), "that of the first leave");
+    assert_eq!(store.position(chat, device).await.unwrap(), position);
     assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
     leave(&store, chat, &bob, false).await;
     for _ in 0..2 {
-        assert!(store.disown(chat, Some(&bob), device).await.unwrap());
+        assert!(store.unsubscribe_device(chat, Some(&bob), device).await.unwrap());
     }
-    assert_eq!(store.owed(chat, device).await.unwrap(), None);
-    assert!(store.disown(ChatId::random(), Some(&bob), device).await.unwrap());
+    assert_eq!(store.position(chat, device).await.unwrap(), None);
+    assert!(store.unsubscribe_device(ChatId::random(), Some(&bob), device).await.unwrap());
     // One that was ended goes, whoever is in the chat.
     join(&store, chat, &bob, JoinBy::Themselves).await;
-    store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
     store.forget_device(&bob, device, &[chat]).await.unwrap();
-    assert_eq!(store.owed(chat, device).await.unwrap(), None);
+    assert_eq!(store.position(chat, device).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -155,22 +155,29 @@ async fn what_is_owed_is_the_same_however_late_it_is_fixed() {
     join(&store, chat, &bob, JoinBy::Invitation).await;
     send(&store, chat, &alice, "one").await;
     let (device, other) = (DeviceId::random(), DeviceId::random());
-    let seen = OwedSince::Head(1);
+    let seen = SubscribeFrom::Head(1);
     send(&store, chat, &alice, "two").await;
-    let owed = Some(Owed { from: 1, cursor: 1 });
-    assert_eq!(store.owe(chat, &bob, device, seen).await.unwrap(), owed, "late");
-    assert_eq!(store.owe(chat, &bob, device, OwedSince::Head(2)).await.unwrap(), owed, "and fixed before");
+    let position = Some(DevicePosition { from: 1, cursor: 1 });
+    assert_eq!(store.subscribe_device(chat, &bob, device, seen).await.unwrap(), position, "late");
+    assert_eq!(
+        store.subscribe_device(chat, &bob, device, SubscribeFrom::Head(2)).await.unwrap(),
+        position,
+        "and fixed before"
+    );
     // Read before an older copy of the data was brought back, say.
-    let ahead = store.owe(chat, &bob, DeviceId::random(), OwedSince::Head(9)).await.unwrap();
-    assert_eq!(ahead, Some(Owed { from: 2, cursor: 2 }), "never above the head");
+    let ahead = store.subscribe_device(chat, &bob, DeviceId::random(), SubscribeFrom::Head(9)).await.unwrap();
+    assert_eq!(ahead, Some(DevicePosition { from: 2, cursor: 2 }), "never above the head");
     // Later still, in another membership: as if the device had come with it.
     leave(&store, chat, &bob, false).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
     send(&store, chat, &alice, "three").await;
-    let owed = Some(Owed { from: 2, cursor: 2 });
+    let position = Some(DevicePosition { from: 2, cursor: 2 });
     for device in [device, other] {
-        assert_eq!(store.owe(chat, &bob, device, seen).await.unwrap(), owed);
-        assert_eq!(store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap(), owed);
+        assert_eq!(store.subscribe_device(chat, &bob, device, seen).await.unwrap(), position);
+        assert_eq!(
+            store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap(),
+            position
+        );
     }
 }
 
@@ -179,7 +186,7 @@ async fn each_message_says_who_had_left_before_it() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let (alice, bob, carol) = (user("alice"), user("bob"), user("carol"));
     let (chat, device) = (group(&store, &alice).await, DeviceId::random());
-    owe_now(&store, chat, &alice, device).await;
+    subscribe_now(&store, chat, &alice, device).await;
     let mut bodies: Vec<(Seq, Bytes)> = Vec::new();
     let mut say = async |epoch: u64| {
         let append = message(chat, &alice, "x");
@@ -314,15 +321,15 @@ async fn cursors_of_a_membership_that_was_left_move_nothing_of_a_later_one() {
     let (alice, bob) = (user("alice"), user("bob"));
     let (chat, device) = (group(&store, &alice).await, DeviceId::random());
     join(&store, chat, &bob, JoinBy::Invitation).await;
-    store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
     store.attach(&[chat], &bob, device, 1).await.unwrap();
     send(&store, chat, &alice, "one").await;
     leave(&store, chat, &bob, false).await;
-    store.disown(chat, Some(&bob), device).await.unwrap();
+    store.unsubscribe_device(chat, Some(&bob), device).await.unwrap();
     send(&store, chat, &alice, "two").await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
-    store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap();
+    store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
     let late = CursorMove { device, session: 1, from: 0, seq: 1 };
     assert_eq!(store.move_cursors(chat, &[late]).await.unwrap(), [CursorMoved::Fenced]);
-    assert_eq!(store.owed(chat, device).await.unwrap(), Some(Owed { from: 2, cursor: 2 }));
+    assert_eq!(store.position(chat, device).await.unwrap(), Some(DevicePosition { from: 2, cursor: 2 }));
 }

@@ -19,6 +19,8 @@ fn new_link() -> NewLink {
         name: "a \"page\" {1}\u{e9}".into(),
         platform: "web".into(),
         bound: None,
+        share: format!("of {}", rand::random::<u64>()),
+        neighbourhood: None,
         lifetime: LONG,
         kept: LONG,
     }
@@ -195,6 +197,79 @@ async fn only_so_many_wait() {
 }
 
 #[tokio::test]
+async fn a_share_leaves_places_for_others() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let of = |share: &str| NewLink {
+        share: share.into(),
+        neighbourhood: Some(format!("beside {share}")),
+        ..new_link()
+    };
+    let opens = async |new: &NewLink| store.open_link(new, 24).await.unwrap();
+    let mine: Vec<_> = (0..4).map(|_| of("mine")).collect();
+    for new in &mine[..3] {
+        assert_eq!(opens(new).await, LinkOpened::Opened);
+    }
+    // An eighth of the 21 that are free, rounded up, is three.
+    assert_eq!(opens(&mine[3]).await, LinkOpened::ShareTaken);
+    assert_eq!(store.link(mine[3].id).await.unwrap(), None);
+    assert_eq!(opens(&mine[0]).await, LinkOpened::Opened, "the same again");
+    let short = NewLink { lifetime: Duration::from_secs(2), ..of("short") };
+    assert_eq!(opens(&short).await, LinkOpened::Opened);
+    for _ in 0..2 {
+        assert_eq!(opens(&of("short")).await, LinkOpened::Opened);
+    }
+    assert_eq!(opens(&of("short")).await, LinkOpened::ShareTaken);
+    // One that is decided takes no place of its share any more, unless it is to be decided anew.
+    let decision = yes(&user("alice"));
+    store.decide_link(mine[0].id, &decision).await.unwrap();
+    assert_eq!(opens(&mine[3]).await, LinkOpened::Opened);
+    store.settle_link(mine[0].id, decision.device, false).await.unwrap();
+    store.decide_link(mine[1].id, &decision).await.unwrap();
+    assert_eq!(opens(&of("mine")).await, LinkOpened::ShareTaken);
+    // Nor one whose time is over.
+    let again = of("short");
+    wait_until("a place", PATIENCE, async || (opens(&again).await == LinkOpened::Opened).then_some(())).await;
+}
+
+#[tokio::test]
+async fn neighbours_leave_places_for_others() {
+    let (store, _guard) = start(StoreLimits::default()).await;
+    let of = |share: usize, house: &str| NewLink {
+        share: format!("{share} of {house}"),
+        neighbourhood: Some(house.into()),
+        ..new_link()
+    };
+    let opens = async |new: &NewLink| store.open_link(new, 40).await.unwrap();
+    // Each has another share, of which nothing is taken.
+    let near: Vec<_> = (0..9).map(|share| of(share, "near")).collect();
+    for new in &near[..8] {
+        assert_eq!(opens(new).await, LinkOpened::Opened);
+    }
+    // A quarter of the 32 that are free is eight.
+    assert_eq!(opens(&near[8]).await, LinkOpened::ShareTaken);
+    assert_eq!(store.link(near[8].id).await.unwrap(), None);
+    assert_eq!(opens(&near[0]).await, LinkOpened::Opened, "the same again");
+    assert_eq!(opens(&new_link()).await, LinkOpened::Opened, "a user");
+    let short = |share| NewLink { lifetime: Duration::from_secs(2), ..of(share, "far") };
+    assert_eq!(opens(&short(0)).await, LinkOpened::Opened);
+    // One that is decided takes no place of its neighbourhood any more, unless it is to be decided anew.
+    let decision = yes(&user("alice"));
+    store.decide_link(near[0].id, &decision).await.unwrap();
+    assert_eq!(opens(&near[8]).await, LinkOpened::Opened);
+    store.settle_link(near[0].id, decision.device, false).await.unwrap();
+    store.decide_link(near[1].id, &decision).await.unwrap();
+    assert_eq!(opens(&of(9, "near")).await, LinkOpened::ShareTaken);
+    // Nor one whose time is over.
+    let mut next = 1;
+    while opens(&short(next)).await == LinkOpened::Opened {
+        next += 1;
+        assert!(next < 20, "neighbours have no bound");
+    }
+    let again = of(next, "far");
+    wait_until("a place", PATIENCE, async || (opens(&again).await == LinkOpened::Opened).then_some(())).await;
+}
+
+#[tokio::test]
 async fn what_a_device_may_ask_for_is_kept_with_it() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");
@@ -205,7 +280,8 @@ async fn what_a_device_may_ask_for_is_kept_with_it() {
         assert_eq!(device.history, history);
         store.activate_device(&alice, new.id).await.unwrap();
         assert_eq!(store.device(&alice, new.id).await.unwrap().unwrap().history, history);
-        let opened = store.open_session(&alice, new.id, 1, after(0), "edge", LONG).await.unwrap();
+        let opened =
+            store.open_session(&alice, new.id, device.generation, after(0), "edge", LONG).await.unwrap();
         let Opened::Session { device, .. } = opened else { panic!("{opened:?}") };
         assert_eq!(device.history, history);
         let listed = store.devices(&alice).await.unwrap();

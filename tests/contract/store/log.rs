@@ -45,7 +45,7 @@ async fn by_number_the_log_keeps_no_more_than_it_may() {
     store.trim(chat).await.unwrap();
     store.trim(ChatId::random()).await.unwrap();
     // A device that never acknowledges anything doesn't change that.
-    owe_now(&store, chat, &alice, DeviceId::random()).await;
+    subscribe_now(&store, chat, &alice, DeviceId::random()).await;
     say(&store, chat, &alice, 960, 500).await;
     let page = whole(&store, chat).await;
     assert_eq!(page.head, 960);
@@ -59,7 +59,7 @@ async fn by_size_the_log_keeps_no_more_than_it_may() {
     let (store, _guard) = start(limits).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
-    owe_now(&store, chat, &alice, DeviceId::random()).await;
+    subscribe_now(&store, chat, &alice, DeviceId::random()).await;
     say(&store, chat, &alice, 800, 400).await;
     // Some 190 messages of 520 bytes, and at most two blocks of 64 more.
     reaches_back(&whole(&store, chat).await, 470..=615);
@@ -76,7 +76,7 @@ async fn what_everyone_has_goes_but_for_the_newest() {
     let chat = group(&store, &alice).await;
     let (quick, slow) = (DeviceId::random(), DeviceId::random());
     for device in [quick, slow] {
-        owe_now(&store, chat, &alice, device).await;
+        subscribe_now(&store, chat, &alice, device).await;
     }
     let ack = async |device, seq| {
         let moved =
@@ -96,11 +96,11 @@ async fn what_everyone_has_goes_but_for_the_newest() {
     ack(quick, 768).await;
     say(&store, chat, &alice, 64, 500).await;
     reaches_back(&whole(&store, chat).await, 733..=733);
-    // A device that isn't owed anything any more holds nothing up.
+    // A device that isn't subscribed any more holds nothing up.
     say(&store, chat, &alice, 640, 500).await;
     ack(quick, 1472).await;
     reaches_back(&whole(&store, chat).await, 769..=769);
-    assert!(store.disown(chat, None, slow).await.unwrap());
+    assert!(store.unsubscribe_device(chat, None, slow).await.unwrap());
     say(&store, chat, &alice, 64, 500).await;
     reaches_back(&whole(&store, chat).await, 1437..=1437);
 }
@@ -112,7 +112,7 @@ async fn what_is_too_old_goes_whoever_needs_it() {
     let (store, _guard) = start(StoreLimits { log_age: age, ..StoreLimits::default() }).await;
     let alice = user("alice");
     let chat = group(&store, &alice).await;
-    owe_now(&store, chat, &alice, DeviceId::random()).await;
+    subscribe_now(&store, chat, &alice, DeviceId::random()).await;
     let mut sent = Vec::new();
     let mut look = async |speaking| {
         if speaking {
@@ -175,7 +175,7 @@ async fn a_raised_head_leaves_a_hole_and_everything_goes_on() {
     let alice = user("alice");
     let chat = group(&store, &alice).await;
     let device = DeviceId::random();
-    owe_now(&store, chat, &alice, device).await;
+    subscribe_now(&store, chat, &alice, device).await;
     for _ in 0..20 {
         send(&store, chat, &alice, "x").await;
     }
@@ -183,7 +183,7 @@ async fn a_raised_head_leaves_a_hole_and_everything_goes_on() {
     assert_eq!(store.raise_head(chat, 7).await.unwrap(), 20, "never back");
     assert_eq!(store.raise_head(chat, 50).await.unwrap(), 50);
     assert_eq!(store.raise_head(chat, 50).await.unwrap(), 50);
-    assert_eq!(store.tips(&[chat]).await.unwrap()[0].head, 50);
+    assert_eq!(store.heads(&[chat]).await.unwrap()[0].head, 50);
     let page = async |from, count| {
         let page = store.log(chat, from, count, 1 << 20).await.unwrap();
         (seqs(&page.messages), page.floor, page.head)

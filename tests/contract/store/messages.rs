@@ -20,14 +20,25 @@ async fn messages_are_numbered_one_by_one() {
     for seq in 1..=5 {
         let append = message(chat, &alice, "h\u{e9}");
         let appended = store.append(&append).await.unwrap();
-        assert_eq!(appended, Appended::New { seq, node: "nsqd-1:4150".into(), epoch: 0, held: true });
+        assert_eq!(
+            appended,
+            Appended::New { seq, node: "nsqd-1:4150".into(), epoch: 0, held: true, queues: 0 }
+        );
         let page = store.log(chat, seq, 10, 1 << 20).await.unwrap();
         assert_eq!(page.messages, vec![(seq, append.frame.number(seq))], "the bytes are the frame's");
         assert_eq!(chat_and_seq(&page.messages[0].1), Some((chat, seq)));
     }
-    send(&store, other, &alice, "x").await;
+    // A copy for each subscribed device.
+    for (count, device) in [DeviceId::random(), DeviceId::random()].into_iter().enumerate() {
+        subscribe_now(&store, other, &alice, device).await;
+        let appended = store.append(&message(other, &alice, "x")).await.unwrap();
+        assert!(
+            matches!(appended, Appended::New { queues, .. } if queues == count as u64 + 1),
+            "{appended:?}"
+        );
+    }
     let all = heads(&store, &[other, ChatId::random(), chat]).await;
-    assert_eq!(all, vec![1, 0, 5]);
+    assert_eq!(all, vec![2, 0, 5]);
     assert!(heads(&store, &[]).await.is_empty());
     let lost = store.append(&message(ChatId::random(), &alice, "x")).await.unwrap();
     assert_eq!(lost, Appended::NotMember);
@@ -161,7 +172,7 @@ async fn outboxes_are_sized_up_together_and_read_in_pages_of_some_bytes() {
             "\"key\":\"{}\",\"from\":\"alice\",\"device\":null,\"at\":{at},\"content\":\"{content}\"",
             append.key
         );
-        store.append(&Append { frame: Unnumbered::new(chat, &fields), at, ..append }).await.unwrap();
+        store.append(&Append { frame: FrameTemplate::new(chat, &fields), at, ..append }).await.unwrap();
     }
     let sizes = async |chats: &[ChatId]| store.outbox_sizes(chats).await.unwrap();
     let size = |node: &str, messages, oldest| OutboxSize { node: node.to_owned(), messages, oldest };

@@ -44,7 +44,7 @@ async fn follow(store: &Store, steps: Vec<Step>) {
     let chat = group(store, &alice).await;
     let devices = [DeviceId::random(), DeviceId::random()];
     for device in devices {
-        owe_now(store, chat, &alice, device).await;
+        subscribe_now(store, chat, &alice, device).await;
     }
     let keys: Vec<_> = (0..12).map(|_| MessageKey::random()).collect();
     let mut model = Model::default();
@@ -86,8 +86,8 @@ async fn follow(store: &Store, steps: Vec<Step>) {
                     model.cursors[device] = model.cursors[device].max(seq.min(model.head));
                     assert_eq!(moved, [CursorMoved::At(model.cursors[device])]);
                 }
-                let owed = store.owed(chat, devices[device]).await.unwrap().unwrap();
-                assert_eq!(owed.cursor, model.cursors[device]);
+                let position = store.position(chat, devices[device]).await.unwrap().unwrap();
+                assert_eq!(position.cursor, model.cursors[device]);
             }
             Step::Read { seq } => {
                 model.read = model.read.max(seq);

@@ -1,6 +1,6 @@
 //! Sessions of a device: opened late or twice, overtaken, closed, given up and taken again.
 
-use keepstep::store::{Lapsed, NotedSession, Renewed, StoreLimits};
+use keepstep::store::{ExpiredSession, RegisteredSession, Renewed, StoreLimits};
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn an_opening_that_comes_late_or_twice_takes_the_device_from_nobody() {
     let device = active(&store, &user("alice"), DeviceKind::Main).await;
     let late = async |session, at| {
         let after = Read { session, at };
-        store.open_session(&device.user, device.id, 1, after, "edge-1", LONG).await.unwrap()
+        store.open_session(&device.user, device.id, device.generation, after, "edge-1", LONG).await.unwrap()
     };
     let (before, at) = store.device_at(&device.user, device.id).await.unwrap().unwrap();
     wait_until("the clock to go on", PATIENCE, async || {
@@ -35,7 +35,7 @@ async fn an_opening_that_comes_late_or_twice_takes_the_device_from_nobody() {
     let is = read(&store, &device).await;
     assert_eq!((is.session, is.lease.as_ref().map(|lease| lease.session)), (newer, Some(newer)));
     assert_eq!(renew(&store, &device, newer).await, Renewed::Held);
-    let noted = store.noted_sessions("edge-1").await.unwrap();
+    let noted = store.registered_sessions("edge-1").await.unwrap();
     assert!(
         noted.iter().all(|noted| noted.session > newer),
         "at most of a number that isn't given yet: {noted:?}"
@@ -44,8 +44,12 @@ async fn an_opening_that_comes_late_or_twice_takes_the_device_from_nobody() {
     assert!(matches!(late(newer, now).await, Opened::Session { session, .. } if session == newer + 1));
     assert_eq!(late(newer, now).await, Opened::Changed);
     assert_eq!(read(&store, &device).await.session, newer + 1);
-    let noted = store.noted_sessions("edge-1").await.unwrap();
-    assert_eq!(noted, [NotedSession { user: device.user, device: device.id, session: newer + 1 }], "once");
+    let noted = store.registered_sessions("edge-1").await.unwrap();
+    assert_eq!(
+        noted,
+        [RegisteredSession { user: device.user, device: device.id, session: newer + 1 }],
+        "once"
+    );
 }
 
 #[tokio::test]
@@ -55,31 +59,32 @@ async fn a_session_that_may_still_get_a_lease_keeps_its_note() {
     let (quick, user) = (Duration::from_millis(1), device.user.clone());
     let opened = opens(&store, &device, "edge-1", quick).await;
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
-    let noted = NotedSession { user: user.clone(), device: device.id, session };
-    let lapse =
-        async |noted: &NotedSession| store.lapse_session("edge-1", noted, Duration::ZERO).await.unwrap();
-    let next = NotedSession { session: session + 1, ..noted.clone() };
-    assert_eq!(lapse(&next).await, Lapsed::Coming, "its number may be given yet");
-    let lapsed = wait_until("the lease to run out", PATIENCE, async || {
-        let lapsed = lapse(&noted).await;
-        (lapsed != Lapsed::Held).then_some(lapsed)
+    let noted = RegisteredSession { user: user.clone(), device: device.id, session };
+    let lapse = async |noted: &RegisteredSession| {
+        store.expire_session("edge-1", noted, Duration::ZERO).await.unwrap()
+    };
+    let next = RegisteredSession { session: session + 1, ..noted.clone() };
+    assert_eq!(lapse(&next).await, ExpiredSession::Coming, "its number may be given yet");
+    let expired = wait_until("the lease to run out", PATIENCE, async || {
+        let expired = lapse(&noted).await;
+        (expired != ExpiredSession::Held).then_some(expired)
     });
-    assert!(matches!(lapsed.await, Lapsed::Now(_)));
+    assert!(matches!(expired.await, ExpiredSession::Now(_)));
     assert_eq!(renew(&store, &device, session).await, Renewed::Revived);
     assert!(matches!(opens(&store, &device, "edge-1", quick).await, Opened::Session { .. }));
-    assert_eq!(lapse(&noted).await, Lapsed::Before);
+    assert_eq!(lapse(&noted).await, ExpiredSession::Before);
     wait_until("the newer lease to run out", PATIENCE, async || {
-        (lapse(&next).await != Lapsed::Held).then_some(())
+        (lapse(&next).await != ExpiredSession::Held).then_some(())
     })
     .await;
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
-    assert_eq!(lapse(&next).await, Lapsed::Coming, "it can be taken again");
+    assert_eq!(store.registered_sessions("edge-1").await.unwrap(), []);
+    assert_eq!(lapse(&next).await, ExpiredSession::Coming, "it can be taken again");
     assert!(matches!(opens(&store, &device, "edge-1", LONG).await, Opened::Session { .. }));
-    let newest = store.noted_sessions("edge-1").await.unwrap();
+    let newest = store.registered_sessions("edge-1").await.unwrap();
     store.edge_alive("edge-1", "1", LONG).await.unwrap();
     for (silence, left) in [(LONG, 1), (Duration::ZERO, 0)] {
         store.forget_session("edge-1", &newest[0], silence).await.unwrap();
-        assert_eq!(store.noted_sessions("edge-1").await.unwrap().len(), left, "{silence:?}");
+        assert_eq!(store.registered_sessions("edge-1").await.unwrap().len(), left, "{silence:?}");
     }
 }
 
@@ -124,7 +129,7 @@ async fn the_number_of_a_closed_session_is_used_up() {
     assert!(!store.close_session(&device.user, device.id, session, "edge-1").await.unwrap());
     let is = read(&store, &device).await;
     assert!(!is.online() && is.session > session);
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
+    assert_eq!(store.registered_sessions("edge-1").await.unwrap(), []);
     let next = connect(&store, &device, "edge-2").await;
     assert!(next > is.session);
     assert!(!store.close_session(&device.user, device.id, session, "edge-1").await.unwrap());
@@ -137,13 +142,13 @@ async fn a_lease_that_somebody_gave_back_is_taken_again() {
     let device = active(&store, &user("alice"), DeviceKind::Main).await;
     let opened = opens(&store, &device, "edge-1", Duration::from_millis(50)).await;
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
-    let noted = NotedSession { user: device.user.clone(), device: device.id, session };
-    let lapse = async |silence| store.lapse_session("edge-1", &noted, silence).await.unwrap();
-    let lapsed = wait_until("the lease to run out", PATIENCE, async || {
-        let lapsed = lapse(LONG).await;
-        (lapsed != Lapsed::Held).then_some(lapsed)
+    let noted = RegisteredSession { user: device.user.clone(), device: device.id, session };
+    let lapse = async |silence| store.expire_session("edge-1", &noted, silence).await.unwrap();
+    let expired = wait_until("the lease to run out", PATIENCE, async || {
+        let expired = lapse(LONG).await;
+        (expired != ExpiredSession::Held).then_some(expired)
     });
-    assert!(matches!(lapsed.await, Lapsed::Now(_)));
+    assert!(matches!(expired.await, ExpiredSession::Now(_)));
     let unseen = read(&store, &device).await;
     assert!(!unseen.online());
     assert!(store.warn_device(&unseen, 9_999).await.unwrap());
@@ -152,10 +157,14 @@ async fn a_lease_that_somebody_gave_back_is_taken_again() {
     let is = read(&store, &device).await;
     assert_eq!((is.online(), is.session, is.expires), (true, session, None));
     assert_eq!(renew(&store, &device, session).await, Renewed::Held);
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), std::slice::from_ref(&noted), "noted again");
-    assert_eq!(lapse(Duration::ZERO).await, Lapsed::Held);
+    assert_eq!(
+        store.registered_sessions("edge-1").await.unwrap(),
+        std::slice::from_ref(&noted),
+        "noted again"
+    );
+    assert_eq!(lapse(Duration::ZERO).await, ExpiredSession::Held);
     // And where nobody can be told who gave it back, its own edge is asked by the number.
     assert!(store.close_session(&device.user, device.id, session, "edge-2").await.unwrap());
-    assert!(matches!(lapse(Duration::ZERO).await, Lapsed::Now(_)), "nobody may have been told");
-    assert_eq!(store.noted_sessions("edge-1").await.unwrap(), []);
+    assert!(matches!(lapse(Duration::ZERO).await, ExpiredSession::Now(_)), "nobody may have been told");
+    assert_eq!(store.registered_sessions("edge-1").await.unwrap(), []);
 }

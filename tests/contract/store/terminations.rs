@@ -13,7 +13,7 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     let alice = user("alice");
     let chat = group(&store, &alice).await;
     let device = active(&store, &alice, DeviceKind::Sub).await;
-    owe_now(&store, chat, &alice, device.id).await.unwrap();
+    subscribe_now(&store, chat, &alice, device.id).await.unwrap();
     let session = connect(&store, &device, "edge").await;
     store.attach(&[chat], &alice, device.id, session).await.unwrap()[0].as_ref().unwrap();
     send(&store, chat, &alice, "one").await;
@@ -29,13 +29,17 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     assert_eq!(store.owner(device.id).await.unwrap(), Some(tombstone.clone()));
 
     let fenced = store.device(&alice, device.id).await.unwrap().unwrap();
-    assert_eq!((fenced.state, fenced.generation), (DeviceState::Terminating, 2), "raised once");
+    assert_eq!(
+        (fenced.state, fenced.generation),
+        (DeviceState::Terminating, device.generation + 1),
+        "raised once"
+    );
     let moved = CursorMove { device: device.id, session, from: 0, seq: 1 };
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
     assert_eq!(store.attach(&[chat], &alice, device.id, session + 1).await.unwrap(), vec![None]);
     let renew = async || store.renew_session(&alice, device.id, session, "edge", LONG).await.unwrap();
     assert_eq!(renew().await, Renewed::Terminated);
-    for generation in [1, 2] {
+    for generation in [device.generation, device.generation + 1] {
         let opened =
             store.open_session(&alice, device.id, generation, after(session), "edge", LONG).await.unwrap();
         assert_eq!(opened, Opened::Terminated);
@@ -46,15 +50,16 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     store.forget_device(&alice, device.id, &[chat]).await.unwrap();
     store.forget_device(&alice, device.id, &[chat, ChatId::random()]).await.unwrap();
     assert_eq!(store.device(&alice, device.id).await.unwrap(), None);
-    assert_eq!(store.owed(chat, device.id).await.unwrap(), None);
+    assert_eq!(store.position(chat, device.id).await.unwrap(), None);
     assert_eq!(store.owner(device.id).await.unwrap(), Some(tombstone));
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
     assert_eq!(renew().await, Renewed::Terminated);
-    let opened = store.open_session(&alice, device.id, 1, after(session), "edge", LONG).await.unwrap();
+    let own = device.generation;
+    let opened = store.open_session(&alice, device.id, own, after(session), "edge", LONG).await.unwrap();
     assert_eq!(opened, Opened::Terminated, "also when only the tombstone is left");
     for owner in [&alice, &user("bob")] {
         let again = NewDevice { id: device.id, ..new_device(owner, DeviceKind::Sub) };
-        assert_eq!(store.register_device(&again).await.unwrap(), Registered::Conflict, "never used again");
+        assert_eq!(store.register_device(&again).await.unwrap(), Registered::Conflict, "not used again");
     }
     assert_eq!(store.begin_termination(&later).await.unwrap(), Some(new));
 }
@@ -140,6 +145,52 @@ async fn only_ones_own_device_can_be_terminated() {
     assert_eq!(store.device(&device.user, device.id).await.unwrap().unwrap().state, DeviceState::Active);
 }
 
+/// The mark of what has ended runs out, and then the same id may come again; but no token of the first is good for the second.
+#[tokio::test]
+async fn tombstones_run_out_and_no_token_is_good_again() {
+    let limits = StoreLimits { tombstones: Duration::from_millis(800), ..StoreLimits::default() };
+    let (store, _guard) = start(limits).await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let first = active(&store, &alice, DeviceKind::Sub).await;
+    let ended = termination(&first);
+    store.begin_termination(&ended).await.unwrap();
+    assert!(store.owner(first.id).await.unwrap().is_some());
+    store.forget_device(&alice, first.id, &[]).await.unwrap();
+    let again = NewDevice { id: first.id, ..new_device(&alice, DeviceKind::Sub) };
+    assert_eq!(store.register_device(&again).await.unwrap(), Registered::Conflict, "its tombstone stands");
+    wait_until("the tombstone to be gone", PATIENCE, || async {
+        store.owner(first.id).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    let of_a_stranger = store.open_session(&alice, first.id, first.generation, after(0), "edge", LONG).await;
+    assert_eq!(of_a_stranger.unwrap(), Opened::Unknown, "it isn't there");
+    let Registered::Created(second) = store.register_device(&again).await.unwrap() else { panic!() };
+    assert!(second.generation > first.generation, "{} {}", second.generation, first.generation);
+    store.activate_device(&alice, second.id).await.unwrap();
+    for generation in [1, first.generation] {
+        let opened = store.open_session(&alice, first.id, generation, after(0), "edge", LONG).await.unwrap();
+        assert_eq!(opened, Opened::Terminated, "by a token of the first");
+    }
+    assert!(matches!(opens(&store, &second, "edge", LONG).await, Opened::Session { .. }));
+
+    // A chat's, too; one in which nothing was said doesn't need it for as long.
+    let (said, unsaid) = (group(&store, &bob).await, group(&store, &bob).await);
+    send(&store, said, &bob, "one").await;
+    for chat in [said, unsaid] {
+        leave(&store, chat, &bob, false).await;
+        for _ in 0..2 {
+            assert!(store.delete_chat(chat).await.unwrap());
+        }
+        let again = NewChat { id: chat, ..new_group(&bob) };
+        assert_eq!(store.create_chat(&again).await.unwrap(), Created::Conflict);
+        wait_until("the mark to be gone", PATIENCE, || async {
+            (!store.was_deleted(chat).await.unwrap()).then_some(())
+        })
+        .await;
+        assert!(matches!(store.create_chat(&again).await.unwrap(), Created::New(_)));
+    }
+}
+
 #[tokio::test]
 async fn terminations_asked_for_at_once_are_one() {
     let (store, _guard) = start(StoreLimits::default()).await;
@@ -156,7 +207,8 @@ async fn terminations_asked_for_at_once_are_one() {
         answers.dedup();
         assert_eq!(answers.len(), 1);
         assert_eq!(store.unfinished_terminations().await.unwrap(), vec![answers[0].id]);
-        assert_eq!(store.device(&device.user, device.id).await.unwrap().unwrap().generation, 2);
+        let ended = store.device(&device.user, device.id).await.unwrap().unwrap();
+        assert_eq!(ended.generation, device.generation + 1);
         let done = Termination { state: TerminationState::Done, ..answers.remove(0) };
         store.save_termination(&done).await.unwrap();
         store.forget_device(&device.user, device.id, &[]).await.unwrap();
@@ -166,16 +218,19 @@ async fn terminations_asked_for_at_once_are_one() {
 #[tokio::test]
 async fn work_is_one_holders_until_given_back_or_run_out() {
     let (store, _guard) = start(StoreLimits::default()).await;
-    assert!(store.take_work("reconcile", "edge-1", LONG).await.unwrap());
-    assert!(store.take_work("reconcile", "edge-1", LONG).await.unwrap(), "renewed");
-    assert!(!store.take_work("reconcile", "edge-2", LONG).await.unwrap());
-    assert!(store.take_work("relay {a}", "edge-2", LONG).await.unwrap(), "other work");
-    store.release_work("reconcile", "edge-2").await.unwrap();
-    assert!(!store.take_work("reconcile", "edge-2", LONG).await.unwrap(), "it wasn't edge-2's to give");
-    store.release_work("reconcile", "edge-1").await.unwrap();
-    assert!(store.take_work("reconcile", "edge-2", Duration::from_millis(200)).await.unwrap());
+    assert!(store.try_acquire_lease("reconcile", "edge-1", LONG).await.unwrap());
+    assert!(store.try_acquire_lease("reconcile", "edge-1", LONG).await.unwrap(), "renewed");
+    assert!(!store.try_acquire_lease("reconcile", "edge-2", LONG).await.unwrap());
+    assert!(store.try_acquire_lease("relay {a}", "edge-2", LONG).await.unwrap(), "other work");
+    store.release_lease("reconcile", "edge-2").await.unwrap();
+    assert!(
+        !store.try_acquire_lease("reconcile", "edge-2", LONG).await.unwrap(),
+        "it wasn't edge-2's to give"
+    );
+    store.release_lease("reconcile", "edge-1").await.unwrap();
+    assert!(store.try_acquire_lease("reconcile", "edge-2", Duration::from_millis(200)).await.unwrap());
     wait_until("edge-2's to run out", PATIENCE, async || {
-        store.take_work("reconcile", "edge-1", LONG).await.unwrap().then_some(())
+        store.try_acquire_lease("reconcile", "edge-1", LONG).await.unwrap().then_some(())
     })
     .await;
 }

@@ -161,6 +161,14 @@ export const admin = {
         await it.page.getByText("can’t be reached").waitFor();
       },
     }],
+    [{
+      name: "silent",
+      async reach(it) {
+        await it.overview();
+        await it.page.route("**/admin/v1/overview*", () => {}); // it never answers
+      },
+      stands: (it) => it.page.getByText("The server doesn’t answer just now.").waitFor(),
+    }],
   ],
 };
 

@@ -138,6 +138,31 @@ export const demo = {
         await it.web1.locator("progress").waitFor({ state: "detached" });
       },
     },
+  ], [
+    {
+      name: "lost", tab: "Alice",
+      async reach(it) {
+        await it.opened();
+        // The server's log has nothing, either.
+        await it.page.route("**/v1/chats/*/messages?*", (route) => route.fulfill({ json: { items: [], more: false } }));
+        const session = await it.page.context().newCDPSession(it.page);
+        await session.send("Storage.clearDataForOrigin", { origin: new URL(it.page.url()).origin, storageTypes: "indexeddb" });
+      },
+      stands: (it) => it.phone.getByText("This phone's storage was cleared.").waitFor(),
+    },
+  ], [
+    {
+      name: "elsewhere", tab: "Alice",
+      async reach(it) {
+        await it.opened();
+        const other = await it.page.context().newPage();
+        await other.goto(it.page.url());
+        await other.locator("#phone").getByRole("button", { name: "Use it here" }).click();
+        await other.locator("#phone .state", { hasText: "online" }).waitFor();
+        await it.page.bringToFront();
+      },
+      stands: (it) => it.phone.getByText("This phone is open elsewhere").waitFor(),
+    },
   ]],
 };
 

@@ -5,6 +5,8 @@ import { delimiter, join } from "node:path";
 
 import { chromium } from "playwright-core";
 
+import { PATIENCE } from "./until.mjs";
+
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 function executable() {
@@ -22,18 +24,22 @@ export const launch = () => chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 
-/** The pages that are open: `{page, complaints}`. */
+/** The pages that are open: `{page, complaints, test}`. */
 export const opened = new Set();
 
-/** A page of its own, without anything another page left. What it complains about is collected in `complaints`. */
-export async function open(browser, url, options = {}) {
+/**
+ * A page of its own, without anything another page left. What it complains about is collected in `complaints`. `test`: the name of
+ * the test that it is of, where several run at once.
+ */
+export async function open(browser, url, { test, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce", locale: "en-GB", ...options });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const complaints = [];
   page.on("console", (message) => { if (message.type() === "error" || message.type() === "warning") complaints.push(`${message.text()} (${message.location().url})`); });
   page.on("pageerror", (error) => complaints.push(String(error.stack ?? error)));
   page.on("request", (request) => { if (new URL(request.url()).origin !== new URL(url).origin && !request.url().startsWith("data:")) complaints.push(`asked elsewhere: ${request.url()}`); });
-  const one = { page, complaints };
+  const one = { page, complaints, test };
   opened.add(one);
   context.once("close", () => opened.delete(one));
   await options.before?.(page);

@@ -11,8 +11,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 
-/** Milliseconds: the deadline of each wait. Generous, since a slow machine is no fault of a page. */
-export const PATIENCE = 60_000;
+export { PATIENCE } from "./until.mjs";
 
 /** So often a chain is told before it counts as broken. */
 const TURNS = 2;

@@ -32,6 +32,21 @@ export class Demo {
     await this.state(web, "online");
   }
 
+  /** From now on, each state that a pane says, one after the other: what passes is seen, too, however slow the machine is. */
+  async states(pane) {
+    const said = await pane.evaluateHandle((root) => {
+      const all = [];
+      const look = () => {
+        const word = root.querySelector(".state").textContent;
+        if (all.at(-1) !== word) all.push(word);
+      };
+      new MutationObserver(look).observe(root, { subtree: true, childList: true, characterData: true });
+      look();
+      return all;
+    });
+    return () => said.jsonValue();
+  }
+
   async state(pane, word) { await pane.locator(".state", { hasText: word }).waitFor(); }
 
   /** A message stands in a pane. */
@@ -57,6 +72,12 @@ export class Demo {
   tick(pane, text) { return pane.locator(".row--own", { hasText: text }).last().locator(".tick").getAttribute("title"); }
 
   lesson(name) { return this.page.locator(`[data-lesson=${name}]`); }
+
+  /** Ends a lesson, unless it has ended by itself meanwhile. */
+  async endLesson(name) {
+    const button = this.lesson(name);
+    if (await button.getAttribute("aria-pressed") === "true") await button.click();
+  }
 
   said() { return this.page.locator(".lessons__said").textContent(); }
 
@@ -91,6 +112,31 @@ export function holdPages() {
         event.stopImmediatePropagation();
         held.push(() => this.dispatchEvent(Object.assign(new MessageEvent("message", { data: event.data }), { passed: true })));
       });
+    }
+  };
+}
+
+/** For `addInitScript`: from `linger(true)` until `linger(false)` the server doesn't hear that a phone hangs up. */
+export function lingering() {
+  let held = null;
+  globalThis.linger = (on) => {
+    const waiting = held ?? [];
+    held = on ? [] : null;
+    for (const close of waiting) close();
+  };
+  const Native = globalThis.WebSocket;
+  globalThis.WebSocket = class extends Native {
+    #main = false;
+    constructor(...args) {
+      super(...args);
+      this.addEventListener("message", ({ data }) => {
+        const frame = JSON.parse(data);
+        if (frame.type === "welcome") this.#main = frame.kind === "main";
+      });
+    }
+    close(...args) {
+      if (held && this.#main) held.push(() => super.close(...args));
+      else super.close(...args);
     }
   };
 }

@@ -14,7 +14,7 @@ const DEADLINE = 10_000;
 
 afterEach(async (test) => {
   if (test.passed !== false) return;
-  const pages = [...opened];
+  const pages = [...opened].filter((one) => one.test === undefined || one.test === test.name);
   if (folder) {
     const name = test.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").slice(0, 60);
     await mkdir(folder, { recursive: true });

@@ -5,10 +5,13 @@ import { createHmac } from "node:crypto";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
+import { PATIENCE } from "./until.mjs";
+
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const built = ["release", "debug"].map((profile) => `${root}target/${profile}/keepstep`);
 
 const SECRET = "a secret of tests alone, 32 bytes or more";
+const SIGNED = { KEEPSTEP_JWT_SECRET: SECRET };
 
 /** The servers that run: each has `log()`. */
 export const running = new Set();
@@ -28,7 +31,7 @@ function binary() {
  */
 export async function start(env = {}) {
   const { KEEPSTEP_REDIS_URL, KEEPSTEP_NSQD, KEEPSTEP_NSQLOOKUPD } = process.env;
-  if (!KEEPSTEP_REDIS_URL) return run(env);
+  if (!KEEPSTEP_REDIS_URL) return run({ KEEPSTEP_PLAYGROUND: "true", ...SIGNED, ...env });
   // On a real stack the second edge is a server of its own.
   const stack = { KEEPSTEP_REDIS_URL, KEEPSTEP_NSQD, KEEPSTEP_NSQLOOKUPD: KEEPSTEP_NSQLOOKUPD ?? "", KEEPSTEP_JWT_SECRET: SECRET };
   const second = await run({ ...stack, KEEPSTEP_ALLOWED_ORIGINS: "*" });
@@ -36,11 +39,9 @@ export async function start(env = {}) {
     await second.stop(); // else it would keep the tests from ending
     throw error;
   });
-  return { ...first, admin: () => sign({ sub: "root", admin: true }), stop: async () => { await first.stop(); await second.stop(); } };
+  return { ...first, stop: async () => { await first.stop(); await second.stop(); } };
 }
 
-/** For `start`: the server takes the tokens that `token` makes. One on a real stack does so in any case. */
-export const SIGNED = { KEEPSTEP_JWT_SECRET: SECRET };
 
 /** A user's token, good for an hour. */
 export const token = (user) => sign({ sub: user });
@@ -59,18 +60,17 @@ async function run(env) {
     },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  let said = "";
   let log = "";
   const ended = new Promise((resolve) => server.once("exit", resolve));
   const url = await new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       server.kill("SIGKILL");
-      reject(new Error(`the server didn't say where it listens within 20 s: ${log}`));
-    }, 20_000);
+      reject(new Error(`the server didn't say where it listens within ${PATIENCE / 1000} s: ${log}`));
+    }, PATIENCE);
     ended.then(() => clearTimeout(timer));
     server.once("error", reject);
     server.once("exit", (code) => reject(new Error(`the server ended with ${code}: ${log}`)));
-    server.stdout.setEncoding("utf8").on("data", (text) => { said += text; });
+    server.stdout.resume();
     server.stderr.setEncoding("utf8").on("data", (text) => {
       log += text;
       const found = /serving on (http:\/\/[\d.:]+)/.exec(log);
@@ -80,7 +80,7 @@ async function run(env) {
   const one = {
     url,
     log: () => log,
-    admin: () => /KEEPSTEP_ADMIN_TOKEN=(\S+)/.exec(said)?.[1],
+    admin: () => sign({ sub: "root", admin: true }),
     async stop() {
       running.delete(one);
       server.kill("SIGTERM");

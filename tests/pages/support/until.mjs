@@ -1,7 +1,7 @@
 // Waiting for what isn't in a page (what is, Playwright waits for), and measuring.
 
-/** Milliseconds that a wait takes at most, if it isn't told otherwise. */
-export const PATIENCE = 20_000;
+/** Milliseconds that a wait takes at most, if it isn't told otherwise. Generous: a slow machine is no fault of a page. What must be quick is measured. */
+export const PATIENCE = 60_000;
 
 /** Waits until `look` gives something true, and gives that; fails with `what` (and what `look` threw last) when it doesn't in time. */
 export async function until(what, look, patience = PATIENCE) {

@@ -92,7 +92,7 @@ async fn whoever_switches_events_on_again_tells_the_others() {
     assert_eq!(store.notifications_missed(), 1);
     // And by the check at the start.
     redis.command(&["CONFIG", "SET", "notify-keyspace-events", "Ex"]).await.unwrap();
-    other.startup_check(false).await.unwrap();
+    other.startup_check(Trust::default()).await.unwrap();
     until(&mut events, StoreEvent::Resubscribed).await;
 }
 

@@ -19,7 +19,7 @@ async fn an_id_that_no_chat_ever_had_leaves_the_index() {
         async |chat: ChatId| redis.command(&["SISMEMBER", &part(chat), &hex(chat)]).await.unwrap() == "1";
     // As a creation leaves it that came no further.
     redis.command(&["SADD", &part(new.id), &hex(new.id)]).await.unwrap();
-    let page = store.owing(u64::from(new.id.as_bytes()[15])).await.unwrap();
+    let page = store.subscriptions(u64::from(new.id.as_bytes()[15])).await.unwrap();
     assert_eq!(page.absent, [new.id]);
     assert!(store.unlist_unborn(new.id).await.unwrap());
     assert!(!indexed(new.id).await);
@@ -120,8 +120,8 @@ async fn members_of_older_builds_stay_what_they_are() {
     let (_, member) = store.chat_of_member(chat, &bob).await.unwrap().unwrap();
     assert_eq!((member.boundary, member.version), (2, 0));
     assert_eq!(store.members(chat).await.unwrap()[1], member);
-    let owed = store.owe(chat, &bob, device, OwedSince::Joined).await.unwrap();
-    assert_eq!(owed, Some(Owed { from: 2, cursor: 2 }));
+    let position = store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
+    assert_eq!(position, Some(DevicePosition { from: 2, cursor: 2 }));
     assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
     assert_eq!(store.remove_member(chat, &member, false).await.unwrap(), Some(1));
     assert_eq!(
@@ -129,4 +129,17 @@ async fn members_of_older_builds_stay_what_they_are() {
         keepstep::store::Joined::New(3)
     );
     assert_eq!(store.remove_member(chat, &member, false).await.unwrap(), None, "late");
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_chat_that_is_gone_counts_for_nobody() {
+    let redis = Redis::start().await;
+    let store = connect(&redis).await;
+    let (alice, gone) = (user("alice"), ChatId::random());
+    // An older build has deleted the chat: it doesn't know of these, nor of what was noted with the user.
+    redis.command(&["HSET", &format!("ks:{{c.{}}}:spent", hex(gone)), "alice", "70000"]).await.unwrap();
+    redis.command(&["HSET", &format!("ks:{{c.{}}}:kept:0", hex(gone)), "alice", "10"]).await.unwrap();
+    assert_eq!(store.charge(&alice, gone, 71_280, 7).await.unwrap(), 71_280);
+    assert_eq!(store.recount(&alice).await.unwrap(), 0);
+    assert_eq!(redis.command(&["EXISTS", "ks:{u.alice}:stored"]).await.unwrap(), "0");
 }

@@ -1,4 +1,4 @@
-//! A Redis whose every answer takes nearly a second.
+//! A Redis whose every answer takes nearly a second; and a process that stands still while one comes.
 
 use super::*;
 use crate::support::SlowLink;
@@ -23,10 +23,62 @@ async fn a_page_of_many_chats_is_read_although_each_answer_takes_a_second() {
     for id in &ids {
         redis.command(&["HSET", &format!("ks:{{c.{id}}}:meta"), "node", "n1"]).await.unwrap();
     }
-    assert_eq!(store.owing(7).await.unwrap().chats.len(), MANY);
+    assert_eq!(store.subscriptions(7).await.unwrap().chats.len(), MANY);
 
     link.takes(440..460);
-    let page = store.owing(7).await.expect("a page");
+    let page = store.subscriptions(7).await.expect("a page");
     assert_eq!((page.chats.len(), page.absent.len()), (MANY, 0));
     assert_eq!(store.device_states(&users).await.expect("all states").len(), MANY);
+}
+
+/// Whoever got no processor for longer than any call may take, or was stopped, finds the answers of that time on its
+/// connections. They are answers.
+#[tokio::test]
+async fn an_answer_that_came_while_the_process_stood_still_is_taken() {
+    let redis = Redis::start().await;
+    let link = SlowLink::start(&redis.addr()).await;
+    let url = format!("redis://{}/", link.addr());
+    let store = RedisStore::connect(&url, RedisOptions::default()).await.unwrap();
+    let (alice, mut events) = (user("alice"), store.take_events().unwrap());
+    let id = device(&store, &alice).await;
+    store.watch_user(&alice).await.unwrap();
+    link.takes(100..101);
+    let Opened::Session { session, .. } = open(&store, &alice, id).await else { panic!("it opens") };
+    let (group, edge, ttl) = (new_chat(&alice, None), "e-1", Duration::from_secs(6));
+    let others: Vec<UserId> = (0..50).map(|n| user(&format!("user-{n}"))).collect();
+    // Some steps, one step, several commands at once, what is heard.
+    let calls = async {
+        tokio::join!(
+            store.create_chat(&group),
+            store.renew_session(&alice, id, session, edge, ttl),
+            store.device_states(&others),
+            futures_util::future::join_all(others.iter().map(|other| store.watch_user(other))),
+        )
+    };
+    let stands_still = async {
+        // They are under way. Then nothing here moves; the link and Redis do.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        std::thread::sleep(Duration::from_millis(2_500));
+    };
+    let ((created, renewed, states, watched), ()) = tokio::join!(calls, stands_still);
+    created.expect("a chat");
+    renewed.expect("a lease");
+    states.expect("states");
+    watched.into_iter().collect::<Result<Vec<_>, _>>().expect("what is heard");
+    // Nor was a connection given up for it.
+    assert!(store.is_up());
+    store.ping().await.expect("it answers");
+    store.signal(&alice, Bytes::from_static(b"s")).await.unwrap();
+    let heard = timeout(PATIENCE, events.recv()).await.expect("an event").unwrap();
+    assert_eq!(heard, StoreEvent::Signal(alice, Bytes::from_static(b"s")));
+    assert_eq!(store.notifications_missed(), 0);
+}
+
+async fn open(store: &RedisStore, owner: &UserId, id: DeviceId) -> Opened {
+    let (found, at) = store.device_at(owner, id).await.unwrap().expect("the device");
+    let after = Read { session: found.session, at };
+    store
+        .open_session(owner, id, found.generation, after, "e-1", Duration::from_secs(6))
+        .await
+        .expect("it is asked for")
 }

@@ -10,21 +10,27 @@ async fn scripts_of_devices() {
     let redis = &Redis::start().await;
     let register = script!("register_device");
     let args = |step: &str, kind: &str, most: u32| format!("{step} {DEVICE} {kind} {most} name web 5 7 9");
-    assert_eq!(eval(redis, register, "d i", &args("write", "sub", 5)).await, "lost", "no mark");
-    assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 0)).await, "full");
+    assert_eq!(eval(redis, register, "d i g", &args("write", "sub", 5)).await, "lost", "no mark");
+    assert_eq!(eval(redis, register, "d i g", &args("intend", "sub", 0)).await, "full");
     assert_eq!(run(redis, "EXISTS d i").await, "0", "a refusal changes nothing");
-    assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 5)).await, "ok");
+    assert_eq!(eval(redis, register, "d i g", &args("intend", "sub", 5)).await, "ok");
     assert_eq!(run(redis, "EXISTS d i").await, "1");
-    assert_eq!(eval(redis, register, "d i", &args("write", "sub", 5)).await, "ok");
+    assert_eq!(eval(redis, register, "d i g", &args("write", "sub", 5)).await, "ok 2");
     assert_eq!(run(redis, "EXISTS d i").await, "1", "the mark is used up");
-    let again = eval(redis, register, "d i", &args("intend", "sub", 0)).await;
+    let again = eval(redis, register, "d i g", &args("intend", "sub", 0)).await;
     assert!(
         again.starts_with("existing ")
-            && again.contains(" sub name web 5 5 registering 1 0 ")
+            && again.contains(" sub name web 5 5 registering 2 0 ")
             && again.ends_with(" 7"),
         "{again}"
     );
-    assert_eq!(eval(redis, register, "d i", &args("intend", "main", 5)).await, "other_kind");
+    assert_eq!(eval(redis, register, "d i g", &args("intend", "main", 5)).await, "other_kind");
+    // Each begins with a generation that none of the user had before.
+    run(redis, &format!("HDEL d {DEVICE}.kind")).await;
+    eval(redis, register, "d i g", &args("intend", "sub", 5)).await;
+    assert_eq!(eval(redis, register, "d i g", &args("write", "sub", 5)).await, "ok 3");
+    // As an older build would have begun it.
+    run(redis, &format!("HSET d {DEVICE}.generation 1")).await;
 
     assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "1");
     assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "1");
@@ -58,10 +64,10 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("renew_session"), "d", &renew(3, "_", "_")).await, "", "an older copy");
     assert_eq!(eval(redis, script!("renew_session"), "nobody", &renew(2, "_", "_")).await, "");
     run(redis, &format!("HSET d {DEVICE}.until 5")).await;
-    assert_eq!(eval(redis, script!("lapse_session"), "d", &format!("{DEVICE} 2 edge-1")).await.len(), 13);
+    assert_eq!(eval(redis, script!("expire_session"), "d", &format!("{DEVICE} 2 edge-1")).await.len(), 13);
     run(redis, &format!("HSET d {DEVICE}.expires 5 {DEVICE}.warned 5")).await;
     let before = run(redis, "HGETALL d").await;
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "_")).await, "lapsed");
+    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "_")).await, "expired");
     assert_eq!(run(redis, "HGETALL d").await, before, "nothing is changed");
     assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "revive")).await, "held");
     assert_eq!(
@@ -74,14 +80,14 @@ async fn scripts_of_devices() {
     assert_eq!(run(redis, &format!("HGET d {DEVICE}.session")).await, "3", "used up");
     assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "revive")).await, "unconfirmed");
     assert_eq!(
-        eval(redis, script!("lapse_session"), "d", &format!("{DEVICE} 2 edge-1")).await.len(),
+        eval(redis, script!("expire_session"), "d", &format!("{DEVICE} 2 edge-1")).await.len(),
         13,
         "given back"
     );
     run(redis, &format!("HSET d {DEVICE}.session 2")).await;
 
     run(redis, &format!("HSET d {DEVICE}.seen 5")).await;
-    let (lapse, warn, expire) = (script!("lapse_session"), script!("warn_device"), script!("expire_device"));
+    let (lapse, warn, expire) = (script!("expire_session"), script!("warn_device"), script!("expire_device"));
     let of = |session: u64| format!("{DEVICE} {session} e");
     assert_eq!(eval(redis, lapse, "d", &of(2)).await, "coming", "it may be taken again");
     assert_eq!(eval(redis, lapse, "d", &of(3)).await, "coming", "its number may be given yet");
@@ -120,9 +126,9 @@ async fn scripts_of_devices() {
     assert!(eval(redis, script!("due_devices"), "due", "9").await.ends_with(" y x"));
     assert!(eval(redis, script!("due_devices"), "due", "1").await.ends_with(" y"));
 
-    assert_eq!(eval(redis, script!("entomb_device"), "o", "bob t1").await, "");
-    assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t1").await, "t1");
-    assert_eq!(eval(redis, script!("entomb_device"), "o", "alice t2").await, "t1");
+    assert_eq!(eval(redis, script!("tombstone_device"), "o", "bob t1").await, "");
+    assert_eq!(eval(redis, script!("tombstone_device"), "o", "alice t1").await, "t1");
+    assert_eq!(eval(redis, script!("tombstone_device"), "o", "alice t2").await, "t1");
     assert_eq!(eval(redis, script!("claim_device"), "o", "alice").await, "0");
     let record = |state: &str, lines: &str| {
         format!("{{\"state\":\"{state}\",\"receipt\":{{\"channels\":[{lines}]}}}}")
@@ -138,6 +144,10 @@ async fn scripts_of_devices() {
         )
         .await
     };
+    let enlist = script!("enlist");
+    assert_eq!(eval(redis, enlist, "todo", "an-end").await, "1");
+    assert_eq!(eval(redis, enlist, "todo", "an-end").await, "0", "once is enough");
+    assert_eq!(run(redis, "SMEMBERS todo").await, "an-end");
     for (state, lines, stands) in [
         ("accepted", "", "accepted"),
         ("pending", "1,2", "pending"),
@@ -158,10 +168,10 @@ async fn scripts_of_devices() {
     }
     assert_eq!(run(redis, &format!("HMGET d {DEVICE}.state {DEVICE}.generation")).await, "terminating 2");
     assert_eq!(run(redis, "EXISTS nobody").await, "0");
-    assert_eq!(eval(redis, register, "d i", &args("intend", "sub", 5)).await, "ending");
-    eval(redis, script!("bar_device"), "from fence", DEVICE).await;
+    assert_eq!(eval(redis, register, "d i g", &args("intend", "sub", 5)).await, "ending");
+    eval(redis, script!("fence_device"), "from fence", DEVICE).await;
     assert_eq!(run(redis, "EXISTS fence").await, "0", "nothing is owed there");
     run(redis, &format!("HSET from {DEVICE} 3")).await;
-    eval(redis, script!("bar_device"), "from fence", DEVICE).await;
+    eval(redis, script!("fence_device"), "from fence", DEVICE).await;
     assert_eq!(run(redis, &format!("HGET fence {DEVICE}")).await, (1u64 << 53).to_string());
 }

@@ -3,16 +3,18 @@
 use super::{eval, run};
 use crate::support::Redis;
 
+const TRIM_KEYS: &str = "meta log outbox ages cursor k0 k1 segment spent kept0 kept1 standing behind";
+
 #[tokio::test]
 async fn scripts_of_messages() {
     let redis = &Redis::start().await;
-    let keys = |key: &str| format!("meta members {key} log outbox k0 k1 arriving");
-    let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 bell 0 100 a:k";
+    let keys = |key: &str| format!("meta members {key} log outbox k0 k1 arriving segment kept0 kept1 cursor");
+    let args = "alice 77 5 {\"seq\": ,\"x\":1} 60000 bell 0 100 a:k 99999";
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no chat");
     run(redis, "HSET meta head 0 node n1").await;
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "", "no member");
     run(redis, "HSET members alice 0").await;
-    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 n1 0 0");
+    assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 n1 0 0 0");
     assert_eq!(eval(redis, script!("append"), &keys("k"), args).await, "1 5 77");
     assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1}");
     // What an older build has kept is known, too.
@@ -20,29 +22,29 @@ async fn scripts_of_messages() {
     assert_eq!(eval(redis, script!("append"), &keys("old"), &args.replace("a:k", "a:old")).await, "0:5:77");
     // The hashes of keys take turns: each is kept for a minute at least, and for two at most.
     let at = async |clock: u64, key: &str| {
-        let args = format!("alice 77 5 {{\"seq\": ,\"x\":1}} 60000 bell 0 {clock} {key}");
+        let args = format!("alice 77 5 {{\"seq\": ,\"x\":1}} 60000 bell 0 {clock} {key} 99999");
         eval(redis, script!("append"), &keys("k"), &args).await
     };
     assert_eq!(run(redis, "HGET meta keyed").await, "0 100");
     for (clock, key, answer, keyed) in [
-        (159, "b", "2 n1 0 0", "0 100"),
-        (160, "c", "3 n1 0 0", "1 160"),
+        (159, "b", "2 n1 0 0 0", "0 100"),
+        (160, "c", "3 n1 0 0 0", "1 160"),
         (219, "b", "2 5 77", "1 160"),
         (219, "a:k", "1 5 77", "1 160"),
-        (221, "d", "4 n1 0 0", "0 221"),
-        (221, "b", "5 n1 0 0", "0 221"),
+        (221, "d", "4 n1 0 0 0", "0 221"),
+        (221, "b", "5 n1 0 0 0", "0 221"),
         (221, "c", "3 5 77", "0 221"),
-        (400, "e", "6 n1 0 0", "1 400"),
-        (400, "d", "7 n1 0 0", "1 400"),
-        (399, "f", "8 n1 0 0", "1 400"),
+        (400, "e", "6 n1 0 0 0", "1 400"),
+        (400, "d", "7 n1 0 0 0", "1 400"),
+        (399, "f", "8 n1 0 0 0", "1 400"),
     ] {
         assert_eq!(at(clock, key).await, answer, "{clock} {key}");
         assert_eq!(run(redis, "HGET meta keyed").await, keyed, "{clock} {key}");
     }
     assert_eq!(run(redis, "EXISTS k0 k1").await, "1");
     let trim = async |clock: u64| {
-        let limits = format!("0 9 999 999 {clock} 60");
-        eval(redis, script!("trim"), "meta log outbox ages cursor k0 k1", &limits).await;
+        let limits = format!("0 9 999 999 {clock} 60 128 0");
+        eval(redis, script!("trim"), TRIM_KEYS, &limits).await;
         run(redis, "EXISTS k0 k1").await
     };
     // A store that had no name counted Redis's seconds: since it has one, its clock is another. Nothing goes at once, and the
@@ -54,10 +56,10 @@ async fn scripts_of_messages() {
         assert_eq!(run(redis, "HGET meta keyed").await, format!("0 {clock}"), "by trim");
         redis.command(&["HSET", "meta", "keyed", &format!("0 {since}")]).await.unwrap();
         let seq = run(redis, "HGET meta head").await.parse::<u64>().unwrap() + 1;
-        assert_eq!(at(clock, &format!("new-{clock}")).await, format!("{seq} n1 0 0"));
+        assert_eq!(at(clock, &format!("new-{clock}")).await, format!("{seq} n1 0 0 0"));
         assert_eq!(run(redis, "HGET meta keyed").await, format!("0 {clock}"), "by append");
         assert_eq!(at(next, "e").await, "6 5 77");
-        assert_eq!(at(next, &format!("new-{next}")).await, format!("{} n1 0 0", seq + 1));
+        assert_eq!(at(next, &format!("new-{next}")).await, format!("{} n1 0 0 0", seq + 1));
         assert_eq!(run(redis, "HGET meta keyed").await, format!("1 {next}"));
         redis.command(&["HSET", "k1", "e", "6 5 77"]).await.unwrap();
     }
@@ -65,7 +67,7 @@ async fn scripts_of_messages() {
     assert_eq!((trim(519).await.as_str(), trim(520).await.as_str()), ("2", "0"));
     run(redis, "DEL log outbox ages").await;
     run(redis, "HSET meta head 0").await;
-    assert_eq!(at(520, "a:k").await, "1 n1 0 0");
+    assert_eq!(at(520, "a:k").await, "1 n1 0 0 0");
     assert_eq!(eval(redis, script!("log"), "meta log", "0 9 1").await, "1 1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("log"), "none none", "0 9 1").await, "0 ");
     for (reader, page) in
@@ -81,8 +83,10 @@ async fn scripts_of_messages() {
     );
     assert_eq!(eval(redis, script!("outbox_size"), "meta log outbox", "").await, "n1 1 {\"seq\":1,\"x\":1}");
     assert_eq!(eval(redis, script!("outbox_size"), "none none none", "").await, " 0 ");
+    run(redis, "HSET cursor one 0 other 1").await;
     let two = eval(redis, script!("append"), &keys("k"), &args.replace("a:k", "a:k2")).await;
-    assert_eq!(two, "2 n1 0 0");
+    assert_eq!(two, "2 n1 0 0 2", "for two devices");
+    run(redis, "DEL cursor").await;
     let both = "n1 0 1 {\"seq\":1,\"x\":1} 2 {\"seq\":2,\"x\":1}";
     assert_eq!(eval(redis, script!("outbox"), "meta log outbox arriving", "9 30").await, both);
     assert_eq!(
@@ -103,7 +107,7 @@ async fn scripts_of_messages() {
         run(redis, &format!("HSET meta head {head}")).await;
         let args = args.replace("a:k", &format!("a:k{head}"));
         let sent = eval(redis, script!("append"), &keys("k"), &args).await;
-        assert_eq!(sent, format!("{} n1 0 0", head + 1));
+        assert_eq!(sent, format!("{} n1 0 0 0", head + 1));
         let page = eval(redis, script!("log"), "meta log", &format!("{} 9 99", head + 1)).await;
         let next = head + 1;
         assert_eq!(page, format!("{next} 1 {next} {{\"seq\":{next},\"x\":1}}"));
@@ -113,7 +117,7 @@ async fn scripts_of_messages() {
     run(redis, "HSET meta head 0 bytes 0 epoch 12").await;
     run(redis, "DEL log outbox").await;
     let args_of_e = args.replace("a:k", "a:e");
-    assert_eq!(eval(redis, script!("append"), &keys("e"), &args_of_e).await, "1 n1 12 0");
+    assert_eq!(eval(redis, script!("append"), &keys("e"), &args_of_e).await, "1 n1 12 0 0");
     assert_eq!(run(redis, "XRANGE log - +").await, "1-0 m {\"seq\":1,\"x\":1} 12");
     assert_eq!(run(redis, "HGET meta bytes").await, "18");
     run(redis, "HDEL meta epoch").await;
@@ -121,7 +125,7 @@ async fn scripts_of_messages() {
     run(redis, "HSET meta head 20 bytes 0").await;
     run(redis, "DEL log outbox").await;
     let raised = |key: &str, lift: u64| {
-        (keys(key), format!("alice 77 5 {{\"seq\": ,\"x\":1}} 60000 bell {lift} 520 {key}"))
+        (keys(key), format!("alice 77 5 {{\"seq\": ,\"x\":1}} 60000 bell {lift} 520 {key} 99999"))
     };
     for (key, lift, seq) in [
         ("l1", 1_000_000, "1000021"),
@@ -130,7 +134,7 @@ async fn scripts_of_messages() {
         ("l4", 1_000_001, "1000025"),
     ] {
         let (keys, args) = raised(key, lift);
-        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1 0 0"));
+        assert_eq!(eval(redis, script!("append"), &keys, &args).await, format!("{seq} n1 0 0 0"));
     }
     assert_eq!(run(redis, "HMGET meta lift bytes").await, "1000001 84");
     assert_eq!(eval(redis, script!("raise_head"), "meta", "1000020").await, "1000025");
@@ -150,24 +154,27 @@ async fn the_log_is_trimmed_by_its_marks() {
     run(redis, "HSET meta head 0 node n1").await;
     run(redis, "HSET members alice 0").await;
     let trim = async |limits: &str| {
-        let limits = format!("{limits} 0 86400");
-        eval(redis, script!("trim"), "meta log outbox ages cursor k0 k1", &limits).await;
+        let limits = format!("{limits} 0 86400 128 0");
+        eval(redis, script!("trim"), TRIM_KEYS, &limits).await;
         let oldest = run(redis, "XRANGE log - + COUNT 1").await;
         oldest.split('-').next().unwrap().to_owned()
     };
     assert_eq!(trim("0 1 1 1").await, "");
     assert_eq!(run(redis, "EXISTS ages").await, "0", "of an empty log nothing is noted");
     for seq in 1..=128u64 {
-        let args = format!("alice 77 5 0123456789 0123456789 60000 bell 0 0 k{seq}");
-        let sent = eval(redis, script!("append"), "meta members none log outbox k0 k1 arriving", &args).await;
-        assert_eq!(sent, format!("{seq} n1 0 0"));
+        let args = format!("alice 77 5 0123456789 0123456789 60000 bell 0 0 k{seq} 99999");
+        let keys = "meta members none log outbox k0 k1 arriving segment kept0 kept1 cursor";
+        let sent = eval(redis, script!("append"), keys, &args).await;
+        assert_eq!(sent, format!("{seq} n1 0 0 0"));
         run(redis, "DEL outbox").await;
         if seq % 64 == 0 {
             assert_eq!(trim("128 128 99999 3600").await, "1");
         }
     }
     let mark = run(redis, "LINDEX ages 0").await;
+    let (mark, whose) = mark.rsplit_once(' ').unwrap();
     let mark: Vec<u64> = mark.split(' ').map(|part| part.parse().unwrap()).collect();
+    assert_eq!(whose, format!("alice:{}", mark[2]));
     assert_eq!((mark[0], mark[2]), (64, 9 * 21 + 55 * 22), "the head, and the bytes up to there");
     assert_eq!(trim("128 128 99999 3600").await, "1");
     assert_eq!(run(redis, "LLEN ages").await, "2", "no mark without a message");
@@ -186,4 +193,26 @@ async fn the_log_is_trimmed_by_its_marks() {
     assert_eq!(trim("0 4 99999 3600").await, "113", "up to four times as many");
     run(redis, "DEL outbox").await;
     assert_eq!(trim("0 128 99999 3600").await, "");
+}
+
+#[tokio::test]
+async fn the_newest_of_the_log_are_read_from_above() {
+    let redis = &Redis::start().await;
+    let read = async |args: &str| eval(redis, script!("log_before"), "meta log members", args).await;
+    assert_eq!(read("9 1 5 100 alice 0").await, "", "no member");
+    run(redis, "HSET meta head 5").await;
+    redis.command(&["HSET", "members", "alice", "2 1"]).await.unwrap();
+    assert_eq!(read("9 1 5 100 alice 1").await, "", "a member since later");
+    assert_eq!(read("9 3 5 100 alice 2").await, "5 ", "an empty log");
+    for seq in [2, 3, 5] {
+        run(redis, &format!("XADD log {seq}-0 m body-{seq}")).await;
+    }
+    assert_eq!(read("9 3 5 100 alice 2").await, "5 2 5 body-5 3 body-3");
+    assert_eq!(read("5 1 1 100 alice 2").await, "5 2 3 body-3");
+    assert_eq!(read("9 1 5 12 alice 2").await, "5 2 5 body-5 3 body-3");
+    assert_eq!(read("9 1 5 11 alice 2").await, "5 2 5 body-5");
+    assert_eq!(read("9 1 5 0 alice 2").await, "5 2 5 body-5", "one in any case");
+    for nothing in ["2 1", "0 0", "1 1", "9 6", "9007199254740992 9007199254740991"] {
+        assert_eq!(read(&format!("{nothing} 5 100 alice 2")).await, "5 2", "{nothing}");
+    }
 }

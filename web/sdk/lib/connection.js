@@ -1,9 +1,14 @@
 // One WebSocket, from its begin to its end: frames in and out, questions with their replies, signs of life.
 import { KeepstepError } from "./errors.js";
 import { deferred, offline } from "./events.js";
+import { Pulse } from "./pulse.js";
 
 /** For the reply to a frame; the server's own deadlines are shorter. */
 const REPLY = 30_000;
+/** The close code for a frame that is too large. */
+const TOO_LARGE = 4413;
+/** No server finds a frame of so few bytes too large. */
+const SMALL = 8_192;
 /** A connection whose `error` isn't followed by `close` (Node 20, when it is refused) is over after this. */
 const ERROR_ALONE = 100;
 
@@ -11,10 +16,11 @@ export class Connection {
   #socket;
   #hooks;
   #timing;
+  #slowness;
   #asked = new Map();
   #nextId = 1;
-  #heard = Date.now();
-  #timer;
+  #opening;
+  #pulse = null;
   #abort = new AbortController();
   /** How the socket is let go of. */
   #let = (socket) => socket.close();
@@ -22,21 +28,24 @@ export class Connection {
   welcomed = false;
   /** Whether this client ended it because it couldn't go on: the next one may end the same way, so it shouldn't come at once. */
   fault = false;
+  /** The bytes of the largest page of history that was given on it. */
+  #page = 0;
 
   /**
-   * Begins to connect. `onFrame(frame, connection)` gets every frame but replies and pongs, `onOver({code, reason})` the
-   * end, once; not after `close()`.
+   * Begins to connect. `onFrame(frame, connection)` gets every frame but replies and pongs, `onDoubt(yes)` whether the line can't
+   * be trusted just now, `onOver({code, reason, blamed})` the end, once (`blamed`: it was a
+   * message's fault, which was refused for that); not after `close()`.
    */
-  constructor({ WebSocket, url, token, timing, onFrame, onOver, onTraffic }) {
+  constructor({ WebSocket, url, token, timing, slowness, onFrame, onDoubt, onOver, onTraffic }) {
     this.#timing = timing;
-    this.#hooks = { onFrame, onOver, onTraffic };
+    this.#slowness = slowness;
+    this.#hooks = { onFrame, onDoubt, onOver, onTraffic };
     const socket = new WebSocket(url, ["keepstep.v1", `bearer.${token}`]);
     this.#socket = socket;
-    socket.onopen = () => { this.#heard = Date.now(); };
     socket.onmessage = ({ data }) => this.#onText(data);
     socket.onclose = ({ code, reason }) => this.#over(code ?? 1006, String(reason ?? ""));
     socket.onerror = () => setTimeout(() => this.#over(1006, ""), ERROR_ALONE);
-    this.#timer = setTimeout(() => this.lose(), timing.open);
+    this.#opening = setTimeout(() => this.lose(), timing.open);
   }
 
   /** Aborted when the connection is over. */
@@ -53,7 +62,9 @@ export class Connection {
     if (this.#abort.signal.aborted || this.#socket.readyState !== 1) return false;
     this.#hooks.onTraffic("out", frame);
     try {
-      this.#socket.send(JSON.stringify(frame));
+      const text = JSON.stringify(frame);
+      if (frame.type === "history_page") this.#page = Math.max(this.#page, text.length);
+      this.#socket.send(text);
     } catch {
       this.lose(); // whatever it is, this connection doesn't carry frames any more
       return false;
@@ -65,7 +76,7 @@ export class Connection {
   ask(frame) {
     const id = this.#nextId++;
     const { type } = frame;
-    const answer = deferred();
+    const answer = Object.assign(deferred(), { frame });
     if (!this.put({ ...frame, id })) {
       answer.reject(offline());
       return answer.promise;
@@ -75,13 +86,48 @@ export class Connection {
       answer.reject(new KeepstepError("timeout", `the server didn't answer ${type} within ${REPLY / 1000} s`, { retry: true }));
     }, REPLY);
     this.#asked.set(id, answer);
+    this.#pulse?.question();
     return answer.promise;
   }
 
-  /** Takes `welcome` over: from now on silence is noticed. */
+  /**
+   * The server says that something was too large, and not what: that was the largest message that waits for its answer, which is
+   * refused. False: there is none that it could be.
+   */
+  blame(error) {
+    const sends = [...this.#asked].filter(([, { frame: { type } }]) => type === "send").map(([id, answer]) => ({ id, answer, size: JSON.stringify(answer.frame).length }));
+    const largest = sends.reduce((one, other) => (other.size > one.size ? other : one), { size: Math.max(SMALL, this.#page) });
+    if (!largest.answer) return false;
+    this.#asked.delete(largest.id);
+    clearTimeout(largest.answer.timer);
+    largest.answer.reject(error);
+    return true;
+  }
+
+  /** Takes `welcome` over: from now on it is noticed when the line goes half-open. */
   begin(heartbeat) {
     this.welcomed = true;
-    this.#watch(this.#timing.silence ?? Math.min(heartbeat * 1000 || 25_000, 25_000));
+    clearTimeout(this.#opening);
+    this.#pulse = new Pulse({
+      timing: this.#timing,
+      heartbeat: Math.min(heartbeat * 1000 || 25_000, 25_000),
+      slowness: this.#slowness,
+      acts: {
+        ping: () => this.put({ type: "ping" }),
+        doubt: (yes) => this.#hooks.onDoubt(yes),
+        dead: () => this.lose(),
+      },
+    });
+  }
+
+  /** There is a reason to ask whether the line still works. */
+  check() {
+    this.#pulse?.ask();
+  }
+
+  /** Somebody wants to know how it is at this moment. */
+  glance() {
+    this.#pulse?.glance();
   }
 
   /** It doesn't work any more, whatever the socket thinks: as if the network had broken it. `fault`: see there. */
@@ -98,35 +144,20 @@ export class Connection {
     this.#over(1000, "");
   }
 
-  /** After a time of silence a ping goes out; if nothing at all comes then, the connection is half-open. */
-  #watch(silence) {
-    clearTimeout(this.#timer);
-    const quiet = Date.now() - this.#heard;
-    if (quiet < silence) {
-      this.#timer = setTimeout(() => this.#watch(silence), silence - quiet);
-      return;
-    }
-    const asked = this.#heard;
-    this.put({ type: "ping" });
-    this.#timer = setTimeout(() => {
-      if (this.#heard === asked) this.lose();
-      else this.#watch(silence);
-    }, this.#timing.patience);
-  }
-
   #onText(data) {
     if (this.#abort.signal.aborted) return;
-    this.#heard = Date.now();
     let frame;
     try {
       frame = JSON.parse(data);
     } catch {
       return this.lose(); // half a frame is no frame: the next connection brings it again
     }
+    const answer = frame.type === "reply" ? this.#asked.get(frame.id) : undefined;
+    this.#pulse?.heard({ answer: frame.type === "pong" || frame.type === "reply", waiting: this.#asked.size - (answer ? 1 : 0) });
+    if (this.#abort.signal.aborted) return; // ended by somebody who was told that it is trusted again
     this.#hooks.onTraffic("in", frame);
     if (frame.type === "pong") return;
     if (frame.type !== "reply") return this.#hooks.onFrame(frame, this);
-    const answer = this.#asked.get(frame.id);
     if (!answer) return;
     this.#asked.delete(frame.id);
     clearTimeout(answer.timer);
@@ -136,7 +167,8 @@ export class Connection {
 
   #over(code, reason) {
     if (this.#abort.signal.aborted) return;
-    clearTimeout(this.#timer);
+    clearTimeout(this.#opening);
+    this.#pulse?.stop();
     this.#abort.abort();
     const socket = this.#socket;
     // Kept as functions that do nothing: some sockets throw an `error` that nobody listens to.
@@ -146,11 +178,12 @@ export class Connection {
     } catch {
       // it was closed already
     }
+    const blamed = code === TOO_LARGE && this.blame(new KeepstepError("too_large", "the message is larger than the server takes"));
     for (const answer of this.#asked.values()) {
       clearTimeout(answer.timer);
       answer.reject(offline());
     }
     this.#asked.clear();
-    this.#hooks.onOver({ code, reason });
+    this.#hooks.onOver({ code, reason, blamed });
   }
 }

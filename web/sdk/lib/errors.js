@@ -2,13 +2,14 @@
 
 /** See keepstep.d.ts. */
 export class KeepstepError extends Error {
-  constructor(code, message, { retry = false, status, lastSeen, cause } = {}) {
+  constructor(code, message, { retry = false, status, lastSeen, requestId, cause } = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = "KeepstepError";
     this.code = code;
     this.retry = retry;
     if (status !== undefined) this.status = status;
     if (lastSeen !== undefined) this.lastSeen = lastSeen;
+    if (requestId !== undefined) this.requestId = requestId;
   }
 
   /** Whatever was thrown, as one of ours. */
@@ -16,11 +17,11 @@ export class KeepstepError extends Error {
     return cause instanceof KeepstepError ? cause : new KeepstepError("failed", cause?.message ?? String(cause), { cause });
   }
 
-  /** From the server's `{code, message|detail, retry?, last_seen?}`. */
+  /** From the server's `{code, message|detail, retry?, last_seen?, request_id?}`. */
   static from(problem, { status, retry = problem?.retry === true } = {}) {
     const code = typeof problem?.code === "string" ? problem.code : "failed";
     const message = problem?.message ?? problem?.detail ?? `the server refused: ${code}`;
-    return new KeepstepError(code, message, { retry, status, lastSeen: problem?.last_seen });
+    return new KeepstepError(code, message, { retry, status, lastSeen: problem?.last_seen, requestId: problem?.request_id });
   }
 }
 
@@ -43,9 +44,10 @@ const RETRIES = {
 
 /**
  * What the end of a connection means: `{state, text, lastSeen, error}`. `error` is null if it is tried again: 43xx, and
- * all that isn't 44xx.
+ * all that isn't 44xx. `blamed`: one message was at fault, and has been refused; it goes on without that.
  */
-export function ending(code, reason) {
+export function ending(code, reason, { blamed = false } = {}) {
+  if (blamed) return { state: "offline", text: "A message was too large for the server.", lastSeen: null, error: null };
   if (code === 4303) {
     const lastSeen = lastSeenOf(reason);
     const text = "The phone is offline: open Keepstep on it. This window waits for it.";

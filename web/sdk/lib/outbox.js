@@ -8,6 +8,21 @@ const MOST = 10_000;
 const OURS = ["type", "id", "chat"];
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
+/** As JSON carries it. Half a character (text that was cut in the middle of one) isn't any, and the server couldn't read it. */
+function plain(value) {
+  const whole = (part) => {
+    if (typeof part === "string") return part.replace(/\p{Surrogate}/gu, "\ufffd");
+    if (Array.isArray(part)) return part.map(whole);
+    if (typeof part !== "object" || part === null) return part;
+    return Object.fromEntries(Object.entries(part).map(([name, own]) => [whole(name), whole(own)]));
+  };
+  try {
+    return whole(JSON.parse(JSON.stringify(value)));
+  } catch (cause) {
+    throw new KeepstepError("bad_field", `the message can't be written as JSON: ${cause.message}`, { cause });
+  }
+}
+
 export class Outbox {
   #core;
   // By key, in the order of `n`: {entry, answer, stored, tried}. `tried`: it may have arrived.
@@ -21,9 +36,14 @@ export class Outbox {
 
   load(entries) {
     for (const entry of entries) {
-      this.#waiting.set(entry.key, { entry, answer: deferred(), stored: true, tried: true });
+      if (!this.#waiting.has(entry.key)) this.#waiting.set(entry.key, { entry, answer: deferred(), stored: true, tried: true });
       this.#last = Math.max(this.#last, entry.n);
     }
+  }
+
+  /** All of it, for a storage that has lost it. */
+  entries() {
+    return [...this.#waiting.values()].map(({ entry }) => entry);
   }
 
   list(chat) {
@@ -45,7 +65,7 @@ export class Outbox {
     }
     const { key } = item.entry;
     this.#waiting.set(key, item);
-    this.#core.storage.write({ outbox: [item.entry] }).then(
+    this.#put(item.entry).then(
       () => {
         if (this.#waiting.get(key) !== item) return; // the device was ended meanwhile
         item.stored = true;
@@ -61,6 +81,16 @@ export class Outbox {
     return item.answer.promise;
   }
 
+  /** In a storage that was emptied just now it is stored with all else that is known, once that is open again. */
+  async #put(entry) {
+    try {
+      await this.#core.storage.write({ outbox: [entry] });
+    } catch (error) {
+      if (error?.code !== "storage_lost") throw error;
+      await this.#core.open();
+    }
+  }
+
   #entry(chat, draft) {
     const { key = uuid(), kind = "text", ...rest } = typeof draft === "string" ? { content: draft } : draft;
     const ours = OURS.find((field) => rest[field] !== undefined);
@@ -71,7 +101,7 @@ export class Outbox {
     if (this.#waiting.size >= MOST) {
       throw new KeepstepError("limit_reached", `${MOST} messages wait to be sent: wait for the event \`sent\``, { retry: true });
     }
-    const body = JSON.parse(JSON.stringify({ kind, ...rest }));
+    const body = plain({ kind, ...rest });
     return { key, chat, n: ++this.#last, at: Date.now(), body };
   }
 

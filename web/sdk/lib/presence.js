@@ -31,6 +31,11 @@ export class PresenceBook {
     return known && { ...known };
   }
 
+  /** The connection is over: who is there isn't known any more. */
+  forget() {
+    this.#known.clear();
+  }
+
   /** Says whom to watch; at the begin of a connection only if there is somebody. */
   async tellServer(connection, even) {
     if (this.#watched.length === 0 && !even) return;

@@ -4,8 +4,8 @@
 // with what it is about, and only then is it true. So storage never falls behind what was acknowledged or told.
 import { Serial } from "./events.js";
 
-/** How many pages of unread messages are counted again when the read offset moves into the middle. */
-const COUNTED = 10;
+/** Messages that are read at once to be counted. */
+const COUNTED = 500;
 
 export class Room {
   #core;
@@ -16,6 +16,8 @@ export class Room {
   #busy = null;
   /** Per connection the highest seq that came on it: more may not be acknowledged there. */
   #came = { connection: null, seq: 0, acked: 0 };
+  /** What came before this connection, up to a seq: newer than all that this device had then, in no order among chats but by time. */
+  #backlog = { upTo: 0, order: 0 };
   /** Pages of history come one at a time. */
   paging = new Serial();
   /** The device was ended, the chat forgotten or the client closed: nothing of it may be stored any more. */
@@ -38,10 +40,28 @@ export class Room {
   }
 
   view() {
-    const { id, kind, name, head, top, low, complete, read, unread, joined } = this.record;
+    const { id, kind, name, head, top, low, complete, lost, read, unread, joined } = this.record;
     // Messages this device hasn't got may be unread, too.
-    const unreadMore = !complete && read < low - 1;
-    return { id, kind, name, head, top, low, complete, read, unread, unreadMore, last: this.last && structuredClone(this.last), joined };
+    const unreadMore = read < low - 1;
+    return { id, kind, name, head, top, low, complete, lost, read, unread, unreadMore, last: this.last && structuredClone(this.last), joined };
+  }
+
+  /** Whether there may be older messages somewhere that can be asked: a sub asks the main, a main the server's log. */
+  get older() {
+    return !this.record.complete && !this.record.logEnd;
+  }
+
+  /** The chat's messages are gone from the storage, though its record is there: a main has lost them, a sub boots again. */
+  async lost() {
+    const { top } = this.record;
+    const main = this.#core.kind === "main";
+    this.last = null;
+    const stored = await this.change(() => ({
+      patch: { low: top + 1, bootAt: top, newest: 0, holes: [], unread: 0, complete: false, logEnd: false, booted: main, lost: main },
+    }));
+    if (!stored) return;
+    this.#core.emit("history_lost", { kind: this.#core.kind, chats: [this.id] });
+    this.#core.emit("chat", { event: "changed", chat: this.id });
   }
 
   /**
@@ -74,17 +94,19 @@ export class Room {
     const busy = (this.#busy = {});
     this.#inbox = [];
     this.#came = { connection, seq: entry.cursor, acked: entry.cursor };
+    this.#backlog = { upTo: entry.head, order: this.#core.order };
     const { read: readBefore, from: fromBefore } = this.record;
     let missing = null;
     await this.change(async () => {
       const { patch, lacks } = this.#adopted(entry);
       missing = lacks;
       // With the offset in one write, or a count that failed would stay wrong.
-      if (patch.read > readBefore && fromBefore !== null) patch.unread = await this.#countUnread(patch.read);
+      if (patch.read > readBefore && fromBefore !== null) Object.assign(patch, { unread: await this.#countUnread(patch.read), counted: true });
       // Mostly nothing has changed: a connection mustn't cost a write for each chat.
       const changed = Object.entries(patch).some(([field, value]) => this.record[field] !== value);
       return changed ? { patch } : null;
     });
+    if (fromBefore === null && this.record.lost) this.#core.lacksHistory(this.id);
     if (this.record.read > readBefore && fromBefore !== null) this.#told(null);
     this.#core.emit("chat", { event, chat: this.id });
     this.sendRead();
@@ -104,11 +126,12 @@ export class Room {
       readKnown: Math.max(mine.readKnown, entry.read),
     };
     if (mine.from === null) {
-      // New here. A main has nothing older to get; a sub borrows what is at or below its cursor.
+      // New here: a sub borrows what is at or below its cursor, a main may find some of it in the server's log. What a main has
+      // acknowledged it had: it has lost that.
+      const top = entry.cursor;
       const main = this.#core.kind === "main";
-      const top = main ? entry.from : entry.cursor;
-      Object.assign(patch, { top, low: top + 1, bootAt: top, complete: main || top === 0, booted: main });
-      return { patch, lacks: top < entry.cursor ? { from: top + 1, to: entry.cursor } : null };
+      Object.assign(patch, { top, low: top + 1, bootAt: top, complete: top === 0, booted: main, lost: main && entry.cursor > entry.from });
+      return { patch, lacks: null };
     }
     if (mine.from !== entry.from) {
       // A new membership: what was said in between isn't for this user.
@@ -183,8 +206,11 @@ export class Room {
   #added(messages, patch) {
     const keys = this.#ownKeys(messages);
     const head = Math.max(this.record.head, patch.top);
+    const newest = messages.at(-1)?.seq ?? this.record.newest;
+    const { upTo, order: behind } = this.#backlog;
+    const order = messages.length === 0 ? this.record.order : newest > upTo ? ++this.#core.order : behind;
     return {
-      patch: { ...patch, head, unread: this.record.unread + this.unreadOf(messages) },
+      patch: { ...patch, head, newest, order, unread: this.record.unread + this.unreadOf(messages) },
       messages,
       ...(keys.length > 0 ? { removeOutbox: keys } : {}),
     };
@@ -247,7 +273,11 @@ export class Room {
   /** Stores a page of older messages; `patch(record, fresh)` says what it means for the record. */
   async addOlder(messages, patch, { more, reason }) {
     const stored = await this.change(() => ({
-      patch: { ...patch(this.record), unread: this.record.unread + this.unreadOf(messages) },
+      patch: {
+        ...patch(this.record),
+        unread: this.record.unread + this.unreadOf(messages),
+        newest: Math.max(this.record.newest, messages.at(-1)?.seq ?? 0),
+      },
       messages,
     }));
     if (!stored || messages.length === 0) return stored;
@@ -277,7 +307,7 @@ export class Room {
   async #moveRead(seq, device) {
     if (!(seq > this.record.read)) return;
     const before = this.record.read;
-    await this.change(async () => (seq > this.record.read ? { patch: { read: seq, unread: await this.#countUnread(seq) } } : null));
+    await this.change(async () => (seq > this.record.read ? { patch: { read: seq, unread: await this.#countUnread(seq), counted: true } } : null));
     if (this.record.read > before) this.#told(device);
   }
 
@@ -287,13 +317,20 @@ export class Room {
     this.#core.emit("chat", { event: "changed", chat: id });
   }
 
+  /** How many are unread behind an offset: by what has been read since the last one, or by what is left, whichever are fewer. */
   async #countUnread(read) {
+    const { top, read: before, unread, counted } = this.record;
+    if (counted && read > before && read - before < top - read) return Math.max(0, unread - await this.#ofOthers(before, read));
+    return this.#ofOthers(read, top);
+  }
+
+  /** How many messages of others are here above a seq, up to another. */
+  async #ofOthers(above, upTo) {
     let count = 0;
-    let before = this.record.top + 1;
-    for (let page = 0; page < COUNTED && before > read + 1; page++) {
-      const messages = await this.#core.storage.messages(this.id, { before, limit: 100 });
-      count += messages.filter(({ seq, from }) => seq > read && from !== this.#core.user).length;
-      if (messages.length < 100) break;
+    for (let before = upTo + 1; before > above + 1;) {
+      const messages = await this.#core.storage.messages(this.id, { before, limit: COUNTED });
+      count += messages.filter(({ seq, from }) => seq > above && from !== this.#core.user).length;
+      if (messages.length < COUNTED) break;
       before = messages[0].seq;
     }
     return count;
@@ -328,6 +365,9 @@ export class Room {
 
 /** What is known of a chat before anything is. `from` null: it was never adopted. */
 export const blank = (id) => ({
-  id, kind: null, name: null, from: null, head: 0, top: 0, low: 1, bootAt: 0, complete: false, booted: false,
-  read: 0, readKnown: 0, unread: 0, joined: true, holes: [],
+  id, kind: null, name: null, from: null, head: 0, top: 0, low: 1, bootAt: 0, complete: false, booted: false, lost: false, logEnd: false,
+  newest: 0, order: 0, read: 0, readKnown: 0, unread: 0, counted: true, joined: true, holes: [],
 });
+
+/** A record as an earlier version of this client may have written it: it stopped counting what is unread at 1,000. */
+export const known = (record) => ({ ...blank(record.id), counted: false, ...record });

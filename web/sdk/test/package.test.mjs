@@ -25,7 +25,7 @@ test("npm pack: holds the modules, their types, the README and the licences, and
   await run("npm", ["install", "--offline", "--no-audit", "--no-fund", join(folder, filename)], { cwd: folder });
   const program = 'import * as sdk from "keepstep"; console.log(Object.keys(sdk).sort().join());';
   const { stdout: names } = await run(process.execPath, ["--input-type=module", "-e", program], { cwd: folder });
-  assert.equal(names.trim(), "Keepstep,KeepstepError,indexedDB,memory");
+  assert.equal(names.trim(), "Keepstep,KeepstepError,indexedDB,memory,tabStorage");
 
   // The declarations are found by whoever installs it, and hold for a program that uses all of it.
   await writeFile(join(folder, "app.ts"), await readFile(join(root, "test/support/app.ts"), "utf8"));

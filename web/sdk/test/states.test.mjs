@@ -86,16 +86,35 @@ test("a token that is no good any more is got again by registering, with the sam
   assert.notEqual((await storage.load()).values.token, "of-another-secret");
 });
 
-test("a second main is refused in words; with replace it takes the place, and the first is terminated", async (t) => {
+test("a second main is refused in words, with a way on: it takes the place by wish, and the first is terminated", async (t) => {
   const { device, user } = world(t, server);
   const alice = user("alice");
   const first = await device(alice, "main");
   const second = await device(alice, "main", { connect: false });
   await assert.rejects(second.connect(), { code: "main_exists", status: 409 });
-  assert.equal(second.state, "failed");
+  assert.deepEqual([second.state, second.status.error.code], ["unauthorized", "main_exists"]);
+  assert.match(second.status.text, /take its place/);
+  await second.connect({ replace: true });
+  await eventually("the first has ended", () => first.state === "terminated");
+  // So does one that was told so from the beginning.
   const register = { userToken: server.userToken(alice), kind: "main", name: "New phone", platform: "test", replace: true };
   await device(alice, "main", { register });
-  await eventually("the first has ended", () => first.state === "terminated");
+  await eventually("the second has ended", () => second.state === "terminated");
+});
+
+test("a web session too many is told so, and gets in when another one was ended", async (t) => {
+  const { device, user } = world(t, server);
+  const alice = user("alice");
+  const phone = await device(alice, "main");
+  const webs = [];
+  for (let n = 0; n < 5; n++) webs.push(await device(alice, "sub"));
+  const sixth = await device(alice, "sub", { connect: false });
+  await assert.rejects(sixth.connect(), { code: "limit_reached" });
+  assert.deepEqual([sixth.state, sixth.status.error.code], ["unauthorized", "limit_reached"]);
+  assert.match(sixth.status.text, /End one/);
+  await phone.removeDevice(webs[0].device);
+  await sixth.connect();
+  assert.equal(sixth.state, "online");
 });
 
 test("terminated: the device stops, its storage is empty, there is a receipt; connecting again makes a new device", async (t) => {
@@ -276,7 +295,7 @@ test("a frame that is too large ends in failed: a bug isn't repeated for ever", 
   const { device, user } = world(t, server);
   const WebSocket = tampered(() => undefined);
   const phone = await device(user("alice"), "main", { WebSocket });
-  WebSocket.say("x".repeat(200_000));
+  WebSocket.say("x".repeat(2_200_000)); // more than the server reads
   await eventually("it stops", () => phone.state === "failed");
   assert.equal(phone.status.code, 4413);
 });

@@ -1,5 +1,5 @@
-//! What nsqd loses, keeps and brings twice when it is killed or stopped, as its source says (decision 0021): the files of a
-//! queue survive `kill -9`, its position in them is written once in `sync_timeout` only.
+//! What nsqd loses, keeps and redelivers when it is killed or stopped, according to its source (decision 0021): the
+//! files of a queue survive `kill -9`, but its position in them is written only once in `sync_timeout`.
 
 use std::collections::VecDeque;
 
@@ -8,17 +8,18 @@ use tokio::time::Instant;
 
 use super::{Queue, State};
 
-/// So much of what it has taken last can come again.
+/// How many of the last accepted messages can come again.
 const REMEMBERED: usize = 24;
 
-/// How nsqd finds a queue when it comes back.
+/// The state in which nsqd finds a queue when it comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// As it was, without what was in flight: its position had just been written.
     WithoutFlight,
-    /// At a position of before: what was in flight is there again, and so many that were finished, in their old order, first.
+    /// At an earlier position: what was in flight is there again, and this many finished ones, in their old order,
+    /// first.
     Before(usize),
-    /// Not at all: it had no position yet, and begins anew over its old content.
+    /// Not at all: it had no position yet, and begins again over its old content.
     Anew,
     /// Stopped and not killed: what was in flight has been written to its end, in no order.
     Stopped,
@@ -31,7 +32,7 @@ pub enum At {
     Waiting,
     /// With a consumer.
     InFlight,
-    /// With a consumer that has gone without a word.
+    /// With a consumer that has gone without a notice.
     Nowhere,
     /// Finished by a consumer.
     Finished,
@@ -39,17 +40,17 @@ pub enum At {
     Torn,
 }
 
-/// So many messages of a queue are torn at most: disks aren't full for ever.
+/// The maximum number of torn messages of a queue: disks aren't full without end.
 const TORN: usize = 8;
 
 /// What a queue's files still hold.
 pub(super) struct Past {
-    /// When the queue was made, or begun anew.
+    /// When the queue was created, or begun again.
     born: Instant,
-    /// All that was finished, by delivery number.
+    /// All finished messages, by delivery number.
     finished: Vec<(u64, Bytes)>,
     pushed: VecDeque<Bytes>,
-    /// What torn messages were.
+    /// The original torn messages.
     torn: Vec<Bytes>,
 }
 
@@ -73,7 +74,8 @@ impl Past {
 }
 
 impl Queue {
-    /// This is what the queue has of a message in flight, from now on. False: enough of it is torn.
+    /// Replaces the queue's copy of a message in flight with this torn one. Returns false if enough of the queue is
+    /// torn.
     pub(in crate::broker) fn tear(&self, delivery: u64, torn: Bytes) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -84,25 +86,25 @@ impl Queue {
         true
     }
 
-    /// The consumer's connection is gone without a word. What it had in flight stays so until its time is over.
+    /// Drops the consumer's connection without a notice. What it had in flight stays so until its timeout.
     pub(in crate::broker) fn abandon(&self, consumer: u64) {
         self.state().forget_consumer(consumer);
     }
 
-    /// Whoever is behind a consumer has gone, and the broker doesn't know it yet.
+    /// Records that the client behind a consumer has gone, and the broker doesn't know it yet.
     pub(in crate::broker) fn orphan(&self, consumer: u64) {
         if let Some(consumer) = self.state().consumers.iter_mut().find(|c| c.id == consumer) {
             consumer.orphaned = true;
         }
     }
 
-    /// When it was made.
+    /// Returns when it was created.
     pub(in crate::broker::embedded) fn born(&self) -> Instant {
         self.state().past.born
     }
 
-    /// nsqd ends and comes back: all consumers are gone. `again`: so many of those it took last are copied from the topic once
-    /// more. `any` draws a number below another. Answers how many are lost.
+    /// Restarts nsqd: all consumers are gone. `again`: this many of the last accepted messages are copied from the
+    /// topic once more. `any` returns a random number below another. Returns how many messages are lost.
     pub(in crate::broker::embedded) fn restart(
         &self,
         found: Found,
@@ -151,7 +153,7 @@ impl Queue {
         lost as u64
     }
 
-    /// Each message that it holds or held, and where it is.
+    /// Visits each message that it holds or held, and where it is.
     pub(in crate::broker::embedded) fn each(&self, mut look: impl FnMut(&Bytes, At)) {
         let mut state = self.state();
         state.expire(self.msg_timeout);

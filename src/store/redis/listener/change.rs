@@ -1,13 +1,16 @@
-//! What some callers want to be subscribed or not, made on the connection.
+//! A change of subscriptions that some callers request, made on the connection.
 
-use std::{collections::HashSet, pin::Pin};
+use std::{collections::HashSet, pin::Pin, time::Duration};
 
 use futures_util::future::{try_join, try_join_all};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::oneshot;
 
 use super::{
-    super::keys::{Keys, keyspace},
+    super::{
+        keys::{Keys, keyspace},
+        patience::answered,
+    },
     CHANNELS,
 };
 use crate::{
@@ -15,7 +18,7 @@ use crate::{
     store::{Result, StoreError},
 };
 
-/// Who and what is watched now.
+/// What is watched now.
 #[derive(Default)]
 pub(super) struct Watched {
     pub users: HashSet<UserId>,
@@ -23,19 +26,19 @@ pub(super) struct Watched {
     pub presence: HashSet<UserId>,
 }
 
-/// "What is watched has changed for these: subscribe or unsubscribe as it says now."
+/// A request to subscribe or unsubscribe these, as the watches require now.
 pub(super) struct Order {
-    pub which: Which,
+    pub which: Subject,
     pub done: oneshot::Sender<Result<()>>,
 }
 
-pub(super) enum Which {
+pub(super) enum Subject {
     User(UserId),
     Chats(Vec<ChatId>),
     Presence(Vec<UserId>),
 }
 
-impl Which {
+impl Subject {
     pub fn is_empty(&self) -> bool {
         match self {
             Self::User(_) => false,
@@ -45,15 +48,15 @@ impl Which {
     }
 }
 
-/// The channels on which one hears of a user.
+/// Returns the channels with a user's events.
 pub(super) fn user_channels(keys: &Keys, database: i64, user: &UserId) -> [String; 2] {
     [keyspace(database, &keys.read(user)), keys.signal(user)]
 }
 
-/// A change of what is subscribed, under way.
+/// A change of subscriptions, under way.
 pub(super) type Changing = Pin<Box<dyn Future<Output = std::result::Result<(), redis::RedisError>> + Send>>;
 
-/// What some orders come to. No channel is on both sides.
+/// The combined change of some orders. No channel is on both sides.
 pub(super) struct Change {
     orders: Vec<Order>,
     on: Vec<String>,
@@ -61,22 +64,22 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// What is watched now decides.
+    /// Returns the change for these orders; the current watches decide.
     pub fn of(orders: Vec<Order>, watched: &Watched, keys: &Keys, database: i64) -> Self {
         let (mut on, mut off) = (HashSet::new(), HashSet::new());
         for order in &orders {
             match &order.which {
-                Which::User(user) => {
+                Subject::User(user) => {
                     let side = if watched.users.contains(user) { &mut on } else { &mut off };
                     side.extend(user_channels(keys, database, user));
                 }
-                Which::Chats(chats) => {
+                Subject::Chats(chats) => {
                     for chat in chats {
                         let side = if watched.chats.contains(chat) { &mut on } else { &mut off };
                         side.insert(keys.doorbell(*chat));
                     }
                 }
-                Which::Presence(users) => {
+                Subject::Presence(users) => {
                     for user in users {
                         let side = if watched.presence.contains(user) { &mut on } else { &mut off };
                         side.insert(keys.presence(user));
@@ -88,7 +91,11 @@ impl Change {
     }
 
     /// Sends everything at once, and waits until Redis has confirmed it.
-    pub async fn make(self, connection: MultiplexedConnection) -> std::result::Result<(), redis::RedisError> {
+    pub async fn make(
+        self,
+        connection: MultiplexedConnection,
+        deadline: Duration,
+    ) -> std::result::Result<(), redis::RedisError> {
         let Self { orders, on, off } = self;
         let on = on.chunks(CHANNELS).map(|channels| {
             let mut connection = connection.clone();
@@ -98,7 +105,7 @@ impl Change {
             let mut connection = connection.clone();
             async move { connection.unsubscribe(channels).await }
         });
-        let made = try_join(try_join_all(on), try_join_all(off)).await.map(drop);
+        let made = answered(deadline, try_join(try_join_all(on), try_join_all(off))).await.map(drop);
         for order in orders {
             let answer = match &made {
                 Ok(()) => Ok(()),

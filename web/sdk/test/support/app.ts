@@ -1,5 +1,5 @@
 // Uses the declarations as an app would: compiled by the tests, never run.
-import { Keepstep, KeepstepError, indexedDB, memory } from "keepstep";
+import { Keepstep, KeepstepError, indexedDB, memory, tabStorage } from "keepstep";
 import type { Changes, Chat, Message, Outgoing, State, Storage } from "keepstep";
 
 class Own implements Storage {
@@ -11,7 +11,7 @@ class Own implements Storage {
 }
 
 export async function app(): Promise<Chat[]> {
-  const storages: Storage[] = [memory(), indexedDB("phone"), new Own()];
+  const storages: Storage[] = [memory(), indexedDB("phone"), await tabStorage("web"), new Own()];
   const client = new Keepstep({
     url: "https://chat.example.com",
     storage: storages[0],
@@ -26,7 +26,11 @@ export async function app(): Promise<Chat[]> {
   client.on("mesage", () => {});
   // @ts-expect-error: a direct chat is with somebody
   client.createChat({ kind: "direct" });
-  await client.connect();
+  client.on("history_lost", ({ chats }) => console.log(chats?.length ?? "all"));
+  await client.connect({ replace: true });
+  const { messages, lost }: { messages: number; lost: string[] } = await client.recover({ onProgress: (count) => count.toFixed() });
+  console.log(messages, lost[0], client.chat("chat")?.lost === true);
+  await client.restoreHistory("chat", (await client.history("chat")).messages, { complete: true });
   const { seq } = await client.send("chat", { kind: "x.poll", content: { question: "?" } });
   await client.read("chat", seq);
   const ready = await client.once("ready", ({ kind }) => kind === "main");

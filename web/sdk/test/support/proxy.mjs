@@ -5,14 +5,19 @@ export async function startProxy(port) {
   const pairs = new Set();
   let target = port;
   let refusing = false;
+  let latency = 0;
   const server = net.createServer((client) => {
     if (refusing) return client.destroy();
     const upstream = net.connect(target, "127.0.0.1");
     const pair = { client, upstream, frozen: false, muted: false };
     pairs.add(pair);
     const relay = (from, to) => {
+      const pass = (data) => {
+        if (!pair.frozen && !(pair.muted && from === client) && !to.destroyed) to.write(data);
+      };
       from.on("data", (data) => {
-        if (!pair.frozen && !(pair.muted && from === client)) to.write(data);
+        if (latency > 0) setTimeout(pass, latency, data);
+        else pass(data);
       });
       from.on("end", () => pair.frozen || to.end());
       from.on("error", () => {});
@@ -41,6 +46,10 @@ export async function startProxy(port) {
     /** Half-open: the connections stay, nothing passes any more. New ones work. */
     freeze() {
       for (const pair of pairs) pair.frozen = true;
+    },
+    /** Everything takes so many milliseconds longer, each way; nothing overtakes. */
+    delay(ms) {
+      latency = ms;
     },
     /** What clients say goes nowhere; what the server says comes. New connections work. */
     mute() {

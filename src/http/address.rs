@@ -1,0 +1,184 @@
+//! Whose a request is: the address of its client, also behind proxies. A header says so, and anybody can write one; so it
+//! is read from the right, from what the own proxies have added on, and only as far as those that wrote it are trusted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use warp::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::config::TrustedProxies;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The right-most address that isn't a trusted proxy's, of `Forwarded` (RFC 7239) or `X-Forwarded-For`. The peer's own, if
+/// it isn't a proxy; and if what it says can't be read, or the two headers say different things: a proxy writes one of
+/// them, and passes on the other as its client wrote it.
+pub(super) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let peer = peer.to_canonical();
+    if !proxies.contains(peer) {
+        return peer;
+    }
+    let one = said(proxies, headers, &header::FORWARDED, forwarded);
+    let other = said(proxies, headers, &X_FORWARDED_FOR, listed);
+    match (one, other) {
+        (Some(address), None) | (None, Some(address)) => address,
+        (Some(one), Some(other)) if one == other => one,
+        _ => None,
+    }
+    .unwrap_or(peer)
+}
+
+/// What a header says; none: it isn't there. Inside: none, because it is junk.
+fn said(
+    proxies: &TrustedProxies,
+    headers: &HeaderMap,
+    name: &HeaderName,
+    addresses: fn(&str) -> Vec<Option<IpAddr>>,
+) -> Option<Option<IpAddr>> {
+    let lines: Vec<&HeaderValue> = headers.get_all(name).iter().collect();
+    if lines.is_empty() {
+        return None;
+    }
+    let mut nearest = None;
+    for line in lines.into_iter().rev() {
+        let Ok(line) = line.to_str() else { return Some(None) };
+        for address in addresses(line).into_iter().rev() {
+            let Some(address) = address else { return Some(None) };
+            nearest = Some(address);
+            if !proxies.contains(address) {
+                return Some(nearest);
+            }
+        }
+    }
+    // Only proxies: the one that asked first asked for itself.
+    Some(nearest)
+}
+
+/// The elements of one line of `X-Forwarded-For`.
+fn listed(line: &str) -> Vec<Option<IpAddr>> {
+    line.split(',').map(address).collect()
+}
+
+/// The `for` of each element of one line of `Forwarded`. A line that isn't as RFC 7239 wants it is junk as a whole: a
+/// client that leaves a quotation mark open would otherwise hide in it what a proxy has added.
+fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
+    elements(line).unwrap_or_else(|| vec![None])
+}
+
+fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
+    let (mut found, mut rest, mut by) = (Vec::new(), line, None);
+    loop {
+        let (name, value);
+        (name, rest) = rest.split_once('=')?;
+        (value, rest) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => rest.split_at(rest.find([',', ';']).unwrap_or(rest.len())),
+        };
+        // No address has one of these; and a backslash could hide a quotation mark.
+        if value.contains(['\\', '"']) {
+            return None;
+        }
+        if name.trim().eq_ignore_ascii_case("for") {
+            by = address(value);
+        }
+        rest = rest.trim_start();
+        match rest.as_bytes().first() {
+            Some(b';') => rest = &rest[1..],
+            Some(b',') => {
+                found.push(by.take());
+                rest = &rest[1..];
+            }
+            Some(_) => return None,
+            None => {
+                found.push(by);
+                return Some(found);
+            }
+        }
+    }
+}
+
+/// An address, perhaps with a port, and then of IPv6 in brackets. Not an address: `unknown`, `_hidden`, junk.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|with| with.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whose(peer: &str, said: &[(&'static str, &str)]) -> String {
+        let proxies = TrustedProxies::new("10.0.0.0/8,2001:db8:f::/48").unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in said {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        client(&proxies, peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn the_right_most_address_that_is_not_a_proxys_counts() {
+        for (said, client) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7:4711", "203.0.113.7"),
+            ("198.51.100.1, 203.0.113.7", "203.0.113.7"),
+            ("198.51.100.1,203.0.113.7 , 10.1.2.3,10.0.0.9", "203.0.113.7"),
+            ("junk, 203.0.113.7", "203.0.113.7"),
+            ("2001:db8::7, 2001:db8:f::1", "2001:db8::7"),
+            ("[2001:db8::7]:4711", "2001:db8::7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("10.1.2.3, 10.0.0.9", "10.1.2.3"),
+            // Junk where it counts: the peer's.
+            ("203.0.113.7, junk", "10.0.0.1"),
+            ("203.0.113.7, junk, 10.0.0.9", "10.0.0.1"),
+            ("203.0.113.7,", "10.0.0.1"),
+            ("", "10.0.0.1"),
+            ("unknown", "10.0.0.1"),
+            ("203.0.113.7.", "10.0.0.1"),
+            ("\u{e9}", "10.0.0.1"),
+        ] {
+            assert_eq!(whose("10.0.0.1", &[("x-forwarded-for", said)]), client, "{said}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_its_rfc_says() {
+        for (said, client) in [
+            ("for=203.0.113.7", "203.0.113.7"),
+            ("For=\"203.0.113.7:80\";proto=https;by=10.0.0.1", "203.0.113.7"),
+            ("for=198.51.100.1, for=\"[2001:db8::7]:4711\"", "2001:db8::7"),
+            ("for=198.51.100.1;host=\"a,b;c\", proto=http;for=203.0.113.7, for=10.0.0.9", "203.0.113.7"),
+            ("for=unknown", "10.0.0.1"),
+            ("for=_secret, for=10.0.0.9", "10.0.0.1"),
+            ("proto=https", "10.0.0.1"),
+            ("for", "10.0.0.1"),
+            ("", "10.0.0.1"),
+            // A quotation mark that a client leaves open swallows nothing of what a proxy adds.
+            ("for=198.51.100.1;x=\", for=203.0.113.7", "10.0.0.1"),
+            ("for=198.51.100.1;x=\", for=\"[2001:db8::7]\"", "10.0.0.1"),
+            ("for=198.51.100.1;x=\"\\\", for=203.0.113.7", "10.0.0.1"),
+            ("for=\"198.51.100.1\"junk, for=10.0.0.9", "10.0.0.1"),
+        ] {
+            assert_eq!(whose("10.0.0.1", &[("forwarded", said)]), client, "{said}");
+        }
+    }
+
+    #[test]
+    fn headers_add_up_and_must_agree() {
+        let x = |value| ("x-forwarded-for", value);
+        let forwarded = |value| ("forwarded", value);
+        assert_eq!(whose("10.0.0.1", &[x("198.51.100.1"), x("203.0.113.7")]), "203.0.113.7");
+        assert_eq!(whose("10.0.0.1", &[x("203.0.113.7"), x("10.0.0.9")]), "203.0.113.7");
+        assert_eq!(whose("10.0.0.1", &[x("203.0.113.7"), forwarded("for=203.0.113.7")]), "203.0.113.7");
+        // One of them is the client's own.
+        assert_eq!(whose("10.0.0.1", &[x("203.0.113.7"), forwarded("for=198.51.100.1")]), "10.0.0.1");
+        assert_eq!(whose("10.0.0.1", &[x("junk"), forwarded("for=198.51.100.1")]), "10.0.0.1");
+        assert_eq!(whose("10.0.0.1", &[]), "10.0.0.1");
+        // Who isn't a proxy says nothing about itself.
+        let all = [x("198.51.100.1"), forwarded("for=198.51.100.1")];
+        assert_eq!(whose("203.0.113.7", &all), "203.0.113.7");
+        assert_eq!(whose("::ffff:203.0.113.7", &all), "203.0.113.7");
+        assert_eq!(whose("::ffff:10.0.0.1", &all), "198.51.100.1");
+    }
+}

@@ -1,0 +1,249 @@
+//! A client's connection as long as it speaks HTTP: what is written to it must be taken at some pace, and it is closed so
+//! that the client can read the last answer.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// Bytes a second that a client takes at least of an answer that waits for it: what the slowest mobile network brings.
+const LEAST: f64 = 4_096.0;
+/// At the end: for so long, and so much, is read of what the client still sends. Were it left unread, the system would
+/// answer it with a reset, and the client lose the answer that says why nobody wants it.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Line {
+    stream: TcpStream,
+    patience: Duration,
+    unread: Unread,
+    // Until when the client must have taken more; none while everything is taken.
+    due: Option<Instant>,
+    // The client sends no more.
+    ended: bool,
+    lingered: Option<usize>,
+    // Made when it is needed first: most clients are never waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Whether a request was answered before its body was read. All clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    /// It was.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Line {
+    /// `patience`: for how long a client may take nothing.
+    pub(super) fn new(stream: TcpStream, patience: Duration, unread: Unread) -> Self {
+        Self { stream, patience, unread, due: None, ended: false, lingered: None, timer: None }
+    }
+
+    /// The connection, when it is no more of HTTP.
+    #[must_use]
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    /// What came of a try to write. Each byte that is taken buys time, but none for later.
+    fn wrote(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let now = Instant::now();
+        match wrote {
+            Poll::Pending => {
+                let due = *self.due.get_or_insert(now + self.patience);
+                ready!(self.wait(cx, due));
+                Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client takes its answer too slowly",
+                )))
+            }
+            Poll::Ready(Ok(count)) => {
+                if let Some(due) = &mut self.due {
+                    let bought = Duration::from_secs_f64(count as f64 / LEAST);
+                    *due = (*due + bought).min(now + self.patience);
+                }
+                wrote
+            }
+            Poll::Ready(Err(_)) => wrote,
+        }
+    }
+
+    /// Reads what comes, for a while, and forgets it.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = match self.lingered {
+            Some(_) => self.due.unwrap_or_else(Instant::now),
+            None => {
+                self.lingered = Some(0);
+                *self.due.insert(Instant::now() + LINGER)
+            }
+        };
+        let mut space = [0; 4_096];
+        while self.lingered.is_some_and(|bytes| bytes < LINGER_BYTES) {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return self.wait(cx, until),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.lingered = self.lingered.map(|bytes| bytes + buffer.filled().len());
+                }
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        this.ended |= read.is_err() || (room > 0 && buf.filled().len() == before);
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.wrote(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
+        this.wrote(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Asked for when nothing more is to be written: the answer is on its way.
+        this.due = None;
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.lingered.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if !this.ended && this.unread.0.load(Ordering::Relaxed) {
+            ready!(this.linger(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+
+    async fn pair(patience: Duration, unread: bool) -> (Line, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let flag = Unread::default();
+        if unread {
+            flag.note();
+        }
+        (Line::new(listener.accept().await.unwrap().0, patience, flag), client)
+    }
+
+    /// More than the system takes by itself.
+    const MUCH: usize = 32 << 20;
+
+    #[tokio::test]
+    async fn a_client_that_takes_little_is_cut_off_however_it_does_it() {
+        let (mut line, mut client) = pair(Duration::from_millis(500), false).await;
+        let reads = tokio::spawn(async move {
+            // A byte now and then isn't a pace.
+            while client.read_u8().await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let written = timeout(Duration::from_secs(20), line.write_all(&vec![0; MUCH])).await.expect("an end");
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        reads.abort();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_all_in_its_time_gets_all() {
+        let (mut line, mut client) = pair(Duration::from_millis(500), false).await;
+        let reads = tokio::spawn(async move {
+            let (mut all, mut some) = (0, vec![0; MUCH / 30]);
+            while let Ok(count @ 1..) = client.read(&mut some).await {
+                all += count;
+                sleep(Duration::from_millis(50)).await;
+            }
+            all
+        });
+        // Several answers, each of which is waited for, and nothing between them: that is no slowness.
+        for _ in 0..2 {
+            line.write_all(&vec![0; MUCH / 2]).await.unwrap();
+            line.flush().await.unwrap();
+            sleep(Duration::from_millis(700)).await;
+        }
+        line.shutdown().await.unwrap();
+        assert_eq!(reads.await.unwrap(), MUCH);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_gets_its_answer() {
+        let (mut line, mut client) = pair(Duration::from_secs(5), true).await;
+        client.write_all(&[0; 100_000]).await.unwrap();
+        let answers = tokio::spawn(async move {
+            line.write_all(b"no").await.unwrap();
+            line.shutdown().await.unwrap();
+        });
+        sleep(Duration::from_millis(100)).await;
+        client.write_all(&[0; 100_000]).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "no");
+        drop(client);
+        timeout(Duration::from_secs(5), answers).await.expect("it ends with the client").unwrap();
+        // And without: by itself.
+        let (mut line, client) = pair(Duration::from_secs(5), true).await;
+        timeout(Duration::from_secs(5), line.shutdown()).await.expect("it ends").unwrap();
+        drop(client);
+    }
+}

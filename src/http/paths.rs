@@ -1,0 +1,112 @@
+//! A request's method and path as the log may show them: no id and no token is in them, and there are few of them.
+
+use warp::http::Method;
+
+/// All calls, as in docs/openapi.yaml. What is written out goes before what is a parameter.
+const TEMPLATES: [&str; 39] = [
+    "/v1/socket",
+    "/v1/chats/{id}/messages",
+    "/v1/ready",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/devices",
+    "/v1/devices/{id}",
+    "/v1/devices/{id}/channels",
+    "/v1/terminations/{id}",
+    "/v1/links",
+    "/v1/links/{which}",
+    "/v1/links/{code}/approve",
+    "/v1/chats",
+    "/v1/chats/join",
+    "/v1/chats/{id}",
+    "/v1/chats/{id}/join",
+    "/v1/chats/{id}/leave",
+    "/v1/chats/{id}/members",
+    "/v1/chats/{id}/members/{user}",
+    "/v1/invitations",
+    "/v1/invitations/{id}/accept",
+    "/v1/invitations/{id}/decline",
+    "/v1/blocks",
+    "/v1/blocks/{user}",
+    "/v1/offsets",
+    "/",
+    "/admin",
+    "/v1/playground",
+    "/admin/v1/overview",
+    "/admin/v1/users",
+    "/admin/v1/devices",
+    "/admin/v1/users/{user}/devices",
+    "/admin/v1/users/{user}/kick",
+    "/admin/v1/devices/{id}",
+    "/admin/v1/devices/{id}/channels",
+    "/admin/v1/channels/orphans",
+    "/admin/v1/channels/sweep",
+    "/admin/v1/audit",
+];
+
+/// Files of the pages, and what is nowhere: a client may ask for anything.
+const OTHER: &str = "other";
+
+/// The path with the names of its parameters instead of their values.
+pub(super) fn template(path: &str) -> &'static str {
+    TEMPLATES.into_iter().find(|template| fits(template, path)).unwrap_or(OTHER)
+}
+
+fn fits(template: &str, path: &str) -> bool {
+    let mut parts = path.split('/');
+    let all = template.split('/').all(|own| {
+        parts.next().is_some_and(|part| own == part || (own.starts_with('{') && !part.is_empty()))
+    });
+    all && parts.next().is_none()
+}
+
+/// The method; those that no call has are one.
+pub(super) fn method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_shown_without_what_it_is_about() {
+        for (path, shown) in [
+            ("/v1/chats", "/v1/chats"),
+            ("/v1/chats/join", "/v1/chats/join"),
+            ("/v1/chats/0b1c2d3e", "/v1/chats/{id}"),
+            ("/v1/chats/0b1c2d3e/members/alice", "/v1/chats/{id}/members/{user}"),
+            ("/v1/links/AB12-CD34", "/v1/links/{which}"),
+            ("/", "/"),
+            ("/sdk/keepstep.js", OTHER),
+            ("/v1/chats/", OTHER),
+            ("/v1/chats/a/messages/b", OTHER),
+            ("example.org:443", OTHER),
+            ("", OTHER),
+        ] {
+            assert_eq!(template(path), shown, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_call_of_the_contract_is_known() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.yaml");
+        let document = std::fs::read_to_string(document).expect("the contract");
+        let paths = document.split_once("\npaths:\n").expect("paths").1.split("\ncomponents:").next();
+        let paths = paths.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("  /"));
+        let calls: Vec<String> = paths.map(|path| format!("/{}", path.trim_end_matches(':'))).collect();
+        assert!(calls.len() > 30, "{calls:?}");
+        for call in calls {
+            assert_eq!(template(&call), call);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Which request it is: its id (`x-request-id`), the client's or a new one, and the trace that it is a part of (`traceparent`).
+//! Everything that is answered passes here, also what is refused before it has a route.
+
+use tracing::{Span, instrument::Instrument};
+use warp::{
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    reply::Response,
+};
+
+use super::{paths, respond};
+use crate::spans;
+
+/// The header of the id, in both directions.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The longest id that is taken from a client.
+const LONGEST: usize = 128;
+
+/// The id of a request: plain characters, so that it can stand in any log, header or page.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's own if there is one and it is plain; else a new one. What isn't plain is never told again.
+    fn of(headers: &HeaderMap) -> Self {
+        let own = only(headers, &X_REQUEST_ID).filter(|id| is_plain(id.as_bytes()));
+        own.cloned().map_or_else(Self::random, Self)
+    }
+
+    fn random() -> Self {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        let id = crate::rng::uuid().hyphenated().encode_lower(&mut buffer);
+        // A UUID's characters are a header's.
+        Self(HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("none")))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        // Both ways to make one give ASCII.
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+/// A request whose answer isn't there yet.
+pub(super) struct Traced {
+    id: RequestId,
+    span: Span,
+}
+
+impl Traced {
+    /// What is known of a request before its route is.
+    pub(super) fn new(method: &Method, path: &str, headers: &HeaderMap) -> Self {
+        let id = RequestId::of(headers);
+        let trace = only(headers, &TRACEPARENT).and_then(|value| trace_id(value.as_bytes()));
+        let span = spans::request(paths::method(method), paths::template(path), id.as_str(), trace);
+        Self { id, span }
+    }
+
+    pub(super) fn id(&self) -> &RequestId {
+        &self.id
+    }
+
+    /// Waits for the answer within the request's span, and puts the id on it.
+    pub(super) async fn answered<E>(
+        self,
+        answer: impl Future<Output = Result<Response, E>>,
+    ) -> Result<Response, E> {
+        let response = answer.instrument(self.span).await;
+        response.map(|response| named(response, &self.id))
+    }
+}
+
+/// The answer with the request's id: in its head, and in the problem if it is one.
+fn named(mut response: Response, id: &RequestId) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<respond::Unnamed>() {
+        *response.body_mut() = problem.of_request(id.as_str()).into();
+    }
+    response.headers_mut().insert(X_REQUEST_ID, id.0.clone());
+    response
+}
+
+/// The value of a header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn is_plain(id: &[u8]) -> bool {
+    let plain = |b: &u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=' | b'@' | b'~')
+    };
+    (1..=LONGEST).contains(&id.len()) && id.iter().all(plain)
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context, version 00): `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all
+/// zeros. None: it is something else, and the request is a part of no trace.
+fn trace_id(value: &[u8]) -> Option<&str> {
+    let [b'0', b'0', b'-', rest @ ..] = value else { return None };
+    let (trace, rest) = rest.split_at_checked(32)?;
+    let [b'-', parent_and_flags @ ..] = rest else { return None };
+    let (parent, rest) = parent_and_flags.split_at_checked(16)?;
+    let [b'-', flags @ ..] = rest else { return None };
+    let hex = |text: &[u8]| text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_set = |id: &[u8]| hex(id) && id.iter().any(|b| *b != b'0');
+    let is_good = is_set(trace) && is_set(parent) && flags.len() == 2 && hex(flags);
+    is_good.then(|| std::str::from_utf8(trace).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    #[test]
+    fn a_traceparent_is_read_to_the_letter() {
+        let good = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        assert_eq!(trace_id(good.as_bytes()), Some(TRACE));
+        for bad in [
+            String::new(),
+            "00".to_owned(),
+            TRACE.to_owned(),
+            good.replacen("00", "01", 1),
+            good.replacen("00", "ff", 1),
+            good.to_uppercase(),
+            good.replace('-', "_"),
+            good.replace(TRACE, &"0".repeat(32)),
+            good.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            good.replace("4bf", "4bg"),
+            good.replace("-01", "-0g"),
+            good.replace("-01", "-1"),
+            format!("{good}-more"),
+            format!(" {good}"),
+            good[1..].to_owned(),
+            good.replace("4bf", "é"),
+        ] {
+            assert_eq!(trace_id(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_id_is_taken_and_any_other_replaced() {
+        let of = |id: &'static [u8]| {
+            let value = HeaderValue::from_bytes(id).expect("a header's value");
+            RequestId::of(&HeaderMap::from_iter([(X_REQUEST_ID, value)])).as_str().to_owned()
+        };
+        for good in ["7", "a-b_c.d:e/f+g=h@i~j"] {
+            assert_eq!(of(good.as_bytes()), good);
+        }
+        for bad in [&b""[..], b"a b", b"a\"b", b"a;b", b"a,b", b"\xff\xfe", &[b'a'; LONGEST + 1]] {
+            assert!(uuid::Uuid::parse_str(&of(bad)).is_ok(), "{bad:?}");
+        }
+        assert_ne!(RequestId::of(&HeaderMap::new()).as_str(), RequestId::of(&HeaderMap::new()).as_str());
+    }
+}

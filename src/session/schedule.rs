@@ -1,0 +1,160 @@
+//! When which chat is to be looked at, and which chats wait for room. Both hold a chat once at most.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use super::Session;
+use crate::{broker::Notice, domain::id::ChatId};
+
+/// Messages that one chat sends, or that are taken from the queues, until the next has its turn.
+pub(super) const SHARE: usize = 16;
+
+/// Chats to be looked at, by time: each once, at the earliest of its times.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    by_time: BTreeSet<(Instant, ChatId)>,
+    by_chat: HashMap<ChatId, Instant>,
+}
+
+impl Schedule {
+    /// A chat is to be looked at then, if not sooner.
+    pub fn add(&mut self, chat: ChatId, at: Instant) {
+        let earlier = self.by_chat.get(&chat).is_some_and(|time| *time <= at);
+        if earlier {
+            return;
+        }
+        if let Some(later) = self.by_chat.insert(chat, at) {
+            self.by_time.remove(&(later, chat));
+        }
+        self.by_time.insert((at, chat));
+    }
+
+    /// A chat isn't there any more.
+    pub fn forget(&mut self, chat: ChatId) {
+        if let Some(at) = self.by_chat.remove(&chat) {
+            self.by_time.remove(&(at, chat));
+        }
+    }
+
+    /// When the next is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.by_time.first().map(|look| look.0)
+    }
+
+    /// A chat that is due by now.
+    pub fn due(&mut self, now: Instant) -> Option<ChatId> {
+        let (at, chat) = self.by_time.first().copied()?;
+        if at > now {
+            return None;
+        }
+        self.forget(chat);
+        Some(chat)
+    }
+}
+
+/// Chats that have something to send, or to read from the log, and no room for it: in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    chats: VecDeque<ChatId>,
+    // The queues, all of them together, have every other turn.
+    queues_turn: bool,
+}
+
+impl Turns {
+    /// A chat isn't there any more.
+    pub fn forget(&mut self, chat: ChatId) {
+        self.chats.retain(|waits| *waits != chat);
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.chats.is_empty()
+    }
+}
+
+impl Session {
+    /// The chat waits for its turn.
+    pub(super) fn wait_for_room(&mut self, chat: ChatId) {
+        if let Some(state) = self.chats.get_mut(&chat)
+            && !std::mem::replace(&mut state.waits, true)
+        {
+            self.turns.chats.push_back(chat);
+        }
+    }
+
+    /// Gives the room that there is to who waits for it, in turn with what comes from the queues.
+    pub(super) fn serve_turns(&mut self, events: &mut mpsc::Receiver<Box<Notice>>) {
+        while self.has_room() && !self.turns.is_empty() {
+            self.turns.queues_turn = !self.turns.queues_turn;
+            if self.turns.queues_turn {
+                self.take_events(events, SHARE);
+            } else if let Some(chat) = self.turns.chats.pop_front() {
+                self.serve_chat(chat);
+            }
+        }
+    }
+
+    /// Takes what the queues have brought, as far as there is room, and at most so much: it goes out in one write.
+    pub(super) fn take_events(&mut self, events: &mut mpsc::Receiver<Box<Notice>>, most: usize) {
+        for _ in 0..most {
+            if !self.has_room() {
+                return;
+            }
+            let Ok(notice) = events.try_recv() else { return };
+            self.on_notice(*notice);
+        }
+    }
+
+    fn serve_chat(&mut self, chat: ChatId) {
+        let Some(state) = self.chats.get_mut(&chat) else { return };
+        state.waits = false;
+        if state.feed.has_next() {
+            self.send_early(chat);
+        } else {
+            self.check_chat(chat);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A slow device: each message of its chat is looked after, and each look puts the next off.
+    #[test]
+    fn a_chat_is_looked_at_once() {
+        let (mut looks, chats) = (Schedule::default(), [ChatId::random(), ChatId::random()]);
+        let begin = Instant::now();
+        let mut seen = 0;
+        for message in 0..17_000u64 {
+            let now = begin + Duration::from_millis(message * 12);
+            for chat in chats {
+                looks.add(chat, now + Duration::from_millis(50));
+                looks.add(chat, now + Duration::from_secs(2));
+            }
+            while let Some(chat) = looks.due(now) {
+                seen += 1;
+                looks.add(chat, now + Duration::from_millis(200));
+            }
+            assert!(looks.by_time.len() <= 2 && looks.by_chat.len() <= 2);
+        }
+        assert!(seen > 0);
+        looks.forget(chats[0]);
+        assert_eq!((looks.by_time.len(), looks.by_chat.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_earlier_time_counts() {
+        let (mut looks, chat, now) = (Schedule::default(), ChatId::random(), Instant::now());
+        let at = |ms| now + Duration::from_millis(ms);
+        looks.add(chat, at(100));
+        looks.add(chat, at(300));
+        assert_eq!(looks.next(), Some(at(100)));
+        looks.add(chat, at(50));
+        assert_eq!((looks.next(), looks.due(at(49))), (Some(at(50)), None));
+        assert_eq!((looks.due(at(50)), looks.due(at(500)), looks.next()), (Some(chat), None, None));
+    }
+}

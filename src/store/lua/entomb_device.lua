@@ -1,8 +1,0 @@
--- Sets the tombstone, once. Gives the termination that stands on it; nil when the device isn't this user's.
--- KEYS owner
--- ARGV user, termination
-local owner = redis.call('HMGET', KEYS[1], 'user', 'terminated')
-if owner[1] ~= ARGV[1] then return false end
-if owner[2] then return owner[2] end
-redis.call('HSET', KEYS[1], 'terminated', ARGV[2])
-return ARGV[2]

@@ -1,0 +1,424 @@
+//! How much of the store and of nsqd's disk one user may fill: bytes of messages in the logs of all chats and, for as long as logs are
+//! kept, in queues. Who sends is charged (decision 0029).
+//!
+//! The store's number moves when a chat is trimmed; what this edge has taken since then is counted here. So that it doesn't
+//! become much, a user's chats are trimmed sooner when it does. Other edges' share of what isn't told yet isn't known:
+//! the quota is exceeded by no more than that.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use super::{Core, lock};
+use crate::{
+    broker,
+    domain::id::{ChatId, DeviceId, UserId},
+    protocol::{ErrorCode, Problem},
+    store::{KEY_BYTES, Overfull, Result, Trimmed},
+};
+
+/// So much of a user may be untold at this edge, and no more than an eighth of the quota.
+const UNTOLD: u64 = 1 << 20;
+/// What of a user who is idle is worth a trim.
+const WORTH_A_TRIM: u64 = 64 << 10;
+/// How old the store's number may be where little is left; where there is much, and where there is none.
+const NEAR: Duration = Duration::from_secs(5);
+const FAR: Duration = Duration::from_secs(60);
+const OVER: Duration = Duration::from_secs(1);
+/// Between two recounts of one user.
+const RECOUNT: Duration = Duration::from_secs(60);
+/// Of a user who is refused so many chats, those that hold most, are trimmed again after so long.
+const FULLEST: usize = 8;
+const AGAIN: Duration = Duration::from_secs(5);
+/// Users who send nothing are forgotten after one to two of these.
+const IDLE: Duration = Duration::from_secs(60);
+/// So many messages that nsqd has yet to copy are of a chat in which somebody always speaks: less than a queue may hold. Emptying
+/// for them would never end.
+const UNCOPIED: u64 = 32;
+/// Charges under way at once, and queues that are emptied, of one chat.
+const PARALLEL: usize = 8;
+
+/// What is known of the users who send here.
+#[derive(Debug, Default)]
+pub(super) struct Quotas(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    users: HashMap<UserId, Account>,
+    /// Of whom something is untold.
+    chats: HashMap<ChatId, HashSet<UserId>>,
+    pruned: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Account {
+    /// What all chats hold, as the store said then.
+    stored: u64,
+    read: Instant,
+    recounted: Option<Instant>,
+    used: Instant,
+    /// What came here since these chats were trimmed, and in all.
+    untold: HashMap<ChatId, u64>,
+    sum: u64,
+    /// How much of that was there when these chats were asked to tell.
+    asked: u64,
+    /// What held most at the last recount, and when they were trimmed because of that.
+    fullest: Vec<ChatId>,
+    looked: Option<Instant>,
+}
+
+impl Account {
+    fn stands(&self) -> u64 {
+        self.stored.saturating_add(self.sum)
+    }
+}
+
+/// What is to be done before a message may be taken.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Take,
+    Ask,
+    Refuse,
+}
+
+impl Quotas {
+    fn verdict(&self, user: &UserId, bytes: u64, most: u64) -> Verdict {
+        let mut state = lock(&self.0);
+        let Some(account) = state.users.get_mut(user) else { return Verdict::Ask };
+        account.used = Instant::now();
+        let (stands, age) = (account.stands().saturating_add(bytes), account.read.elapsed());
+        match stands {
+            _ if stands > most && age < OVER => Verdict::Refuse,
+            _ if stands > most => Verdict::Ask,
+            _ if age < if stands > most / 2 { NEAR } else { FAR } => Verdict::Take,
+            _ => Verdict::Ask,
+        }
+    }
+
+    /// The store said so; whether so many bytes more are within the quota.
+    fn learns(&self, user: &UserId, stored: u64, bytes: u64, most: u64) -> bool {
+        let mut state = lock(&self.0);
+        let now = Instant::now();
+        let account = state.users.entry(user.clone()).or_insert_with(|| Account {
+            stored,
+            read: now,
+            recounted: None,
+            used: now,
+            untold: HashMap::new(),
+            sum: 0,
+            asked: 0,
+            fullest: Vec::new(),
+            looked: None,
+        });
+        (account.stored, account.read) = (stored, now);
+        account.stands().saturating_add(bytes) <= most
+    }
+
+    /// Whether the user's chats may be asked again; then it counts as done.
+    fn may_recount(&self, user: &UserId) -> bool {
+        let mut state = lock(&self.0);
+        let Some(account) = state.users.get_mut(user) else { return false };
+        let may = account.recounted.is_none_or(|at| at.elapsed() >= RECOUNT);
+        if may {
+            account.recounted = Some(Instant::now());
+        }
+        may
+    }
+
+    /// These hold most of a user.
+    fn holds(&self, user: &UserId, chats: Vec<ChatId>) {
+        if let Some(account) = lock(&self.0).users.get_mut(user) {
+            account.fullest = chats;
+        }
+    }
+
+    /// Of a user who is refused: the chats to be trimmed now. What is untold is told, and devices may have acknowledged since what
+    /// the fullest hold, although nobody speaks there.
+    fn refused(&self, user: &UserId) -> Vec<ChatId> {
+        let mut state = lock(&self.0);
+        let Some(account) = state.users.get_mut(user) else { return Vec::new() };
+        let mut due: Vec<_> = account.untold.keys().copied().collect();
+        if account.looked.is_none_or(|at| at.elapsed() >= AGAIN) {
+            account.looked = Some(Instant::now());
+            due.extend(&account.fullest);
+        }
+        due
+    }
+
+    /// A message was taken; which chats are to be trimmed now.
+    fn taken(&self, user: &UserId, chat: ChatId, bytes: u64, most: u64) -> Vec<ChatId> {
+        let mut state = lock(&self.0);
+        let state = &mut *state;
+        let Some(account) = state.users.get_mut(user) else { return Vec::new() };
+        *account.untold.entry(chat).or_default() += bytes;
+        account.sum += bytes;
+        state.chats.entry(chat).or_default().insert(user.clone());
+        if account.sum - account.asked < UNTOLD.min(most / 8).max(1) {
+            return Vec::new();
+        }
+        account.asked = account.sum;
+        account.untold.keys().copied().collect()
+    }
+
+    /// The chat is about to tell of at least that. Until it is noted with the users it counts here.
+    fn tells(&self, chat: ChatId) -> HashMap<UserId, u64> {
+        let state = lock(&self.0);
+        let of = state.chats.get(&chat).into_iter().flatten();
+        of.filter_map(|user| Some((user.clone(), *state.users.get(user)?.untold.get(&chat)?))).collect()
+    }
+
+    /// So many bytes of a user were told of this chat, and perhaps noted: then the store's number has them.
+    fn told(&self, user: &UserId, chat: ChatId, bytes: u64, stored: Option<u64>) {
+        let mut state = lock(&self.0);
+        let state = &mut *state;
+        let Some(account) = state.users.get_mut(user) else { return };
+        if let Some(stored) = stored {
+            (account.stored, account.read) = (stored, Instant::now());
+        }
+        let Some(untold) = account.untold.get_mut(&chat) else { return };
+        let bytes = bytes.min(*untold);
+        *untold -= bytes;
+        account.sum -= bytes;
+        account.asked = account.asked.min(account.sum);
+        if *untold == 0 {
+            account.untold.remove(&chat);
+            if let Some(of) = state.chats.get_mut(&chat) {
+                of.remove(user);
+                if of.is_empty() {
+                    state.chats.remove(&chat);
+                }
+            }
+        }
+    }
+
+    /// Forgets whoever sends nothing, once in a while. Answers which chats are to be trimmed, because they have much of such
+    /// users to tell; a little is told with the next trim of any edge.
+    pub(super) fn prune(&self) -> HashSet<ChatId> {
+        let mut state = lock(&self.0);
+        let state = &mut *state;
+        let mut due = HashSet::new();
+        if state.pruned.is_some_and(|at| at.elapsed() < IDLE) {
+            return due;
+        }
+        state.pruned = Some(Instant::now());
+        state.users.retain(|_, account| {
+            let keep = account.used.elapsed() < IDLE;
+            if !keep && account.sum >= WORTH_A_TRIM {
+                due.extend(account.untold.keys());
+            }
+            keep
+        });
+        let users = &state.users;
+        state.chats.retain(|_, of| {
+            of.retain(|user| users.contains_key(user));
+            !of.is_empty()
+        });
+        due
+    }
+}
+
+/// Whether a user may send so many bytes more.
+pub(super) async fn admits(core: &Core, user: &UserId, bytes: u64) -> Result<bool> {
+    let (quotas, bytes, most) = (&core.quotas, bytes.saturating_add(KEY_BYTES), core.limits.user_bytes);
+    match quotas.verdict(user, bytes, most) {
+        Verdict::Take => return Ok(true),
+        Verdict::Refuse => return Ok(false),
+        Verdict::Ask => {}
+    }
+    if quotas.learns(user, core.store.stored(user).await?, bytes, most) {
+        return Ok(true);
+    }
+    if quotas.may_recount(user) {
+        if quotas.learns(user, core.store.recount(user).await?, bytes, most) {
+            return Ok(true);
+        }
+        quotas.holds(user, core.store.fullest(user, FULLEST).await?);
+    }
+    // Some of it may have become free.
+    core.trims.due(quotas.refused(user));
+    Ok(false)
+}
+
+/// What a user hears who has sent too much.
+pub(super) fn exceeded(core: &Core, user: &UserId) -> Problem {
+    let most = core.limits.user_bytes;
+    tracing::debug!(%user, most, "a user has used up the quota of bytes");
+    let detail = format!(
+        "the chats hold {most} bytes of your messages, which is as much as they may: there is room again when these \
+         were acknowledged or are old"
+    );
+    Problem::new(ErrorCode::LimitReached, detail)
+}
+
+/// A message of a user was taken into the log.
+pub(super) fn taken(core: &Core, user: &UserId, chat: ChatId, bytes: u64) {
+    core.trims.due(core.quotas.taken(user, chat, bytes + KEY_BYTES, core.limits.user_bytes));
+}
+
+/// Trims a chat, notes with the users what is left of theirs, and empties the queues that hold too much.
+pub(super) async fn settle(core: &Core, chat: ChatId) -> Result<()> {
+    let mut untold = core.quotas.tells(chat);
+    let trimmed = core.store.trim(chat).await;
+    let Trimmed { charges, account, overfull } = match trimmed {
+        Ok(trimmed) => trimmed,
+        // Perhaps it did tell. What it didn't comes with its next.
+        Err(error) => {
+            untold.iter().for_each(|(user, bytes)| core.quotas.told(user, chat, *bytes, None));
+            return Err(error);
+        }
+    };
+    let charges: Vec<_> = charges
+        .into_iter()
+        .map(|(user, bytes)| (untold.remove(&user).unwrap_or_default(), user, bytes))
+        .collect();
+    // Another trim has told of these.
+    untold.iter().for_each(|(user, bytes)| core.quotas.told(user, chat, *bytes, None));
+    let noted = stream::iter(charges)
+        .map(|(untold, user, bytes)| async move {
+            let stored = core.store.charge(&user, chat, bytes, account).await;
+            core.quotas.told(&user, chat, untold, stored.as_ref().ok().copied());
+            stored.map(drop)
+        })
+        .buffer_unordered(PARALLEL)
+        .fold(Ok(()), |all: Result<()>, one| async { all.and(one) })
+        .await;
+    if let Some(overfull) = overfull {
+        empty(core, chat, overfull).await;
+    }
+    noted
+}
+
+/// What was in these queues comes from the log, as far as it reaches; of the rest the devices are told that it is gone. What can't
+/// be emptied now is found again when more has been said: other chats don't wait for an nsqd that hangs. As long as nsqd has yet
+/// to copy what was said it fills them again, so they are emptied again.
+async fn empty(core: &Core, chat: ChatId, Overfull { node, devices, said }: Overfull) {
+    if core.broker.down_for(&node).is_some() {
+        return;
+    }
+    let (node, count) = (&node, devices.len());
+    let Some(one) = devices.first() else { return };
+    let refills = match core.broker.backlog(node, chat, *one).await {
+        Ok(backlog) => backlog.is_some_and(|backlog| backlog.uncopied > UNCOPIED),
+        Err(error) => {
+            tracing::debug!(%chat, %error, "queues aren't emptied now");
+            return;
+        }
+    };
+    // Once a second as long as they are filled again: said when they are empty for good.
+    if refills {
+        tracing::debug!(%chat, count, "queues over their bound: emptied, and filled again");
+    } else {
+        tracing::info!(%chat, count, "queues over their bound: emptied");
+    }
+    let emptied = until_one_fails(devices, |device| async move {
+        if core.broker.empty_queue(node, chat, device).await? {
+            tracing::debug!(%chat, %device, "queue emptied");
+            core.metrics.queues_emptied.inc();
+        }
+        if refills {
+            return Ok(());
+        }
+        if let Err(error) = core.store.emptied(chat, device, said).await {
+            tracing::debug!(%chat, %device, %error, "a queue is emptied twice");
+        }
+        Ok(())
+    });
+    match emptied.await {
+        Ok(()) if refills => core.trims.due([chat]),
+        Ok(()) => {}
+        Err(error) => tracing::debug!(%chat, %error, "queues aren't emptied now"),
+    }
+}
+
+/// For each of these devices, a few at a time; what fails would fail for the others, too, each after its time.
+async fn until_one_fails<Done: Future<Output = broker::Result<()>>>(
+    devices: Vec<DeviceId>,
+    what: impl FnMut(DeviceId) -> Done,
+) -> broker::Result<()> {
+    stream::iter(devices.into_iter().map(Ok)).try_for_each_concurrent(PARALLEL, what).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::broker::BrokerError;
+
+    fn user(name: &str) -> UserId {
+        name.parse().expect("a user")
+    }
+
+    #[tokio::test]
+    async fn what_is_untold_counts_until_the_chat_tells() {
+        let (quotas, alice, chat) = (Quotas::default(), user("alice"), ChatId::random());
+        assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Ask);
+        assert!(quotas.learns(&alice, 80, 10, 100));
+        assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Take);
+        assert_eq!(quotas.taken(&alice, chat, 15, 100), [chat], "more than an eighth");
+        assert_eq!(quotas.taken(&alice, chat, 1, 100), [], "they were asked to, and little has come since");
+        assert_eq!(quotas.taken(&alice, chat, 12, 100), [chat], "as much again");
+        assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Refuse);
+        let untold = quotas.tells(chat);
+        assert_eq!(untold, HashMap::from([(alice.clone(), 28)]));
+        assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Refuse, "not yet noted");
+        assert_eq!(quotas.taken(&alice, chat, 1, 100), []);
+        quotas.told(&alice, chat, 28, Some(70));
+        assert_eq!(quotas.tells(chat), HashMap::from([(alice.clone(), 1)]));
+        quotas.told(&alice, chat, 28, None);
+        assert!(quotas.tells(chat).is_empty() && lock(&quotas.0).chats.is_empty());
+        assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Take);
+        assert!(!quotas.learns(&alice, 95, 10, 100));
+        assert!(quotas.may_recount(&alice) && !quotas.may_recount(&alice));
+    }
+
+    #[cfg(feature = "simulation")]
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_has_the_fullest_chats_looked_at_again() {
+        let (quotas, alice, full, untold) =
+            (Quotas::default(), user("alice"), ChatId::random(), ChatId::random());
+        assert_eq!(quotas.refused(&alice), []);
+        assert!(!quotas.learns(&alice, 100, 10, 100));
+        quotas.holds(&alice, vec![full]);
+        assert_eq!(quotas.refused(&alice), [full]);
+        assert_eq!(quotas.refused(&alice), [], "just now");
+        quotas.taken(&alice, untold, 1, 100);
+        assert_eq!(quotas.refused(&alice), [untold]);
+        tokio::time::advance(AGAIN).await;
+        assert_eq!(quotas.refused(&alice), [untold, full]);
+    }
+
+    #[tokio::test]
+    async fn an_nsqd_that_hangs_is_waited_for_once() {
+        let asked = AtomicUsize::new(0);
+        let devices = std::iter::repeat_with(DeviceId::random).take(3_000).collect();
+        let done = until_one_fails(devices, |_| async {
+            asked.fetch_add(1, Relaxed);
+            tokio::task::yield_now().await;
+            Err(BrokerError::Unavailable { node: "nsqd".into(), reason: "it hangs".into() })
+        });
+        assert!(done.await.is_err());
+        let asked = asked.into_inner();
+        assert!(asked <= PARALLEL, "asked {asked} times");
+    }
+
+    #[cfg(feature = "simulation")]
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_nothing_is_forgotten() {
+        let (quotas, alice, bob) = (Quotas::default(), user("alice"), user("bob"));
+        let (little, much) = (ChatId::random(), ChatId::random());
+        for (user, chat, bytes) in [(&alice, little, 1), (&bob, much, WORTH_A_TRIM)] {
+            assert!(quotas.learns(user, 0, 1, u64::MAX));
+            quotas.taken(user, chat, bytes, u64::MAX);
+        }
+        assert!(quotas.prune().is_empty());
+        tokio::time::advance(IDLE).await;
+        assert_eq!(quotas.prune(), HashSet::from([much]));
+        assert!(lock(&quotas.0).users.is_empty() && lock(&quotas.0).chats.is_empty());
+    }
+}

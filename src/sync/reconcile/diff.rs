@@ -1,0 +1,154 @@
+//! What is wrong with what is there: the servers' queues, and what should be there by the store.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::DIRECTORY;
+use crate::{
+    broker::{Present, QueueAt},
+    domain::{
+        Seq,
+        chat::Member,
+        device::DeviceState,
+        id::{ChatId, DeviceId, UserId},
+    },
+    store::{Result as Stored, Subscriptions},
+    sync::Core,
+};
+
+/// What one pass found wrong.
+#[derive(Debug, Default)]
+pub(in crate::sync) struct Drift {
+    pub(in crate::sync) orphans: HashSet<QueueAt>,
+    pub(super) missing: HashSet<QueueAt>,
+    // Members with a live device that isn't subscribed in this membership.
+    pub(super) unpositioned: HashSet<(ChatId, UserId)>,
+    // Places of chats without a queue, where the chat isn't (any more).
+    pub(super) topics: HashSet<(Arc<str>, ChatId)>,
+    // Chats that nobody is in, and ids without a chat; and since when that is seen.
+    pub(super) empty_chats: HashMap<ChatId, Instant>,
+    pub(super) absent: HashMap<ChatId, Instant>,
+    // The lowest message of a chat that nobody has published.
+    pub(super) unconfirmed: HashSet<(ChatId, Seq)>,
+    // Chats whose node has been away for so long that they get another. They needn't be so twice.
+    pub(super) unplaced: HashMap<ChatId, String>,
+}
+
+impl Drift {
+    /// What was so before has been so since then.
+    pub(super) fn go_on_from(&mut self, before: &Self) {
+        let go_on = |now: &mut HashMap<ChatId, Instant>, before: &HashMap<ChatId, Instant>| {
+            for (chat, since) in now {
+                *since = before.get(chat).map_or(*since, |before| *before);
+            }
+        };
+        go_on(&mut self.empty_chats, &before.empty_chats);
+        go_on(&mut self.absent, &before.absent);
+    }
+}
+
+/// The devices of those who were met in this pass. Read once for each user, a page of chats at a time.
+type Devices = HashMap<UserId, Vec<(DeviceId, DeviceState)>>;
+
+/// What is wrong with what is there. Changes nothing. `is_owed` is told of each queue that should be there.
+pub(in crate::sync) async fn diff(
+    core: &Core,
+    pause: Duration,
+    present: Present,
+    is_owed: &mut (dyn FnMut(ChatId, DeviceId) + Send),
+) -> Stored<Drift> {
+    let Present { queues, empty, silent } = present;
+    let mut there: HashSet<QueueAt> = queues.into_iter().collect();
+    let mut empty: HashSet<(Arc<str>, ChatId)> = empty.into_iter().collect();
+    let (mut drift, mut devices) = (Drift::default(), Devices::new());
+    let mut next = Some(0);
+    while let Some(page) = next {
+        let page = core.store.subscriptions(page).await?;
+        next = page.next;
+        if next.is_some() {
+            tokio::time::sleep(pause).await;
+        }
+        look_up(core, &mut devices, &page.chats).await?;
+        drift.absent.extend(page.absent.into_iter().map(|chat| (chat, Instant::now())));
+        for subscriptions in page.chats {
+            let (chat, node) = (subscriptions.chat, Arc::<str>::from(subscriptions.node.as_str()));
+            drift.unconfirmed.extend(subscriptions.unconfirmed.map(|seq| (chat, seq)));
+            let down = core.broker.down_for(&node);
+            if !core.timing.nsqd_give_up.is_zero()
+                && down.is_some_and(|down| down >= core.timing.nsqd_give_up)
+            {
+                drift.unplaced.insert(chat, subscriptions.node.clone());
+            }
+            empty.remove(&(node.clone(), chat));
+            if subscriptions.members.is_empty() {
+                drift.empty_chats.insert(chat, Instant::now());
+            }
+            let (wanted, unpositioned) = wanted(&subscriptions, &devices);
+            drift.unpositioned.extend(unpositioned.into_iter().map(|user| (chat, user)));
+            for (device, _) in subscriptions.devices {
+                if !wanted.contains_key(&device) {
+                    // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.
+                    drift.orphans.insert(QueueAt { node: node.clone(), chat, device });
+                }
+            }
+            let is_silent = down.is_some() || silent.iter().any(|silent| **silent == *node);
+            for (device, positioned) in wanted {
+                is_owed(chat, device);
+                let queue = QueueAt { node: node.clone(), chat, device };
+                if !there.remove(&queue) && positioned && !is_silent {
+                    drift.missing.insert(queue);
+                }
+            }
+        }
+    }
+    drift.orphans.extend(there);
+    drift.topics = empty;
+    Ok(drift)
+}
+
+/// The devices that should have a queue of a chat: those of its members, as long as they aren't forgotten. Whether it is
+/// subscribed in this membership (it then lacks a queue if it has none); and the members of whose live devices some
+/// aren't.
+fn wanted(subscriptions: &Subscriptions, devices: &Devices) -> (HashMap<DeviceId, bool>, HashSet<UserId>) {
+    let from: HashMap<DeviceId, Seq> = subscriptions.devices.iter().copied().collect();
+    let (mut wanted, mut unpositioned) = (HashMap::new(), HashSet::new());
+    for Member { user, boundary, .. } in &subscriptions.members {
+        for (device, state) in devices.get(user).into_iter().flatten() {
+            let positioned = from.get(device).is_some_and(|from| from >= boundary);
+            // One that is being ended loses its queues by that.
+            let live = *state != DeviceState::Terminating;
+            wanted.insert(*device, positioned && live);
+            if live && !positioned {
+                unpositioned.insert(user.clone());
+            }
+        }
+    }
+    (wanted, unpositioned)
+}
+
+/// The devices of these chats' members, of those not met yet.
+async fn look_up(core: &Core, devices: &mut Devices, chats: &[Subscriptions]) -> Stored<()> {
+    let users: HashSet<&UserId> =
+        chats.iter().flat_map(|subscriptions| &subscriptions.members).map(|m| &m.user).collect();
+    let unknown: Vec<UserId> =
+        users.into_iter().filter(|user| !devices.contains_key(*user)).cloned().collect();
+    let found = core.store.device_states(&unknown).await?;
+    devices.extend(unknown.into_iter().zip(found));
+    Ok(())
+}
+
+/// The queues that directories remember and no server shows.
+pub(in crate::sync) fn shown_by_none(remembered: Vec<(ChatId, DeviceId)>, present: &Present) -> Vec<QueueAt> {
+    if remembered.is_empty() {
+        return Vec::new();
+    }
+    let shown: HashSet<_> = present.queues.iter().map(|queue| (queue.chat, queue.device)).collect();
+    let node = Arc::<str>::from(DIRECTORY);
+    let not_shown = remembered.into_iter().filter(|queue| !shown.contains(queue));
+    not_shown.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect()
+}

@@ -1,0 +1,51 @@
+//! The exclusive right to one piece of work, on all edges and among the tasks of this one.
+
+use std::time::Duration;
+
+use super::Core;
+use crate::protocol::{ErrorCode, Problem};
+
+/// The right runs out after this, unless it is renewed: whoever comes waits no longer for an edge that died.
+const LEASE: Duration = Duration::from_secs(5);
+/// Between two renewals.
+const RENEWAL: Duration = Duration::from_secs(2);
+/// Between two tries to get it; a hundred of them.
+const TRY: Duration = Duration::from_millis(50);
+
+/// Waits for its turn, at most 5 s, does the work, and gives the turn back.
+///
+/// # Errors
+/// `unavailable` when somebody else has it all the time; the work's own.
+pub(super) async fn with_lease<T>(
+    core: &Core,
+    name: &str,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let holder = format!("{}.{}", core.edge, crate::rng::uuid().simple());
+    let mut tries = 0;
+    while !core.store.try_acquire_lease(name, &holder, LEASE).await? {
+        tries += 1;
+        if tries == 100 {
+            return Err(Problem::new(
+                ErrorCode::Unavailable,
+                "somebody else is changing the same device, membership or chat: try again",
+            ));
+        }
+        tokio::time::sleep(TRY).await;
+    }
+    let renewed = async {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            // Lost in between, the work goes on all the same: each of its steps looks anew before it changes anything.
+            let _ = core.store.try_acquire_lease(name, &holder, LEASE).await;
+        }
+    };
+    let done = tokio::select! {
+        biased;
+        done = work => done,
+        never = renewed => never,
+    };
+    // If this fails, it runs out by itself.
+    let _ = core.store.release_lease(name, &holder).await;
+    done
+}
