@@ -397,3 +397,17 @@ stop_all() {
 
 # temp_dir PREFIX: makes a folder below TMPDIR and prints it.
 temp_dir() { mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX"; }
+
+# planted_test NAME [CARGO-ARGS...]: writes a copy of the sources in which bugs can be planted (tests/planted), builds its test
+# NAME with the simulation's features, and prints the path of the program.
+planted_test() {
+    local name=$1 target=${CARGO_TARGET_DIR:-$KS_ROOT/target}
+    shift
+    mkdir -p "$target"
+    {
+        rustc --edition 2024 -o "$target/planter" "$KS_ROOT/tests/planted/main.rs" &&
+            "$target/planter" --root "$KS_ROOT" --into "$target/planted"
+    } >&2 || return 1
+    (cd "$target/planted" && CARGO_TARGET_DIR=$target cargo test --locked "$@" --features simulation --test "$name" --no-run \
+        --message-format=json) | sed -n "s/.*\"executable\":\"\([^\"]*\/$name-[^\"]*\)\".*/\1/p" | tail -n 1
+}

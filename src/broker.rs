@@ -27,17 +27,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::domain::id::{ChatId, DeviceId};
+use crate::{
+    domain::id::{ChatId, DeviceId},
+    simulation::broker as faulty,
+};
 
-mod checksum;
+pub(crate) mod checksum;
 pub mod embedded;
-#[cfg(feature = "simulation")]
-pub mod faulty;
 pub mod nsq;
 mod prefetch;
 
-#[cfg(feature = "simulation")]
-pub use checksum::is_whole;
 pub use prefetch::Prefetch;
 
 /// Why a call to the broker failed.
@@ -113,7 +112,7 @@ pub struct Receipt(pub(crate) ReceiptKind);
 pub(crate) enum ReceiptKind {
     Nsq(keepstep_nsq::Receipt),
     Embedded(embedded::Receipt),
-    #[cfg(feature = "simulation")]
+    #[allow(dead_code, reason = "only a simulation has one")]
     Faulty(faulty::Receipt),
 }
 
@@ -124,7 +123,6 @@ impl Receipt {
         match self.0 {
             ReceiptKind::Nsq(receipt) => receipt.finish(),
             ReceiptKind::Embedded(receipt) => receipt.finish(),
-            #[cfg(feature = "simulation")]
             ReceiptKind::Faulty(receipt) => receipt.finish(),
         }
     }
@@ -139,7 +137,7 @@ pub struct Subscription(pub(crate) SubscriptionKind);
 pub(crate) enum SubscriptionKind {
     Nsq(keepstep_nsq::Subscription),
     Embedded(embedded::Subscription),
-    #[cfg(feature = "simulation")]
+    #[allow(dead_code, reason = "only a simulation has one")]
     Faulty(faulty::Subscription),
 }
 
@@ -150,7 +148,6 @@ impl Subscription {
         match self.0 {
             SubscriptionKind::Nsq(subscription) => subscription.close().await,
             SubscriptionKind::Embedded(subscription) => subscription.close().await,
-            #[cfg(feature = "simulation")]
             SubscriptionKind::Faulty(subscription) => subscription.close().await,
         }
     }
@@ -189,12 +186,12 @@ impl Sink {
         Self { notices: self.notices.clone(), subscription }
     }
 
-    fn notice(&self, chat: ChatId, event: Event) -> Box<Notice> {
+    pub(crate) fn notice(&self, chat: ChatId, event: Event) -> Box<Notice> {
         Box::new(Notice { chat, subscription: self.subscription, event })
     }
 
     /// Returns false if the receiver is closed.
-    async fn send(&self, notice: Box<Notice>) -> bool {
+    pub(crate) async fn send(&self, notice: Box<Notice>) -> bool {
         self.notices.send(notice).await.is_ok()
     }
 }
@@ -303,8 +300,7 @@ pub enum Broker {
     Nsq(nsq::NsqBroker),
     /// The memory of this process.
     Embedded(embedded::EmbeddedBroker),
-    /// A broker behind a faulty link.
-    #[cfg(feature = "simulation")]
+    /// The embedded broker behind a faulty link: in simulations only.
     Faulty(faulty::FaultyBroker),
 }
 
@@ -314,8 +310,7 @@ macro_rules! now {
         match $self {
             Broker::Nsq(broker) => broker.$method($($arg),*)$($wait)*,
             Broker::Embedded(broker) => broker.$method($($arg),*)$($wait)*,
-            #[cfg(feature = "simulation")]
-            Broker::Faulty(broker) => broker.$method($($arg),*)$($wait)*,
+            Broker::Faulty(broker) => $crate::simulation::faulty_broker!(broker.$method($($arg),*)$($wait)*),
         }
     };
 }

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::seed;
+use crate::simulation::seed;
 
 /// A point in time: integer Unix milliseconds, as on the wire.
 pub type Millis = u64;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::instrument::Instrument;
 
+use crate::simulation::Gate;
+
 /// Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
@@ -12,8 +14,7 @@ pub struct Drain {
     over: CancellationToken,
     tasks: TaskTracker,
     /// Lets a simulation freeze or kill everything that was started here.
-    #[cfg(feature = "simulation")]
-    pub gate: crate::simulation::Gate,
+    pub gate: Gate,
 }
 
 impl Drain {
@@ -43,7 +44,7 @@ impl Drain {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn(self.gated(task));
+        self.tasks.spawn(self.gate.through(task));
     }
 
     /// The same for what is done on behalf of a request: the log says so.
@@ -60,23 +61,13 @@ impl Drain {
         F: Future<Output = ()> + Send + 'static,
     {
         let over = self.over.clone();
-        tokio::spawn(self.gated(async move {
+        tokio::spawn(self.gate.through(async move {
             tokio::select! {
                 biased;
                 () = over.cancelled() => {}
                 () = task => {}
             }
         }));
-    }
-
-    #[cfg(not(feature = "simulation"))]
-    fn gated<F>(&self, task: F) -> F {
-        task
-    }
-
-    #[cfg(feature = "simulation")]
-    fn gated<F: Future<Output = ()>>(&self, task: F) -> crate::simulation::Through<F> {
-        self.gate.through(task)
     }
 
     /// Waits for the tasks, then for the last of the background's work, together at most so long; then ends the

@@ -1,8 +1,5 @@
 //! Keepstep synchronises every device of a chat user. `docs/architecture.md` is the map.
 
-#[macro_use]
-pub mod planted;
-
 pub mod app;
 pub mod broker;
 pub mod cli;
@@ -16,15 +13,14 @@ pub mod metrics;
 pub mod outbound;
 pub mod protocol;
 pub mod rng;
-#[cfg(not(feature = "simulation"))]
-mod seed;
 pub mod session;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+// A server's: nothing fails but what really fails.
+#[cfg(not(feature = "simulation"))]
+#[path = "production.rs"]
+mod simulation;
 pub mod spans;
 pub mod store;
 pub mod sync;
 pub mod tokens;
-
-#[cfg(feature = "simulation")]
-use simulation::seed;

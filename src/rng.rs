@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use crate::seed;
+use crate::simulation::seed;
 
 /// Returns a new random id.
 #[must_use]

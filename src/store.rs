@@ -25,8 +25,6 @@
 mod bounds;
 pub mod embedded;
 mod events;
-#[cfg(feature = "simulation")]
-pub mod faulty;
 mod outbox;
 pub mod redis;
 mod types;
@@ -35,6 +33,8 @@ pub use bounds::UNBORN;
 pub use outbox::*;
 pub use types::*;
 
+use crate::simulation::store::FaultyStore;
+
 /// The store, in one of two variants.
 #[derive(Debug, Clone)]
 pub enum Store {
@@ -42,20 +42,17 @@ pub enum Store {
     Redis(redis::RedisStore),
     /// The memory of this process.
     Embedded(embedded::EmbeddedStore),
-    /// A store behind a faulty link.
-    #[cfg(feature = "simulation")]
-    Faulty(faulty::FaultyStore),
+    /// The embedded store behind a faulty link: in simulations only.
+    Faulty(FaultyStore),
 }
 
-// Forwards a call to the variant: `now` when the result is available at once, `each` when the call waits (and may be
-// late or fail in a simulation).
+// Forwards a call to the variant: `now` when the result is available at once, `each` when the call waits.
 macro_rules! now {
     ($self:ident.$method:ident($($arg:expr),*)) => {
         match $self {
             Store::Redis(store) => store.$method($($arg),*),
             Store::Embedded(store) => store.$method($($arg),*),
-            #[cfg(feature = "simulation")]
-            Store::Faulty(store) => store.$method($($arg),*),
+            Store::Faulty(store) => $crate::simulation::faulty_store!(now store.$method($($arg),*)),
         }
     };
 }
@@ -65,20 +62,7 @@ macro_rules! each {
         match $self {
             Store::Redis(store) => store.$method($($arg),*).await,
             Store::Embedded(store) => store.$method($($arg),*).await,
-            #[cfg(feature = "simulation")]
-            Store::Faulty(store) => match store.late(stringify!($method)) {
-                None => store.call(stringify!($method), store.inner.$method($($arg),*)).await,
-                Some(late) => {
-                    let inner = store.inner.clone();
-                    $(let $arg = $crate::store::faulty::late::Keep::keep(&$arg);)*
-                    let again = move || {
-                        let inner = inner.clone();
-                        $(let $arg = $arg.clone();)*
-                        async move { inner.$method($($crate::store::faulty::late::Lend::lend(&$arg)),*).await.map(drop) }
-                    };
-                    store.call_late(stringify!($method), late, again).await
-                }
-            },
+            Store::Faulty(store) => $crate::simulation::faulty_store!(each store.$method($($arg),*)),
         }
     };
 }

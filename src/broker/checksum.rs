@@ -8,10 +8,10 @@ use super::{Delivery, Event, Receipt};
 use crate::domain::message::split_epoch;
 
 /// How many bytes a checksum adds: a line feed, `#` and eight hexadecimal digits.
-pub(super) const CHECKSUM_BYTES: usize = 10;
+pub(crate) const CHECKSUM_BYTES: usize = 10;
 
 /// Returns the body with its CRC-32 (that of zlib) appended.
-pub(super) fn add_checksum(body: &Bytes) -> Bytes {
+pub(crate) fn add_checksum(body: &Bytes) -> Bytes {
     let mut sealed = Vec::with_capacity(body.len() + CHECKSUM_BYTES);
     sealed.extend_from_slice(body);
     sealed.extend_from_slice(mark(body).as_bytes());
@@ -19,19 +19,11 @@ pub(super) fn add_checksum(body: &Bytes) -> Bytes {
 }
 
 /// Returns the event for a delivered body: the body as it was published, or torn.
-pub(super) fn verify(sealed: Bytes, receipt: Receipt) -> Event {
+pub(crate) fn verify(sealed: Bytes, receipt: Receipt) -> Event {
     match open(&sealed) {
         Some(body) => Event::Delivery(Delivery { body, receipt }),
-        None if planted!(TrustQueue) => Event::Delivery(Delivery { body: sealed, receipt }),
         None => Event::Torn(receipt),
     }
-}
-
-/// Returns whether the body is what was published.
-#[cfg(feature = "simulation")]
-#[must_use]
-pub fn is_whole(sealed: &Bytes) -> bool {
-    open(sealed).is_some()
 }
 
 fn mark(body: &[u8]) -> String {
@@ -39,7 +31,7 @@ fn mark(body: &[u8]) -> String {
 }
 
 /// Returns the body if it is whole.
-fn open(sealed: &Bytes) -> Option<Bytes> {
+pub(crate) fn open(sealed: &Bytes) -> Option<Bytes> {
     let body = sealed.slice(..sealed.len().saturating_sub(CHECKSUM_BYTES));
     if sealed[body.len()..] == *mark(&body).as_bytes() {
         return Some(body);

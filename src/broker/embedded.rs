@@ -22,10 +22,10 @@ use super::{
 use crate::domain::id::{ChatId, DeviceId};
 
 mod queue;
-
 #[cfg(feature = "simulation")]
-pub use queue::{At, Found};
-pub(super) use queue::{Next, Queue};
+mod simulated;
+
+pub(crate) use queue::{Next, Queue};
 
 /// The only server.
 const NODE: &str = "embedded";
@@ -43,9 +43,6 @@ struct Shared {
     msg_timeout: Option<Duration>,
     /// Locked before a queue's own lock, never after it.
     chats: Mutex<HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>>,
-    /// When each queue was removed.
-    #[cfg(feature = "simulation")]
-    removed: Mutex<HashMap<(ChatId, DeviceId), tokio::time::Instant>>,
 }
 
 impl fmt::Debug for EmbeddedBroker {
@@ -76,21 +73,8 @@ impl EmbeddedBroker {
         Self::made(limit, None)
     }
 
-    /// Returns a broker that redelivers deliveries that aren't settled for this long, as NSQ does.
-    #[cfg(feature = "simulation")]
-    #[must_use]
-    pub fn with_msg_timeout(msg_timeout: Duration) -> Self {
-        Self::made(Self::DEFAULT_LIMIT, Some(msg_timeout))
-    }
-
     fn made(limit: usize, msg_timeout: Option<Duration>) -> Self {
-        let shared = Shared {
-            limit: limit.max(1),
-            msg_timeout,
-            chats: Mutex::default(),
-            #[cfg(feature = "simulation")]
-            removed: Mutex::default(),
-        };
+        let shared = Shared { limit: limit.max(1), msg_timeout, chats: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -163,8 +147,6 @@ impl EmbeddedBroker {
                 && let Some(queue) = queues.remove(&device)
             {
                 removed.push(state(*chat, device, &queue));
-                #[cfg(feature = "simulation")]
-                self.note_removal(*chat, device);
                 queue.remove();
             }
             !queues.is_empty()
@@ -275,74 +257,6 @@ impl EmbeddedBroker {
         vec![NodeHealth { node: NODE.to_owned(), role: NODE, problem: None }]
     }
 
-    /// Returns whether there is such a queue.
-    #[cfg(feature = "simulation")]
-    pub(super) fn has(&self, chat: ChatId, device: DeviceId) -> bool {
-        self.chats().get(&chat).is_some_and(|queues| queues.contains_key(&device))
-    }
-
-    #[cfg(feature = "simulation")]
-    fn note_removal(&self, chat: ChatId, device: DeviceId) {
-        let mut removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        removed.insert((chat, device), tokio::time::Instant::now());
-    }
-
-    /// Returns whether it was removed within this time.
-    #[cfg(feature = "simulation")]
-    pub(super) fn removed_within(&self, chat: ChatId, device: DeviceId, time: Duration) -> bool {
-        let removed = self.shared.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        removed.get(&(chat, device)).is_some_and(|at| at.elapsed() <= time)
-    }
-
-    /// Restarts the broker: `found` returns, for each queue by its age, the state in which it is found then, and how
-    /// many of the last accepted messages it has twice. `any` returns a random number below another. Returns how many
-    /// messages are lost.
-    #[cfg(feature = "simulation")]
-    pub fn restart(
-        &self,
-        mut found: impl FnMut(Duration) -> (Found, usize),
-        mut any: impl FnMut(usize) -> usize,
-    ) -> u64 {
-        let mut lost = 0;
-        for queue in self.in_order() {
-            let (found, again) = found(queue.born().elapsed());
-            lost += queue.restart(found, again, &mut any);
-        }
-        lost
-    }
-
-    /// Returns all queues, in an order that doesn't depend on the map's.
-    #[cfg(feature = "simulation")]
-    fn in_order(&self) -> Vec<Arc<Queue>> {
-        let all = self.chats();
-        let mut queues: Vec<_> = all
-            .iter()
-            .flat_map(|(chat, of)| of.iter().map(move |(device, queue)| (*chat, *device, queue.clone())))
-            .collect();
-        queues.sort_unstable_by_key(|(chat, device, _)| (*chat, *device));
-        queues.into_iter().map(|(_, _, queue)| queue).collect()
-    }
-
-    /// Returns the queue itself.
-    #[cfg(feature = "simulation")]
-    pub(super) fn queue(&self, chat: ChatId, device: DeviceId) -> Option<Arc<Queue>> {
-        self.chats().get(&chat)?.get(&device).cloned()
-    }
-
-    /// Visits each message that a queue holds or held, and where it is.
-    #[cfg(feature = "simulation")]
-    pub fn each(&self, chat: ChatId, device: DeviceId, look: impl FnMut(&Bytes, At)) {
-        if let Some(queue) = self.queue(chat, device) {
-            queue.each(look);
-        }
-    }
-
-    /// Drops everything without a notice, as the loss of a disk does.
-    #[cfg(feature = "simulation")]
-    pub fn vanish(&self) {
-        self.chats().clear();
-    }
-
     fn chats(&self) -> MutexGuard<'_, HashMap<ChatId, HashMap<DeviceId, Arc<Queue>>>> {
         // Nothing panics while it is locked, so a poisoned map is still good.
         self.shared.chats.lock().unwrap_or_else(PoisonError::into_inner)
@@ -395,7 +309,7 @@ impl Drop for Subscription {
 
 /// Whether a consumer may take one more, of all that its device holds.
 #[derive(Debug)]
-pub(super) enum Admitted {
+pub(crate) enum Admitted {
     /// The first message of a queue of which nothing is held.
     Free,
     /// One place among all, as long as the message is held.
@@ -405,8 +319,8 @@ pub(super) enum Admitted {
 }
 
 /// Waits for a place for one more message.
-pub(super) async fn admit(queue: &Queue, consumer: u64, prefetch: &Prefetch) -> Admitted {
-    if queue.is_idle(consumer) || planted!(NoBudget) {
+pub(crate) async fn admit(queue: &Queue, consumer: u64, prefetch: &Prefetch) -> Admitted {
+    if queue.is_idle(consumer) {
         return Admitted::Free;
     }
     tokio::select! {

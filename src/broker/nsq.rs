@@ -257,7 +257,7 @@ impl NsqBroker {
             msg_timeout: Some(self.shared.msg_timeout),
             connect: self.shared.connect.clone(),
             reattach: Reattach::ExistingOnly,
-            budget: (!planted!(NoBudget)).then(|| prefetch.nsq.clone()),
+            budget: Some(prefetch.nsq.clone()),
             // For a slow device that acknowledges: it keeps what it holds as long as it is connected.
             hold: Hold::WhileConnected,
             ..SubscribeOptions::new(tcp, names::topic(chat), names::channel(device))

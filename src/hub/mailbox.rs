@@ -176,9 +176,8 @@ impl LeaseClock {
     /// begun long before its response.
     #[must_use]
     pub fn since(asked: Instant, ttl: Duration) -> Self {
-        let started = if planted!(LeaseFromAnswer) { Instant::now() } else { asked };
-        let clock = Self { started, until_ms: AtomicU64::new(0) };
-        clock.renewed(started, ttl);
+        let clock = Self { started: asked, until_ms: AtomicU64::new(0) };
+        clock.renewed(asked, ttl);
         clock
     }
 
@@ -192,6 +191,6 @@ impl LeaseClock {
     #[must_use]
     pub fn expired(&self) -> bool {
         let now = self.started.elapsed().as_millis();
-        !planted!(NoLeaseCheck) && now > u128::from(self.until_ms.load(Ordering::Relaxed))
+        now > u128::from(self.until_ms.load(Ordering::Relaxed))
     }
 }

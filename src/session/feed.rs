@@ -159,7 +159,7 @@ impl<R> Feed<R> {
         }
         // (What is held already has its turn, and waits for room.)
         let is_next = seq == self.next && epoch <= self.epoch && !self.early.contains_key(&seq);
-        if is_next || planted!(SkipHoles) {
+        if is_next {
             self.next = seq + 1;
             self.sent.push_back(Sent { seq, receipt });
             return Offered::Send(body);
@@ -291,9 +291,6 @@ impl<R> Feed<R> {
     /// highest. In their order, so that they come again in it. Answers how many. The early messages themselves stay: that one
     /// comes again isn't sure (nsqd loses what it is given back while it stops).
     pub fn give_way(&mut self, least: usize, most: usize) -> usize {
-        if planted!(KeepEarly) {
-            return 0;
-        }
         let count = self.returnable.saturating_sub(least).min(most);
         let with_receipts = self.early.values_mut().filter(|held| held.receipt.is_some());
         with_receipts.skip(self.returnable - count).for_each(|held| held.receipt = None);

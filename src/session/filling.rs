@@ -41,7 +41,7 @@ impl Session {
             None
         } else if hole.is_some() {
             Some(HOLE_PATIENCE - quiet)
-        } else if state.tail < state.feed.next() || planted!(NoTailCheck) {
+        } else if state.tail < state.feed.next() {
             state.missing = None;
             return;
         } else {

@@ -44,8 +44,6 @@ pub(super) struct Missing {
     floor: Seq,
     // The lowest that is known to be there behind it: held, or brought by a queue and given back.
     there: Seq,
-    #[cfg_attr(not(feature = "planted-bugs"), allow(dead_code, reason = "a planted bug looks at it"))]
-    since: Instant,
     asking: bool,
     ask_at: Instant,
     pause: Duration,
@@ -94,12 +92,11 @@ pub(super) struct Found {
 }
 
 impl Missing {
-    fn new(seq: Seq, floor: Seq, there: Seq, now: Instant, ask_at: Instant) -> Self {
+    fn new(seq: Seq, floor: Seq, there: Seq, ask_at: Instant) -> Self {
         Self {
             seq,
             floor,
             there,
-            since: now,
             asking: false,
             ask_at,
             pause: FIRST_PAUSE,
@@ -150,7 +147,7 @@ impl Session {
             missing => {
                 // (Without anything held that is a number that no message has.)
                 let there = state.feed.missing(Seq::MAX).map_or(next, |last| last + 1);
-                *missing = Some(Box::new(Missing::new(next, floor, there, now, first)));
+                *missing = Some(Box::new(Missing::new(next, floor, there, first)));
                 self.ask_next = first + APART;
             }
         }
@@ -161,10 +158,6 @@ impl Session {
     pub(super) fn seek(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.missing else { return };
-        if planted!(GapWhileQueued) && now.saturating_duration_since(missing.since) >= Duration::from_secs(3)
-        {
-            return self.tell_gap(chat, now);
-        }
         if missing.asking {
             return;
         }
@@ -272,9 +265,6 @@ impl Session {
 
     /// No queue has it, by this look.
     fn on_nowhere(&mut self, chat: ChatId, found: &Found, now: Instant) {
-        if planted!(GapAtFirstLook) {
-            return self.tell_gap(chat, now);
-        }
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.missing else { return };
         // Where nobody else takes from a queue, what was counted nowhere was on its way here, and is counted now if it isn't here

@@ -205,9 +205,7 @@ impl Session {
 
     /// True: it was in it.
     fn on_left(&mut self, chat: ChatId) -> bool {
-        if !planted!(FollowerStays) {
-            connect::unfollow(&self.core, &self.handle, chat);
-        }
+        connect::unfollow(&self.core, &self.handle, chat);
         // Dropping it stops the consumer, which the removal of the queue waits for.
         if !self.drop_chat(chat) {
             return false;

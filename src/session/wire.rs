@@ -1,4 +1,4 @@
-//! What a session's frames travel on: a TCP connection; in a simulation, a pipe in memory. It counts what has passed.
+//! What a session's frames travel on: a TCP connection, or a pipe in memory. It counts what has passed.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 
@@ -30,8 +30,7 @@ pub struct Wire {
 #[derive(Debug)]
 enum Stream {
     Tcp(TcpStream),
-    #[cfg(feature = "simulation")]
-    Pipe(tokio::io::DuplexStream),
+    Pipe(DuplexStream),
 }
 
 impl Wire {
@@ -66,10 +65,9 @@ impl From<TcpStream> for Wire {
     }
 }
 
-#[cfg(feature = "simulation")]
-impl From<tokio::io::DuplexStream> for Wire {
-    /// A simulated client's.
-    fn from(stream: tokio::io::DuplexStream) -> Self {
+impl From<DuplexStream> for Wire {
+    /// A pipe to a client in this process.
+    fn from(stream: DuplexStream) -> Self {
         Self { stream: Stream::Pipe(stream), turn: u64::MAX, read: 0, heads: Heads::default(), written: 0 }
     }
 }
@@ -78,7 +76,6 @@ macro_rules! each {
     ($self:ident, $wire:ident => $work:expr) => {
         match &mut $self.stream {
             Stream::Tcp($wire) => $work,
-            #[cfg(feature = "simulation")]
             Stream::Pipe($wire) => $work,
         }
     };

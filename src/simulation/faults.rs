@@ -1,7 +1,7 @@
 //! What an edge's calls to its store and its broker meet with.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use super::{Gate, Watched};
+use crate::domain::id::{ChatId, DeviceId};
 
 /// Which of an edge's two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,8 @@ pub struct Shared {
     calls: Mutex<Trace>,
     /// Calls that are to be done late.
     late: AtomicU64,
+    /// When each queue was removed.
+    removed: Mutex<HashMap<(ChatId, DeviceId), Instant>>,
     begun: Instant,
 }
 
@@ -122,8 +125,19 @@ impl Shared {
             broker: Watched::new((true, 0)),
             calls: Mutex::default(),
             late: AtomicU64::new(0),
+            removed: Mutex::default(),
             begun: Instant::now(),
         })
+    }
+
+    /// Notes that a queue is removed now.
+    pub(crate) fn note_removal(&self, chat: ChatId, device: DeviceId) {
+        lock(&self.removed).insert((chat, device), Instant::now());
+    }
+
+    /// Returns whether the queue was removed within this time.
+    pub(crate) fn removed_within(&self, chat: ChatId, device: DeviceId, time: Duration) -> bool {
+        lock(&self.removed).get(&(chat, device)).is_some_and(|at| at.elapsed() <= time)
     }
 
     /// One of a thousand, so often.

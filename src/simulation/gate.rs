@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::seed;
+use crate::simulation::seed;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Run {

@@ -27,6 +27,7 @@ use crate::{
         now_millis,
         termination::Termination,
     },
+    simulation::store::LetGo,
 };
 
 mod chats;
@@ -40,6 +41,8 @@ mod pages;
 mod people;
 mod positions;
 mod quota;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod terminations;
 
 /// The store in memory. Cheap to clone; the clones are one store.
@@ -165,9 +168,8 @@ struct ChatState {
     key_ages: VecDeque<(Instant, UserId, MessageKey)>,
     subscriptions: HashMap<DeviceId, Subscription>,
     ledger: quota::Ledger,
-    /// What the log dropped before the broker had it.
-    #[cfg(feature = "simulation")]
-    let_go: BTreeSet<Seq>,
+    /// What the log dropped before the broker had it; kept in simulations only.
+    let_go: LetGo,
 }
 
 #[derive(Clone, Copy)]
@@ -389,7 +391,7 @@ impl State {
     fn read(&mut self, user: &UserId, chat: ChatId, seq: Seq, device: Option<DeviceId>) -> Seq {
         let stands = self.users.get(user).and_then(|user| user.reads.get(&chat)).map_or(0, |read| read.seq);
         let listed = self.users.get(user).is_some_and(|user| user.chats.contains(&chat));
-        if !listed || (seq <= stands && !planted!(LastWriteWins)) {
+        if !listed || seq <= stands {
             return stands;
         }
         self.user(user).reads.insert(chat, ReadOffset { seq, device });

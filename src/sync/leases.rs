@@ -96,7 +96,6 @@ async fn heed(core: &Core, session: &SessionHandle, renewed: Renewed, asked: Ins
     match renewed {
         Renewed::Held | Renewed::Revived => {
             // From when it was asked for: the store's lease began no earlier than that.
-            let asked = if planted!(LeaseFromAnswer) { Instant::now() } else { asked };
             session.lease.renewed(asked, core.timing.lease);
             if renewed == Renewed::Revived {
                 // Whoever gave it back has told the others that the device went.

@@ -85,7 +85,6 @@ pub(super) async fn run(core: Arc<Core>) {
             StoreEvent::Typing(chat, user) => core.hub.typing(chat, &user),
             StoreEvent::Presence(user) => presence::hint(&core, user),
             StoreEvent::Signal(user, payload) => signal::deliver(&core, &user, &payload),
-            StoreEvent::Resubscribed if planted!(NoReread) => {}
             StoreEvent::Resubscribed => {
                 tracing::info!("keyspace events were interrupted: reading everything again");
                 // An older copy of the data may be back, without the notes.
@@ -128,9 +127,6 @@ async fn offsets(core: &Core) {
             () = missed.notified() => true,
             _ = ticks.tick() => false,
         };
-        if planted!(NoReread) {
-            continue;
-        }
         if !at_once {
             at_once = tokio::select! {
                 biased;
@@ -150,9 +146,7 @@ async fn offsets(core: &Core) {
 /// A user's offsets, and chats: nothing else would ever tell a session of a chat whose signal was lost.
 async fn read(core: &Core, user: UserId) {
     let ((), chats) = tokio::join!(rereads::read(core, &user), core.store.chats_of(&user));
-    if let Ok(chats) = chats
-        && !planted!(NoChatSweep)
-    {
+    if let Ok(chats) = chats {
         core.hub.compare_chats(&user, &chats);
     }
 }

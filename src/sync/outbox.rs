@@ -120,9 +120,6 @@ impl Outbox {
 
     /// So many messages in this chat's outbox aren't being published (any more); the oldest waits since then.
     pub(super) fn leave(&self, chat: ChatId, node: String, messages: usize, since: Instant) {
-        if planted!(NoOutbox) {
-            return;
-        }
         let mut behind = lock(&self.behind);
         let entry = behind.entry(chat).or_insert_with(|| Behind::new(since));
         entry.since = if entry.certain { entry.since.min(since) } else { since };
@@ -137,9 +134,6 @@ impl Outbox {
 
     /// An append to this chat may have been done, or may still be: its outbox is checked for a while.
     pub(super) fn check_soon(&self, chat: ChatId, now: Instant) {
-        if planted!(NoOutbox) {
-            return;
-        }
         let mut behind = lock(&self.behind);
         let entry = behind.entry(chat).or_insert_with(|| Behind { due: now + CHECKS[0], ..Behind::new(now) });
         entry.uncertain_since = Some(now);

@@ -63,9 +63,6 @@ const LEAVING: Duration = Duration::from_secs(5);
 pub(super) const DIRECTORY: &str = "nsqlookupd";
 
 pub(super) async fn run(core: Arc<Core>) {
-    if planted!(NoReconciler) {
-        return;
-    }
     let chosen = AtomicBool::new(false);
     tokio::select! {
         biased;
@@ -189,9 +186,6 @@ async fn repair(core: &Core, before: &Drift, now: &Drift) {
         }
     }
     for (chat, user) in now.unpositioned.intersection(&before.unpositioned) {
-        if planted!(NoPositionRestore) {
-            break;
-        }
         // It says what it has done.
         if let Err(problem) = complete_member(core, *chat, user).await {
             tracing::warn!(%chat, %user, error = %problem, "subscribing a member's devices failed; will retry");

@@ -82,7 +82,6 @@ pub async fn register(
     if would_be_new(core, &new, room).await? {
         may_register(core, user).await?;
     }
-    let early = if planted!(RegisterLate) { Some(core.store.chats_of(user).await?) } else { None };
     let mut ends = 0;
     loop {
         let (device, created) = match core.store.register_device(&new).await? {
@@ -111,10 +110,7 @@ pub async fn register(
             Registered::Conflict => return Err(ended()),
         };
         if device.state == DeviceState::Registering {
-            let chats = match &early {
-                Some(chats) => chats.clone(),
-                None => core.store.chats_of(user).await?,
-            };
+            let chats = core.store.chats_of(user).await?;
             provision_all(core, user, device.id, chats).await?;
             if !core.store.activate_device(user, device.id).await? {
                 return Err(ended());
@@ -211,7 +207,7 @@ pub async fn provision_living(
 
 async fn lives(core: &Core, user: &UserId, device: DeviceId) -> Result<bool, Problem> {
     let device = core.store.device(user, device).await?;
-    Ok(device.is_some_and(|device| device.state != DeviceState::Terminating) || planted!(LateQueueStays))
+    Ok(device.is_some_and(|device| device.state != DeviceState::Terminating))
 }
 
 /// The same for one chat and all devices of a user who is in it. First each is subscribed, then their queues are made: a queue that can't

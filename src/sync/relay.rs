@@ -91,9 +91,6 @@ impl Relay {
     /// True: this message will never be taken, so it needn't be tried again.
     fn gives_up(&self, core: &Core, chat: ChatId, seq: Seq, error: &BrokerError) -> bool {
         let BrokerError::Unpublishable { node, reason } = error else { return false };
-        if planted!(PoisonStays) {
-            return false;
-        }
         core.metrics.unpublishable.inc();
         if lock(&self.refusing).insert(node.clone()) {
             tracing::warn!(

@@ -78,9 +78,6 @@ pub(super) async fn resume(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if planted!(NoTerminationResume) {
-            continue;
-        }
         match core.store.unfinished_terminations().await {
             Ok(unfinished) => {
                 core.metrics.terminations_unfinished.set(whole(unfinished.len()));
@@ -130,12 +127,7 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
     let (user, device) = (termination.user.clone(), termination.device);
     spans::terminated_device_is(device);
     signal::publish(core, &user, &Signal::Ended(device)).await;
-    while core
-        .store
-        .device(&user, device)
-        .await?
-        .is_some_and(|device| device.online() && !planted!(DeleteBeforeStop))
-    {
+    while core.store.device(&user, device).await?.is_some_and(|device| device.online()) {
         if Instant::now() > until {
             return Ok(());
         }
@@ -152,11 +144,8 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
             .await;
         note(&mut termination, &look);
         let whole = look.unreachable.is_empty();
-        if whole && planted!(SingleDeletePass) {
-            return done(core, termination, &chats).await;
-        }
         // What a look removes may have been brought back by whoever brings it back once more: the last finds nothing.
-        if whole && looked && (look.removed.is_empty() || planted!(LastLookRemoves)) {
+        if whole && looked && look.removed.is_empty() {
             let (left, silent) = core.broker.queues_of(device).await;
             termination.receipt.remaining = left.len() as u64;
             if left.is_empty() && silent.is_empty() {

@@ -2,8 +2,7 @@
 //! store, with whatever has to live as long as it; `start_on_a_clock()`: the same with a clock that the story sets; and
 //! `PATIENCE`: a story that waits this long has failed.
 //!
-//! With the feature `planted-bugs` the variable `PLANTED` names a bug of `src/planted.rs`: then a story over the embedded store
-//! must fail. (Bugs in the scripts that Redis runs: `tests/mutants`.)
+//! `tests/mutants` runs them with bugs planted in the embedded store and in the scripts that Redis runs.
 
 use std::time::Duration;
 

@@ -11,7 +11,6 @@ pub mod contract;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn start(limits: StoreLimits) -> (Store, ()) {
-    crate::support::plant();
     (Store::Embedded(EmbeddedStore::new(limits)), ())
 }
 
@@ -25,7 +24,6 @@ impl Clock {
 }
 
 async fn start_on_a_clock(limits: StoreLimits) -> (Store, Clock, ()) {
-    crate::support::plant();
     let store = EmbeddedStore::new(limits);
     (Store::Embedded(store.clone()), Clock(store), ())
 }

@@ -3,7 +3,7 @@
 //!
 //! This program is the contract (`tests/contract/store`) over a real Redis, and the one that runs it again and again: for
 //! each bug of `table` it starts itself with that bug and the one story that should fail (over the store in memory, if the bug is
-//! there). `scripts/mutants` builds and starts it; by hand: `cargo test --features planted-bugs --test mutants every_planted_bug -- --nocapture`.
+//! there). `scripts/mutants` builds it in a copy of the sources that can have the bugs (`tests/planted`), and starts it.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::support::{Redis, RedisOptions as Server};
 
 #[path = "../contract/store.rs"]
 mod contract;
+#[path = "../planted/switch.rs"]
+mod planted;
 mod runner;
 #[path = "../support/mod.rs"]
 mod support;

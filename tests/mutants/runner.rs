@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use keepstep::planted::{choose, choose_script};
+use crate::planted::{choose, choose_script};
 use serde::Serialize;
 
 use crate::table::{MUTANTS, Mutant, Place, UNTOUCHED};

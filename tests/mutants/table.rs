@@ -1,7 +1,7 @@
 //! The planted bugs: which script, which text is taken out, what is put in its place, and which story of the contract
 //! notices. Each fence has at least one; so has each script that isn't in [`UNTOUCHED`].
 
-use keepstep::planted::{Bug, ScriptBug};
+use crate::planted::{Bug, ScriptBug};
 
 /// Where a bug is.
 #[derive(Debug)]
@@ -405,7 +405,7 @@ mutants! {
     "a-direct-chat-of-one", "leave": " and meta[4] ~= 'direct'" => "",
         "people::a_direct_chat_by_consent_begins_with_who_makes_it";
 
-    // The same contract, over the store in memory (src/planted.rs; its other bugs are the simulation's to find).
+    // The same contract, over the store in memory (tests/planted; its other bugs are the simulation's to find).
     in memory:
     "memory-no-key-check", NoKeyCheck: "messages::a_key_is_one_message";
     "memory-no-epoch", NoEpoch: "late::each_message_says_who_had_left_before_it";

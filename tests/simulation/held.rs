@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use keepstep::{broker::embedded::At, domain::id::DeviceId};
+use keepstep::{domain::id::DeviceId, simulation::queue::At};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::world::{Stage, World};

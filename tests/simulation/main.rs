@@ -16,6 +16,8 @@ mod leases;
 mod life;
 #[path = "../support/marks.rs"]
 mod marks;
+#[path = "../planted/switch.rs"]
+mod planted;
 mod random;
 mod run;
 mod scenes;
@@ -35,7 +37,7 @@ use std::{
 };
 
 use clap::Parser;
-use keepstep::planted::{self, Bug};
+use planted::Bug;
 use run::Outcome;
 use scenes::Scene;
 

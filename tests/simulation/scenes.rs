@@ -6,7 +6,6 @@ use std::time::Duration;
 use keepstep::{
     config::Limits,
     domain::{device::DeviceKind, id::ChatId},
-    planted::Bug,
     simulation::{FaultProfile, Link, Manners, Port},
     sync::termination,
 };
@@ -19,6 +18,7 @@ use crate::{
     device::{Device, Habits},
     history::What,
     life,
+    planted::Bug,
     world::{Stage, World, user},
 };
 

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use keepstep::{
-    broker::embedded::Found,
-    simulation::{FaultProfile, Link, Port, Shared},
-};
+use keepstep::simulation::{FaultProfile, Link, Port, Shared, queue::Found};
 use tokio::time::sleep;
 
 use crate::{

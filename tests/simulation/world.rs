@@ -11,15 +11,15 @@ use std::{
 
 use bytes::Bytes;
 use keepstep::{
-    broker::{Broker, embedded::EmbeddedBroker, faulty::FaultyBroker},
+    broker::{Broker, embedded::EmbeddedBroker},
     config::{Limits, Timing},
     domain::id::{ChatId, DeviceId, UserId},
     drain::Drain,
     metrics::Metrics,
     protocol::{ErrorCode, Problem},
     session::{self, Connection, Wire},
-    simulation::{Faults, Gate, Shared, Watched},
-    store::{Store, StoreLimits, embedded::EmbeddedStore, faulty::FaultyStore},
+    simulation::{Faults, Gate, Shared, Watched, broker::FaultyBroker, store::FaultyStore},
+    store::{Store, StoreLimits, embedded::EmbeddedStore},
     sync::Core,
     tokens::DeviceClaims,
 };

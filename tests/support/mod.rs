@@ -40,14 +40,3 @@ pub use redis::{Aof, Redis, RedisOptions, redis_command};
 pub use slow::SlowLink;
 pub use stack::Stack;
 pub use wait::{PATIENCE, stays, wait_for, wait_until};
-
-/// Switches on the planted bug that `PLANTED` names, if the tests are built with the feature `planted-bugs`: to see that a
-/// test can fail.
-pub fn plant() {
-    #[cfg(feature = "planted-bugs")]
-    if let Ok(name) = std::env::var("PLANTED") {
-        use keepstep::planted::{Bug, choose};
-        let bug = Bug::ALL.iter().copied().find(|bug| bug.name() == name);
-        choose(Some(bug.unwrap_or_else(|| panic!("PLANTED={name}: there is no such bug"))));
-    }
-}

@@ -17,17 +17,16 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use crate::simulation::queue::Past;
+
 #[cfg(feature = "simulation")]
 mod crash;
 
-#[cfg(feature = "simulation")]
-pub use crash::{At, Found};
-
 /// As many as one of our NSQ consumers may have in flight.
-pub(in crate::broker) const MAX_IN_FLIGHT: usize = 256;
+pub(crate) const MAX_IN_FLIGHT: usize = 256;
 
 /// The backlog of one (chat, device), with its consumers.
-pub(in crate::broker) struct Queue {
+pub(crate) struct Queue {
     limit: usize,
     /// When a delivery that is neither finished nor requeued is redelivered.
     msg_timeout: Option<Duration>,
@@ -51,8 +50,8 @@ struct State {
     removed: bool,
     /// Messages dropped at the limit.
     dropped: u64,
-    #[cfg(feature = "simulation")]
-    past: crash::Past,
+    /// What a crash would bring back; kept in simulations only.
+    past: Past,
 }
 
 struct Held {
@@ -65,13 +64,10 @@ struct Held {
 struct Consumer {
     id: u64,
     in_flight: usize,
-    /// No client is behind it any more.
-    #[cfg(feature = "simulation")]
-    orphaned: bool,
 }
 
 /// The result of [`Queue::take`].
-pub(in crate::broker) enum Next {
+pub(crate) enum Next {
     /// The consumer holds it until it is finished or requeued.
     Message { body: Bytes, delivery: u64 },
     /// There is nothing that the consumer may have now.
@@ -105,7 +101,6 @@ impl Queue {
         if state.removed {
             return;
         }
-        #[cfg(feature = "simulation")]
         state.past.pushed(&body);
         state.waiting.push_back(body);
         if state.waiting.len() + state.in_flight.len() > self.limit {
@@ -120,20 +115,15 @@ impl Queue {
     }
 
     /// Attaches a new consumer. Returns its number.
-    pub(in crate::broker) fn attach(&self) -> u64 {
+    pub(crate) fn attach(&self) -> u64 {
         let mut state = self.state();
         let id = state.next_number();
-        state.consumers.push(Consumer {
-            id,
-            in_flight: 0,
-            #[cfg(feature = "simulation")]
-            orphaned: false,
-        });
+        state.consumers.push(Consumer { id, in_flight: 0 });
         id
     }
 
     /// Detaches the consumer: all that it held is requeued, and its receipts are void. A repetition changes nothing.
-    pub(in crate::broker) fn detach(&self, consumer: u64) {
+    pub(crate) fn detach(&self, consumer: u64) {
         let mut state = self.state();
         state.forget_consumer(consumer);
         let (its, others): (BTreeMap<_, _>, _) =
@@ -148,7 +138,7 @@ impl Queue {
 
     /// Waits until there is a message that the consumer could take (or there never will be). Returns true if the queue
     /// is removed.
-    pub(in crate::broker) async fn ready(&self, consumer: u64) -> bool {
+    pub(crate) async fn ready(&self, consumer: u64) -> bool {
         loop {
             let mut changed = pin!(self.changed.notified());
             // Listen first, check second: a change in between must wake us.
@@ -171,12 +161,12 @@ impl Queue {
     }
 
     /// Returns whether the consumer holds nothing. (A detached one doesn't: its taker learns that by taking.)
-    pub(in crate::broker) fn is_idle(&self, consumer: u64) -> bool {
+    pub(crate) fn is_idle(&self, consumer: u64) -> bool {
         !self.state().consumers.iter().any(|c| c.id == consumer && c.in_flight > 0)
     }
 
     /// Waits until the consumer holds nothing or is detached, or the queue is removed.
-    pub(in crate::broker) async fn idle_or_gone(&self, consumer: u64) {
+    pub(crate) async fn idle_or_gone(&self, consumer: u64) {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -191,7 +181,7 @@ impl Queue {
         }
     }
 
-    pub(in crate::broker) fn take(&self, consumer: u64) -> Next {
+    pub(crate) fn take(&self, consumer: u64) -> Next {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(taker) = state.consumers.iter_mut().find(|c| c.id == consumer) else {
@@ -209,12 +199,11 @@ impl Queue {
     }
 
     /// Finishes the delivery. No-op if it was requeued or its consumer is gone.
-    pub(in crate::broker) fn finish(&self, delivery: u64) {
+    pub(crate) fn finish(&self, delivery: u64) {
         let mut state = self.state();
         state.expire(self.msg_timeout);
-        let (released, _body) = state.release(delivery);
-        #[cfg(feature = "simulation")]
-        if let Some(body) = _body {
+        let (released, body) = state.release(delivery);
+        if let Some(body) = body {
             state.past.finished(delivery, body);
         }
         drop(state);
@@ -224,7 +213,7 @@ impl Queue {
     }
 
     /// Requeues the delivery. No-op if it was finished or its consumer is gone.
-    pub(in crate::broker) fn give_back(&self, delivery: u64) {
+    pub(crate) fn give_back(&self, delivery: u64) {
         let mut state = self.state();
         state.expire(self.msg_timeout);
         let (released, body) = state.release(delivery);
@@ -365,8 +354,6 @@ mod tests {
         assert_eq!((queue.counts().in_flight, queue.counts().waiting), (4, 0));
     }
 
-    // Only that feature has a clock that can be stopped.
-    #[cfg(feature = "simulation")]
     #[tokio::test]
     async fn what_is_held_for_too_long_goes_to_the_end() {
         // Here time itself is the subject.

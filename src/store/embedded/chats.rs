@@ -96,7 +96,6 @@ impl EmbeddedStore {
             key_ages: Default::default(),
             subscriptions: HashMap::new(),
             ledger: Default::default(),
-            #[cfg(feature = "simulation")]
             let_go: Default::default(),
         };
         state.chats.insert(new.id, room);
@@ -203,7 +202,7 @@ impl EmbeddedStore {
         let state = &mut *guard;
         let Some(room) = state.chats.get_mut(&chat) else { return Ok(None) };
         let Some(membership) = room.members.get(user) else { return Ok(None) };
-        if membership.version != member.version && !planted!(UnfencedLeave) {
+        if membership.version != member.version {
             return Ok(None);
         }
         room.members.remove(user);

@@ -126,20 +126,16 @@ impl EmbeddedStore {
         let Some(row) = state.row(user, device) else {
             return Ok(if terminated { Opened::Terminated } else { Opened::Unknown });
         };
-        if planted!(NoTombstoneCheck) {
-            row.device.generation = generation;
-            row.device.state = DeviceState::Active;
-        }
         if row.device.state == DeviceState::Terminating || generation < row.device.generation {
             return Ok(Opened::Terminated);
         }
         if row.device.state != DeviceState::Active || generation > row.device.generation {
             return Ok(Opened::Unknown);
         }
-        if row.begun <= now && after.at.saturating_add(AT_ONCE) < row.begun && !planted!(LateOpen) {
+        if row.begun <= now && after.at.saturating_add(AT_ONCE) < row.begun {
             return Ok(Opened::Late);
         }
-        if row.device.session != after.session && !planted!(LateOpen) {
+        if row.device.session != after.session {
             return Ok(Opened::Changed);
         }
         row.begun = after.at;
@@ -193,8 +189,7 @@ impl EmbeddedStore {
             return Err(gone(device));
         }
         if newest > session {
-            let is_there = row.there == newest && row.device.lease.is_some() && row.until > now;
-            let replaced = is_there || planted!(AnyNewerReplaces);
+            let replaced = row.there == newest && row.device.lease.is_some() && row.until > now;
             return Ok(if replaced { Renewed::Replaced } else { Renewed::Unconfirmed });
         }
         let lease = Lease { edge: edge.to_owned(), session };
@@ -228,9 +223,7 @@ impl EmbeddedStore {
         let Some(row) = state.row(user, device).filter(|row| row.device.session == session) else {
             return Ok(false);
         };
-        if !planted!(ClosedNumberLives) {
-            row.device.session += 1;
-        }
+        row.device.session += 1;
         if row.device.lease.take().is_none() {
             return Ok(false);
         }

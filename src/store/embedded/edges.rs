@@ -128,7 +128,7 @@ impl EmbeddedStore {
             return Ok(());
         };
         for note in notes {
-            if edge.notes.get(&note.chat) == Some(&note.token) || planted!(StaleNoteForgotten) {
+            if edge.notes.get(&note.chat) == Some(&note.token) {
                 edge.notes.remove(&note.chat);
             }
         }

@@ -30,7 +30,7 @@ impl EmbeddedStore {
         }
         room.drop_old_keys(now, self.limits());
         let key = (append.user.clone(), append.key);
-        if let Some(seen) = room.keys.get(&key).filter(|_| !planted!(NoKeyCheck)) {
+        if let Some(seen) = room.keys.get(&key) {
             return Ok(if seen.fingerprint == append.fingerprint {
                 Appended::Again { seq: seen.seq, at: seen.at }
             } else {
@@ -38,7 +38,7 @@ impl EmbeddedStore {
             });
         }
         let seq = room.chat.head + 1;
-        let epoch = if planted!(NoEpoch) { 0 } else { room.chat.epoch };
+        let epoch = room.chat.epoch;
         let body = body_with_epoch(append.frame.number(seq), epoch);
         let most = self.limits().log_bytes.saturating_mul(4).saturating_add(UNTRIMMED);
         if !append.has_room || room.log_bytes + body.len() as u64 > most {
@@ -49,17 +49,10 @@ impl EmbeddedStore {
         room.key_ages.push_back((now, append.user.clone(), append.key));
         room.keys.insert(key, Key { seq, at: append.at, fingerprint: append.fingerprint });
         room.outbox.insert(seq);
-        let (node, held) = (room.chat.node.clone(), !room.arriving.is_empty() && !planted!(PublishEarly));
+        let (node, held) = (room.chat.node.clone(), !room.arriving.is_empty());
         let queues = room.subscriptions.len() as u64;
         state.publish_to_chat(append.chat, seq);
         Ok(Appended::New { seq, node, epoch, held, queues })
-    }
-
-    /// Returns what the chat's log dropped before the broker had it.
-    #[cfg(feature = "simulation")]
-    #[must_use]
-    pub fn let_go(&self, chat: ChatId) -> std::collections::BTreeSet<Seq> {
-        self.state().chats.get(&chat).map(|room| room.let_go.clone()).unwrap_or_default()
     }
 
     /// See [`crate::store::Store::log`].
@@ -80,7 +73,7 @@ impl EmbeddedStore {
         let state = self.state();
         let Some(room) = state.chats.get(&chat) else { return Ok(None) };
         let is_in = room.members.get(&reader.user).is_some_and(|member| member.boundary <= reader.since);
-        Ok((is_in || planted!(UnfencedLog)).then(|| room.page(from, count, bytes)))
+        Ok(is_in.then(|| room.page(from, count, bytes)))
     }
 
     /// See [`crate::store::Store::heads`].
@@ -194,9 +187,7 @@ impl ChatState {
                 self.lets_go(gone, now, limits.log_age);
             }
             self.log_bytes -= size;
-            let _unsent = self.outbox.remove(&seq);
-            #[cfg(feature = "simulation")]
-            if _unsent {
+            if self.outbox.remove(&seq) {
                 self.let_go.insert(seq);
             }
         }

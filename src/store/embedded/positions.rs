@@ -34,7 +34,7 @@ impl EmbeddedStore {
         };
         let subscription =
             room.subscriptions.entry(device).or_insert(Subscription { from, cursor: from, fence: 0 });
-        if subscription.from < *boundary && !planted!(OldBoundary) {
+        if subscription.from < *boundary {
             // The device doesn't receive again what it acknowledged after its user rejoined, on a connection that
             // hadn't noticed anything.
             (subscription.from, subscription.cursor) = (from, from.max(subscription.cursor));
@@ -62,10 +62,8 @@ impl EmbeddedStore {
         let mut attach = |chat: &ChatId| {
             let room = state.chats.get_mut(chat)?;
             let boundary = room.members.get(user)?.boundary;
-            let subscription = room
-                .subscriptions
-                .get_mut(&device)
-                .filter(|subscription| subscription.from >= boundary || planted!(OldBoundary))?;
+            let subscription =
+                room.subscriptions.get_mut(&device).filter(|subscription| subscription.from >= boundary)?;
             if subscription.fence > session {
                 return None;
             }
@@ -85,8 +83,7 @@ impl EmbeddedStore {
         let head = room.chat.head;
         let mut one = |wanted: &CursorMove| match room.subscriptions.get_mut(&wanted.device) {
             Some(subscription)
-                if subscription.fence <= wanted.session && subscription.from == wanted.from
-                    || planted!(NoSessionCheck) =>
+                if subscription.fence <= wanted.session && subscription.from == wanted.from =>
             {
                 subscription.cursor = subscription.cursor.max(wanted.seq.min(head));
                 CursorMoved::At(subscription.cursor)
@@ -125,7 +122,7 @@ impl EmbeddedStore {
         device: DeviceId,
     ) -> Result<bool> {
         if let Some(room) = self.state().chats.get_mut(&chat) {
-            if user.is_some_and(|user| room.members.contains_key(user)) && !planted!(UnfencedUnsubscribe) {
+            if user.is_some_and(|user| room.members.contains_key(user)) {
                 return Ok(false);
             }
             room.subscriptions.remove(&device);

@@ -146,7 +146,7 @@ impl State {
             }
         };
         let stands = self.terminations.get(&termination.id).map(|ending| &ending.record);
-        if stands.is_some_and(further) && !planted!(LastTerminationWins) {
+        if stands.is_some_and(further) {
             return;
         }
         let kept_until = (termination.state == TerminationState::Done).then(|| now + KEPT);

@@ -9,12 +9,10 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Pipeline, ToRedisArgs};
 
-use crate::planted;
-
 /// A script and the number of its keys.
 #[derive(Debug)]
 pub(super) struct Script {
-    source: LazyLock<&'static str>,
+    source: &'static str,
     keys: usize,
     digest: LazyLock<String>,
 }
@@ -26,7 +24,7 @@ macro_rules! scripts {
             pub(super) static $name: Script = {
                 const SOURCE: &str = include_str!(concat!("../lua/", $file, ".lua"));
                 Script {
-                    source: LazyLock::new(|| planted::script($file, SOURCE)),
+                    source: SOURCE,
                     keys: $keys,
                     digest: LazyLock::new(|| redis::Script::new($name.source()).get_hash().to_owned()),
                 }
@@ -119,7 +117,7 @@ pub(super) fn load_all() -> Pipeline {
 impl Script {
     /// Returns the script's text, for a connection that may not know it yet.
     pub(super) fn source(&self) -> &'static str {
-        *self.source
+        self.source
     }
 
     /// Returns a call: first the keys, in the order of the script's head comment, then its arguments.

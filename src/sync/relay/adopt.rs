@@ -74,7 +74,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
                     }
                     core.relay.outbox.retain_dead(&dead);
                     parked.retain(|edge, _| dead.contains(edge));
-                    for edge in dead.into_iter().filter(|_| !planted!(NoAdoption)) {
+                    for edge in dead {
                         let is_parked = parked.get(&edge).is_some_and(|(nodes, until)| {
                             *until > Instant::now() && nodes.iter().all(|node| core.broker.down_for(node).is_some())
                         });
@@ -115,9 +115,6 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
 
 /// An edge of this name may have died: nobody takes it for dead, because it lives again.
 async fn take_own(core: &Core) -> Result<()> {
-    if planted!(NoAdoption) {
-        return Ok(());
-    }
     let forgotten = core.senders.forgotten();
     let notes = core.store.registered_senders(&core.edge).await?;
     for notes in notes.chunks(SIZES) {

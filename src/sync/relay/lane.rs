@@ -118,9 +118,6 @@ pub(in crate::sync) async fn run(core: Arc<Core>, intake: Intake) {
                 lane.slots.set(place, Some(since));
                 let (core, lane, bytes) = (core.clone(), lane.clone(), frame.len());
                 under_way.push(async move {
-                    if planted!(ConfirmBeforePublish) {
-                        let _ = core.store.published(chat, &[seq]).await;
-                    }
                     let published: Result<(), BrokerError> = core.broker.publish(&lane.node, chat, frame).await;
                     (chat, seq, since, bytes, place, published)
                 });

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use keepstep::{
-    broker::{embedded::At, is_whole},
     domain::{
         id::{ChatId, DeviceId},
         message::chat_and_seq,
     },
+    simulation::{broker::is_whole, queue::At},
 };
 
 use super::World;

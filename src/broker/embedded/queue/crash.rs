@@ -1,82 +1,16 @@
 //! What nsqd loses, keeps and redelivers when it is killed or stopped, according to its source (decision 0021): the
 //! files of a queue survive `kill -9`, but its position in them is written only once in `sync_timeout`.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Queue, State};
-
-/// How many of the last accepted messages can come again.
-const REMEMBERED: usize = 24;
-
-/// The state in which nsqd finds a queue when it comes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// As it was, without what was in flight: its position had just been written.
-    WithoutFlight,
-    /// At an earlier position: what was in flight is there again, and this many finished ones, in their old order,
-    /// first.
-    Before(usize),
-    /// Not at all: it had no position yet, and begins again over its old content.
-    Anew,
-    /// Stopped and not killed: what was in flight has been written to its end, in no order.
-    Stopped,
-}
-
-/// Where a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// In the queue.
-    Waiting,
-    /// With a consumer.
-    InFlight,
-    /// With a consumer that has gone without a notice.
-    Nowhere,
-    /// Finished by a consumer.
-    Finished,
-    /// Torn: this is what it was.
-    Torn,
-}
-
-/// The maximum number of torn messages of a queue: disks aren't full without end.
-const TORN: usize = 8;
-
-/// What a queue's files still hold.
-pub(super) struct Past {
-    /// When the queue was created, or begun again.
-    born: Instant,
-    /// All finished messages, by delivery number.
-    finished: Vec<(u64, Bytes)>,
-    pushed: VecDeque<Bytes>,
-    /// The original torn messages.
-    torn: Vec<Bytes>,
-}
-
-impl Default for Past {
-    fn default() -> Self {
-        Self { born: Instant::now(), finished: Vec::new(), pushed: VecDeque::new(), torn: Vec::new() }
-    }
-}
-
-impl Past {
-    pub(super) fn pushed(&mut self, body: &Bytes) {
-        self.pushed.push_back(body.clone());
-        if self.pushed.len() > REMEMBERED {
-            self.pushed.pop_front();
-        }
-    }
-
-    pub(super) fn finished(&mut self, delivery: u64, body: Bytes) {
-        self.finished.push((delivery, body));
-    }
-}
+use crate::simulation::queue::{At, Found, TORN};
 
 impl Queue {
     /// Replaces the queue's copy of a message in flight with this torn one. Returns false if enough of the queue is
     /// torn.
-    pub(in crate::broker) fn tear(&self, delivery: u64, torn: Bytes) -> bool {
+    pub(crate) fn tear(&self, delivery: u64, torn: Bytes) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(held) = state.in_flight.get_mut(&delivery).filter(|_| state.past.torn.len() < TORN) else {
@@ -87,30 +21,23 @@ impl Queue {
     }
 
     /// Drops the consumer's connection without a notice. What it had in flight stays so until its timeout.
-    pub(in crate::broker) fn abandon(&self, consumer: u64) {
+    pub(crate) fn abandon(&self, consumer: u64) {
         self.state().forget_consumer(consumer);
     }
 
     /// Records that the client behind a consumer has gone, and the broker doesn't know it yet.
-    pub(in crate::broker) fn orphan(&self, consumer: u64) {
-        if let Some(consumer) = self.state().consumers.iter_mut().find(|c| c.id == consumer) {
-            consumer.orphaned = true;
-        }
+    pub(crate) fn orphan(&self, consumer: u64) {
+        self.state().past.orphans.insert(consumer);
     }
 
     /// Returns when it was created.
-    pub(in crate::broker::embedded) fn born(&self) -> Instant {
+    pub(crate) fn born(&self) -> Instant {
         self.state().past.born
     }
 
     /// Restarts nsqd: all consumers are gone. `again`: this many of the last accepted messages are copied from the
     /// topic once more. `any` returns a random number below another. Returns how many messages are lost.
-    pub(in crate::broker::embedded) fn restart(
-        &self,
-        found: Found,
-        again: usize,
-        mut any: impl FnMut(usize) -> usize,
-    ) -> u64 {
+    pub(crate) fn restart(&self, found: Found, again: usize, mut any: impl FnMut(usize) -> usize) -> u64 {
         let mut guard = self.state();
         let state = &mut *guard;
         state.consumers.clear();
@@ -154,13 +81,13 @@ impl Queue {
     }
 
     /// Visits each message that it holds or held, and where it is.
-    pub(in crate::broker::embedded) fn each(&self, mut look: impl FnMut(&Bytes, At)) {
+    pub(crate) fn each(&self, mut look: impl FnMut(&Bytes, At)) {
         let mut state = self.state();
         state.expire(self.msg_timeout);
         state.waiting.iter().for_each(|body| look(body, At::Waiting));
         for held in state.in_flight.values() {
-            let behind = state.consumers.iter().find(|consumer| consumer.id == held.consumer);
-            let nobody = behind.is_none_or(|consumer| consumer.orphaned);
+            let attached = state.consumers.iter().any(|consumer| consumer.id == held.consumer);
+            let nobody = !attached || state.past.orphans.contains(&held.consumer);
             look(&held.body, if nobody { At::Nowhere } else { At::InFlight });
         }
         state.past.finished.iter().for_each(|(_, body)| look(body, At::Finished));

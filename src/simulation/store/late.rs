@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// An argument that can be kept.
-pub(in crate::store) trait Keep {
+pub(crate) trait Keep {
     /// The kept form.
     type Kept: Lend + Clone + Send + 'static;
 
@@ -20,7 +20,7 @@ pub(in crate::store) trait Keep {
 }
 
 /// The kept form of an argument.
-pub(in crate::store) trait Lend {
+pub(crate) trait Lend {
     /// The argument.
     type Lent<'a>
     where
@@ -31,7 +31,7 @@ pub(in crate::store) trait Lend {
 }
 
 /// The kept form of an argument by reference.
-pub(in crate::store) struct ByRef<T: ToOwned + ?Sized>(T::Owned);
+pub(crate) struct ByRef<T: ToOwned + ?Sized>(T::Owned);
 
 impl<T: ToOwned + ?Sized> Clone for ByRef<T>
 where
@@ -63,7 +63,7 @@ impl<T: ToOwned + ?Sized + 'static> Lend for ByRef<T> {
 
 /// The kept form of an optional argument by reference.
 #[derive(Clone)]
-pub(in crate::store) struct Perhaps<T>(Option<T>);
+pub(crate) struct Perhaps<T>(Option<T>);
 
 impl<T: Clone + Send + 'static> Keep for Option<&T> {
     type Kept = Perhaps<T>;
@@ -83,7 +83,7 @@ impl<T: 'static> Lend for Perhaps<T> {
 
 /// The kept form of an argument by value.
 #[derive(Clone)]
-pub(in crate::store) struct ByValue<T>(T);
+pub(crate) struct ByValue<T>(T);
 
 macro_rules! by_value {
     ($($kind:ty),* $(,)?) => {

@@ -11,13 +11,13 @@ use std::{
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    Backlog, BrokerError, Flow, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations, Removal,
-    RemovalScope, Result, Sink, Subscription as Handle, Totals,
-    checksum::{add_checksum, verify},
-    embedded::EmbeddedBroker,
-};
 use crate::{
+    broker::{
+        Backlog, BrokerError, Flow, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations,
+        Removal, RemovalScope, Result, Sink, Subscription as Handle, Totals,
+        checksum::{add_checksum, open, verify},
+        embedded::EmbeddedBroker,
+    },
     domain::id::{ChatId, DeviceId},
     simulation::{Faults, Outcome, Port},
 };
@@ -55,11 +55,11 @@ impl FaultyBroker {
         })
     }
 
-    pub(super) fn place(&self, chat: ChatId) -> String {
+    pub(crate) fn place(&self, chat: ChatId) -> String {
         self.inner.place(chat)
     }
 
-    pub(super) async fn provision(
+    pub(crate) async fn provision(
         &self,
         flow: &Flow,
         device: DeviceId,
@@ -68,7 +68,7 @@ impl FaultyBroker {
         self.call("provision", self.inner.provision(flow, device, chats)).await?
     }
 
-    pub(super) async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
+    pub(crate) async fn publish(&self, node: &str, chat: ChatId, frame: Bytes) -> Result<()> {
         let shared = &self.faults.shared;
         let frame = add_checksum(&frame);
         let (size, largest) = (frame.len(), shared.manners().largest);
@@ -92,11 +92,11 @@ impl FaultyBroker {
 
     /// Edges never learn it, as when nsqd was restarted with another limit: a publish shows that a message is too
     /// large.
-    pub(super) fn largest_message(&self) -> Option<usize> {
+    pub(crate) fn largest_message(&self) -> Option<usize> {
         None
     }
 
-    pub(super) fn subscribe(
+    pub(crate) fn subscribe(
         &self,
         _node: &str,
         chat: ChatId,
@@ -107,31 +107,36 @@ impl FaultyBroker {
         line::subscribe(self.inner.clone(), self.faults.clone(), chat, device, prefetch.clone(), sink)
     }
 
-    pub(super) async fn remove_queues(
+    pub(crate) async fn remove_queues(
         &self,
         flow: &Flow,
         device: DeviceId,
         chats: &[ChatId],
         scope: RemovalScope,
     ) -> Removal {
-        let removed = self.call("remove_queues", self.inner.remove_queues(flow, device, chats, scope)).await;
+        let noted = async {
+            let removal = self.inner.remove_queues(flow, device, chats, scope).await;
+            removal.removed.iter().for_each(|queue| self.faults.shared.note_removal(queue.chat, device));
+            removal
+        };
+        let removed = self.call("remove_queues", noted).await;
         removed.unwrap_or_else(|_| Removal { removed: Vec::new(), unreachable: vec![NODE.to_owned()] })
     }
 
-    pub(super) async fn remove_stray(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
+    pub(crate) async fn remove_stray(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
         self.call("remove_stray", self.inner.remove_stray(node, chat, device)).await?
     }
 
-    pub(super) async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
+    pub(crate) async fn remove_chat(&self, chat: ChatId) -> Vec<String> {
         self.call("remove_chat", self.inner.remove_chat(chat)).await.unwrap_or_else(|_| vec![NODE.to_owned()])
     }
 
-    pub(super) async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
+    pub(crate) async fn queues_of(&self, device: DeviceId) -> (Vec<QueueState>, Vec<String>) {
         let silent = |_| (Vec::new(), vec![NODE.to_owned()]);
         self.call("queues_of", self.inner.queues_of(device)).await.unwrap_or_else(silent)
     }
 
-    pub(super) async fn backlog(
+    pub(crate) async fn backlog(
         &self,
         node: &str,
         chat: ChatId,
@@ -170,57 +175,57 @@ impl FaultyBroker {
         Backlog { depth: found.depth - waited, in_flight, ..found }
     }
 
-    pub(super) async fn empty_queue(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
+    pub(crate) async fn empty_queue(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
         self.call("empty_queue", self.inner.empty_queue(node, chat, device)).await?
     }
 
-    pub(super) async fn queues(&self) -> Present {
+    pub(crate) async fn queues(&self) -> Present {
         let silent = |_| Present { silent: vec![NODE.to_owned()], ..Present::default() };
         self.call("queues", self.inner.queues()).await.unwrap_or_else(silent)
     }
 
-    pub(super) async fn totals(&self, most: usize) -> Totals {
+    pub(crate) async fn totals(&self, most: usize) -> Totals {
         let silent = |_| Totals { silent: vec![NODE.to_owned()], ..Totals::default() };
         self.call("totals", self.inner.totals(most)).await.unwrap_or_else(silent)
     }
 
-    pub(super) async fn queue_at(&self, queue: &QueueAt) -> Result<Option<QueueState>> {
+    pub(crate) async fn queue_at(&self, queue: &QueueAt) -> Result<Option<QueueState>> {
         self.call("queue_at", self.inner.queue_at(queue)).await?
     }
 
-    pub(super) async fn registrations(&self, most: usize) -> Registrations {
+    pub(crate) async fn registrations(&self, most: usize) -> Registrations {
         self.inner.registrations(most).await
     }
 
-    pub(super) async fn remove_empty(&self, node: &str, chat: ChatId) -> Result<bool> {
+    pub(crate) async fn remove_empty(&self, node: &str, chat: ChatId) -> Result<bool> {
         self.call("remove_empty", self.inner.remove_empty(node, chat)).await?
     }
 
-    pub(super) async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
+    pub(crate) async fn remembered(&self) -> Vec<(ChatId, DeviceId)> {
         self.inner.remembered().await
     }
 
-    pub(super) async fn restarted(&self, known: u64) -> u64 {
+    pub(crate) async fn restarted(&self, known: u64) -> u64 {
         self.faults.shared.broker().until(|(_, starts)| *starts != known).await.1
     }
 
-    pub(super) fn nodes(&self) -> Vec<(String, bool)> {
+    pub(crate) fn nodes(&self) -> Vec<(String, bool)> {
         self.inner.nodes()
     }
 
-    pub(super) async fn claim(&self, prefix: &str, clock: u64) {
+    pub(crate) async fn claim(&self, prefix: &str, clock: u64) {
         let _ = self.call("claim", self.inner.claim(prefix, clock)).await;
     }
 
-    pub(super) async fn claimed(&self, prefix: &str) -> Option<u64> {
+    pub(crate) async fn claimed(&self, prefix: &str) -> Option<u64> {
         self.call("claimed", self.inner.claimed(prefix)).await.ok().flatten()
     }
 
-    pub(super) fn last_health(&self) -> Vec<NodeHealth> {
+    pub(crate) fn last_health(&self) -> Vec<NodeHealth> {
         self.inner.last_health()
     }
 
-    pub(super) async fn health(&self) -> Vec<NodeHealth> {
+    pub(crate) async fn health(&self) -> Vec<NodeHealth> {
         match self.call("health", self.inner.health()).await {
             Ok(health) => health,
             Err(error) => {
@@ -228,4 +233,10 @@ impl FaultyBroker {
             }
         }
     }
+}
+
+/// Returns whether the body is what was published.
+#[must_use]
+pub fn is_whole(sealed: &Bytes) -> bool {
+    open(sealed).is_some()
 }

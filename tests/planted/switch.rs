@@ -1,41 +1,27 @@
-//! Mistakes on purpose. A test that can't fail proves nothing, so with the feature `planted-bugs` one of these can be
-//! switched on, and the simulation must find it, by its name. Without the feature each is the constant `false`.
+//! The switch of the planted bugs. A test that can't fail proves nothing, so each of these mistakes can be switched on, one at
+//! a time, and the simulation (or the store's contract) must find it by its name.
 //!
-//! The scripts of the store in Redis have theirs in `tests/mutants`: there a text of one script is replaced by another,
-//! and the store's contract must notice.
+//! The server's sources hold none of this. `main.rs` beside it writes a copy of them with all bugs of `bugs.diff` and this file
+//! as `src/planted.rs`; `scripts/simulate` and `scripts/mutants` build that copy.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "the copy uses all of it, the tests of the real sources only names"
+)]
 
 /// Whether this bug is switched on.
-#[cfg(feature = "planted-bugs")]
 macro_rules! planted {
     ($bug:ident) => {
         $crate::planted::is($crate::planted::Bug::$bug)
     };
 }
 
-/// Whether this bug is switched on: never, without the feature.
-#[cfg(not(feature = "planted-bugs"))]
-macro_rules! planted {
-    ($bug:ident) => {
-        false
-    };
-}
-
-#[cfg(feature = "planted-bugs")]
 pub use chosen::{Bug, choose, is};
-#[cfg(feature = "planted-bugs")]
+pub(crate) use scripts::script;
 pub use scripts::{ScriptBug, choose_script};
 
-/// The text of one of the store's scripts, with the mistake that was chosen for it.
-#[cfg(feature = "planted-bugs")]
-pub(crate) use scripts::script;
-
-/// The text of one of the store's scripts: as it is, without the feature.
-#[cfg(not(feature = "planted-bugs"))]
-pub(crate) fn script(_: &str, source: &'static str) -> &'static str {
-    source
-}
-
-#[cfg(feature = "planted-bugs")]
 mod chosen {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -164,7 +150,6 @@ mod chosen {
     }
 }
 
-#[cfg(feature = "planted-bugs")]
 mod scripts {
     use std::sync::OnceLock;
 
@@ -207,7 +192,7 @@ mod scripts {
         }
     }
 
-    /// See [`super`].
+    /// The text of one of the store's scripts, with the mistake that was chosen for it.
     pub(crate) fn script(name: &str, source: &'static str) -> &'static str {
         match CHOSEN.get().filter(|bug| bug.script == name).map(|bug| bug.apply(source)) {
             Some(Ok(mutated)) => mutated.leak(),

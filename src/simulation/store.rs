@@ -2,15 +2,18 @@
 
 use tokio::{sync::mpsc, time::Duration};
 
-use super::{Result, StoreError, StoreEvent, embedded::EmbeddedStore};
-use crate::simulation::{Faults, Late, Outcome, Port};
+use crate::{
+    domain::Seq,
+    simulation::{Faults, Late, Outcome, Port},
+    store::{Result, StoreError, StoreEvent, embedded::EmbeddedStore},
+};
 
-pub(super) mod late;
+pub(crate) mod late;
 
 /// One edge's handle to a store that all edges of a simulation share.
 #[derive(Debug, Clone)]
 pub struct FaultyStore {
-    pub(super) inner: EmbeddedStore,
+    pub(crate) inner: EmbeddedStore,
     faults: Faults,
 }
 
@@ -21,7 +24,7 @@ impl FaultyStore {
         Self { inner, faults }
     }
 
-    pub(super) async fn call<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn call<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         match self.faults.call(Port::Store, name, work).await {
             Ok(done) => done,
             Err(Outcome::Unknown) => Err(StoreError::Unknown("simulated".to_owned())),
@@ -30,14 +33,14 @@ impl FaultyStore {
     }
 
     /// Returns when the store executes this call after its caller has given up, if it does.
-    pub(super) fn late(&self, name: &str) -> Option<Late> {
+    pub(crate) fn late(&self, name: &str) -> Option<Late> {
         // An edge receives its events on one connection, on which nothing is overtaken.
         let hears = name.starts_with("watch_") || name.starts_with("unwatch_");
         if hears { None } else { self.faults.late(Port::Store, name) }
     }
 
     /// Makes a call whose caller gives up before it is done; `work` is called once for each execution.
-    pub(super) async fn call_late<T, F>(
+    pub(crate) async fn call_late<T, F>(
         &self,
         name: &str,
         late: Late,
@@ -50,7 +53,7 @@ impl FaultyStore {
         Err(StoreError::Unknown("simulated".to_owned()))
     }
 
-    /// See [`super::Store::take_events`]. The events pass through the fault profile.
+    /// See [`crate::store::Store::take_events`]. The events pass through the fault profile.
     #[must_use]
     pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {
         let mut events = self.inner.take_events()?;
@@ -84,3 +87,6 @@ impl FaultyStore {
         Some(receiver)
     }
 }
+
+/// The sequence numbers of messages that a chat's log dropped before the broker had them.
+pub type LetGo = std::collections::BTreeSet<Seq>;

@@ -181,8 +181,8 @@ impl Client {
     async fn late_subscribe(self) {
         let shared = &self.faults.shared;
         sleep(Duration::from_millis(shared.below(900))).await;
-        let just_removed = self.broker.removed_within(self.chat, self.device, Duration::from_secs(1));
-        if just_removed && shared.broker().get().0 && !self.broker.has(self.chat, self.device) {
+        let just_removed = shared.removed_within(self.chat, self.device, Duration::from_secs(1));
+        if just_removed && shared.broker().get().0 && self.broker.queue(self.chat, self.device).is_none() {
             shared.bit("queues made by a late SUB", 1);
             let flow = crate::broker::Flow::of("late", self.device);
             let _ = self.broker.provision(&flow, self.device, &[(self.chat, NODE.to_owned())]).await;
