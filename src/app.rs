@@ -1,4 +1,4 @@
-//! One edge, put together: build -> addresses -> run -> drain.
+//! One edge, assembled: build -> addresses -> run -> drain.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,9 +28,9 @@ mod second;
 
 use second::Second;
 
-/// nsqd is told how far the store's clock is once in so many of its seconds.
+/// nsqd gets the store's clock once in so many of its seconds.
 const MARK: u64 = 600;
-/// The name of that work, and for how long it is one edge's.
+/// The name of that leased work, and its length.
 const CLAIM: &str = "claim";
 const CLAIM_FOR: Duration = Duration::from_secs(60);
 
@@ -40,9 +40,9 @@ pub enum AppError {
     /// An address can't be listened on.
     #[error("{address} can't be listened on: {reason}. Choose another address, or end what uses it")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         reason: std::io::Error,
     },
     /// A setting that can't be used.
@@ -74,21 +74,21 @@ pub struct App {
     second: Option<Second>,
 }
 
-/// The Redis that the edge stands on.
+/// The Redis of the edge.
 #[derive(Debug)]
 struct Watched {
     store: RedisStore,
     config: RedisConfig,
-    // It wasn't there at the start: it is looked at when it comes.
+    // It couldn't be reached at the start: it is checked when it can.
     unchecked: bool,
 }
 
 impl App {
-    /// Listens, reaches for the store and the broker, and starts the background work.
+    /// Binds the listeners, connects to the store and the broker, and starts the background work.
     ///
     /// # Errors
-    /// What can't be used. A server that merely isn't there is no error: `/readyz` says so, and it heals. Until then nobody is
-    /// served: the edge's name may be another's.
+    /// A dependency that can't be used. One that can't be reached is no error: `/readyz` says so, and it heals. Until then nobody
+    /// is served: the edge's name may be another's.
     pub async fn build(config: Config) -> Result<Self, AppError> {
         raise_file_limit();
         let tokens = Tokens::new(&config.tokens).map_err(refused)?;
@@ -112,11 +112,11 @@ impl App {
         let rules = Rules::new(&config.server, &config.timing);
         let (mut second, mut playground) = (None, None);
         if let Some(wished) = &config.pages.playground {
-            // Beyond this machine only where somebody said.
+            // Beyond this machine only if configured.
             let near = Some(config.server.listen).filter(|listen| is_loopback(*listen));
             let on = wished.listen.or(near.map(|listen| SocketAddr::new(listen.ip(), 0)));
             if let (Store::Embedded(store), Some(on)) = (&store, on) {
-                // It hears for itself, as another edge does.
+                // It subscribes for itself, as another edge does.
                 let both = (Store::Embedded(store.another()), broker.clone());
                 second = Some(Second::build(&config, on, both, tokens.clone(), drain.clone()).await?);
             }
@@ -127,7 +127,7 @@ impl App {
         let metrics = Metrics::new().map_err(refused)?;
         let name = EdgeName::from(config.edge);
         if let Some(watched) = &watched {
-            // The last thing that may be refused: whoever has a name lives.
+            // The last refusal: an edge with a name is alive.
             if watched.unchecked || !claimed(&name, &store, &config.timing).await? {
                 name.wait();
             }
@@ -139,7 +139,7 @@ impl App {
         Ok(Self { core, context, rules, api, ops, redis: watched, second })
     }
 
-    /// Where the API and the sockets are.
+    /// The address of the API and the sockets.
     ///
     /// # Errors
     /// The system's.
@@ -147,7 +147,7 @@ impl App {
         self.api.local_addr()
     }
 
-    /// Where health, readiness and metrics are.
+    /// The address of health, readiness and metrics.
     ///
     /// # Errors
     /// The system's.
@@ -155,18 +155,18 @@ impl App {
         self.ops.local_addr()
     }
 
-    /// Serves until `stop`, then drains: not ready, no new connections, acknowledgements taken for a moment, everything
-    /// else given back, sockets closed, leases released.
+    /// Serves until `stop`, then drains: not ready, no new connections, acknowledgements accepted for a moment, everything else
+    /// requeued, sockets closed, leases released.
     ///
     /// # Errors
-    /// When a Redis that came late turns out not to be usable.
+    /// When a Redis that came late turns out to be unusable.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let Self { core, context, rules, api, ops, redis, second } = self;
         let drain = core.drain.clone();
-        // Only the first listener is what balancers know.
+        // Load balancers know only the first listener.
         let inside = rules.without_proxies();
         drain.spawn(listener::serve(api, http::api(&context), rules, drain.clone(), true));
-        // Health and metrics are served to the very end: an operator wants to see the drain.
+        // Health and metrics are served to the end: operators want to see the drain.
         drain.spawn_background(listener::serve(
             ops,
             http::ops(&context),
@@ -216,7 +216,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|reason| AppError::Listen { address, reason })
 }
 
-/// Each device is a socket, and a connection to NSQ per chat.
+/// Each device needs a socket, and a connection to NSQ per chat.
 fn raise_file_limit() {
     if let Err(error) = rlimit::increase_nofile_limit(1 << 20) {
         tracing::warn!(%error, "the limit of open files can't be raised: it bounds how many devices can connect");
@@ -235,7 +235,7 @@ async fn connect_nsq(config: &NsqConfig, timing: &Timing, edge: &str) -> Result<
     NsqBroker::connect(options).await.map_err(refused)
 }
 
-/// Whether this Redis may be trusted with messages. True: it can't be reached, so it isn't known yet.
+/// Checks whether this Redis may be trusted with messages. True: it can't be reached, so this is unknown.
 async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Result<bool, AppError> {
     let unreachable = |reason: &StoreError| {
         tracing::warn!(error = %reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
@@ -247,11 +247,11 @@ async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Res
         Err(StartupError::Unreachable(reason)) => return unreachable(&reason),
         Err(refusal) => return Err(refused(refusal)),
     }
-    // One that may forget everything has no name to be known by.
+    // A store that may forget everything has no name.
     if config.allow_volatile {
         return Ok(false);
     }
-    // The claim first: another edge that begins on the same new Redis names it before it claims.
+    // The claim first: another edge that starts on the same new Redis names it before it claims.
     let claimed = broker.claimed(&config.prefix).await;
     match store.identify(claimed.is_none(), claimed.unwrap_or(0)).await {
         Ok(true) => {
@@ -266,7 +266,7 @@ async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Res
     }
 }
 
-/// Whether the name is this process's now. False: Redis can't be reached, so it isn't known yet.
+/// Returns whether the name is this process's. False: Redis can't be reached, so this is unknown.
 async fn claimed(name: &EdgeName, store: &Store, timing: &Timing) -> Result<bool, AppError> {
     match name.claim(store, session_expiry::dead_after(timing)).await {
         Ok(true) => Ok(true),
@@ -278,7 +278,7 @@ async fn claimed(name: &EdgeName, store: &Store, timing: &Timing) -> Result<bool
     }
 }
 
-/// Looks at a Redis that comes late, and from then on keeps nsqd's mark of its clock. Ends when it isn't usable.
+/// Checks a Redis that comes late, and then keeps nsqd's mark of its clock. Returns if it is unusable.
 async fn watch(redis: Watched, core: &Core) -> AppError {
     let Watched { store, config, mut unchecked } = redis;
     let mut marked = mark(&store);
@@ -299,7 +299,7 @@ async fn watch(redis: Watched, core: &Core) -> AppError {
             }
         } else if mark(&store) > marked && !config.allow_volatile {
             marked = mark(&store);
-            // Whoever is first does it for all.
+            // The first edge does it for all.
             if matches!(store.try_acquire_lease(CLAIM, &core.edge, CLAIM_FOR).await, Ok(true)) {
                 core.broker.claim(&config.prefix, marked).await;
             }
@@ -307,7 +307,7 @@ async fn watch(redis: Watched, core: &Core) -> AppError {
     }
 }
 
-/// What nsqd is told of the store's clock: rarely another number, because nsqd writes all its lists for each.
+/// Returns the store's clock for nsqd: rarely another number, because nsqd saves all its lists for each.
 fn mark(store: &RedisStore) -> u64 {
     store.clock() / MARK * MARK
 }

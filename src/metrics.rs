@@ -1,8 +1,8 @@
-//! What this edge counts and measures, under Prometheus names. `docs/metrics.md` is made of the help texts here (`scripts/reference`);
-//! `tests/embedded/metrics.rs` holds that page, the alert rules and the dashboard to what a server really answers.
+//! This edge's metrics, under Prometheus names. `docs/metrics.md` is made of the help texts here (`scripts/reference`);
+//! `tests/embedded/metrics.rs` compares that page, the alert rules and the dashboard with a server's answers.
 //!
-//! Counting costs a few atomic steps and never a lock or an allocation: whatever is counted for each message is looked
-//! up by its labels once, here.
+//! Counting takes a few atomic steps and never a lock or an allocation: metrics that count each message are looked up by their
+//! labels once, here.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use crate::{
 
 mod maker;
 
-/// Upper bounds of latencies in seconds: fine where people feel it, and up to the ack timeout.
+/// Upper bounds of latencies in seconds: fine where users notice, and up to the ack timeout.
 const SECONDS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// The same where a part of a millisecond can be told.
+/// The same with a resolution below a millisecond.
 const FINE_SECONDS: &[f64] = &[
     0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
-/// What closes with a code of WebSocket's own are counted under.
+/// The label for closes with one of WebSocket's own codes.
 pub const PROTOCOL_ERROR: &str = "protocol_error";
 
 /// One histogram for each kind of device.
@@ -42,7 +42,7 @@ impl ByKind {
         Self { main: family.with_label_values(&["main"]), sub: family.with_label_values(&["sub"]) }
     }
 
-    /// Notes how long it took.
+    /// Records a duration.
     pub fn observe(&self, kind: DeviceKind, took: Duration) {
         match kind {
             DeviceKind::Main => self.main.observe(took.as_secs_f64()),
@@ -50,7 +50,7 @@ impl ByKind {
         }
     }
 
-    /// Each upper bound in seconds with how many took at most so long, of both kinds together; and how many there were.
+    /// Returns each upper bound in seconds with its cumulative count, of both kinds together; and the total.
     #[must_use]
     pub fn counts(&self) -> (Vec<(f64, u64)>, u64) {
         let (main, sub) = (self.main.metric(), self.sub.metric());
@@ -64,7 +64,7 @@ impl ByKind {
     }
 }
 
-/// A part of a gauge that is taken back when its owner goes, however it goes.
+/// A part of a gauge that is subtracted when its owner is dropped.
 #[derive(Debug)]
 pub struct GaugeGuard {
     gauge: IntGauge,
@@ -72,13 +72,13 @@ pub struct GaugeGuard {
 }
 
 impl GaugeGuard {
-    /// Of this gauge, with nothing in it yet.
+    /// Starts with nothing.
     #[must_use]
     pub fn of(gauge: &IntGauge) -> Self {
         Self { gauge: gauge.clone(), part: 0 }
     }
 
-    /// From now on its part is `count`.
+    /// Sets its part to `count`.
     pub fn set(&mut self, count: usize) {
         let count = whole(count);
         if count != self.part {
@@ -87,7 +87,7 @@ impl GaugeGuard {
         }
     }
 
-    /// Whether it has a part.
+    /// Returns whether it has a part.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.part > 0
@@ -100,7 +100,7 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// All that one edge counts. Cheap to clone: the values are shared.
+/// All metrics of one edge. Cheap to clone: the values are shared.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -118,31 +118,31 @@ pub struct Metrics {
     pub send_reply: ByKind,
     /// The same of `POST /v1/chats/{id}/messages`.
     pub send_reply_http: Histogram,
-    /// From a message's `at` to its going out to a connected device.
+    /// From a message's `at` to its delivery to a connected device.
     pub send_to_receive: ByKind,
     /// From a message's `at` to the acknowledgement of a connected device.
     pub send_to_ack: ByKind,
-    /// From a message's going out to its acknowledgement.
+    /// From a message's delivery to its acknowledgement.
     pub delivery_to_ack: ByKind,
     /// Connected devices by kind.
     pub connections: IntGaugeVec,
-    /// Chats of connected devices, each device's counted.
+    /// Chats of connected devices, counted per device.
     pub chats_followed: IntGauge,
     /// Of those, the ones whose queue is attached.
     pub nsq_attachments: IntGauge,
-    /// Whether messages are given to a server of the broker (1) or wait in the store (0).
+    /// Whether messages are published to a server of the broker (1) or wait in the store (0).
     pub nsqd_up: IntGaugeVec,
     /// Directories of the broker that don't answer.
     pub nsqlookupd_down: IntGauge,
     /// Whether the store answers (1) or not (0).
     pub store_up: IntGauge,
-    /// Whether the store takes writes (1) or not (0).
+    /// Whether the store accepts writes (1) or not (0).
     pub store_writable: IntGauge,
     /// Messages that the broker hasn't confirmed.
     pub outbox_messages: IntGauge,
-    /// Since when the oldest of those waits, in seconds.
+    /// The age of the oldest of those, in seconds.
     pub outbox_oldest: Gauge,
-    /// Edges that have gone and whose outboxes couldn't be emptied yet.
+    /// Dead edges whose outboxes aren't drained yet.
     pub outbox_dead_edges: IntGauge,
     /// Messages in those.
     pub outbox_dead_edge_messages: IntGauge,
@@ -152,40 +152,40 @@ pub struct Metrics {
     pub tasks: IntGauge,
     /// Whether this edge is stopping (1).
     pub draining: IntGauge,
-    /// Times a stretch was fetched from the log because the queue didn't bring it.
+    /// Reads of the log for messages that the queue didn't bring.
     pub refills: IntCounter,
-    /// Seqs told to devices as gone from the server.
+    /// Seqs reported to devices as gaps.
     pub gaps: IntCounter,
-    /// Messages that a queue brought after they were told as gone, and that were finished because the device had acknowledged
-    /// what is behind them.
+    /// Messages that a queue brought after their gap was reported, and that were finished because the device had acknowledged past
+    /// them.
     pub gap_late: IntCounter,
-    /// Messages that came torn out of a queue.
+    /// Torn messages out of queues.
     pub torn: IntCounter,
-    /// Queues that held more than they may and were emptied.
+    /// Queues over their bound that were emptied.
     pub queues_emptied: IntCounter,
-    /// Times the store's notifications were found not to flow.
+    /// Times the store's notifications didn't arrive.
     pub notifications_missed: IntCounter,
-    /// What reconciling did, by action.
+    /// Repairs of the reconciler, by action.
     pub reconciler_actions: IntCounterVec,
     /// Sockets closed, by code.
     pub closes: IntCounterVec,
-    /// Messages that were published again because the first try wasn't confirmed.
+    /// Messages that were published again because the first attempt wasn't confirmed.
     pub relayed: IntCounter,
-    /// Bootstrap pages asked for, by result.
+    /// Requested bootstrap pages, by result.
     pub bootstraps: IntCounterVec,
-    /// Links by the state they came to.
+    /// Links by the state that they reached.
     pub links: IntCounterVec,
-    /// Terminations by the state they came to.
+    /// Terminations by the state that they reached.
     pub terminations: IntCounterVec,
-    /// Terminations that aren't done, of the whole deployment, as this edge saw it last.
+    /// Unfinished terminations of the whole deployment, as this edge last saw them.
     pub terminations_unfinished: IntGauge,
 }
 
 impl Metrics {
-    /// A fresh set, all zero.
+    /// Returns new metrics, all zero.
     ///
     /// # Errors
-    /// Never, as long as each name is good and used once; a test makes a set.
+    /// Never, while each name is valid and unique; a test covers it.
     pub fn new() -> Result<Self, Error> {
         let all = Maker { registry: Registry::new() };
         process(&all.registry)?;
@@ -399,7 +399,7 @@ impl Metrics {
         })
     }
 
-    /// The Prometheus text.
+    /// Returns the Prometheus text.
     ///
     /// # Errors
     /// The library's, when a family can't be written.
@@ -410,8 +410,8 @@ impl Metrics {
     }
 }
 
-/// Closes of every code are there from the start, as is everything whose labels are known: a series that isn't there
-/// can't be told from one that is zero, and its first increase isn't seen.
+/// All series with known labels exist from the start: a missing series can't be told from zero, and its first increase would go
+/// unseen.
 fn closes() -> Vec<&'static str> {
     CloseCode::ALL.iter().map(|code| code.name()).chain([PROTOCOL_ERROR]).collect()
 }
@@ -422,7 +422,7 @@ fn bootstraps() -> Vec<&'static str> {
     ["ok"].into_iter().chain(errors.map(ErrorCode::as_str)).collect()
 }
 
-/// Memory, processor time, open files of this process, where the library can read them.
+/// Registers memory, CPU time and open files of this process, where the library can read them.
 fn process(registry: &Registry) -> Result<(), Error> {
     #[cfg(target_os = "linux")]
     registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
@@ -431,7 +431,7 @@ fn process(registry: &Registry) -> Result<(), Error> {
     Ok(())
 }
 
-/// A count as gauges have it.
+/// Converts a count for a gauge.
 #[must_use]
 pub fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

@@ -1,16 +1,16 @@
-//! The HTTP calls that Keepstep itself makes: to a JWKS address, and from the command line to a server.
+//! The HTTP client for Keepstep's own calls: to a JWKS address, and from the command line to a server.
 
 use std::time::Duration;
 
-/// A client for such calls. It follows no redirect (a key set or an admin call that moves elsewhere is a mistake to be
-/// seen, not followed), and gives up on each call after `deadline`, the body included.
+/// Returns a client for such calls. It follows no redirect (a key set or an admin call that moves elsewhere is a mistake to be
+/// seen), and limits each call, with its body, to `deadline`.
 ///
 /// # Errors
 ///
-/// A sentence, when the TLS of this machine can't be set up (no root certificates, as a rule).
+/// A sentence, when TLS can't be set up on this machine (usually: no root certificates).
 pub fn client(deadline: Duration) -> Result<reqwest::Client, String> {
-    // reqwest is built without a crypto provider of its own. Only the first call in a process sets it; that a later
-    // one finds it set already is no fault.
+    // reqwest is built without a crypto provider. The first call in a process sets it; a later call finds it set, which is no
+    // error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .timeout(deadline)
@@ -20,7 +20,7 @@ pub fn client(deadline: Duration) -> Result<reqwest::Client, String> {
         .map_err(|error| format!("no HTTP client can be made ({}): install ca-certificates", chain(&error)))
 }
 
-/// An error with its causes. reqwest's own text says "error sending request" and keeps the reason in the causes.
+/// Returns an error with its causes. reqwest's own text is "error sending request", with the reason in the causes.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

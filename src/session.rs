@@ -1,9 +1,9 @@
 //! One connected device: one task that owns its socket, its subscriptions and its window.
 //!
-//! The loop waits for whichever comes first: a frame of the client, a message from a queue (only while the window has
-//! room, in turn with the chats that wait for it), a command from elsewhere, the store's answer to something under way, or the next point in time at which
-//! something is due. Nothing in it waits for the store, the broker or the client's reading: those are under way beside
-//! it. Messages are never dropped; a client that takes or acknowledges nothing is closed, and its messages stay queued.
+//! The loop waits for whichever comes first: a client frame, a message from a queue (only while the window has room, in
+//! turn with chats that wait for it), a command, a store answer, or the next deadline. The loop never waits for the
+//! store, the broker or the client's reading: these are futures beside it. Messages are never dropped; a client that
+//! reads or acknowledges nothing is closed, and its messages stay queued.
 
 use std::{
     collections::HashMap,
@@ -56,11 +56,11 @@ pub use ending::refuse;
 pub use opening::{Open, open};
 pub use wire::Wire;
 
-/// Commands that may wait for a session, beside the news of its chats. More, and it is closed as a slow consumer.
+/// Commands that may wait for a session, besides coalesced chat events. Above it the session is closed as a slow consumer.
 const MAILBOX: usize = 1024;
-/// Messages taken from the queues that may wait for the session: they are held back there, not here.
+/// Messages from the queues that may wait for the session; further ones stay with the subscriptions.
 const EVENTS: usize = 16;
-/// So much is done for one device until it is the others' turn: of steps, and of what came, as [`Connection::weight`] counts.
+/// Work per turn of one device, in steps and in input as [`Connection::weight`] counts; then others have their turn.
 const TURNS: u32 = 16;
 const TURN_WEIGHT: u64 = 32 << 10;
 
@@ -69,63 +69,63 @@ struct Session {
     core: Arc<Core>,
     handle: SessionHandle,
     connection: Connection,
-    // Boxed: most devices have few chats, and a table keeps room for more.
+    // Boxed: most devices have few chats, and a hash map keeps spare slots.
     chats: HashMap<ChatId, Box<chats::ChatState>>,
     window: window::Window,
-    // What is open in it, as metrics tell it.
+    // The window's size, for the metrics.
     unacknowledged: GaugeGuard,
     schedule: schedule::Schedule,
     memberships: membership::Memberships,
     // Chats that wait for room.
     turns: schedule::Turns,
-    // Messages and their bytes that are held for later, over all chats.
+    // Early messages and their bytes, over all chats.
     early: (usize, usize),
-    // When the next chat may be looked for in the queues.
+    // When the next chat may query its queues.
     ask_next: Instant,
     limiter: DeviceLimiter,
     // Where subscriptions send.
     sink: Sink,
-    // When all that subscriptions had brought was taken, as far as something looked.
+    // When everything that the subscriptions had brought was last taken.
     nothing_came_at: Instant,
-    // How many subscriptions there were so far: their numbers.
+    // The number of subscriptions so far, which numbers them.
     subscriptions: u64,
-    // Whether the lease is being renewed, because a cursor was fenced.
+    // The lease is being renewed, because a cursor was fenced.
     renewing: bool,
-    // What they hold together.
+    // Their shared budget.
     prefetch: Prefetch,
     busy: Option<Boxed<frames::Answer>>,
     ahead: ahead::Ahead,
-    // What this device itself has read, told by others before the reply that says so. One in each chat at most, while a frame
-    // is under way.
+    // Read offsets of this device's own `read` frames that arrived before the reply. At most one per chat, while a frame is
+    // in progress.
     own_reads: Vec<(ChatId, ReadOffset)>,
     pending: FuturesUnordered<Boxed<pending::Done>>,
-    // Acknowledgements that want a reply once they are durable.
+    // Acknowledgements that get a reply once they are durable.
     acks: Vec<(ChatId, Seq, FrameId)>,
     asked: HashMap<String, history::Asked>,
     questions: HashMap<String, history::Question>,
     bad_frames: u32,
-    // How many `watch` frames there were that counted.
+    // The number of accepted `watch` frames.
     watch_round: u64,
-    // How many messages per chat below its beginning the sub may ask for; none: all.
+    // How many messages per chat below `from` the sub may ask for; none: all.
     history: Option<u64>,
-    // A sub whose bootstrap is complete; a main is ready always.
+    // A sub whose bootstrap is complete; a main is always ready.
     ready: bool,
     main_check: Instant,
     heard: Instant,
     ping_at: Instant,
-    // Until then no frame is read, because there were too many.
+    // No frame is read until then, because the rate was exceeded.
     read_again: Option<Instant>,
-    // A main that didn't answer a history request, and hasn't been heard of since it was asked: until then it has to be.
+    // Deadline for a sign of life from a main that didn't answer a history request.
     probe: Option<Instant>,
-    // Devices of the user that have gone, since when, and when the client is told so unless they are back.
+    // Devices of the user that went offline, since when, and when the client is notified unless they are back.
     absent: Vec<(DeviceId, Millis, Instant)>,
-    // The edge stops: only acknowledgements are taken any more.
+    // The edge drains: only acknowledgements are accepted.
     draining: bool,
-    // Not before this, so that not everyone comes to the next edge in the same moment.
+    // Not before this: spreads the reconnects to the next edge.
     leave_at: Option<Instant>,
 }
 
-/// A future under way. It has nothing to show but that.
+/// A pending future; its `Debug` shows only that.
 struct Boxed<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 
 impl<T> Boxed<T> {
@@ -206,11 +206,11 @@ impl Session {
             turns = turns.wrapping_add(1);
             if turns.is_multiple_of(TURNS) || self.connection.weight() > weight + TURN_WEIGHT {
                 weight = self.connection.weight();
-                // A client that always has one more frame keeps nobody waiting.
+                // A client with endless frames must not starve others.
                 tokio::task::yield_now().await;
             }
             let deadline = self.next_deadline();
-            // Moving it costs a lock in the timer wheel, so only when something is due sooner.
+            // Resetting takes a lock in the timer wheel, so only for an earlier deadline.
             if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
@@ -251,13 +251,13 @@ impl Session {
                 return end;
             }
             self.serve_turns(events);
-            // Once for all that came at once.
+            // Once per batch.
             self.unacknowledged.set(self.window.open());
             let leaving = self.leave_at.is_some_and(|at| at <= Instant::now());
             if leaving && self.window.is_empty() && self.settled() {
                 return End::Close(CloseCode::ShuttingDown);
             }
-            // Its device may be somebody else's by now: not one more frame.
+            // Another session may own the device by now: send no further frame.
             if self.handle.lease.expired() {
                 return End::Close(CloseCode::BackendUnavailable);
             }
@@ -265,7 +265,7 @@ impl Session {
     }
 
     fn on_inbound(&mut self, inbound: Inbound) -> Result<(), End> {
-        // Who takes what waited is alive as well: it may have had nothing to say.
+        // A client that reads is alive, even if it has nothing to send.
         self.heard = Instant::now();
         self.probe = None;
         match inbound {
@@ -289,7 +289,7 @@ impl Session {
         }
     }
 
-    /// Something came that is of no use and isn't counted. Too much of it, and the client is read more slowly.
+    /// Useless input arrived that isn't counted. Above its rate, the client is read more slowly.
     fn slow_down(&mut self, weight: u64) {
         let now = Instant::now();
         if let Some(wait) = self.limiter.light(weight, now) {
@@ -302,12 +302,12 @@ impl Session {
         let wait = self.core.timing.drain_acks;
         let leave_at = Instant::now() + wait.mul_f64(crate::rng::fraction() / 2.0);
         self.leave_at = Some(leave_at);
-        // Only to look again then, whether everything is settled.
+        // Only to check again then whether everything is settled.
         self.pending.push(Boxed::new(async move {
             tokio::time::sleep_until(leave_at).await;
             pending::Done::Nothing
         }));
-        // What isn't acknowledged by then goes back to the queues.
+        // Unacknowledged messages are requeued then.
         let close_signal = self.handle.mailbox.close_signal.clone();
         self.pending.push(Boxed::new(async move {
             tokio::time::sleep(wait).await;
@@ -353,7 +353,7 @@ impl Session {
         }
         self.expire_history(now)?;
         self.tell_absent(now);
-        // It isn't listened to while it takes nothing; then it is judged by that.
+        // A backpressured client isn't read; the write time-out covers it.
         if self.probe.is_some_and(|at| at <= now) && !self.connection.backpressured() {
             return Err(End::Close(CloseCode::HeartbeatTimeout));
         }
@@ -362,7 +362,7 @@ impl Session {
             self.check_main();
         }
         if now >= self.ping_at {
-            // Two pings without a sign of life, from who is listened to.
+            // Two pings without a sign of life, from a client that is being read.
             if !self.connection.backpressured()
                 && now >= self.heard + timing.heartbeat * 2 + Duration::from_millis(500)
             {

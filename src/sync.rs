@@ -53,18 +53,18 @@ pub mod typing;
 mod watches;
 mod with_lease;
 
-/// What every use case works with; one per edge.
+/// The dependencies of every use case; one per edge.
 #[derive(Debug)]
 pub struct Core {
     /// Truth and order.
     pub store: Store,
     /// The queues.
     pub broker: Broker,
-    /// Who is connected here.
+    /// The sessions of this edge.
     pub hub: Hub,
-    /// What is counted.
+    /// Counters and gauges.
     pub metrics: Metrics,
-    /// The end.
+    /// Shuts down in order.
     pub drain: Drain,
     /// Sizes.
     pub limits: Limits,
@@ -72,7 +72,7 @@ pub struct Core {
     pub timing: Timing,
     /// This edge's name.
     pub edge: String,
-    /// Whose that is.
+    /// The lease of that name.
     pub name: name::EdgeName,
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
@@ -84,22 +84,22 @@ pub struct Core {
     typists: typing::Typists,
     trims: trim::Trims,
     quotas: quota::Quotas,
-    // Sessions of this edge that ended without giving their lease back, perhaps of an earlier run under its name.
+    // Sessions of this edge that ended without releasing their lease, perhaps of an earlier run under its name.
     session_expiry: session_expiry::Running,
-    // Until when the others take this edge for alive; and how the others are.
+    // Until when other edges take this one for alive; and the state of the others.
     alive: LeaseClock,
     others: session_expiry::Others,
-    /// How often devices and users may ask.
+    /// The rates of devices and users.
     pub rates: rates::Rates,
     senders: sender_registry::SenderRegistry,
-    // What is shown to admins.
+    // The admin console.
     console: console::Console,
-    // Pages that wait here for their link to be decided.
+    // Pages that wait here for the decision of their link.
     polls: links::Polls,
 }
 
 impl Core {
-    /// Puts the parts together and starts the edge's background work, which ends with `drain`.
+    /// Assembles the core and starts the background tasks, which end with `drain`.
     #[must_use]
     pub fn start(
         store: Store,
@@ -168,7 +168,7 @@ impl Core {
         core
     }
 
-    /// Counts one more of somebody's `what` in this minute; over `most` it is refused.
+    /// Counts one more `what` in this minute; refuses it above `most`.
     pub(crate) async fn limit(
         &self,
         what: &str,
@@ -195,18 +195,18 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// A wait in whole seconds, never too short.
+/// Returns a wait in whole seconds, rounded up.
 pub(crate) fn seconds(wait: Duration) -> u32 {
     wait.as_secs_f64().ceil() as u32
 }
 
-/// Works through a list that comes up once a `period`, evenly over three quarters of it: all at once would hold up for
-/// milliseconds whoever sends meanwhile. At most 256 at a time; none waits for another.
+/// Works through the list of one `period`, spread evenly over three quarters of it, so that it delays no sends. At most 256
+/// items at a time; none waits for another.
 async fn paced<T, F: Future<Output = ()>>(items: Vec<T>, period: Duration, work: impl FnMut(T) -> F) {
     spread(items, period.mul_f64(0.75), 256, work).await;
 }
 
-/// Works through a list, evenly over this time, at most so many at a time.
+/// Works through a list, spread evenly over this time, with bounded concurrency.
 async fn spread<T, F: Future<Output = ()>>(
     items: Vec<T>,
     over: Duration,
@@ -223,7 +223,7 @@ async fn spread<T, F: Future<Output = ()>>(
         .await;
 }
 
-// What is kept under these locks is changed in one step each, so a poisoned lock is still good.
+// State under these locks changes in one step, so a poisoned lock is still valid.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! The playground's second edge: another hub and another listener over the same embedded store and broker, so that a
-//! device can really move from one edge to the other, in one process. It has no health and metrics of its own.
+//! The playground's second edge: another hub and listener over the same embedded store and broker, so that a device can move
+//! between edges in one process. It has no health and metrics of its own.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! One chat of a session: its subscription, its feed, and when to look into the log.
+//! One chat of a session: its subscription, its feed, and when to read the log.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -33,61 +33,60 @@ use crate::{
     sync::leases,
 };
 
-/// A cursor write that failed is tried again after this.
+/// Pause before a failed cursor write is retried.
 const CURSOR_RETRY: Duration = Duration::from_millis(250);
-/// What a session holds for later, over all its chats: so many messages and bytes at most. (One that has its turn waits
-/// there, too, while there is no room.)
+/// Early messages and bytes that a session holds at most, over all chats. (Sendable messages wait there, too, while there
+/// is no room.)
 const EARLY_MESSAGES: usize = 1024;
 const EARLY_BYTES: usize = 4 << 20;
-/// What it hasn't room for goes back to its queue after this, not at once: it may be all that is left there, and would come
-/// again at once.
+/// Pause before a message without room is requeued: at once it would come back at once, if its queue has nothing else.
 const PARKED: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct ChatState {
     pub feed: Feed<Receipt>,
-    // Dropped or closed with the session; what it holds goes back to the queue.
+    // Dropped or closed with the session, which requeues what it holds.
     pub consumer: Option<Consumer>,
     pub progress: Progress,
     pub from: Seq,
-    // The highest read offset that the client was told.
+    // The highest read offset that the client has received.
     pub read: Seq,
-    // Where it is subscribed to.
+    // The node of its subscription.
     pub node: Arc<str>,
-    // Queues at nodes that carried it before, while they bring what nobody else has any more.
+    // Queues at former nodes, while they bring messages that nothing else has.
     pub former: Vec<Former>,
     // Its queue was removed, and is being created again, if the device is subscribed.
     pub rejoining: bool,
-    // A cursor write is under way; what is acknowledged meanwhile waits for the next.
+    // A cursor write is in progress; later acknowledgements wait for the next.
     moving: bool,
-    // Whether its user is a member at a later epoch is being asked.
+    // The membership at a later epoch is being checked.
     pub checking: bool,
-    // The chat is known to have messages up to here.
+    // The highest known seq of the chat.
     pub tail: Seq,
-    // When its queue brought something last, and how often it has.
+    // When its queue last brought something, and how often it has.
     pub arrived: Instant,
     pub arrivals: u64,
     pub filling: bool,
-    // What the log no longer has.
+    // Messages that the log no longer has.
     pub missing: Option<Box<Missing>>,
-    // It waits for room.
+    // The chat waits for room.
     pub waits: bool,
-    // What its feed holds for later, as far as it is counted for the device.
+    // Its early messages, as counted for the device.
     counted: (usize, usize),
     parked_until: Option<Instant>,
-    // That something came after its gap was said once.
+    // A message after its gap was logged once.
     late_said: bool,
-    // That its queue brought something torn has been said.
+    // A torn message was logged once.
     torn_said: bool,
-    // What is above came while this session was there: only of that it means something how long it took.
+    // Latency is measured only above this: earlier messages came before the session.
     live_above: Seq,
-    // Counted as a chat of a connected device, and as one whose queue is attached.
+    // Gauges: chats of connected devices, and attached queues.
     _followed: GaugeGuard,
     pub attached: GaugeGuard,
 }
 
-/// Where a message came from.
+/// The source of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     Queue,
@@ -95,7 +94,7 @@ pub(super) enum Source {
 }
 
 impl Session {
-    /// Begins with a chat: subscribes, and looks once whether the queue brought everything.
+    /// Starts a chat: subscribes, and checks once whether the queue brought everything.
     pub(super) fn add_chat(&mut self, attached: &Attached, read: Seq) -> Followed {
         let (chat, position, node) =
             (attached.chat.id, attached.position, Arc::<str>::from(attached.chat.node.as_str()));
@@ -145,7 +144,7 @@ impl Session {
         self.schedule.add(chat, at);
     }
 
-    /// Whether more may be taken from the queues.
+    /// Returns whether more may be taken from the queues.
     pub(super) fn has_room(&self) -> bool {
         !self.draining && self.window.has_room() && !self.connection.backpressured()
     }
@@ -186,7 +185,7 @@ impl Session {
         }
     }
 
-    /// A queue has brought what wasn't published to this chat, perhaps in place of a message that is to be looked for elsewhere.
+    /// A queue brought a message that wasn't published to this chat, perhaps in place of one that must come from elsewhere.
     pub(super) fn on_torn(&mut self, chat: ChatId, receipt: Receipt) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.arrivals += 1;
@@ -200,7 +199,7 @@ impl Session {
         self.schedule_check(chat, Instant::now() + HOLE_PATIENCE);
     }
 
-    /// Something is held for later.
+    /// An early message is held.
     fn on_early(&mut self, chat: ChatId, now: Instant) {
         self.give_way(chat);
         self.count_early(chat);
@@ -220,7 +219,7 @@ impl Session {
         self.schedule_check(chat, at);
     }
 
-    /// Brings the count of what is held for later up to date.
+    /// Updates the device's count of early messages.
     pub(super) fn count_early(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let (held, counted) = (state.feed.held(), std::mem::replace(&mut state.counted, state.feed.held()));
@@ -228,7 +227,7 @@ impl Session {
         self.early.1 = self.early.1 + held.1 - counted.1;
     }
 
-    /// Messages that came after they were told as a gap; so many of them are finished now.
+    /// Counts messages that came after their gap; `finished` of them are finished now.
     fn note_late(&mut self, chat: ChatId, seq: Seq, finished: u64) {
         self.core.metrics.gap_late.inc_by(finished);
         let Some(state) = self.chats.get_mut(&chat) else { return };
@@ -239,11 +238,11 @@ impl Session {
         }
     }
 
-    /// What there was no room for goes back to its queue.
+    /// Requeues the messages for which there was no room.
     pub(super) fn return_parked(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if let Some(until) = state.parked_until {
-            // What has its turn doesn't wait.
+            // A sendable message doesn't wait.
             if until > now && state.feed.missing(Seq::MAX).is_some() {
                 return self.schedule_check(chat, until);
             }
@@ -252,7 +251,7 @@ impl Session {
         }
     }
 
-    /// Sends what is held and has its turn, as long as there is room for it. What is left waits for the chat's next turn.
+    /// Sends held messages in order, while there is room. The rest waits for the chat's next turn.
     pub(super) fn send_early(&mut self, chat: ChatId) {
         let mut sent = 0;
         while self.chats.get(&chat).is_some_and(|state| state.feed.has_next()) {
@@ -284,7 +283,7 @@ impl Session {
         }
         match Utf8Bytes::try_from(body) {
             Ok(text) => self.connection.send(text),
-            // Only a foreign writer could do that; a text frame can't carry it.
+            // Only a foreign writer could cause this; a text frame can't carry it.
             Err(_) => return tracing::warn!(%chat, seq, "message is not UTF-8: not sent"),
         }
         self.window.sent(chat, seq, Instant::now(), age);
@@ -298,7 +297,7 @@ impl Session {
         }
     }
 
-    /// The chat has messages up to `seq`; the queue has had its time.
+    /// The chat has messages up to `seq`, and the queue has had its time.
     pub(super) fn on_tail(&mut self, chat: ChatId, seq: Seq) {
         if let Some(state) = self.chats.get_mut(&chat) {
             state.tail = state.tail.max(seq);
@@ -306,7 +305,7 @@ impl Session {
         }
     }
 
-    /// The device has everything up to `seq`. False: it was never sent so far.
+    /// Acknowledges everything up to `seq`. False: it wasn't sent yet.
     pub(super) fn on_ack(&mut self, chat: ChatId, seq: Seq) -> Option<bool> {
         let state = self.chats.get_mut(&chat)?;
         let before = state.feed.acked();
@@ -323,14 +322,14 @@ impl Session {
         Some(true)
     }
 
-    /// So many messages are unacknowledged no longer.
+    /// Frees `count` places of the window.
     fn free_window(&mut self, count: u64) {
         let chats = &self.chats;
         let done = |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq);
         self.window.acked(count, done);
     }
 
-    /// The session isn't in the chat any more. Dropping it stops its consumers, and gives back what they brought.
+    /// Removes a chat. Dropping it stops its consumers, and requeues their messages.
     pub(super) fn drop_chat(&mut self, chat: ChatId) -> bool {
         let Some(state) = self.chats.remove(&chat) else { return false };
         self.schedule.forget(chat);
@@ -343,7 +342,7 @@ impl Session {
         true
     }
 
-    /// How long it took until these messages were acknowledged.
+    /// Records the time from sending to acknowledgement.
     fn measure(&self, chat: ChatId, above: Seq, to: Seq) {
         let (metrics, kind, now) = (&self.core.metrics, self.handle.kind, Instant::now());
         let mut count = 0;
@@ -358,7 +357,7 @@ impl Session {
         metrics.acknowledged.inc_by(count);
     }
 
-    /// Writes the cursor, unless a write is under way: then its end begins the next.
+    /// Writes the cursor, or, if a write is in progress, after it.
     pub(super) fn move_cursor(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if state.moving || state.feed.acked() <= state.feed.cursor() {
@@ -370,7 +369,7 @@ impl Session {
         self.core.submit_cursor(chat, cursor, self.handle.mailbox.clone());
     }
 
-    /// Asks for the lease, if that isn't being done.
+    /// Renews the lease, unless that is in progress.
     fn renew(&mut self) {
         if !std::mem::replace(&mut self.renewing, true) {
             let (core, handle) = (self.core.clone(), self.handle.clone());
@@ -392,7 +391,7 @@ impl Session {
                 self.check_membership(chat);
             }
             Some(CursorMoved::At(seq)) => {
-                // Durable first, finished second.
+                // Durable first, FIN second.
                 let confirmed = state.feed.confirm(seq);
                 confirmed.receipts.into_iter().for_each(Receipt::finish);
                 let cursor = state.feed.cursor();
@@ -418,7 +417,7 @@ impl Session {
         }
     }
 
-    /// All acknowledged messages are durable.
+    /// Whether all acknowledgements are durable.
     pub(super) fn settled(&self) -> bool {
         self.chats.values().all(|state| state.feed.acked() == state.feed.cursor())
     }

@@ -1,4 +1,4 @@
-//! What others tell a session, and what its own work under way came to.
+//! Commands from other tasks, and results of the session's own futures.
 
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
 impl Session {
     pub(super) fn on_command(&mut self, command: Command) -> Result<(), End> {
         match command {
-            // The device that read knows it by its reply, which may be on its way; if it gets none, by this.
+            // The reading device learns it from its reply, which may be on its way; without a reply, from this.
             Command::Read(chat, offset)
                 if offset.device == Some(self.handle.device) && self.busy.is_some() =>
             {
@@ -28,7 +28,7 @@ impl Session {
             Command::Read(chat, offset) => self.on_read_moved(chat, offset),
             Command::Device(event, device, at) => {
                 self.on_device(event, device, at);
-                // Whether it was the main, and whether it is back already, only the store knows.
+                // Only the store knows whether it was the main, and whether it is back already.
                 if matches!(event, DeviceEvent::Offline | DeviceEvent::Terminated)
                     && self.handle.kind == DeviceKind::Sub
                     && (!self.ready || !self.asked.is_empty() || self.core.timing.main_required)
@@ -45,7 +45,7 @@ impl Session {
                     self.recheck_watched(Some(user));
                 }
             }
-            // The first to be left out.
+            // Dropped first under load.
             Command::Typing(chat, user) => {
                 if self.chats.contains_key(&chat) && self.connection.waits_since().is_none() {
                     self.connection.send(ServerFrame::Typing { chat, user: &user }.text().into());
@@ -83,7 +83,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the client what became of another device of its user; of one that has gone only later, if it isn't back by then.
+    /// Reports an event of another device to the client; `offline` only later, if the device isn't back by then.
     fn on_device(&mut self, event: DeviceEvent, device: DeviceId, at: Millis) {
         let before = self.absent.len();
         self.absent.retain(|(absent, _, _)| *absent != device);
@@ -97,7 +97,7 @@ impl Session {
         }
     }
 
-    /// Tells of the devices that have been gone for long enough.
+    /// Reports the devices that have been offline for long enough.
     pub(super) fn tell_absent(&mut self, now: Instant) {
         let (due, absent) = std::mem::take(&mut self.absent).into_iter().partition(|(_, _, due)| *due <= now);
         self.absent = absent;
@@ -108,7 +108,7 @@ impl Session {
         }
     }
 
-    /// Tells the client where the user's read offset stands, if that is news.
+    /// Reports the user's read offset to the client, if it is new.
     pub(super) fn on_read_moved(&mut self, chat: ChatId, offset: ReadOffset) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if offset.seq > state.read {
@@ -123,7 +123,7 @@ impl Session {
             Done::Log(chat, reserved, page) => self.on_log(chat, reserved, page),
             Done::Main(Ok(())) | Done::Nothing => {}
             Done::Main(Err(refusal)) => {
-                // Only what is sure ends the session: a store that doesn't answer isn't a main that has gone.
+                // Only certainty ends the session: a store that doesn't answer doesn't mean that the main is offline.
                 if refusal.code == CloseCode::MainOffline {
                     if !self.ready || self.core.timing.main_required {
                         return Err(End::MainOffline(refusal.last_seen));
@@ -140,7 +140,7 @@ impl Session {
         Ok(())
     }
 
-    /// Asks whether the main is (still) there.
+    /// Checks whether the main is (still) connected.
     pub(super) fn check_main(&mut self) {
         let (core, user) = (self.core.clone(), self.handle.user.clone());
         self.pending.push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));

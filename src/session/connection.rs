@@ -23,20 +23,20 @@ use tokio_tungstenite::{
 use super::wire::Wire;
 use crate::protocol::CloseCode;
 
-/// Bytes that may wait for the socket before the session stops taking from its queues and from its client.
+/// Bytes that may wait for the socket before the session stops reading its queues and its client.
 const HIGH_WATERMARK: usize = 1 << 20;
-/// What the head of a frame takes at most.
+/// The largest head of a frame.
 const HEAD: usize = 10;
-/// So much is read of one client at a time, as [`Wire::weight`] counts.
+/// Input that is read of one client per turn, as [`Wire::weight`] counts.
 const TURN: u64 = 4 << 10;
-/// What may come beyond the largest message without one, as [`Wire::weight`] counts.
+/// Input accepted beyond the largest message, as [`Wire::weight`] counts.
 const NOISE: u64 = 64 << 10;
-/// Bytes a second that a client takes at least, as long as any wait for it.
+/// Bytes a second that a client must take while any wait for it.
 const LEAST: f64 = 256.0;
-/// A client has so long to answer a close.
+/// Time for a client to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What came from the client.
+/// Input from the client.
 #[derive(Debug)]
 pub enum Inbound {
     /// A text frame.
@@ -45,13 +45,13 @@ pub enum Inbound {
     Binary,
     /// A ping or a pong.
     Alive,
-    /// So much came, more than any message has, and no message was in it: empty pieces of one, say. As [`Wire::weight`] counts.
+    /// More input than any message has, with no message in it: empty fragments, for example. As [`Wire::weight`] counts.
     Noise(u64),
-    /// Nothing came; but the socket has taken so much that it isn't backpressured any more.
+    /// No input, but the socket is no longer backpressured.
     BackpressureCleared,
-    /// The beginning of a message that is larger than may be; the rest isn't read.
+    /// The beginning of a message that is too large; the rest isn't read.
     TooLarge,
-    /// The connection is over: closed by the client, broken, or the client broke the WebSocket protocol.
+    /// The connection is over: closed by the client, lost, or the client violated the WebSocket protocol.
     Over(Option<Code>),
 }
 
@@ -62,20 +62,20 @@ pub struct Connection {
     out: VecDeque<Message>,
     out_bytes: usize,
     unflushed: bool,
-    // Bytes that the library was given, its own answers to pings too. What the wire hasn't taken of them waits in its buffer.
+    // Bytes given to the library, with its own pongs. Bytes that the wire hasn't taken wait in its buffer.
     given: u64,
-    // Since when something waits, and how much the wire had taken by then.
+    // Since when bytes wait, and how much the wire had taken by then.
     waits: Option<(Instant, u64)>,
-    // How much may come until there is a message; and how much had come with the last.
+    // The input allowed until the next message; and the input at the last one.
     most_weight: u64,
     framed: u64,
-    // What came before anybody took it.
+    // Input that arrived before anybody took it.
     early: Option<Inbound>,
 }
 
 impl Connection {
-    /// Takes over an upgraded connection; `read` is what came behind the request already. Frames over `most_bytes` end
-    /// it. The read buffer is small, because most devices are idle.
+    /// Takes over an upgraded connection; `read` is what followed the request. A frame over `most_bytes` ends it. The read
+    /// buffer is small, because most devices are idle.
     pub async fn new(mut wire: Wire, read: Bytes, most_bytes: usize) -> Self {
         wire.came(&read);
         let config = WebSocketConfig::default()
@@ -99,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// Whether the client has hung up, as far as can be seen without waiting. What it sent instead is kept.
+    /// Returns whether the client has hung up, without waiting. Other input is kept.
     pub async fn is_over(&mut self) -> bool {
         if self.early.is_none() {
             self.early = poll_fn(|cx| match self.next(cx) {
@@ -111,7 +111,7 @@ impl Connection {
         matches!(self.early, Some(Inbound::Over(_)))
     }
 
-    /// Queues a frame. It goes out with the next [`Connection::drive`].
+    /// Queues a frame for the next [`Connection::drive`].
     pub fn send(&mut self, text: Utf8Bytes) {
         self.out_bytes += text.len();
         self.out.push_back(Message::Text(text));
@@ -122,20 +122,20 @@ impl Connection {
         self.out.push_back(Message::Ping(Bytes::new()));
     }
 
-    /// Whether so much waits that no more should be taken from the queues, nor from the client: what it asks for waits, too.
+    /// Returns whether so much waits that neither the queues nor the client should be read.
     #[must_use]
     pub fn backpressured(&self) -> bool {
         let buffered = self.given.saturating_sub(self.written());
         self.out_bytes as u64 + buffered > HIGH_WATERMARK as u64
     }
 
-    /// Since when the client hasn't taken everything, as far as it was looked at.
+    /// Returns since when the client hasn't taken everything, as of the last check.
     #[must_use]
     pub fn waits_since(&self) -> Option<Instant> {
         self.waits.map(|(since, _)| since)
     }
 
-    /// Whether the client has taken too little for so long. If it hasn't, it is looked at anew from now on.
+    /// Returns whether the client took too little for `patience`. If not, a new period begins.
     pub fn is_stuck(&mut self, now: Instant, patience: Duration) -> bool {
         let Some((since, then)) = self.waits.filter(|(since, _)| now >= *since + patience) else {
             return false;
@@ -155,8 +155,7 @@ impl Connection {
         self.stream.get_ref().written()
     }
 
-    /// Writes what waits, and answers with the next thing that came, if `read`. May be dropped and called again at any
-    /// time.
+    /// Writes pending frames and, if `read`, returns the next input. Cancel-safe.
     pub async fn drive(&mut self, read: bool) -> Inbound {
         poll_fn(|cx| {
             let backpressured = self.backpressured();
@@ -226,7 +225,7 @@ impl Connection {
                 Poll::Ready(flushed) => {
                     flushed?;
                     (self.unflushed, self.waits) = (false, None);
-                    // Of some pings the library answers only the last.
+                    // The library answers only the last of several pings.
                     self.given = self.written();
                 }
             }
@@ -234,26 +233,26 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends it: what waits goes out first (not to a client that takes nothing, nor from a session whose device may be
-    /// somebody else's by now), then the close frame, then the client has a moment to answer.
+    /// Closes the connection: pending frames go out first (not to a stuck client, nor from a session that may have lost its
+    /// device), then the close frame; then the client has a moment to answer.
     pub async fn close(mut self, code: CloseCode, reason: &str) {
         let drop_queue = matches!(code, CloseCode::SlowConsumer | CloseCode::BackendUnavailable);
         self.close_with(Code::from(code.number()), reason, drop_queue).await;
     }
 
-    /// Ends it with one of the WebSocket protocol's own codes.
+    /// Closes it with one of WebSocket's own codes.
     pub async fn close_protocol(mut self, code: Code) {
         self.close_with(code, "", false).await;
     }
 
-    /// The client has ended it: what the library has to answer to a close frame goes out, so that an orderly goodbye doesn't
-    /// look like a broken line.
+    /// The client has closed it: flushes the library's answer to the close frame, so that an orderly close doesn't look like a
+    /// lost connection.
     pub async fn goodbye(mut self) {
         self.flush_answer().await;
     }
 
     async fn flush_answer(&mut self) {
-        // An error is the end as well.
+        // An error ends it, too.
         let flushed = poll_fn(|cx| self.stream.poll_flush_unpin(cx));
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, flushed).await;
     }
@@ -262,7 +261,7 @@ impl Connection {
         if drop_queue {
             self.out.clear();
         }
-        // A close frame's reason has at most 123 bytes.
+        // The reason of a close frame has at most 123 bytes.
         let mut end = reason.len().min(123);
         while !reason.is_char_boundary(end) {
             end -= 1;
@@ -276,7 +275,7 @@ impl Connection {
                 }
             }
         };
-        // A client that doesn't answer in time has closed as well. One that was closing at the same moment wants an answer.
+        // No answer in time counts as closed. A client that closed at the same moment expects an answer.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
         self.flush_answer().await;
     }

@@ -1,4 +1,4 @@
-//! How a session ends, and what a client is told by it.
+//! How a session ends, and which close code its client gets.
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
@@ -20,11 +20,11 @@ use crate::{
 pub(super) enum End {
     /// The server closes with a code of the contract.
     Close(CloseCode),
-    /// The server closes because the main has gone.
+    /// The server closes because the main is offline.
     MainOffline(Option<u64>),
-    /// The server closes with a code of WebSocket's own.
+    /// The server closes with one of WebSocket's own codes.
     Protocol(Code),
-    /// The client has gone.
+    /// The client has disconnected.
     Gone,
 }
 
@@ -40,7 +40,7 @@ impl End {
     }
 }
 
-/// Closes a socket that isn't let in.
+/// Closes the socket of a refused connection.
 pub async fn refuse(core: &Core, connection: Connection, refusal: Refusal) {
     core.metrics.closes.with_label_values(&[refusal.code.name()]).inc();
     connection.close(refusal.code, &reason(refusal.code, refusal.last_seen)).await;
@@ -55,7 +55,7 @@ fn reason(code: CloseCode, last_seen: Option<u64>) -> String {
 }
 
 impl Session {
-    /// Gives everything back, in the order that makes a hand-over safe: consumers first, then the lease.
+    /// Releases everything in the order of a safe hand-over: consumers first, then the lease.
     pub(super) async fn end(self: Box<Self>, end: End) {
         let mut this = *self;
         connect::unfollow_all(&this.core, &this.handle);
@@ -67,7 +67,7 @@ impl Session {
             if !subscriptions.is_empty() {
                 closing.push(async move {
                     join_all(subscriptions.into_iter().map(Subscription::close)).await;
-                    // Receipts after their subscription: by now they are void.
+                    // Receipts after their subscription, which has voided them.
                     drop(state);
                 });
             }
@@ -93,7 +93,7 @@ impl Session {
                     count(PROTOCOL_ERROR);
                     this.connection.close_protocol(code).await;
                 }
-                // Answered last: whoever was told goodbye isn't found online any more.
+                // Closed last: after the close frame, the device isn't found online any more.
                 End::Gone => return Some(this.connection),
             }
             None

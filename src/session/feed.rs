@@ -1,15 +1,15 @@
-//! One chat of one device, made into order: what NSQ brings (twice, late, with holes) and what the log heals becomes
-//! seq + 1, seq + 1, … Pure: no I/O and no clock; `R` is what finishes a message in its queue. A receipt that is dropped
-//! gives its message back.
+//! Puts the messages of one chat and device in order: messages from NSQ (duplicate, late, with holes) and from the log
+//! become seq + 1, seq + 1, … Pure: no I/O and no clock. `R` finishes a message in its queue; dropping it requeues the
+//! message.
 //!
-//! For a message `s` from the queue: up to the cursor it is finished at once; already sent, its receipt is kept for the
-//! acknowledgement; the next one is sent; a later one is held until the hole before it is closed, by the queue itself
-//! within a moment or from the log. So is one of an epoch above the validated one, until that is validated. What was told
-//! as a gap can't be sent any more on this connection: its receipt is kept until the cursor has passed it.
+//! A message `s` from the queue: at or below the cursor, it is finished at once; already sent, its receipt is kept for the
+//! acknowledgement; the next one is sent; a later one is held until the queue or the log closes the hole before it, and a
+//! message above the validated epoch until that is validated. A message that was reported as a gap can't be sent any more
+//! on this connection: its receipt is kept until the cursor has passed it.
 //!
-//! Of each message one receipt is kept, the newest. The one before it is void (nsqd's patience was over) or of another copy
-//! (it was published twice): finishing it is right in both cases, as the newest still holds the message. So what the feed
-//! has in flight is a number that can be compared with the queue's own.
+//! One receipt is kept per message, the newest. An older one is void (nsqd's message time-out) or of another copy (double
+//! publication): finishing it is right in both cases, as the newest still holds the message. So the number in flight here
+//! can be compared with the queue's own.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,10 +17,10 @@ use bytes::Bytes;
 
 use crate::domain::Seq;
 
-/// Gaps below the cursor that are remembered, to know what comes late.
+/// Gaps below the cursor that are remembered, to recognise late messages.
 const GAPS_PASSED: usize = 8;
 
-/// The receipt of one message that was sent, and that its queue has brought.
+/// The receipt of a message that was sent, and that its queue has brought.
 #[derive(Debug)]
 struct Sent<R> {
     seq: Seq,
@@ -32,32 +32,31 @@ struct Sent<R> {
 struct Early<R> {
     body: Bytes,
     epoch: u64,
-    // None once it was given back, or the connection that it came on is lost: the queue brings it again, and if it doesn't, it is
-    // here.
+    // None after a requeue, or when its connection is lost: the queue may bring it again, and if it doesn't, it is here.
     receipt: Option<R>,
 }
 
-/// What most chats never have.
+/// State that most chats never have.
 #[derive(Debug)]
 struct Aside<R> {
-    // Told as gaps, ascending, apart from each other: all above the cursor, and the last few below it.
+    // Reported gaps, ascending and disjoint: all above the cursor, and the last few below it.
     gaps: VecDeque<(Seq, Seq)>,
-    // What came after it was told as a gap.
+    // Messages that came after their gap was reported.
     late: BTreeMap<Seq, R>,
-    // Early messages for which there was no room, without their bodies: given back a moment later.
+    // Early messages without room, without their bodies: requeued a moment later.
     parked: Vec<(Seq, R)>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Feed<R> {
-    // What is durable in the store; nothing at or below it is ever sent.
+    // Durable in the store; nothing at or below it is ever sent.
     cursor: Seq,
     // What the device has acknowledged; at least `cursor`.
     acked: Seq,
     // The next seq to be sent.
     next: Seq,
-    // The device's user is known to be a member at this epoch.
+    // The validated epoch: the user is known to be a member at it.
     epoch: u64,
     // Sent, with a receipt to finish, ascending. Messages from the log have no entry until the queue brings them too.
     sent: VecDeque<Sent<R>>,
@@ -69,20 +68,20 @@ pub struct Feed<R> {
     aside: Option<Box<Aside<R>>>,
 }
 
-/// What became of a message that was offered.
+/// The result of an offered message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Offered<R> {
-    /// It is the next: send it, and then ask [`Feed::next_early`].
+    /// The next in order: send it, then call [`Feed::next_early`].
     Send(Bytes),
-    /// Finish this one: the device has the message durably, or the newer receipt of it is kept.
+    /// Finish this one: the device has the message durably, or its newer receipt is kept.
     Finish(R),
     /// Sent already: its receipt is kept.
     Kept,
-    /// Before it there is a hole, or it is of a later epoch.
+    /// There is a hole before it, or its epoch isn't validated.
     Early,
-    /// It was told as a gap: its receipt is kept.
+    /// It was reported as a gap: its receipt is kept.
     Late,
-    /// It was told as a gap, and the device has acknowledged what is behind that: finish it, but not silently.
+    /// It was reported as a gap, and the device has acknowledged past it: finish and log it.
     TooLate(R),
 }
 
@@ -91,14 +90,14 @@ pub enum Offered<R> {
 pub struct Confirmed<R> {
     /// To be finished.
     pub receipts: Vec<R>,
-    /// Of so many messages that were told as gaps.
+    /// How many of them were reported as gaps.
     pub late: usize,
-    /// So many messages that were sent count as acknowledged only by this.
+    /// Sent messages that count as acknowledged only by this.
     pub acked: u64,
 }
 
 impl<R> Feed<R> {
-    /// Begins above the device's cursor; its user is a member at this epoch.
+    /// Starts above the device's cursor, with the user a member at this epoch.
     #[must_use]
     pub fn new(cursor: Seq, epoch: u64) -> Self {
         Self {
@@ -114,37 +113,37 @@ impl<R> Feed<R> {
         }
     }
 
-    /// The seq that is sent next.
+    /// Returns the seq that is sent next.
     #[must_use]
     pub fn next(&self) -> Seq {
         self.next
     }
 
-    /// The device has acknowledged up to here.
+    /// Returns how far the device has acknowledged.
     #[must_use]
     pub fn acked(&self) -> Seq {
         self.acked
     }
 
-    /// What is durable.
+    /// Returns the durable cursor.
     #[must_use]
     pub fn cursor(&self) -> Seq {
         self.cursor
     }
 
-    /// The validated epoch.
+    /// Returns the validated epoch.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Messages sent and not acknowledged.
+    /// Returns the number of unacknowledged messages.
     #[must_use]
     pub fn unacked(&self) -> u64 {
         self.sent_between(self.acked, self.next - 1)
     }
 
-    /// How many messages above the one and up to the other were sent; not below what is acknowledged.
+    /// Returns how many messages in the range were sent; at or below `acked` none count.
     #[must_use]
     pub fn sent_between(&self, above: Seq, to: Seq) -> u64 {
         let gaps = self.aside.iter().flat_map(|aside| &aside.gaps);
@@ -152,12 +151,12 @@ impl<R> Feed<R> {
         to.saturating_sub(above).saturating_sub(gone.sum())
     }
 
-    /// A message from the queue.
+    /// Takes a message from the queue.
     pub fn offer(&mut self, seq: Seq, epoch: u64, body: Bytes, receipt: R) -> Offered<R> {
         if seq < self.next {
             return self.offer_again(seq, receipt);
         }
-        // (What is held already has its turn, and waits for room.)
+        // (A held one has its turn already, and waits for room.)
         let is_next = seq == self.next && epoch <= self.epoch && !self.early.contains_key(&seq);
         if is_next {
             self.next = seq + 1;
@@ -194,30 +193,30 @@ impl<R> Feed<R> {
         }
     }
 
-    /// Whether [`Feed::next_early`] has something.
+    /// Returns whether [`Feed::next_early`] has a message.
     #[must_use]
     pub fn has_next(&self) -> bool {
         self.early.first_key_value().is_some_and(|(seq, held)| *seq == self.next && held.epoch <= self.epoch)
     }
 
-    /// Whether what would be the next is held, and its epoch isn't validated.
+    /// Returns whether the next message is held, and its epoch isn't validated.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.early.first_key_value().is_some_and(|(seq, held)| *seq == self.next && held.epoch > self.epoch)
     }
 
-    /// The highest epoch of what is held.
+    /// Returns the highest held epoch.
     #[must_use]
     pub fn highest_epoch(&self) -> u64 {
         self.early.values().map(|held| held.epoch).max().unwrap_or(0)
     }
 
-    /// The user is known to be a member at this epoch.
+    /// Validates an epoch: the user is a member at it.
     pub fn validate(&mut self, epoch: u64) {
         self.epoch = self.epoch.max(epoch);
     }
 
-    /// The held message whose turn it is now, to be sent.
+    /// Removes and returns the held message that is next, to be sent.
     pub fn next_early(&mut self) -> Option<Bytes> {
         if !self.has_next() {
             return None;
@@ -227,7 +226,7 @@ impl<R> Feed<R> {
         Some(held.body)
     }
 
-    /// A message from the log. True: send it, and then ask [`Feed::next_early`].
+    /// Takes a message from the log. True: send it, then call [`Feed::next_early`].
     pub fn fill(&mut self, seq: Seq) -> bool {
         if seq != self.next {
             return false;
@@ -251,14 +250,14 @@ impl<R> Feed<R> {
         Some(held)
     }
 
-    /// The hole before the first held message: its last seq. None: there is no hole.
+    /// Returns the last seq of the hole before the first held message; none: there is no hole.
     #[must_use]
     pub fn hole(&self) -> Option<Seq> {
         self.early.first_key_value().map(|(first, _)| first - 1).filter(|last| *last >= self.next)
     }
 
-    /// The last seq of what is missing from the next on, if the log begins at `floor`: below all that is held, and all that was
-    /// let go of and comes again. None: the next is there.
+    /// Returns the last missing seq from the next on, if the log begins at `floor`: below all held messages, and all parked
+    /// ones. None: the next one is held.
     #[must_use]
     pub fn missing(&self, floor: Seq) -> Option<Seq> {
         let early = self.early.first_key_value().map(|(seq, _)| *seq);
@@ -268,28 +267,28 @@ impl<R> Feed<R> {
         (last >= self.next).then_some(last)
     }
 
-    /// How many messages are held for later, and their bytes.
+    /// Returns how many messages are held, and their bytes.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
         (self.early.len(), self.early_bytes)
     }
 
-    /// How many of them could be given back.
+    /// Returns how many of them could be requeued.
     #[must_use]
     pub fn returnable(&self) -> usize {
         self.returnable
     }
 
-    /// Messages that are in flight at their queue because this feed has a receipt for them.
+    /// Returns how many messages are in flight at their queue because this feed has a receipt.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         let aside = self.aside.as_ref().map_or(0, |aside| aside.late.len() + aside.parked.len());
         (self.sent.len() + self.returnable + aside) as u64
     }
 
-    /// Gives back what came too early but for the lowest `least`, and so of what came too late: at most `most` messages, the
-    /// highest. In their order, so that they come again in it. Answers how many. The early messages themselves stay: that one
-    /// comes again isn't sure (nsqd loses what it is given back while it stops).
+    /// Requeues early messages but for the lowest `least`, and late ones: at most `most`, the highest, in their order. Returns
+    /// how many. The early messages themselves stay: a requeued one may not come again (nsqd loses it if it stops at that
+    /// moment).
     pub fn give_way(&mut self, least: usize, most: usize) -> usize {
         let count = self.returnable.saturating_sub(least).min(most);
         let with_receipts = self.early.values_mut().filter(|held| held.receipt.is_some());
@@ -304,14 +303,14 @@ impl<R> Feed<R> {
         count + late
     }
 
-    /// Forgets the highest of what is held for later and was given back. False: there is none.
+    /// Forgets the highest early message that was requeued. False: there is none.
     pub fn forget_highest(&mut self) -> bool {
         let given_back = self.early.iter().rev().find(|(_, held)| held.receipt.is_none());
         let highest = given_back.map(|(seq, _)| *seq);
         highest.and_then(|seq| self.take_early(seq)).is_some()
     }
 
-    /// Lets go of the highest of what is held for later: its receipt waits for [`Feed::return_parked`].
+    /// Parks the highest early message: its receipt waits for [`Feed::return_parked`].
     pub fn park_highest(&mut self) {
         let Some((seq, _)) = self.early.last_key_value() else { return };
         let seq = *seq;
@@ -320,7 +319,7 @@ impl<R> Feed<R> {
         }
     }
 
-    /// Gives back what [`Feed::park_highest`] let go of.
+    /// Requeues parked messages.
     pub fn return_parked(&mut self) {
         if let Some(aside) = &mut self.aside {
             aside.parked.sort_unstable_by_key(|(seq, _)| *seq);
@@ -328,7 +327,7 @@ impl<R> Feed<R> {
         }
     }
 
-    /// The connection is lost, and all receipts with it. What is held for later stays: if its queue lost it, it is here.
+    /// The connection is lost, and all receipts with it. Early messages stay: their queue may have lost them.
     pub fn void(&mut self) {
         self.sent.clear();
         self.early.values_mut().for_each(|held| held.receipt = None);
@@ -339,13 +338,13 @@ impl<R> Feed<R> {
         }
     }
 
-    /// These seqs are nowhere any more: goes on behind them. Answers the stretch to be told, if it is still missing.
+    /// Skips seqs that nothing holds any more. Returns the range to report, if it is still missing.
     pub fn give_up(&mut self, to: Seq) -> Option<(Seq, Seq)> {
         if to < self.next {
             return None;
         }
         let from = std::mem::replace(&mut self.next, to + 1);
-        // What is held inside the stretch was told as gone.
+        // Early messages inside the range were reported as lost.
         while let Some((seq, _)) = self.early.first_key_value().filter(|(seq, _)| **seq <= to) {
             let seq = *seq;
             if let Some(receipt) = self.take_early(seq).and_then(|held| held.receipt) {
@@ -366,7 +365,7 @@ impl<R> Feed<R> {
         })
     }
 
-    /// The device has everything up to `seq`. False: it was never sent so far.
+    /// The device has everything up to `seq`. False: it wasn't sent yet.
     pub fn ack(&mut self, seq: Seq) -> bool {
         if seq >= self.next {
             return false;
@@ -375,7 +374,7 @@ impl<R> Feed<R> {
         true
     }
 
-    /// The cursor is durable up to `seq`: these receipts can be finished now.
+    /// The cursor is durable up to `seq`: returns the receipts that can be finished.
     pub fn confirm(&mut self, seq: Seq) -> Confirmed<R> {
         self.cursor = self.cursor.max(seq);
         let acked = self.sent_between(self.acked, self.cursor.min(self.next - 1));
@@ -399,7 +398,7 @@ impl<R> Feed<R> {
         Confirmed { receipts, late, acked }
     }
 
-    /// The receipts of what was sent up to `seq`.
+    /// Takes the receipts of messages up to `seq`.
     pub(super) fn release(&mut self, seq: Seq) -> Vec<R> {
         let mut released = Vec::new();
         while self.sent.front().is_some_and(|sent| sent.seq <= seq) {

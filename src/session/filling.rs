@@ -1,4 +1,4 @@
-//! What the queue of a chat doesn't bring is read from the chat's log, as much as the window takes.
+//! Reads messages that a chat's queue doesn't bring from the chat's log, as far as the window has room.
 
 use std::time::Duration;
 
@@ -10,20 +10,19 @@ use crate::{
     store::{LogPage, Reader, Result as Stored},
 };
 
-/// A hole is left to the queue while it still brings messages; this long after its last one, the log fills it.
+/// The log fills a hole this long after the queue's last message; until then the queue may still bring it.
 pub(super) const HOLE_PATIENCE: Duration = Duration::from_millis(50);
-/// So many held messages, and the log fills the hole at once: the queue can't bring it, because it holds back at 256.
+/// Early messages at which the log fills the hole at once: the queue stops at 256 in flight.
 pub(super) const HELD: usize = 128;
 /// Messages and bytes per page of the log. The room for a page is kept free while it is read.
 const PAGE_MESSAGES: usize = 64;
 const PAGE_BYTES: usize = 256 << 10;
-/// A log that couldn't be read is read again after this; one that had nothing new, too.
+/// Pause before a log is read again that couldn't be read, or had nothing new.
 const UNREADABLE: Duration = Duration::from_secs(1);
 const NOTHING_NEW: Duration = Duration::from_millis(200);
 
 impl Session {
-    /// Is something missing that the queue won't bring? Then read it from the log, or, if the log hasn't got it, see whether
-    /// any queue has.
+    /// Reads missing messages that the queue won't bring from the log; if the log lacks them, asks whether any queue has them.
     pub(super) fn check_chat(&mut self, chat: ChatId) {
         let (room, now) = (self.has_room(), Instant::now());
         let patience = self.core.timing.tail_check;
@@ -53,7 +52,7 @@ impl Session {
         if !room {
             return self.wait_for_room(chat);
         }
-        // What has its turn waits for room already.
+        // A sendable message already waits for room.
         if state.feed.has_next() {
             return self.send_early(chat);
         }
@@ -63,7 +62,7 @@ impl Session {
         }
     }
 
-    /// Reads the next stretch that is missing from the log, as the session's user may see it.
+    /// Reads the next missing range from the log, as the session's user may see it.
     pub(super) fn fill_from_log(&mut self, chat: ChatId) {
         let room = self.window.room();
         let Some(state) = self.chats.get_mut(&chat) else { return };
@@ -85,7 +84,7 @@ impl Session {
         }));
     }
 
-    /// A stretch of the log, for which so much room was kept.
+    /// A page of the log, for which `reserved` places were kept.
     pub(super) fn on_log(&mut self, chat: ChatId, reserved: usize, page: Stored<Option<LogPage>>) {
         self.window.release(reserved);
         let now = Instant::now();
@@ -124,8 +123,8 @@ impl Session {
         if state.tail < state.feed.next() && state.feed.hole().is_none() {
             return;
         }
-        // The queue has had its chance for this stretch; what follows is judged anew, when others had their turn. With nothing
-        // new in the log there is nothing to hurry for.
+        // The queue has had its time for this range; the rest is checked again after others had their turn. Without anything new
+        // in the log there is no hurry.
         match filled {
             0 => self.schedule_check(chat, now + NOTHING_NEW),
             _ => self.wait_for_room(chat),

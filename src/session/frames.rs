@@ -1,5 +1,5 @@
-//! What a client's frames do. Frames that need the store are answered one after the other, in their order: while one is
-//! under way the others wait ([`super::ahead`]), but for acknowledgements, and everything else goes on.
+//! Handles client frames. Frames that need the store are answered one after the other: while one is in progress the others
+//! wait ([`super::ahead`]), except acknowledgements.
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -13,25 +13,25 @@ use crate::{
     sync::{presence, read, send, typing},
 };
 
-/// Frames above this cost more than others.
+/// Larger frames cost more.
 const LARGE: usize = 128 << 10;
 
-/// What a frame under way came to.
+/// The result of a frame in progress.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub id: Option<FrameId>,
     pub frame: &'static str,
     pub result: Result<serde_json::Value, Problem>,
-    /// A history request that came to nothing.
+    /// A history request that failed.
     pub history: Option<String>,
-    /// Where the user's read offset stands now.
+    /// The user's new read offset.
     pub read: Option<(ChatId, Seq)>,
-    /// Which round of watching it begins.
+    /// The round of watching that it starts.
     pub watch: Option<u64>,
 }
 
 impl Session {
-    /// One text frame. An error ends the session.
+    /// Handles one text frame. An error ends the session.
     pub(super) fn on_text(&mut self, text: &Utf8Bytes) -> Result<(), End> {
         let (most, main) = (self.core.limits.frame_bytes, self.handle.kind == DeviceKind::Main);
         let parsed = match ClientFrame::parse(text) {
@@ -46,7 +46,7 @@ impl Session {
             parsed => parsed,
         };
         match &parsed {
-            // What nobody asked for is judged where that is known.
+            // Unrequested pages are counted later.
             Ok(ClientFrame::HistoryPage(_)) => {}
             Ok(ClientFrame::Ping(_) | ClientFrame::Ready(_)) | Err(_) => self.slow_down(text.len() as u64),
             Ok(_) if text.len() > LARGE => self.slow_down(text.len() as u64),
@@ -60,12 +60,12 @@ impl Session {
         self.on_parsed(parsed)
     }
 
-    /// Whether no further frame may be taken, but for acknowledgements.
+    /// Returns whether only acknowledgements may be taken.
     fn is_occupied(&self) -> bool {
         self.busy.is_some() || self.read_again.is_some()
     }
 
-    /// Takes frames that waited, up to one that others have to wait for.
+    /// Handles waiting frames, up to one that is in progress.
     pub(super) fn take_waiting(&mut self) -> Result<(), End> {
         while !self.is_occupied()
             && let Some(parsed) = self.ahead.pop()
@@ -183,7 +183,7 @@ impl Session {
                 if !self.questions.is_empty() {
                     self.tell_questions();
                 }
-                // A client that never waits for its replies can't make this grow.
+                // Bounds a client that never waits for its replies.
                 if self.acks.len() > 1024 {
                     return Err(End::Close(CloseCode::TooManyRequests));
                 }
@@ -226,12 +226,12 @@ impl Session {
         Ok(())
     }
 
-    /// A frame under way has come to its end.
+    /// A frame in progress has completed.
     pub(super) fn on_answer(&mut self, answer: Answer) -> Result<(), End> {
         if let Some(request) = answer.history {
             self.asked.remove(&request);
         }
-        // A push of an older offset may be waiting in the mailbox; after this reply it would be a step back.
+        // A push of an older offset may wait in the mailbox; after this reply it would be a step back.
         if let Some((chat, seq)) = answer.read
             && let Some(state) = self.chats.get_mut(&chat)
         {
@@ -240,7 +240,7 @@ impl Session {
         match answer.result {
             Ok(ok) => {
                 self.bad_frames = 0;
-                // What the set before brought, and still waits, isn't told behind this answer.
+                // Pending events of the previous `watch` aren't sent after this answer.
                 self.watch_round = answer.watch.unwrap_or(self.watch_round);
                 self.answer(answer.id.as_ref(), answer.frame, Ok(ok));
                 Ok(())
@@ -249,14 +249,14 @@ impl Session {
         }
     }
 
-    /// A good frame whose answer says nothing.
+    /// Accepts a frame whose answer is empty.
     pub(super) fn accept(&mut self, id: Option<&FrameId>) -> Result<(), End> {
         self.bad_frames = 0;
         self.answer(id, "", Ok(serde_json::json!({})));
         Ok(())
     }
 
-    /// A refused frame. Ten that can't be right in a row close the socket; a refusal that may pass later isn't counted.
+    /// Refuses a frame. Ten invalid ones in a row close the socket; retryable refusals don't count.
     pub(super) fn refuse(
         &mut self,
         id: Option<&FrameId>,
@@ -287,7 +287,7 @@ impl Session {
         Ok(())
     }
 
-    /// The one reply to a frame with an id; a frame without one hears only of errors.
+    /// Sends the one reply to a frame with an id; a frame without one gets errors only.
     pub(super) fn answer(
         &mut self,
         id: Option<&FrameId>,

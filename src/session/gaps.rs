@@ -1,12 +1,12 @@
-//! What the log no longer has may still be in a queue: behind others, in flight at an edge that died, at an nsqd that is
-//! away, at one that carried the chat before. It is told as a gap only when no queue has it (decision 0019).
+//! A message that the log no longer has may still be in a queue: behind others, in flight at a dead edge, at an nsqd that is
+//! away, or at a former node of the chat. It is reported as a gap only when no queue has it (decision 0019).
 //!
-//! - A queue that is empty, and of which nothing is in flight but what this session holds, has it not. nsqd counts what is
-//!   in flight before what waits, so a message that moves from one to the other may be counted in neither: hence two looks
-//!   at the queues, the second of which would count it, and the log is read once more.
-//! - A queue that is deeper than what may be in flight never gets empty while the session holds what came too early. So that
-//!   gives way: all but the lowest goes back to the end of the queue, and what is behind it comes. Having seen as many
-//!   messages as waited, and as many again, the session has seen all of them.
+//! - An empty queue with nothing in flight but what this session holds doesn't have it. nsqd counts messages in flight before
+//!   waiting ones, so a moving message may be counted in neither: hence two checks of the queues, the second of which would
+//!   count it, and another read of the log.
+//! - A queue deeper than the number in flight never gets empty while the session holds early messages. So all but the lowest
+//!   are requeued, and the messages behind them come. Having seen as many messages as waited, and as many again, the session
+//!   has seen all of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,59 +21,59 @@ use crate::{
     sync::Core,
 };
 
-/// So many of what came too early are kept while others give way.
+/// Early messages that are kept while others are requeued.
 const KEPT: usize = 64;
-/// Between the two looks after which a gap is told.
+/// Time between the two checks before a gap is reported.
 const BETWEEN: Duration = Duration::from_millis(300);
-/// Between two looks at first, and at most: while something can be done; while only the queue can do something.
+/// Pauses between two checks: the first; the longest while requeueing helps; the longest while only the queue can act.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Between the first looks of two chats: a device may be in a thousand.
+/// Time between the first checks of two chats: a device may be in a thousand.
 const APART: Duration = Duration::from_millis(5);
-/// A queue counts as seen when twice as many messages came as waited in it (one that is partly in memory isn't in order),
-/// and some more.
+/// A queue counts as seen when twice as many messages came as waited (one that is partly in memory isn't in order), and
+/// some more.
 const SEEN_BESIDE: u64 = 128;
 
-/// What is missing of a chat, and what is known of its whereabouts.
+/// What is missing of a chat, and where it may be.
 #[derive(Debug)]
 pub(super) struct Missing {
-    /// The next message, which the log hasn't got.
+    /// The next message, which the log lacks.
     pub seq: Seq,
     // The log begins here.
     floor: Seq,
-    // The lowest that is known to be there behind it: held, or brought by a queue and given back.
+    // The lowest one above it that is known to exist: held, or requeued.
     there: Seq,
     asking: bool,
     ask_at: Instant,
     pause: Duration,
     // Every node was asked once.
     everywhere: bool,
-    // So many messages may give way until the next look.
+    // Messages that may be requeued until the next check.
     may_give_way: u64,
-    // How many had arrived when messages gave way last.
+    // The number of arrivals at the last requeue.
     gave_way_at: u64,
-    // So many messages must come until the queue has shown all that it had; none: it isn't watched.
+    // Messages that must come until the queue has shown all of its own; none: it isn't watched.
     unseen: Option<u64>,
-    // When no queue had it, and how many messages had arrived then.
+    // When no queue had it, and the number of arrivals then.
     nowhere: Option<(Instant, u64)>,
     // The log was read after that.
     log_again: bool,
 }
 
-/// Whom a look asks.
+/// The nodes that a check asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    /// The chat's own node, and those from which it is taken besides.
+    /// The chat's own node, and former ones with a subscription.
     Own,
     /// All nodes.
     Everywhere,
 }
 
-/// What a look at the queues of one chat found.
+/// The result of a check of one chat's queues.
 #[derive(Debug)]
 pub(super) struct Found {
-    // What was missing when the look began, and how many messages had arrived; and when all answers were there.
+    // The missing seq and the arrivals when the check began; and when all answers were there.
     seq: Seq,
     arrivals: u64,
     answered: Instant,
@@ -82,10 +82,10 @@ pub(super) struct Found {
     silent: Option<Arc<str>>,
     // The chat's own node is away for good.
     lost: bool,
-    // All that waits, and all that is in flight.
+    // All waiting messages, and all in flight.
     depth: u64,
     in_flight: u64,
-    // Who is attached to the chat's own queue.
+    // Consumers of the chat's own queue.
     consumers: u64,
     // Other nodes that hold something.
     others: Vec<Arc<str>>,
@@ -117,18 +117,18 @@ impl Missing {
         self.unseen = self.unseen.map(|unseen| unseen.saturating_sub(1));
     }
 
-    /// Nothing of what was seen counts any more: the queue was lost, or is another one.
+    /// Discards all observations: the queue was lost, or is another one.
     pub fn start_over(&mut self) {
         (self.unseen, self.nowhere, self.may_give_way, self.everywhere) = (None, None, 0, false);
     }
 
-    /// The queue is there again: it doesn't take long now.
+    /// The queue is back: check soon.
     pub fn hurry(&mut self, now: Instant) {
         self.pause = FIRST_PAUSE;
         self.ask_at = self.ask_at.min(now + FIRST_PAUSE);
     }
 
-    /// The next look is after a pause, which gets longer.
+    /// Returns the time of the next check; the pause grows.
     fn later(&mut self, now: Instant, longest: Duration) -> Instant {
         self.ask_at = now + self.pause;
         self.pause = (self.pause * 2).min(longest.max(self.pause));
@@ -137,7 +137,7 @@ impl Missing {
 }
 
 impl Session {
-    /// The log begins behind what is missing.
+    /// The log begins above the missing message.
     pub(super) fn beyond_the_log(&mut self, chat: ChatId, floor: Seq, now: Instant) {
         let first = self.ask_next.max(now);
         let Some(state) = self.chats.get_mut(&chat) else { return };
@@ -145,7 +145,7 @@ impl Session {
         match &mut state.missing {
             Some(missing) if missing.seq == next => (missing.floor, missing.log_again) = (floor, true),
             missing => {
-                // (Without anything held that is a number that no message has.)
+                // (If nothing is held, this is a number that no message has.)
                 let there = state.feed.missing(Seq::MAX).map_or(next, |last| last + 1);
                 *missing = Some(Box::new(Missing::new(next, floor, there, first)));
                 self.ask_next = first + APART;
@@ -154,7 +154,7 @@ impl Session {
         self.seek(chat, now);
     }
 
-    /// Schedule for it in the queues, if it is time.
+    /// Asks the queues for it, if it is time.
     pub(super) fn seek(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.missing else { return };
@@ -166,7 +166,7 @@ impl Session {
             return self.schedule_check(chat, at);
         }
         missing.asking = true;
-        // Others than the chat's own are asked once, and before the gap is told.
+        // Nodes other than the chat's own are asked once, and before a gap is reported.
         let asked = match missing.everywhere && missing.nowhere.is_none() {
             true => Asked::Own,
             false => Asked::Everywhere,
@@ -201,7 +201,7 @@ impl Session {
         }));
     }
 
-    /// What the queues hold.
+    /// Takes the result of a check.
     pub(super) fn on_found(&mut self, chat: ChatId, found: Found) {
         let now = Instant::now();
         for node in &found.others {
@@ -218,13 +218,13 @@ impl Session {
         let there =
             found.lost || (state.consumer.is_some() && state.attached.is_set() && found.consumers > 0);
         if !there || found.silent.is_some() {
-            // Whether it has it isn't known.
+            // It is unknown whether that node has it.
             (missing.unseen, missing.nowhere) = (None, None);
             let at = missing.later(now, LONGEST_PAUSE);
             return self.schedule_check(chat, at);
         }
-        // Nothing has come since the look began, also nothing that waits for room here, and nobody else has anything. (What is
-        // known to be in flight may be void: that its connection was lost waits behind what other chats have brought.)
+        // Nothing has come since the check began, not even messages that wait for room here, and no other node has anything. (Known
+        // receipts may be void: the loss of their connection waits behind other chats' messages.)
         let still = found.arrivals == state.arrivals && self.nothing_came_at >= found.answered;
         let settled = still && found.in_flight <= state.feed.in_flight();
         let seen = found.depth == 0 || (missing.unseen == Some(0) && found.consumers <= 1);
@@ -232,7 +232,7 @@ impl Session {
             return self.on_nowhere(chat, &found, now);
         }
         if !still && missing.nowhere.is_some() {
-            // Something new came just then, and the look says nothing.
+            // Something arrived meanwhile, so the check proves nothing.
             missing.ask_at = now + BETWEEN;
             let at = missing.ask_at;
             return self.schedule_check(chat, at);
@@ -249,11 +249,11 @@ impl Session {
         } else if settled && missing.unseen.is_none() {
             missing.unseen = Some(found.depth * 2 + SEEN_BESIDE);
         }
-        // When all was seen, it only has to come to rest.
+        // When all was seen, the queue only has to come to rest.
         missing.may_give_way =
             if missing.unseen == Some(0) { 0 } else { found.depth + state.feed.in_flight() };
-        // Those that gave way before brought nothing: perhaps nsqd waits for the last of them. Or other chats wait for room,
-        // perhaps as this one does, with what came too early: then there may never be KEPT of one.
+        // The last requeue brought nothing: perhaps nsqd waits for the last of them. Or other chats wait for room with early
+        // messages, as this one does: then there may never be KEPT of one.
         let brought_nothing = missing.gave_way_at == state.arrivals + 1;
         let kept = if brought_nothing || self.prefetch.is_wanted() { 0 } else { KEPT };
         missing.gave_way_at = state.arrivals + 1;
@@ -263,12 +263,12 @@ impl Session {
         self.schedule_check(chat, at);
     }
 
-    /// No queue has it, by this look.
+    /// No queue has it, by this check.
     fn on_nowhere(&mut self, chat: ChatId, found: &Found, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.missing else { return };
-        // Where nobody else takes from a queue, what was counted nowhere was on its way here, and is counted now if it isn't here
-        // yet: what came since is new. (In a chat that goes on there is always something new.)
+        // Without other consumers, a message counted nowhere was on its way here, and is counted now unless it has arrived: later
+        // ones are new. (An active chat always has new ones.)
         let alone = found.consumers <= 1 && found.others.is_empty();
         let since = missing.nowhere.filter(|(_, arrivals)| alone || *arrivals == state.arrivals);
         missing.may_give_way = 0;
@@ -291,9 +291,9 @@ impl Session {
         self.schedule_check(chat, at);
     }
 
-    /// While the queue is being looked through: what comes too early gives way.
+    /// Requeues early messages while the queue is being looked through.
     pub(super) fn give_way(&mut self, chat: ChatId) {
-        // Others wait for room: each of them, perhaps, for what is behind what this one holds.
+        // Others wait for room, each perhaps for messages behind those that this one holds.
         let (kept, enough) = if self.prefetch.is_wanted() { (0, 1) } else { (KEPT, KEPT * 2) };
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if state.feed.returnable() >= enough {
@@ -304,7 +304,7 @@ impl Session {
     fn tell_gap(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = state.missing.take() else { return };
-        // Not further than to what is there, in the session or in a queue.
+        // Not above the lowest one that exists, in the session or in a queue.
         let missing = state.feed.missing(missing.floor.min(missing.there));
         if let Some((from, to)) = missing.and_then(|to| state.feed.give_up(to)) {
             tracing::warn!(%chat, device = %self.handle.device, from, to, "gap sent: messages are in neither log nor queue");
@@ -317,7 +317,7 @@ impl Session {
     }
 }
 
-/// Gives back what came too early, as far as that may be now. Answers how many messages.
+/// Requeues early messages, as far as allowed now. Returns how many.
 fn give_way(state: &mut ChatState, kept: usize) -> usize {
     let next = state.feed.next();
     let Some(missing) = state.missing.as_mut().filter(|missing| missing.seq == next) else { return 0 };
@@ -327,13 +327,13 @@ fn give_way(state: &mut ChatState, kept: usize) -> usize {
     count
 }
 
-/// The same of the highest alone, for which there is no room. False: it may not go back now.
+/// Requeues only the highest, for which there is no room. False: not allowed now.
 pub(super) fn give_back_highest(state: &mut ChatState) -> bool {
     let others = state.feed.returnable().checked_sub(1);
     others.is_some_and(|others| give_way(state, others) > 0)
 }
 
-/// Whom to ask.
+/// The nodes to ask.
 fn nodes(core: &Core, own: Arc<str>, former: Vec<Arc<str>>, asked: Asked) -> Vec<Arc<str>> {
     let mut nodes = vec![own];
     nodes.extend(former);

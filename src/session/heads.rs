@@ -1,30 +1,30 @@
-//! Counts the WebSocket frames in a stream of bytes (RFC 6455, section 5.2). The library tells of whole messages only, and a
-//! message may have any number of empty pieces.
+//! Counts the WebSocket frames in a stream of bytes (RFC 6455, section 5.2). The library reports whole messages only, and a
+//! message may have any number of empty fragments.
 
-/// Bytes of a head that every frame has.
+/// Head bytes that every frame has.
 const SHORT: u8 = 2;
 
-/// See the module. It is given what has come, in order. What it makes of bytes that aren't frames doesn't matter, because the
-/// library ends such a connection.
+/// See the module. Takes the stream in order. Its count of bytes that aren't frames doesn't matter, because the library ends
+/// such a connection.
 #[derive(Debug, Default)]
 pub struct Heads {
     count: u64,
-    // Bytes of the payload that are still to come.
+    // Payload bytes that are still to come.
     payload: u64,
-    // Of the head that is coming: its bytes so far, its second byte, and the length that it tells.
+    // Of the current head: the bytes so far, its second byte, and the length that it states.
     came: u8,
     second: u8,
     length: u64,
 }
 
 impl Heads {
-    /// How many frames came so far, as far as their heads are whole.
+    /// Returns the number of frames whose heads are complete.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The next bytes.
+    /// Takes the next bytes.
     pub fn take(&mut self, mut bytes: &[u8]) {
         loop {
             let skip = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
@@ -78,7 +78,7 @@ mod tests {
         let header =
             FrameHeader { is_final, opcode: OpCode::Data(Data::Text), mask, ..FrameHeader::default() };
         let mut bytes = Vec::new();
-        // A payload of what looks most like heads.
+        // A payload that looks like heads.
         let payload = [0x81u8, 0xff].iter().copied().cycle().take(length).collect::<Vec<_>>();
         Frame::from_payload(header, payload.into()).format(&mut bytes).expect("a frame");
         bytes

@@ -1,4 +1,4 @@
-//! The bootstrap's two ends: a sub asks for pages, the main answers. Each end keeps what is under way, with a deadline.
+//! The two ends of a bootstrap: a sub requests pages, the main answers. Each end keeps open requests, with a deadline.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::{
     sync::bootstrap::{self, Page},
 };
 
-/// Questions that a main may have before it.
+/// Requests that may wait for a main.
 const QUESTIONS: usize = 64;
 
-/// A sub's question under way.
+/// A sub's open request.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub id: FrameId,
@@ -23,21 +23,21 @@ pub(super) struct Asked {
     pub until: Instant,
 }
 
-/// A question to this main.
+/// A request to this main.
 #[derive(Debug)]
 pub(super) struct Question {
     pub ask: Arc<HistoryAsk>,
     pub until: Instant,
-    // Told to the client; before that it waits until the main itself has what is asked for.
+    // Sent to the client; before that it waits until the main itself has the requested messages.
     pub told: bool,
 }
 
-/// A page that nobody asked for counts as much as so many of the same size: it took as long to read, and a phone sends one
-/// only when it was too late with it.
+/// An unrequested page counts as this many of its size: it took as long to read, and a phone sends one only when it was too
+/// late with it.
 const UNASKED: u64 = 8;
 
 impl Session {
-    /// A sub asks for a page.
+    /// A sub requests a page.
     pub(super) fn on_history(&mut self, frame: &protocol::HistoryAsk) -> Result<(), End> {
         let Some(id) = frame.id.clone() else { return Ok(()) };
         let page = match self.page_asked(frame) {
@@ -51,7 +51,7 @@ impl Session {
         }
         let (core, handle, chat) = (self.core.clone(), self.handle.clone(), frame.chat);
         let request = crate::rng::uuid().simple().to_string();
-        // Noted before it is asked: the answer may be faster than the asking's own end.
+        // Stored before it is sent: the answer may be faster than the sending.
         let until = Instant::now() + core.timing.history_timeout;
         self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
         self.busy = Some(Boxed::new(async move {
@@ -99,21 +99,21 @@ impl Session {
         if limit == 0 || limit > most {
             return Err(Problem::new(ErrorCode::BadRange, format!("limit is from 1 to {most}")));
         }
-        // Above what was sent live there is nothing to ask the main for.
+        // Above the live messages there is nothing to request from the main.
         let highest = state.feed.next().max(state.from + 1);
         let before = frame.before.map_or(state.from + 1, |before| before.0);
         if before == 0 || before > highest {
             return Err(Problem::new(ErrorCode::BadRange, format!("before is from 1 to {highest}")));
         }
         let floor = self.history.map_or(0, |most| state.from.saturating_sub(most));
-        // The main isn't asked for what wouldn't be passed on.
+        // The main isn't asked for messages that wouldn't be passed on.
         let limit = limit.min(before.saturating_sub(floor + 1));
         Ok(Page { chat: frame.chat, before, limit, floor })
     }
 
     /// The main has answered this sub, or can't.
     pub(super) fn on_history_answer(&mut self, answer: &HistoryAnswer) -> Result<(), End> {
-        // An answer that comes after its deadline has been answered already.
+        // An answer after its deadline has been replied to already.
         let Some(asked) = self.asked.remove(&answer.request) else { return Ok(()) };
         match &answer.result {
             Ok(page) => {
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// The main has gone: every page under way has failed.
+    /// The main is offline: every open request fails.
     pub(super) fn main_went(&mut self, last_seen: Option<u64>) -> Result<(), End> {
         for (_, asked) in std::mem::take(&mut self.asked) {
             self.bootstrap_failed(&asked.id, bootstrap::offline(last_seen))?;
@@ -152,7 +152,7 @@ impl Session {
         self.tell_questions();
     }
 
-    /// Passes on the questions that this main can answer: it has stored everything below what was asked for.
+    /// Sends the requests that this main can answer: it has stored everything below `before`.
     pub(super) fn tell_questions(&mut self) {
         for question in self.questions.values_mut().filter(|question| !question.told) {
             let ask = &question.ask;
@@ -172,7 +172,7 @@ impl Session {
 
     fn answer_question(&mut self, ask: &Arc<HistoryAsk>, result: Result<String, ErrorCode>) {
         let (core, user, ask) = (self.core.clone(), self.handle.user.clone(), ask.clone());
-        // Not in the session's own time: the main may have other things to say.
+        // Not in the session's loop: the main may have other frames.
         self.pending.push(Boxed::new(async move {
             bootstrap::answer(&core, &user, &ask, result).await;
             Done::Nothing
@@ -215,7 +215,7 @@ impl Session {
         self.accept(error.id.as_ref())
     }
 
-    // Only a question that was told can be answered, and only once.
+    // Only a request that was sent can be answered, and only once.
     fn question(&mut self, request: &str) -> Option<Question> {
         if !self.questions.get(request).is_some_and(|question| question.told) {
             return None;
@@ -223,14 +223,14 @@ impl Session {
         self.questions.remove(request)
     }
 
-    /// What has waited too long, on either end.
+    /// Expires requests on either end.
     pub(super) fn expire_history(&mut self, now: Instant) -> Result<(), End> {
         let timeout = self.core.timing.history_timeout;
         let unheard = |question: &Question| question.told && self.heard + timeout <= question.until;
         let silent = self.questions.values().any(|question| question.until <= now && unheard(question));
         self.questions.retain(|_, question| question.until > now);
         if silent && self.probe.is_none() {
-            // Its line may be dead, which its heartbeat would tell much later; subs are told that it is there meanwhile.
+            // Its connection may be dead, which the heartbeat detects much later; subs see it online meanwhile.
             self.connection.ping();
             self.probe = Some(now + timeout / 2);
         }
@@ -249,7 +249,7 @@ impl Session {
         Ok(())
     }
 
-    /// When the next of them has waited too long.
+    /// Returns the next deadline of these.
     pub(super) fn history_deadline(&self) -> Option<Instant> {
         let asked = self.asked.values().map(|asked| asked.until);
         asked.chain(self.questions.values().map(|question| question.until)).min()

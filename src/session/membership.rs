@@ -1,5 +1,5 @@
-//! In which chats a session takes part. What it is told of that is a hint, so it looks for itself, at all of which it was told
-//! together, and at one lot after the other: of two looks at the same chat the older could come last.
+//! In which chats a session takes part. Events are hints, so it checks them against the store: all hinted chats together,
+//! and one batch after the other, because of two concurrent checks of a chat the older could come last.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,19 +18,19 @@ use crate::{
     },
 };
 
-/// After which a chat is looked at again in which the device of a member isn't subscribed.
+/// Pause before a chat is checked again in which the device of a member isn't subscribed.
 const NOT_YET: Duration = Duration::from_secs(1);
-/// After which all of it is asked again that the store didn't answer.
+/// Pause before chats are checked again that the store didn't answer for.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// What there is to be looked at. Bounded as the mailbox is.
+/// Chats to check. Bounded as the mailbox is.
 #[derive(Debug, Default)]
 pub(super) struct Memberships {
     wanted: BTreeSet<ChatId>,
-    // Those that are looked at now, ascending, each with the highest epoch that is held of it: whoever is a member after
-    // that came was one when it was written, because a new membership begins behind it.
+    // Chats under check, ascending, each with the highest epoch that is held of it: a user who is a member after that message
+    // came was one when it was written, because a new membership begins above it.
     looking: Option<Vec<(ChatId, u64)>>,
-    // Those in which the device wasn't subscribed, and that wait to be looked at again.
+    // Chats in which the device wasn't subscribed, and that wait for another check.
     not_yet: BTreeSet<ChatId>,
 }
 
@@ -44,7 +44,7 @@ impl Session {
         self.check_after(Duration::ZERO);
     }
 
-    /// A comparison found that these may have changed. What is looked at just now is no news by that.
+    /// A comparison found that these may have changed. For chats under check that is no news.
     pub(super) fn check_doubtful(&mut self, mut chats: Vec<ChatId>) {
         if let Some(looking) = &self.memberships.looking {
             chats.retain(|chat| looking.binary_search_by_key(chat, |(chat, _)| *chat).is_err());
@@ -88,7 +88,7 @@ impl Session {
                 pause
             }
             Err(error) => {
-                // As long as the lease lasts there is time for another try; what is held waits on.
+                // While the lease lasts there is time for a retry; held messages wait.
                 let device = self.handle.device;
                 tracing::warn!(%device, %error, "reading memberships failed; will retry");
                 self.memberships.wanted.extend(looking.into_iter().map(|(chat, _)| chat));
@@ -104,7 +104,7 @@ impl Session {
         looking: &[(ChatId, u64)],
     ) {
         let (mut joined, mut left) = (Vec::new(), 0);
-        // Of some there is newer news: what was found of those may be over already, and they are looked at next.
+        // Some have newer events: their results may be outdated, and they are checked next.
         let wanted = std::mem::take(&mut self.memberships.wanted);
         for (chat, membership) in chats.into_iter().filter(|(chat, _)| !wanted.contains(chat)) {
             if let Some(state) = self.chats.get_mut(&chat) {
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Follows these chats from now on, and hears of them soon.
+    /// Follows these chats from now on.
     pub(super) fn follow(&mut self, joined: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
         if joined.is_empty() {
             return;
@@ -142,7 +142,7 @@ impl Session {
         }));
     }
 
-    /// How the chat is to be followed, if it isn't already.
+    /// How to follow the chat, if it isn't followed yet.
     fn on_joined(
         &mut self,
         chat: ChatId,
@@ -151,25 +151,25 @@ impl Session {
         epoch: u64,
     ) -> Option<(ChatId, Followed, Seq)> {
         match self.chats.get_mut(&chat) {
-            // Told twice, or known from `welcome`.
+            // Reported twice, or known from `welcome`.
             Some(state) if state.from == attached.position.from => {
                 state.feed.validate(attached.epoch.max(epoch));
                 let (fenced, gone) = (state.feed.is_fenced(), state.consumer.is_none());
                 if gone {
                     self.rejoin(chat);
                 }
-                // Something came after the question, perhaps.
+                // A new event may have come after the check.
                 if fenced {
                     self.check_epoch(chat);
                 } else {
                     self.send_early(chat);
                 }
-                // What was acknowledged while the user was out of it was refused. (They left and came back, and nobody
-                // has said anything meanwhile: it begins where it began before.)
+                // Acknowledgements while the user was out of the chat were refused. (They left and came back, and nobody has sent
+                // anything meanwhile: `from` is the same.)
                 self.move_cursor(chat);
                 return None;
             }
-            // A new membership begins anew.
+            // A new membership starts again.
             Some(_) => {
                 self.on_left(chat);
             }
@@ -182,8 +182,8 @@ impl Session {
         Some((chat, followed, read))
     }
 
-    // Somebody is just letting the user in, or died on the way: then it is completed here, after a moment. What the session
-    // takes part in may also be an earlier membership: nothing else would tell when it is subscribed in the new one.
+    // The member is just being added, or the adding edge died: the session completes it after a moment. The followed chat may
+    // also belong to an earlier membership: nothing else would report the new subscription.
     fn on_not_yet(&mut self, chat: ChatId) {
         if !self.memberships.not_yet.insert(chat) {
             return;
@@ -197,16 +197,16 @@ impl Session {
 
     pub(super) fn check_again(&mut self, chat: ChatId, subscribing: Subscribing) {
         self.memberships.not_yet.remove(&chat);
-        // Of others the sweep tells again.
+        // The sweep reports others again.
         if subscribing == Subscribing::Fixed || self.chats.contains_key(&chat) {
             self.check_membership(chat);
         }
     }
 
-    /// True: it was in it.
+    /// True: it was followed.
     fn on_left(&mut self, chat: ChatId) -> bool {
         connect::unfollow(&self.core, &self.handle, chat);
-        // Dropping it stops the consumer, which the removal of the queue waits for.
+        // Dropping it stops the consumer, for which the removal of the queue waits.
         if !self.drop_chat(chat) {
             return false;
         }
@@ -215,7 +215,7 @@ impl Session {
         true
     }
 
-    /// Whom the user shares no chat with any more isn't watched any more.
+    /// Stops watching users who share no chat with this one any more.
     pub(super) fn recheck_watched(&mut self, who: Option<UserId>) {
         if self.watch_round == 0 {
             return;

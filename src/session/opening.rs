@@ -16,7 +16,7 @@ use crate::{
     tokens::DeviceClaims,
 };
 
-/// Between two tries to confirm a session.
+/// Pause between two attempts to confirm a session.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(200);
 
 /// A session that is open and not served yet.
@@ -28,8 +28,8 @@ pub struct Open {
 }
 
 impl Open {
-    /// Serves it to its end. This future is what an idle device costs, so what is done once, at either end, isn't part of
-    /// it: opening is a future of its own, and ending is boxed.
+    /// Serves it to its end. This future is the cost of an idle device, so opening is a future of its own, and ending is
+    /// boxed.
     pub async fn serve(self) {
         let Self { mut session, mut inbox, mut events } = self;
         let end = session.turn(&mut inbox, &mut events).await;
@@ -37,17 +37,17 @@ impl Open {
     }
 }
 
-/// How often a device is taken anew from another connection that was opened in the same moment.
+/// Attempts to take a device from a connection that was opened at the same moment.
 const ROUNDS: usize = 6;
-/// Between two of them, at most.
+/// The longest pause between two of them.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the device's lease and begins its session. None: it was refused, or the client has hung up meanwhile, and the socket is
-/// closed.
+/// Acquires the device's lease and begins its session. None: it was refused, or the client has hung up meanwhile, and the
+/// socket is closed.
 pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceClaims) -> Option<Open> {
     let mut begun = None;
     for _ in 0..ROUNDS {
-        // Nobody takes a device from a connection that is there for one that isn't any more.
+        // A closed connection must not take the device from a live one.
         if connection.is_over().await {
             connection.goodbye().await;
             return None;
@@ -93,7 +93,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
     None
 }
 
-/// `Err(None)`: somebody else has the device by now, or nobody is there for whom to take it.
+/// `Err(None)`: another session has the device by now, or the client has gone.
 async fn attach(
     core: &Core,
     connection: &mut Connection,
@@ -113,8 +113,8 @@ async fn attach(
             Ok(false) => {
                 return Err(handle.mailbox.close_signal.code().filter(|code| *code != CloseCode::Replaced));
             }
-            // It may be done all the same, and then the older connection is closed 4409 for this one: so this one doesn't give
-            // up while its lease lasts.
+            // The call may still be executed, and then the older connection closes 4409 for this one: so this one continues while its
+            // lease lasts.
             Err(error) if !matches!(error, StoreError::Corrupt(_)) && !handle.lease.expired() => {
                 tracing::debug!(device = %handle.device, %error, "a session isn't confirmed yet");
                 tokio::time::sleep(CONFIRM_AGAIN).await;
@@ -128,7 +128,7 @@ async fn attach(
 }
 
 impl Session {
-    /// `welcome`, then the subscriptions.
+    /// Sends `welcome`, then subscribes.
     async fn begin(&mut self, start: connect::Start) {
         let limits = &self.core.limits;
         let welcome = Welcome {
@@ -160,7 +160,7 @@ impl Session {
         self.follow(followed, start.readings);
         let SessionHandle { user, device, session, .. } = &self.handle;
         tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");
-        // Written only now: whoever sees this device online may count on its being attached.
+        // Published only now: a device shown online is attached.
         connect::told(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
     }
 }

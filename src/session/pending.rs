@@ -1,7 +1,7 @@
-//! What a session has under way in the store or the broker while it goes on with everything else. Bounded: one log
-//! page, one look at its queues, one rejoin, one cursor retry and one wait for a membership per chat, one look at
-//! memberships, one hearing of doorbells per such look, one renewal of the lease, one check of the main, one answer per
-//! question, one telling of typing per chat in three seconds, one look at who is watched per leave.
+//! Futures of a session in the store or the broker. Bounded: one log page, one check of its queues, one rejoin, one cursor
+//! retry and one wait for a membership per chat, one check of memberships, one subscribing to doorbells per such check, one
+//! renewal of the lease, one check of the main, one answer per request, one `typing` per chat in three seconds, one check of
+//! watched users per leave.
 
 use std::sync::Arc;
 
@@ -12,23 +12,23 @@ use crate::{
     sync::connect::{CheckedMemberships, Refusal, Subscribing},
 };
 
-/// What came of it.
+/// The result of one.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A stretch of a chat's log, for which so much room was kept; none: the user isn't in this membership any more.
+    /// A page of a chat's log, with its reserved room; none: the user isn't in this membership any more.
     Log(ChatId, usize, Stored<Option<LogPage>>),
-    /// Whether the main is there.
+    /// Whether the main is connected.
     Main(Result<(), Refusal>),
-    /// Whether the user is in the chats that were looked at.
+    /// Whether the user is in the checked chats.
     Memberships(Stored<CheckedMemberships>),
-    /// It is time to look again whether the user is in a chat; and whether the device was subscribed there meanwhile.
+    /// Time to check a membership again; and whether the device was subscribed meanwhile.
     CheckAgain(ChatId, Subscribing),
-    /// A queue that was removed: where it was created again; none: the device isn't subscribed.
+    /// Where a removed queue was created again; none: the device isn't subscribed.
     Rejoined(ChatId, Option<Arc<str>>),
-    /// What the queues of a chat hold.
+    /// The result of a check of a chat's queues.
     Found(ChatId, Box<Found>),
     /// The lease was renewed, because a cursor was fenced.
     Renewed,
-    /// Nothing that the session must know.
+    /// Nothing that concerns the session.
     Nothing,
 }

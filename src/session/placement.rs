@@ -1,5 +1,5 @@
-//! From which node of the broker a session takes a chat: the one that carries it; another, when the chat has moved; and
-//! for a while also one that carried it before, when only that holds what the device still lacks.
+//! The broker nodes from which a session consumes a chat: its own node; another one, after a relocation; and for a while a
+//! former one, if only that holds messages that the device lacks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,30 +14,30 @@ use crate::{
     sync::{Core, leases, registration},
 };
 
-/// One of a chat's subscriptions, with the number that its notices bear.
+/// A subscription of a chat, with the number in its notices.
 #[derive(Debug)]
 pub(super) struct Consumer {
     number: u64,
     subscription: Subscription,
 }
 
-/// A subscription to a node that carried the chat before.
+/// A subscription to a former node of the chat.
 #[derive(Debug)]
 pub(super) struct Former {
     pub node: Arc<str>,
     consumer: Consumer,
-    // Whether it may have brought something on the connection that there is now.
+    // Whether it may have brought something on its present connection.
     attached: bool,
 }
 
-/// Which of a chat's subscriptions something came from.
+/// The subscription that a notice belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// The one to the chat's own node.
     Own,
-    /// One to a node that carried it before: at this place of the list.
+    /// One to a former node, at this index.
     Former(usize),
-    /// One that was dropped: its receipts are given back already.
+    /// A dropped one: its receipts are void already.
     Dropped,
 }
 
@@ -62,7 +62,7 @@ impl ChatState {
         former.map_or(Origin::Dropped, Origin::Former)
     }
 
-    /// What came so far can't be settled any more.
+    /// Receipts so far can't be finished any more.
     fn voids(&mut self) {
         self.feed.void();
         if let Some(missing) = &mut self.missing {
@@ -70,7 +70,7 @@ impl ChatState {
         }
     }
 
-    /// What came from its own queue so far can't be settled any more.
+    /// Receipts of its own queue can't be finished any more.
     fn loses_its_queue(&mut self) {
         self.voids();
         self.attached.set(0);
@@ -78,7 +78,7 @@ impl ChatState {
 }
 
 impl Session {
-    /// Takes what this node's queue of a chat holds. (The one place at which a session subscribes.)
+    /// Consumes the chat's queue at this node. (The only place where a session subscribes.)
     pub(super) fn subscribe(&mut self, node: &str, chat: ChatId) -> Consumer {
         self.subscriptions += 1;
         let number = self.subscriptions;
@@ -89,7 +89,7 @@ impl Session {
         }
     }
 
-    /// Something from a subscription.
+    /// Handles an event of a subscription.
     pub(super) fn on_notice(&mut self, notice: Notice) {
         let Notice { chat, subscription, event } = notice;
         let Some(state) = self.chats.get_mut(&chat) else { return };
@@ -99,7 +99,7 @@ impl Session {
             (Event::Delivery(delivery), _) => self.on_delivery(chat, delivery),
             (Event::Torn(receipt), _) => self.on_torn(chat, receipt),
             (Event::Attached, Origin::Own) => {
-                // What was missed while it was away shows in the head.
+                // The head shows what was missed meanwhile.
                 state.arrived = now;
                 state.attached.set(1);
                 if let Some(missing) = &mut state.missing {
@@ -107,17 +107,16 @@ impl Session {
                 }
                 self.schedule_check(chat, now + self.core.timing.tail_check);
             }
-            // Everything came on the connection that is gone, and is delivered again.
+            // All unfinished messages came on the lost connection, and are delivered again.
             (Event::Detached, Origin::Own) => state.loses_its_queue(),
             (Event::Gone, Origin::Own) => {
-                // Removed while this session was away, or by mistake. Whether the device is still subscribed, only
-                // the store knows.
+                // Removed while this session was away, or by mistake. Only the store knows whether the device is still subscribed.
                 state.consumer = None;
                 state.loses_its_queue();
                 self.rejoin(chat);
             }
             (Event::Attached, Origin::Former(at)) => state.former[at].attached = true,
-            // Its server may stay away, and be tried again and again: the own queue's receipts are good all the time.
+            // Its server may stay away and be retried: receipts of the own queue stay valid.
             (Event::Detached, Origin::Former(at)) => {
                 if std::mem::take(&mut state.former[at].attached) {
                     state.voids();
@@ -131,7 +130,7 @@ impl Session {
         }
     }
 
-    /// The chat is carried by this node.
+    /// The chat is on this node now.
     pub(super) fn on_chat_relocated(&mut self, chat: ChatId, node: Arc<str>) {
         if self.chats.get(&chat).is_some_and(|state| state.node != node) {
             tracing::debug!(%chat, device = %self.handle.device, %node, "the chat has moved");
@@ -142,14 +141,14 @@ impl Session {
     fn subscribe_at(&mut self, chat: ChatId, node: Arc<str>) {
         let consumer = self.subscribe(&node, chat);
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        // What was held came from the old one, and goes back there.
+        // Held messages came from the old node, and are requeued there.
         state.loses_its_queue();
         state.node = node;
         state.consumer = Some(consumer);
         self.schedule_check(chat, Instant::now() + self.core.timing.tail_check);
     }
 
-    /// A node that carried the chat before holds something that the device lacks: it is taken from there, too.
+    /// A former node holds messages that the device lacks: consumes them, too.
     pub(super) fn subscribe_former(&mut self, chat: ChatId, node: &Arc<str>) {
         let Some(state) = self.chats.get(&chat) else { return };
         if state.node == *node || state.former.iter().any(|former| former.node == *node) {
@@ -162,7 +161,7 @@ impl Session {
         }
     }
 
-    /// The queue of a chat has gone: created again, if the device is still subscribed.
+    /// A chat's queue is gone: creates it again, if the device is still subscribed.
     pub(super) fn rejoin(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if std::mem::replace(&mut state.rejoining, true) {
@@ -182,11 +181,11 @@ impl Session {
         }));
     }
 
-    /// Goes on with a chat whose queue was created again; none: it isn't subscribed.
+    /// Continues with a chat whose queue was created again; none: the device isn't subscribed.
     pub(super) fn on_rejoined(&mut self, chat: ChatId, node: Option<Arc<str>>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.rejoining = false;
-        // Else its removal was no accident.
+        // Otherwise its removal was intended.
         let Some(node) = node else { return self.check_membership(chat) };
         if self.chats.get(&chat).is_some_and(|state| state.consumer.is_none()) {
             self.subscribe_at(chat, node);
@@ -194,9 +193,9 @@ impl Session {
     }
 }
 
-/// Where the queue is again; none: this session's device isn't subscribed.
+/// Returns the node of the new queue; none: this session's device isn't subscribed.
 async fn provision_again(core: &Core, handle: &SessionHandle, chat: ChatId) -> Stored<Option<String>> {
-    // The lease first, the subscription second: a queue that was just removed for good must not come back.
+    // Lease first, subscription second: a queue that was just removed for good must not come back.
     let device = handle.device;
     if !leases::holds(core, handle).await? || core.store.position(chat, device).await?.is_none() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! When which chat is to be looked at, and which chats wait for room. Both hold a chat once at most.
+//! When each chat is checked, and which chats wait for room. Both hold a chat at most once.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -7,10 +7,10 @@ use tokio::{sync::mpsc, time::Instant};
 use super::Session;
 use crate::{broker::Notice, domain::id::ChatId};
 
-/// Messages that one chat sends, or that are taken from the queues, until the next has its turn.
+/// Messages that one chat sends, or that are taken from the queues, per turn.
 pub(super) const SHARE: usize = 16;
 
-/// Chats to be looked at, by time: each once, at the earliest of its times.
+/// Chats to check, by time: each once, at its earliest time.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     by_time: BTreeSet<(Instant, ChatId)>,
@@ -18,7 +18,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// A chat is to be looked at then, if not sooner.
+    /// Schedules a chat, unless it is due earlier.
     pub fn add(&mut self, chat: ChatId, at: Instant) {
         let earlier = self.by_chat.get(&chat).is_some_and(|time| *time <= at);
         if earlier {
@@ -30,19 +30,19 @@ impl Schedule {
         self.by_time.insert((at, chat));
     }
 
-    /// A chat isn't there any more.
+    /// Removes a chat.
     pub fn forget(&mut self, chat: ChatId) {
         if let Some(at) = self.by_chat.remove(&chat) {
             self.by_time.remove(&(at, chat));
         }
     }
 
-    /// When the next is due.
+    /// Returns the next due time.
     pub fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|look| look.0)
     }
 
-    /// A chat that is due by now.
+    /// Takes a chat that is due.
     pub fn due(&mut self, now: Instant) -> Option<ChatId> {
         let (at, chat) = self.by_time.first().copied()?;
         if at > now {
@@ -53,21 +53,21 @@ impl Schedule {
     }
 }
 
-/// Chats that have something to send, or to read from the log, and no room for it: in the order in which they came.
+/// Chats with something to send or to read from the log, and no room for it, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     chats: VecDeque<ChatId>,
-    // The queues, all of them together, have every other turn.
+    // All queues together have every other turn.
     queues_turn: bool,
 }
 
 impl Turns {
-    /// A chat isn't there any more.
+    /// Removes a chat.
     pub fn forget(&mut self, chat: ChatId) {
         self.chats.retain(|waits| *waits != chat);
     }
 
-    /// Whether nobody waits.
+    /// Returns whether no chat waits.
     pub fn is_empty(&self) -> bool {
         self.chats.is_empty()
     }
@@ -83,7 +83,7 @@ impl Session {
         }
     }
 
-    /// Gives the room that there is to who waits for it, in turn with what comes from the queues.
+    /// Gives free room to waiting chats, in turn with the queues.
     pub(super) fn serve_turns(&mut self, events: &mut mpsc::Receiver<Box<Notice>>) {
         while self.has_room() && !self.turns.is_empty() {
             self.turns.queues_turn = !self.turns.queues_turn;
@@ -95,7 +95,7 @@ impl Session {
         }
     }
 
-    /// Takes what the queues have brought, as far as there is room, and at most so much: it goes out in one write.
+    /// Takes up to `most` messages from the queues, while there is room: one write sends them.
     pub(super) fn take_events(&mut self, events: &mut mpsc::Receiver<Box<Notice>>, most: usize) {
         for _ in 0..most {
             if !self.has_room() {
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A slow device: each message of its chat is looked after, and each look puts the next off.
+    /// A slow device: each message schedules a check of its chat, and each check postpones the next.
     #[test]
     fn a_chat_is_looked_at_once() {
         let (mut looks, chats) = (Schedule::default(), [ChatId::random(), ChatId::random()]);

@@ -1,4 +1,4 @@
-//! How much a device may have unacknowledged, over all its chats, and since when. Pure.
+//! The unacknowledged messages of a device, over all its chats, and their age. Pure.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,19 +6,19 @@ use tokio::time::Instant;
 
 use crate::domain::{Seq, id::ChatId};
 
-/// A message that went out.
+/// A message that was sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
     chat: ChatId,
     seq: Seq,
-    /// When it went out.
+    /// When it was sent.
     pub at: Instant,
-    /// How old it was then, in milliseconds; [`Sent::NO_AGE`]: that isn't known, or says nothing.
+    /// Its age at that time, in milliseconds; [`Sent::NO_AGE`]: unknown, or meaningless.
     pub age_ms: u32,
 }
 
 impl Sent {
-    /// Of a message whose age doesn't count.
+    /// The age of a message whose age doesn't count.
     pub const NO_AGE: u32 = u32::MAX;
 }
 
@@ -26,71 +26,70 @@ impl Sent {
 #[derive(Debug)]
 pub struct Window {
     most: usize,
-    // In the order of sending. Entries that are acknowledged are removed when they come to the front, and are not
-    // counted as open before.
+    // In sending order. Acknowledged entries are removed when they reach the front; until then they aren't counted as open.
     sent: VecDeque<Sent>,
     open: usize,
-    // Kept free for what is on its way from the log.
+    // Reserved for pages of the log.
     reserved: usize,
 }
 
 impl Window {
-    /// Room for `most` messages.
+    /// A window of `most` messages.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { most, sent: VecDeque::new(), open: 0, reserved: 0 }
     }
 
-    /// Whether one more may be sent. Over the bound for acknowledged entries behind an old open one, too: a device that
-    /// acknowledges everything but one message must not make this grow.
+    /// Returns whether one more may be sent. Acknowledged entries behind an old open one count: a device that acknowledges
+    /// everything but one message must not make this grow.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.open + self.reserved < self.most && self.sent.len() < self.most * 4
     }
 
-    /// How many more may be sent.
+    /// Returns how many more may be sent.
     #[must_use]
     pub fn room(&self) -> usize {
         if self.has_room() { self.most - self.open - self.reserved } else { 0 }
     }
 
-    /// Keeps room for so many until [`Window::release`].
+    /// Reserves room until [`Window::release`].
     pub fn reserve(&mut self, count: usize) {
         self.reserved += count;
     }
 
-    /// Gives back room that was kept.
+    /// Releases reserved room.
     pub fn release(&mut self, count: usize) {
         self.reserved = self.reserved.saturating_sub(count);
     }
 
-    /// How many are open.
+    /// Returns how many are open.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open
     }
 
-    /// Whether nothing is open.
+    /// Returns whether nothing is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open == 0
     }
 
-    /// A message goes out, `age_ms` old.
+    /// Adds a sent message, `age_ms` old.
     pub fn sent(&mut self, chat: ChatId, seq: Seq, at: Instant, age_ms: u32) {
         self.sent.push_back(Sent { chat, seq, at, age_ms });
         self.open += 1;
     }
 
-    /// Those of a chat above `acked` up to `seq`, which are about to be acknowledged. Schedule no further than it has to:
-    /// they mostly stand in front.
+    /// Returns a chat's entries above `acked` up to `seq`, which are about to be acknowledged. Stops as early as it can: they
+    /// are mostly in front.
     pub fn between(&self, chat: ChatId, acked: Seq, seq: Seq) -> impl Iterator<Item = &Sent> {
         let count = usize::try_from(seq.saturating_sub(acked)).unwrap_or(usize::MAX);
         let within = move |sent: &&Sent| sent.chat == chat && sent.seq > acked && sent.seq <= seq;
         self.sent.iter().filter(within).take(count)
     }
 
-    /// So many messages were acknowledged; `acked` tells of each entry whether it is.
+    /// Marks `count` messages as acknowledged; `acked` decides it for an entry.
     pub fn acked(&mut self, count: u64, acked: impl Fn(ChatId, Seq) -> bool) {
         self.open = self.open.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
         while let Some(sent) = self.sent.front() {
@@ -104,7 +103,7 @@ impl Window {
         }
     }
 
-    /// When the oldest open message's time is over.
+    /// Returns the deadline of the oldest open message.
     #[must_use]
     pub fn deadline(&self, patience: Duration) -> Option<Instant> {
         self.sent.front().map(|sent| sent.at + patience)

@@ -1,4 +1,4 @@
-//! What a session's frames travel on: a TCP connection, or a pipe in memory. It counts what has passed.
+//! The transport of a session's frames: a TCP connection, or a pipe in memory. It counts what has passed.
 
 use std::{
     io,
@@ -13,14 +13,14 @@ use tokio::{
 
 use super::heads::Heads;
 
-/// What a frame weighs besides its bytes: to take one, however small, is as much work as to copy so many.
+/// Weight of a frame besides its bytes: taking one, however small, costs as much as copying so many.
 const FRAME: u64 = 512;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Wire {
     stream: Stream,
-    // What may still come before others have their turn.
+    // Input that may come in this turn.
     turn: u64,
     read: u64,
     heads: Heads,
@@ -34,7 +34,7 @@ enum Stream {
 }
 
 impl Wire {
-    /// Lets so much come until the next call of this: a thousand empty pieces of a frame take a while, and others wait for it.
+    /// Allows so much input until the next call: a thousand empty fragments take a while, and others wait.
     pub fn turn(&mut self, weight: u64) {
         self.turn = weight;
     }

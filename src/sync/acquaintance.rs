@@ -1,7 +1,7 @@
-//! Whom a user knows: those with whom they share a chat that they have accepted.
+//! Whom a user knows: users with whom they share a chat that they have accepted.
 //!
-//! Nobody says of a chat into which others have put them at once that they accept it. They have if they came by themselves, if they
-//! were asked first, or if a device of theirs has read in it. A group that all may join makes nobody known.
+//! A user has accepted a chat if they joined by themselves, if they were asked first, or if a device of theirs has read in it;
+//! being added by others isn't enough. An open group makes nobody known.
 
 use std::collections::HashSet;
 
@@ -16,11 +16,11 @@ use crate::{
     store::Result as Stored,
 };
 
-/// Common chats that are looked at, so that a question costs little however many there are; and so many at a time.
+/// Bounds the common chats that are checked, in all and at a time.
 const CHATS: usize = 64;
 const PARALLEL: usize = 16;
 
-/// Whether the user knows the other one.
+/// Returns whether the user knows the other one.
 ///
 /// # Errors
 /// When the store fails.
@@ -33,7 +33,7 @@ pub(super) async fn is_known(core: &Core, user: &UserId, other: &UserId) -> Stor
     let looks: Vec<_> = common
         .into_iter()
         .map(|chat| {
-            // What came by joining isn't read on any device.
+            // An offset that a join wrote has no device.
             let has_read = read.get(&chat).is_some_and(|offset| offset.device.is_some());
             is_accepted(core, user, other, chat, has_read)
         })
@@ -47,7 +47,7 @@ pub(super) async fn is_known(core: &Core, user: &UserId, other: &UserId) -> Stor
     Ok(false)
 }
 
-/// Whether this is a chat of both that the user has accepted.
+/// Returns whether both are in this chat and the user has accepted it.
 async fn is_accepted(
     core: &Core,
     user: &UserId,

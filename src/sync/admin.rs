@@ -1,4 +1,4 @@
-//! What admins see and do: a user's devices, a device's queues with what the store knows of them, ending, kicking.
+//! The admin's views and actions: a user's devices, a device's queues with its positions, termination, kick.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +23,7 @@ use crate::{
     store::Owner,
 };
 
-/// Chats that are looked up at a time.
+/// Chats that are read at a time.
 const PARALLEL: usize = 32;
 
 /// One queue of a device.
@@ -35,33 +35,33 @@ pub struct ChannelView {
     pub topic: String,
     /// NSQ channel.
     pub channel: String,
-    /// The server; none when no server shows the queue.
+    /// The server; none if no server shows the queue.
     pub node: Option<String>,
     /// Waiting messages.
     pub depth: u64,
     /// Delivered, not finished.
     pub in_flight: u64,
-    /// Times a message was given back.
+    /// Times a message was requeued.
     pub requeues: u64,
     /// Attached consumers.
     pub consumers: u64,
-    /// The edge of the first.
+    /// The edge of the first one.
     pub consumer: Option<String>,
     /// The highest seq acknowledged.
     pub cursor: Option<Seq>,
-    /// Where the device began.
+    /// The device's `from`.
     pub from: Option<Seq>,
     /// The chat's head.
     pub head: Option<Seq>,
-    /// How long the oldest message that isn't acknowledged has waited, in milliseconds, as far as the log goes back.
+    /// Age of the oldest unacknowledged message, in milliseconds, as far as the log goes back.
     pub oldest_ms: Option<u64>,
-    /// When that was accepted. What is sorted by it must not change with the time between two pages.
+    /// When it was accepted. A sort key must not change with the time between two pages.
     #[serde(skip)]
     pub oldest_at: Option<Millis>,
 }
 
 impl ChannelView {
-    /// The messages in it.
+    /// The number of messages.
     #[must_use]
     pub fn undelivered(&self) -> u64 {
         self.depth + self.in_flight
@@ -77,7 +77,7 @@ pub struct Channels {
     pub unreachable: Vec<String>,
 }
 
-/// The device, whosever it is.
+/// Returns the device, whoever owns it.
 ///
 /// # Errors
 /// `not_found`, `unavailable`.
@@ -94,7 +94,7 @@ pub async fn find(core: &Core, device: DeviceId) -> Result<Device, Problem> {
 
 const NEVER: &str = "no device was ever registered under this id: `keepstep admin devices` lists them";
 
-/// Whose device it is or was.
+/// Returns the owner, present or past.
 ///
 /// # Errors
 /// `not_found`, `unavailable`.
@@ -102,7 +102,7 @@ pub async fn owner(core: &Core, device: DeviceId) -> Result<Owner, Problem> {
     core.store.owner(device).await?.ok_or_else(|| Problem::new(ErrorCode::NotFound, NEVER))
 }
 
-/// What stands in the queues of a device, beside its positions.
+/// Returns the queues of a device, with its positions.
 ///
 /// # Errors
 /// `not_found`, `unavailable`.
@@ -122,7 +122,7 @@ async fn channels_of(core: &Core, device: &Device) -> Result<Channels, Problem> 
     chats.dedup();
     let heads = core.store.heads(&chats).await?;
     let heads: HashMap<ChatId, Seq> = chats.iter().copied().zip(heads.iter().map(|head| head.head)).collect();
-    // One queue, or none; two, when the chat has moved from an nsqd that still holds something.
+    // One queue, or none; two after a relocation, while the former nsqd still holds something.
     let views: Vec<_> = chats
         .into_iter()
         .map(|chat| {
@@ -174,8 +174,8 @@ async fn chat_views(
     Ok(queues.iter().map(|queue| view(Some(queue))).collect())
 }
 
-/// When the oldest message was sent that the device hasn't acknowledged in this chat; none: there is none, or the log
-/// doesn't go back so far. nsqd doesn't know how old its messages are; the log does.
+/// Returns when the oldest message that the device hasn't acknowledged was sent; none: there is none, or the log doesn't go
+/// back so far. nsqd doesn't know the age of its messages; the log does.
 ///
 /// # Errors
 /// `unavailable`.
@@ -193,11 +193,11 @@ async fn at(core: &Core, chat: ChatId, seq: Seq) -> Result<Option<Millis>, Probl
     Ok(page.messages.first().and_then(|(_, frame)| accepted_at(frame)))
 }
 
-/// What the queues of a device can be sorted by; the first unless told otherwise.
+/// Sort keys for the queues of a device; the first is the default.
 pub const CHANNEL_SORTS: &[&str] = &["chat", "undelivered", "oldest", "requeues"];
 
 impl Channels {
-    /// One page of them.
+    /// Returns one page of them.
     ///
     /// # Errors
     /// `bad_field`.
@@ -220,14 +220,14 @@ impl Channels {
     }
 }
 
-/// What ending a device would do.
+/// What a termination would do.
 #[derive(Debug, Clone)]
 pub struct Preview {
-    /// The device as it is.
+    /// The device.
     pub device: Device,
     /// Its queues.
     pub channels: Channels,
-    /// By server: how many queues, and what is in them.
+    /// Queues and their messages, by server.
     pub nodes: Vec<NodeShare>,
 }
 
@@ -242,7 +242,7 @@ pub struct NodeShare {
     pub undelivered: u64,
 }
 
-/// Looks, and changes nothing.
+/// Previews a termination.
 ///
 /// # Errors
 /// `not_found`, `unavailable`.
@@ -261,14 +261,14 @@ pub async fn preview(core: &Core, device: DeviceId) -> Result<Preview, Problem> 
     Ok(Preview { device, channels, nodes })
 }
 
-/// Closes all sockets of a user (4410), on any edge. Answers how many devices were connected.
+/// Closes all sockets of a user (4410), on any edge. Returns how many devices were connected.
 ///
 /// # Errors
-/// `unavailable`: the edges may not have been told, and nothing else would tell them.
+/// `unavailable`: the edges may not have been notified, and nothing else would notify them.
 pub async fn kick(core: &Core, user: &UserId) -> Result<usize, Problem> {
     let devices = core.store.devices(user).await?;
     let connected = devices.iter().filter(|device| device.online()).count();
-    // Told in any case: one may just be coming.
+    // Sent in any case: a device may be connecting.
     signal::send(core, user, &Signal::Kicked).await.map_err(|error| {
         let detail = "the edges can't be told now, so the sockets may still be open: try again";
         Problem::new(ErrorCode::Unavailable, detail).because_of(&error)
@@ -299,7 +299,7 @@ mod tests {
         }
     }
 
-    /// The chats in order, one a page; before each page the queues are as `look` says.
+    /// The chats in order, one a page; before each page the queues are as `look` returns them.
     fn chats(sort: &'static str, descending: bool, look: impl Fn() -> Vec<ChannelView>) -> Vec<u8> {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn time_that_passes_between_pages_changes_no_order() {
         let begun = now_millis();
-        // Each page is asked for a second after the one before, so that what waits has waited longer each time.
+        // Each page is read a second later, so ages grow between pages.
         let pages = std::cell::Cell::new(0);
         let look = || {
             pages.set(pages.get() + 1);

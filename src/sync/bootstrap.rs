@@ -1,5 +1,5 @@
-//! A sub borrows its past from the main: the question goes to the main's session, on whatever edge, the answer comes
-//! back checked, page by page. This module holds what is checked; the sessions hold what is under way.
+//! A sub fetches its history from the main: the request goes to the main's session on any edge, and the checked answer comes
+//! back page by page. This module checks; the sessions hold the open requests.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,10 +18,10 @@ use crate::{
     store::MAX_SIGNAL,
 };
 
-/// What a signal with an answer takes beside the page, and more.
+/// Upper bound of a signal without its page.
 const FRAME: usize = 1 << 10;
 
-/// What a sub asks for.
+/// The request of a sub.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
     /// Of this chat.
@@ -58,21 +58,21 @@ pub async fn ask(
                 limit,
                 floor,
             };
-            // Else the sub would wait for an answer to what nobody was asked.
+            // Otherwise the sub would wait for an answer that can't come.
             Ok(signal::send(core, user, &Signal::HistoryAsk(ask)).await?)
         }
         other => Err(offline(other.map(|main| main.last_seen))),
     }
 }
 
-/// The refusal when the main isn't connected.
+/// Returns the refusal when the main isn't connected.
 #[must_use]
 pub fn offline(last_seen: Option<u64>) -> Problem {
     let detail = "the phone is offline: open it, then try again";
     Problem { last_seen, ..Problem::new(ErrorCode::MainOffline, detail) }
 }
 
-/// Sends the main's answer (or why there is none) to the asking session.
+/// Sends the main's answer (or the error) to the asking session.
 pub async fn answer(core: &Core, user: &UserId, ask: &HistoryAsk, result: Result<String, ErrorCode>) {
     let answer = HistoryAnswer { to: ask.device, request: ask.request.clone(), result };
     signal::publish(core, user, &Signal::HistoryAnswer(answer)).await;
@@ -86,12 +86,12 @@ struct Item<'a> {
     seq: Seq,
 }
 
-/// Checks a page against its question: only message frames of that chat, ascending, below `before`, not more than were
-/// asked for, not larger than a page may be. The items themselves are relayed as they are, in JSON's shortest form, but for those that aren't for this
-/// sub: the main may give them, and they end here.
+/// Checks a page against its request: only message frames of that chat, ascending, below `before`, within the requested count
+/// and the size of a page. Items are relayed unchanged, in JSON's shortest form, except those below the sub's `floor`: the
+/// main may send them, and they are removed here.
 ///
 /// # Errors
-/// `bad_field`, `bad_range` or `too_large`, for the main to see; the sub is told `bad_main`.
+/// `bad_field`, `bad_range` or `too_large`, for the main; the sub gets `bad_main`.
 pub fn check(
     ask: &HistoryAsk,
     messages: &[Box<RawValue>],
@@ -102,10 +102,10 @@ pub fn check(
     if messages.len() as u64 > ask.limit {
         return range(format!("{} messages, but {} were asked for", messages.len(), ask.limit));
     }
-    // Whatever the main's encoder made of it.
+    // Independent of the main's encoder.
     let messages: Vec<String> = messages.iter().map(|item| compact(item.get())).collect();
     let bytes: usize = messages.iter().map(String::len).sum();
-    // A single message may be larger than a page; it comes alone then.
+    // A single message may be larger than a page; then it comes alone.
     if bytes > most_bytes && messages.len() > 1 {
         return Err(Problem::new(
             ErrorCode::TooLarge,
@@ -133,11 +133,11 @@ pub fn check(
         if item.seq > ask.floor {
             items.push(raw.as_str());
         }
-        // Below it there is nothing for this sub.
+        // Older messages aren't for this sub.
         more &= item.seq > ask.floor + 1;
     }
     let page = format!("{{\"messages\":[{}],\"more\":{more}}}", items.join(","));
-    // One message of the server's always fits; not so one to which the main has added much.
+    // A message of the server always fits; one to which the main has added much may not.
     if !fits(&page) {
         let most = MAX_SIGNAL - FRAME;
         let detail =
@@ -147,8 +147,8 @@ pub fn check(
     Ok(page)
 }
 
-/// Whether a page can be sent to the asking session: as a text within the JSON of a signal, in which quotation marks and
-/// backslashes are escaped once more.
+/// Returns whether a page fits into a signal to the asking session: as a JSON string, in which quotation marks and backslashes
+/// are escaped once more.
 fn fits(page: &str) -> bool {
     let escaped = page.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     page.len() + escaped <= MAX_SIGNAL - FRAME

@@ -1,4 +1,4 @@
-//! A device connects: who may, who is told, and what it must know before its first frame. And how it leaves.
+//! How a device connects (authorization, lease, notifications, the data of `welcome`), and how it disconnects.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ use crate::{
     tokens::DeviceClaims,
 };
 
-/// What the token of a device says.
+/// Returns the claims for a device's token.
 #[must_use]
 pub fn claims(device: &Device) -> DeviceClaims {
     DeviceClaims {
@@ -35,12 +35,12 @@ pub fn claims(device: &Device) -> DeviceClaims {
     }
 }
 
-/// Why a device isn't let in: the close code and, with `main_offline`, when the main was last seen.
+/// Why a device is refused: the close code and, with `main_offline`, when the main was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The close code.
     pub code: CloseCode,
-    /// With `main_offline`: null when there is no main at all.
+    /// With `main_offline`: null if there is no main.
     pub last_seen: Option<Millis>,
 }
 
@@ -50,15 +50,15 @@ impl From<CloseCode> for Refusal {
     }
 }
 
-/// Checks the device's right to act, as every use of its token must: tokens carry no end, the store knows it.
+/// Checks the device's right to act, at every use of its token: tokens don't expire, the store decides.
 ///
 /// # Errors
-/// `Terminated`, `Unauthorized`, or `BackendUnavailable` when the store doesn't answer.
+/// `Terminated`, `Unauthorized`, or `BackendUnavailable` if the store doesn't answer.
 pub async fn authorize(core: &Core, claims: &DeviceClaims) -> std::result::Result<Device, CloseCode> {
     authorize_at(core, claims).await.map(|(device, _)| device)
 }
 
-// And when the device was read, by the store's clock.
+// Also returns when the device was read, by the store's clock.
 async fn authorize_at(
     core: &Core,
     claims: &DeviceClaims,
@@ -86,27 +86,27 @@ fn unavailable(error: crate::store::StoreError) -> CloseCode {
     CloseCode::BackendUnavailable
 }
 
-/// A device that this edge owns from now on.
+/// A device whose lease this edge has acquired.
 #[derive(Debug)]
 pub struct Opening {
-    /// As it is now.
+    /// The device.
     pub device: Device,
     /// The fencing number of the new session.
     pub session: u64,
-    /// Who had it before.
+    /// The previous lease.
     pub previous: Option<Lease>,
-    /// When its lease was asked for: the store's began no earlier.
+    /// When the lease was requested: the store's began no earlier.
     pub asked: Instant,
 }
 
-/// How often a device is asked for, while others open it at the same time.
+/// Attempts to open a device while others open it concurrently.
 const OPENINGS: usize = 8;
 
-/// Makes this edge own the device. A sub is let in only while its main is there; a refusal changes nothing. `begun`: when the
-/// device was read first for this connection, once it was.
+/// Acquires the device's lease. A sub is accepted only while its main is connected; a refusal changes nothing. `begun`: when
+/// the device was first read for this connection.
 ///
 /// # Errors
-/// The close code with which to end the socket.
+/// The close code for the socket.
 pub async fn open(
     core: &Core,
     claims: &DeviceClaims,
@@ -126,7 +126,7 @@ pub async fn open(
             Ok(Opened::Unknown) => return Err(CloseCode::Unauthorized.into()),
             // Another connection of the device was faster, or just ended: this one is the newer.
             Ok(Opened::Changed) => {}
-            // It is the older. Nobody may be waiting for it any more; whoever does comes back.
+            // This one is the older. Its client may have gone; if not, it comes back.
             Ok(Opened::Late) => {
                 tracing::debug!(device = %id, "a newer connection of the device was faster: refusing this one");
                 return Err(CloseCode::BackendUnavailable.into());
@@ -145,7 +145,7 @@ pub async fn open(
     Err(CloseCode::BackendUnavailable.into())
 }
 
-/// The user's main as others see it.
+/// Returns the user's main as others see it.
 ///
 /// # Errors
 /// When the store fails.
@@ -168,8 +168,8 @@ pub async fn require_main(core: &Core, user: &UserId) -> std::result::Result<(),
     }
 }
 
-/// The same for a session that is open already. A main whose lease merely looks over isn't gone for that: should its edge have
-/// died, its lease is given back within seconds.
+/// The same for an open session. A main whose lease merely looks expired isn't offline: if its edge has died, the lease is
+/// released within seconds.
 ///
 /// # Errors
 /// The same.
@@ -180,25 +180,25 @@ pub async fn still_has_main(core: &Core, user: &UserId) -> std::result::Result<(
     }
 }
 
-/// What a session starts with.
+/// The initial state of a session.
 #[derive(Debug)]
 pub struct Start {
     /// For `welcome`.
     pub main: Option<MainInfo>,
     /// For `welcome`, and to subscribe to.
     pub chats: Vec<(Attached, Seq)>,
-    /// Since when others' looks at the offsets are news to the session.
+    /// Offsets read by others since then are news to the session.
     pub readings: Readings,
 }
 
-/// Puts the session on this edge's lists, hears for it, then reads: in this order, so that nothing falls between.
+/// Registers the session on this edge, subscribes to its events, then reads: in this order, so that no event is missed.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.hub.attach(handle.clone());
     watches::hear(core, vec![Watch::User(handle.user.clone())]).await?;
-    // Offsets before attaching: they end with membership, and who leaves in this moment must not seem to have read nothing.
+    // Offsets before attaching: they end with membership, and a user who leaves now must not seem to have read nothing.
     let user = &handle.user;
     let readings = core.hub.readings(user);
     let (chats, reads, main) =
@@ -215,13 +215,13 @@ pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     Ok(Start { main, chats, readings })
 }
 
-/// What the user has read of a chat; since they came, at least everything from before.
+/// Returns the read offset of a chat; at least the boundary of the membership.
 fn read_of(attached: &Attached, reads: &HashMap<ChatId, ReadOffset>) -> Seq {
     reads.get(&attached.chat.id).map_or(0, |offset| offset.seq).max(attached.boundary)
 }
 
-/// The last step of an opening: the session serves its device from here on, and an older one, wherever it is, is told that it is
-/// over. Not sooner: whoever is closed 4409 shall find a newer connection that is there. False: somebody else has the device.
+/// The last step of an opening: the session serves its device from here on, and an older one is closed. Not earlier: 4409
+/// implies an established newer connection. False: another session has the device.
 ///
 /// # Errors
 /// When the store fails.
@@ -236,32 +236,32 @@ pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<&Le
     Ok(true)
 }
 
-/// How a session stands to one chat.
+/// The state of a session in one chat.
 #[derive(Debug)]
 pub enum Membership {
     /// It is attached, with this read offset.
     Attached(Box<Attached>, Seq),
-    /// Its user is in the chat, and the device isn't subscribed (yet), or a newer session was first.
+    /// Its user is a member, and the device isn't subscribed (yet), or a newer session was first.
     NotYet,
-    /// Its user isn't in the chat.
+    /// Its user isn't a member.
     Out,
 }
 
-/// How a session stands to some chats.
+/// The state of a session in some chats.
 #[derive(Debug)]
 pub struct CheckedMemberships {
-    /// To each that the store has told of.
+    /// Of each that the store answered for.
     pub chats: Vec<(ChatId, Membership)>,
-    /// Those of which it hasn't.
+    /// The others.
     pub unknown: Vec<ChatId>,
-    /// Since when others' looks at the offsets are news to the session.
+    /// Offsets read by others since then are news to the session.
     pub readings: Readings,
 }
 
-/// Chats in which nothing is attached that are looked at at a time.
+/// Unattached chats that are checked at a time.
 const PARALLEL: usize = 64;
 
-/// Looks whether the session's user is in these chats, and attaches the session to those. All of them together cost little
+/// Checks whether the session's user is in these chats, and attaches the session to those. All of them together cost little
 /// more than one.
 ///
 /// # Errors
@@ -272,7 +272,7 @@ pub async fn check_memberships(
     chats: &[ChatId],
 ) -> Result<CheckedMemberships> {
     let user = &handle.user;
-    // As at the beginning, the offsets first.
+    // Offsets first, as in `attach`.
     let readings = core.hub.readings(user);
     let reads = offsets(core, user, chats).await?;
     let attached = core.store.attach(chats, user, handle.device, handle.session).await?;
@@ -283,14 +283,14 @@ pub async fn check_memberships(
             None => others.push(*chat),
         }
     }
-    // What fences an older session is kept per chat, and a chat that it is only now in knows no newer one yet. Held
-    // *after* attaching means that nobody had taken the device before.
+    // The fence is kept per chat, and a chat that the session enters only now knows no newer session yet. Owning the lease
+    // *after* attaching means that no other session had the device before.
     let holds = found.is_empty() || leases::holds(core, handle).await?;
     known.extend(found.into_iter().map(|attached| {
         let (chat, read) = (attached.chat.id, read_of(&attached, &reads));
         (chat, if holds { Membership::Attached(Box::new(attached), read) } else { Membership::NotYet })
     }));
-    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    // Collected first: the compiler can't see that a lazily mapped stream of these is `Send`.
     let members: Vec<_> = others.iter().map(|chat| core.store.chat_of_member(*chat, user)).collect();
     let members: Vec<Result<_>> = stream::iter(members).buffered(PARALLEL).collect().await;
     let mut unknown = Vec::new();
@@ -310,14 +310,14 @@ pub async fn check_memberships(
 /// Whether a device is subscribed in a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subscribing {
-    /// It is fixed, or its user isn't a member.
+    /// It is decided, or its user isn't a member.
     Fixed,
-    /// It can't be fixed now.
+    /// It can't be decided now.
     Unknown,
 }
 
-/// Whoever lets a user in subscribes their devices at once. Where that wasn't done a second later, they died on the way,
-/// and it is done here.
+/// Subscribes the devices of a member whose adding edge died. Normally that edge does it at once; this runs a second
+/// later.
 pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Subscribing {
     let completed = async {
         if owes_nothing(core, handle, chat).await? {
@@ -334,42 +334,42 @@ pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Subs
     }
 }
 
-/// Whether the session's user is in the chat, and its device isn't subscribed.
+/// Returns whether the session's user is in the chat, and its device isn't subscribed.
 async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<bool> {
     let Some((_, member)) = core.store.chat_of_member(chat, &handle.user).await? else { return Ok(false) };
     let position = core.store.position(chat, handle.device).await?;
     Ok(position.is_none_or(|position| position.from < member.boundary))
 }
 
-/// The session follows these chats from now on, with the read offsets that it tells its client by itself; those were read
-/// at `readings`. What is read meanwhile and wasn't told it, is read again. To be heard of, see [`hear`].
+/// Makes the session follow these chats, with read offsets of `readings` that it reports itself. Offsets that moved since are
+/// read again. For doorbells, see [`hear`].
 pub fn follow(core: &Core, handle: &SessionHandle, chats: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
     if core.hub.follow(handle, chats, readings) {
         core.rereads.ask(&handle.user);
     }
 }
 
-/// Hears the doorbells of chats that a session follows. Its tail is checked once, for what came before.
+/// Subscribes to the doorbells of followed chats, and checks each tail once for earlier messages.
 ///
 /// # Errors
-/// When the store fails; it is tried again then.
+/// When the store fails; it is retried then.
 pub async fn hear(core: &Core, chats: Vec<ChatId>) -> Result<()> {
     watches::hear(core, chats.into_iter().map(Watch::Chat).collect()).await
 }
 
-/// The session follows a chat no longer.
+/// Stops following a chat.
 pub fn unfollow(core: &Core, handle: &SessionHandle, chat: ChatId) {
     if core.hub.unfollow(handle, chat) {
         core.watches.idle([Watch::Chat(chat)]);
     }
 }
 
-/// The session follows none any more.
+/// Stops following all chats.
 pub fn unfollow_all(core: &Core, handle: &SessionHandle) {
     core.watches.idle(core.hub.unfollow_all(handle).into_iter().map(Watch::Chat));
 }
 
-/// Takes a session off the lists and gives its device back; its queues are given back already.
+/// Unregisters a session and releases its device; its queues are released already.
 pub async fn close(core: &Core, handle: &SessionHandle) {
     presence::forget(core, handle);
     if core.hub.detach(handle) {
@@ -386,17 +386,17 @@ pub async fn close(core: &Core, handle: &SessionHandle) {
     }
 }
 
-/// Tells the user's other devices.
+/// Notifies the user's other devices.
 pub async fn told(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent) {
     told_at(core, user, device, event, now_millis()).await;
 }
 
-/// The same, of what happens or has happened at another time.
+/// The same, for an event at another time.
 pub async fn told_at(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent, at: Millis) {
     signal::publish(core, user, &Signal::Device(event, device, at)).await;
 }
 
-/// The entry of `welcome` and of `chat joined`.
+/// Returns the entry of `welcome` and of `chat joined`.
 #[must_use]
 pub fn entry(attached: &Attached, read: Seq) -> ChatEntry {
     ChatEntry {

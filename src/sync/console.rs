@@ -1,6 +1,6 @@
-//! What the console shows of everything at once, and what admins do: lists of all devices and users (`snapshot`, in an
-//! `order`), edges' figures and the overview (`figures`, `overview`), queues that are nobody's (`orphans`), the audit log.
-//! Nothing of it is made unless somebody asks (`fresh`), but the figures.
+//! The console's data and the admins' actions: lists of all devices and users (`snapshot`, in an `order`), figures of edges
+//! and the overview (`figures`, `overview`), orphan queues (`orphans`), the audit log. Everything but the figures is made on
+//! demand (`fresh`).
 
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
@@ -22,10 +22,10 @@ pub use figures::{Figures, Sample, run};
 use fresh::Fresh;
 pub use overview::{Overview, overview};
 
-/// More queues than these aren't told apart in one look at all of them.
+/// The most queues that one snapshot distinguishes.
 const MOST_QUEUES: usize = 2_000_000;
 
-/// What one edge remembers for its console.
+/// What one edge keeps for its console.
 #[derive(Debug)]
 pub(super) struct Console {
     started: Millis,
@@ -38,7 +38,7 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// `refresh`: nothing is made anew sooner.
+    /// `refresh`: the least time between two refreshes.
     pub(super) fn new(refresh: Duration) -> Self {
         Self {
             started: now_millis(),
@@ -51,7 +51,7 @@ impl Console {
     }
 }
 
-/// Something, and of when it is.
+/// A value with its time.
 #[derive(Debug)]
 struct Stamped<T> {
     as_of: Millis,

@@ -1,6 +1,6 @@
-//! Moving cursors, many at a time. Sessions hand in their acknowledgements; whatever has gathered while the last write
-//! was under way goes out as one write per chat ("group commit"), so that the store does less the busier it is. (Waiting
-//! a moment for more was tried: 2 ms made a drain three times slower, and sends not faster.)
+//! Moves cursors in batches. Acknowledgements that gather while a chat's write is in progress go out as its next write ("group
+//! commit"), so a busier store does less per cursor. (Waiting for more was tried: 2 ms made a drain three times slower, and
+//! sends not faster.)
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -17,8 +17,7 @@ use crate::{
     store::{CursorMove, CursorMoved, Result},
 };
 
-/// Chats whose cursors are written at once: they share one pipelined connection, so this is about its depth, not about
-/// threads.
+/// Chats whose cursors are written at once: the depth of one pipelined connection, not a number of threads.
 const PARALLEL: usize = 64;
 
 #[derive(Debug)]
@@ -27,11 +26,11 @@ struct Pending {
     done: Mailbox,
 }
 
-/// What has gathered. Its bound: a session has at most one move per chat in it.
+/// Gathered moves. Bounded: a session has at most one move per chat in it.
 #[derive(Debug, Default)]
 struct Gathered {
     moves: HashMap<ChatId, Vec<Pending>>,
-    // Chats whose turn comes, and those that are being written.
+    // Chats in their order, and those being written.
     turns: VecDeque<ChatId>,
     writing: HashSet<ChatId>,
 }
@@ -59,7 +58,7 @@ impl Gathered {
     }
 }
 
-/// The gathering place.
+/// The queue of moves.
 #[derive(Debug, Default)]
 pub struct CursorWriter {
     gathered: Mutex<Gathered>,
@@ -67,14 +66,14 @@ pub struct CursorWriter {
 }
 
 impl Core {
-    /// Hands in a move; the outcome comes as [`Command::CursorPersisted`].
+    /// Submits a move; the result comes as [`Command::CursorPersisted`].
     pub fn submit_cursor(&self, chat: ChatId, cursor: CursorMove, done: Mailbox) {
         lock(&self.cursors.gathered).add(chat, Pending { cursor, done });
         self.cursors.wake.notify_one();
     }
 }
 
-/// Writes them. A chat whose write takes long holds up nobody but itself.
+/// Writes them. A chat whose write takes long delays only itself.
 pub(super) async fn run(core: Arc<Core>) {
     let mut writes = FuturesUnordered::new();
     loop {
@@ -94,8 +93,8 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Moves them; where the head is below what a session has sent its device, the store has come back with an older copy of
-/// its data: what was sent is queued with NSQ alone, and the head follows it.
+/// Moves cursors. A head below what a session has sent means that the store came back with an older copy of its data: then
+/// only NSQ has these messages, and the head is raised.
 async fn moved(core: &Core, chat: ChatId, moves: &[CursorMove]) -> Result<Vec<CursorMoved>> {
     let moved = core.store.move_cursors(chat, moves).await?;
     let short = |(wanted, moved): (&CursorMove, &CursorMoved)| match moved {

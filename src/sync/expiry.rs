@@ -1,6 +1,6 @@
-//! The end of devices that nobody sees any more: a sub after a month, a main after half a year, told to the user's other
-//! devices a week before; and of those whose registration was never finished, after a day. One edge does it for all. Each
-//! device is looked at when its time has come, and then put off: to its warning, to its end, or for a day.
+//! Terminates devices that nobody has seen for long: a sub after a month, a main after half a year, with a warning to the
+//! user's other devices a week before; and unfinished registrations after a day. One edge does it for all. Each device is
+//! checked when it is due, and then rescheduled: to its warning, to its end, or by a day.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,16 +20,16 @@ use crate::{
     store::Result as Stored,
 };
 
-/// The name of the work that one edge does for all.
+/// The name of this leased work.
 const WORK: &str = "expiry";
-/// Devices that are asked for at a time, and looked at at a time.
+/// Devices that are read, and checked, at a time.
 const PAGE: usize = 256;
 const PARALLEL: usize = 16;
-/// Pages in one pass; what is left comes with the next.
+/// Pages in one pass; the rest comes with the next.
 const PAGES: usize = 100;
-/// No device is put off for longer: settings may be changed.
+/// The longest delay until the next check: settings may change.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A termination has its own work; should it have been cut off before its record was written, it is begun again.
+/// A termination has its own work; one that was cut off before its record was written is begun again after this.
 const AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -41,7 +41,7 @@ pub(super) async fn run(core: Arc<Core>) {
             let passed = match core.store.try_acquire_lease(WORK, &core.edge, core.timing.reconcile * 3).await
             {
                 Ok(true) => pass(&core).await,
-                // Another edge is at it.
+                // Another edge does it.
                 Ok(false) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -64,7 +64,7 @@ async fn pass(core: &Arc<Core>) -> Stored<()> {
             });
             core.store.put_off(&user, device, until).await
         });
-        // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+        // Collected first: the compiler can't see that a lazily mapped stream of these is `Send`.
         let looks: Vec<_> = looks.collect();
         let looked: Vec<_> = stream::iter(looks).buffer_unordered(PARALLEL).collect().await;
         looked.into_iter().collect::<Result<(), _>>()?;
@@ -75,10 +75,10 @@ async fn pass(core: &Arc<Core>) -> Stored<()> {
     Ok(())
 }
 
-/// When this device is to be looked at again; none: it is gone.
+/// Returns when this device is due again; none: it is gone.
 async fn look(core: &Arc<Core>, user: &UserId, id: DeviceId, now: Millis) -> Result<Option<Millis>, Problem> {
     let Some(device) = core.store.device(user, id).await? else {
-        // Ended, or refused at its registration, or just being written: then whoever registers is claiming the id.
+        // Terminated, refused at its registration, or being written: then the registration is claiming the id.
         let owner = core.store.owner(id).await?;
         let coming = owner.is_some_and(|owner| owner.user == *user && owner.terminated.is_none());
         return Ok(coming.then(|| now + millis(DAY)));
@@ -94,7 +94,7 @@ async fn look(core: &Arc<Core>, user: &UserId, id: DeviceId, now: Millis) -> Res
         (DeviceState::Active, Some(told)) if now >= told => end_it(core, &device, now).await,
         (DeviceState::Active, Some(told)) => Ok(Some(told)),
         (DeviceState::Active, None) if now >= end.saturating_sub(warning) => {
-            // Not sooner than was promised, should nobody have looked for long.
+            // Not earlier than announced, even if nobody checked for long.
             let at = end.max(now.saturating_add(warning));
             if core.store.warn_device(&device, at).await? {
                 tracing::info!(device = %device.id, at, "device not seen for long: it will be terminated");
@@ -115,7 +115,7 @@ async fn end_it(core: &Arc<Core>, device: &Device, now: Millis) -> Result<Option
         _ => core.timing.expire_warning,
     };
     if !core.store.expire_device(device, notice).await? {
-        // It was seen meanwhile, or the time that it was given isn't over.
+        // It was seen meanwhile, or its time isn't over.
         return Ok(Some(now.saturating_add(millis(core.timing.reconcile))));
     }
     termination::begin(core, &device.user, device.id, "expired").await?;

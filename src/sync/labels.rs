@@ -1,5 +1,4 @@
-//! Groups that an older build wrote under their very names are written under what these look like, once: by one edge, in
-//! the background, after its start.
+//! Indexes groups of older builds by what their names look like, once: by one edge, in the background, after its start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +8,13 @@ use tracing::instrument::Instrument;
 use super::Core;
 use crate::{spans, store::Result};
 
-/// The name of that work.
+/// The name of this leased work.
 const WORK: &str = "names";
-/// For which the right to it is taken.
+/// The length of its lease.
 const LEASE: Duration = Duration::from_secs(10);
-/// Between two pages (256 of them), so that nobody notices.
+/// Pause between two pages (256 of them), to limit the load.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Until another try, when the store failed or another edge is at it.
+/// Pause before a retry, if the store failed or another edge does it.
 const AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -30,7 +29,7 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// True: there is nothing (more) to do.
+/// True: nothing (more) to do.
 async fn pass(core: &Core) -> Result<bool> {
     let mut page = 0;
     loop {

@@ -1,6 +1,6 @@
-//! Holding on to the devices that are connected here. One task renews all leases of the edge, so that an idle session
-//! costs no timer; a session that has lost its device is ended here. 4409 ("replaced": the client shall stay away) only where a
-//! newer session really serves the device; in every other case 4304 (come back).
+//! Renews the leases of all connected devices in one task, so that an idle session costs no timer, and closes sessions that
+//! have lost their device: 4409 ("replaced": don't come back) only if a newer session serves the device, otherwise 4304 (come
+//! back).
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     store::{Renewed, Result},
 };
 
-/// After which part of the time between two renewals one that failed is tried again: the store may be back by then.
+/// Pause before a failed renewal is retried, as a part of the renewal interval.
 const AGAIN: f64 = 0.125;
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -22,9 +22,9 @@ pub(super) async fn run(core: Arc<Core>) {
     rounds(every, || core.hub.sessions(), |session| renew(&core, session)).await;
 }
 
-/// Goes round all items, again and again. A round begins when it is time, also while items of the one before are under way:
-/// those that the store doesn't answer would cost the others their leases. There are few rounds at a time, because a renewal
-/// takes no longer than the store's deadline and the time between two.
+/// Goes round all items, again and again. A round starts on time, even while items of the previous one are pending: otherwise
+/// a silent store would cost the others their leases. Few rounds overlap, because a renewal takes no longer than the store's
+/// deadline and one interval.
 async fn rounds<T, F: Future<Output = ()>>(
     every: Duration,
     all: impl Fn() -> Vec<T>,
@@ -42,8 +42,8 @@ async fn rounds<T, F: Future<Output = ()>>(
     }
 }
 
-/// Renews one session's lease, or ends the session if it has lost its device. A store that gives no answer is asked again, until
-/// the next round does that.
+/// Renews one session's lease, or closes the session if it has lost its device. If the store doesn't answer, retries until the
+/// next round.
 pub async fn renew(core: &Core, session: SessionHandle) {
     let (begun, every) = (Instant::now(), core.timing.lease_renewal);
     let again = every.mul_f64(AGAIN);
@@ -53,7 +53,7 @@ pub async fn renew(core: &Core, session: SessionHandle) {
         sleep(again).await;
         held = holds(core, &session).await;
     }
-    // As long as the lease lasts, there is time for another try.
+    // While the lease lasts, there is time for a retry.
     if !session.lease.expired() || ended() {
         return;
     }
@@ -70,10 +70,10 @@ pub async fn renew(core: &Core, session: SessionHandle) {
     session.mailbox.close_signal.close(CloseCode::BackendUnavailable);
 }
 
-/// Whether the session still has its device; its lease is renewed by that. One that has lost it is ended.
+/// Returns whether the session still has its device, and renews the lease. A session that has lost it is closed.
 ///
 /// # Errors
-/// When the store fails: then it isn't known.
+/// When the store fails: then it is unknown.
 pub async fn holds(core: &Core, session: &SessionHandle) -> Result<bool> {
     let SessionHandle { user, device, session: number, .. } = session;
     let asked = Instant::now();
@@ -81,10 +81,10 @@ pub async fn holds(core: &Core, session: &SessionHandle) -> Result<bool> {
     Ok(heed(core, session, renewed, asked).await)
 }
 
-/// Says that the session serves its device from now on. False: it has lost it already.
+/// Records that the session serves its device from now on. False: it has lost it already.
 ///
 /// # Errors
-/// When the store fails: then it isn't known.
+/// When the store fails: then it is unknown.
 pub(super) async fn confirm(core: &Core, session: &SessionHandle) -> Result<bool> {
     let SessionHandle { user, device, session: number, .. } = session;
     let asked = Instant::now();
@@ -95,16 +95,16 @@ pub(super) async fn confirm(core: &Core, session: &SessionHandle) -> Result<bool
 async fn heed(core: &Core, session: &SessionHandle, renewed: Renewed, asked: Instant) -> bool {
     match renewed {
         Renewed::Held | Renewed::Revived => {
-            // From when it was asked for: the store's lease began no earlier than that.
+            // From the time of the request: the store's lease began no earlier.
             session.lease.renewed(asked, core.timing.lease);
             if renewed == Renewed::Revived {
-                // Whoever gave it back has told the others that the device went.
+                // Whoever released it has reported the device as offline.
                 tracing::info!(device = %session.device, "lease was released by another edge: acquired again");
                 connect::told(core, &session.user, session.device, DeviceEvent::Online).await;
             }
             return true;
         }
-        // Whoever opened it may still come, or never: the next renewal asks again, as long as this lease lasts.
+        // The newer session may still confirm, or never: the next renewal asks again, while this lease lasts.
         Renewed::Unconfirmed => {}
         Renewed::Replaced => session.mailbox.close_signal.close(CloseCode::Replaced),
         Renewed::Terminated => session.mailbox.close_signal.close(CloseCode::Terminated),

@@ -1,7 +1,7 @@
-//! Linking: a page asks, and shows a code; a main decides; the page learns what became of it, and gets its token.
+//! Linking: a page asks, and shows a code; a main decides; the page learns the decision, and gets its token.
 //!
-//! What may go wrong on the way can be asked for again: a decision counts once and is answered alike each time, the
-//! device of a yes has its id from that decision on, and the token is made for whoever has the link's secret.
+//! Every step can be repeated: a decision counts once and is answered alike each time, an approved device has its id from that
+//! decision on, and the token is made for whoever has the link's secret.
 
 use std::{
     collections::HashMap,
@@ -33,32 +33,32 @@ use crate::{
     tokens::DeviceClaims,
 };
 
-/// For so long after its time a page can learn what became of its link.
+/// Time after its end in which a page can still read the state of its link.
 const KEPT: Duration = Duration::from_secs(120);
-/// How often a waiting page's link is looked at. A decision may come on any edge; the waits are few and short, so that
-/// asking costs less than a subscription each.
+/// Poll interval of a waiting page's link. A decision may come on any edge; waits are few and short, so polling costs less
+/// than subscriptions.
 const LOOK: Duration = Duration::from_millis(500);
-/// Pages that may wait on this edge: for one link (a page that was reloaded leaves the old one for a moment), and in all.
+/// Pages that may wait on this edge: for one link (a reloaded page leaves the old one for a moment), and in all.
 const WAITS_PER_LINK: usize = 4;
 const WAITS: usize = 2_048;
-/// Codes that are tried until one is free: with 10,000 of 2^30 in use, one is enough nearly always.
+/// Attempts to find a free code: with 10,000 of 2^30 in use, one is nearly always enough.
 const CODES: usize = 8;
 
-/// A link that was opened.
+/// An open link.
 #[derive(Debug)]
 pub struct Opened {
     /// Its id.
     pub id: LinkId,
     /// Its code.
     pub code: LinkCode,
-    /// What only the asking page knows.
+    /// The secret of the asking page.
     pub secret: String,
-    /// For how long it may be decided.
+    /// How long it may be decided.
     pub lifetime: Duration,
 }
 
-/// Opens a link for a page in the network `from`. One that is `bound` to a user can be decided by that user's main alone, which is
-/// told if it is connected.
+/// Opens a link for a page in the network `from`. If it is `bound` to a user, only that user's main can decide it, and is
+/// notified if connected.
 ///
 /// # Errors
 /// `too_many_requests`, `limit_reached`, `unavailable`.
@@ -81,7 +81,7 @@ pub async fn open(
         secret: digest(&secret),
         name,
         platform,
-        // Pages of one address, those of the addresses beside it, and those of one user take no places from others.
+        // Pages of one address, of its neighbours, or of one user take no places from others.
         share: bound.as_ref().map_or_else(|| format!("a.{from}"), |user| format!("u.{user}")),
         neighbourhood: bound.is_none().then(|| format!("n.{}", from.neighbourhood())),
         bound,
@@ -114,7 +114,7 @@ pub async fn open(
     Err(Problem::new(ErrorCode::Unavailable, "no code is free just now: try again"))
 }
 
-/// What a main is about to decide.
+/// Returns the link to be decided.
 ///
 /// # Errors
 /// `not_found`, `too_many_requests`, `unavailable`.
@@ -123,11 +123,11 @@ pub async fn look(core: &Core, main: &Device, code: &str) -> Result<Link, Proble
     if link.state == LinkState::Pending && !link.left.is_zero() { Ok(link) } else { Err(no_such_link()) }
 }
 
-/// A main decides. With yes: the new device, whose queues are there.
+/// Decides a link. On approval, returns the new device, whose queues exist.
 ///
 /// # Errors
-/// `not_found`, `conflict` (the user has decided otherwise), `limit_reached` (the link waits on), `too_many_requests`,
-/// `unavailable` (decide again, the same).
+/// `not_found`, `conflict` (the user has decided otherwise), `limit_reached` (the link stays pending), `too_many_requests`,
+/// `unavailable` (repeat the same decision).
 pub async fn decide(
     core: &Arc<Core>,
     main: &Device,
@@ -162,12 +162,12 @@ pub async fn decide(
             if new {
                 core.metrics.links.with_label_values(&["approved"]).inc();
             }
-            // Should this fail, the page sees by the device itself that it is there.
+            // If this fails, the page learns it from the device itself.
             core.store.settle_link(link.id, device, true).await?;
             Ok(Some(registered))
         }
         Err(problem) => {
-            // The link waits for another decision, which may come when there is room.
+            // The link waits for another decision, when there is room.
             if matches!(problem.code, ErrorCode::LimitReached | ErrorCode::TooManyRequests) {
                 core.store.settle_link(link.id, device, false).await?;
             }
@@ -180,7 +180,7 @@ async fn find(core: &Core, main: &Device, code: &str) -> Result<Link, Problem> {
     core.limit("link_tries", &main.user, core.limits.link_tries_per_minute).await?;
     let code: LinkCode = code.parse().map_err(|_| no_such_link())?;
     let link = core.store.link_by_code(code).await?.ok_or_else(no_such_link)?;
-    // Whose it is isn't told to others.
+    // Other users can't learn whose link it is.
     if link.bound.as_ref().is_some_and(|user| *user != main.user) { Err(no_such_link()) } else { Ok(link) }
 }
 
@@ -190,20 +190,20 @@ fn no_such_link() -> Problem {
     Problem::new(ErrorCode::NotFound, detail)
 }
 
-/// What became of a link.
+/// The state of a link.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Nobody has decided yet.
+    /// Not decided yet.
     Pending,
-    /// The device is there.
+    /// Approved; the device exists.
     Approved(Box<Device>, DeviceClaims),
-    /// The main said no.
+    /// The main refused.
     Refused,
-    /// Nobody decided in time, or the device was ended since.
+    /// Not decided in time, or the device was terminated since.
     Expired,
 }
 
-/// A page in the network `from` waits, at most for `patience` and not longer than this edge runs, until something became of a link.
+/// Waits, for `patience` at most and while this edge runs, until the link of a page in the network `from` is decided.
 ///
 /// # Errors
 /// `not_found` (no such link, or another secret), `too_many_requests`, `unavailable`.
@@ -247,14 +247,14 @@ async fn outcome(core: &Core, link: &Link) -> Result<Outcome, Problem> {
         _ if link.left.is_zero() => return Ok(Outcome::Expired),
         _ => return Ok(Outcome::Pending),
     };
-    // The device itself says whether it is there: whoever approved may have been cut off just before noting that.
+    // The device itself decides: the approving edge may have died just before it recorded the state.
     match core.store.device(user, *device).await? {
         Some(device) if device.state == DeviceState::Active => {
             let claims = connect::claims(&device);
             Ok(Outcome::Approved(Box::new(device), claims))
         }
         Some(device) if device.state == DeviceState::Terminating => Ok(Outcome::Expired),
-        // A yes counts also if its device is there only after the link's time: the phone may ask for the same again.
+        // An approval also counts if its device exists only after the link's time: the phone may repeat it.
         _ if link.state == LinkState::Approving => Ok(Outcome::Pending),
         _ => Ok(Outcome::Expired),
     }
@@ -266,14 +266,14 @@ impl Holder for Network {
     }
 }
 
-/// Who waits here: for each link a few, of each address and its neighbours as many as leave room for others.
+/// Waiting pages: a few for each link; of each address and its neighbours as many as leave room for others.
 #[derive(Debug)]
 pub(super) struct Polls {
     by_link: Mutex<HashMap<LinkId, usize>>,
     places: Shares<Network>,
 }
 
-/// One that waits, until this is dropped.
+/// A waiting page, until dropped.
 #[derive(Debug)]
 struct Place<'a> {
     polls: &'a Polls,
@@ -313,7 +313,7 @@ impl Drop for Place<'_> {
     }
 }
 
-// By then each that waits now has been decided, or its time is over.
+// By then every link that waits now is decided or expired.
 fn again(lifetime: Duration) -> u32 {
     u32::try_from(lifetime.as_secs().max(1)).unwrap_or(u32::MAX)
 }
@@ -354,7 +354,7 @@ mod tests {
             assert!(others.len() <= WAITS);
         }
         drop(others);
-        // Nor do the many networks of one house.
+        // Nor do neighbouring networks take them.
         let one_house = (0..=255).flat_map(|network| {
             std::iter::from_fn(|| polls.enter(LinkId::random(), of(0, network)).ok()).collect::<Vec<_>>()
         });

@@ -1,7 +1,7 @@
-//! Hearing what moved: the store's events are hints, so each leads to reading again. Watch first, then read.
+//! Handles the store's events. They are hints, so each leads to a read. Watch first, then read.
 //!
-//! Three ways lead to every fact, each slower and surer than the one before: the event, the re-reading after any gap in
-//! what was heard, and the sweep.
+//! Every fact arrives in three ways, each slower and surer than the one before: the event, the read after any gap in the
+//! subscription, and the sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,22 +26,22 @@ use crate::{
     store::{ChatHead, StoreEvent},
 };
 
-/// Chats whose heads are read in one call, and calls at a time.
+/// Heads per call, and calls at a time.
 const HEADS: usize = 500;
 const HEADS_PARALLEL: usize = 4;
-/// After events were missed, everything is read again; no faster than one in this time, so that it holds up no send.
+/// After events were missed, everything is read again, one read in this time at most, so that it delays no send.
 pub(super) const APART: Duration = Duration::from_millis(1);
 
-/// What is to be read again at once, because events may have been missed: one more pass, however often it is said.
+/// Requests for one more pass of reads, because events may have been missed; repeated requests coalesce.
 #[derive(Debug, Default)]
 pub(super) struct Passes {
     heads: Notify,
     offsets: Notify,
-    /// Who is online.
+    /// For presence.
     pub(super) presence: Notify,
 }
 
-/// Chats whose tail is to be checked once NSQ has had its time. Bounded by the hub: a few per chat.
+/// Chats whose tail is checked once NSQ has had its time. Bounded by the hub: a few per chat.
 #[derive(Debug)]
 pub(super) struct Tails {
     due: mpsc::UnboundedSender<(ChatId, Instant)>,
@@ -63,7 +63,7 @@ fn rung(core: &Core, chat: ChatId, seq: Seq) {
     }
 }
 
-/// All entries have the same delay, so they come due in the order they were put in.
+/// All entries have the same delay, so they are due in the order of insertion.
 pub(super) async fn tails(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<(ChatId, Instant)>) {
     while let Some((chat, at)) = due.recv().await {
         sleep_until(at).await;
@@ -71,7 +71,7 @@ pub(super) async fn tails(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<(Cha
     }
 }
 
-/// Takes the events. Nothing is waited for here: what they lead to is done by others.
+/// Dispatches events. Waits for none of their consequences.
 pub(super) async fn run(core: Arc<Core>) {
     let Some(mut events) = core.store.take_events() else {
         tracing::error!("the store's events are taken already: offsets will only move by the sweep");
@@ -87,7 +87,7 @@ pub(super) async fn run(core: Arc<Core>) {
             StoreEvent::Signal(user, payload) => signal::deliver(&core, &user, &payload),
             StoreEvent::Resubscribed => {
                 tracing::info!("keyspace events were interrupted: reading everything again");
-                // An older copy of the data may be back, without the notes.
+                // Redis may be an older copy, without the sender registry.
                 core.senders.forget_all();
                 let Passes { heads, offsets, presence } = &core.passes;
                 [heads, offsets, presence].into_iter().for_each(Notify::notify_one);
@@ -96,9 +96,9 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// The last resort: heads every few seconds (a lost doorbell; and which nsqd carries each chat); offsets and chats every few
-/// seconds (lost notifications and signals: another edge may have switched them on again before this one noticed that they
-/// were off). And at once when events were missed.
+/// The last resort: heads every few seconds (lost doorbells; relocated chats), offsets and chats every few seconds (lost
+/// notifications and signals: another edge may have switched the events on again before this one noticed). At once when events
+/// were missed.
 pub(super) async fn sweep(core: Arc<Core>) {
     tokio::join!(heads(&core), offsets(&core));
 }
@@ -134,7 +134,7 @@ async fn offsets(core: &Core) {
                 () = paced(core.hub.users(), period, read) => false,
             };
         }
-        // To its end, or one interruption after the other would keep it from those who come last.
+        // To its end: otherwise repeated interruptions would starve the last ones.
         if at_once {
             let users = core.hub.users();
             let over = period.min(APART * u32::try_from(users.len()).unwrap_or(u32::MAX));
@@ -143,7 +143,7 @@ async fn offsets(core: &Core) {
     }
 }
 
-/// A user's offsets, and chats: nothing else would ever tell a session of a chat whose signal was lost.
+/// Reads a user's offsets and chats: nothing else reports a chat whose signal was lost.
 async fn read(core: &Core, user: UserId) {
     let ((), chats) = tokio::join!(rereads::read(core, &user), core.store.chats_of(&user));
     if let Ok(chats) = chats {

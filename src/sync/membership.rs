@@ -1,4 +1,4 @@
-//! Who is in which chat. Coming: membership first, then the devices' queues. Going: membership first, then the
+//! Members of chats. Joining: the membership first, then the devices' queues. Leaving: the membership first, then the
 //! consumers stop, and only then the queues are removed.
 
 use std::{sync::Arc, time::Duration};
@@ -22,12 +22,12 @@ use crate::{
 
 mod password;
 
-/// A direct chat that ends while somebody opens it begins anew; so often it is tried.
+/// A direct chat that ends while somebody opens it is created again; attempts.
 const TRIES: u32 = 3;
 
 pub use people::Admission;
 
-/// What the client asks for.
+/// The request of a client.
 #[derive(Debug, Clone)]
 pub struct CreateChat {
     /// Chosen by the client, or none.
@@ -40,22 +40,22 @@ pub struct CreateChat {
     pub password: Option<String>,
     /// Of a group.
     pub public: bool,
-    /// The other one of a direct chat.
+    /// The other user of a direct chat.
     pub with: Option<UserId>,
 }
 
-/// What came of a wish.
+/// The result of a request.
 #[derive(Debug)]
 pub struct Made {
     /// The chat.
     pub chat: Chat,
     /// Whether it is new.
     pub created: bool,
-    /// Whether the other one of a direct chat was asked to come.
+    /// Whether the other user of a direct chat was invited.
     pub asked: bool,
 }
 
-/// Makes a chat.
+/// Creates a chat.
 ///
 /// # Errors
 /// `bad_field`, `conflict`, `forbidden`, `limit_reached`, `too_many_requests`, `unavailable`.
@@ -117,7 +117,7 @@ pub async fn create(core: &Arc<Core>, user: &UserId, new: CreateChat) -> Result<
             Created::Conflict => return Err(taken()),
             Created::LimitReached => return Err(limit(core)),
         };
-        // The one that was there has ended in between, and not everybody may begin it anew.
+        // The existing one has ended in between, and not everybody may create it again.
         if let Some(with) = begins.filter(|_| created)
             && let Err(problem) = people::may_put(core, user, with).await
         {
@@ -128,23 +128,23 @@ pub async fn create(core: &Arc<Core>, user: &UserId, new: CreateChat) -> Result<
         if created || core.store.chat_of_member(chat.id, user).await?.is_some() {
             break (chat, created);
         }
-        // A group that its owner was the last to leave stands there for a while yet.
+        // A group whose owner was the last to leave exists for a while yet.
         if chat.kind == ChatKind::Group {
             return Err(taken());
         }
-        // Who left a direct chat, or was asked to come, comes by opening it.
+        // A user who left a direct chat, or was invited, joins by opening it.
         match admit(core, &chat, user, JoinBy::Invitation).await {
             Ok(_) => {
                 people::came(core, user, chat.id).await?;
                 break (chat, created);
             }
-            // It has ended in between, with the other one's leaving: then it begins anew.
+            // It ended meanwhile, when the other user left: create it again.
             Err(problem) if problem.code == ErrorCode::NotFound && tries > 0 => tries -= 1,
             Err(problem) if problem.code == ErrorCode::NotFound => return Err(ending()),
             Err(problem) => return Err(problem),
         }
     };
-    // For a chat that was there, too: a first try may have ended between.
+    // Also for an existing chat: a first attempt may have been cut off.
     for member in [Some(user), new.with.as_ref()].into_iter().flatten() {
         if core.store.chat_of_member(chat.id, member).await?.is_some() {
             arrive(core, &chat, member).await?;
@@ -154,7 +154,7 @@ pub async fn create(core: &Arc<Core>, user: &UserId, new: CreateChat) -> Result<
     if created && entry == Entry::AtOnce {
         core.store.note_put(with, chat.id, user).await?;
     }
-    // Who blocks in this very moment may have looked for the chat before it was there.
+    // A concurrent block may have looked for the chat before it existed.
     if core.store.stance(with, user).await?.blocks {
         take_out(core, &chat, user).await?;
         people::may_reach(core, user, with).await?;
@@ -182,16 +182,16 @@ fn limit(core: &Core) -> Problem {
     Problem::new(ErrorCode::LimitReached, detail)
 }
 
-/// The new member's devices are subscribed and get their queues, and their sessions are told, even if a queue can't be
-/// made now: the log serves them until it can.
+/// Subscribes the new member's devices, creates their queues and notifies their sessions, even if a queue can't be created
+/// now: the log serves them until it can.
 async fn arrive(core: &Core, chat: &Chat, user: &UserId) -> Result<(), Problem> {
     let provisioned = provision_member(core, chat.id, user).await;
-    // To those who were members already, too: a first try may have ended between.
+    // Also to existing members: a first attempt may have been cut off.
     signal::publish(core, user, &Signal::Joined(chat.id)).await;
     provisioned.map(drop)
 }
 
-/// How a chat is named by who wants to join it.
+/// How a join names its chat.
 #[derive(Debug, Clone)]
 pub enum ChatRef {
     /// By its id.
@@ -200,10 +200,10 @@ pub enum ChatRef {
     Name(String),
 }
 
-/// The user joins by themselves: a public group, or one whose password they know.
+/// Joins a public group, or one whose password the user knows.
 ///
 /// # Errors
-/// `not_found` for anything that can't be joined, `wrong_password`, `too_many_requests`, `limit_reached`, `unavailable`.
+/// `not_found` for a chat that can't be joined, `wrong_password`, `too_many_requests`, `limit_reached`, `unavailable`.
 pub async fn join(
     core: &Arc<Core>,
     user: &UserId,
@@ -252,9 +252,9 @@ pub async fn join(
     Err(Problem::no_such_chat())
 }
 
-/// The groups of this name that may be entered with a password, or without one; and whether it needs one. A name that stands for
-/// groups with a password leads into none without. Of groups of both kinds, which older builds let have the same name, the oldest
-/// says what it stands for.
+/// Returns the groups of this name that can be joined with, or without, a password; and whether it needs one. A name of groups
+/// with a password never leads into one without. If older builds gave groups of both kinds the same name, the oldest group
+/// decides.
 async fn named(core: &Core, name: &str, with_password: bool) -> Result<(Vec<Chat>, bool), Problem> {
     let mut chats = Vec::new();
     for id in core.store.chats_named(name).await? {
@@ -267,10 +267,10 @@ async fn named(core: &Core, name: &str, with_password: bool) -> Result<(Vec<Chat
     Ok((chats, needs_one))
 }
 
-/// The owner invites.
+/// Invites a user, as the owner.
 ///
 /// # Errors
-/// `not_found` (not a member), `forbidden` (not the owner, or out of reach), `too_many_requests`, `limit_reached`, `unavailable`.
+/// `not_found` (not a member), `forbidden` (not the owner, or blocked), `too_many_requests`, `limit_reached`, `unavailable`.
 pub async fn invite(
     core: &Arc<Core>,
     user: &UserId,
@@ -310,7 +310,7 @@ pub(super) async fn admit(core: &Arc<Core>, chat: &Chat, user: &UserId, by: Join
     Ok(())
 }
 
-/// Whoever leaves in this moment makes what was read of the chat old: then it is read again.
+/// Adds a member; if a concurrent leave made the chat's data stale, reads it again.
 async fn join_fresh(core: &Core, chat: &Chat, user: &UserId, by: JoinBy) -> Result<Joined, Problem> {
     let mut epoch = chat.epoch;
     for _ in 0..5 {
@@ -324,7 +324,7 @@ async fn join_fresh(core: &Core, chat: &Chat, user: &UserId, by: JoinBy) -> Resu
     Err(Problem::new(ErrorCode::Unavailable, "this membership is being changed by somebody else: try again"))
 }
 
-/// Tells the others in the background: a group of hundreds must not hold up the answer.
+/// Notifies the others in the background: a group of hundreds must not delay the answer.
 fn tell_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent) {
     let (core, who) = (core.clone(), who.clone());
     let tasks = core.drain.clone();
@@ -340,7 +340,7 @@ fn tell_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent) 
     });
 }
 
-/// The user leaves. (A direct chat, too: the other one stays in it alone, until this one opens it again.)
+/// Removes the user from a chat. (In a direct chat the other user stays alone, until this one opens it again.)
 ///
 /// # Errors
 /// `not_found`, `unavailable`.
@@ -348,12 +348,12 @@ pub async fn leave(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<(), 
     let Some((found, member)) = core.store.chat_of_member(chat, user).await? else {
         return Err(Problem::no_such_chat());
     };
-    // First: who puts them back in this moment has not left them alone.
+    // First: a user who adds them again at this moment is barred.
     people::leaves(core, user, chat).await?;
     if dismiss(core, &found, &member, false).await? { Ok(()) } else { Err(Problem::no_such_chat()) }
 }
 
-/// The user is in the chat no more, whoever brings them back in this moment.
+/// Removes the user from the chat, even if they are added again at this moment.
 pub(super) async fn take_out(core: &Arc<Core>, chat: &Chat, user: &UserId) -> Result<(), Problem> {
     for _ in 0..5 {
         let Some((_, member)) = core.store.chat_of_member(chat.id, user).await? else { return Ok(()) };
@@ -364,14 +364,14 @@ pub(super) async fn take_out(core: &Arc<Core>, chat: &Chat, user: &UserId) -> Re
     Err(Problem::new(ErrorCode::Unavailable, "this membership is being changed by somebody else: try again"))
 }
 
-/// The owner removes somebody, who may come back by invitation only.
+/// Removes a member, as the owner; they can come back by invitation only.
 ///
 /// # Errors
 /// `not_found`, `forbidden`, `unavailable`.
 pub async fn remove(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId) -> Result<(), Problem> {
     let chat = owned_group(core, user, chat).await?;
     let withdrawn = people::withdraw(core, whom, chat.id).await?;
-    // Who leaves and comes back in this moment is in it again: removed all the same.
+    // A user who leaves and comes back at this moment is removed all the same.
     for _ in 0..5 {
         let Some((_, member)) = core.store.chat_of_member(chat.id, whom).await? else { break };
         if dismiss(core, &chat, &member, whom != user).await? {
@@ -384,7 +384,7 @@ pub async fn remove(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId
     Err(Problem::new(ErrorCode::NotFound, "this user isn't a member"))
 }
 
-/// False: there is no such membership any more.
+/// False: that membership no longer exists.
 async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, ban: bool) -> Result<bool, Problem> {
     let user = &member.user;
     let Some(remaining) = core.store.remove_member(chat.id, member, ban).await? else { return Ok(false) };
@@ -400,8 +400,8 @@ async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, ban: bool) -> R
     Ok(true)
 }
 
-/// Removes the queues of a member who left, twice with more than a second between, because a consumer that was about
-/// to attach brings its queue back. A member who has come again meanwhile keeps them.
+/// Removes the queues of a former member, twice with more than a second between, because a consumer that is attaching creates
+/// its queue again. A user who is a member again keeps them.
 async fn clear(core: &Core, chat: &Chat, user: &UserId, last: bool) -> Result<(), Problem> {
     let work = membership_work(chat.id, user);
     for pass in 0..2 {
@@ -437,7 +437,7 @@ async fn clear_once(core: &Core, chat: &Chat, user: &UserId) -> Result<bool, Pro
     Ok(true)
 }
 
-/// Stop first, delete second: a consumer that is still attached would bring the queue back. At most 3 s.
+/// Stop first, delete second: an attached consumer would create the queue again. At most 3 s.
 async fn wait_for_consumers(core: &Core, node: &str, chat: ChatId, device: DeviceId) {
     let queue = QueueAt { node: node.into(), chat, device };
     for _ in 0..60 {

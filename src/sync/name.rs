@@ -1,8 +1,7 @@
-//! Whose an edge's name is. Leases, notes and work are held under it, so two processes of one name would take each other's for
-//! their own. The name is a lease of one process (an *incarnation*), held by saying again and again that it lives; whoever
-//! starts takes a name that is free, or whose holder says nothing any more for as long as it takes to be dead, by the clock of
-//! the one who waits: no clock that somebody sets decides this. As long as a process doesn't know its name to be its own it serves
-//! nobody.
+//! The lease of an edge's name. Leases, the sender registry and work are held under the name, so two processes must not share
+//! it. One process (an *incarnation*) holds it by heartbeats. A starting process takes a free name, or one whose holder has been
+//! silent for as long as it takes to be dead, by the waiting process's monotonic clock: no clock that somebody sets decides
+//! this. A process whose name isn't confirmed serves nobody.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Core;
 use crate::store::{Claimed, Holder, Result, Store};
 
-/// Between two looks at a holder that may be dead.
+/// Poll interval for a holder that may be dead.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// A name, and the process that wants it.
@@ -23,13 +22,13 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct EdgeName {
     name: String,
     incarnation: String,
-    // Whether it isn't known yet that the name is this process's: until then it says nothing under it.
+    // Until the name is confirmed as this process's, nothing is written under it.
     waits: AtomicBool,
     lost: CancellationToken,
 }
 
 impl From<String> for EdgeName {
-    /// A name that is taken with the first word.
+    /// A name that the first heartbeat takes.
     fn from(name: String) -> Self {
         let incarnation = crate::rng::uuid().simple().to_string();
         Self { name, incarnation, waits: AtomicBool::new(false), lost: CancellationToken::new() }
@@ -43,8 +42,8 @@ impl EdgeName {
         &self.name
     }
 
-    /// Takes the name: at once if it is free, else when its holder has been silent for so long. False: it lives. One word of it
-    /// is no proof of that, because what a dead one said may arrive late: two are.
+    /// Acquires the name: at once if it is free, else when its holder has been silent for so long. False: it lives. One heartbeat
+    /// is no proof of that, because a dead process's may arrive late: two are.
     ///
     /// # Errors
     /// When the store has failed for as long.
@@ -70,7 +69,7 @@ impl EdgeName {
                             watched = Some((holder, Instant::now()));
                         }
                         Some((seen, _)) if holder == *seen => {}
-                        // It said something, or somebody else was faster.
+                        // It sent a heartbeat, or another process was faster.
                         Some(_) if has_spoken => return Ok(false),
                         Some(_) => {
                             has_spoken = true;
@@ -81,19 +80,19 @@ impl EdgeName {
                 Err(error) if failing.get_or_insert_with(Instant::now).elapsed() >= dead_after => {
                     return Err(error);
                 }
-                // Nor can its holder say anything meanwhile: its silence begins anew.
+                // Its holder can't send heartbeats either: the silence starts again.
                 Err(_) => watched = watched.map(|(holder, _)| (holder, Instant::now())),
             }
             sleep(LOOK).await;
         }
     }
 
-    /// Says nothing under the name, and serves nobody, until it is claimed.
+    /// Writes nothing under the name, and serves nobody, until it is claimed.
     pub fn wait(&self) {
         self.waits.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is still to be claimed.
+    /// Returns whether it is still to be claimed.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
@@ -121,7 +120,7 @@ impl EdgeName {
 }
 
 impl Core {
-    /// The last thing that an edge does: its name is free at once for whoever comes.
+    /// The last step of an edge: frees its name for the next process.
     pub async fn release_name(&self) {
         if self.name.waits() || self.name.lost.is_cancelled() {
             return;

@@ -1,5 +1,5 @@
-//! What isn't confirmed by NSQ yet, as this edge knows it without asking the store: what is being published, chats whose
-//! outbox must be checked, and what edges that have gone left behind. For the relay, and for those who watch it.
+//! Messages that NSQ hasn't confirmed, as far as this edge knows without the store: those being published, chats whose outbox
+//! must be checked, and the outboxes of dead edges. For the relay and its metrics.
 
 use std::{
     collections::HashMap,
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::lock;
 use crate::domain::{Millis, id::ChatId, now_millis};
 
-/// When an outbox is checked after an append whose outcome isn't known: the store may do it up to 30 s later. All of them,
-/// because what is found may be another message; and never more than 7 s apart, because a later doubt begins them anew.
+/// When an outbox is checked after an append of unknown outcome: the store may execute it up to 30 s later. All of them, because
+/// a found message may be another one; at most 7 s apart, because a later uncertain append restarts them.
 const CHECKS: [Duration; 7] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
@@ -26,66 +26,66 @@ const CHECKS: [Duration; 7] = [
     Duration::from_secs(32),
     Duration::from_secs(35),
 ];
-/// An outbox whose node is down is read so often all the same: its chat may have another node by now.
+/// Check interval of an outbox whose node is down: its chat may have another node by now.
 const WHILE_DOWN: Duration = Duration::from_secs(5);
 
 /// A chat whose outbox must be checked.
 #[derive(Debug)]
 struct Behind {
-    // The node that didn't take it, if that is known; else empty.
+    // The node that didn't take it, if known; else empty.
     node: String,
-    // Something is in it. Else that is only possible, because an append was uncertain_since then.
+    // It holds something. Otherwise that is only possible, because an append was uncertain since then.
     certain: bool,
     uncertain_since: Option<Instant>,
-    // How many messages are in it, as far as this edge knows, and since when the oldest of them waits.
+    // How many messages are in it, as far as this edge knows, and the age of the oldest.
     messages: usize,
     since: Instant,
-    // It is checked then; while its node is down, then.
+    // When it is checked; and when, while its node is down.
     due: Instant,
     due_while_down: Instant,
-    // It is being checked now, and that came meanwhile.
+    // It is being checked; and this came meanwhile.
     busy: bool,
     more: Option<usize>,
 }
 
-/// An outbox to be checked now; [`Outbox::checked`] says what came of it.
+/// An outbox to check now; [`Outbox::checked`] takes the result.
 #[derive(Debug)]
 pub(super) struct Due {
     pub chat: ChatId,
-    /// The node that didn't take it, if that is known; else empty.
+    /// The node that didn't take it, if known; else empty.
     pub node: String,
 }
 
-/// What a check of an outbox came to.
+/// The result of a check of an outbox.
 #[derive(Debug)]
 pub(super) enum Checked {
-    /// Nothing is in it, or what was in it is published.
+    /// It is empty, or all of it is published.
     Empty,
-    /// Something stays.
+    /// Something remains.
     Left(Left),
 }
 
-/// What stays in an outbox.
+/// What remains in an outbox.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// The node that didn't take it, if that is known; else empty.
+    /// The node that didn't take it, if known; else empty.
     pub node: String,
-    /// How many messages, if that is known.
+    /// How many messages, if known.
     pub messages: Option<usize>,
-    /// Since when the oldest waits, if that was seen.
+    /// When the oldest was accepted, if seen.
     pub since: Option<Instant>,
 }
 
-/// How it stands; for the metrics.
+/// The totals, for the metrics.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unconfirmed {
     /// Messages accepted here.
     pub messages: usize,
-    /// Chats whose outbox must be emptied.
+    /// Chats whose outbox must be drained.
     pub chats: usize,
-    /// For how long the oldest has waited, those of edges that have gone too.
+    /// The age of the oldest, including those of dead edges.
     pub oldest: Duration,
-    /// Edges that have gone and whose outboxes couldn't be emptied yet.
+    /// Dead edges whose outboxes aren't drained yet.
     pub dead_edges: usize,
     /// Messages that they accepted.
     pub dead_edge_messages: usize,
@@ -94,31 +94,31 @@ pub struct Unconfirmed {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    // Handed over and not yet noted as confirmed (or left to the outbox).
+    // Handed over, and neither recorded as confirmed nor left to the outbox.
     open: AtomicUsize,
-    // Bounded by the chats that this edge sends to, and those to which one sent that has gone, for 35 s.
+    // Bounded by the chats that this edge, or for 35 s a dead one, sends to.
     behind: Mutex<HashMap<ChatId, Behind>>,
-    // What each edge that has gone left: how many messages, and since when the oldest waits.
+    // What each dead edge left: how many messages, and when the oldest was accepted.
     dead: Mutex<HashMap<String, (usize, Option<Instant>)>>,
 }
 
 impl Outbox {
-    /// One more is handed over.
+    /// Counts one more as handed over.
     pub(super) fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many were noted as confirmed, or left to their outbox.
+    /// Counts so many as confirmed, or left to their outbox.
     pub(super) fn closed(&self, count: usize) {
         self.open.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// How many are handed over and neither noted as confirmed nor left to their outbox.
+    /// Returns how many are handed over, and neither confirmed nor left to their outbox.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// So many messages in this chat's outbox aren't being published (any more); the oldest waits since then.
+    /// So many messages in this chat's outbox aren't being published (any more); the oldest is from `since`.
     pub(super) fn leave(&self, chat: ChatId, node: String, messages: usize, since: Instant) {
         let mut behind = lock(&self.behind);
         let entry = behind.entry(chat).or_insert_with(|| Behind::new(since));
@@ -132,7 +132,7 @@ impl Outbox {
         }
     }
 
-    /// An append to this chat may have been done, or may still be: its outbox is checked for a while.
+    /// An append to this chat has an unknown outcome: its outbox is checked for a while.
     pub(super) fn check_soon(&self, chat: ChatId, now: Instant) {
         let mut behind = lock(&self.behind);
         let entry = behind.entry(chat).or_insert_with(|| Behind { due: now + CHECKS[0], ..Behind::new(now) });
@@ -140,7 +140,7 @@ impl Outbox {
         entry.due = entry.due.min(now + CHECKS[0]);
     }
 
-    /// Takes out what is to be checked now.
+    /// Takes the outboxes to check now.
     pub(super) fn take_due(&self, now: Instant, is_down: impl Fn(&str) -> bool) -> Vec<Due> {
         let mut behind = lock(&self.behind);
         let due = behind.iter_mut().filter(|(_, entry)| {
@@ -157,7 +157,7 @@ impl Outbox {
         taken.collect()
     }
 
-    /// What a check came to: it is checked again, or forgotten.
+    /// Takes the result of a check: checks again, or forgets it.
     pub(super) fn checked(&self, chat: ChatId, checked: Checked, now: Instant) {
         let mut behind = lock(&self.behind);
         let Some(entry) = behind.get_mut(&chat) else { return };
@@ -189,7 +189,7 @@ impl Outbox {
         }
     }
 
-    /// What an edge that has gone left; none: nothing any more. True: that is news.
+    /// Sets what a dead edge left; none: nothing any more. Returns whether that is new.
     pub(super) fn dead(&self, edge: &str, left: Option<(usize, Option<Instant>)>) -> bool {
         let mut dead = lock(&self.dead);
         match left {
@@ -205,17 +205,17 @@ impl Outbox {
         }
     }
 
-    /// Only these edges have gone and left something.
+    /// Keeps only these dead edges.
     pub(super) fn retain_dead(&self, edges: &[String]) {
         lock(&self.dead).retain(|edge, _| edges.contains(edge));
     }
 
-    /// How it stands. Looks at each chat that is behind: for whoever asks every few seconds. `oldest`: of what is being
-    /// published.
+    /// Returns the totals. Iterates over all chats that are behind: for a call every few seconds. `oldest`: of what is
+    /// being published.
     pub(super) fn unconfirmed(&self, mut oldest: Option<Instant>) -> Unconfirmed {
         let mut now = Unconfirmed { messages: self.open(), ..Unconfirmed::default() };
         let mut count = |since: Instant| oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
-        // What is only possible doesn't count.
+        // Uncertain ones don't count.
         for behind in lock(&self.behind).values().filter(|behind| behind.certain) {
             now.chats += 1;
             now.messages += behind.messages;
@@ -247,24 +247,24 @@ impl Behind {
     }
 }
 
-/// When an outbox is checked next, because of an append that was uncertain_since then.
+/// Returns the next check after an append that was uncertain since then.
 fn next_check(uncertain_since: Instant, now: Instant) -> Option<Instant> {
     CHECKS.iter().map(|after| uncertain_since + *after).find(|at| *at > now)
 }
 
-/// When a message that was accepted at `at` was, by this machine's monotonic clock.
+/// Converts the time `at` to this machine's monotonic clock.
 pub(super) fn since(at: Option<Millis>) -> Instant {
     let now = Instant::now();
     let age = at.map_or(0, |at| now_millis().saturating_sub(at));
     now.checked_sub(Duration::from_millis(age)).unwrap_or(now)
 }
 
-/// Since when each publish under way waits. Places and not a list: one nsqd that hangs must not make this grow, and nothing is
-/// locked or allocated for a message.
+/// Since when each publish in progress waits. Fixed slots, not a list: a hanging nsqd must not make this grow, and no message
+/// takes a lock or an allocation.
 #[derive(Debug)]
 pub(super) struct Slots {
     began: Instant,
-    // In microseconds after `began`, plus 1; 0: the place is free.
+    // In microseconds after `began`, plus 1; 0: the slot is free.
     since: Box<[AtomicU64]>,
 }
 
@@ -274,7 +274,7 @@ impl Slots {
         Self { began: Instant::now(), since }
     }
 
-    /// The publish in this place waits since then; none: it has ended.
+    /// Sets the start of the publish in this slot; none: it has ended.
     pub(super) fn set(&self, place: usize, since: Option<Instant>) {
         let micros = |since: Instant| since.saturating_duration_since(self.began).as_micros();
         let value = since.map_or(0, |since| u64::try_from(micros(since)).unwrap_or(u64::MAX - 1) + 1);
@@ -283,7 +283,7 @@ impl Slots {
         }
     }
 
-    /// Since when the oldest waits. (What is older than the places themselves can't be in one.)
+    /// Returns the start of the oldest. (None can be older than the slots themselves.)
     pub(super) fn oldest(&self) -> Option<Instant> {
         let taken = self.since.iter().map(|place| place.load(Ordering::Relaxed)).filter(|since| *since > 0);
         taken.min().map(|since| self.began + Duration::from_micros(since - 1))

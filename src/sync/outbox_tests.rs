@@ -108,7 +108,7 @@ fn doubts_that_go_on_do_not_put_the_check_off() {
     assert!(lock(&outbox.behind).is_empty());
 }
 
-/// Of the first doubt, as long as the store may still do it; the second one begins at any time.
+/// Of the first uncertain append, as long as the store may still execute it; the second starts at any time.
 #[test]
 fn what_is_appended_late_is_found_soon_whatever_else_is_doubted() {
     for second in 1..30 {

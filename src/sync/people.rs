@@ -1,7 +1,7 @@
-//! Whom others may reach: who may put a user into a chat, what waits for their answer, and whom they block.
+//! Who may reach whom: adding users to chats, pending invitations, and blocks.
 //!
-//! A user who blocks another is out of reach for them: their direct chat is one that the other has left, there is no new one and no
-//! invitation, and neither sees whether the other is there. What they have in common with others goes on.
+//! A user who blocks another is out of reach for them: in their direct chat the other one has left, there is no new one and no
+//! invitation, and neither sees whether the other is online. Common groups continue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,26 +21,26 @@ use crate::{
     store::{Answered, Block, InvitationLimits, JoinBy, Result as Stored, Stance},
 };
 
-/// How often what others have answered meanwhile is read again.
+/// Attempts when answers of the user change concurrently.
 const TRIES: usize = 5;
-/// Chats that are looked at at a time.
+/// Chats that are checked at a time.
 const PARALLEL: usize = 16;
-/// The window in which it is counted who is put into chats.
+/// The window of the rate of being added to chats.
 const HOUR: Duration = Duration::from_secs(3600);
-/// So many parts of what all others may do to a user, or have waiting, one of them may.
+/// One user may use this part of what all others may do to a user, or have pending.
 const SHARE_OF_CHATS: u32 = 3;
 const SHARE_OF_INVITATIONS: u32 = 10;
 
-/// How somebody came to be put into a chat.
+/// How a user was added to a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// They are in it.
     Member,
-    /// They were asked.
+    /// They were invited.
     Asked,
 }
 
-/// Whether `by` may reach the user at all.
+/// Checks whether `by` may reach the user at all.
 ///
 /// # Errors
 /// `forbidden`, `unavailable`.
@@ -52,7 +52,7 @@ pub(super) async fn may_reach(core: &Core, by: &UserId, user: &UserId) -> Result
     Ok(stance)
 }
 
-/// Whether `by` may put the user into a new chat; if so, that is counted.
+/// Checks whether `by` may add the user to a new chat, and counts it.
 ///
 /// # Errors
 /// `forbidden`, `too_many_requests`, `unavailable`.
@@ -64,7 +64,7 @@ pub(super) async fn may_put(core: &Core, by: &UserId, user: &UserId) -> Result<(
     if core.limits.invites == Entry::ByConsent {
         let (waiting, most) = (core.store.invitations(user).await?, invitation_limits(core));
         let own = waiting.iter().filter(|invitation| invitation.by == *by).count();
-        // Strangers may have filled it. For those whom the user knows there are as many places again.
+        // Strangers may have filled it. Users whom this user knows have the same number again.
         let full = own >= most.of_one as usize
             || waiting.len() >= most_invitations(core) as usize
             || (waiting.len() >= most.all as usize && !acquaintance::is_known(core, user, by).await?);
@@ -72,13 +72,13 @@ pub(super) async fn may_put(core: &Core, by: &UserId, user: &UserId) -> Result<(
             return Err(no_room(core));
         }
     }
-    // First what one may do alone: who is over that uses up nothing of the others'.
+    // The own share first: whoever is over it uses up nothing of the others'.
     let all = core.limits.invited_per_hour;
     let own = room(core, format!("invited.{user} {by}"), all.div_ceil(SHARE_OF_CHATS)).await?;
     let full = match own {
         Some(left) => Some(left),
         None => match room(core, format!("invited.{user}"), all).await? {
-            // Strangers have had all of it. For those whom the user knows there is as much again.
+            // Strangers have used all of it. Users whom this user knows have the same number again.
             Some(_) if acquaintance::is_known(core, user, by).await? => {
                 room(core, format!("invited.{user} known"), all).await?
             }
@@ -93,13 +93,13 @@ pub(super) async fn may_put(core: &Core, by: &UserId, user: &UserId) -> Result<(
     Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(seconds(left)))
 }
 
-/// Counts one more of this hour. If that is too much: until when it is.
+/// Counts one more in this hour. Above `most`, returns how long to wait.
 async fn room(core: &Core, name: String, most: u32) -> Stored<Option<Duration>> {
     let (count, left) = core.store.counted(&name, HOUR).await?;
     Ok((count > u64::from(most)).then_some(left))
 }
 
-/// Asks a user to come into a chat.
+/// Invites a user to a chat.
 ///
 /// # Errors
 /// `forbidden`, `limit_reached`, `unavailable`.
@@ -128,7 +128,7 @@ pub(super) async fn ask(core: &Core, chat: &Chat, by: &UserId, user: &UserId) ->
     Err(busy())
 }
 
-/// The other one of a direct chat that was just made for it is asked to come. If they can't be asked, it is none.
+/// Invites the other user of a direct chat that was just created for it. If that fails, the chat ends.
 ///
 /// # Errors
 /// `forbidden`, `limit_reached`, `unavailable`.
@@ -148,8 +148,8 @@ pub(super) async fn ask_first(
     Ok(Admission::Asked)
 }
 
-/// The other one of a direct chat that was there is asked to come, unless they are in it, or have said no lately. None: the chat
-/// is one that they have left.
+/// Invites the other user of an existing direct chat, unless they are a member, or declined lately. None: they have left the
+/// chat.
 ///
 /// # Errors
 /// `forbidden`, `unavailable`.
@@ -178,7 +178,7 @@ pub(super) async fn ask_again(
     }
 }
 
-/// Puts a user into a chat of the inviter's, or asks them to come, as the deployment wishes it.
+/// Adds a user to the inviter's chat, or invites them, as `KEEPSTEP_INVITES` says.
 ///
 /// # Errors
 /// `forbidden`, `too_many_requests`, `limit_reached`, `not_found`, `unavailable`.
@@ -189,7 +189,7 @@ pub(super) async fn put(
     user: &UserId,
 ) -> Result<Admission, Problem> {
     if core.store.chat_of_member(chat.id, user).await?.is_some() {
-        // A first try may have ended between.
+        // A first attempt may have been cut off.
         membership::admit(core, chat, user, JoinBy::Invitation).await?;
         return Ok(Admission::Member);
     }
@@ -203,7 +203,7 @@ pub(super) async fn put(
     }
     membership::admit(core, chat, user, JoinBy::Invitation).await?;
     core.store.note_put(user, chat.id, by).await?;
-    // Who blocks in this very moment may have looked for what there is before it was there.
+    // A concurrent block may have looked for these before they existed.
     if core.store.stance(user, by).await?.blocks {
         membership::take_out(core, chat, user).await?;
         may_reach(core, by, user).await?;
@@ -215,14 +215,14 @@ async fn waits(core: &Core, chat: ChatId, user: &UserId) -> Result<Option<Invita
     Ok(core.store.invitations(user).await?.into_iter().find(|invitation| invitation.chat == chat))
 }
 
-/// What waits for the user's answer, and the chats.
+/// Returns the user's pending invitations, and their chats.
 ///
 /// # Errors
 /// `too_many_requests`, `unavailable`.
 pub async fn invitations(core: &Core, user: &UserId) -> Result<Vec<(Invitation, Chat)>, Problem> {
     core.limit("answers", user, answers_per_minute(core)).await?;
     let looks = core.store.invitations(user).await?.into_iter().map(|invitation| async move {
-        // One into a chat that has ended, or in which the user is by now, is none any more.
+        // One to a deleted chat, or to a chat that the user has joined, is over.
         if let Some(chat) = core.store.chat(invitation.chat).await?
             && core.store.chat_of_member(chat.id, user).await?.is_none()
         {
@@ -230,14 +230,14 @@ pub async fn invitations(core: &Core, user: &UserId) -> Result<Vec<(Invitation, 
         }
         core.store.end_invitation(user, &invitation).await.map(|_| None)
     });
-    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    // Collected first: the compiler can't see that a lazily mapped stream of these is `Send`.
     let looks: Vec<_> = looks.collect();
     let found: Vec<Stored<_>> = stream::iter(looks).buffered(PARALLEL).collect().await;
     Ok(found.into_iter().collect::<Stored<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// The user comes into a chat that they were invited to. Of those who accept, decline and withdraw it at once one gets it; asked
-/// again, it is answered alike.
+/// Accepts an invitation. If accept, decline and withdraw run at once, one of them wins; a repeated call is answered
+/// alike.
 ///
 /// # Errors
 /// `not_found`, `limit_reached`, `too_many_requests`, `unavailable`.
@@ -259,7 +259,7 @@ pub async fn accept(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<Cha
     };
     match admitted {
         Err(problem) if problem.code != ErrorCode::NotFound => {
-            // There is no room just now, or nobody knows: it waits on.
+            // No room now, or unknown: it stays pending.
             let version = core.store.stance(user, by).await?.version;
             let most = InvitationLimits { all: u32::MAX, of_one: u32::MAX };
             core.store.invite(user, chat, by, version, most).await?;
@@ -274,7 +274,7 @@ pub async fn accept(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<Cha
     }
 }
 
-/// The user doesn't come, and isn't asked again by the same one for a while.
+/// Declines an invitation, and bars the inviting user for a while.
 ///
 /// # Errors
 /// `not_found`, `too_many_requests`, `unavailable`.
@@ -289,7 +289,7 @@ pub async fn decline(core: &Core, user: &UserId, chat: ChatId) -> Result<(), Pro
     Ok(())
 }
 
-/// An invitation that waits is taken back. False: none waits.
+/// Withdraws a pending invitation. False: there is none.
 ///
 /// # Errors
 /// `unavailable`.
@@ -302,7 +302,7 @@ pub(super) async fn withdraw(core: &Core, user: &UserId, chat: ChatId) -> Result
     Ok(ended)
 }
 
-/// Who came by another way needs no invitation any more.
+/// Removes the invitation of a user who joined in another way.
 ///
 /// # Errors
 /// `unavailable`.
@@ -313,7 +313,7 @@ pub(super) async fn came(core: &Core, user: &UserId, chat: ChatId) -> Result<(),
     Ok(())
 }
 
-/// The user has left a chat, or declined: who put them there, or would, may not again for a while.
+/// Bars `by` from adding the user to chats for a while, after a leave or a decline.
 async fn bar(core: &Core, user: &UserId, by: &UserId) -> Result<(), Problem> {
     let long = core.timing.reinvite_after;
     if user != by && !long.is_zero() {
@@ -322,7 +322,7 @@ async fn bar(core: &Core, user: &UserId, by: &UserId) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The user is about to leave a chat by themselves: who has put them into it may not put them into one again for a while.
+/// Before a user leaves: bars the one who added them to this chat for a while.
 ///
 /// # Errors
 /// `unavailable`.
@@ -333,7 +333,7 @@ pub(super) async fn leaves(core: &Core, user: &UserId, chat: ChatId) -> Result<(
     }
 }
 
-/// Whom the user writes to may put them into chats.
+/// Opening a direct chat lifts the other one's bar.
 ///
 /// # Errors
 /// `forbidden` (the user blocks them, or they the user), `unavailable`.
@@ -349,7 +349,7 @@ pub(super) async fn opens(core: &Core, user: &UserId, with: &UserId) -> Result<(
     Ok(())
 }
 
-/// Whom the user blocks.
+/// Returns the user's blocks.
 ///
 /// # Errors
 /// `unavailable`.
@@ -357,7 +357,7 @@ pub async fn blocks(core: &Core, user: &UserId) -> Result<Vec<Block>, Problem> {
     Ok(core.store.blocks(user).await?)
 }
 
-/// The user blocks another one.
+/// Blocks a user.
 ///
 /// # Errors
 /// `bad_field` (oneself), `limit_reached`, `too_many_requests`, `unavailable`.
@@ -385,7 +385,7 @@ pub async fn block(core: &Arc<Core>, user: &UserId, whom: &UserId) -> Result<Blo
     if !done {
         return Err(busy());
     }
-    // Also after one that was there: a first try may have ended between.
+    // Also for an existing block: a first attempt may have been cut off.
     if let Some(direct) = core.store.direct(user, whom).await? {
         membership::take_out(core, &direct, whom).await?;
         withdraw(core, user, direct.id).await?;
@@ -398,7 +398,7 @@ pub async fn block(core: &Arc<Core>, user: &UserId, whom: &UserId) -> Result<Blo
     found.ok_or_else(busy)
 }
 
-/// The user blocks another one no more.
+/// Removes a block.
 ///
 /// # Errors
 /// `too_many_requests`, `unavailable`.
@@ -413,7 +413,7 @@ pub async fn unblock(core: &Core, user: &UserId, whom: &UserId) -> Result<(), Pr
     Err(busy())
 }
 
-/// Whether one of two blocks the other: then neither sees whether the other is there.
+/// Returns whether one of two blocks the other: then neither sees whether the other is online.
 ///
 /// # Errors
 /// When the store fails.
@@ -421,17 +421,17 @@ pub(super) async fn apart(core: &Core, one: &UserId, other: &UserId) -> Stored<b
     Ok(core.store.stance(one, other).await?.blocks || core.store.stance(other, one).await?.blocks)
 }
 
-// Saying no costs less than making something.
+// Refusing costs less than creating.
 fn answers_per_minute(core: &Core) -> u32 {
     core.limits.creates_per_minute.saturating_mul(4)
 }
 
-/// How many invitations may wait for a user's answer, if some of them are of those whom the user knows.
+/// Returns how many invitations a user may have pending, those of known users included.
 pub fn most_invitations(core: &Core) -> u32 {
     core.limits.invitations_per_user.saturating_mul(2)
 }
 
-/// How many may, when anybody sends one more.
+/// Returns the limits for one more invitation.
 fn invitation_limits(core: &Core) -> InvitationLimits {
     let all = core.limits.invitations_per_user;
     InvitationLimits { all, of_one: all.div_ceil(SHARE_OF_INVITATIONS) }

@@ -1,13 +1,13 @@
-//! A chat gets another node of the broker, when its own has been away for `KEEPSTEP_NSQD_GIVE_UP`.
+//! Relocates chats whose nsqd has been away for `KEEPSTEP_NSQD_GIVE_UP`.
 //!
-//! 1. A new one is chosen, by rendezvous hash over those that are well.
-//! 2. Every subscribed device gets its queue there, durably: before the first message.
-//! 3. The chat's record is changed, if it is still as it was found. From here what is sent goes to the new node, and what
-//!    waits in the outbox, too.
-//! 4. Once more: a device that was registered meanwhile may have read the old node.
+//! 1. Choose a new node, by rendezvous hash over the healthy ones.
+//! 2. Create the queue of every subscribed device there, durably: before the first message.
+//! 3. Change the chat's record, if it is still as found. From here on sends, and the messages in the outbox, go to the new
+//!    node.
+//! 4. Repeat step 2: a device that was registered meanwhile may have read the old node.
 //!
-//! Sessions learn it with the sweep of heads (`listen`). What the old node still holds when it comes back, devices have
-//! had from the log; what not, its queues keep (`reconcile`, `session::placement`).
+//! Sessions learn it with the sweep of heads (`listen`). When the old node comes back, its queues keep what devices haven't had
+//! from the log (`reconcile`, `session::placement`).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,12 +23,12 @@ use crate::{
     protocol::Problem,
 };
 
-/// Chats that are moved in one pass of the reconciler, which has other work, too.
+/// Chats that are relocated in one pass of the reconciler, which has other work, too.
 const MOST: usize = 500;
-/// Chats under way at once, and queues of one chat: an nsqd makes them one by one anyway.
+/// Chats at once, and queues of one chat: an nsqd creates them one by one anyway.
 const PARALLEL: usize = 4;
 
-/// Moves chats away from these nodes.
+/// Relocates chats from these nodes.
 pub(super) async fn move_all(core: &Core, unplaced: &HashMap<ChatId, String>) {
     stream::iter(unplaced.iter().take(MOST))
         .for_each_concurrent(PARALLEL, |(chat, from)| async move {
@@ -46,12 +46,12 @@ pub(super) async fn move_all(core: &Core, unplaced: &HashMap<ChatId, String>) {
         .await;
 }
 
-/// The name of the work of changing where a chat is.
+/// The name of the leased work on a chat's placement.
 pub(super) fn work(chat: ChatId) -> String {
     format!("move.{}", chat.hex())
 }
 
-/// Where it is now; none: it stays, or somebody else was faster.
+/// Returns the new node; none: it stays, or another edge was faster.
 async fn move_chat(core: &Core, chat: ChatId, from: &str) -> Result<Option<String>, Problem> {
     let Some(to) = core.broker.place_elsewhere(chat, from) else { return Ok(None) };
     let moved = async {
@@ -65,7 +65,7 @@ async fn move_chat(core: &Core, chat: ChatId, from: &str) -> Result<Option<Strin
     with_lease(core, &work(chat), moved).await
 }
 
-/// Makes the queues of all subscribed devices. Should it not move after all, they are strays, and removed.
+/// Creates the queues of all subscribed devices. If the chat doesn't move after all, they are orphans, and removed.
 async fn provision(core: &Core, chat: ChatId, to: &str) -> Result<(), Problem> {
     let node = Arc::<str>::from(to);
     let queues = subscribed_devices(core, chat).await?.into_iter().map(|device| QueueAt {

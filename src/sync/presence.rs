@@ -1,5 +1,5 @@
-//! Who is online, for those who watch (decision 0011). What the store tells is a hint, so the devices of the user are read
-//! again, at most once a second; a sweep finds what no hint told. It costs what is watched, however large groups are.
+//! Presence for watchers (decision 0011). Events are hints, so a user's devices are read again, at most once a second; a sweep
+//! finds what no hint reported. The cost follows what is watched, however large groups are.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -25,17 +25,17 @@ use crate::{
     store::Result as Stored,
 };
 
-/// Users that are read at a time, by one `watch` and by this edge's looks.
+/// Users that are read at a time, by one `watch` and by this edge's reads.
 const PARALLEL: usize = 16;
 const LOOKS: usize = 32;
-/// Between two looks at everybody who is watched: events may be lost.
+/// Interval of the sweep over everybody who is watched: events may be lost.
 const SWEEP: Duration = Duration::from_secs(30);
-/// When events were missed, all of them are looked at within this time.
+/// After missed events, all of them are read within this time.
 const SOON: Duration = Duration::from_secs(4);
-/// After a look that failed.
+/// Pause after a failed read.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Users that are to be looked at. Bounded by the hub: each watched user once.
+/// Users to read. Bounded by the hub: each watched user once.
 #[derive(Debug)]
 pub(super) struct Looks {
     due: mpsc::UnboundedSender<UserId>,
@@ -48,8 +48,8 @@ impl Looks {
     }
 }
 
-/// The session watches these users from now on, and no others: those of them with whom its user shares a chat, and how
-/// they are now.
+/// Makes the session watch these users, and no others: those with whom its user shares a chat. Returns their present
+/// state.
 ///
 /// # Errors
 /// `limit_reached`, `too_many_requests`, `unavailable` (ask again).
@@ -67,12 +67,12 @@ pub async fn watch(
     let (mut seen, mut once) = (HashSet::new(), users);
     once.retain(|user| seen.insert(user.clone()));
     let known = known(core, &handle.user, once).await?;
-    // Heard first, then read.
+    // Subscribe first, then read.
     let idle = core.hub.watchers.watch(handle, round, &known);
     unneeded(core, idle);
-    // Those, too, whom others watch already: the store may not have answered them yet.
+    // Also those whom others watch already: their subscription may still be pending.
     watches::hear(core, known.iter().cloned().map(Watch::Presence).collect()).await?;
-    // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+    // Collected first: the compiler can't see that a lazily mapped stream of these is `Send`.
     let reads: Vec<_> = known.iter().map(|user| read(core, user)).collect();
     let found: Vec<Look> = stream::iter(reads)
         .buffered(PARALLEL)
@@ -80,7 +80,7 @@ pub async fn watch(
         .await
         .into_iter()
         .collect::<Stored<_>>()?;
-    // Without waiting from here to the reply: what is told meanwhile must come behind it.
+    // No await from here to the reply: later events must come behind it.
     for look in &found {
         if core.hub.watchers.answered(handle, &look.presence.user, look) {
             let _ = core.looks.due.send(look.presence.user.clone());
@@ -89,7 +89,7 @@ pub async fn watch(
     Ok(found.into_iter().map(|look| look.presence).collect())
 }
 
-/// The session's user has left a chat, or this other one has: whom it shares no chat with any more, it watches no more.
+/// After a leave of the session's user, or of another one: stops watching users without a shared chat.
 ///
 /// # Errors
 /// When the store fails.
@@ -114,7 +114,7 @@ fn unneeded(core: &Core, users: Vec<UserId>) {
     core.watches.idle(users.into_iter().map(Watch::Presence));
 }
 
-/// Those who share a chat with the user, and of whom neither blocks the other, in the order given.
+/// Returns those who share a chat with the user without a block between them, in the given order.
 async fn known(core: &Core, user: &UserId, others: Vec<UserId>) -> Stored<Vec<UserId>> {
     let own: HashSet<ChatId> = core.store.chats_of(user).await?.into_iter().collect();
     let looks: Vec<_> = others
@@ -134,7 +134,7 @@ async fn known(core: &Core, user: &UserId, others: Vec<UserId>) -> Stored<Vec<Us
 
 async fn shares(core: &Core, user: &UserId, own: &HashSet<ChatId>, other: &UserId) -> Stored<bool> {
     for chat in core.store.chats_of(other).await?.into_iter().filter(|chat| own.contains(chat)) {
-        // The lists may be ahead of the chats, after a crash for good.
+        // The lists may be ahead of the chats, after a crash permanently.
         if core.store.chat_of_member(chat, user).await?.is_some()
             && core.store.chat_of_member(chat, other).await?.is_some()
         {
@@ -149,21 +149,21 @@ async fn read(core: &Core, user: &UserId) -> Stored<Look> {
     devices.retain(|device| device.state != DeviceState::Terminating);
     let online: Vec<DeviceId> =
         devices.iter().filter(|device| device.online()).map(|device| device.id).collect();
-    // One that was never connected was last seen when it was registered.
+    // A device that never connected was last seen at its registration.
     let seen = devices.iter().filter(|device| device.online() || device.last_seen != device.created);
     let last_seen = seen.map(|device| device.last_seen).max();
     let presence = Presence { user: user.clone(), online: !online.is_empty(), last_seen };
     Ok(Look { presence, devices: devices.iter().map(|device| device.id).collect(), online })
 }
 
-/// A device of the user may have come or gone. One that nobody watches comes by, too, to be heard of no longer.
+/// A device of the user may have come or gone. An unwatched user is passed on, too, to be unsubscribed.
 pub(super) fn hint(core: &Core, user: UserId) {
     if core.hub.watchers.hint(&user) || !core.hub.watchers.watches(&user) {
         let _ = core.looks.due.send(user);
     }
 }
 
-/// Looks at those who are due.
+/// Reads the users who are due.
 pub(super) async fn run(core: Arc<Core>, mut due: mpsc::UnboundedReceiver<UserId>) {
     let at_a_time = Semaphore::new(LOOKS);
     let mut looks = FuturesUnordered::new();
@@ -198,7 +198,7 @@ async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
     }
 }
 
-/// The last resort; and soon, when events may have been missed.
+/// The last resort; runs soon when events may have been missed.
 pub(super) async fn sweep(core: Arc<Core>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

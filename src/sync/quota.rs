@@ -1,9 +1,9 @@
-//! How much of the store and of nsqd's disk one user may fill: bytes of messages in the logs of all chats and, for as long as logs are
-//! kept, in queues. Who sends is charged (decision 0029).
+//! Bounds the bytes of one user's messages in the logs of all chats and, for as long as logs are kept, in queues. The sender is
+//! charged (decision 0029).
 //!
-//! The store's number moves when a chat is trimmed; what this edge has taken since then is counted here. So that it doesn't
-//! become much, a user's chats are trimmed sooner when it does. Other edges' share of what isn't told yet isn't known:
-//! the quota is exceeded by no more than that.
+//! The store's number moves when a chat is trimmed; this edge counts what it has accepted since then. So that this stays small, a
+//! user's chats are trimmed earlier when it grows. Unreported bytes of other edges are unknown: the quota is exceeded by no more
+//! than that.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,52 +22,52 @@ use crate::{
     store::{KEY_BYTES, Overfull, Result, Trimmed},
 };
 
-/// So much of a user may be untold at this edge, and no more than an eighth of the quota.
+/// Unreported bytes of a user at this edge, at most; and no more than an eighth of the quota.
 const UNTOLD: u64 = 1 << 20;
-/// What of a user who is idle is worth a trim.
+/// Unreported bytes of an idle user that justify a trim.
 const WORTH_A_TRIM: u64 = 64 << 10;
-/// How old the store's number may be where little is left; where there is much, and where there is none.
+/// Maximum age of the store's number: with little left, with much left, and with none.
 const NEAR: Duration = Duration::from_secs(5);
 const FAR: Duration = Duration::from_secs(60);
 const OVER: Duration = Duration::from_secs(1);
-/// Between two recounts of one user.
+/// Time between two recounts of one user.
 const RECOUNT: Duration = Duration::from_secs(60);
-/// Of a user who is refused so many chats, those that hold most, are trimmed again after so long.
+/// A refused user's fullest chats that are trimmed again, and the interval.
 const FULLEST: usize = 8;
 const AGAIN: Duration = Duration::from_secs(5);
 /// Users who send nothing are forgotten after one to two of these.
 const IDLE: Duration = Duration::from_secs(60);
-/// So many messages that nsqd has yet to copy are of a chat in which somebody always speaks: less than a queue may hold. Emptying
-/// for them would never end.
+/// With more messages left to copy, nsqd refills an emptied queue. A busy chat always has some, fewer than a queue may hold:
+/// emptying for them would never end.
 const UNCOPIED: u64 = 32;
-/// Charges under way at once, and queues that are emptied, of one chat.
+/// Concurrent charges, and emptied queues, of one chat.
 const PARALLEL: usize = 8;
 
-/// What is known of the users who send here.
+/// The state of users who send here.
 #[derive(Debug, Default)]
 pub(super) struct Quotas(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     users: HashMap<UserId, Account>,
-    /// Of whom something is untold.
+    /// Users with unreported bytes.
     chats: HashMap<ChatId, HashSet<UserId>>,
     pruned: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Account {
-    /// What all chats hold, as the store said then.
+    /// The bytes in all chats, as the store said then.
     stored: u64,
     read: Instant,
     recounted: Option<Instant>,
     used: Instant,
-    /// What came here since these chats were trimmed, and in all.
+    /// Accepted here since these chats were trimmed, and in all.
     untold: HashMap<ChatId, u64>,
     sum: u64,
-    /// How much of that was there when these chats were asked to tell.
+    /// How much of that existed when these chats were asked to report.
     asked: u64,
-    /// What held most at the last recount, and when they were trimmed because of that.
+    /// The fullest chats of the last recount, and when they were trimmed because of that.
     fullest: Vec<ChatId>,
     looked: Option<Instant>,
 }
@@ -78,7 +78,7 @@ impl Account {
     }
 }
 
-/// What is to be done before a message may be taken.
+/// What to do before a message may be accepted.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Take,
@@ -100,7 +100,7 @@ impl Quotas {
         }
     }
 
-    /// The store said so; whether so many bytes more are within the quota.
+    /// Takes the store's number; returns whether so many bytes more fit.
     fn learns(&self, user: &UserId, stored: u64, bytes: u64, most: u64) -> bool {
         let mut state = lock(&self.0);
         let now = Instant::now();
@@ -119,7 +119,7 @@ impl Quotas {
         account.stands().saturating_add(bytes) <= most
     }
 
-    /// Whether the user's chats may be asked again; then it counts as done.
+    /// Returns whether the user's chats may be recounted; then it counts as done.
     fn may_recount(&self, user: &UserId) -> bool {
         let mut state = lock(&self.0);
         let Some(account) = state.users.get_mut(user) else { return false };
@@ -130,15 +130,15 @@ impl Quotas {
         may
     }
 
-    /// These hold most of a user.
+    /// Sets the fullest chats of a user.
     fn holds(&self, user: &UserId, chats: Vec<ChatId>) {
         if let Some(account) = lock(&self.0).users.get_mut(user) {
             account.fullest = chats;
         }
     }
 
-    /// Of a user who is refused: the chats to be trimmed now. What is untold is told, and devices may have acknowledged since what
-    /// the fullest hold, although nobody speaks there.
+    /// Returns the chats of a refused user that are trimmed now: unreported bytes are reported, and devices may have acknowledged
+    /// since, although nobody sends there.
     fn refused(&self, user: &UserId) -> Vec<ChatId> {
         let mut state = lock(&self.0);
         let Some(account) = state.users.get_mut(user) else { return Vec::new() };
@@ -150,7 +150,7 @@ impl Quotas {
         due
     }
 
-    /// A message was taken; which chats are to be trimmed now.
+    /// Counts an accepted message; returns the chats to trim now.
     fn taken(&self, user: &UserId, chat: ChatId, bytes: u64, most: u64) -> Vec<ChatId> {
         let mut state = lock(&self.0);
         let state = &mut *state;
@@ -165,14 +165,14 @@ impl Quotas {
         account.untold.keys().copied().collect()
     }
 
-    /// The chat is about to tell of at least that. Until it is noted with the users it counts here.
+    /// The chat is about to report at least that. It counts here until it is recorded with the users.
     fn tells(&self, chat: ChatId) -> HashMap<UserId, u64> {
         let state = lock(&self.0);
         let of = state.chats.get(&chat).into_iter().flatten();
         of.filter_map(|user| Some((user.clone(), *state.users.get(user)?.untold.get(&chat)?))).collect()
     }
 
-    /// So many bytes of a user were told of this chat, and perhaps noted: then the store's number has them.
+    /// So many bytes of a user were reported for this chat, and perhaps recorded: then the store's number has them.
     fn told(&self, user: &UserId, chat: ChatId, bytes: u64, stored: Option<u64>) {
         let mut state = lock(&self.0);
         let state = &mut *state;
@@ -196,8 +196,8 @@ impl Quotas {
         }
     }
 
-    /// Forgets whoever sends nothing, once in a while. Answers which chats are to be trimmed, because they have much of such
-    /// users to tell; a little is told with the next trim of any edge.
+    /// Forgets idle users, once in a while. Returns the chats to trim because they have much of such users to report; a little is
+    /// reported with the next trim of any edge.
     pub(super) fn prune(&self) -> HashSet<ChatId> {
         let mut state = lock(&self.0);
         let state = &mut *state;
@@ -222,7 +222,7 @@ impl Quotas {
     }
 }
 
-/// Whether a user may send so many bytes more.
+/// Returns whether a user may send so many bytes more.
 pub(super) async fn admits(core: &Core, user: &UserId, bytes: u64) -> Result<bool> {
     let (quotas, bytes, most) = (&core.quotas, bytes.saturating_add(KEY_BYTES), core.limits.user_bytes);
     match quotas.verdict(user, bytes, most) {
@@ -244,7 +244,7 @@ pub(super) async fn admits(core: &Core, user: &UserId, bytes: u64) -> Result<boo
     Ok(false)
 }
 
-/// What a user hears who has sent too much.
+/// Returns the refusal of a user over the quota.
 pub(super) fn exceeded(core: &Core, user: &UserId) -> Problem {
     let most = core.limits.user_bytes;
     tracing::debug!(%user, most, "a user has used up the quota of bytes");
@@ -255,18 +255,18 @@ pub(super) fn exceeded(core: &Core, user: &UserId) -> Problem {
     Problem::new(ErrorCode::LimitReached, detail)
 }
 
-/// A message of a user was taken into the log.
+/// Counts a message that was taken into the log.
 pub(super) fn taken(core: &Core, user: &UserId, chat: ChatId, bytes: u64) {
     core.trims.due(core.quotas.taken(user, chat, bytes + KEY_BYTES, core.limits.user_bytes));
 }
 
-/// Trims a chat, notes with the users what is left of theirs, and empties the queues that hold too much.
+/// Trims a chat, records the rest with its senders, and empties queues that hold too much.
 pub(super) async fn settle(core: &Core, chat: ChatId) -> Result<()> {
     let mut untold = core.quotas.tells(chat);
     let trimmed = core.store.trim(chat).await;
     let Trimmed { charges, account, overfull } = match trimmed {
         Ok(trimmed) => trimmed,
-        // Perhaps it did tell. What it didn't comes with its next.
+        // It may have reported. What it didn't comes with its next trim.
         Err(error) => {
             untold.iter().for_each(|(user, bytes)| core.quotas.told(user, chat, *bytes, None));
             return Err(error);
@@ -276,7 +276,7 @@ pub(super) async fn settle(core: &Core, chat: ChatId) -> Result<()> {
         .into_iter()
         .map(|(user, bytes)| (untold.remove(&user).unwrap_or_default(), user, bytes))
         .collect();
-    // Another trim has told of these.
+    // Another trim has reported these.
     untold.iter().for_each(|(user, bytes)| core.quotas.told(user, chat, *bytes, None));
     let noted = stream::iter(charges)
         .map(|(untold, user, bytes)| async move {
@@ -293,9 +293,9 @@ pub(super) async fn settle(core: &Core, chat: ChatId) -> Result<()> {
     noted
 }
 
-/// What was in these queues comes from the log, as far as it reaches; of the rest the devices are told that it is gone. What can't
-/// be emptied now is found again when more has been said: other chats don't wait for an nsqd that hangs. As long as nsqd has yet
-/// to copy what was said it fills them again, so they are emptied again.
+/// Empties these queues. The log serves what it has; for the rest the devices get a gap. A queue that can't be emptied now is
+/// found again later: other chats don't wait for a hanging nsqd. While nsqd still copies messages it refills them, so they are
+/// emptied again.
 async fn empty(core: &Core, chat: ChatId, Overfull { node, devices, said }: Overfull) {
     if core.broker.down_for(&node).is_some() {
         return;
@@ -309,7 +309,7 @@ async fn empty(core: &Core, chat: ChatId, Overfull { node, devices, said }: Over
             return;
         }
     };
-    // Once a second as long as they are filled again: said when they are empty for good.
+    // Once a second while they are refilled; recorded when they stay empty.
     if refills {
         tracing::debug!(%chat, count, "queues over their bound: emptied, and filled again");
     } else {
@@ -335,7 +335,7 @@ async fn empty(core: &Core, chat: ChatId, Overfull { node, devices, said }: Over
     }
 }
 
-/// For each of these devices, a few at a time; what fails would fail for the others, too, each after its time.
+/// For each of these devices, a few at a time; stops at the first failure, because the others would fail, too.
 async fn until_one_fails<Done: Future<Output = broker::Result<()>>>(
     devices: Vec<DeviceId>,
     what: impl FnMut(DeviceId) -> Done,

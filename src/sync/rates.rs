@@ -1,9 +1,7 @@
-//! How often a device and its user may ask. What is left of it belongs to them and not to a connection: whoever hangs up and
-//! connects again finds it as it was left.
+//! The rates of devices and users. They belong to these and not to a connection: reconnecting doesn't reset them.
 //!
-//! Each edge keeps its own. A device is at one edge at a time, so it is held to its rate over all of them: while it is away an edge
-//! lets it have only what a minute makes a full burst. A user's devices may be at several; what is allowed to the user is
-//! allowed at each.
+//! Each edge keeps its own. A device is at one edge at a time, so its rate holds over all of them: while it is away, an edge
+//! refills its burst over a whole minute. A user's devices may be at several edges; the user's rate applies at each.
 
 use std::{
     collections::HashMap,
@@ -24,19 +22,19 @@ use crate::{
     protocol::{ErrorCode, Problem},
 };
 
-/// What a frame that isn't counted is worth in frames that are: so many of them may come.
+/// How many uncounted frames are worth one counted one.
 const LIGHT: u32 = 2;
-/// So many bytes of what nobody asked for weigh as much as a frame.
+/// Bytes of unrequested input that weigh as much as a frame.
 const WEIGHT: f64 = 4096.0;
-/// A message counts as one frame more for each so many bytes.
+/// A message counts as one more frame for each so many bytes.
 const LARGE: usize = 16 << 10;
-/// And one more for each so many bytes that NSQ copies to the queues of the chat's devices.
+/// And as one more for each so many bytes that NSQ copies to the queues of the chat's devices.
 const COPIED: usize = 1 << 20;
-/// A connection counts as one more for each so many chats of the device: to open a chat is work for the store and for NSQ.
+/// A connection counts as one more for each so many chats of the device: opening a chat costs the store and NSQ.
 const CHATS: usize = 100;
-/// Who was away for so long is forgotten.
+/// State that is unused for so long is dropped.
 const FORGET: Duration = Duration::from_secs(60);
-/// Forgotten ones are looked for when there are so many more.
+/// Pruning runs when there are so many more.
 const PRUNE: usize = 1_024;
 
 /// See the module; one per edge.
@@ -46,7 +44,7 @@ pub struct Rates {
     users: Mutex<Limiters<UserId, UserRates>>,
 }
 
-/// What one device may, for as long as a connection of it is served.
+/// The rate of one device, while a connection of it is served.
 #[derive(Debug)]
 pub struct DeviceLimiter {
     device: Arc<Mutex<DeviceRates>>,
@@ -66,15 +64,15 @@ struct DeviceRates {
     light: Rate,
     connects: Rate,
     connections: u32,
-    // Of the last connection.
+    // Of its last connection.
     chats: usize,
-    // When the last of them ended.
+    // When its last connection ended.
     left: Instant,
 }
 
 #[derive(Debug)]
 struct UserRates {
-    // Of all devices.
+    // Of all its devices.
     frames: Rate,
     // Over HTTP, where there is no reading to slow down.
     calls: Rate,
@@ -108,7 +106,7 @@ impl<K: Eq + Hash + Clone, V: Forgettable> Limiters<K, V> {
             return found.clone();
         }
         if self.kept.len() >= self.prune_at {
-            // Nobody gets hold of one meanwhile: that takes the lock of the shelf.
+            // Nobody acquires one meanwhile: that takes the same lock.
             self.kept.retain(|_, kept| Arc::strong_count(kept) > 1 || !lock(kept).is_over(now));
             self.prune_at = PRUNE.max(self.kept.len() * 2);
         }
@@ -140,10 +138,10 @@ impl Rates {
         })
     }
 
-    /// One more connection of the device begins.
+    /// Counts one more connection of the device.
     ///
     /// # Errors
-    /// `too_many_requests`, with the time after which one may.
+    /// `too_many_requests`, with the wait.
     pub fn connect(&self, device: DeviceId, limits: &Limits) -> Result<(), Problem> {
         let now = Instant::now();
         let device = self.device(device, limits, now);
@@ -166,7 +164,7 @@ impl Rates {
         }
     }
 
-    /// What a device may that is connected now.
+    /// Returns the rate of a connected device.
     #[must_use]
     pub fn allow(&self, device: DeviceId, user: &UserId, limits: &Limits) -> DeviceLimiter {
         let now = Instant::now();
@@ -183,7 +181,7 @@ impl Rates {
         DeviceLimiter { device, user, burst: limits.frames_burst }
     }
 
-    /// One message of so many bytes, sent over HTTP: the rate of a device, but refused at once, because there is no reading to slow down.
+    /// Counts one message over HTTP: a device's rate, but refused at once, because there is no reading to slow down.
     ///
     /// # Errors
     /// `too_many_requests`.
@@ -203,7 +201,7 @@ impl Rates {
         }
     }
 
-    /// A message was taken that NSQ copies to queues, so many bytes in all. It is known only now: what comes next waits the longer.
+    /// Counts so many bytes that NSQ copies for an accepted message. Known only now, so it delays the next ones.
     pub fn copies(&self, user: &UserId, device: Option<DeviceId>, bytes: u64, limits: &Limits) {
         let cost = count(usize::try_from(bytes).unwrap_or(usize::MAX), COPIED, limits.frames_burst) - 1.0;
         if cost <= 0.0 {
@@ -228,7 +226,7 @@ impl DeviceLimiter {
         lock(&self.device).chats = chats;
     }
 
-    /// A frame that counts, with so many bytes of a message. Held back for longer than `patience`, it is refused.
+    /// Counts a frame with so many message bytes. If it were delayed for longer than `patience`, it is refused.
     #[must_use]
     pub fn frame(&self, bytes: usize, now: Instant, patience: Duration) -> Verdict {
         let cost = count(bytes, LARGE, self.burst);
@@ -238,7 +236,7 @@ impl DeviceLimiter {
         }
     }
 
-    /// Something that isn't counted, and is of no use, weighing as much as so many bytes: how long nothing more should be read for it.
+    /// Counts useless input of so many bytes: returns how long to stop reading.
     #[must_use]
     pub fn light(&self, weight: u64, now: Instant) -> Option<Duration> {
         let cost = 1.0 + weight as f64 / WEIGHT;
@@ -249,7 +247,7 @@ impl DeviceLimiter {
     }
 }
 
-/// As how many something of such a size counts; never as more than may come at once.
+/// Returns how many frames this size counts as; never more than the burst.
 fn count(size: usize, unit: usize, burst: u32) -> f64 {
     let all = u32::try_from(1 + size / unit).unwrap_or(u32::MAX);
     all.min(burst.max(1)).into()

@@ -1,4 +1,4 @@
-//! Read offsets: one per (user, chat), shared by all devices, never going back, never above the head.
+//! Read offsets: one per (user, chat), shared by all devices, never decreasing, never above the head.
 
 use super::Core;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     protocol::{ErrorCode, Problem},
 };
 
-/// Moves the user's offset; answers where it stands. The head is read first: it never falls, so the check stays true.
+/// Moves the user's offset; returns its value. The head is read first: it never falls, so the check stays valid.
 ///
 /// # Errors
 /// `not_found` when the user isn't a member, `bad_range` above the head, `unavailable`.
@@ -27,10 +27,10 @@ pub async fn mark(
         let detail = format!("{seq} is above the chat's last message, which is {}", found.head);
         return Err(Problem::new(ErrorCode::BadRange, detail));
     }
-    // What was said before the user came counts as read, and devices are told so, also when the join hasn't written it yet.
+    // Messages before the join count as read, and devices are notified, even if the join hasn't written it yet.
     let seq = seq.max(member.boundary);
     let stands = core.store.move_read(user, chat, seq, device).await?;
-    // Offsets end with membership: who has left meanwhile has none, which looks like one that stands at 0.
+    // Offsets end with membership: a user who has left has none, which looks like 0.
     let has_left = stands < seq || (stands == 0 && core.store.chat_of_member(chat, user).await?.is_none());
     if has_left { Err(Problem::no_such_chat()) } else { Ok(stands) }
 }

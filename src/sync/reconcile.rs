@@ -1,21 +1,20 @@
-//! The queues that are there, compared with those that should be: the answer to whatever was forgotten, lost or brought
-//! back behind our back. NSQ saves its lists of channels late, remembers deleted ones in nsqlookupd, and knows no
-//! subscribe-if-exists; an edge may die between any two steps of a leave.
+//! Compares the queues that exist with those that should, and repairs the drift. NSQ saves its lists of channels late, remembers
+//! deleted ones in nsqlookupd, and has no subscribe-if-exists; an edge may die between any two steps of a leave.
 //!
-//! 1. Look what is there, on every server that answers.
-//! 2. Then read what should be: the live devices of the members of each chat. In this order, because a membership is written
-//!    before its queues are made: what was there and isn't wanted is nobody's.
-//! 3. A chat whose node is away for good gets another (`placement`).
-//! 4. What is wrong twice in a row is put right, each after a last look, in turn with those who come and go: queues that are
-//!    nobody's, queues that are gone, and devices of members that aren't subscribed, because whoever let the user in died.
+//! 1. Read what exists, on every server that answers.
+//! 2. Then read what should exist: the live devices of the members of each chat. In this order, because a membership is written
+//!    before its queues are created: an unwanted queue that existed before is an orphan.
+//! 3. Relocate chats whose node is away for good (`placement`).
+//! 4. Repair drift that is found twice in a row, each item after a last check, in turn with joins and leaves: orphan queues,
+//!    missing queues, and unsubscribed devices of members whose adding edge died.
 //!
-//! Places of chats that aren't there (any more), queues that only nsqlookupd remembers, and ids of chats that never came to
-//! be go the same way. A restart of an nsqd begins it at once.
+//! Topics of deleted chats, queues that only nsqlookupd remembers, and ids of chats that were never created are handled alike. A
+//! restart of an nsqd starts a comparison at once.
 //!
-//! Queues of devices that this store never knew are left alone: they may be another deployment's.
+//! Queues of devices that this store never knew are left alone: they may belong to another deployment.
 //!
-//! One edge does it for all, as long as it lives. Every step may be repeated or done twice. `judge` says what is wrong,
-//! `repair` puts single things right.
+//! One live edge does it for all. Every step may be repeated, or done by two edges. `diff` finds drift, `repair` repairs single
+//! items.
 
 use std::{
     sync::{
@@ -43,23 +42,22 @@ pub(super) use diff::{diff, shown_by_none};
 pub(super) use repair::{remove, restore, take_away};
 use repair::{remove_chat, remove_topic};
 
-/// The name of the work that one edge does for all.
+/// The name of this leased work.
 const WORK: &str = "reconcile";
-/// Another edge takes it over from one that died after this …
+/// Another edge takes it over from a dead one after this …
 const LEASE: Duration = Duration::from_secs(6);
-/// … because one that lives says so this often.
+/// … because a live one renews this often.
 const RENEWAL: Duration = Duration::from_secs(2);
-/// The pages (256 of them) are spread over three quarters of the time between two comparisons: nobody's send shall wait for
-/// them.
+/// The pages (256 of them) are spread over three quarters of the time between two comparisons, so that they delay no sends.
 const PAUSES: u32 = 340;
 
-/// After a restart of a server, this long between the two comparisons that it takes to put things right.
+/// After a restart of a server: the time between the two comparisons that a repair takes.
 pub(super) const SOON: Duration = Duration::from_secs(1);
-/// And this long between their pages: somewhat in a hurry, it may be felt.
+/// And the pause between their pages: they are urgent, and may be noticed.
 pub(super) const BRISK: Duration = Duration::from_millis(2);
-/// Whoever lets the last member of a chat go deletes the chat, mostly within this time. (Should both do it, nothing is lost.)
+/// The leave of the last member mostly deletes the chat within this time. (If both do it, nothing is lost.)
 const LEAVING: Duration = Duration::from_secs(5);
-/// The node of a queue that only a directory remembers.
+/// The node of a queue that only nsqlookupd remembers.
 pub(super) const DIRECTORY: &str = "nsqlookupd";
 
 pub(super) async fn run(core: Arc<Core>) {
@@ -71,14 +69,14 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Takes the work for this edge when nobody has it, and keeps it.
+/// Acquires the lease of the work when it is free, and keeps it.
 async fn keep(core: &Core, chosen: &AtomicBool) {
     let mut ticks = interval(RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let taken = core.store.try_acquire_lease(WORK, &core.edge, LEASE).await;
-        // Without an answer two may be at it for a while: each step looks anew before it changes anything.
+        // Without an answer two edges may work for a while: each step checks again before it changes anything.
         if let Ok(taken) = taken {
             chosen.store(taken, Ordering::Relaxed);
         }
@@ -89,7 +87,7 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
     let mut ticks = interval(core.timing.reconcile);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Drift::default();
-    // A server that was restarted may have lost queues, or brought some back: twice, and without the usual pauses.
+    // A restarted server may have lost queues, or restored some: compare twice, without the usual pauses.
     let (mut restarts, mut hurry, mut was_chosen) = (0, 0u32, false);
     loop {
         tokio::select! {
@@ -97,10 +95,10 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
             count = core.broker.restarted(restarts) => (restarts, hurry) = (count, 2),
             () = tokio::time::sleep(SOON), if hurry > 0 => {}
             _ = ticks.tick() => {}
-            // Not at the next tick only.
+            // Not only at the next tick.
             () = tokio::time::sleep(RENEWAL), if !was_chosen => {}
         }
-        // Whoever had it before may have left something half done.
+        // The previous holder may have left something half done.
         let is_chosen = chosen.load(Ordering::Relaxed);
         if is_chosen && !was_chosen {
             hurry = 2;
@@ -113,7 +111,7 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
         let look = async {
             match is_chosen {
                 true => compare(core, pause).await,
-                // Another edge is at it.
+                // Another edge does it.
                 false => Ok(Drift::default()),
             }
         };
@@ -121,7 +119,7 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
         let found = tokio::select! {
             biased;
             found = look => found,
-            // What was seen of that server isn't so any more.
+            // Observations of that server are outdated.
             count = core.broker.restarted(restarts), if leisurely => {
                 (restarts, hurry) = (count, 2);
                 continue;
@@ -145,8 +143,8 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
 async fn compare(core: &Core, pause: Duration) -> Stored<Drift> {
     let remembered = core.broker.remembered().await;
     let present = core.broker.queues().await;
-    // At once, and not only if it is so twice: nobody loses anything by it, and an nsqd that makes a topic anew makes all that
-    // is remembered.
+    // At once, without a second comparison: nobody loses anything by it, and an nsqd that creates a topic again creates all
+    // remembered channels.
     for queue in shown_by_none(remembered, &present) {
         remove_orphan(core, &queue).await;
     }
@@ -186,12 +184,12 @@ async fn repair(core: &Core, before: &Drift, now: &Drift) {
         }
     }
     for (chat, user) in now.unpositioned.intersection(&before.unpositioned) {
-        // It says what it has done.
+        // It logs what it has done.
         if let Err(problem) = complete_member(core, *chat, user).await {
             tracing::warn!(%chat, %user, error = %problem, "subscribing a member's devices failed; will retry");
         }
     }
-    // The edge that took it died when the others had forgotten it already, because it had been silent before.
+    // Their edge died after the others had already dropped it, because it had been silent before.
     for (chat, _) in now.unconfirmed.intersection(&before.unconfirmed) {
         count("outbox_found");
         core.relay.behind(*chat);

@@ -1,6 +1,6 @@
-//! A device comes: written first as `registering`, then its queues are made, then it is subscribed chat by chat,
-//! and only then it becomes active and gets its token. Every step may be done again; a crash leaves a
-//! `registering` device, which the client's next try completes.
+//! Registers a device: it is written as `registering`, then its queues are created, then it is subscribed chat by chat, and only
+//! then it becomes active and gets its token. Every step may be repeated; a crash leaves a `registering` device, which the
+//! client's retry completes.
 
 use std::time::Duration;
 
@@ -26,39 +26,39 @@ use crate::{
     tokens::DeviceClaims,
 };
 
-/// For the queues of a member who is just let in.
+/// Time limit for the queues of a new member.
 const QUEUES_WITHIN: Duration = Duration::from_secs(3);
-/// Chats that are read, or in which something is fixed, at a time.
+/// Chats that are read, or subscribed, at a time.
 const PARALLEL: usize = 16;
 
-/// What the client asks for.
+/// The request of a client.
 #[derive(Debug, Clone)]
 pub struct RegisterDevice {
     /// Chosen by the client, or none.
     pub id: Option<DeviceId>,
     /// Main or sub.
     pub kind: DeviceKind,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
-    /// What it runs on.
+    /// Its platform.
     pub platform: String,
-    /// A main may end another main of the user.
+    /// A main may terminate the user's other main.
     pub replace: bool,
-    /// How many messages per chat, below where it begins, a sub may ask the main for; none: all.
+    /// How many messages per chat below `from` a sub may ask the main for; none: all.
     pub history: Option<u64>,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// So many mains that others register at the same time one registration ends; then it ends none any more.
+/// The most concurrently registered mains that one registration terminates.
 const REPLACES: u32 = 32;
 
 /// Registers a device. True: it is new.
 ///
 /// # Errors
-/// `main_exists`, `limit_reached`, `conflict` (the id is somebody else's, of the other kind, or was ended), `too_many_requests`,
-/// `unavailable` (try again with the same id).
+/// `main_exists`, `limit_reached`, `conflict` (the id belongs to another user, is of the other kind, or was terminated),
+/// `too_many_requests`, `unavailable` (retry with the same id).
 pub async fn register(
     core: &std::sync::Arc<Core>,
     user: &UserId,
@@ -74,7 +74,7 @@ pub async fn register(
         created: now_millis(),
     };
     let room = match wish.kind {
-        // Another main makes room.
+        // The other main makes room.
         DeviceKind::Main if wish.replace => usize::MAX,
         DeviceKind::Main => 1,
         DeviceKind::Sub => core.limits.subs_per_user as usize,
@@ -88,7 +88,7 @@ pub async fn register(
             Registered::Created(device) => (device, true),
             Registered::Existing(device) if device.state == DeviceState::Terminating => return Err(ended()),
             Registered::Existing(device) => (device, false),
-            // Whoever ends a main registers afterwards, or others ended it for nothing: one of all gets through each time.
+            // A registration that terminates a main may lose to another one, which then has registered: each round, one gets through.
             Registered::MainExists(old) if wish.replace && ends < REPLACES => {
                 termination::begin(core, user, old, "replaced").await?;
                 ends += 1;
@@ -122,7 +122,7 @@ pub async fn register(
     }
 }
 
-/// Whether a device would come of it, as things stand, where so many of its kind have room: what is refused anyway isn't counted.
+/// Returns whether the device would be new, with room for so many of its kind: a certain refusal isn't counted.
 async fn would_be_new(core: &Core, new: &NewDevice, room: usize) -> Result<bool, Problem> {
     let mut devices = core.store.devices(&new.user).await?;
     if devices.iter().any(|device| device.id == new.id) {
@@ -132,8 +132,8 @@ async fn would_be_new(core: &Core, new: &NewDevice, room: usize) -> Result<bool,
     Ok(devices.len() < room)
 }
 
-/// Whether the user may have one more device; if so, it is counted, and however soon it is ended: each costs a queue for each of the
-/// user's chats, and leaves a receipt and a tombstone.
+/// Counts one more device of the user, or refuses it. Terminated ones count: each costs a queue in each of the user's chats, a
+/// receipt and a tombstone.
 async fn may_register(core: &Core, user: &UserId) -> Result<(), Problem> {
     let (hour, day) = (core.limits.devices_per_hour, core.limits.devices_per_day);
     for (name, most, window) in
@@ -155,8 +155,8 @@ fn ended() -> Problem {
     Problem::new(ErrorCode::Conflict, detail)
 }
 
-/// Makes the device's queues in each chat of the user, and then subscribes it there: everything above the head that is
-/// read when the queue is there already. The other way round, what is said in between would be in no queue.
+/// Creates the device's queue in each chat of the user, then subscribes it there, to everything above the head read after the
+/// queue exists. In the other order, messages in between would be in no queue.
 async fn provision_all(
     core: &Core,
     user: &UserId,
@@ -171,23 +171,23 @@ async fn provision_all(
         .iter()
         .map(|chat| core.store.subscribe_device(chat.id, user, device, SubscribeFrom::Head(chat.head)))
         .collect();
-    // (Where its user has left meanwhile the queue is nobody's: `reconcile` removes it, in turn with whoever comes back.)
+    // (If the user has left meanwhile, the queue is an orphan: `reconcile` removes it, in turn with joins.)
     stream::iter(subscriptions).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
     Ok(())
 }
 
-/// Those of these chats that the user is in, as they are now.
+/// Returns those of these chats that the user is in, as they are now.
 async fn members_of(core: &Core, user: &UserId, chats: Vec<ChatId>) -> Result<Vec<Chat>, Problem> {
     let reads: Vec<_> = chats.into_iter().map(|chat| core.store.chat_of_member(chat, user)).collect();
     let found: Vec<_> = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
     Ok(found.into_iter().flatten().map(|(chat, _)| chat).collect())
 }
 
-/// Makes queues of a device, and looks at the device once more: an end takes no turn, and may have begun and be done since
-/// the caller has seen the device. Then they go again.
+/// Creates queues of a device, and checks it once more: a termination takes no turn, and may have begun and finished since the
+/// caller read it. Then they are removed again.
 ///
 /// # Errors
-/// `unavailable`: a queue can't be made, or the store.
+/// `unavailable`: a queue can't be created, or the store.
 pub async fn provision_living(
     core: &Core,
     flow: &Flow,
@@ -200,7 +200,7 @@ pub async fn provision_living(
         return Ok(());
     }
     let chats: Vec<ChatId> = queues.iter().map(|(chat, _)| *chat).collect();
-    // What can't be removed now is nobody's: `reconcile` does it.
+    // Remaining ones are orphans: `reconcile` removes them.
     core.broker.remove_queues(flow, device, &chats, RemovalScope::NamedChats).await;
     Ok(())
 }
@@ -210,10 +210,10 @@ async fn lives(core: &Core, user: &UserId, device: DeviceId) -> Result<bool, Pro
     Ok(device.is_some_and(|device| device.state != DeviceState::Terminating))
 }
 
-/// The same for one chat and all devices of a user who is in it. First each is subscribed, then their queues are made: a queue that can't
-/// be made now is no error, because from now on it is one that should be there, and it is before the next message is published.
-/// The other way round for devices that are just being registered, as above: they receive nothing from before, even if they
-/// are found here first. Returns how many of the others weren't subscribed before.
+/// The same for one chat and all devices of a member. First each is subscribed, then their queues are created: a queue that
+/// can't be created now is no error, because it is an expected one from now on, and is created before the next publication. The
+/// other order, as above, for devices under registration: they receive nothing from before, even if they are found here first.
+/// Returns how many of the others weren't subscribed before.
 ///
 /// # Errors
 /// `unavailable`: the store.
@@ -235,10 +235,9 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
         }
     }
     devices.extend(&registering);
-    // Leased together with the removal of a user's queues on leaving, so that neither does half of it between the other's
-    // steps.
+    // The same lease as for removing a user's queues after a leave, so that their steps don't interleave.
     let work = membership_work(chat, user);
-    // Whoever joins doesn't wait for an nsqd that hangs.
+    // A join doesn't wait for a hanging nsqd.
     let made = timeout(QUEUES_WITHIN, with_lease(core, &work, make_queues(core, chat, user, &devices)));
     match made.await {
         Ok(Ok(())) => {
@@ -255,8 +254,8 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
     Ok(fixed)
 }
 
-/// What is said from now on is in their queues. The head first, then the device: as long as that isn't registered, nobody was
-/// told that it is there.
+/// Subscribes devices to messages from now on. The head first, then the device: until that is registered, no answer has said
+/// that it exists.
 async fn owe_from_now(core: &Core, chat: ChatId, user: &UserId, devices: &[DeviceId]) -> Result<(), Problem> {
     if devices.is_empty() {
         return Ok(());
@@ -265,7 +264,7 @@ async fn owe_from_now(core: &Core, chat: ChatId, user: &UserId, devices: &[Devic
     for device in devices {
         let since = match core.store.device(user, *device).await?.map(|device| device.state) {
             Some(DeviceState::Registering) => SubscribeFrom::Head(found.head),
-            // It is by now, and its registration didn't know of the chat yet.
+            // It is active by now, and its registration didn't know the chat yet.
             Some(DeviceState::Active) => SubscribeFrom::Joined,
             Some(DeviceState::Terminating) | None => continue,
         };
@@ -275,17 +274,17 @@ async fn owe_from_now(core: &Core, chat: ChatId, user: &UserId, devices: &[Devic
 }
 
 async fn make_queues(core: &Core, chat: ChatId, user: &UserId, devices: &[DeviceId]) -> Result<(), Problem> {
-    // The user may have left while the turn was waited for.
+    // The user may have left while this waited.
     let Some((found, _)) = core.store.chat_of_member(chat, user).await? else { return Ok(()) };
-    // nsqd isn't well: whoever joins doesn't wait for it.
+    // nsqd isn't well: a join doesn't wait for it.
     if core.broker.down_for(&found.node).is_some() {
         return Err(Problem::new(ErrorCode::Unavailable, format!("{} isn't well", found.node)));
     }
     let queue = [(chat, found.node)];
-    // Not behind what the same user registers: others wait for a member to arrive.
+    // Not behind the same user's registrations: others wait for a member to arrive.
     let flow = Flow::of("arrive", user);
     let made = join_all(devices.iter().map(|device| async {
-        // It may have been ended, too.
+        // It may have been terminated, too.
         match lives(core, user, *device).await? {
             true => provision_living(core, &flow, user, *device, &queue).await,
             false => Ok(()),
@@ -294,14 +293,14 @@ async fn make_queues(core: &Core, chat: ChatId, user: &UserId, devices: &[Device
     made.await.into_iter().collect()
 }
 
-/// What an edge left half done that let a user in and died, or couldn't reach anything: the chat is on the user's list, each
-/// of their devices is subscribed and has a queue, and their sessions are told. Returns how many devices weren't subscribed.
+/// Completes what an edge left half done that added a user and died, or couldn't reach anything: the chat is on the user's list,
+/// each of their devices is subscribed and has a queue, and their sessions are notified. Returns how many weren't subscribed.
 ///
 /// # Errors
 /// `unavailable`: the store.
 pub(super) async fn complete_member(core: &Core, chat: ChatId, user: &UserId) -> Result<usize, Problem> {
     let Some((found, _)) = core.store.chat_of_member(chat, user).await? else { return Ok(0) };
-    // A member already, this only puts the chat on the list. Who has left since isn't brought back.
+    // For a member this only puts the chat on the list. A user who has left since isn't added again.
     let joined = core.store.add_member(chat, user, JoinBy::Themselves, found.epoch).await?;
     if !matches!(joined, Joined::Already(_)) {
         return Ok(0);
@@ -316,7 +315,7 @@ pub(super) async fn complete_member(core: &Core, chat: ChatId, user: &UserId) ->
     Ok(restored)
 }
 
-/// The name of the work of making and removing one user's queues of one chat.
+/// The name of the leased work on one user's queues of one chat.
 pub(super) fn membership_work(chat: ChatId, user: &UserId) -> String {
     format!("membership.{}.{user}", chat.hex())
 }

@@ -1,7 +1,7 @@
-//! From the log to NSQ. What was appended is published at once, on the lane of its node (`lane`), and taken out of the chat's
-//! outbox when NSQ confirms. What wasn't confirmed stays in the outbox, and is published again: this edge's by `heal`, a
-//! dead edge's by every other edge that notices that it has gone (`adopt`). A message may be published twice, never
-//! forgotten. What no node will ever take, because it is too large, leaves the outbox: devices have it from the log.
+//! Publishes the log to NSQ. An appended message is published at once, on the lane of its node (`lane`), and removed from the
+//! chat's outbox when NSQ confirms. An unconfirmed one stays in the outbox, and is published again: this edge's by `heal`, a dead
+//! edge's by every other edge that notices its death (`adopt`). A message may be published twice, never forgotten. One that is
+//! too large for every node leaves the outbox: devices get it from the log.
 
 use std::{
     collections::HashSet,
@@ -30,9 +30,9 @@ pub(super) use adopt::{adopt, prune};
 pub(super) use heal::heal;
 pub(super) use lane::{Intake, run};
 
-/// How often outboxes are checked, and dead edges looked for.
+/// How often outboxes are checked, and dead edges searched.
 const HEAL: Duration = Duration::from_secs(1);
-/// Behind a frame without its number the store puts the number, and the chat's membership epoch: at most so many bytes.
+/// The store appends the number, and the chat's membership epoch, to a frame without its number: at most so many bytes.
 const PUT_BEHIND: usize = 20 + 22;
 
 /// A message to be published.
@@ -46,17 +46,17 @@ pub(super) struct Job {
     pub since: Instant,
 }
 
-/// Where senders leave their messages.
+/// The relay's entrance for senders.
 #[derive(Debug)]
 pub(super) struct Relay {
     lanes: Box<[Arc<lane::Lane>]>,
     outbox: Outbox,
-    // Nodes of which the log has that they refused a message for ever.
+    // Nodes whose permanent refusal of a message was logged.
     refusing: Mutex<HashSet<String>>,
 }
 
 impl Relay {
-    /// With a lane for each of these nodes, and the other ends of the lanes.
+    /// Makes a lane for each of these nodes; returns the other ends, too.
     pub(super) fn new(nodes: impl IntoIterator<Item = String>) -> (Self, Vec<Intake>) {
         let (lanes, intakes): (Vec<_>, Vec<_>) = nodes.into_iter().map(lane::Lane::new).unzip();
         let relay =
@@ -67,7 +67,7 @@ impl Relay {
     /// Never waits: a send must not hang because NSQ does.
     pub(super) fn hand_over(&self, job: Job) {
         self.outbox.opened();
-        // A node without a lane isn't configured: the chat waits for another.
+        // A node without a lane isn't configured: the chat waits for a relocation.
         let taken = match self.lanes.iter().find(|lane| lane.node == job.node) {
             Some(lane) => lane.take(job),
             None => Err(job),
@@ -78,17 +78,17 @@ impl Relay {
         }
     }
 
-    /// Leaves it to the chat's outbox: there is no room for it, or somebody's queue isn't there yet.
+    /// Leaves it to the chat's outbox: there is no room for it, or a member's queue doesn't exist yet.
     pub(super) fn leave(&self, Job { chat, node, since, .. }: Job) {
         self.outbox.leave(chat, node, 1, since);
     }
 
-    /// Something in this chat's outbox isn't being published; its node isn't known.
+    /// Something in this chat's outbox isn't being published; its node is unknown.
     pub(super) fn behind(&self, chat: ChatId) {
         self.outbox.leave(chat, String::new(), 0, Instant::now());
     }
 
-    /// True: this message will never be taken, so it needn't be tried again.
+    /// Returns whether this message will never be taken, so that retries are useless.
     fn gives_up(&self, core: &Core, chat: ChatId, seq: Seq, error: &BrokerError) -> bool {
         let BrokerError::Unpublishable { node, reason } = error else { return false };
         core.metrics.unpublishable.inc();
@@ -106,8 +106,8 @@ impl Relay {
     }
 }
 
-/// An append whose outcome isn't known yet. Dropped before it is (the sender hung up, say), it may be in the log and in the
-/// outbox without anyone publishing it, or get there later: so the outbox is checked for a while.
+/// An append whose outcome is unknown. If it is dropped before that (the sender hung up, for example), the message may be in the
+/// log and the outbox, now or later, without a publisher: so the outbox is checked for a while.
 #[derive(Debug)]
 pub(super) struct AppendGuard<'a> {
     relay: &'a Relay,
@@ -133,7 +133,7 @@ impl Drop for AppendGuard<'_> {
     }
 }
 
-/// Whether every node would take this message.
+/// Checks whether every node would take this message.
 ///
 /// # Errors
 /// `too_large`.
@@ -151,15 +151,15 @@ pub(super) fn check_size(core: &Core, frame: &FrameTemplate) -> Result<(), Probl
 }
 
 impl Core {
-    /// What NSQ hasn't confirmed, as this edge knows it.
+    /// Returns what NSQ hasn't confirmed, as this edge knows it.
     #[must_use]
     pub fn unconfirmed(&self) -> Unconfirmed {
         let oldest = self.relay.lanes.iter().filter_map(|lane| lane.slots.oldest()).min();
         self.relay.outbox.unconfirmed(oldest)
     }
 
-    /// Waits until everything that was sent here is with NSQ, and noted so: before this edge ends, because what stays in
-    /// an outbox waits until another edge has noticed that this one has gone.
+    /// Waits until NSQ has confirmed everything that was sent here, and the store has recorded it. Before the edge exits, because
+    /// otherwise the outbox waits until another edge has noticed that.
     pub async fn flushed(&self) {
         while self.relay.outbox.open() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;

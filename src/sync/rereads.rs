@@ -1,5 +1,5 @@
-//! Reading users' offsets again, because a hint says that something moved: each user once at a time, however many hints
-//! come, and only so many users at a time. What is read is pushed to the user's sessions by the hub.
+//! Reads users' offsets again after a hint: each user once at a time, however many hints come, and a bounded number of users.
+//! The hub pushes the result to the user's sessions.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,10 +15,10 @@ use crate::{
     store::{ReadOffset, Result},
 };
 
-/// Users that are read at a time: each stands before a send somewhere.
+/// Users that are read at a time: each read may delay a send.
 pub(super) const PARALLEL: usize = 32;
 
-/// Who is to be read. Bounded by the users who are connected here: each stands in it once.
+/// Users to read. Bounded by the connected users: each is in it once.
 #[derive(Debug, Default)]
 pub(super) struct Rereads {
     queue: Mutex<Queue>,
@@ -29,7 +29,7 @@ pub(super) struct Rereads {
 enum Standing {
     Waiting,
     Reading,
-    // Something moved since the present reading began.
+    // Something moved since the present read began.
     ReadingAndAgain,
 }
 
@@ -68,14 +68,14 @@ impl Queue {
 }
 
 impl Rereads {
-    /// This user's offsets are to be read, from now or later.
+    /// Requests a read of this user's offsets, from now or later.
     pub(super) fn ask(&self, user: &UserId) {
         lock(&self.queue).ask(user);
         self.asked.notify_one();
     }
 }
 
-/// Reads those who wait.
+/// Reads the waiting users.
 pub(super) async fn run(core: Arc<Core>) {
     let mut readings = FuturesUnordered::new();
     loop {
@@ -94,7 +94,7 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Reads a user's offsets in the chats that are followed here, and tells the sessions what is new for them.
+/// Reads a user's offsets in the followed chats, and pushes what is new to the sessions.
 pub(super) async fn read(core: &Core, user: &UserId) {
     let chats = core.hub.begin_reading(user);
     match offsets(core, user, &chats).await {
@@ -103,7 +103,7 @@ pub(super) async fn read(core: &Core, user: &UserId) {
     }
 }
 
-/// The user's offsets in these chats.
+/// Returns the user's offsets in these chats.
 ///
 /// # Errors
 /// When the store fails.
@@ -126,7 +126,7 @@ mod tests {
         fn each_is_read_once_at_a_time_and_after_the_last_hint(steps in proptest::collection::vec((0..3u8, 0..5u8), 0..200)) {
             let user = |n: u8| -> UserId { format!("user-{n}").parse().unwrap() };
             let mut queue = Queue::default();
-            // Who was hinted at since the last reading began, and who is being read.
+            // Users with a hint since their last read, and users being read.
             let (mut due, mut reading) = (HashMap::<UserId, bool>::new(), Vec::<UserId>::new());
             for (step, n) in steps {
                 match step {

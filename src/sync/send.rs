@@ -1,4 +1,4 @@
-//! Sending: check the message, append it (the durable point), hand it to the relay, answer.
+//! Sends a message: checks it, appends it (the durable point), hands it to the relay, answers.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -22,10 +22,10 @@ use crate::{
     store::{Append, Appended},
 };
 
-/// How deep an application's own JSON may be nested: deeper, some client's reader would give up.
+/// The deepest nesting of an application's own JSON: deeper, some client's parser would fail.
 const DEPTH: usize = 32;
 
-/// Who sends.
+/// The sender.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
     /// The user.
@@ -34,7 +34,7 @@ pub struct Sender<'a> {
     pub device: Option<DeviceId>,
 }
 
-/// The members behind `seq`, in the order of the contract.
+/// The members after `seq`, in the order of the contract.
 #[derive(Serialize)]
 struct Fields<'a> {
     key: MessageKey,
@@ -45,7 +45,7 @@ struct Fields<'a> {
     body: &'a Body<'a>,
 }
 
-/// What the sender wrote; the fingerprint is taken over this.
+/// The sender's fields, of which the fingerprint is taken.
 #[derive(Serialize)]
 struct Body<'a> {
     kind: &'a str,
@@ -59,7 +59,7 @@ struct Body<'a> {
     meta: Option<Box<RawValue>>,
 }
 
-/// Sends a message; answers its seq and time (those of the first time, when the key is known).
+/// Sends a message; returns its seq and time (the first ones, if the key is known).
 ///
 /// # Errors
 /// `bad_field`, `too_large`, `not_found` (not a member), `conflict` (the key was used for another message),
@@ -79,7 +79,7 @@ pub async fn send(
         json(&Fields { key: message.key, from: sender.user, device: sender.device, at, body: &body })?;
     let fields = fields.trim_start_matches('{').trim_end().strip_suffix('}').unwrap_or_default();
     let frame = FrameTemplate::new(chat, fields);
-    // Before it has a number: what is numbered and in no queue would have to come from the log.
+    // Before it has a number: a numbered message without a queue would have to come from the log.
     check_size(core, &frame)?;
     let size = frame.size() as u64;
     let has_room = quota::admits(core, sender.user, size).await?;
@@ -103,7 +103,7 @@ pub async fn send(
             }
             Ok((seq, at))
         }
-        // Whoever took it the first time may be gone, before it told the broker: the doubt stays.
+        // The edge that took it first may have died before it published: the outbox is checked.
         Ok(Appended::Again { seq, at }) => Ok((seq, at)),
         Ok(Appended::KeyConflict) => {
             guard.disarm();
@@ -205,8 +205,8 @@ fn finish<'a>(core: &Core, message: &'a Send, content: Option<Box<RawValue>>) ->
     Ok(Body { kind: &message.kind, content, media, memo: message.memo.as_deref(), meta })
 }
 
-/// An application's own JSON in its shortest form. It is relayed so, and every client's reader must be able to read it: not nested
-/// too deep, and no escapes that are no characters (which the reading of the frame doesn't look into).
+/// Returns an application's own JSON in its shortest form, for relaying. Every client's parser must be able to read it: not too
+/// deep, and no invalid escapes (which parsing the frame doesn't check).
 fn own_json(field: &str, json: &RawValue) -> Result<Box<RawValue>, Problem> {
     if depth(json.get()) > DEPTH {
         return Err(Problem::new(ErrorCode::BadField, format!("{field} is nested more than {DEPTH} deep")));
@@ -227,7 +227,7 @@ fn application_kind(kind: &str) -> bool {
     kind.strip_prefix("x.").is_some_and(|own| (1..=32).contains(&own.len()) && own.bytes().all(good))
 }
 
-/// The deepest nesting of a JSON text, without recursion.
+/// Returns the deepest nesting of a JSON text, without recursion.
 fn depth(json: &str) -> usize {
     let (mut deepest, mut level, mut text, mut escaped) = (0usize, 0usize, false, false);
     for byte in json.bytes() {

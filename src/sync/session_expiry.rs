@@ -1,5 +1,5 @@
-//! Sessions that ended without a word, because their edge died or the store couldn't be reached: when their lease has run
-//! out, the user's other devices are told that the device is offline. Once, because the lease is taken away in that step.
+//! Ends sessions whose edge died or couldn't reach the store: when their lease has expired, the user's other devices are notified
+//! that the device is offline. Once, because that step removes the lease.
 
 use std::{
     collections::HashMap,
@@ -23,20 +23,18 @@ use crate::{
     store::{Beat, ExpiredSession, OtherEdge, RegisteredSession, Result},
 };
 
-/// How often it is looked whether leases have run out by now.
+/// How often leases are checked.
 const LOOK: Duration = Duration::from_secs(1);
-/// An edge that hasn't said that it lives for as long as a lease is dead to the others; but not sooner than this.
+/// An edge without a heartbeat for as long as a lease is dead to the others; but not sooner than this.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
-/// Sessions that are looked at at a time.
+/// Sessions that are checked at a time.
 const PARALLEL: usize = 32;
-/// How often this edge's own are looked at when nothing has happened to them: an opening whose caller was dropped says so to
-/// nobody.
+/// How often this edge's own are checked without a cause: an opening whose caller was dropped reports to nobody.
 const OWN: Duration = Duration::from_secs(60);
-/// For so long a call may be executed after it was made, with a margin: a session that had no lease all the time gets none any
-/// more.
+/// A call may be executed this long after it was made, with a margin: a session without a lease for this time gets none any more.
 const LATE: Duration = Duration::from_secs(35);
 
-/// Whether this edge's own sessions have to be looked at. At its start they have: it may have the name of one that died.
+/// Whether this edge's own sessions must be checked. At its start they must: it may have the name of a dead edge.
 #[derive(Debug)]
 pub(super) struct Running(AtomicBool);
 
@@ -47,32 +45,32 @@ impl Default for Running {
 }
 
 impl Running {
-    /// A session of this edge has ended and its lease stays.
+    /// A session of this edge has ended, and its lease remains.
     pub(super) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// What the task remembers from look to look.
+/// The task's state between checks.
 #[derive(Debug)]
 struct Looks {
-    // When this edge's own were looked at last.
+    // When this edge's own were last checked.
     own: Instant,
-    // Of each edge the sessions that may still get a lease, and since when they look so, by this machine's monotonic clock.
-    // Bounded by what is noted for edges that are dead, and for this one.
+    // For each edge: the sessions that may still get a lease, and since when, by this machine's monotonic clock. Bounded by the
+    // registry entries of dead edges and of this one.
     coming: HashMap<String, Coming>,
 }
 
 type Coming = HashMap<RegisteredSession, Instant>;
 
-/// The other edges, as this one has heard of them: when each last said that it lives, and since when that stands by this
-/// machine's monotonic clock. Bounded by the edges there are.
+/// The other edges: the last heartbeat of each, and when this edge first saw it, by this machine's monotonic clock. Bounded by
+/// the edges there are.
 #[derive(Debug, Default)]
 pub(super) struct Others(Mutex<HashMap<String, (Millis, Instant)>>);
 
 impl Others {
-    /// Those that are dead. One is if it is silent by the store's clock, which may jump; and by this machine's, too: then
-    /// what it said last has stood for as long here. So one that was dead before this edge began is known to be so only then.
+    /// Returns the dead ones: silent by the store's clock, which may jump, and by this machine's, which has seen the last heartbeat
+    /// for as long. An edge that was dead before this one started is recognised only after that time.
     fn dead(&self, heard: Vec<OtherEdge>, dead_after: Duration) -> Vec<OtherEdge> {
         let (mut others, now) = (lock(&self.0), Instant::now());
         others.retain(|name, _| heard.iter().any(|edge| edge.name == *name));
@@ -84,14 +82,14 @@ impl Others {
             if *alive != edge.alive {
                 (*alive, *since) = (edge.alive, now);
             }
-            // It was heard of up to one look after it spoke.
+            // A heartbeat is seen up to one check after it.
             edge.silent && now.duration_since(*since) + LOOK >= dead_after
         };
         heard.into_iter().filter(is_dead).collect()
     }
 }
 
-/// Says that this edge lives, and gives the edges that have died and left something.
+/// Sends this edge's heartbeat, and returns the dead edges that left something.
 ///
 /// # Errors
 /// When the store fails.
@@ -117,24 +115,24 @@ async fn dead(core: &Core) -> Result<Vec<OtherEdge>> {
     }
 }
 
-/// The store has learnt, by a call that was begun at `asked`, that this edge lives.
+/// The store has this edge's heartbeat, by a call that began at `asked`.
 pub(super) fn said_alive(core: &Core, asked: Instant) {
-    // The others may have taken it for dead meanwhile, forgotten its notes, and kept those of sessions that they gave up.
+    // Meanwhile others may have taken it for dead, dropped its registry entries, and kept those of abandoned sessions.
     if core.alive.expired() {
         core.senders.forget_all();
         core.session_expiry.begin();
     }
-    // Half: what begins just before, such as an append, ends before the others take this edge for dead.
+    // Half: a call that begins just before, such as an append, ends before the others take this edge for dead.
     core.alive.renewed(asked, dead_after(&core.timing) / 2);
 }
 
-/// For how long an edge has to be silent to be dead to the others.
+/// Returns for how long an edge must be silent to be dead to the others.
 #[must_use]
 pub fn dead_after(timing: &Timing) -> Duration {
     timing.lease.max(DEAD_AFTER)
 }
 
-/// Looks at the sessions of edges that have died, and at those of this one that it doesn't have any more, until none is left.
+/// Expires the sessions of dead edges, and those of this one that it no longer has, until none is left.
 pub(super) async fn run(core: Arc<Core>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,7 +150,7 @@ pub(super) async fn run(core: Arc<Core>) {
 
 async fn turn(core: &Core, looks: &mut Looks) -> Result<()> {
     if core.name.waits() {
-        // What is noted under the name may be another process's.
+        // Entries under this name may be another process's.
         return Ok(());
     }
     if core.session_expiry.0.swap(false, Ordering::Relaxed) || looks.own.elapsed() >= OWN {
@@ -166,7 +164,7 @@ async fn turn(core: &Core, looks: &mut Looks) -> Result<()> {
     let dead = dead(core).await?;
     looks.coming.retain(|name, _| *name == core.edge || dead.iter().any(|edge| edge.name == *name));
     for edge in dead {
-        // What one has left may not be readable: the others don't wait for that.
+        // One edge's entries may not be readable: the others don't wait for that.
         if let Err(error) = left_by(core, &edge, looks).await {
             tracing::debug!(edge = %edge.name, %error, "what a dead edge left can't be looked at now");
         }
@@ -178,7 +176,7 @@ async fn left_by(core: &Core, edge: &OtherEdge, looks: &mut Looks) -> Result<()>
     if !edge.noted {
         core.store.forget_edge(edge).await?;
     } else if core.store.try_acquire_lease(&format!("lapse.{}", edge.name), &core.edge, LOOK * 10).await? {
-        // One of the others is enough.
+        // One other edge is enough.
         sessions(core, &edge.name, looks).await?;
     }
     Ok(())
@@ -233,8 +231,8 @@ async fn look(
     (noted, found)
 }
 
-/// How long an edge must have said nothing for what is noted for it to be forgotten: another one may be back, and take its leases
-/// again; this one knows what it has.
+/// Returns how long an edge must have been silent before its entries are removed: another edge may come back and acquire its
+/// leases again; this one knows its own.
 fn silence(core: &Core, edge: &str) -> Duration {
     if edge == core.edge { Duration::ZERO } else { dead_after(&core.timing) }
 }

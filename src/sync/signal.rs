@@ -1,6 +1,6 @@
-//! What edges tell each other about one user, over the store's signals. At most once: whatever it says is found out by
-//! other means too (leases, deadlines, reading again), only later; but for a kick, and for what a sub and its main ask and
-//! answer each other: who asks for that learns whether it was said.
+//! Messages between edges about one user, over the store's pub/sub. At most once: everything is found by other means too (leases,
+//! deadlines, reads), only later; except a kick, and the requests and answers of sub and main: their sender learns whether it was
+//! published.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,61 +17,61 @@ use crate::{
     store::{Result, StoreError},
 };
 
-/// One thing told.
+/// One signal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Signal {
     /// Sessions of the device with a lower number are over (4409).
     Replaced(DeviceId, u64),
-    /// The device is being ended (4403).
+    /// The device is being terminated (4403).
     Ended(DeviceId),
     /// An admin closes all sockets of the user (4410).
     Kicked,
-    /// Something happened to a device; for the user's other devices.
+    /// An event of a device, for the user's other devices.
     Device(DeviceEvent, DeviceId, Millis),
-    /// The user is in this chat now.
+    /// The user is a member of this chat now.
     Joined(ChatId),
-    /// The user isn't any more.
+    /// The user is no member any more.
     Left(ChatId),
-    /// Somebody else came or went.
+    /// Another member joined or left.
     Member(ChatEvent, ChatId, UserId),
     /// A sub asks the main.
     HistoryAsk(HistoryAsk),
     /// The main answers.
     HistoryAnswer(HistoryAnswer),
-    /// To the main: a page that says that it is this user's asks to be linked.
+    /// To the main: a page that names this user asks to be linked.
     LinkRequest(LinkRequest),
-    /// An invitation of the user waits, or waits no more.
+    /// An invitation of the user is pending, or over.
     Invitation(InvitationNews),
-    /// The user and this other one aren't to see of each other who is there.
+    /// The user and this other one must not see each other's presence.
     Apart(UserId),
 }
 
-/// Tells every edge where the user is connected, of what is found out by a slower way, too: so a failure is logged.
+/// Publishes to every edge where the user is connected, what is also found in a slower way: so a failure is only logged.
 pub async fn publish(core: &Core, user: &UserId, signal: &Signal) {
     if let Err(error) = send(core, user, signal).await {
         tracing::warn!(%user, %error, "signal not sent: the sweep covers it");
     }
 }
 
-/// The same for what has no other way.
+/// The same for a signal without another way.
 ///
 /// # Errors
-/// When the store fails: then nobody may have heard of it.
+/// When the store fails: then it may have reached nobody.
 pub async fn send(core: &Core, user: &UserId, signal: &Signal) -> Result<()> {
     let payload = serde_json::to_vec(signal).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let payload = Bytes::from(payload);
     match signal {
-        // Those who watch the user hear that there is something, and look for themselves.
+        // Watchers of the user get a hint, and read for themselves.
         Signal::Device(..) => core.store.announce(user, payload).await,
         _ => core.store.signal(user, payload).await,
     }
 }
 
-/// Hands a signal to the sessions here that it concerns.
+/// Delivers a signal to the sessions here that it concerns.
 pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
     let signal: Signal = match serde_json::from_slice(payload) {
         Ok(signal) => signal,
-        // Another version of the server may know more signals.
+        // Another version of the server may have more signals.
         Err(error) => return tracing::warn!(%user, %error, "unreadable signal ignored"),
     };
     let sessions = core.hub.sessions_of(user);
@@ -93,7 +93,7 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
         Signal::Device(event, device, at) => {
             others(device).for_each(|s| s.mailbox.notify(Command::Device(event, device, at)))
         }
-        // They may overtake each other, so each session looks for itself.
+        // They may overtake each other, so each session checks for itself.
         Signal::Joined(chat) | Signal::Left(chat) => {
             sessions.iter().for_each(|s| s.mailbox.notify(Command::Membership(vec![chat])));
         }

@@ -1,13 +1,12 @@
-//! The end of a device, so that nothing of it is left anywhere. The order is what makes it safe:
+//! Terminates a device, so that nothing of it is left anywhere. The order makes it safe:
 //!
-//! 1. The durable fence. From here every edge refuses the device, and any edge can finish the rest.
-//! 2. All edges are told; each closes the socket and drops the consumers, then gives the lease back (or it runs out).
-//! 3. Only then the queues are deleted, on every server, over what the chats say and what the servers show.
-//! 4. After more than a second, once more, until a look finds nothing: a consumer that was just attaching may have brought
-//!    one back.
-//! 5. A server that doesn't answer keeps the termination `pending`; the work goes on when it is back.
-//! 6. Last, the device's keys go. Its tombstone stays for a while, so that it is told that it was ended; no token of it is ever
-//!    good again, also when the id comes back: each device of a user begins with a generation of its own.
+//! 1. The durable fence. From here on every edge refuses the device, and any edge can finish the rest.
+//! 2. All edges are notified; each closes the socket and drops the consumers, then releases the lease (or it expires).
+//! 3. Only then the queues are deleted, on every server, both those of its chats and those that the servers show.
+//! 4. After more than a second, again, until a pass finds nothing: a consumer that was attaching may have created one again.
+//! 5. A server that doesn't answer keeps the termination `pending`; it continues when the server is back.
+//! 6. Last, the device's keys are deleted. Its tombstone stays for a while, to report the termination. None of its tokens is ever
+//!    valid again, even if the id is used again: each device of a user has a generation of its own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,11 +30,11 @@ use crate::{
     store::Result as Stored,
 };
 
-/// A leased termination whose edge dies is taken over after this.
+/// A leased termination of a dead edge is taken over after this.
 const WORK: Duration = Duration::from_secs(10);
-/// Between two looks: longer than a client needs to attach.
+/// Time between two passes: longer than a client needs to attach.
 const SECOND_LOOK: Duration = Duration::from_millis(1100);
-/// Between tries while a server doesn't answer.
+/// Pause between attempts while a server doesn't answer.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Fences the device (durable when this returns) and finishes in the background.
@@ -72,7 +71,7 @@ pub async fn begin(
     Ok(termination)
 }
 
-/// Takes up what other edges, or this one before a restart, have left unfinished.
+/// Resumes terminations that other edges, or this one before a restart, left unfinished.
 pub(super) async fn resume(core: Arc<Core>) {
     let mut ticks = interval(Duration::from_secs(5));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,30 +97,30 @@ fn spawn(core: &Arc<Core>, id: TerminationId, resumed: bool) {
                 core.metrics.reconciler_actions.with_label_values(&["termination_resumed"]).inc();
             }
             Ok(true) => {}
-            // Another edge, or another task of this one, is at it.
+            // Another edge, or another task of this one, does it.
             Ok(false) => return,
             Err(error) => return tracing::debug!(%id, %error, "a termination waits for the store"),
         }
         if let Err(error) = finish(&core, id).await {
             tracing::warn!(%id, %error, "termination was interrupted: resuming");
         }
-        // If this fails, it runs out by itself.
+        // If this fails, it expires.
         let _ = core.store.release_lease(&work, &holder).await;
     };
     drain.spawn_background(run.instrument(spans::termination(id)));
 }
 
-/// One go at it: at most [`WORK`] long, then it is anyone's again.
+/// One attempt: at most [`WORK`] long, then any edge may take it.
 async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
     let until = Instant::now() + WORK;
     let Some(mut termination) = core.store.termination(id).await? else { return Ok(()) };
     if termination.state == TerminationState::Done {
-        // On the list all the same: a write that came late put it there. Done again, it leaves.
+        // A late write put it back on the list. Saving it again removes it.
         return core.store.save_termination(&termination).await;
     }
     // A crash may have come between the record and the fence: begin again, which is idempotent.
     if core.store.begin_termination(&termination).await?.is_some_and(|stands| stands.id != id) {
-        // Another one ends the device, and this one is forgotten.
+        // Another termination has the device, and this one is dropped.
         return Ok(());
     }
     let (user, device) = (termination.user.clone(), termination.device);
@@ -133,8 +132,8 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    // Whether all servers were looked at, more than a second before. After such a look one more always follows, however
-    // long it took: else an end whose looks are slow would never see one that finds nothing.
+    // Whether all servers were checked, more than a second before. One more pass always follows such a check, however long it took:
+    // otherwise a termination with slow passes would never see one that finds nothing.
     let (mut looked, mut one_more) = (false, true);
     while Instant::now() + SECOND_LOOK < until || (looked && std::mem::take(&mut one_more)) {
         let chats = core.store.chats_of(&user).await?;
@@ -144,7 +143,7 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
             .await;
         note(&mut termination, &look);
         let whole = look.unreachable.is_empty();
-        // What a look removes may have been brought back by whoever brings it back once more: the last finds nothing.
+        // A removed queue may have been created again by a consumer that does so once more: the last pass finds nothing.
         if whole && looked && look.removed.is_empty() {
             let (left, silent) = core.broker.queues_of(device).await;
             termination.receipt.remaining = left.len() as u64;
@@ -161,8 +160,8 @@ async fn finish(core: &Core, id: TerminationId) -> Stored<()> {
             }
             termination.state = TerminationState::Pending;
         }
-        // What is gone is on record before the wait: people watch it go, and if this edge dies now, whoever takes over
-        // finds no queue that would tell.
+        // Deleted queues are recorded before the wait: people watch it, and if this edge dies now, the next one finds no queue to
+        // report.
         core.store.save_termination(&termination).await?;
         tokio::time::sleep(if pending { RETRY } else { SECOND_LOOK }).await;
     }

@@ -1,5 +1,5 @@
-//! Letting go of what the logs keep no longer: of a chat with every 64th message, beside the way of the messages, and of
-//! all chats once in a while, because a chat in which nobody speaks has old messages too.
+//! Trims the logs: of a chat with every 64th message, in the background, and of all chats once in a while, because a silent chat
+//! has old messages, too.
 
 use std::{
     collections::HashSet,
@@ -20,18 +20,18 @@ use crate::{
 
 /// Messages of a chat between two trims.
 const EVERY: Seq = 64;
-/// How long a chat may wait for its trim.
+/// The longest wait of a chat for its trim.
 const TURN: Duration = Duration::from_secs(1);
 /// Chats that are trimmed at a time.
 const PARALLEL: usize = 8;
-/// All chats are looked at once in a 24th of the time that a log is kept, and at least so often. One edge does it for all.
+/// All chats are checked once in a 24th of the time that a log is kept, and at least this often. One edge does it for all.
 const ROUND: Duration = Duration::from_secs(3600);
-/// The name of that work.
+/// The name of this leased work.
 const WORK: &str = "trim";
 /// The pages of one round (256 of them) are spread over three quarters of it.
 const PAUSES: u32 = 340;
 
-/// Chats to be trimmed. Bounded by the chats to which is sent in a second.
+/// Chats to trim. Bounded by the chats with a send in the last second.
 #[derive(Debug, Default)]
 pub(super) struct Trims(Mutex<HashSet<ChatId>>);
 
@@ -43,7 +43,7 @@ impl Trims {
         }
     }
 
-    /// These are to be trimmed soon.
+    /// Schedules a trim of these.
     pub(super) fn due(&self, chats: impl IntoIterator<Item = ChatId>) {
         lock(&self.0).extend(chats);
     }
@@ -72,7 +72,7 @@ pub(super) async fn all(core: Arc<Core>) {
         let work = async {
             let done = match core.store.try_acquire_lease(WORK, &core.edge, period * 3).await {
                 Ok(true) => round(&core, period / PAUSES).await,
-                // Another edge is at it.
+                // Another edge does it.
                 Ok(false) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -97,7 +97,7 @@ async fn round(core: &Core, pause: Duration) -> Result<()> {
     Ok(())
 }
 
-/// One chat. What fails is done with its next messages, or with the next round of all.
+/// Trims one chat. A failed trim is repeated with its next messages, or in the next round.
 async fn trim(core: &Core, chat: ChatId) {
     if let Err(error) = quota::settle(core, chat).await {
         tracing::debug!(%chat, %error, "a log isn't trimmed now");

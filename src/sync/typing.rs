@@ -1,5 +1,4 @@
-//! "Alice types": told to the other members who are connected, kept nowhere, and the first to be left out when there is
-//! much to do.
+//! Typing: forwarded to the other connected members, stored nowhere, and dropped first under load.
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
@@ -8,15 +7,15 @@ use tokio::time::Instant;
 use super::{Core, lock};
 use crate::domain::id::{ChatId, UserId};
 
-/// One user's typing in one chat is told no more often than this. Clients show it for a little longer.
+/// The least time between two of one user in one chat. Clients show it for a little longer.
 const APART: Duration = Duration::from_secs(3);
-/// So many (user, chat) are remembered for that; more at the same time aren't told.
+/// The most (user, chat) pairs that are remembered for that; further ones aren't forwarded.
 const MOST: usize = 10_000;
 
-/// A full list is looked through for what is over no more often than this: it is under a lock.
+/// The least time between two cleanups of a full list: they hold a lock.
 const PRUNE: Duration = Duration::from_secs(1);
 
-/// When whose typing was told.
+/// When each was last forwarded.
 #[derive(Debug, Default)]
 pub(super) struct Typists(Mutex<Recent>);
 
@@ -45,13 +44,13 @@ impl Typists {
     }
 }
 
-/// Whether it is time to tell again that the user types.
+/// Returns whether it is time to forward the user's typing again.
 #[must_use]
 pub fn may_tell(core: &Core, user: &UserId, chat: ChatId) -> bool {
     core.typists.may_tell(user, chat, Instant::now())
 }
 
-/// Tells it, unless the chat has too many members. What fails isn't worth another try.
+/// Forwards it, unless the chat has too many members. Failures aren't retried.
 pub async fn tell(core: &Core, user: &UserId, chat: ChatId) {
     if let Err(error) = core.store.publish_typing(chat, user, core.limits.typing_members).await {
         tracing::debug!(%chat, %error, "typing isn't told");

@@ -1,6 +1,6 @@
-//! What this edge hears of in the store: what its sessions need. The hub says what that is, and changes at once; hearing
-//! follows it. Whoever needs something waits until it is heard, and reads then. What nobody needs any more is heard for a
-//! little longer, because a device that goes mostly comes back at once; one task lets go of it, if still nobody needs it.
+//! This edge's subscriptions in the store. The hub says what its sessions need, and changes at once; subscriptions follow it.
+//! Whoever needs one waits for it, and reads then. An unneeded one stays for a little, because a disconnected device mostly comes
+//! back at once; one task removes it, if it is still unneeded.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -21,42 +21,42 @@ use crate::{
     store::Result,
 };
 
-/// For so long it is heard of what nobody needs.
+/// How long an unneeded subscription stays.
 const LINGER: Duration = Duration::from_secs(5);
-/// What is needed and wasn't heard is tried again after this.
+/// Pause before a failed subscription is retried.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Calls to the store at a time; and most that is let go of in one step, so that all of it is under way at once: whoever
-/// needs some of it again waits for that call and no other.
+/// Calls to the store at a time; and the most removed in one step, so that all of it is in progress at once: whoever needs some of
+/// it again waits for that call and no other.
 const PARALLEL: usize = 64;
 
-/// One thing to be heard of.
+/// One subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Watch {
     /// A user's read offsets and signals.
     User(UserId),
     /// A chat's doorbell.
     Chat(ChatId),
-    /// Whether a user comes or goes.
+    /// A user's presence.
     Presence(UserId),
 }
 
-/// Where hearing and needing differ, for now. Bounded by what is heard: each of it stands here at most once.
+/// Where subscriptions and needs differ at present. Bounded by the subscriptions: each is in it at most once.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     state: Mutex<State>,
     changed: Notify,
-    // Something was let go of: whoever needs it again may have it now.
+    // Something was removed: whoever needs it again may subscribe now.
     left: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    // Not needed any more, and when it is let go of; all have the same delay, so the first is the next.
+    // Unneeded ones, and when they are removed; all have the same delay, so the first is the next.
     idle: VecDeque<(Instant, Watch)>,
     waiting: HashSet<Watch>,
-    // Being let go of: until the store has answered, it can't be said what the store hears.
+    // Being removed: until the store has answered, their state is unknown.
     leaving: HashSet<Watch>,
-    // Needed, and the store couldn't be told.
+    // Needed, and subscribing failed.
     missing: HashSet<Watch>,
 }
 
@@ -71,7 +71,7 @@ impl State {
         self.idle.len() == 1
     }
 
-    /// What is to be let go of now.
+    /// Takes those to remove now.
     fn leave(&mut self, now: Instant, needed: impl Fn(&Watch) -> bool) -> Vec<Watch> {
         let mut leaving = Vec::new();
         while leaving.len() < PARALLEL && self.idle.front().is_some_and(|(until, _)| *until <= now) {
@@ -86,7 +86,7 @@ impl State {
         leaving
     }
 
-    /// When there is something to do.
+    /// Returns when there is something to do.
     fn next(&self, now: Instant) -> Option<Instant> {
         let again = (!self.missing.is_empty()).then(|| now + AGAIN);
         self.idle.front().map(|(until, _)| *until).into_iter().chain(again).min()
@@ -94,7 +94,7 @@ impl State {
 }
 
 impl Watches {
-    /// Perhaps nobody needs these any more.
+    /// These may be unneeded now.
     pub(super) fn idle(&self, watches: impl IntoIterator<Item = Watch>) {
         let until = Instant::now() + LINGER;
         let mut state = lock(&self.state);
@@ -105,7 +105,7 @@ impl Watches {
         }
     }
 
-    // A call that lets go of something and one that wants it could overtake each other.
+    // A removal and a subscription of the same thing could overtake each other.
     async fn settled(&self, watches: &[Watch]) {
         loop {
             let mut left = pin!(self.left.notified());
@@ -120,10 +120,10 @@ impl Watches {
     }
 }
 
-/// From when this returns, these are heard of. What the caller needs must be in the hub by now.
+/// Subscribes; they are active when this returns. The caller's need must be in the hub by now.
 ///
 /// # Errors
-/// When the store fails. It is tried again as long as it is needed, and read again then.
+/// When the store fails. It is retried while it is needed, and then read again.
 pub(super) async fn hear(core: &Core, watches: Vec<Watch>) -> Result<()> {
     core.watches.settled(&watches).await;
     let heard = tell(core, &watches).await;
@@ -182,7 +182,7 @@ fn needed(core: &Core, watch: &Watch) -> bool {
     }
 }
 
-/// Lets go of what nobody needs, and tries again what is needed and isn't heard.
+/// Removes unneeded subscriptions, and retries needed ones that failed.
 pub(super) async fn run(core: Arc<Core>) {
     let mut tried = Instant::now();
     loop {
@@ -215,7 +215,7 @@ async fn leave(core: &Core, watches: Vec<Watch>) {
     let gone = let_go(core, &watches).await;
     let until = Instant::now() + LINGER;
     let mut state = lock(&core.watches.state);
-    // All of it: one lot is let go of after the other.
+    // All of it: one batch is removed after the other.
     state.leaving.clear();
     if let Err(error) = gone {
         tracing::debug!(%error, "what nobody needs is heard in vain for now");
@@ -233,7 +233,7 @@ async fn again(core: &Core) {
     if missing.is_empty() || hear(core, missing.clone()).await.is_err() {
         return;
     }
-    // What was missed meanwhile. Chats' heads are read by the sweep.
+    // Missed events. The sweep reads chats' heads.
     for watch in missing {
         match watch {
             Watch::User(user) => core.rereads.ask(&user),

@@ -1,21 +1,21 @@
-//! The exclusive right to one piece of work, on all edges and among the tasks of this one.
+//! The exclusive lease of one piece of work, over all edges and the tasks of this one.
 
 use std::time::Duration;
 
 use super::Core;
 use crate::protocol::{ErrorCode, Problem};
 
-/// The right runs out after this, unless it is renewed: whoever comes waits no longer for an edge that died.
+/// The lease expires after this, unless it is renewed: the longest wait for a dead edge.
 const LEASE: Duration = Duration::from_secs(5);
 /// Between two renewals.
 const RENEWAL: Duration = Duration::from_secs(2);
-/// Between two tries to get it; a hundred of them.
+/// Between two attempts to acquire it; a hundred of them.
 const TRY: Duration = Duration::from_millis(50);
 
-/// Waits for its turn, at most 5 s, does the work, and gives the turn back.
+/// Waits for the lease, at most 5 s, does the work, and releases it.
 ///
 /// # Errors
-/// `unavailable` when somebody else has it all the time; the work's own.
+/// `unavailable` when another holds it all the time; the work's own.
 pub(super) async fn with_lease<T>(
     core: &Core,
     name: &str,
@@ -36,7 +36,7 @@ pub(super) async fn with_lease<T>(
     let renewed = async {
         loop {
             tokio::time::sleep(RENEWAL).await;
-            // Lost in between, the work goes on all the same: each of its steps looks anew before it changes anything.
+            // If it is lost meanwhile, the work continues: each of its steps checks again before it changes anything.
             let _ = core.store.try_acquire_lease(name, &holder, LEASE).await;
         }
     };
@@ -45,7 +45,7 @@ pub(super) async fn with_lease<T>(
         done = work => done,
         never = renewed => never,
     };
-    // If this fails, it runs out by itself.
+    // If this fails, it expires.
     let _ = core.store.release_lease(name, &holder).await;
     done
 }

@@ -110,7 +110,7 @@ fn planted(root: &Path) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
         .lines()
         .filter_map(|line| line.trim().split_once(" = \""))
         .map(|(name, _)| name)
-        .filter(|name| name.chars().all(char::is_alphanumeric))
+        .filter(|name| name.starts_with(char::is_uppercase))
         .collect();
     problems.extend(known.difference(&used).map(|bug| format!("{bug} of {} is planted nowhere", SWITCH.0)));
     problems.extend(used.difference(&known).map(|bug| format!("{bug} isn't in {}", SWITCH.0)));

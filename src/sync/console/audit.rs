@@ -1,8 +1,8 @@
-//! What admins did: written durably before they are answered. No token, no content of a message, and nothing that wasn't
-//! understood is in it.
+//! The audit log of admins, written durably before they are answered. It contains no token, no content of a message, and nothing
+//! that wasn't understood.
 //!
-//! Nobody can wash it: what changes nothing (dry runs, refusals) has room of its own, and changes stay by number *and* by age.
-//! How many there are is bounded all the same, so one that couldn't be kept isn't made.
+//! Nobody can flush it: attempts (dry runs, refusals) have their own space, and changes stay by number *and* by age. Their number is
+//! bounded all the same, so a change that couldn't be kept is refused.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::{
     sync::Core,
 };
 
-/// Entries that are read at a time.
+/// Entries per read.
 const READ: usize = 1_000;
 
-/// What admins do.
+/// The actions of admins.
 pub const ACTIONS: &[&str] = &["device.end", "user.kick", "channels.sweep"];
 
-/// One action, as it is kept.
+/// One action, as stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// The `sub` of the admin's token.
@@ -36,46 +36,46 @@ pub struct Entry {
     pub action: String,
     /// Nothing was to be changed.
     pub dry_run: bool,
-    /// Whom it was about.
+    /// The user concerned.
     pub user: Option<UserId>,
-    /// What it was about.
+    /// The device concerned.
     pub device: Option<DeviceId>,
     /// `ok` or `refused`.
     pub result: String,
     /// Why it was refused.
     pub code: Option<String>,
-    /// What came of it.
+    /// The result.
     pub detail: Option<Value>,
 }
 
-/// One action, as it is shown.
+/// One action, as shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
-    /// Its place.
+    /// Its id.
     pub id: String,
     /// When.
     pub at: Millis,
-    /// What.
+    /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
 }
 
-/// Which are wanted.
+/// The filter of a query.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Of this admin.
+    /// By this admin.
     pub who: Option<UserId>,
     /// This action.
     pub action: Option<&'static str>,
-    /// From then on.
+    /// From this time on.
     pub since: Option<Millis>,
-    /// Behind this one.
+    /// After this one.
     pub after: Option<AuditId>,
     /// At most so many; none: all.
     pub limit: Option<usize>,
 }
 
-/// So many times as many changes as are kept in any case are kept while they are young.
+/// Young changes are kept up to this multiple of the number that is kept in any case.
 const MOST: usize = 10;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -90,7 +90,7 @@ fn kept(core: &Core) -> AuditKeep {
     AuditKeep { changes: limits.audit_keep, age: limits.audit_age, attempts: limits.audit_attempts_keep }
 }
 
-/// Whether an admin may begin what would be noted as this: not too often, and no change that couldn't be kept.
+/// Checks whether an admin may begin this: within the rate, and no change that couldn't be kept.
 ///
 /// # Errors
 /// `too_many_requests`, `limit_reached`, `unavailable`.
@@ -110,10 +110,10 @@ pub async fn admit(core: &Core, entry: &Entry) -> Result<(), Problem> {
     ))
 }
 
-/// Counts something that changes nothing.
+/// Counts an attempt, which changes nothing.
 ///
 /// # Errors
-/// `too_many_requests`: then it isn't noted, either. `unavailable`.
+/// `too_many_requests`: then it isn't recorded, either. `unavailable`.
 pub async fn attempted(core: &Core, entry: &Entry) -> Result<(), Problem> {
     counted(core, entry, "attempts", core.limits.audit_attempts_per_minute).await
 }
@@ -132,7 +132,7 @@ async fn counted(core: &Core, entry: &Entry, what: &str, most: u32) -> Result<()
     ))
 }
 
-/// Writes one.
+/// Writes one entry.
 ///
 /// # Errors
 /// `unavailable`.
@@ -160,7 +160,7 @@ pub async fn entries(core: &Core, wanted: &Wanted) -> Result<(Vec<Line>, Option<
             if wanted.since.is_some_and(|since| id.at < since) {
                 return Ok((lines, None));
             }
-            // What a newer version wrote and this one can't read isn't shown.
+            // Entries of a newer version that this one can't read aren't shown.
             let Ok(entry) = serde_json::from_slice::<Entry>(&json) else { continue };
             let is_wanted = wanted.who.as_ref().is_none_or(|who| entry.who == *who)
                 && wanted.action.is_none_or(|action| entry.action == action);

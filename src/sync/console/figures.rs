@@ -1,5 +1,5 @@
-//! What every edge says of itself: written into the store every few seconds, so that any edge can show them all; and what
-//! this edge has seen of them in the last ten minutes.
+//! The figures of every edge, written into the store every few seconds, so that any edge can show them all; and this edge's
+//! samples of the last ten minutes.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     sync::{Core, lock},
 };
 
-/// How often an edge writes its figures, and takes a sample of all.
+/// How often an edge writes its figures, and samples all.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
-/// One that hasn't for so long isn't shown any more.
+/// An edge that hasn't for so long isn't shown any more.
 const SHOWN: Duration = Duration::from_secs(15);
-/// Samples that are kept: ten minutes.
+/// Samples kept: ten minutes.
 const SAMPLES: usize = 120;
 
 /// One edge's figures. Counters count from its start.
@@ -43,13 +43,13 @@ pub struct Figures {
     pub unpublishable: u64,
 }
 
-/// What an edge leaves in the store.
+/// The report of an edge in the store.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Report {
     #[serde(flatten)]
     pub figures: Figures,
-    /// From a message's `at` to its going out to a device.
+    /// From a message's `at` to its delivery to a device.
     pub received: Counts,
 }
 
@@ -71,7 +71,7 @@ pub struct Sums {
     pub unpublishable: u64,
 }
 
-/// All edges in one moment: what is now, and what came in a second since the sample before.
+/// All edges at one moment: present values, and rates per second since the sample before.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "see docs/protocol.md, `GET /admin/v1/overview`")]
 pub struct Sample {
@@ -89,10 +89,10 @@ pub struct Sample {
     pub p99_ms: Option<f64>,
 }
 
-/// The counts of each edge, and of each of its lives.
+/// The counts of each edge, and of each of its runs.
 type Received = HashMap<(String, Millis), Counts>;
 
-/// Writes this edge's figures and samples all, for ever.
+/// Writes this edge's figures and samples all, forever.
 pub async fn run(core: Arc<Core>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,25 +122,25 @@ pub async fn run(core: Arc<Core>) {
                 }
                 before = Some((now, by_edge, received));
             }
-            // There is a hole in the samples then, as is right.
+            // The samples then have a hole, as they should.
             Err(error) => tracing::debug!(%error, "figures can't be exchanged now"),
         }
     }
 }
 
 async fn write(core: &Core, report: &Report) -> Stored<()> {
-    // Numbers and a name: it can't fail.
+    // Numbers and a name: this can't fail.
     let Ok(json) = serde_json::to_vec(report) else { return Ok(()) };
     core.store.report(&core.edge, json.into(), SHOWN).await
 }
 
-/// What all edges last wrote, by edge. What this version can't read isn't shown.
+/// Returns the last report of each edge. Those that this version can't read aren't shown.
 pub(super) async fn all(core: &Core) -> Stored<Vec<Report>> {
     let reports = core.store.reports().await?;
     Ok(reports.into_iter().filter_map(|(_, figures)| serde_json::from_slice(&figures).ok()).collect())
 }
 
-/// This edge's, now.
+/// Returns this edge's figures.
 pub(super) async fn own(core: &Core) -> Figures {
     let (mains, subs) = core.hub.count();
     let unconfirmed = core.unconfirmed();
@@ -165,13 +165,13 @@ pub(super) async fn own(core: &Core) -> Figures {
     }
 }
 
-/// How long it took 99 of 100 messages to go out since the counts before, in milliseconds.
+/// Returns the 99th percentile since the counts before, in milliseconds.
 fn p99(before: &Received, now: &Received) -> Option<f64> {
     let mut sum = Counts::default();
     for (life, counts) in now {
         match before.get(life) {
             Some(before) => sum.add(&counts.since(before)),
-            // As with the rates: one that has just begun, and not one that was out of sight.
+            // As with the rates: a new edge, and not one that was out of sight.
             None if has_just_begun(now_millis(), life.1) => sum.add(counts),
             None => {}
         }
@@ -185,7 +185,7 @@ fn received(core: &Core) -> Counts {
     Counts { bounds, within, all }
 }
 
-/// Sums over edges.
+/// Returns the sums over edges.
 pub(super) fn sums(all: &[Figures]) -> Sums {
     let sum = |field: fn(&Figures) -> u64| all.iter().map(field).sum();
     Sums {
@@ -197,7 +197,7 @@ pub(super) fn sums(all: &[Figures]) -> Sums {
         deliveries_log: sum(|it| it.deliveries_log),
         refills: sum(|it| it.refills),
         gaps: sum(|it| it.gaps),
-        // Each edge counts all that edges which have gone left.
+        // Each edge counts the messages of all dead edges.
         outbox: sum(|it| it.outbox) + all.iter().map(|it| it.outbox_dead_edges).max().unwrap_or(0),
         outbox_chats: sum(|it| it.outbox_chats),
         outbox_oldest_ms: all.iter().filter_map(|it| it.outbox_oldest_ms).max(),
@@ -215,9 +215,9 @@ fn sample(before: &HashMap<String, Figures>, now: &HashMap<String, Figures>, tim
     let rate = |field: fn(&Figures) -> u64| {
         let more = |figures: &Figures| match before.get(&figures.edge) {
             Some(before) if before.started == figures.started => field(figures).saturating_sub(field(before)),
-            // It has just begun, perhaps again.
+            // It has just started, perhaps again.
             _ if has_just_begun(figures.at, figures.started) => field(figures),
-            // It was only out of sight: what it did meanwhile wasn't done in these seconds.
+            // It was only out of sight: its counts aren't of these seconds.
             _ => 0,
         };
         let per_second = all.iter().map(more).sum::<u64>() as f64 / time.as_secs_f64().max(0.001);
@@ -261,7 +261,7 @@ mod tests {
         let before = HashMap::from([edge("a", 100_000, 0, 100), edge("b", 100_000, 0, 50)]);
         let now = HashMap::from([
             edge("a", 105_000, 0, 150),
-            // Begun again: its counter is a new one.
+            // Restarted: its counter is a new one.
             edge("b", 105_000, 103_000, 10),
             // Out of sight until now.
             edge("c", 105_000, 0, 1_000_000),

@@ -1,5 +1,5 @@
-//! Something that costs much to make and may be a little old: made when somebody asks, one at a time, not too often, by a
-//! task of its own that doesn't end with who asked. Meanwhile the last one is given.
+//! A value that is costly to make and may be a little old. It is made on demand, one at a time, not too often, by a task that
+//! outlives its caller. Meanwhile the last one is returned.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,16 +16,16 @@ use crate::{
     sync::{Core, lock},
 };
 
-/// One this old is given rather than to wait for the next …
+/// A value of this age is returned rather than to wait for the next …
 const USABLE: Duration = Duration::from_secs(60);
 /// … for longer than this.
 const MOMENT: Duration = Duration::from_millis(100);
-/// Where there is none to be given, so long.
+/// How long a caller waits without one.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// At most this part of the time goes into making it.
+/// At most this part of the time is spent on making it.
 const PART: u32 = 5;
 
-/// Cheap to clone; all clones are one.
+/// Cheap to clone; clones share the value.
 #[derive(Debug)]
 pub(super) struct Fresh<T> {
     inner: Arc<Inner<T>>,
@@ -35,7 +35,7 @@ pub(super) struct Fresh<T> {
 struct Inner<T> {
     refresh: Duration,
     state: Mutex<State<T>>,
-    /// How many tries are over.
+    /// Finished attempts.
     tries: watch::Sender<u64>,
 }
 
@@ -65,10 +65,10 @@ impl<T: Send + Sync + 'static> Fresh<T> {
         Self { inner: Arc::new(Inner { refresh, state: Mutex::new(state), tries: watch::Sender::new(0) }) }
     }
 
-    /// The last one, if it is new enough; else the next, if it comes in a moment, or there is none that may be given.
+    /// Returns the last value if it is new enough; otherwise the next one, if it comes soon or no usable one exists.
     ///
     /// # Errors
-    /// Why it couldn't be made.
+    /// The error of making it.
     pub(super) async fn get<F>(
         &self,
         core: &Arc<Core>,
@@ -107,7 +107,7 @@ impl<T: Send + Sync + 'static> Fresh<T> {
     }
 
     fn begin(&self, core: &Arc<Core>, work: impl Future<Output = Result<T, Problem>> + Send + 'static) {
-        // Should it be cut off, whoever waits tries again.
+        // If it is cut off, waiting callers retry.
         let ends = Ends(self.inner.clone());
         core.drain.spawn_background(async move {
             let begun = Instant::now();
@@ -123,14 +123,14 @@ impl<T: Send + Sync + 'static> Fresh<T> {
         });
     }
 
-    /// Takes one that was made beside something else.
+    /// Stores one that was made elsewhere.
     pub(super) fn put(&self, value: Arc<T>, begun: Instant) {
         let made = Made { value, begun, took: begun.elapsed() };
         lock(&self.inner.state).last = Some(made);
     }
 }
 
-/// The end of a try, however it comes.
+/// Ends an attempt, however it ends.
 struct Ends<T>(Arc<Inner<T>>);
 
 impl<T> Drop for Ends<T> {

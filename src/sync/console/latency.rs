@@ -1,19 +1,19 @@
-//! How long most take, out of how many were counted below each bound.
+//! Quantiles of a histogram's counts.
 
-/// Counts of a histogram: for each upper bound in seconds how many were at most that long, rising, and how many in all.
+/// Cumulative counts of a histogram: for each upper bound in seconds, and in all.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Upper bounds in seconds, rising.
+    /// Upper bounds in seconds, ascending.
     pub bounds: Vec<f64>,
-    /// Of each bound: how many took at most so long.
+    /// For each bound: how many took at most so long.
     pub within: Vec<u64>,
     /// All of them.
     pub all: u64,
 }
 
 impl Counts {
-    /// What came since `before`, a count of the same bounds; all, if it isn't one.
+    /// Returns the counts since `before`; all of them, if its bounds differ.
     pub(super) fn since(&self, before: &Counts) -> Counts {
         if before.bounds != self.bounds {
             return self.clone();
@@ -26,7 +26,7 @@ impl Counts {
         }
     }
 
-    /// Adds those of another edge. With other bounds (an edge of another version) they aren't counted.
+    /// Adds those of another edge. With other bounds (another version) they are ignored.
     pub(super) fn add(&mut self, other: &Counts) {
         if self.bounds.is_empty() {
             *self = other.clone();
@@ -36,8 +36,8 @@ impl Counts {
         }
     }
 
-    /// The time within which this part of them was, in seconds: as Prometheus does it, in a straight line between two
-    /// bounds; the last bound for what is beyond it. None without any.
+    /// Returns the quantile in seconds: interpolated linearly between two bounds, as Prometheus does; the last bound for what is
+    /// beyond it. None without any.
     pub(super) fn quantile(&self, part: f64) -> Option<f64> {
         if self.all == 0 {
             return None;
@@ -70,7 +70,7 @@ mod tests {
         let mixed = counts([50, 90, 100], 100);
         assert_eq!(mixed.quantile(0.5), Some(0.001));
         assert!((mixed.quantile(0.99).unwrap() - 0.091).abs() < 1e-9);
-        // Beyond the last bound nobody knows.
+        // Beyond the last bound it is unknown.
         assert_eq!(counts([0, 0, 1], 100).quantile(0.99), Some(0.1));
     }
 

@@ -1,46 +1,46 @@
-//! A list in an order, page by page: pure. A page begins behind a place in the order, not at a number of rows, so that
-//! rows that come and go between two pages make nobody see another one twice.
+//! Sorted lists, page by page: pure. A page begins after a place in the order, not at a number of rows, so that rows which
+//! appear and disappear between two pages don't make others come twice.
 
 use crate::protocol::{ErrorCode, Problem};
 
-/// Where a row stands. Rows that have the same number stand by text, then by id.
+/// The sort key of a row. Ties are broken by text, then by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Key<'a> {
-    /// What is sorted by, if that is a number.
+    /// The key, if it is a number.
     pub number: u64,
-    /// What is sorted by, if that is a text.
+    /// The key, if it is a text.
     pub text: &'a str,
-    /// What makes it one row's alone.
+    /// The unique id of the row.
     pub id: [u8; 16],
 }
 
-/// A list as it was asked for.
+/// The requested list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// Only rows with this in them; in lower case.
+    /// Only rows that contain this; in lower case.
     pub search: Option<String>,
-    /// What they are sorted by.
+    /// The sort key.
     pub sort: &'static str,
     /// The greatest first.
     pub descending: bool,
-    /// Only those behind this place.
+    /// Only those after this place.
     pub after: Option<String>,
     /// At most so many.
     pub limit: usize,
 }
 
-/// Some rows of a list.
+/// A page of rows.
 #[derive(Debug, Clone)]
 pub struct Page<'a, T> {
-    /// In their order.
+    /// In order.
     pub rows: Vec<&'a T>,
-    /// How many there are on all pages.
+    /// The number on all pages.
     pub total: usize,
-    /// Where the next page begins; none: there is none.
+    /// Where the next page begins; none: this is the last.
     pub next: Option<String>,
 }
 
-/// One page of rows that are wanted already.
+/// Returns one page of filtered rows.
 ///
 /// # Errors
 /// `bad_field`: `after` isn't a place in this order.
@@ -99,13 +99,13 @@ impl Listing {
     }
 }
 
-/// What rows are sorted by that stand by an id's first half.
+/// Returns the key of rows that are ordered by an id's first half.
 #[must_use]
 pub fn by_id(id: &[u8; 16]) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|n| id[n]))
 }
 
-/// Whether a text has this (in lower case) in it, in any case.
+/// Whether a text contains this (in lower case), in any case.
 #[must_use]
 pub fn has(text: &str, wanted: &str) -> bool {
     if text.is_ascii() && wanted.is_ascii() {
@@ -118,7 +118,7 @@ pub fn has(text: &str, wanted: &str) -> bool {
     text.to_lowercase().contains(wanted)
 }
 
-/// Whether an id has this in it, written with hyphens or without.
+/// Returns whether an id contains this, written with hyphens or without.
 #[must_use]
 pub fn id_has(id: &[u8; 16], wanted: &str) -> bool {
     let mut buffer = [0; 32];

@@ -1,6 +1,6 @@
-//! Queues that are nobody's, for admins: seen by the reconciler's own eyes (`reconcile::diff`), removed by its own hands
-//! (`reconcile::remove`), but when an admin says so, and also those of devices that this store never knew, which the
-//! reconciler leaves alone because they may be another deployment's.
+//! Orphan queues, for admins: found by the reconciler's `reconcile::diff`, removed by its `reconcile::remove`, but on request, and
+//! including those of devices that this store never knew. The reconciler leaves these alone because they may belong to another
+//! deployment.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -24,24 +24,24 @@ use crate::{
     sync::{Core, reconcile, registration::no_queue},
 };
 
-/// More aren't listed.
+/// The most that are listed.
 const MOST: usize = 10_000;
-/// Chats whose registrations are looked at.
+/// Chats whose registrations are read.
 const REGISTRATIONS: usize = 10_000;
 const PARALLEL: usize = 32;
 /// nsqd removes one after the other anyway.
 const REMOVALS: usize = 4;
-/// One sweep at a time, on all edges, for so long unless it says so again.
+/// One sweep at a time, over all edges; the length of its lease.
 const WORK: &str = "sweep";
 const WORK_FOR: Duration = Duration::from_secs(60);
-/// For so long a sweep removes; what is left then is left.
+/// How long a sweep removes; the rest is left.
 const BUDGET: Duration = Duration::from_secs(10);
 
-/// Why a queue shouldn't be there.
+/// Why a queue is an orphan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Its device was ended.
+    /// Its device was terminated.
     Terminated,
     /// Its device's user isn't in the chat.
     NotAMember,
@@ -51,7 +51,7 @@ pub enum Reason {
     UnknownDevice,
 }
 
-/// All that were found.
+/// All orphans found.
 #[derive(Debug)]
 pub struct Orphans {
     as_of: Millis,
@@ -60,13 +60,13 @@ pub struct Orphans {
     unreachable: Vec<String>,
 }
 
-/// A queue that is nobody's.
+/// An orphan queue.
 #[derive(Debug, Clone)]
 struct Orphan {
     queue: QueueAt,
     user: Option<UserId>,
     reason: Reason,
-    /// Neither the device nor the chat was ever known here.
+    /// This store never knew the device nor the chat.
     foreign: bool,
 }
 
@@ -86,18 +86,18 @@ pub struct OrphanLine {
     pub in_flight: Option<u64>,
 }
 
-/// How a sweep is wanted.
+/// The options of a sweep.
 #[derive(Debug, Clone, Copy)]
 pub struct Sweep {
     /// Changes nothing.
     pub dry_run: bool,
-    /// Also those that may be another deployment's.
+    /// Includes those that may be another deployment's.
     pub foreign: bool,
     /// At most so many.
     pub limit: usize,
 }
 
-/// What a sweep did; see docs/protocol.md, `POST /admin/v1/channels/sweep`.
+/// The result of a sweep; see docs/protocol.md, `POST /admin/v1/channels/sweep`.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs, reason = "see docs/protocol.md")]
 pub struct Swept {
@@ -113,7 +113,7 @@ pub struct Swept {
     pub at: Millis,
 }
 
-/// What became of one queue.
+/// The result for one queue.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs, reason = "see docs/protocol.md")]
 pub struct SweptLine {
@@ -123,7 +123,7 @@ pub struct SweptLine {
     pub detail: Option<String>,
 }
 
-/// One page of what one look finds.
+/// Returns one page of one check.
 ///
 /// # Errors
 /// `bad_field`, `unavailable`.
@@ -138,7 +138,7 @@ pub async fn orphans(core: &Arc<Core>, listing: &Listing) -> Result<Lines<Orphan
         })
     });
     let page = order::page(listing, wanted, |orphan| Key {
-        // Beside each other what is of one chat.
+        // Groups those of one chat.
         number: order::by_id(orphan.queue.chat.as_bytes()),
         text: &orphan.queue.node,
         id: *orphan.queue.device.as_bytes(),
@@ -154,15 +154,15 @@ pub async fn orphans(core: &Arc<Core>, listing: &Listing) -> Result<Lines<Orphan
     })
 }
 
-/// Looks twice, and removes what is nobody's both times, each after a last look.
+/// Checks twice, and removes what is an orphan both times, each after a last check.
 ///
 /// # Errors
-/// `conflict` while another sweep is under way, `unavailable`.
+/// `conflict` while another sweep runs, `unavailable`.
 pub async fn sweep(core: &Core, wanted: Sweep) -> Result<Swept, Problem> {
     let holder = format!("{}.{}", core.edge, crate::rng::uuid().simple());
     take_turn(core, &holder).await?;
     let swept = sweep_in_turn(core, &holder, wanted).await;
-    // If this fails, it runs out by itself.
+    // If this fails, it expires.
     let _ = core.store.release_lease(WORK, &holder).await;
     swept
 }
@@ -208,7 +208,7 @@ async fn sweep_one(core: &Core, orphan: &Orphan, wanted: Sweep, until: Instant) 
     if wanted.dry_run {
         return done("would_remove", None);
     }
-    // A stop waits for what is under way, and its entry in the audit log; not for all of it.
+    // A stop waits for removals in progress, and their audit entry; not for all.
     if Instant::now() >= until || core.drain.has_begun() {
         return done("later", None);
     }
@@ -232,8 +232,8 @@ async fn sweep_one(core: &Core, orphan: &Orphan, wanted: Sweep, until: Instant) 
     }
 }
 
-/// The last look at a queue of a device that this store doesn't know, and its end. Ids of devices are written before their
-/// queues are made, so it isn't one that is just coming.
+/// Checks a queue of an unknown device once more, and removes it. Ids of devices are written before their queues are created, so
+/// it isn't a new one.
 async fn remove_unknown(core: &Core, queue: &QueueAt, foreign: bool) -> Result<bool, Problem> {
     let is_ours =
         core.store.owner(queue.device).await?.is_none() && (foreign || knows(core, queue.chat).await?);
@@ -264,10 +264,10 @@ async fn line(core: &Core, orphan: &Orphan) -> OrphanLine {
     }
 }
 
-/// One look at everything, which changes nothing.
+/// Checks everything once; changes nothing.
 async fn look(core: &Core) -> Result<Orphans, Problem> {
     let as_of = now_millis();
-    // What is there, before what should be: see `reconcile`.
+    // What exists before what should: see `reconcile`.
     let registered = core.broker.registrations(REGISTRATIONS).await;
     let present = core.broker.queues().await;
     let mut unreachable = [present.silent.clone(), registered.silent].concat();
@@ -294,7 +294,7 @@ async fn look(core: &Core) -> Result<Orphans, Problem> {
     Ok(Orphans { as_of, all, truncated, unreachable })
 }
 
-/// Why it is nobody's; none: it isn't so (any more).
+/// Returns why it is an orphan; none: it isn't (any more).
 async fn explain(core: &Core, queue: QueueAt) -> Result<Option<Orphan>, Problem> {
     let (user, reason, foreign) = match core.store.owner(queue.device).await? {
         None => (None, Reason::UnknownDevice, !knows(core, queue.chat).await?),

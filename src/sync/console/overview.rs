@@ -1,4 +1,4 @@
-//! The deployment at a glance.
+//! The overview of the deployment.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs, reason = "see docs/protocol.md")]
 pub struct Overview {
-    /// The answering edge's.
+    /// Those of the answering edge.
     #[serde(flatten)]
     pub own: Figures,
     pub store: bool,
@@ -66,13 +66,13 @@ pub struct History {
     pub samples: Vec<Sample>,
 }
 
-/// What this edge knows of all edges and servers. What doesn't answer is a problem in it, not an error.
+/// Returns what this edge knows of all edges and servers. A silent server is a problem in it, not an error.
 pub async fn overview(core: &Arc<Core>) -> Overview {
     let totals = core.console.totals.get(core, |core| async move {
         let as_of = now_millis();
         Ok(Stamped { as_of, value: core.broker.totals(MOST_QUEUES).await })
     });
-    // Not worth waiting long for: the next answer has it.
+    // Not worth a long wait: the next answer has it.
     let totals = tokio::time::timeout(Duration::from_secs(1), totals);
     let (own, others, store, broker, totals, unfinished) = tokio::join!(
         figures::own(core),
@@ -130,7 +130,7 @@ fn store_view(health: crate::store::Result<StoreHealth>, refusal: Option<String>
             return StoreView { problem: Some(problem), ..empty };
         }
     };
-    // Of its memory: near the end it refuses writes.
+    // Near its memory limit it refuses writes.
     let is_full = matches!((health.used_memory, health.max_memory), (Some(used), Some(most)) if most > 0 && used >= most / 10 * 9);
     let problem = match health.aof {
         Some("failing") => {

@@ -1,5 +1,5 @@
-//! All devices and users with sums over their queues: a snapshot, made from the store's list of devices and one look at
-//! each of the broker's servers. See `docs/decisions/0014-the-console-looks-at-a-snapshot.md`.
+//! A snapshot of all devices and users with sums over their queues, made from the store's list of devices and the counts of each
+//! broker server. See `docs/decisions/0014-the-console-looks-at-a-snapshot.md`.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,11 +26,11 @@ use crate::{
     sync::{Core, admin},
 };
 
-/// A snapshot holds no more devices: some 100 MB.
+/// The most devices of a snapshot: some 100 MB.
 const MOST_DEVICES: usize = 250_000;
-/// Users, or queues, that are looked up at a time.
+/// Users, or queues, that are read at a time.
 const PARALLEL: usize = 64;
-/// Queues whose oldest message is looked for: of a device, for one page, and of all.
+/// Queues whose oldest message is looked up: per device, per page, and for all.
 const AGES_OF_DEVICE: usize = 200;
 const AGES_OF_PAGE: usize = 2_000;
 const AGES_OF_ALL: usize = 20_000;
@@ -38,7 +38,7 @@ const AGES_OF_ALL: usize = 20_000;
 /// All devices, at one time.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Of when it is.
+    /// Its time.
     pub as_of: Millis,
     /// There are more devices, or queues.
     pub truncated: bool,
@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub unreachable: Vec<String>,
     devices: Vec<DeviceRow>,
     users: Vec<UserRow>,
-    /// Queues that hold something, by device, the fullest first.
+    /// Non-empty queues, by device, the fullest first.
     holding: Vec<(DeviceId, ChatId, u64)>,
 }
 
@@ -73,7 +73,7 @@ struct UserRow {
     devices: Vec<DeviceId>,
 }
 
-/// Since when the oldest message that a device hasn't acknowledged has been there.
+/// Since when each device's oldest unacknowledged message exists.
 pub type Ages = HashMap<DeviceId, Millis>;
 
 /// A device in a list.
@@ -113,30 +113,30 @@ pub struct UserLine {
     pub oldest_ms: Option<u64>,
 }
 
-/// Some lines, and where the next begin.
+/// A page of lines.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lines<T> {
-    /// In their order.
+    /// In order.
     pub items: Vec<T>,
     /// The next page's `after`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// On all pages.
+    /// The number on all pages.
     pub total: usize,
-    /// Of when.
+    /// Its time.
     pub as_of: Millis,
-    /// There is more than was looked at.
+    /// There is more than was read.
     pub truncated: bool,
     /// Servers that didn't answer.
     pub unreachable: Vec<String>,
 }
 
-/// What devices can be sorted by; the first unless told otherwise.
+/// Sort keys of devices; the first is the default.
 pub const DEVICE_SORTS: &[&str] = &["undelivered", "oldest", "last_seen", "chats", "requeues", "user"];
-/// What users can be sorted by.
+/// Sort keys of users.
 pub const USER_SORTS: &[&str] = &["user", "undelivered", "devices", "online", "chats", "last_seen"];
 
-/// A page of all devices, or of one user's.
+/// Returns a page of all devices, or of one user's.
 ///
 /// # Errors
 /// `bad_field`, `unavailable`.
@@ -173,7 +173,7 @@ pub async fn devices(
     Ok(snapshot.lines(page, line))
 }
 
-/// A page of all users.
+/// Returns a page of all users.
 ///
 /// # Errors
 /// `bad_field`, `unavailable`.
@@ -261,7 +261,7 @@ async fn make(core: &Core) -> Result<Snapshot, Problem> {
     })
 }
 
-/// All devices; true: and there are more than that.
+/// Returns all devices; true: there are more.
 async fn all_devices(core: &Core) -> Result<(Vec<Device>, bool), Problem> {
     let (mut users, mut count, mut next) = (BTreeSet::new(), 0, Some(0));
     while let (Some(page), true) = (next, count < MOST_DEVICES) {
@@ -272,7 +272,7 @@ async fn all_devices(core: &Core) -> Result<(Vec<Device>, bool), Problem> {
     let users: Vec<UserId> = users.into_iter().collect();
     let mut devices: Vec<Device> = Vec::new();
     for some in users.chunks(1_024) {
-        // Collected first: the compiler can't see that a lazily mapped stream of these may move between threads.
+        // Collected first: the compiler can't see that a lazily mapped stream of these is `Send`.
         let asked: Vec<_> = some.iter().map(|user| core.store.devices(user)).collect();
         let found: Vec<Vec<Device>> = stream::iter(asked).buffered(PARALLEL).try_collect().await?;
         devices.extend(found.into_iter().flatten());
@@ -282,7 +282,7 @@ async fn all_devices(core: &Core) -> Result<(Vec<Device>, bool), Problem> {
     Ok((devices, more))
 }
 
-/// The devices come user by user.
+/// Groups devices, which come user by user.
 fn by_user(devices: &[DeviceRow]) -> Vec<UserRow> {
     let sum = |rows: &[DeviceRow]| UserRow {
         user: rows[0].device.user.clone(),
@@ -296,7 +296,7 @@ fn by_user(devices: &[DeviceRow]) -> Vec<UserRow> {
     devices.chunk_by(|a, b| a.device.user == b.device.user).map(sum).collect()
 }
 
-/// Of all devices, as far as they have the fullest queues.
+/// Returns the ages for the fullest queues of all devices.
 async fn all_ages(core: Arc<Core>) -> Result<Ages, Problem> {
     let snapshot = snapshot(&core).await?;
     let mut fullest: Vec<&(DeviceId, ChatId, u64)> = snapshot.holding.iter().collect();
@@ -305,7 +305,7 @@ async fn all_ages(core: Arc<Core>) -> Result<Ages, Problem> {
     Ok(ages(&core, fullest.into_iter().map(|(device, chat, _)| (*device, *chat)).collect()).await)
 }
 
-/// What can't be looked up now isn't known.
+/// Failed lookups are left out.
 async fn ages(core: &Core, queues: Vec<(DeviceId, ChatId)>) -> Ages {
     let asked: Vec<_> = queues
         .into_iter()

@@ -1,8 +1,7 @@
-//! Passwords of groups: argon2id with its recommended sizes, off the async threads, a few at a time, each user in turn.
+//! Hashes passwords of groups: argon2id with its recommended sizes, off the async threads, a few at a time, users taking turns.
 //!
-//! A hash that has begun can't be stopped. So what it takes (a turn, its memory) is its own until it is done, whether or not
-//! anybody still waits for it: whoever asks and hangs up gets no more of them than whoever waits. It has a thread of its own, which
-//! gives way to those that serve.
+//! A hash that has begun can't be stopped. So it keeps its place and its memory until it is done, whether or not anybody still
+//! waits for it: hanging up gains nothing. It runs in a thread of its own with a low priority.
 
 use std::{
     collections::HashMap,
@@ -20,23 +19,23 @@ use crate::{
     protocol::{ErrorCode, Problem},
 };
 
-/// Each takes 19 MiB and some 20 ms: more at once than cores would only take memory.
+/// Each takes 19 MiB and some 20 ms: more at once than cores would only use memory.
 const AT_ONCE: usize = 2;
-/// Hashes that run or wait, of all, and of one user. Of these one runs, or waits for a core; the others wait for that one.
+/// Hashes that run or wait, of all, and of one user. One of a user's runs, or waits for a core; the others wait for that one.
 const PLACES: usize = 128;
 const OWN_PLACES: usize = 4;
-/// For so long a hash may wait for its turn.
+/// The longest wait of a hash for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How much less of a core it gets than who serves, as `nice` counts: a tenth, when both want it.
+/// Its share of a core when others want it, as `nice` counts: a tenth.
 #[cfg(target_os = "linux")]
 const GIVES_WAY: i32 = 10;
-/// After which time whoever found no turn may ask again, in seconds.
+/// Seconds after which a refused caller may ask again.
 const AGAIN: u32 = 2;
 
 // One per process, as the cores are.
 static TURNS: LazyLock<Arc<Turns>> = LazyLock::new(|| Turns::new(PATIENCE));
 
-/// A password's hash, as it is stored.
+/// Returns a password's hash, as stored.
 pub(super) async fn hash(user: &UserId, password: String) -> Result<String, Problem> {
     TURNS
         .run(user, move || {
@@ -46,7 +45,7 @@ pub(super) async fn hash(user: &UserId, password: String) -> Result<String, Prob
         .ok_or_else(failed)
 }
 
-/// Whether it is the password of a stored hash.
+/// Returns whether it is the password of a stored hash.
 pub(super) async fn matches(user: &UserId, password: String, hash: String) -> Result<bool, Problem> {
     TURNS
         .run(user, move || {
@@ -60,7 +59,7 @@ fn failed() -> Problem {
     Problem::new(ErrorCode::Unavailable, "the password can't be checked now: try again")
 }
 
-/// Who hashes, and who waits for it.
+/// Running and waiting hashes.
 #[derive(Debug)]
 struct Turns {
     running: Arc<Semaphore>,
@@ -68,14 +67,14 @@ struct Turns {
     users: Mutex<HashMap<UserId, Own>>,
 }
 
-/// What one user has here.
+/// The hashes of one user.
 #[derive(Debug)]
 struct Own {
     places: usize,
     turn: Arc<Semaphore>,
 }
 
-/// One hash that runs or waits, until this is dropped.
+/// One hash that runs or waits, until dropped.
 #[derive(Debug)]
 struct Place {
     turns: Arc<Turns>,
@@ -121,14 +120,14 @@ impl Turns {
     }
 }
 
-/// Work that takes a core for a while; nobody but its user waits for it.
+/// Runs work that occupies a core; only its user waits for it.
 fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<oneshot::Receiver<T>> {
     let (done, result) = oneshot::channel();
     let work = move || {
-        // On Linux it is the thread's. Where it can't be had, the work is done all the same.
+        // On Linux this is the thread's own. If it fails, the work is done all the same.
         #[cfg(target_os = "linux")]
         let _ = rustix::process::nice(GIVES_WAY);
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let _ = done.send(work());
     };
     std::thread::Builder::new().name("password".into()).spawn(work)?;
@@ -136,7 +135,7 @@ fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Re
 }
 
 impl Place {
-    /// The user's turn first: so no more than one of a user's stands in the line of all.
+    /// The user's turn first, so that no more than one of a user's waits in the common queue.
     async fn turn(&self) -> Result<[OwnedSemaphorePermit; 2], tokio::sync::AcquireError> {
         let own = self.turn.clone().acquire_owned().await?;
         Ok([own, self.turns.running.clone().acquire_owned().await?])
@@ -169,7 +168,7 @@ mod tests {
     async fn a_turn_lasts_as_long_as_the_work_and_not_as_the_waiting() {
         let turns = Turns::new(PATIENCE);
         let mut ends = Vec::new();
-        // Two begin, and nobody waits for them any more.
+        // Two begin, and then nobody waits for them.
         for name in ["alice", "bob"] {
             let (end, ended) = mpsc::channel::<()>();
             let (begun, mut begins) = tokio::sync::mpsc::channel(1);
@@ -219,7 +218,7 @@ mod tests {
         // Another user waits too, and not for ever.
         let refused = turns.run(&user("bob"), || ()).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::TooManyRequests);
-        // Who hangs up waits no more.
+        // A caller who hangs up waits no more.
         waiting.clear();
         assert!(lock(&turns.users).is_empty());
         drop(all);

@@ -1,4 +1,4 @@
-//! What is wrong with what is there: the servers' queues, and what should be there by the store.
+//! Finds drift: the servers' queues, compared with those that should exist by the store.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,26 +21,26 @@ use crate::{
     sync::Core,
 };
 
-/// What one pass found wrong.
+/// The drift that one pass found.
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Drift {
     pub(in crate::sync) orphans: HashSet<QueueAt>,
     pub(super) missing: HashSet<QueueAt>,
-    // Members with a live device that isn't subscribed in this membership.
+    // Members with an unsubscribed live device.
     pub(super) unpositioned: HashSet<(ChatId, UserId)>,
-    // Places of chats without a queue, where the chat isn't (any more).
+    // Topics without a queue, whose chat isn't there (any more).
     pub(super) topics: HashSet<(Arc<str>, ChatId)>,
-    // Chats that nobody is in, and ids without a chat; and since when that is seen.
+    // Chats without members, and ids without a chat; and since when.
     pub(super) empty_chats: HashMap<ChatId, Instant>,
     pub(super) absent: HashMap<ChatId, Instant>,
-    // The lowest message of a chat that nobody has published.
+    // The lowest unpublished message of a chat.
     pub(super) unconfirmed: HashSet<(ChatId, Seq)>,
-    // Chats whose node has been away for so long that they get another. They needn't be so twice.
+    // Chats to relocate, because their node has been away for so long. One observation is enough.
     pub(super) unplaced: HashMap<ChatId, String>,
 }
 
 impl Drift {
-    /// What was so before has been so since then.
+    /// Keeps the times of earlier observations.
     pub(super) fn go_on_from(&mut self, before: &Self) {
         let go_on = |now: &mut HashMap<ChatId, Instant>, before: &HashMap<ChatId, Instant>| {
             for (chat, since) in now {
@@ -52,10 +52,10 @@ impl Drift {
     }
 }
 
-/// The devices of those who were met in this pass. Read once for each user, a page of chats at a time.
+/// The devices of users met in this pass. Read once for each user, a page of chats at a time.
 type Devices = HashMap<UserId, Vec<(DeviceId, DeviceState)>>;
 
-/// What is wrong with what is there. Changes nothing. `is_owed` is told of each queue that should be there.
+/// Finds drift; changes nothing. `is_owed` gets each queue that should exist.
 pub(in crate::sync) async fn diff(
     core: &Core,
     pause: Duration,
@@ -92,7 +92,7 @@ pub(in crate::sync) async fn diff(
             drift.unpositioned.extend(unpositioned.into_iter().map(|user| (chat, user)));
             for (device, _) in subscriptions.devices {
                 if !wanted.contains_key(&device) {
-                    // Left over from a leave that wasn't finished: even without a queue it is to be forgotten.
+                    // Left over from an unfinished leave: removed even without a queue.
                     drift.orphans.insert(QueueAt { node: node.clone(), chat, device });
                 }
             }
@@ -111,16 +111,15 @@ pub(in crate::sync) async fn diff(
     Ok(drift)
 }
 
-/// The devices that should have a queue of a chat: those of its members, as long as they aren't forgotten. Whether it is
-/// subscribed in this membership (it then lacks a queue if it has none); and the members of whose live devices some
-/// aren't.
+/// Returns the devices that should have a queue of a chat: those of its members, while they are known, with whether each is
+/// subscribed in this membership (then a missing queue is drift); and the members with unsubscribed live devices.
 fn wanted(subscriptions: &Subscriptions, devices: &Devices) -> (HashMap<DeviceId, bool>, HashSet<UserId>) {
     let from: HashMap<DeviceId, Seq> = subscriptions.devices.iter().copied().collect();
     let (mut wanted, mut unpositioned) = (HashMap::new(), HashSet::new());
     for Member { user, boundary, .. } in &subscriptions.members {
         for (device, state) in devices.get(user).into_iter().flatten() {
             let positioned = from.get(device).is_some_and(|from| from >= boundary);
-            // One that is being ended loses its queues by that.
+            // A termination removes the queues of its device.
             let live = *state != DeviceState::Terminating;
             wanted.insert(*device, positioned && live);
             if live && !positioned {
@@ -131,7 +130,7 @@ fn wanted(subscriptions: &Subscriptions, devices: &Devices) -> (HashMap<DeviceId
     (wanted, unpositioned)
 }
 
-/// The devices of these chats' members, of those not met yet.
+/// Reads the devices of these chats' members that weren't met yet.
 async fn look_up(core: &Core, devices: &mut Devices, chats: &[Subscriptions]) -> Stored<()> {
     let users: HashSet<&UserId> =
         chats.iter().flat_map(|subscriptions| &subscriptions.members).map(|m| &m.user).collect();
@@ -142,7 +141,7 @@ async fn look_up(core: &Core, devices: &mut Devices, chats: &[Subscriptions]) ->
     Ok(())
 }
 
-/// The queues that directories remember and no server shows.
+/// Returns the queues that directories remember and no server shows.
 pub(in crate::sync) fn shown_by_none(remembered: Vec<(ChatId, DeviceId)>, present: &Present) -> Vec<QueueAt> {
     if remembered.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Single things that are wrong are put right, each after a last look.
+//! Repairs single items of drift, each after a last check.
 
 use super::DIRECTORY;
 use crate::{
@@ -17,16 +17,16 @@ use crate::{
     },
 };
 
-/// True: something was there and is gone. False: it is wanted, or was gone already, or isn't ours to judge.
+/// True: it existed and is gone. False: it is wanted, was gone already, or is foreign.
 pub(in crate::sync) async fn remove(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     match core.store.owner(queue.device).await? {
         Some(Owner { user, terminated: Some(id) }) => {
             let termination = core.store.termination(id).await?;
-            // A termination at work removes its queues itself, and notes them in its receipt.
+            // A termination in progress removes its queues itself, and records them in its receipt.
             if termination.is_some_and(|termination| termination.state != TerminationState::Done) {
                 return Ok(false);
             }
-            // Its user may be in the chat: its subscription goes all the same.
+            // Its user may be a member: its subscription goes all the same.
             core.store.forget_device(&user, queue.device, &[queue.chat]).await?;
             remove_everywhere(core, queue).await
         }
@@ -35,7 +35,7 @@ pub(in crate::sync) async fn remove(core: &Core, queue: &QueueAt) -> Result<bool
                 match node_if_wanted(core, queue, &user).await? {
                     None => take_away(core, queue, Some(&user)).await,
                     Some(node) if *node == *queue.node || *queue.node == *DIRECTORY => Ok(false),
-                    // The chat has moved; or an nsqd on which a topic was made anew made all channels that nsqlookupd knows.
+                    // The chat was relocated; or an nsqd that created a topic again created all channels that nsqlookupd knows.
                     Some(_) if is_needed(core, queue).await? => Ok(false),
                     Some(_) => {
                         let stray = core.broker.remove_stray(&queue.node, queue.chat, queue.device).await;
@@ -45,26 +45,26 @@ pub(in crate::sync) async fn remove(core: &Core, queue: &QueueAt) -> Result<bool
             };
             with_lease(core, &membership_work(queue.chat, &user), removed).await
         }
-        // Of another deployment on the same nsqd, or made by hand: not ours to judge.
+        // Of another deployment on the same nsqd, or made by hand: left alone.
         None => Ok(false),
     }
 }
 
-/// Whether a queue where its chat isn't any more may hold what the device lacks and the log no longer has: then it stays
-/// until the device has had it (see `session::placement`).
+/// Returns whether a queue at a former node may hold messages that the device lacks and the log no longer has: then it stays until
+/// the device has had them (see `session::placement`).
 async fn is_needed(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     match core.broker.queue_at(queue).await {
         Ok(Some(here)) if here.depth + here.in_flight == 0 => return Ok(false),
         Ok(None) => return Ok(false),
-        // Whether it holds something isn't known.
+        // It is unknown whether it holds something.
         Ok(Some(_)) | Err(_) => {}
     }
     let Some(position) = core.store.position(queue.chat, queue.device).await? else { return Ok(false) };
     Ok(core.store.log(queue.chat, position.cursor + 1, 1, 1).await?.floor > position.cursor + 1)
 }
 
-/// Unsubscribes the device, and removes the queue on every server, unless its user is in the chat again. (No user: the store
-/// doesn't know the device.) True: something was there and is gone.
+/// Unsubscribes the device, and removes the queue on every server, unless its user is a member again. (No user: the store doesn't
+/// know the device.) True: something existed and is gone.
 pub(in crate::sync) async fn take_away(
     core: &Core,
     queue: &QueueAt,
@@ -76,7 +76,7 @@ pub(in crate::sync) async fn take_away(
     remove_everywhere(core, queue).await
 }
 
-/// What is put right is in nobody's way.
+/// Repairs take turns of their own.
 fn flow() -> Flow {
     Flow::of("repair", "all")
 }
@@ -88,8 +88,8 @@ async fn remove_everywhere(core: &Core, queue: &QueueAt) -> Result<bool, Problem
     Ok(forgotten || !removal.removed.is_empty())
 }
 
-/// Whoever was to delete the chat died, or couldn't reach the store. True: it is gone; its place, too, or that goes by the
-/// next comparisons. False: somebody is in it again.
+/// Deletes a chat whose deleting edge died, or couldn't reach the store. True: it is gone; its topic, too, or the next comparisons
+/// remove that. False: it has members again.
 pub(super) async fn remove_chat(core: &Core, chat: ChatId) -> Result<bool, Problem> {
     let deleted = core.store.delete_chat(chat).await?;
     if deleted {
@@ -98,7 +98,7 @@ pub(super) async fn remove_chat(core: &Core, chat: ChatId) -> Result<bool, Probl
     Ok(deleted)
 }
 
-/// A topic without channels: of a chat that was deleted while its server didn't answer, or has moved. True: it is gone.
+/// Removes a topic without channels, of a deleted or relocated chat. True: it is gone.
 pub(super) async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Result<bool, Problem> {
     let removed = async {
         match core.store.chat(chat).await? {
@@ -114,11 +114,11 @@ pub(super) async fn remove_topic(core: &Core, node: &str, chat: ChatId) -> Resul
     with_lease(core, &placement::work(chat), removed).await
 }
 
-/// True: it was gone and is there again.
+/// True: it was missing and exists again.
 pub(in crate::sync) async fn restore(core: &Core, queue: &QueueAt) -> Result<bool, Problem> {
     let user = match core.store.owner(queue.device).await? {
         Some(Owner { user, terminated: None }) => user,
-        // It had left the chat, half, when it was ended, and its user came back: then it looks like a subscribed one.
+        // It was terminated in the middle of a leave, and its user came back: then it looks subscribed.
         Some(Owner { terminated: Some(_), .. }) => return remove(core, queue).await.map(|_| false),
         None => return Ok(false),
     };
@@ -129,7 +129,7 @@ pub(in crate::sync) async fn restore(core: &Core, queue: &QueueAt) -> Result<boo
         let made =
             core.broker.provision(&flow(), queue.device, &[(queue.chat, queue.node.to_string())]).await;
         made.map_err(no_queue)?;
-        // A termination takes no turn: had it begun and ended meanwhile, this would have brought a queue back.
+        // A termination takes no turn: if one began and ended meanwhile, this would have restored a queue.
         if node_if_wanted(core, queue, &user).await?.is_some() {
             return Ok(true);
         }
@@ -139,8 +139,8 @@ pub(in crate::sync) async fn restore(core: &Core, queue: &QueueAt) -> Result<boo
     with_lease(core, &membership_work(queue.chat, &user), restored).await
 }
 
-/// The last look before anything is changed: where the queue belongs, because its device lives and its user is in the chat;
-/// none: nowhere. (The device may not be subscribed yet: whoever let the user in died, and it will be.)
+/// The last check before a change: returns where the queue belongs, because its device lives and its user is a member; none:
+/// nowhere. (The device may not be subscribed yet: the adding edge died, and it will be.)
 async fn node_if_wanted(core: &Core, queue: &QueueAt, user: &UserId) -> Result<Option<String>, Problem> {
     let device = core.store.device(user, queue.device).await?;
     if device.is_none_or(|device| device.state == DeviceState::Terminating) {

@@ -1,5 +1,5 @@
-//! The outboxes of edges that have gone. Every edge that lives is at them, each in an order of its own, so that they share
-//! the work; and what an edge that bore this one's name left, this one takes for its own.
+//! Adopts the outboxes of dead edges. Every live edge does, each in its own order, so that they share the work; and this edge
+//! adopts those of an earlier edge of its own name.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,21 +27,21 @@ use crate::{
     store::{RegisteredSender, Result},
 };
 
-/// Into so many shards the outboxes of one node are dealt, and so many of these are emptied at a time.
+/// The outboxes of one node are split into so many shards, and so many of these are drained at a time.
 const SHARDS: usize = 16;
 const SHARDS_AT_ONCE: usize = 4;
-/// What can't be published while a node is down is tried so often all the same.
+/// Retry interval while a node is down.
 const WHILE_DOWN: Duration = Duration::from_secs(5);
-/// Notes of this edge that are kept although nobody here follows the chat, and how many are looked at in a turn.
+/// Registry entries of this edge that are kept although no session follows the chat, and how many are checked per pass.
 const KEEP: usize = 10_000;
 const PRUNED: usize = 256;
 
-/// What a look at a dead edge came to.
+/// The result of adopting a dead edge's outboxes.
 #[derive(Debug, Default)]
 struct Adopted {
     // Nothing of it is left.
     all: bool,
-    // What stays is that of these nodes alone, which are down.
+    // The rest is of these nodes alone, which are down.
     down: HashSet<String>,
 }
 
@@ -53,7 +53,7 @@ enum Done {
 
 type UnderWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send + 'a>>>;
 
-/// Takes over what edges that have gone left, as long as this one lives.
+/// Adopts the outboxes of dead edges, as long as this one lives.
 pub(in crate::sync) async fn adopt(core: Arc<Core>) {
     let core = &*core;
     let mut ticks = interval(HEAL);
@@ -61,7 +61,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
     let mut under_way = UnderWay::new();
     let (mut asking, mut own) = (false, false);
     let mut busy: HashSet<String> = HashSet::new();
-    // Edges of which only that is left which waits for nodes that are down, and when they are looked at all the same.
+    // Edges whose rest waits for nodes that are down, and when they are checked all the same.
     let mut parked: HashMap<String, (HashSet<String>, Instant)> = HashMap::new();
     loop {
         tokio::select! {
@@ -113,7 +113,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
     }
 }
 
-/// An edge of this name may have died: nobody takes it for dead, because it lives again.
+/// An edge of this name may have died: no other takes it for dead, because the name is alive again.
 async fn take_own(core: &Core) -> Result<()> {
     let forgotten = core.senders.forgotten();
     let notes = core.store.registered_senders(&core.edge).await?;
@@ -123,7 +123,7 @@ async fn take_own(core: &Core) -> Result<()> {
             if !core.senders.has(note.chat) {
                 core.senders.add(*note, forgotten);
             }
-            // What it asked the store for last may be done yet.
+            // Its last calls to the store may still be executed.
             core.relay.outbox.check_soon(note.chat, Instant::now());
             if size.messages > 0 {
                 core.relay.outbox.leave(note.chat, size.node, size.messages, since(size.oldest));
@@ -133,7 +133,7 @@ async fn take_own(core: &Core) -> Result<()> {
     Ok(())
 }
 
-/// Publishes what is in the outboxes of an edge that has gone, as far as it can be.
+/// Publishes the outboxes of a dead edge, as far as possible.
 async fn look_after(core: &Core, edge: &str) -> Adopted {
     let Ok(mut notes) = core.store.registered_senders(edge).await else { return Adopted::default() };
     shuffle(&mut notes);
@@ -182,7 +182,7 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     let silence = session_expiry::dead_after(&core.timing);
     for notes in empty.chunks(SIZES) {
         if core.store.unregister_senders(edge, notes, silence).await.is_ok() {
-            // What it asked the store for last may be done yet, and nobody is told.
+            // Its last calls to the store may still be executed, and nobody is notified.
             notes.iter().for_each(|note| core.relay.outbox.check_soon(note.chat, Instant::now()));
             let count = core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]);
             count.inc_by(notes.len() as u64);
@@ -193,8 +193,8 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     adopted
 }
 
-/// Those of these notes, all of one node, whose outboxes are empty now; so many messages were in each. In shards, each of
-/// which is one edge's at a time: a lease for each chat would be two of three writes.
+/// Drains these outboxes, all of one node, with so many messages in each; returns those that are empty now. In shards, each leased
+/// to one edge at a time: a lease for each chat would be two of three writes.
 async fn empty_all(
     core: &Core,
     edge: &str,
@@ -215,7 +215,7 @@ async fn empty_all(
         let renewed = async {
             loop {
                 sleep(TURN / 2).await;
-                // Lost in between, two are at it: that does no harm.
+                // If it is lost meanwhile, two edges do it: that is harmless.
                 let _ = core.store.try_acquire_lease(&work, &core.edge, TURN).await;
             }
         };
@@ -224,7 +224,7 @@ async fn empty_all(
             emptied = empty_shard(core, edge, &notes) => emptied,
             never = renewed => never,
         };
-        // If this fails, it runs out by itself.
+        // If this fails, it expires.
         let _ = core.store.release_lease(&work, &core.edge).await;
         emptied
     });
@@ -234,7 +234,7 @@ async fn empty_all(
 
 async fn empty_shard(core: &Core, edge: &str, notes: &[(RegisteredSender, usize)]) -> Vec<RegisteredSender> {
     let chats: Vec<ChatId> = notes.iter().map(|(note, _)| note.chat).collect();
-    // Asked once more: others may have been faster.
+    // Read again: others may have been faster.
     let sizes = sizes(core, &chats).await;
     let works: Vec<_> = notes
         .iter()
@@ -262,7 +262,7 @@ fn shuffle<T>(items: &mut [T]) {
     }
 }
 
-/// Keeps the notes of this edge from growing with every chat it ever sent to.
+/// Bounds this edge's registry, which would grow with every chat it ever sent to.
 pub(in crate::sync) async fn prune(core: Arc<Core>) {
     let mut ticks = interval(HEAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -270,7 +270,7 @@ pub(in crate::sync) async fn prune(core: Arc<Core>) {
         ticks.tick().await;
         let forgotten = core.senders.forgotten();
         let chats = core.senders.beyond(KEEP, PRUNED, |chat| core.hub.has_chat(chat));
-        // Out of our own list first: a sender that comes from now on notes it again, and this can't forget that.
+        // Out of our own list first: a later sender registers it again, and this can't undo that.
         let notes: Vec<_> = chats.into_iter().filter_map(|chat| core.senders.forget(chat)).collect();
         if notes.is_empty() {
             continue;

@@ -1,5 +1,5 @@
-//! Publishes again what stayed in an outbox. Many outboxes at a time, but only so many of one node: one that hangs, or a
-//! call to the store that does, holds up nobody else.
+//! Publishes again what stayed in an outbox. Many outboxes at a time, but only so many of one node: a hanging node, or a hanging
+//! call to the store, delays no others.
 
 use std::{
     collections::HashMap,
@@ -31,22 +31,21 @@ use crate::{
     store::{OutboxPage, OutboxSize},
 };
 
-/// Outboxes of one node that are emptied at a time, of this edge and, beside them, of dead ones.
+/// Outboxes of one node that are drained at a time, of this edge and, separately, of dead ones.
 pub(super) const OF_A_NODE: usize = 64;
-/// Outboxes that the store is asked about at a time, and how many of these calls are under way.
+/// Outbox sizes per call to the store, and concurrent calls.
 pub(super) const SIZES: usize = 128;
 const SIZES_AT_ONCE: usize = 4;
 /// Messages per outbox page (the store keeps its bytes in bounds).
 const PAGE: usize = 100;
-/// Pages of one chat in a turn: then it waits for its next, so that one chat can't keep its place for ever.
+/// Pages of one chat in a turn, so that one chat can't keep its slot for ever.
 const PAGES: usize = 16;
-/// An outbox is one edge's for so long, unless it says so again: another one waits no longer for a dead one. Two at
-/// once do no harm but double work.
+/// Lease of an outbox, unless renewed: the longest wait for a dead edge. Two at once are harmless, only double work.
 pub(super) const TURN: Duration = Duration::from_secs(4);
-/// For one publication.
+/// Time limit of one publication.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Places for outboxes of each node.
+/// Slots for outboxes of each node.
 #[derive(Debug, Default)]
 struct NodePlaces(Mutex<HashMap<String, Arc<Semaphore>>>);
 
@@ -58,12 +57,12 @@ impl NodePlaces {
     }
 }
 
-/// Checks this edge's outboxes that something was left in, or may have been.
+/// Checks this edge's outboxes in which something was, or may have been, left.
 pub(in crate::sync) async fn heal(core: Arc<Core>) {
     let mut ticks = interval(HEAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let slots = NodePlaces::default();
-    // A chat is in one of them only; those in one that hangs wait for it, others are in the next.
+    // A chat is in one of them only; those in a hanging one wait for it, others are in the next.
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -87,7 +86,7 @@ async fn check(core: &Core, slots: &NodePlaces, due: Vec<Due>) {
     for (Due { chat, node }, size) in due.into_iter().zip(sizes) {
         let left = |node, messages, since| Checked::Left(Left { node, messages, since });
         let checked = match size {
-            // It isn't known.
+            // It is unknown.
             None => left(node, None, None),
             Some(size) if size.messages == 0 => Checked::Empty,
             Some(size) if core.broker.down_for(&size.node).is_some() => {
@@ -124,7 +123,7 @@ async fn check(core: &Core, slots: &NodePlaces, due: Vec<Due>) {
     join_all(nodes).await;
 }
 
-/// How much is in these outboxes, in their order; none: the store didn't say.
+/// Returns the sizes of these outboxes, in their order; none: unknown.
 pub(super) async fn sizes(core: &Core, chats: &[ChatId]) -> Vec<Option<OutboxSize>> {
     let chunks: Vec<_> = chats
         .chunks(SIZES)
@@ -141,33 +140,33 @@ pub(super) async fn sizes(core: &Core, chats: &[ChatId]) -> Vec<Option<OutboxSiz
     stream::iter(chunks).buffered(SIZES_AT_ONCE).concat().await
 }
 
-/// What became of an outbox: how many messages have left it.
+/// A drained outbox: how many messages have left it.
 #[derive(Debug)]
 pub(super) enum Emptied {
-    /// Nothing is left of what was in it.
+    /// It is empty.
     All(usize),
-    /// So many have left it and so many are left, and nothing was refused: it is somebody else's turn.
+    /// So many were published and so many are left, without a refusal: other outboxes have their turn.
     More(usize, usize),
-    /// Something is, or somebody else is at it.
+    /// Something is left, or another edge does it.
     Some(usize, Left),
 }
 
-/// Empties an outbox in which so many messages were, in turn with other edges.
+/// Drains an outbox of so many messages, in turn with other edges.
 pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> Emptied {
     let work = format!("relay.{}", chat.hex());
-    // The page is good for whoever has the turn, and for nothing else: so both are asked for at once.
+    // The page is valid only under the lease: so both are requested at once.
     let (taken, page) =
         join(core.store.try_acquire_lease(&work, &core.edge, TURN), core.store.outbox(chat, PAGE)).await;
     if !taken.is_ok_and(|taken| taken) {
         return Emptied::Some(0, Left::default());
     }
     let emptied = publish_outbox(core, chat, messages, page.ok()).await;
-    // If this fails, the work's own end frees it.
+    // If this fails, it expires.
     let _ = core.store.release_lease(&work, &core.edge).await;
     emptied
 }
 
-/// Publishes an outbox in which so many messages were; its first page may have been read.
+/// Publishes an outbox of so many messages; its first page may have been read.
 pub(super) async fn publish_outbox(
     core: &Core,
     chat: ChatId,
@@ -204,7 +203,7 @@ pub(super) async fn publish_outbox(
             let messages = Some(left.max(asked - if noted { sent.len() } else { 0 }));
             return Emptied::Some(gone, Left { node, messages, since: Some(since(at)) });
         }
-        // What has come since is being published by whoever took it.
+        // Later messages are being published by their senders.
         if left == 0 {
             return Emptied::All(gone);
         }
@@ -215,9 +214,9 @@ pub(super) async fn publish_outbox(
     }
 }
 
-/// Makes the queues of those who arrive. Where somebody let a member in and couldn't make them, because nsqd was away or they
-/// died, that is done now: what is published before is in no queue of theirs, and NSQ confirms it all the same. True: all are
-/// there. (Whoever has come since receives only what is behind the page.)
+/// Creates the queues of arriving members. If the adding edge couldn't, because nsqd was away or it died, this does it now: an
+/// earlier publication is in no queue of theirs, and NSQ confirms it all the same. True: all exist. (A member who joined since
+/// receives only what is after the page.)
 async fn let_arrive(core: &Core, chat: ChatId) -> bool {
     let Ok(arriving) = core.store.arriving(chat).await else { return false };
     for (user, _) in arriving {
@@ -228,9 +227,9 @@ async fn let_arrive(core: &Core, chat: ChatId) -> bool {
     core.store.arriving(chat).await.is_ok_and(|left| left.is_empty())
 }
 
-/// Publishes a page in its order, without waiting for one before the next; gives what needn't be published any more.
+/// Publishes a page in order, without waiting in between; returns what needs no further publication.
 async fn publish_page(core: &Core, node: &str, chat: ChatId, messages: Vec<(Seq, Bytes)>) -> Vec<Seq> {
-    // Each is first polled, and with it given to the node's connection, in the order of the list.
+    // Polled first, and thereby given to the node's connection, in the order of the list.
     let published: FuturesUnordered<_> = messages
         .into_iter()
         .map(|(seq, frame)| async move {

@@ -1,5 +1,5 @@
-//! One lane for each node of the broker: its own queue and its own places, so that a node that hangs holds up what goes to
-//! it and nothing else.
+//! One lane for each node of the broker: its own queue and its own slots, so that a hanging node delays only its own
+//! messages.
 
 use std::{
     collections::HashMap,
@@ -21,16 +21,16 @@ use crate::{
     domain::{Seq, id::ChatId},
 };
 
-/// Messages waiting to be published to one node. Beyond it they wait in their outbox instead.
+/// Messages waiting for one node. Further ones wait in their outbox instead.
 const WAITING: usize = 8192;
-/// The same in bytes, with those under way.
+/// The same in bytes, including those in progress.
 const WAITING_BYTES: usize = 32 << 20;
-/// Publishes under way to one node at once: enough to keep its connection full.
+/// Concurrent publishes to one node: enough to keep its connection full.
 const UNDER_WAY: usize = 1024;
 /// Chats whose confirmations are written at a time.
 const NOTING: usize = 32;
 
-/// Where senders leave their messages for one node.
+/// A lane's entrance for senders.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) node: String,
@@ -39,7 +39,7 @@ pub(super) struct Lane {
     pub(super) slots: Slots,
 }
 
-/// The other end of a lane: what its task takes from.
+/// The other end of a lane, for its task.
 #[derive(Debug)]
 pub(in crate::sync) struct Intake {
     lane: Arc<Lane>,
@@ -54,7 +54,7 @@ impl Lane {
         (lane.clone(), Intake { lane, jobs })
     }
 
-    /// Never waits. What there is no room for comes back.
+    /// Never waits. Returns a message without room.
     pub(super) fn take(&self, job: Job) -> Result<(), Job> {
         let bytes = job.frame.len();
         if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > WAITING_BYTES {
@@ -70,20 +70,20 @@ impl Lane {
     }
 }
 
-/// Publishes what senders hand over, in their order, and notes what NSQ has confirmed, as many as there are at a time.
+/// Publishes messages in the order of hand-over, and records NSQ's confirmations in batches.
 pub(in crate::sync) async fn run(core: Arc<Core>, intake: Intake) {
     let Intake { lane, mut jobs } = intake;
-    // Unordered, because a message is confirmed when it is. Each is first polled, and with it given to the node's connection,
-    // in the order it was put in.
+    // Unordered, because confirmations come in any order. Each is polled first, and thereby given to the node's connection, in the
+    // order of insertion.
     let mut under_way = FuturesUnordered::new();
     let mut confirmed: HashMap<ChatId, Vec<Seq>> = HashMap::new();
     let mut noting = false;
-    // As many as may be under way: where each can be seen to wait.
+    // One slot for each publish in progress, for its waiting time.
     let mut slots: Vec<usize> = (0..UNDER_WAY).rev().collect();
     let (noted, mut done) = mpsc::channel::<()>(1);
     loop {
         if !noting && !confirmed.is_empty() {
-            // One write under way at a time: what gathers meanwhile goes out as one.
+            // One write at a time: confirmations that gather meanwhile go out as the next.
             noting = true;
             let (core, batch, noted) = (core.clone(), std::mem::take(&mut confirmed), noted.clone());
             let tasks = core.drain.clone();
@@ -113,7 +113,7 @@ pub(in crate::sync) async fn run(core: Arc<Core>, intake: Intake) {
             }
             job = jobs.recv(), if under_way.len() < UNDER_WAY => {
                 let Some(Job { chat, seq, frame, since, .. }) = job else { return };
-                // There is one, because fewer are under way.
+                // One is free, because fewer are in progress.
                 let place = slots.pop().unwrap_or(UNDER_WAY);
                 lane.slots.set(place, Some(since));
                 let (core, lane, bytes) = (core.clone(), lane.clone(), frame.len());
@@ -132,7 +132,7 @@ async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
             let noted = core.store.published(chat, &seqs).await;
             core.relay.outbox.closed(seqs.len());
             if let Err(error) = noted {
-                // They'd be published a second time; seq removes that.
+                // They would be published again; the seq removes duplicates.
                 tracing::debug!(%chat, %error, "confirmed messages stay in the outbox for now");
                 core.relay.outbox.leave(chat, String::new(), seqs.len(), Instant::now());
             }
