@@ -26,8 +26,6 @@ use crate::{
 
 mod inbox;
 mod mailbox;
-#[cfg(test)]
-mod tests;
 mod watchers;
 
 pub use inbox::{Inbox, Mailbox, Wanted};
@@ -431,3 +429,7 @@ fn differences(one: &[ChatId], other: &[ChatId]) -> Vec<ChatId> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/hub.rs"]
+mod tests;

@@ -13,21 +13,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::StreamExt;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    broker::{Notice, Prefetch, Sink},
+    broker::{Notice, Sink},
     domain::{
-        Millis, Seq,
-        device::{Device, DeviceKind},
+        Millis,
+        device::Device,
         id::{ChatId, DeviceId},
     },
     hub::{Inbox, SessionHandle, Wanted},
-    metrics::GaugeGuard,
-    protocol::{self, CloseCode, FrameId},
-    store::ReadOffset,
-    sync::{Core, rates::DeviceLimiter},
+    protocol::{self, CloseCode},
+    sync::Core,
 };
 
 mod ahead;
@@ -43,6 +41,7 @@ mod heads;
 mod history;
 mod membership;
 mod opening;
+mod parts;
 mod pending;
 mod placement;
 mod schedule;
@@ -69,59 +68,18 @@ struct Session {
     core: Arc<Core>,
     handle: SessionHandle,
     connection: Connection,
-    // Boxed: most devices have few chats, and a hash map keeps spare slots.
+    // Boxed: most devices have few chats, and a table keeps room for more.
     chats: HashMap<ChatId, Box<chats::ChatState>>,
-    window: window::Window,
-    // The window's size, for the metrics.
-    unacknowledged: GaugeGuard,
-    schedule: schedule::Schedule,
     memberships: membership::Memberships,
-    // Chats that wait for room.
-    turns: schedule::Turns,
-    // Early messages and their bytes, over all chats.
-    early: (usize, usize),
-    // When the next chat may query its queues.
-    ask_next: Instant,
-    limiter: DeviceLimiter,
-    // Where subscriptions send.
-    sink: Sink,
-    // When everything that the subscriptions had brought was last taken.
-    nothing_came_at: Instant,
-    // The number of subscriptions so far, which numbers them.
-    subscriptions: u64,
-    // The lease is being renewed, because a cursor was fenced.
-    renewing: bool,
-    // Their shared budget.
-    prefetch: Prefetch,
-    busy: Option<Boxed<frames::Answer>>,
-    ahead: ahead::Ahead,
-    // Read offsets of this device's own `read` frames that arrived before the reply. At most one per chat, while a frame is
-    // in progress.
-    own_reads: Vec<(ChatId, ReadOffset)>,
-    pending: FuturesUnordered<Boxed<pending::Done>>,
-    // Acknowledgements that get a reply once they are durable.
-    acks: Vec<(ChatId, Seq, FrameId)>,
-    asked: HashMap<String, history::Asked>,
-    questions: HashMap<String, history::Question>,
-    bad_frames: u32,
-    // The number of accepted `watch` frames.
-    watch_round: u64,
-    // How many messages per chat below `from` the sub may ask for; none: all.
-    history: Option<u64>,
-    // A sub whose bootstrap is complete; a main is always ready.
-    ready: bool,
-    main_check: Instant,
-    heard: Instant,
-    ping_at: Instant,
-    // No frame is read until then, because the rate was exceeded.
-    read_again: Option<Instant>,
-    // Deadline for a sign of life from a main that didn't answer a history request.
-    probe: Option<Instant>,
-    // Devices of the user that went offline, since when, and when the client is notified unless they are back.
+    delivery: parts::Delivery,
+    requests: parts::Requests,
+    history: parts::History,
+    liveness: parts::Liveness,
+    work: parts::Work,
+    // Devices of the user that have gone, since when, and when the client is notified unless they are back.
     absent: Vec<(DeviceId, Millis, Instant)>,
-    // The edge drains: only acknowledgements are accepted.
-    draining: bool,
-    // Not before this: spreads the reconnects to the next edge.
+    // Set once the edge stops: from then on only acknowledgements are taken. Sessions end at different times, so that not
+    // every client connects to the next edge at the same moment.
     leave_at: Option<Instant>,
 }
 
@@ -155,43 +113,17 @@ impl Session {
         device: &Device,
         sink: Sink,
     ) -> Self {
-        let now = Instant::now();
-        let limiter = core.rates.allow(handle.device, &handle.user, &core.limits);
         Self {
+            delivery: parts::Delivery::new(&core, sink),
+            requests: parts::Requests::new(core.rates.allow(handle.device, &handle.user, &core.limits)),
+            history: parts::History::new(device),
+            liveness: parts::Liveness::new(core.timing.heartbeat),
+            work: parts::Work::default(),
             handle,
             connection,
             chats: HashMap::new(),
-            window: window::Window::new(core.limits.unacked_window),
-            unacknowledged: GaugeGuard::of(&core.metrics.unacknowledged),
-            schedule: schedule::Schedule::default(),
             memberships: membership::Memberships::default(),
-            turns: schedule::Turns::default(),
-            early: (0, 0),
-            ask_next: now,
-            limiter,
-            sink,
-            nothing_came_at: now,
-            subscriptions: 0,
-            renewing: false,
-            prefetch: Prefetch::for_window(core.limits.unacked_window),
-            busy: None,
-            own_reads: Vec::new(),
-            pending: FuturesUnordered::new(),
-            acks: Vec::new(),
-            asked: HashMap::new(),
-            questions: HashMap::new(),
-            bad_frames: 0,
-            watch_round: 0,
-            history: device.history,
-            ready: device.kind == DeviceKind::Main,
-            main_check: now,
-            heard: now,
-            ping_at: now + core.timing.heartbeat,
-            read_again: None,
-            probe: None,
             absent: Vec::new(),
-            ahead: ahead::Ahead::default(),
-            draining: false,
             leave_at: None,
             core,
         }
@@ -215,16 +147,18 @@ impl Session {
                 timer.as_mut().reset(deadline);
             }
             let backpressured = self.connection.backpressured();
-            let (room, read) =
-                (self.has_room(), self.ahead.has_room() && self.read_again.is_none() && !backpressured);
+            let (room, read) = (
+                self.has_room(),
+                self.requests.ahead.has_room() && self.requests.read_again.is_none() && !backpressured,
+            );
             let wanted = if backpressured { Wanted::NoFrames } else { Wanted::Everything };
             let done = tokio::select! {
                 biased;
                 code = close_signal.closed() => Err(End::Close(code)),
-                answer = async { match &mut self.busy { Some(busy) => busy.await, None => std::future::pending().await } } => {
-                    self.busy = None;
+                answer = async { match &mut self.requests.busy { Some(busy) => busy.await, None => std::future::pending().await } } => {
+                    self.requests.busy = None;
                     let answered = self.on_answer(answer);
-                    for (chat, offset) in std::mem::take(&mut self.own_reads) {
+                    for (chat, offset) in std::mem::take(&mut self.requests.own_reads) {
                         self.on_read_moved(chat, offset);
                     }
                     answered
@@ -232,9 +166,9 @@ impl Session {
                 commands = inbox.next(wanted) => {
                     commands.into_iter().try_for_each(|command| self.on_command(command))
                 }
-                Some(done) = self.pending.next(), if !self.pending.is_empty() => {
+                Some(done) = self.work.pending.next(), if !self.work.pending.is_empty() => {
                     if events.is_empty() {
-                        self.nothing_came_at = Instant::now();
+                        self.delivery.nothing_came_at = Instant::now();
                     }
                     self.on_done(done)
                 }
@@ -244,7 +178,7 @@ impl Session {
                     self.take_events(events, usize::MAX);
                     Ok(())
                 }
-                () = drain.begun(), if !self.draining => self.begin_drain(),
+                () = drain.begun(), if self.leave_at.is_none() => self.begin_drain(),
                 () = &mut timer => self.on_time(),
             };
             if let Err(end) = done.and_then(|()| self.take_waiting()) {
@@ -252,9 +186,9 @@ impl Session {
             }
             self.serve_turns(events);
             // Once per batch.
-            self.unacknowledged.set(self.window.open());
+            self.delivery.unacknowledged.set(self.delivery.window.open());
             let leaving = self.leave_at.is_some_and(|at| at <= Instant::now());
-            if leaving && self.window.is_empty() && self.settled() {
+            if leaving && self.delivery.window.is_empty() && self.settled() {
                 return End::Close(CloseCode::ShuttingDown);
             }
             // Another session may own the device by now: send no further frame.
@@ -266,8 +200,8 @@ impl Session {
 
     fn on_inbound(&mut self, inbound: Inbound) -> Result<(), End> {
         // A client that reads is alive, even if it has nothing to send.
-        self.heard = Instant::now();
-        self.probe = None;
+        self.liveness.heard = Instant::now();
+        self.liveness.probe = None;
         match inbound {
             Inbound::Text(text) => self.on_text(&text),
             Inbound::Noise(weight) => {
@@ -292,24 +226,23 @@ impl Session {
     /// Useless input arrived that isn't counted. Above its rate, the client is read more slowly.
     fn slow_down(&mut self, weight: u64) {
         let now = Instant::now();
-        if let Some(wait) = self.limiter.light(weight, now) {
-            self.read_again = self.read_again.max(Some(now + wait));
+        if let Some(wait) = self.requests.limiter.light(weight, now) {
+            self.requests.read_again = self.requests.read_again.max(Some(now + wait));
         }
     }
 
     fn begin_drain(&mut self) -> Result<(), End> {
-        self.draining = true;
         let wait = self.core.timing.drain_acks;
         let leave_at = Instant::now() + wait.mul_f64(crate::rng::fraction() / 2.0);
         self.leave_at = Some(leave_at);
         // Only to check again then whether everything is settled.
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             tokio::time::sleep_until(leave_at).await;
             pending::Done::Nothing
         }));
         // Unacknowledged messages are requeued then.
         let close_signal = self.handle.mailbox.close_signal.clone();
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             tokio::time::sleep(wait).await;
             close_signal.close(CloseCode::ShuttingDown);
             pending::Done::Nothing
@@ -320,56 +253,56 @@ impl Session {
     fn next_deadline(&self) -> Instant {
         let timing = &self.core.timing;
         let stuck = self.connection.waits_since().map(|since| since + timing.write_timeout);
-        let main = (!self.ready).then_some(self.main_check + timing.lease_renewal);
+        let main = (!self.history.ready).then_some(self.history.main_check + timing.lease_renewal);
         [
-            self.schedule.next(),
+            self.work.schedule.next(),
             stuck,
             main,
-            self.read_again,
-            self.probe,
+            self.requests.read_again,
+            self.liveness.probe,
             self.absent.iter().map(|(_, _, due)| *due).min(),
-            self.window.deadline(timing.ack_timeout),
+            self.delivery.window.deadline(timing.ack_timeout),
             self.history_deadline(),
         ]
         .into_iter()
         .flatten()
-        .fold(self.ping_at, Instant::min)
+        .fold(self.liveness.ping_at, Instant::min)
     }
 
     fn on_time(&mut self) -> Result<(), End> {
         let now = Instant::now();
         let timing = self.core.timing.clone();
-        if self.read_again.is_some_and(|at| at <= now) {
-            self.read_again = None;
+        if self.requests.read_again.is_some_and(|at| at <= now) {
+            self.requests.read_again = None;
         }
-        while let Some(chat) = self.schedule.due(now) {
+        while let Some(chat) = self.work.schedule.due(now) {
             self.check_chat(chat);
         }
         if self.connection.is_stuck(now, timing.write_timeout) {
             return Err(End::Close(CloseCode::SlowConsumer));
         }
-        if self.window.deadline(timing.ack_timeout).is_some_and(|at| at <= now) {
+        if self.delivery.window.deadline(timing.ack_timeout).is_some_and(|at| at <= now) {
             return Err(End::Close(CloseCode::AckTimeout));
         }
         self.expire_history(now)?;
         self.tell_absent(now);
         // A backpressured client isn't read; the write time-out covers it.
-        if self.probe.is_some_and(|at| at <= now) && !self.connection.backpressured() {
+        if self.liveness.probe.is_some_and(|at| at <= now) && !self.connection.backpressured() {
             return Err(End::Close(CloseCode::HeartbeatTimeout));
         }
-        if !self.ready && now >= self.main_check + timing.lease_renewal {
-            self.main_check = now;
+        if !self.history.ready && now >= self.history.main_check + timing.lease_renewal {
+            self.history.main_check = now;
             self.check_main();
         }
-        if now >= self.ping_at {
+        if now >= self.liveness.ping_at {
             // Two pings without a sign of life, from a client that is being read.
             if !self.connection.backpressured()
-                && now >= self.heard + timing.heartbeat * 2 + Duration::from_millis(500)
+                && now >= self.liveness.heard + timing.heartbeat * 2 + Duration::from_millis(500)
             {
                 return Err(End::Close(CloseCode::HeartbeatTimeout));
             }
             self.connection.ping();
-            self.ping_at = now + timing.heartbeat;
+            self.liveness.ping_at = now + timing.heartbeat;
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ mod error;
 mod jwks;
 mod keys;
 #[cfg(test)]
+#[path = "../tests/unit/tokens.rs"]
 mod tests;
 
 pub use error::{TokenError, TokensError};

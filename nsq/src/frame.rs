@@ -272,5 +272,5 @@ fn put_decimal(out: &mut Vec<u8>, number: u32) {
 }
 
 #[cfg(test)]
-#[path = "frame_tests.rs"]
+#[path = "../tests/unit/frame.rs"]
 mod tests;

@@ -141,12 +141,12 @@ impl Session {
     }
 
     pub(super) fn schedule_check(&mut self, chat: ChatId, at: Instant) {
-        self.schedule.add(chat, at);
+        self.work.schedule.add(chat, at);
     }
 
     /// Returns whether more may be taken from the queues.
     pub(super) fn has_room(&self) -> bool {
-        !self.draining && self.window.has_room() && !self.connection.backpressured()
+        self.leave_at.is_none() && self.delivery.window.has_room() && !self.connection.backpressured()
     }
 
     pub(super) fn on_delivery(&mut self, chat: ChatId, delivery: Delivery) {
@@ -203,7 +203,7 @@ impl Session {
     fn on_early(&mut self, chat: ChatId, now: Instant) {
         self.give_way(chat);
         self.count_early(chat);
-        while self.early.0 > EARLY_MESSAGES || self.early.1 > EARLY_BYTES {
+        while self.delivery.early.0 > EARLY_MESSAGES || self.delivery.early.1 > EARLY_BYTES {
             let Some(state) = self.chats.get_mut(&chat).filter(|state| state.feed.held().0 > 0) else {
                 break;
             };
@@ -223,8 +223,8 @@ impl Session {
     pub(super) fn count_early(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let (held, counted) = (state.feed.held(), std::mem::replace(&mut state.counted, state.feed.held()));
-        self.early.0 = self.early.0 + held.0 - counted.0;
-        self.early.1 = self.early.1 + held.1 - counted.1;
+        self.delivery.early.0 = self.delivery.early.0 + held.0 - counted.0;
+        self.delivery.early.1 = self.delivery.early.1 + held.1 - counted.1;
     }
 
     /// Counts messages that came after their gap; `finished` of them are finished now.
@@ -286,7 +286,7 @@ impl Session {
             // Only a foreign writer could cause this; a text frame can't carry it.
             Err(_) => return tracing::warn!(%chat, seq, "message is not UTF-8: not sent"),
         }
-        self.window.sent(chat, seq, Instant::now(), age);
+        self.delivery.window.sent(chat, seq, Instant::now(), age);
         let metrics = &self.core.metrics;
         if age != Sent::NO_AGE {
             metrics.send_to_receive.observe(self.handle.kind, Duration::from_millis(age.into()));
@@ -326,18 +326,18 @@ impl Session {
     fn free_window(&mut self, count: u64) {
         let chats = &self.chats;
         let done = |chat, seq| chats.get(&chat).is_none_or(|state| state.feed.acked() >= seq);
-        self.window.acked(count, done);
+        self.delivery.window.acked(count, done);
     }
 
     /// Removes a chat. Dropping it stops its consumers, and requeues their messages.
     pub(super) fn drop_chat(&mut self, chat: ChatId) -> bool {
         let Some(state) = self.chats.remove(&chat) else { return false };
-        self.schedule.forget(chat);
+        self.work.schedule.forget(chat);
         if state.waits {
-            self.turns.forget(chat);
+            self.work.turns.forget(chat);
         }
-        self.early.0 -= state.counted.0;
-        self.early.1 -= state.counted.1;
+        self.delivery.early.0 -= state.counted.0;
+        self.delivery.early.1 -= state.counted.1;
         self.free_window(state.feed.unacked());
         true
     }
@@ -346,7 +346,7 @@ impl Session {
     fn measure(&self, chat: ChatId, above: Seq, to: Seq) {
         let (metrics, kind, now) = (&self.core.metrics, self.handle.kind, Instant::now());
         let mut count = 0;
-        for sent in self.window.between(chat, above, to) {
+        for sent in self.delivery.window.between(chat, above, to) {
             let took = now.saturating_duration_since(sent.at);
             metrics.delivery_to_ack.observe(kind, took);
             if sent.age_ms != Sent::NO_AGE {
@@ -371,9 +371,9 @@ impl Session {
 
     /// Renews the lease, unless that is in progress.
     fn renew(&mut self) {
-        if !std::mem::replace(&mut self.renewing, true) {
+        if !std::mem::replace(&mut self.liveness.renewing, true) {
             let (core, handle) = (self.core.clone(), self.handle.clone());
-            self.pending.push(Boxed::new(async move {
+            self.work.pending.push(Boxed::new(async move {
                 leases::renew(&core, handle).await;
                 Done::Renewed
             }));
@@ -408,7 +408,7 @@ impl Session {
                 let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
                 let (core, moved) = (self.core.clone(), self.handle.mailbox.clone());
                 state.moving = true;
-                self.pending.push(Boxed::new(async move {
+                self.work.pending.push(Boxed::new(async move {
                     tokio::time::sleep(CURSOR_RETRY).await;
                     core.submit_cursor(chat, cursor, moved);
                     Done::Nothing

@@ -20,10 +20,10 @@ impl Session {
         match command {
             // The reading device learns it from its reply, which may be on its way; without a reply, from this.
             Command::Read(chat, offset)
-                if offset.device == Some(self.handle.device) && self.busy.is_some() =>
+                if offset.device == Some(self.handle.device) && self.requests.busy.is_some() =>
             {
-                self.own_reads.retain(|(other, _)| *other != chat);
-                self.own_reads.push((chat, offset));
+                self.requests.own_reads.retain(|(other, _)| *other != chat);
+                self.requests.own_reads.push((chat, offset));
             }
             Command::Read(chat, offset) => self.on_read_moved(chat, offset),
             Command::Device(event, device, at) => {
@@ -31,7 +31,9 @@ impl Session {
                 // Only the store knows whether it was the main, and whether it is back already.
                 if matches!(event, DeviceEvent::Offline | DeviceEvent::Terminated)
                     && self.handle.kind == DeviceKind::Sub
-                    && (!self.ready || !self.asked.is_empty() || self.core.timing.main_required)
+                    && (!self.history.ready
+                        || !self.history.asked.is_empty()
+                        || self.core.timing.main_required)
                 {
                     self.check_main();
                 }
@@ -52,7 +54,7 @@ impl Session {
                 }
             }
             Command::Presence(round, presence) => {
-                if round == self.watch_round {
+                if round == self.requests.watch_round {
                     self.connection.send(ServerFrame::Presence(&presence).text().into());
                 }
             }
@@ -125,7 +127,7 @@ impl Session {
             Done::Main(Err(refusal)) => {
                 // Only certainty ends the session: a store that doesn't answer doesn't mean that the main is offline.
                 if refusal.code == CloseCode::MainOffline {
-                    if !self.ready || self.core.timing.main_required {
+                    if !self.history.ready || self.core.timing.main_required {
                         return Err(End::MainOffline(refusal.last_seen));
                     }
                     return self.main_went(refusal.last_seen);
@@ -134,7 +136,7 @@ impl Session {
             Done::Memberships(looked) => self.on_memberships(looked),
             Done::CheckAgain(chat, subscribing) => self.check_again(chat, subscribing),
             Done::Rejoined(chat, node) => self.on_rejoined(chat, node),
-            Done::Renewed => self.renewing = false,
+            Done::Renewed => self.liveness.renewing = false,
             Done::Found(chat, found) => self.on_found(chat, *found),
         }
         Ok(())
@@ -143,6 +145,8 @@ impl Session {
     /// Checks whether the main is (still) connected.
     pub(super) fn check_main(&mut self) {
         let (core, user) = (self.core.clone(), self.handle.user.clone());
-        self.pending.push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));
+        self.work
+            .pending
+            .push(Boxed::new(async move { Done::Main(connect::still_has_main(&core, &user).await) }));
     }
 }

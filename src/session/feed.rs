@@ -409,4 +409,5 @@ impl<R> Feed<R> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/unit/session/feed.rs"]
 mod tests;

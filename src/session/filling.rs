@@ -26,7 +26,7 @@ impl Session {
     pub(super) fn check_chat(&mut self, chat: ChatId) {
         let (room, now) = (self.has_room(), Instant::now());
         let patience = self.core.timing.tail_check;
-        if self.draining {
+        if self.leave_at.is_some() {
             return;
         }
         self.return_parked(chat, now);
@@ -64,9 +64,9 @@ impl Session {
 
     /// Reads the next missing range from the log, as the session's user may see it.
     pub(super) fn fill_from_log(&mut self, chat: ChatId) {
-        let room = self.window.room();
+        let room = self.delivery.window.room();
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if state.filling || self.draining {
+        if state.filling || self.leave_at.is_some() {
             return;
         }
         let next = state.feed.next();
@@ -76,17 +76,17 @@ impl Session {
             return self.wait_for_room(chat);
         }
         state.filling = true;
-        self.window.reserve(count);
+        self.delivery.window.reserve(count);
         let core = self.core.clone();
         let reader = Reader { user: self.handle.user.clone(), since: state.from };
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             Done::Log(chat, count, core.store.log_of_member(chat, &reader, next, count, PAGE_BYTES).await)
         }));
     }
 
     /// A page of the log, for which `reserved` places were kept.
     pub(super) fn on_log(&mut self, chat: ChatId, reserved: usize, page: Stored<Option<LogPage>>) {
-        self.window.release(reserved);
+        self.delivery.window.release(reserved);
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
         state.filling = false;

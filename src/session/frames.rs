@@ -52,9 +52,9 @@ impl Session {
             Ok(_) if text.len() > LARGE => self.slow_down(text.len() as u64),
             Ok(_) => {}
         }
-        let waits = self.is_occupied() || !self.ahead.is_empty();
+        let waits = self.is_occupied() || !self.requests.ahead.is_empty();
         if waits && !matches!(parsed, Ok(ClientFrame::Ack(_))) {
-            self.ahead.push(parsed, text.len());
+            self.requests.ahead.push(parsed, text.len());
             return Ok(());
         }
         self.on_parsed(parsed)
@@ -62,13 +62,13 @@ impl Session {
 
     /// Returns whether only acknowledgements may be taken.
     fn is_occupied(&self) -> bool {
-        self.busy.is_some() || self.read_again.is_some()
+        self.requests.busy.is_some() || self.requests.read_again.is_some()
     }
 
     /// Handles waiting frames, up to one that is in progress.
     pub(super) fn take_waiting(&mut self) -> Result<(), End> {
         while !self.is_occupied()
-            && let Some(parsed) = self.ahead.pop()
+            && let Some(parsed) = self.requests.ahead.pop()
         {
             self.on_parsed(parsed)?;
         }
@@ -94,9 +94,11 @@ impl Session {
         if counted {
             let bytes = if let ClientFrame::Send(send) = &frame { send.bytes() } else { 0 };
             let now = Instant::now();
-            match self.limiter.frame(bytes, now, self.core.timing.rate_patience) {
+            match self.requests.limiter.frame(bytes, now, self.core.timing.rate_patience) {
                 Verdict::Take => {}
-                Verdict::Delay(wait) => self.read_again = self.read_again.max(Some(now + wait)),
+                Verdict::Delay(wait) => {
+                    self.requests.read_again = self.requests.read_again.max(Some(now + wait))
+                }
                 Verdict::Refuse => {
                     let problem =
                         Problem::new(ErrorCode::TooManyRequests, "too many frames for too long: slow down");
@@ -116,7 +118,7 @@ impl Session {
                 if self.handle.kind == DeviceKind::Main {
                     return self.refuse(id.as_ref(), Some("ready"), &not_for_main());
                 }
-                self.ready = true;
+                self.history.ready = true;
                 self.accept(id.as_ref())
             }
             ClientFrame::HistoryPage(page) => self.on_history_page(&page),
@@ -127,7 +129,7 @@ impl Session {
             ClientFrame::Typing(id, chat) => {
                 if typing::may_tell(&self.core, &self.handle.user, chat) {
                     let (core, user) = (self.core.clone(), self.handle.user.clone());
-                    self.pending.push(Boxed::new(async move {
+                    self.work.pending.push(Boxed::new(async move {
                         typing::tell(&core, &user, chat).await;
                         Done::Nothing
                     }));
@@ -150,7 +152,7 @@ impl Session {
         };
         let (core, handle) = (self.core.clone(), self.handle.clone());
         let received = Instant::now();
-        self.busy = Some(Boxed::new(async move {
+        self.requests.busy = Some(Boxed::new(async move {
             let sender = send::Sender { user: &handle.user, device: Some(handle.device) };
             let sent = send::send(&core, sender, chat, &frame).await;
             if sent.is_ok() {
@@ -174,17 +176,17 @@ impl Session {
                 self.refuse(frame.id.as_ref(), Some("ack"), &problem)
             }
             Some(true) => {
-                self.bad_frames = 0;
+                self.requests.bad_frames = 0;
                 if let Some(id) = &frame.id {
-                    self.acks.push((chat, seq, id.clone()));
+                    self.requests.acks.push((chat, seq, id.clone()));
                     let cursor = self.chats.get(&chat).map_or(0, |state| state.feed.cursor());
                     self.answer_acks(chat, cursor);
                 }
-                if !self.questions.is_empty() {
+                if !self.history.questions.is_empty() {
                     self.tell_questions();
                 }
                 // Bounds a client that never waits for its replies.
-                if self.acks.len() > 1024 {
+                if self.requests.acks.len() > 1024 {
                     return Err(End::Close(CloseCode::TooManyRequests));
                 }
                 Ok(())
@@ -194,10 +196,10 @@ impl Session {
 
     /// Answers the acknowledgements of a chat that are durable now.
     pub(super) fn answer_acks(&mut self, chat: ChatId, cursor: u64) {
-        let (done, rest) = std::mem::take(&mut self.acks)
+        let (done, rest) = std::mem::take(&mut self.requests.acks)
             .into_iter()
             .partition(|(asked, seq, _)| *asked == chat && *seq <= cursor);
-        self.acks = rest;
+        self.requests.acks = rest;
         let done: Vec<(ChatId, u64, FrameId)> = done;
         for (_, seq, id) in done {
             self.answer(Some(&id), "ack", Ok(serde_json::json!({ "seq": seq })));
@@ -207,7 +209,7 @@ impl Session {
     fn on_read(&mut self, frame: &Read) -> Result<(), End> {
         let (core, handle, chat, seq, id) =
             (self.core.clone(), self.handle.clone(), frame.chat, frame.seq.0, frame.id.clone());
-        self.busy = Some(Boxed::new(async move {
+        self.requests.busy = Some(Boxed::new(async move {
             let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
             let read = marked.as_ref().ok().map(|seq| (chat, *seq));
             let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
@@ -217,8 +219,8 @@ impl Session {
     }
 
     fn on_watch(&mut self, Watch { id, users, .. }: Watch) -> Result<(), End> {
-        let (core, handle, round) = (self.core.clone(), self.handle.clone(), self.watch_round + 1);
-        self.busy = Some(Boxed::new(async move {
+        let (core, handle, round) = (self.core.clone(), self.handle.clone(), self.requests.watch_round + 1);
+        self.requests.busy = Some(Boxed::new(async move {
             let found = presence::watch(&core, &handle, round, users).await;
             let result = found.map(|presence| serde_json::json!({ "presence": presence }));
             Answer { id, frame: "watch", result, history: None, read: None, watch: Some(round) }
@@ -229,7 +231,7 @@ impl Session {
     /// A frame in progress has completed.
     pub(super) fn on_answer(&mut self, answer: Answer) -> Result<(), End> {
         if let Some(request) = answer.history {
-            self.asked.remove(&request);
+            self.history.asked.remove(&request);
         }
         // A push of an older offset may wait in the mailbox; after this reply it would be a step back.
         if let Some((chat, seq)) = answer.read
@@ -239,9 +241,9 @@ impl Session {
         }
         match answer.result {
             Ok(ok) => {
-                self.bad_frames = 0;
+                self.requests.bad_frames = 0;
                 // Pending events of the previous `watch` aren't sent after this answer.
-                self.watch_round = answer.watch.unwrap_or(self.watch_round);
+                self.requests.watch_round = answer.watch.unwrap_or(self.requests.watch_round);
                 self.answer(answer.id.as_ref(), answer.frame, Ok(ok));
                 Ok(())
             }
@@ -251,7 +253,7 @@ impl Session {
 
     /// Accepts a frame whose answer is empty.
     pub(super) fn accept(&mut self, id: Option<&FrameId>) -> Result<(), End> {
-        self.bad_frames = 0;
+        self.requests.bad_frames = 0;
         self.answer(id, "", Ok(serde_json::json!({})));
         Ok(())
     }
@@ -279,8 +281,8 @@ impl Session {
             ErrorCode::BadJson | ErrorCode::BadFrame | ErrorCode::BadField | ErrorCode::BadRange
         );
         if bad {
-            self.bad_frames += 1;
-            if self.bad_frames >= self.core.limits.bad_frames_in_a_row {
+            self.requests.bad_frames += 1;
+            if self.requests.bad_frames >= self.core.limits.bad_frames_in_a_row {
                 return Err(End::Close(CloseCode::BadFrame));
             }
         }

@@ -139,7 +139,7 @@ impl Missing {
 impl Session {
     /// The log begins above the missing message.
     pub(super) fn beyond_the_log(&mut self, chat: ChatId, floor: Seq, now: Instant) {
-        let first = self.ask_next.max(now);
+        let first = self.work.ask_next.max(now);
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let next = state.feed.next();
         match &mut state.missing {
@@ -148,7 +148,7 @@ impl Session {
                 // (If nothing is held, this is a number that no message has.)
                 let there = state.feed.missing(Seq::MAX).map_or(next, |last| last + 1);
                 *missing = Some(Box::new(Missing::new(next, floor, there, first)));
-                self.ask_next = first + APART;
+                self.work.ask_next = first + APART;
             }
         }
         self.seek(chat, now);
@@ -174,7 +174,7 @@ impl Session {
         let (seq, arrivals, own) = (missing.seq, state.arrivals, state.node.clone());
         let former = state.former.iter().map(|former| former.node.clone()).collect();
         let (core, device) = (self.core.clone(), self.handle.device);
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             let nodes = nodes(&core, own.clone(), former, asked);
             let looks = join_all(nodes.iter().map(|node| core.broker.backlog(node, chat, device))).await;
             let mut found = Found {
@@ -225,7 +225,7 @@ impl Session {
         }
         // Nothing has come since the check began, not even messages that wait for room here, and no other node has anything. (Known
         // receipts may be void: the loss of their connection waits behind other chats' messages.)
-        let still = found.arrivals == state.arrivals && self.nothing_came_at >= found.answered;
+        let still = found.arrivals == state.arrivals && self.delivery.nothing_came_at >= found.answered;
         let settled = still && found.in_flight <= state.feed.in_flight();
         let seen = found.depth == 0 || (missing.unseen == Some(0) && found.consumers <= 1);
         if settled && seen {
@@ -255,7 +255,7 @@ impl Session {
         // The last requeue brought nothing: perhaps nsqd waits for the last of them. Or other chats wait for room with early
         // messages, as this one does: then there may never be KEPT of one.
         let brought_nothing = missing.gave_way_at == state.arrivals + 1;
-        let kept = if brought_nothing || self.prefetch.is_wanted() { 0 } else { KEPT };
+        let kept = if brought_nothing || self.delivery.prefetch.is_wanted() { 0 } else { KEPT };
         missing.gave_way_at = state.arrivals + 1;
         let longest = if give_way(state, kept) > 0 { LONGEST_PAUSE } else { LONGEST_WAIT };
         let at = state.missing.as_mut().map_or(now, |missing| missing.later(now, longest));
@@ -294,7 +294,7 @@ impl Session {
     /// Requeues early messages while the queue is being looked through.
     pub(super) fn give_way(&mut self, chat: ChatId) {
         // Others wait for room, each perhaps for messages behind those that this one holds.
-        let (kept, enough) = if self.prefetch.is_wanted() { (0, 1) } else { (KEPT, KEPT * 2) };
+        let (kept, enough) = if self.delivery.prefetch.is_wanted() { (0, 1) } else { (KEPT, KEPT * 2) };
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if state.feed.returnable() >= enough {
             give_way(state, kept);

@@ -53,8 +53,8 @@ impl Session {
         let request = crate::rng::uuid().simple().to_string();
         // Stored before it is sent: the answer may be faster than the sending.
         let until = Instant::now() + core.timing.history_timeout;
-        self.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
-        self.busy = Some(Boxed::new(async move {
+        self.history.asked.insert(request.clone(), Asked { id: id.clone(), chat, until });
+        self.requests.busy = Some(Boxed::new(async move {
             let asked = bootstrap::ask(&core, &handle.user, handle.device, &request, page).await;
             match asked {
                 // No reply yet: the main's page will be it.
@@ -90,7 +90,7 @@ impl Session {
             ));
         }
         let Some(state) = self.chats.get(&frame.chat) else { return Err(Problem::no_such_chat()) };
-        if self.asked.values().any(|asked| asked.chat == frame.chat) {
+        if self.history.asked.values().any(|asked| asked.chat == frame.chat) {
             let detail = "one page per chat at a time: wait for the one you asked for";
             return Err(Problem::new(ErrorCode::MainBusy, detail));
         }
@@ -105,7 +105,7 @@ impl Session {
         if before == 0 || before > highest {
             return Err(Problem::new(ErrorCode::BadRange, format!("before is from 1 to {highest}")));
         }
-        let floor = self.history.map_or(0, |most| state.from.saturating_sub(most));
+        let floor = self.history.below.map_or(0, |most| state.from.saturating_sub(most));
         // The main isn't asked for messages that wouldn't be passed on.
         let limit = limit.min(before.saturating_sub(floor + 1));
         Ok(Page { chat: frame.chat, before, limit, floor })
@@ -114,10 +114,10 @@ impl Session {
     /// The main has answered this sub, or can't.
     pub(super) fn on_history_answer(&mut self, answer: &HistoryAnswer) -> Result<(), End> {
         // An answer after its deadline has been replied to already.
-        let Some(asked) = self.asked.remove(&answer.request) else { return Ok(()) };
+        let Some(asked) = self.history.asked.remove(&answer.request) else { return Ok(()) };
         match &answer.result {
             Ok(page) => {
-                self.bad_frames = 0;
+                self.requests.bad_frames = 0;
                 self.core.metrics.bootstraps.with_label_values(&["ok"]).inc();
                 self.connection.send(raw_reply(&asked.id, page).into());
                 Ok(())
@@ -128,7 +128,7 @@ impl Session {
 
     /// The main is offline: every open request fails.
     pub(super) fn main_went(&mut self, last_seen: Option<u64>) -> Result<(), End> {
-        for (_, asked) in std::mem::take(&mut self.asked) {
+        for (_, asked) in std::mem::take(&mut self.history.asked) {
             self.bootstrap_failed(&asked.id, bootstrap::offline(last_seen))?;
         }
         Ok(())
@@ -144,17 +144,17 @@ impl Session {
         if !self.chats.contains_key(&ask.chat) {
             return self.answer_question(&ask, Err(ErrorCode::NotFound));
         }
-        if self.questions.len() >= QUESTIONS {
+        if self.history.questions.len() >= QUESTIONS {
             return self.answer_question(&ask, Err(ErrorCode::MainBusy));
         }
         let until = Instant::now() + self.core.timing.history_timeout;
-        self.questions.insert(ask.request.clone(), Question { ask, until, told: false });
+        self.history.questions.insert(ask.request.clone(), Question { ask, until, told: false });
         self.tell_questions();
     }
 
     /// Sends the requests that this main can answer: it has stored everything below `before`.
     pub(super) fn tell_questions(&mut self) {
-        for question in self.questions.values_mut().filter(|question| !question.told) {
+        for question in self.history.questions.values_mut().filter(|question| !question.told) {
             let ask = &question.ask;
             if self.chats.get(&ask.chat).is_some_and(|state| state.feed.acked() + 1 >= ask.before) {
                 question.told = true;
@@ -173,7 +173,7 @@ impl Session {
     fn answer_question(&mut self, ask: &Arc<HistoryAsk>, result: Result<String, ErrorCode>) {
         let (core, user, ask) = (self.core.clone(), self.handle.user.clone(), ask.clone());
         // Not in the session's loop: the main may have other frames.
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             bootstrap::answer(&core, &user, &ask, result).await;
             Done::Nothing
         }));
@@ -217,31 +217,33 @@ impl Session {
 
     // Only a request that was sent can be answered, and only once.
     fn question(&mut self, request: &str) -> Option<Question> {
-        if !self.questions.get(request).is_some_and(|question| question.told) {
+        if !self.history.questions.get(request).is_some_and(|question| question.told) {
             return None;
         }
-        self.questions.remove(request)
+        self.history.questions.remove(request)
     }
 
     /// Expires requests on either end.
     pub(super) fn expire_history(&mut self, now: Instant) -> Result<(), End> {
         let timeout = self.core.timing.history_timeout;
-        let unheard = |question: &Question| question.told && self.heard + timeout <= question.until;
-        let silent = self.questions.values().any(|question| question.until <= now && unheard(question));
-        self.questions.retain(|_, question| question.until > now);
-        if silent && self.probe.is_none() {
+        let unheard = |question: &Question| question.told && self.liveness.heard + timeout <= question.until;
+        let silent =
+            self.history.questions.values().any(|question| question.until <= now && unheard(question));
+        self.history.questions.retain(|_, question| question.until > now);
+        if silent && self.liveness.probe.is_none() {
             // Its connection may be dead, which the heartbeat detects much later; subs see it online meanwhile.
             self.connection.ping();
-            self.probe = Some(now + timeout / 2);
+            self.liveness.probe = Some(now + timeout / 2);
         }
         let late: Vec<String> = self
+            .history
             .asked
             .iter()
             .filter(|(_, asked)| asked.until <= now)
             .map(|(request, _)| request.clone())
             .collect();
         for request in late {
-            if let Some(asked) = self.asked.remove(&request) {
+            if let Some(asked) = self.history.asked.remove(&request) {
                 let problem = Problem::new(ErrorCode::MainTimeout, sentence(ErrorCode::MainTimeout));
                 self.bootstrap_failed(&asked.id, problem)?;
             }
@@ -251,8 +253,8 @@ impl Session {
 
     /// Returns the next deadline of these.
     pub(super) fn history_deadline(&self) -> Option<Instant> {
-        let asked = self.asked.values().map(|asked| asked.until);
-        asked.chain(self.questions.values().map(|question| question.until)).min()
+        let asked = self.history.asked.values().map(|asked| asked.until);
+        asked.chain(self.history.questions.values().map(|question| question.until)).min()
     }
 }
 

@@ -69,7 +69,7 @@ impl Session {
         let epoch = |chat| self.chats.get(chat).map_or(0, |state| state.feed.highest_epoch());
         self.memberships.looking = Some(chats.iter().map(|chat| (*chat, epoch(chat))).collect());
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -134,7 +134,7 @@ impl Session {
         let chats = joined.iter().map(|(chat, ..)| *chat).collect();
         connect::follow(&self.core, &self.handle, joined, readings);
         let (core, device) = (self.core.clone(), self.handle.device);
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             if let Err(error) = connect::hear(&core, chats).await {
                 tracing::warn!(%device, %error, "subscribing to doorbells failed: the sweep covers them");
             }
@@ -189,7 +189,7 @@ impl Session {
             return;
         }
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             tokio::time::sleep(NOT_YET).await;
             Done::CheckAgain(chat, connect::complete(&core, &handle, chat).await)
         }));
@@ -217,11 +217,11 @@ impl Session {
 
     /// Stops watching users who share no chat with this one any more.
     pub(super) fn recheck_watched(&mut self, who: Option<UserId>) {
-        if self.watch_round == 0 {
+        if self.requests.watch_round == 0 {
             return;
         }
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             if let Err(error) = presence::recheck(&core, &handle, who.as_ref()).await {
                 tracing::debug!(%error, "who is watched can't be looked at again now");
             }

@@ -156,7 +156,7 @@ impl Session {
             .iter()
             .map(|(attached, read)| (attached.chat.id, self.add_chat(attached, *read), *read))
             .collect();
-        self.limiter.opened(followed.len());
+        self.requests.limiter.opened(followed.len());
         self.follow(followed, start.readings);
         let SessionHandle { user, device, session, .. } = &self.handle;
         tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");

@@ -80,12 +80,12 @@ impl ChatState {
 impl Session {
     /// Consumes the chat's queue at this node. (The only place where a session subscribes.)
     pub(super) fn subscribe(&mut self, node: &str, chat: ChatId) -> Consumer {
-        self.subscriptions += 1;
-        let number = self.subscriptions;
-        let (broker, sink) = (&self.core.broker, self.sink.numbered(number));
+        self.delivery.subscriptions += 1;
+        let number = self.delivery.subscriptions;
+        let (broker, sink) = (&self.core.broker, self.delivery.sink.numbered(number));
         Consumer {
             number,
-            subscription: broker.subscribe(node, chat, self.handle.device, &self.prefetch, sink),
+            subscription: broker.subscribe(node, chat, self.handle.device, &self.delivery.prefetch, sink),
         }
     }
 
@@ -168,7 +168,7 @@ impl Session {
             return;
         }
         let (core, handle) = (self.core.clone(), self.handle.clone());
-        self.pending.push(Boxed::new(async move {
+        self.work.pending.push(Boxed::new(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 match provision_again(&core, &handle, chat).await {

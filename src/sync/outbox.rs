@@ -291,5 +291,5 @@ impl Slots {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
+#[path = "../../tests/unit/sync/outbox.rs"]
 mod tests;

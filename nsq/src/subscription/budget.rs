@@ -382,5 +382,5 @@ impl<W: Clone> Ledger<W> {
 }
 
 #[cfg(test)]
-#[path = "budget_tests.rs"]
+#[path = "../../tests/unit/subscription/budget.rs"]
 mod tests;

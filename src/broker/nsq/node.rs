@@ -475,20 +475,5 @@ pub(super) fn in_words(error: &AdminError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_too_large_can_never_be_published() {
-        let address = NodeAddress::parse("127.0.0.1:1").unwrap();
-        let node = Node::new(address, ConnectOptions::default(), watch::Sender::new(0));
-        let fault = |message: &str| {
-            let (code, message) = ("E_BAD_MESSAGE".to_owned(), message.to_owned());
-            node.publish_fault(PublishError::Refused { code, message })
-        };
-        let never = fault("PUB message too big 2147483647 > 5000");
-        assert!(matches!(never, BrokerError::Unpublishable { .. }), "{never}");
-        let again = fault("PUB failed to read message body");
-        assert!(matches!(again, BrokerError::Refused { .. }), "{again}");
-    }
-}
+#[path = "../../../tests/unit/broker/nsq/node.rs"]
+mod tests;

@@ -300,15 +300,5 @@ fn union(is: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::union;
-
-    #[test]
-    fn what_others_need_stays_switched_on() {
-        for (is, wanted) in
-            [("", "Kh"), ("Ex", "ExKh"), ("AKE", "AKE"), ("KA", "KA"), ("h", "hK"), ("Kg", "Kgh")]
-        {
-            assert_eq!(union(is), wanted);
-        }
-    }
-}
+#[path = "../../../tests/unit/store/redis/startup.rs"]
+mod tests;

@@ -6,14 +6,15 @@ use serde_json::json;
 use super::*;
 use crate::config::Secret;
 
+#[path = "tokens/published.rs"]
 mod published;
 
 const SECRET: &str = "a secret for tests, of 32 bytes or more";
-const RSA_PUBLIC: &[u8] = include_bytes!("../../tests/data/rsa.pub.pem");
-const ED: &[u8] = include_bytes!("../../tests/data/ed25519.pem");
-const P256: &[u8] = include_bytes!("../../tests/data/p256.pem");
-const RSA: &[u8] = include_bytes!("../../tests/data/rsa.pem");
-const JWKS: &str = include_str!("../../tests/data/jwks.json");
+const RSA_PUBLIC: &[u8] = include_bytes!("../data/rsa.pub.pem");
+const ED: &[u8] = include_bytes!("../data/ed25519.pem");
+const P256: &[u8] = include_bytes!("../data/p256.pem");
+const RSA: &[u8] = include_bytes!("../data/rsa.pem");
+const JWKS: &str = include_str!("../data/jwks.json");
 
 fn now() -> u64 {
     get_current_timestamp()
