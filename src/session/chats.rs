@@ -46,27 +46,58 @@ const PARKED: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct ChatState {
     pub feed: Feed<Receipt>,
-    // Dropped or closed with the session, which requeues what it holds.
-    pub consumer: Option<Consumer>,
-    pub progress: Progress,
+    pub position: Position,
+    pub place: Place,
+    pub seen: Seen,
+    pub fill: Fill,
+    logged: Logged,
+    // The membership at a later epoch is being checked.
+    pub checking: bool,
+    // A gauge: chats of connected devices.
+    _followed: GaugeGuard,
+}
+
+/// How far the device and its user are.
+#[derive(Debug)]
+pub(super) struct Position {
     pub from: Seq,
+    pub progress: Progress,
     // The highest read offset that the client has received.
     pub read: Seq,
+    // A cursor write is in progress; later acknowledgements wait for the next.
+    moving: bool,
+}
+
+/// Where the chat's messages come from.
+#[derive(Debug)]
+pub(super) struct Place {
+    // Dropped or closed with the session, which requeues what it holds.
+    pub consumer: Option<Consumer>,
     // The node of its subscription.
     pub node: Arc<str>,
     // Queues at former nodes, while they bring messages that nothing else has.
     pub former: Vec<Former>,
     // Its queue was removed, and is being created again, if the device is subscribed.
     pub rejoining: bool,
-    // A cursor write is in progress; later acknowledgements wait for the next.
-    moving: bool,
-    // The membership at a later epoch is being checked.
-    pub checking: bool,
+    // A gauge: attached queues.
+    pub attached: GaugeGuard,
+}
+
+/// What is known of the chat's messages.
+#[derive(Debug)]
+pub(super) struct Seen {
     // The highest known seq of the chat.
     pub tail: Seq,
     // When its queue last brought something, and how often it has.
     pub arrived: Instant,
     pub arrivals: u64,
+    // Latency is measured only above this: earlier messages came before the session.
+    live_above: Seq,
+}
+
+/// What is read from the log, or waits.
+#[derive(Debug, Default)]
+pub(super) struct Fill {
     pub filling: bool,
     // Messages that the log no longer has.
     pub missing: Option<Box<Missing>>,
@@ -75,15 +106,15 @@ pub(super) struct ChatState {
     // Its early messages, as counted for the device.
     counted: (usize, usize),
     parked_until: Option<Instant>,
-    // A message after its gap was logged once.
-    late_said: bool,
-    // A torn message was logged once.
-    torn_said: bool,
-    // Latency is measured only above this: earlier messages came before the session.
-    live_above: Seq,
-    // Gauges: chats of connected devices, and attached queues.
-    _followed: GaugeGuard,
-    pub attached: GaugeGuard,
+}
+
+/// What was logged, once.
+#[derive(Debug, Default)]
+struct Logged {
+    // A message after its gap.
+    late: bool,
+    // A torn message.
+    torn: bool,
 }
 
 /// The source of a message.
@@ -108,28 +139,24 @@ impl Session {
         followed.set(1);
         let state = ChatState {
             feed: Feed::new(position.cursor, attached.epoch),
-            consumer: Some(consumer),
-            progress: Arc::clone(&progress),
-            from: position.from,
-            read,
-            node: Arc::clone(&node),
-            former: Vec::new(),
-            rejoining: false,
-            moving: false,
+            position: Position { from: position.from, progress: Arc::clone(&progress), read, moving: false },
+            place: Place {
+                consumer: Some(consumer),
+                node: Arc::clone(&node),
+                former: Vec::new(),
+                rejoining: false,
+                attached: attached_now,
+            },
+            seen: Seen {
+                tail: attached.chat.head,
+                arrived: now,
+                arrivals: 0,
+                live_above: attached.chat.head,
+            },
+            fill: Fill::default(),
+            logged: Logged::default(),
             checking: false,
-            tail: attached.chat.head,
-            arrived: now,
-            arrivals: 0,
-            filling: false,
-            missing: None,
-            waits: false,
-            counted: (0, 0),
-            parked_until: None,
-            late_said: false,
-            torn_said: false,
-            live_above: attached.chat.head,
             _followed: followed,
-            attached: attached_now,
         };
         // A chat that was left and joined again: the old subscription ends here.
         self.drop_chat(chat);
@@ -157,11 +184,11 @@ impl Session {
         };
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.arrived = now;
-        state.arrivals += 1;
-        state.tail = state.tail.max(seq);
+        state.seen.arrived = now;
+        state.seen.arrivals += 1;
+        state.seen.tail = state.seen.tail.max(seq);
         let offered = state.feed.offer(seq, epoch, body, receipt);
-        if let Some(missing) = &mut state.missing {
+        if let Some(missing) = &mut state.fill.missing {
             missing.came(seq);
         }
         match offered {
@@ -188,10 +215,10 @@ impl Session {
     /// A queue brought a message that wasn't published to this chat, perhaps in place of one that must come from elsewhere.
     pub(super) fn on_torn(&mut self, chat: ChatId, receipt: Receipt) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.arrivals += 1;
+        state.seen.arrivals += 1;
         self.core.metrics.torn.inc();
-        if !std::mem::replace(&mut state.torn_said, true) {
-            let (device, node) = (&self.handle.device, &state.node);
+        if !std::mem::replace(&mut state.logged.torn, true) {
+            let (device, node) = (&self.handle.device, &state.place.node);
             tracing::warn!(%chat, %device, %node, "a queue brought a message torn, or none of this server: removed, and looked for in the log; \
                 see whether this nsqd's disk was full, or what else writes to its topics");
         }
@@ -209,7 +236,7 @@ impl Session {
             };
             if !state.feed.forget_highest() && !give_back_highest(state) {
                 state.feed.park_highest();
-                let until = *state.parked_until.get_or_insert(now + PARKED);
+                let until = *state.fill.parked_until.get_or_insert(now + PARKED);
                 self.schedule_check(chat, until);
             }
             self.count_early(chat);
@@ -222,7 +249,7 @@ impl Session {
     /// Updates the device's count of early messages.
     pub(super) fn count_early(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let (held, counted) = (state.feed.held(), std::mem::replace(&mut state.counted, state.feed.held()));
+        let (held, counted) = (state.feed.held(), std::mem::replace(&mut state.fill.counted, state.feed.held()));
         self.delivery.early.0 = self.delivery.early.0 + held.0 - counted.0;
         self.delivery.early.1 = self.delivery.early.1 + held.1 - counted.1;
     }
@@ -231,7 +258,7 @@ impl Session {
     fn note_late(&mut self, chat: ChatId, seq: Seq, finished: u64) {
         self.core.metrics.gap_late.inc_by(finished);
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if !std::mem::replace(&mut state.late_said, true) {
+        if !std::mem::replace(&mut state.logged.late, true) {
             let device = &self.handle.device;
             tracing::warn!(%chat, %device, seq, "a queue brings messages after they were told as a gap: the device has them \
                 after it reconnects, if it doesn't acknowledge what is behind them; look for what brought them back");
@@ -241,12 +268,12 @@ impl Session {
     /// Requeues the messages for which there was no room.
     pub(super) fn return_parked(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if let Some(until) = state.parked_until {
+        if let Some(until) = state.fill.parked_until {
             // A sendable message doesn't wait.
             if until > now && state.feed.missing(Seq::MAX).is_some() {
                 return self.schedule_check(chat, until);
             }
-            state.parked_until = None;
+            state.fill.parked_until = None;
             state.feed.return_parked();
         }
     }
@@ -274,8 +301,8 @@ impl Session {
     pub(super) fn deliver(&mut self, chat: ChatId, seq: Seq, body: Bytes, source: Source) {
         let mut age = Sent::NO_AGE;
         if let Some(state) = self.chats.get(&chat) {
-            state.progress.store(seq, Ordering::Relaxed);
-            if seq > state.live_above
+            state.position.progress.store(seq, Ordering::Relaxed);
+            if seq > state.seen.live_above
                 && let Some(at) = accepted_at(&body)
             {
                 age = u32::try_from(now_millis().saturating_sub(at)).unwrap_or(Sent::NO_AGE);
@@ -300,7 +327,7 @@ impl Session {
     /// The chat has messages up to `seq`, and the queue has had its time.
     pub(super) fn on_tail(&mut self, chat: ChatId, seq: Seq) {
         if let Some(state) = self.chats.get_mut(&chat) {
-            state.tail = state.tail.max(seq);
+            state.seen.tail = state.seen.tail.max(seq);
             self.check_chat(chat);
         }
     }
@@ -333,11 +360,11 @@ impl Session {
     pub(super) fn drop_chat(&mut self, chat: ChatId) -> bool {
         let Some(state) = self.chats.remove(&chat) else { return false };
         self.work.schedule.forget(chat);
-        if state.waits {
+        if state.fill.waits {
             self.work.turns.forget(chat);
         }
-        self.delivery.early.0 -= state.counted.0;
-        self.delivery.early.1 -= state.counted.1;
+        self.delivery.early.0 -= state.fill.counted.0;
+        self.delivery.early.1 -= state.fill.counted.1;
         self.free_window(state.feed.unacked());
         true
     }
@@ -360,12 +387,12 @@ impl Session {
     /// Writes the cursor, or, if a write is in progress, after it.
     pub(super) fn move_cursor(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if state.moving || state.feed.acked() <= state.feed.cursor() {
+        if state.position.moving || state.feed.acked() <= state.feed.cursor() {
             return;
         }
-        state.moving = true;
+        state.position.moving = true;
         let (device, session) = (self.handle.device, self.handle.session);
-        let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
+        let cursor = CursorMove { device, session, from: state.position.from, seq: state.feed.acked() };
         self.core.submit_cursor(chat, cursor, self.handle.mailbox.clone());
     }
 
@@ -383,7 +410,7 @@ impl Session {
     /// The store has answered.
     pub(super) fn on_cursor_persisted(&mut self, chat: ChatId, moved: Option<CursorMoved>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.moving = false;
+        state.position.moving = false;
         match moved {
             // A newer session or a termination has the device, or the user has left the chat: the store knows which.
             Some(CursorMoved::Fenced) => {
@@ -405,9 +432,9 @@ impl Session {
             }
             None => {
                 let (device, session) = (self.handle.device, self.handle.session);
-                let cursor = CursorMove { device, session, from: state.from, seq: state.feed.acked() };
+                let cursor = CursorMove { device, session, from: state.position.from, seq: state.feed.acked() };
                 let (core, moved) = (self.core.clone(), self.handle.mailbox.clone());
-                state.moving = true;
+                state.position.moving = true;
                 self.work.pending.push(Boxed::new(async move {
                     tokio::time::sleep(CURSOR_RETRY).await;
                     core.submit_cursor(chat, cursor, moved);

@@ -113,8 +113,8 @@ impl Session {
     /// Reports the user's read offset to the client, if it is new.
     pub(super) fn on_read_moved(&mut self, chat: ChatId, offset: ReadOffset) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if offset.seq > state.read {
-            state.read = offset.seq;
+        if offset.seq > state.position.read {
+            state.position.read = offset.seq;
             let frame = ServerFrame::Read { chat, seq: offset.seq, device: offset.device };
             self.connection.send(frame.text().into());
         }

@@ -34,14 +34,14 @@ impl Session {
         if state.feed.is_fenced() {
             return self.check_epoch(chat);
         }
-        let quiet = now.saturating_duration_since(state.arrived);
+        let quiet = now.saturating_duration_since(state.seen.arrived);
         let hole = state.feed.hole();
         let wait = if hole.is_some() && (state.feed.held().0 >= HELD || quiet >= HOLE_PATIENCE) {
             None
         } else if hole.is_some() {
             Some(HOLE_PATIENCE - quiet)
-        } else if state.tail < state.feed.next() {
-            state.missing = None;
+        } else if state.seen.tail < state.feed.next() {
+            state.fill.missing = None;
             return;
         } else {
             patience.checked_sub(quiet).filter(|left| !left.is_zero())
@@ -56,7 +56,7 @@ impl Session {
         if state.feed.has_next() {
             return self.send_early(chat);
         }
-        match &state.missing {
+        match &state.fill.missing {
             Some(missing) if missing.seq == state.feed.next() => self.seek(chat, now),
             _ => self.fill_from_log(chat),
         }
@@ -66,7 +66,7 @@ impl Session {
     pub(super) fn fill_from_log(&mut self, chat: ChatId) {
         let room = self.delivery.window.room();
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if state.filling || self.leave_at.is_some() {
+        if state.fill.filling || self.leave_at.is_some() {
             return;
         }
         let next = state.feed.next();
@@ -75,10 +75,10 @@ impl Session {
         if count == 0 {
             return self.wait_for_room(chat);
         }
-        state.filling = true;
+        state.fill.filling = true;
         self.delivery.window.reserve(count);
         let core = self.core.clone();
-        let reader = Reader { user: self.handle.user.clone(), since: state.from };
+        let reader = Reader { user: self.handle.user.clone(), since: state.position.from };
         self.work.pending.push(Boxed::new(async move {
             Done::Log(chat, count, core.store.log_of_member(chat, &reader, next, count, PAGE_BYTES).await)
         }));
@@ -89,7 +89,7 @@ impl Session {
         self.delivery.window.release(reserved);
         let now = Instant::now();
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.filling = false;
+        state.fill.filling = false;
         let page = match page {
             Ok(Some(page)) => page,
             Ok(None) => return self.check_membership(chat),
@@ -101,7 +101,7 @@ impl Session {
         if page.floor > state.feed.next() {
             return self.beyond_the_log(chat, page.floor, now);
         }
-        state.missing = None;
+        state.fill.missing = None;
         let mut filled = 0u64;
         for (seq, body) in page.messages {
             if !self.has_room() {
@@ -120,7 +120,7 @@ impl Session {
         self.count_early(chat);
         self.send_early(chat);
         let Some(state) = self.chats.get(&chat) else { return };
-        if state.tail < state.feed.next() && state.feed.hole().is_none() {
+        if state.seen.tail < state.feed.next() && state.feed.hole().is_none() {
             return;
         }
         // The queue has had its time for this range; the rest is checked again after others had their turn. Without anything new

@@ -22,12 +22,19 @@ pub(super) struct Answer {
     pub id: Option<FrameId>,
     pub frame: &'static str,
     pub result: Result<serde_json::Value, Problem>,
-    /// A history request that failed.
-    pub history: Option<String>,
+    pub effect: Effect,
+}
+
+/// What an answer changes in the session.
+#[derive(Debug)]
+pub(super) enum Effect {
+    None,
+    /// This history request failed.
+    HistoryFailed(String),
     /// The user's new read offset.
-    pub read: Option<(ChatId, Seq)>,
-    /// The round of watching that it starts.
-    pub watch: Option<u64>,
+    ReadMoved(ChatId, Seq),
+    /// This round of watching starts, if the answer is no error.
+    Watching(u64),
 }
 
 impl Session {
@@ -159,7 +166,7 @@ impl Session {
                 core.metrics.send_reply.observe(handle.kind, received.elapsed());
             }
             let result = sent.map(|(seq, at)| serde_json::json!({ "seq": seq, "at": at }));
-            Answer { id: frame.id, frame: "send", result, history: None, read: None, watch: None }
+            Answer { id: frame.id, frame: "send", result, effect: Effect::None }
         }));
         Ok(())
     }
@@ -211,9 +218,9 @@ impl Session {
             (self.core.clone(), self.handle.clone(), frame.chat, frame.seq.0, frame.id.clone());
         self.requests.busy = Some(Boxed::new(async move {
             let marked = read::mark(&core, &handle.user, Some(handle.device), chat, seq).await;
-            let read = marked.as_ref().ok().map(|seq| (chat, *seq));
+            let effect = marked.as_ref().map_or(Effect::None, |seq| Effect::ReadMoved(chat, *seq));
             let result = marked.map(|seq| serde_json::json!({ "seq": seq }));
-            Answer { id, frame: "read", result, history: None, read, watch: None }
+            Answer { id, frame: "read", result, effect }
         }));
         Ok(())
     }
@@ -223,27 +230,28 @@ impl Session {
         self.requests.busy = Some(Boxed::new(async move {
             let found = presence::watch(&core, &handle, round, users).await;
             let result = found.map(|presence| serde_json::json!({ "presence": presence }));
-            Answer { id, frame: "watch", result, history: None, read: None, watch: Some(round) }
+            Answer { id, frame: "watch", result, effect: Effect::Watching(round) }
         }));
         Ok(())
     }
 
     /// A frame in progress has completed.
     pub(super) fn on_answer(&mut self, answer: Answer) -> Result<(), End> {
-        if let Some(request) = answer.history {
-            self.history.asked.remove(&request);
-        }
-        // A push of an older offset may wait in the mailbox; after this reply it would be a step back.
-        if let Some((chat, seq)) = answer.read
-            && let Some(state) = self.chats.get_mut(&chat)
-        {
-            state.read = state.read.max(seq);
+        match answer.effect {
+            Effect::HistoryFailed(request) => drop(self.history.asked.remove(&request)),
+            // A push of an older offset may wait in the mailbox; after this reply it would be a step back.
+            Effect::ReadMoved(chat, seq) => {
+                if let Some(state) = self.chats.get_mut(&chat) {
+                    state.position.read = state.position.read.max(seq);
+                }
+            }
+            // Pending events of the previous `watch` aren't sent after this answer.
+            Effect::Watching(round) if answer.result.is_ok() => self.requests.watch_round = round,
+            Effect::Watching(_) | Effect::None => {}
         }
         match answer.result {
             Ok(ok) => {
                 self.requests.bad_frames = 0;
-                // Pending events of the previous `watch` aren't sent after this answer.
-                self.requests.watch_round = answer.watch.unwrap_or(self.requests.watch_round);
                 self.answer(answer.id.as_ref(), answer.frame, Ok(ok));
                 Ok(())
             }

@@ -142,7 +142,7 @@ impl Session {
         let first = self.work.ask_next.max(now);
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let next = state.feed.next();
-        match &mut state.missing {
+        match &mut state.fill.missing {
             Some(missing) if missing.seq == next => (missing.floor, missing.log_again) = (floor, true),
             missing => {
                 // (If nothing is held, this is a number that no message has.)
@@ -157,7 +157,7 @@ impl Session {
     /// Asks the queues for it, if it is time.
     pub(super) fn seek(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Some(missing) = &mut state.missing else { return };
+        let Some(missing) = &mut state.fill.missing else { return };
         if missing.asking {
             return;
         }
@@ -171,8 +171,8 @@ impl Session {
             true => Asked::Own,
             false => Asked::Everywhere,
         };
-        let (seq, arrivals, own) = (missing.seq, state.arrivals, state.node.clone());
-        let former = state.former.iter().map(|former| former.node.clone()).collect();
+        let (seq, arrivals, own) = (missing.seq, state.seen.arrivals, state.place.node.clone());
+        let former = state.place.former.iter().map(|former| former.node.clone()).collect();
         let (core, device) = (self.core.clone(), self.handle.device);
         self.work.pending.push(Boxed::new(async move {
             let nodes = nodes(&core, own.clone(), former, asked);
@@ -208,15 +208,15 @@ impl Session {
             self.subscribe_former(chat, node);
         }
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Some(missing) = state.missing.as_mut().filter(|missing| missing.seq == found.seq) else { return };
+        let Some(missing) = state.fill.missing.as_mut().filter(|missing| missing.seq == found.seq) else { return };
         missing.asking = false;
         if state.feed.next() != found.seq || state.feed.missing(missing.floor).is_none() {
-            state.missing = None;
+            state.fill.missing = None;
             return self.schedule_check(chat, now);
         }
         missing.everywhere |= found.asked == Asked::Everywhere && found.silent.is_none();
         let there =
-            found.lost || (state.consumer.is_some() && state.attached.is_set() && found.consumers > 0);
+            found.lost || (state.place.consumer.is_some() && state.place.attached.is_set() && found.consumers > 0);
         if !there || found.silent.is_some() {
             // It is unknown whether that node has it.
             (missing.unseen, missing.nowhere) = (None, None);
@@ -225,7 +225,7 @@ impl Session {
         }
         // Nothing has come since the check began, not even messages that wait for room here, and no other node has anything. (Known
         // receipts may be void: the loss of their connection waits behind other chats' messages.)
-        let still = found.arrivals == state.arrivals && self.delivery.nothing_came_at >= found.answered;
+        let still = found.arrivals == state.seen.arrivals && self.delivery.nothing_came_at >= found.answered;
         let settled = still && found.in_flight <= state.feed.in_flight();
         let seen = found.depth == 0 || (missing.unseen == Some(0) && found.consumers <= 1);
         if settled && seen {
@@ -254,11 +254,11 @@ impl Session {
             if missing.unseen == Some(0) { 0 } else { found.depth + state.feed.in_flight() };
         // The last requeue brought nothing: perhaps nsqd waits for the last of them. Or other chats wait for room with early
         // messages, as this one does: then there may never be KEPT of one.
-        let brought_nothing = missing.gave_way_at == state.arrivals + 1;
+        let brought_nothing = missing.gave_way_at == state.seen.arrivals + 1;
         let kept = if brought_nothing || self.delivery.prefetch.is_wanted() { 0 } else { KEPT };
-        missing.gave_way_at = state.arrivals + 1;
+        missing.gave_way_at = state.seen.arrivals + 1;
         let longest = if give_way(state, kept) > 0 { LONGEST_PAUSE } else { LONGEST_WAIT };
-        let at = state.missing.as_mut().map_or(now, |missing| missing.later(now, longest));
+        let at = state.fill.missing.as_mut().map_or(now, |missing| missing.later(now, longest));
         self.count_early(chat);
         self.schedule_check(chat, at);
     }
@@ -266,11 +266,11 @@ impl Session {
     /// No queue has it, by this check.
     fn on_nowhere(&mut self, chat: ChatId, found: &Found, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Some(missing) = &mut state.missing else { return };
+        let Some(missing) = &mut state.fill.missing else { return };
         // Without other consumers, a message counted nowhere was on its way here, and is counted now unless it has arrived: later
         // ones are new. (An active chat always has new ones.)
         let alone = found.consumers <= 1 && found.others.is_empty();
-        let since = missing.nowhere.filter(|(_, arrivals)| alone || *arrivals == state.arrivals);
+        let since = missing.nowhere.filter(|(_, arrivals)| alone || *arrivals == state.seen.arrivals);
         missing.may_give_way = 0;
         if let Some((since, _)) = since
             && now >= since + BETWEEN
@@ -280,7 +280,7 @@ impl Session {
             return self.tell_gap(chat, now);
         }
         if since.is_none() {
-            missing.nowhere = Some((now, state.arrivals));
+            missing.nowhere = Some((now, state.seen.arrivals));
             missing.log_again = false;
         }
         missing.ask_at = now + BETWEEN;
@@ -303,7 +303,7 @@ impl Session {
 
     fn tell_gap(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Some(missing) = state.missing.take() else { return };
+        let Some(missing) = state.fill.missing.take() else { return };
         // Not above the lowest one that exists, in the session or in a queue.
         let missing = state.feed.missing(missing.floor.min(missing.there));
         if let Some((from, to)) = missing.and_then(|to| state.feed.give_up(to)) {
@@ -320,7 +320,7 @@ impl Session {
 /// Requeues early messages, as far as allowed now. Returns how many.
 fn give_way(state: &mut ChatState, kept: usize) -> usize {
     let next = state.feed.next();
-    let Some(missing) = state.missing.as_mut().filter(|missing| missing.seq == next) else { return 0 };
+    let Some(missing) = state.fill.missing.as_mut().filter(|missing| missing.seq == next) else { return 0 };
     let most = usize::try_from(missing.may_give_way).unwrap_or(usize::MAX);
     let count = state.feed.give_way(kept, most);
     missing.may_give_way -= count as u64;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Boxed, End, Session, frames::Answer, pending::Done};
+use super::{Boxed, End, Session, frames::{Answer, Effect}, pending::Done};
 use crate::{
     domain::{device::DeviceKind, id::ChatId},
     hub::{HistoryAnswer, HistoryAsk},
@@ -62,9 +62,7 @@ impl Session {
                     id: None,
                     frame: "history",
                     result: Ok(serde_json::Value::Null),
-                    history: None,
-                    read: None,
-                    watch: None,
+                    effect: Effect::None,
                 },
                 Err(problem) => {
                     core.metrics.bootstraps.with_label_values(&[problem.code.as_str()]).inc();
@@ -72,9 +70,7 @@ impl Session {
                         id: Some(id),
                         frame: "history",
                         result: Err(problem),
-                        history: Some(request),
-                        read: None,
-                        watch: None,
+                        effect: Effect::HistoryFailed(request),
                     }
                 }
             }
@@ -100,12 +96,12 @@ impl Session {
             return Err(Problem::new(ErrorCode::BadRange, format!("limit is from 1 to {most}")));
         }
         // Above the live messages there is nothing to request from the main.
-        let highest = state.feed.next().max(state.from + 1);
-        let before = frame.before.map_or(state.from + 1, |before| before.0);
+        let highest = state.feed.next().max(state.position.from + 1);
+        let before = frame.before.map_or(state.position.from + 1, |before| before.0);
         if before == 0 || before > highest {
             return Err(Problem::new(ErrorCode::BadRange, format!("before is from 1 to {highest}")));
         }
-        let floor = self.history.below.map_or(0, |most| state.from.saturating_sub(most));
+        let floor = self.history.below.map_or(0, |most| state.position.from.saturating_sub(most));
         // The main isn't asked for messages that wouldn't be passed on.
         let limit = limit.min(before.saturating_sub(floor + 1));
         Ok(Page { chat: frame.chat, before, limit, floor })

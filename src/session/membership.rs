@@ -152,9 +152,9 @@ impl Session {
     ) -> Option<(ChatId, Followed, Seq)> {
         match self.chats.get_mut(&chat) {
             // Reported twice, or known from `welcome`.
-            Some(state) if state.from == attached.position.from => {
+            Some(state) if state.position.from == attached.position.from => {
                 state.feed.validate(attached.epoch.max(epoch));
-                let (fenced, gone) = (state.feed.is_fenced(), state.consumer.is_none());
+                let (fenced, gone) = (state.feed.is_fenced(), state.place.consumer.is_none());
                 if gone {
                     self.rejoin(chat);
                 }

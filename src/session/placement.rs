@@ -55,17 +55,17 @@ impl Former {
 
 impl ChatState {
     fn came_from(&self, number: u64) -> Origin {
-        if self.consumer.as_ref().is_some_and(|own| own.number == number) {
+        if self.place.consumer.as_ref().is_some_and(|own| own.number == number) {
             return Origin::Own;
         }
-        let former = self.former.iter().position(|former| former.consumer.number == number);
+        let former = self.place.former.iter().position(|former| former.consumer.number == number);
         former.map_or(Origin::Dropped, Origin::Former)
     }
 
     /// Receipts so far can't be finished any more.
     fn voids(&mut self) {
         self.feed.void();
-        if let Some(missing) = &mut self.missing {
+        if let Some(missing) = &mut self.fill.missing {
             missing.start_over();
         }
     }
@@ -73,7 +73,7 @@ impl ChatState {
     /// Receipts of its own queue can't be finished any more.
     fn loses_its_queue(&mut self) {
         self.voids();
-        self.attached.set(0);
+        self.place.attached.set(0);
     }
 }
 
@@ -100,9 +100,9 @@ impl Session {
             (Event::Torn(receipt), _) => self.on_torn(chat, receipt),
             (Event::Attached, Origin::Own) => {
                 // The head shows what was missed meanwhile.
-                state.arrived = now;
-                state.attached.set(1);
-                if let Some(missing) = &mut state.missing {
+                state.seen.arrived = now;
+                state.place.attached.set(1);
+                if let Some(missing) = &mut state.fill.missing {
                     missing.hurry(now);
                 }
                 self.schedule_check(chat, now + self.core.timing.tail_check);
@@ -111,19 +111,19 @@ impl Session {
             (Event::Detached, Origin::Own) => state.loses_its_queue(),
             (Event::Gone, Origin::Own) => {
                 // Removed while this session was away, or by mistake. Only the store knows whether the device is still subscribed.
-                state.consumer = None;
+                state.place.consumer = None;
                 state.loses_its_queue();
                 self.rejoin(chat);
             }
-            (Event::Attached, Origin::Former(at)) => state.former[at].attached = true,
+            (Event::Attached, Origin::Former(at)) => state.place.former[at].attached = true,
             // Its server may stay away and be retried: receipts of the own queue stay valid.
             (Event::Detached, Origin::Former(at)) => {
-                if std::mem::take(&mut state.former[at].attached) {
+                if std::mem::take(&mut state.place.former[at].attached) {
                     state.voids();
                 }
             }
             (Event::Gone, Origin::Former(at)) => {
-                if state.former.swap_remove(at).attached {
+                if state.place.former.swap_remove(at).attached {
                     state.voids();
                 }
             }
@@ -132,7 +132,7 @@ impl Session {
 
     /// The chat is on this node now.
     pub(super) fn on_chat_relocated(&mut self, chat: ChatId, node: Arc<str>) {
-        if self.chats.get(&chat).is_some_and(|state| state.node != node) {
+        if self.chats.get(&chat).is_some_and(|state| state.place.node != node) {
             tracing::debug!(%chat, device = %self.handle.device, %node, "the chat has moved");
             self.subscribe_at(chat, node);
         }
@@ -143,28 +143,28 @@ impl Session {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         // Held messages came from the old node, and are requeued there.
         state.loses_its_queue();
-        state.node = node;
-        state.consumer = Some(consumer);
+        state.place.node = node;
+        state.place.consumer = Some(consumer);
         self.schedule_check(chat, Instant::now() + self.core.timing.tail_check);
     }
 
     /// A former node holds messages that the device lacks: consumes them, too.
     pub(super) fn subscribe_former(&mut self, chat: ChatId, node: &Arc<str>) {
         let Some(state) = self.chats.get(&chat) else { return };
-        if state.node == *node || state.former.iter().any(|former| former.node == *node) {
+        if state.place.node == *node || state.place.former.iter().any(|former| former.node == *node) {
             return;
         }
         tracing::info!(%chat, device = %self.handle.device, %node, "reading the rest of the queue from the chat's previous nsqd");
         let consumer = self.subscribe(node, chat);
         if let Some(state) = self.chats.get_mut(&chat) {
-            state.former.push(Former { node: node.clone(), consumer, attached: false });
+            state.place.former.push(Former { node: node.clone(), consumer, attached: false });
         }
     }
 
     /// A chat's queue is gone: creates it again, if the device is still subscribed.
     pub(super) fn rejoin(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        if std::mem::replace(&mut state.rejoining, true) {
+        if std::mem::replace(&mut state.place.rejoining, true) {
             return;
         }
         let (core, handle) = (self.core.clone(), self.handle.clone());
@@ -184,10 +184,10 @@ impl Session {
     /// Continues with a chat whose queue was created again; none: the device isn't subscribed.
     pub(super) fn on_rejoined(&mut self, chat: ChatId, node: Option<Arc<str>>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.rejoining = false;
+        state.place.rejoining = false;
         // Otherwise its removal was intended.
         let Some(node) = node else { return self.check_membership(chat) };
-        if self.chats.get(&chat).is_some_and(|state| state.consumer.is_none()) {
+        if self.chats.get(&chat).is_some_and(|state| state.place.consumer.is_none()) {
             self.subscribe_at(chat, node);
         }
     }

@@ -77,7 +77,7 @@ impl Session {
     /// The chat waits for its turn.
     pub(super) fn wait_for_room(&mut self, chat: ChatId) {
         if let Some(state) = self.chats.get_mut(&chat)
-            && !std::mem::replace(&mut state.waits, true)
+            && !std::mem::replace(&mut state.fill.waits, true)
         {
             self.work.turns.chats.push_back(chat);
         }
@@ -108,7 +108,7 @@ impl Session {
 
     fn serve_chat(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.waits = false;
+        state.fill.waits = false;
         if state.feed.has_next() {
             self.send_early(chat);
         } else {
