@@ -187,7 +187,7 @@ impl App {
         };
         let end = tokio::select! {
             () = stop => Ok(()),
-            () = core.name.lost() => Err(AppError::NameLost(core.edge.clone())),
+            () = core.edge.claim.lost() => Err(AppError::NameLost(core.edge.name.clone())),
             error = refused => Err(error),
         };
         tracing::info!(
@@ -293,14 +293,14 @@ async fn watch(redis: Watched, core: &Core) -> AppError {
                 tracing::info!("Redis is there now");
                 marked = mark(&store);
             }
-        } else if core.name.waits() {
-            if let Err(error) = claimed(&core.name, &core.store, &core.timing).await {
+        } else if core.edge.claim.waits() {
+            if let Err(error) = claimed(&core.edge.claim, &core.store, &core.timing).await {
                 return error;
             }
         } else if mark(&store) > marked && !config.allow_volatile {
             marked = mark(&store);
             // The first edge does it for all.
-            if matches!(store.try_acquire_lease(CLAIM, &core.edge, CLAIM_FOR).await, Ok(true)) {
+            if matches!(store.try_acquire_lease(CLAIM, &core.edge.name, CLAIM_FOR).await, Ok(true)) {
                 core.broker.claim(&config.prefix, marked).await;
             }
         }

@@ -290,7 +290,7 @@ async fn named(
     asking: Arc<Asking>,
     handler: impl Future<Output = Result<Response, Problem>>,
 ) -> Response {
-    if core.name.waits() {
+    if core.edge.claim.waits() {
         let why = "this edge doesn't know yet whether its name is its own: try again, or at another edge";
         return answer(Err(Problem::new(ErrorCode::Unavailable, why)));
     }

@@ -115,7 +115,11 @@ impl Session {
     ) -> Self {
         Self {
             delivery: parts::Delivery::new(&core, sink),
-            requests: parts::Requests::new(core.rates.allow(handle.device, &handle.user, &core.limits)),
+            requests: parts::Requests::new(core.admission.rates.allow(
+                handle.device,
+                &handle.user,
+                &core.limits,
+            )),
             history: parts::History::new(device),
             liveness: parts::Liveness::new(core.timing.heartbeat),
             work: parts::Work::default(),

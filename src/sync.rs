@@ -70,31 +70,57 @@ pub struct Core {
     pub limits: Limits,
     /// Times.
     pub timing: Timing,
-    /// This edge's name.
-    pub edge: String,
-    /// The lease of that name.
-    pub name: name::EdgeName,
+    /// Who this edge is.
+    pub edge: Edge,
+    sending: Sending,
+    watching: Watching,
+    /// What may be asked of it.
+    pub admission: Admission,
+    // What is shown to admins.
+    console: console::Console,
+}
+
+/// Who this edge is, and whether it and the others are alive.
+#[derive(Debug)]
+pub struct Edge {
+    /// Its name.
+    pub name: String,
+    /// Whose that is.
+    pub claim: name::EdgeName,
+    // Sessions of this edge that ended without releasing their lease, perhaps of an earlier run under its name.
+    session_expiry: session_expiry::Running,
+    // Until when the others take this edge for alive; and how the others are.
+    alive: LeaseClock,
+    others: session_expiry::Others,
+}
+
+/// The state of what is sent, published and acknowledged.
+#[derive(Debug)]
+struct Sending {
     relay: relay::Relay,
     cursors: cursors::CursorWriter,
+    trims: trim::Trims,
+    quotas: quota::Quotas,
+    senders: sender_registry::SenderRegistry,
+}
+
+/// The state of what is watched: heads, read offsets, presence, typing.
+#[derive(Debug)]
+struct Watching {
     tails: listen::Tails,
     passes: listen::Passes,
     rereads: rereads::Rereads,
     watches: watches::Watches,
     looks: presence::Looks,
     typists: typing::Typists,
-    trims: trim::Trims,
-    quotas: quota::Quotas,
-    // Sessions of this edge that ended without releasing their lease, perhaps of an earlier run under its name.
-    session_expiry: session_expiry::Running,
-    // Until when other edges take this one for alive; and the state of the others.
-    alive: LeaseClock,
-    others: session_expiry::Others,
-    /// The rates of devices and users.
+}
+
+/// How much is let in.
+#[derive(Debug)]
+pub struct Admission {
+    /// How often devices and users may ask.
     pub rates: rates::Rates,
-    senders: sender_registry::SenderRegistry,
-    // The admin console.
-    console: console::Console,
-    // Pages that wait here for the decision of their link.
+    // Pages that wait here for their link to be decided.
     polls: links::Polls,
 }
 
@@ -123,25 +149,30 @@ impl Core {
             drain,
             limits,
             timing,
-            edge: name.as_str().to_owned(),
-            name,
-            relay,
-            cursors: cursors::CursorWriter::default(),
-            tails,
-            passes: listen::Passes::default(),
-            rereads: rereads::Rereads::default(),
-            watches: watches::Watches::default(),
-            looks,
-            typists: typing::Typists::default(),
-            trims: trim::Trims::default(),
-            quotas: quota::Quotas::default(),
-            session_expiry: session_expiry::Running::default(),
-            alive: LeaseClock::new(Duration::ZERO),
-            others: session_expiry::Others::default(),
-            rates: rates::Rates::default(),
-            senders: sender_registry::SenderRegistry::default(),
+            edge: Edge {
+                name: name.as_str().to_owned(),
+                claim: name,
+                session_expiry: session_expiry::Running::default(),
+                alive: LeaseClock::new(Duration::ZERO),
+                others: session_expiry::Others::default(),
+            },
+            sending: Sending {
+                relay,
+                cursors: cursors::CursorWriter::default(),
+                trims: trim::Trims::default(),
+                quotas: quota::Quotas::default(),
+                senders: sender_registry::SenderRegistry::default(),
+            },
+            watching: Watching {
+                tails,
+                passes: listen::Passes::default(),
+                rereads: rereads::Rereads::default(),
+                watches: watches::Watches::default(),
+                looks,
+                typists: typing::Typists::default(),
+            },
+            admission: Admission { rates: rates::Rates::default(), polls: links::Polls::default() },
             console,
-            polls: links::Polls::default(),
         });
         core.drain.spawn_background(cursors::run(core.clone()));
         for intake in intakes {

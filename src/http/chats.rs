@@ -275,7 +275,7 @@ pub(super) async fn send(id: String, request: Request, body: Body) -> Result<Res
         return Err(Problem::new(ErrorCode::BadField, "the chat is in the path, and a call needs no id"));
     }
     let core = &request.context.core;
-    core.rates.call(caller.user(), message.bytes(), &core.limits)?;
+    core.admission.rates.call(caller.user(), message.bytes(), &core.limits)?;
     let sender = send::Sender { user: caller.user(), device: caller.device() };
     let (seq, at) = send::send(core, sender, chat, &message).await?;
     core.metrics.send_reply_http.observe(received.elapsed().as_secs_f64());

@@ -34,8 +34,8 @@ pub(super) async fn ready(context: Context) -> Response {
     if core.drain.has_begun() {
         problems.push("this edge is shutting down".to_owned());
     }
-    if core.name.waits() {
-        let name = &core.edge;
+    if core.edge.claim.waits() {
+        let name = &core.edge.name;
         problems.push(format!(
             "it isn't known yet whether the name `{name}` (KEEPSTEP_EDGE) is this edge's alone: nobody is served until then"
         ));

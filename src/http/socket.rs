@@ -46,7 +46,7 @@ pub(super) async fn open(
         .or_else(|| query.get("token"));
     let claims = token.and_then(|token| context.tokens.verify_device(token).ok());
     if let Some(claims) = &claims {
-        context.core.rates.connect(claims.device, &context.core.limits)?;
+        context.core.admission.rates.connect(claims.device, &context.core.limits)?;
     }
 
     // Of nobody nothing is logged.
@@ -66,7 +66,7 @@ pub(super) async fn open(
             session::refuse(&core, connection, CloseCode::Unauthorized.into()).await;
             return None;
         };
-        if core.name.waits() {
+        if core.edge.claim.waits() {
             session::refuse(&core, connection, CloseCode::BackendUnavailable.into()).await;
             return None;
         }

@@ -249,7 +249,8 @@ impl Session {
     /// Updates the device's count of early messages.
     pub(super) fn count_early(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let (held, counted) = (state.feed.held(), std::mem::replace(&mut state.fill.counted, state.feed.held()));
+        let (held, counted) =
+            (state.feed.held(), std::mem::replace(&mut state.fill.counted, state.feed.held()));
         self.delivery.early.0 = self.delivery.early.0 + held.0 - counted.0;
         self.delivery.early.1 = self.delivery.early.1 + held.1 - counted.1;
     }
@@ -432,7 +433,8 @@ impl Session {
             }
             None => {
                 let (device, session) = (self.handle.device, self.handle.session);
-                let cursor = CursorMove { device, session, from: state.position.from, seq: state.feed.acked() };
+                let cursor =
+                    CursorMove { device, session, from: state.position.from, seq: state.feed.acked() };
                 let (core, moved) = (self.core.clone(), self.handle.mailbox.clone());
                 state.position.moving = true;
                 self.work.pending.push(Boxed::new(async move {

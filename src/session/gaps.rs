@@ -208,15 +208,17 @@ impl Session {
             self.subscribe_former(chat, node);
         }
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Some(missing) = state.fill.missing.as_mut().filter(|missing| missing.seq == found.seq) else { return };
+        let Some(missing) = state.fill.missing.as_mut().filter(|missing| missing.seq == found.seq) else {
+            return;
+        };
         missing.asking = false;
         if state.feed.next() != found.seq || state.feed.missing(missing.floor).is_none() {
             state.fill.missing = None;
             return self.schedule_check(chat, now);
         }
         missing.everywhere |= found.asked == Asked::Everywhere && found.silent.is_none();
-        let there =
-            found.lost || (state.place.consumer.is_some() && state.place.attached.is_set() && found.consumers > 0);
+        let there = found.lost
+            || (state.place.consumer.is_some() && state.place.attached.is_set() && found.consumers > 0);
         if !there || found.silent.is_some() {
             // It is unknown whether that node has it.
             (missing.unseen, missing.nowhere) = (None, None);

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Boxed, End, Session, frames::{Answer, Effect}, pending::Done};
+use super::{
+    Boxed, End, Session,
+    frames::{Answer, Effect},
+    pending::Done,
+};
 use crate::{
     domain::{device::DeviceKind, id::ChatId},
     hub::{HistoryAnswer, HistoryAsk},

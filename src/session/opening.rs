@@ -137,7 +137,7 @@ impl Session {
             device: self.handle.device,
             kind: self.handle.kind,
             session: self.handle.session,
-            edge: self.core.edge.clone(),
+            edge: self.core.edge.name.clone(),
             heartbeat_s: self.core.timing.heartbeat.as_secs_f64(),
             limits: LimitsInfo {
                 content_bytes: limits.content_bytes,

@@ -120,7 +120,8 @@ pub async fn open(
         let (asked, lease) = (Instant::now(), core.timing.lease);
         let (user, id) = (&device.user, device.id);
         let after = Read { session: device.session, at: *begun.get_or_insert(read_at) };
-        let opened = core.store.open_session(user, id, claims.generation, after, &core.edge, lease).await;
+        let opened =
+            core.store.open_session(user, id, claims.generation, after, &core.edge.name, lease).await;
         match opened {
             Ok(Opened::Terminated) => return Err(CloseCode::Terminated.into()),
             Ok(Opened::Unknown) => return Err(CloseCode::Unauthorized.into()),
@@ -136,7 +137,7 @@ pub async fn open(
             }
             Err(error) => {
                 // It may be open all the same.
-                core.session_expiry.begin();
+                core.edge.session_expiry.begin();
                 return Err(unavailable(error).into());
             }
         }
@@ -345,7 +346,7 @@ async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Resu
 /// read again. For doorbells, see [`hear`].
 pub fn follow(core: &Core, handle: &SessionHandle, chats: Vec<(ChatId, Followed, Seq)>, readings: Readings) {
     if core.hub.follow(handle, chats, readings) {
-        core.rereads.ask(&handle.user);
+        core.watching.rereads.ask(&handle.user);
     }
 }
 
@@ -360,28 +361,28 @@ pub async fn hear(core: &Core, chats: Vec<ChatId>) -> Result<()> {
 /// Stops following a chat.
 pub fn unfollow(core: &Core, handle: &SessionHandle, chat: ChatId) {
     if core.hub.unfollow(handle, chat) {
-        core.watches.idle([Watch::Chat(chat)]);
+        core.watching.watches.idle([Watch::Chat(chat)]);
     }
 }
 
 /// Stops following all chats.
 pub fn unfollow_all(core: &Core, handle: &SessionHandle) {
-    core.watches.idle(core.hub.unfollow_all(handle).into_iter().map(Watch::Chat));
+    core.watching.watches.idle(core.hub.unfollow_all(handle).into_iter().map(Watch::Chat));
 }
 
 /// Unregisters a session and releases its device; its queues are released already.
 pub async fn close(core: &Core, handle: &SessionHandle) {
     presence::forget(core, handle);
     if core.hub.detach(handle) {
-        core.watches.idle([Watch::User(handle.user.clone())]);
+        core.watching.watches.idle([Watch::User(handle.user.clone())]);
     }
-    match core.store.close_session(&handle.user, handle.device, handle.session, &core.edge).await {
+    match core.store.close_session(&handle.user, handle.device, handle.session, &core.edge.name).await {
         Ok(true) => told(core, &handle.user, handle.device, DeviceEvent::Offline).await,
         // A newer session or a termination has it.
         Ok(false) => {}
         Err(error) => {
             tracing::warn!(device = %handle.device, %error, "lease not released; it expires by itself");
-            core.session_expiry.begin();
+            core.edge.session_expiry.begin();
         }
     }
 }

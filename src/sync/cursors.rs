@@ -68,8 +68,8 @@ pub struct CursorWriter {
 impl Core {
     /// Submits a move; the result comes as [`Command::CursorPersisted`].
     pub fn submit_cursor(&self, chat: ChatId, cursor: CursorMove, done: Mailbox) {
-        lock(&self.cursors.gathered).add(chat, Pending { cursor, done });
-        self.cursors.wake.notify_one();
+        lock(&self.sending.cursors.gathered).add(chat, Pending { cursor, done });
+        self.sending.cursors.wake.notify_one();
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn run(core: Arc<Core>) {
     let mut writes = FuturesUnordered::new();
     loop {
         while writes.len() < PARALLEL
-            && let Some((chat, pending)) = lock(&core.cursors.gathered).begin()
+            && let Some((chat, pending)) = lock(&core.sending.cursors.gathered).begin()
         {
             let core = &core;
             writes.push(async move {
@@ -87,8 +87,8 @@ pub(super) async fn run(core: Arc<Core>) {
             });
         }
         tokio::select! {
-            Some(chat) = writes.next(), if !writes.is_empty() => lock(&core.cursors.gathered).end(chat),
-            () = core.cursors.wake.notified() => {}
+            Some(chat) = writes.next(), if !writes.is_empty() => lock(&core.sending.cursors.gathered).end(chat),
+            () = core.sending.cursors.wake.notified() => {}
         }
     }
 }

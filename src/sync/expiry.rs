@@ -38,13 +38,13 @@ pub(super) async fn run(core: Arc<Core>) {
     loop {
         ticks.tick().await;
         let work = async {
-            let passed = match core.store.try_acquire_lease(WORK, &core.edge, core.timing.reconcile * 3).await
-            {
-                Ok(true) => pass(&core).await,
-                // Another edge does it.
-                Ok(false) => Ok(()),
-                Err(error) => Err(error),
-            };
+            let passed =
+                match core.store.try_acquire_lease(WORK, &core.edge.name, core.timing.reconcile * 3).await {
+                    Ok(true) => pass(&core).await,
+                    // Another edge does it.
+                    Ok(false) => Ok(()),
+                    Err(error) => Err(error),
+                };
             if let Err(error) = passed {
                 tracing::debug!(%error, "devices that nobody sees can't be looked for now");
             }

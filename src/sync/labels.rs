@@ -33,13 +33,13 @@ pub(super) async fn run(core: Arc<Core>) {
 async fn pass(core: &Core) -> Result<bool> {
     let mut page = 0;
     loop {
-        if !core.store.try_acquire_lease(WORK, &core.edge, LEASE).await? {
+        if !core.store.try_acquire_lease(WORK, &core.edge.name, LEASE).await? {
             return Ok(false);
         }
         match core.store.move_names(page).await? {
             Some(next) => page = next,
             None => {
-                core.store.release_lease(WORK, &core.edge).await?;
+                core.store.release_lease(WORK, &core.edge.name).await?;
                 return Ok(true);
             }
         }

@@ -77,7 +77,8 @@ pub async fn renew(core: &Core, session: SessionHandle) {
 pub async fn holds(core: &Core, session: &SessionHandle) -> Result<bool> {
     let SessionHandle { user, device, session: number, .. } = session;
     let asked = Instant::now();
-    let renewed = core.store.renew_session(user, *device, *number, &core.edge, core.timing.lease).await?;
+    let renewed =
+        core.store.renew_session(user, *device, *number, &core.edge.name, core.timing.lease).await?;
     Ok(heed(core, session, renewed, asked).await)
 }
 
@@ -88,7 +89,8 @@ pub async fn holds(core: &Core, session: &SessionHandle) -> Result<bool> {
 pub(super) async fn confirm(core: &Core, session: &SessionHandle) -> Result<bool> {
     let SessionHandle { user, device, session: number, .. } = session;
     let asked = Instant::now();
-    let renewed = core.store.confirm_session(user, *device, *number, &core.edge, core.timing.lease).await?;
+    let renewed =
+        core.store.confirm_session(user, *device, *number, &core.edge.name, core.timing.lease).await?;
     Ok(heed(core, session, renewed, asked).await)
 }
 

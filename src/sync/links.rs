@@ -227,7 +227,7 @@ pub async fn wait(
             other => return Ok(other),
         }
         if place.is_none() {
-            place = Some(core.polls.enter(id, from)?);
+            place = Some(core.admission.polls.enter(id, from)?);
         }
         tokio::select! {
             () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}

@@ -57,9 +57,9 @@ impl Tails {
 fn rung(core: &Core, chat: ChatId, seq: Seq) {
     let now = Instant::now();
     match core.hub.doorbell(chat, seq, now) {
-        DoorbellOutcome::Check => drop(core.tails.due.send((chat, now + core.timing.tail_check))),
+        DoorbellOutcome::Check => drop(core.watching.tails.due.send((chat, now + core.timing.tail_check))),
         DoorbellOutcome::Known => {}
-        DoorbellOutcome::NobodyHere => core.watches.idle([Watch::Chat(chat)]),
+        DoorbellOutcome::NobodyHere => core.watching.watches.idle([Watch::Chat(chat)]),
     }
 }
 
@@ -79,8 +79,8 @@ pub(super) async fn run(core: Arc<Core>) {
     };
     while let Some(event) = events.recv().await {
         match event {
-            StoreEvent::ReadsChanged(user) if core.hub.has_user(&user) => core.rereads.ask(&user),
-            StoreEvent::ReadsChanged(user) => core.watches.idle([Watch::User(user)]),
+            StoreEvent::ReadsChanged(user) if core.hub.has_user(&user) => core.watching.rereads.ask(&user),
+            StoreEvent::ReadsChanged(user) => core.watching.watches.idle([Watch::User(user)]),
             StoreEvent::Doorbell(chat, seq) => rung(&core, chat, seq),
             StoreEvent::Typing(chat, user) => core.hub.typing(chat, &user),
             StoreEvent::Presence(user) => presence::hint(&core, user),
@@ -88,8 +88,8 @@ pub(super) async fn run(core: Arc<Core>) {
             StoreEvent::Resubscribed => {
                 tracing::info!("keyspace events were interrupted: reading everything again");
                 // Redis may be an older copy, without the sender registry.
-                core.senders.forget_all();
-                let Passes { heads, offsets, presence } = &core.passes;
+                core.sending.senders.forget_all();
+                let Passes { heads, offsets, presence } = &core.watching.passes;
                 [heads, offsets, presence].into_iter().for_each(Notify::notify_one);
             }
         }
@@ -109,7 +109,7 @@ async fn heads(core: &Core) {
     loop {
         tokio::select! {
             biased;
-            () = core.passes.heads.notified() => {}
+            () = core.watching.passes.heads.notified() => {}
             _ = ticks.tick() => {}
         }
         ring_heads(core).await;
@@ -120,7 +120,7 @@ async fn offsets(core: &Core) {
     let period = core.timing.reads_sweep;
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (missed, read) = (&core.passes.offsets, |user| read(core, user));
+    let (missed, read) = (&core.watching.passes.offsets, |user| read(core, user));
     loop {
         let mut at_once = tokio::select! {
             biased;

@@ -122,10 +122,10 @@ impl EdgeName {
 impl Core {
     /// The last step of an edge: frees its name for the next process.
     pub async fn release_name(&self) {
-        if self.name.waits() || self.name.lost.is_cancelled() {
+        if self.edge.claim.waits() || self.edge.claim.lost.is_cancelled() {
             return;
         }
-        if let Err(error) = self.store.release_edge(&self.edge, self.name.incarnation()).await {
+        if let Err(error) = self.store.release_edge(&self.edge.name, self.edge.claim.incarnation()).await {
             tracing::warn!(%error, "the edge's name is not released: it is free after a lease");
         }
     }

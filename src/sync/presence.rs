@@ -83,7 +83,7 @@ pub async fn watch(
     // No await from here to the reply: later events must come behind it.
     for look in &found {
         if core.hub.watchers.answered(handle, &look.presence.user, look) {
-            let _ = core.looks.due.send(look.presence.user.clone());
+            let _ = core.watching.looks.due.send(look.presence.user.clone());
         }
     }
     Ok(found.into_iter().map(|look| look.presence).collect())
@@ -111,7 +111,7 @@ pub(super) fn forget(core: &Core, handle: &SessionHandle) {
 }
 
 fn unneeded(core: &Core, users: Vec<UserId>) {
-    core.watches.idle(users.into_iter().map(Watch::Presence));
+    core.watching.watches.idle(users.into_iter().map(Watch::Presence));
 }
 
 /// Returns those who share a chat with the user without a block between them, in the given order.
@@ -159,7 +159,7 @@ async fn read(core: &Core, user: &UserId) -> Stored<Look> {
 /// A device of the user may have come or gone. An unwatched user is passed on, too, to be unsubscribed.
 pub(super) fn hint(core: &Core, user: UserId) {
     if core.hub.watchers.hint(&user) || !core.hub.watchers.watches(&user) {
-        let _ = core.looks.due.send(user);
+        let _ = core.watching.looks.due.send(user);
     }
 }
 
@@ -194,7 +194,7 @@ async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
         }
     };
     if core.hub.watchers.looked(&user, found.as_ref(), core.timing.offline_grace) {
-        let _ = core.looks.due.send(user);
+        let _ = core.watching.looks.due.send(user);
     }
 }
 
@@ -210,13 +210,13 @@ pub(super) async fn sweep(core: Arc<Core>) {
         spread(users, over, LOOKS, hint).await;
     };
     loop {
-        let missed = core.passes.presence.notified();
+        let missed = core.watching.passes.presence.notified();
         tokio::select! {
             biased;
             () = missed => soon().await,
             _ = ticks.tick() => tokio::select! {
                 biased;
-                () = core.passes.presence.notified() => soon().await,
+                () = core.watching.passes.presence.notified() => soon().await,
                 () = paced(core.hub.watchers.users(), SWEEP, hint) => {}
             },
         }

@@ -224,7 +224,8 @@ impl Quotas {
 
 /// Returns whether a user may send so many bytes more.
 pub(super) async fn admits(core: &Core, user: &UserId, bytes: u64) -> Result<bool> {
-    let (quotas, bytes, most) = (&core.quotas, bytes.saturating_add(KEY_BYTES), core.limits.user_bytes);
+    let (quotas, bytes, most) =
+        (&core.sending.quotas, bytes.saturating_add(KEY_BYTES), core.limits.user_bytes);
     match quotas.verdict(user, bytes, most) {
         Verdict::Take => return Ok(true),
         Verdict::Refuse => return Ok(false),
@@ -240,7 +241,7 @@ pub(super) async fn admits(core: &Core, user: &UserId, bytes: u64) -> Result<boo
         quotas.holds(user, core.store.fullest(user, FULLEST).await?);
     }
     // Some of it may have become free.
-    core.trims.due(quotas.refused(user));
+    core.sending.trims.due(quotas.refused(user));
     Ok(false)
 }
 
@@ -257,18 +258,18 @@ pub(super) fn exceeded(core: &Core, user: &UserId) -> Problem {
 
 /// Counts a message that was taken into the log.
 pub(super) fn taken(core: &Core, user: &UserId, chat: ChatId, bytes: u64) {
-    core.trims.due(core.quotas.taken(user, chat, bytes + KEY_BYTES, core.limits.user_bytes));
+    core.sending.trims.due(core.sending.quotas.taken(user, chat, bytes + KEY_BYTES, core.limits.user_bytes));
 }
 
 /// Trims a chat, records the rest with its senders, and empties queues that hold too much.
 pub(super) async fn settle(core: &Core, chat: ChatId) -> Result<()> {
-    let mut untold = core.quotas.tells(chat);
+    let mut untold = core.sending.quotas.tells(chat);
     let trimmed = core.store.trim(chat).await;
     let Trimmed { charges, account, overfull } = match trimmed {
         Ok(trimmed) => trimmed,
         // It may have reported. What it didn't comes with its next trim.
         Err(error) => {
-            untold.iter().for_each(|(user, bytes)| core.quotas.told(user, chat, *bytes, None));
+            untold.iter().for_each(|(user, bytes)| core.sending.quotas.told(user, chat, *bytes, None));
             return Err(error);
         }
     };
@@ -277,11 +278,11 @@ pub(super) async fn settle(core: &Core, chat: ChatId) -> Result<()> {
         .map(|(user, bytes)| (untold.remove(&user).unwrap_or_default(), user, bytes))
         .collect();
     // Another trim has reported these.
-    untold.iter().for_each(|(user, bytes)| core.quotas.told(user, chat, *bytes, None));
+    untold.iter().for_each(|(user, bytes)| core.sending.quotas.told(user, chat, *bytes, None));
     let noted = stream::iter(charges)
         .map(|(untold, user, bytes)| async move {
             let stored = core.store.charge(&user, chat, bytes, account).await;
-            core.quotas.told(&user, chat, untold, stored.as_ref().ok().copied());
+            core.sending.quotas.told(&user, chat, untold, stored.as_ref().ok().copied());
             stored.map(drop)
         })
         .buffer_unordered(PARALLEL)
@@ -329,7 +330,7 @@ async fn empty(core: &Core, chat: ChatId, Overfull { node, devices, said }: Over
         Ok(())
     });
     match emptied.await {
-        Ok(()) if refills => core.trims.due([chat]),
+        Ok(()) if refills => core.sending.trims.due([chat]),
         Ok(()) => {}
         Err(error) => tracing::debug!(%chat, %error, "queues aren't emptied now"),
     }

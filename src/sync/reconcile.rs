@@ -75,7 +75,7 @@ async fn keep(core: &Core, chosen: &AtomicBool) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let taken = core.store.try_acquire_lease(WORK, &core.edge, LEASE).await;
+        let taken = core.store.try_acquire_lease(WORK, &core.edge.name, LEASE).await;
         // Without an answer two edges may work for a while: each step checks again before it changes anything.
         if let Ok(taken) = taken {
             chosen.store(taken, Ordering::Relaxed);
@@ -192,7 +192,7 @@ async fn repair(core: &Core, before: &Drift, now: &Drift) {
     // Their edge died after the others had already dropped it, because it had been silent before.
     for (chat, _) in now.unconfirmed.intersection(&before.unconfirmed) {
         count("outbox_found");
-        core.relay.behind(*chat);
+        core.sending.relay.behind(*chat);
     }
     for (chat, since) in &now.empty_chats {
         if since.elapsed() < LEAVING {

@@ -154,14 +154,14 @@ impl Core {
     /// Returns what NSQ hasn't confirmed, as this edge knows it.
     #[must_use]
     pub fn unconfirmed(&self) -> Unconfirmed {
-        let oldest = self.relay.lanes.iter().filter_map(|lane| lane.slots.oldest()).min();
-        self.relay.outbox.unconfirmed(oldest)
+        let oldest = self.sending.relay.lanes.iter().filter_map(|lane| lane.slots.oldest()).min();
+        self.sending.relay.outbox.unconfirmed(oldest)
     }
 
     /// Waits until NSQ has confirmed everything that was sent here, and the store has recorded it. Before the edge exits, because
     /// otherwise the outbox waits until another edge has noticed that.
     pub async fn flushed(&self) {
-        while self.relay.outbox.open() > 0 {
+        while self.sending.relay.outbox.open() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -80,7 +80,7 @@ pub(super) async fn run(core: Arc<Core>) {
     let mut readings = FuturesUnordered::new();
     loop {
         while readings.len() < PARALLEL
-            && let Some(user) = lock(&core.rereads.queue).begin()
+            && let Some(user) = lock(&core.watching.rereads.queue).begin()
         {
             readings.push(async {
                 read(&core, &user).await;
@@ -88,8 +88,8 @@ pub(super) async fn run(core: Arc<Core>) {
             });
         }
         tokio::select! {
-            Some(user) = readings.next(), if !readings.is_empty() => lock(&core.rereads.queue).end(user),
-            () = core.rereads.asked.notified() => {}
+            Some(user) = readings.next(), if !readings.is_empty() => lock(&core.watching.rereads.queue).end(user),
+            () = core.watching.rereads.asked.notified() => {}
         }
     }
 }

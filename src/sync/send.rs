@@ -86,20 +86,25 @@ pub async fn send(
     sender_registry::register(core, sender.user, chat).await?;
     let append =
         Append { chat, user: sender.user.clone(), key: message.key, fingerprint, at, frame, has_room };
-    let guard = AppendGuard::arm(&core.relay, chat);
+    let guard = AppendGuard::arm(&core.sending.relay, chat);
     match core.store.append(&append).await {
         Ok(Appended::New { seq, node, epoch, held, queues }) => {
             guard.disarm();
             core.metrics.sends.inc();
-            core.trims.sent(chat, seq);
+            core.sending.trims.sent(chat, seq);
             quota::taken(core, sender.user, chat, size);
-            core.rates.copies(sender.user, sender.device, size.saturating_mul(queues), &core.limits);
+            core.admission.rates.copies(
+                sender.user,
+                sender.device,
+                size.saturating_mul(queues),
+                &core.limits,
+            );
             // The same bytes as in the log.
             let (frame, since) = (body_with_epoch(append.frame.number(seq), epoch), Instant::now());
             let job = Job { chat, node, seq, frame, since };
             match held {
-                true => core.relay.leave(job),
-                false => core.relay.hand_over(job),
+                true => core.sending.relay.leave(job),
+                false => core.sending.relay.hand_over(job),
             }
             Ok((seq, at))
         }
@@ -118,7 +123,7 @@ pub async fn send(
         }
         Ok(Appended::Full) => {
             guard.disarm();
-            core.trims.due([chat]);
+            core.sending.trims.due([chat]);
             let detail = "the chat's log is full for a moment: send again, with the same key";
             Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(1))
         }

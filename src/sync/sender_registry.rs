@@ -74,17 +74,17 @@ impl SenderRegistry {
 pub(super) async fn register(core: &Core, user: &UserId, chat: ChatId) -> Result<(), Problem> {
     // Repeated once for each time that this edge was silent for too long: a registration is a heartbeat, too.
     loop {
-        if !core.alive.expired() && core.senders.has(chat) {
+        if !core.edge.alive.expired() && core.sending.senders.has(chat) {
             return Ok(());
         }
-        let forgotten = core.senders.forgotten();
+        let forgotten = core.sending.senders.forgotten();
         if core.store.chat_of_member(chat, user).await?.is_none() {
             return Err(Problem::no_such_chat());
         }
         let asked = Instant::now();
-        let registered = core.store.register_sender(&core.edge, chat).await?;
+        let registered = core.store.register_sender(&core.edge.name, chat).await?;
         session_expiry::said_alive(core, asked);
-        if core.senders.add(registered, forgotten) {
+        if core.sending.senders.add(registered, forgotten) {
             return Ok(());
         }
     }

@@ -100,16 +100,16 @@ pub(super) async fn dead_edges(core: &Core) -> Result<Vec<String>> {
 
 async fn dead(core: &Core) -> Result<Vec<OtherEdge>> {
     let (asked, dead_after) = (Instant::now(), dead_after(&core.timing));
-    if core.name.waits() {
+    if core.edge.claim.waits() {
         return Ok(Vec::new());
     }
-    match core.store.edge_alive(&core.edge, core.name.incarnation(), dead_after).await? {
+    match core.store.edge_alive(&core.edge.name, core.edge.claim.incarnation(), dead_after).await? {
         Beat::Heard(others) => {
             said_alive(core, asked);
-            Ok(core.others.dead(others, dead_after))
+            Ok(core.edge.others.dead(others, dead_after))
         }
         Beat::NameTaken => {
-            core.name.lose();
+            core.edge.claim.lose();
             Ok(Vec::new())
         }
     }
@@ -118,12 +118,12 @@ async fn dead(core: &Core) -> Result<Vec<OtherEdge>> {
 /// The store has this edge's heartbeat, by a call that began at `asked`.
 pub(super) fn said_alive(core: &Core, asked: Instant) {
     // Meanwhile others may have taken it for dead, dropped its registry entries, and kept those of abandoned sessions.
-    if core.alive.expired() {
-        core.senders.forget_all();
-        core.session_expiry.begin();
+    if core.edge.alive.expired() {
+        core.sending.senders.forget_all();
+        core.edge.session_expiry.begin();
     }
     // Half: a call that begins just before, such as an append, ends before the others take this edge for dead.
-    core.alive.renewed(asked, dead_after(&core.timing) / 2);
+    core.edge.alive.renewed(asked, dead_after(&core.timing) / 2);
 }
 
 /// Returns for how long an edge must be silent to be dead to the others.
@@ -149,20 +149,20 @@ pub(super) async fn run(core: Arc<Core>) {
 }
 
 async fn turn(core: &Core, looks: &mut Looks) -> Result<()> {
-    if core.name.waits() {
+    if core.edge.claim.waits() {
         // Entries under this name may be another process's.
         return Ok(());
     }
-    if core.session_expiry.0.swap(false, Ordering::Relaxed) || looks.own.elapsed() >= OWN {
+    if core.edge.session_expiry.0.swap(false, Ordering::Relaxed) || looks.own.elapsed() >= OWN {
         looks.own = Instant::now();
-        let left = sessions(core, &core.edge, looks).await;
+        let left = sessions(core, &core.edge.name, looks).await;
         if !matches!(left, Ok(true)) {
-            core.session_expiry.begin();
+            core.edge.session_expiry.begin();
         }
         left?;
     }
     let dead = dead(core).await?;
-    looks.coming.retain(|name, _| *name == core.edge || dead.iter().any(|edge| edge.name == *name));
+    looks.coming.retain(|name, _| *name == core.edge.name || dead.iter().any(|edge| edge.name == *name));
     for edge in dead {
         // One edge's entries may not be readable: the others don't wait for that.
         if let Err(error) = left_by(core, &edge, looks).await {
@@ -175,7 +175,11 @@ async fn turn(core: &Core, looks: &mut Looks) -> Result<()> {
 async fn left_by(core: &Core, edge: &OtherEdge, looks: &mut Looks) -> Result<()> {
     if !edge.noted {
         core.store.forget_edge(edge).await?;
-    } else if core.store.try_acquire_lease(&format!("lapse.{}", edge.name), &core.edge, LOOK * 10).await? {
+    } else if core
+        .store
+        .try_acquire_lease(&format!("lapse.{}", edge.name), &core.edge.name, LOOK * 10)
+        .await?
+    {
         // One other edge is enough.
         sessions(core, &edge.name, looks).await?;
     }
@@ -185,7 +189,7 @@ async fn left_by(core: &Core, edge: &OtherEdge, looks: &mut Looks) -> Result<()>
 /// True: each of them is over.
 async fn sessions(core: &Core, edge: &str, looks: &mut Looks) -> Result<bool> {
     let noted = core.store.registered_sessions(edge).await?;
-    let noted = noted.into_iter().filter(|noted| edge != core.edge || !is_here(core, noted));
+    let noted = noted.into_iter().filter(|noted| edge != core.edge.name || !is_here(core, noted));
     let all: Vec<_> = noted.map(|noted| look(core, edge, noted)).collect();
     let all: Vec<_> = stream::iter(all).buffer_unordered(PARALLEL).collect().await;
     let before = looks.coming.remove(edge).unwrap_or_default();
@@ -234,5 +238,5 @@ async fn look(
 /// Returns how long an edge must have been silent before its entries are removed: another edge may come back and acquire its
 /// leases again; this one knows its own.
 fn silence(core: &Core, edge: &str) -> Duration {
-    if edge == core.edge { Duration::ZERO } else { dead_after(&core.timing) }
+    if edge == core.edge.name { Duration::ZERO } else { dead_after(&core.timing) }
 }

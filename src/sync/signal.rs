@@ -76,7 +76,7 @@ pub fn deliver(core: &Core, user: &UserId, payload: &[u8]) {
     };
     let sessions = core.hub.sessions_of(user);
     if sessions.is_empty() {
-        return core.watches.idle([Watch::User(user.clone())]);
+        return core.watching.watches.idle([Watch::User(user.clone())]);
     }
     let others = |device: DeviceId| sessions.iter().filter(move |session| session.device != device);
     let one = |device: DeviceId| sessions.iter().filter(move |session| session.device == device);

@@ -91,7 +91,7 @@ fn spawn(core: &Arc<Core>, id: TerminationId, resumed: bool) {
     let (core, drain) = (core.clone(), core.drain.clone());
     let run = async move {
         let work = format!("termination.{}", id.hex());
-        let holder = format!("{}.{}", core.edge, crate::rng::uuid().simple());
+        let holder = format!("{}.{}", core.edge.name, crate::rng::uuid().simple());
         match core.store.try_acquire_lease(&work, &holder, WORK).await {
             Ok(true) if resumed => {
                 core.metrics.reconciler_actions.with_label_values(&["termination_resumed"]).inc();

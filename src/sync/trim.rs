@@ -54,8 +54,8 @@ pub(super) async fn run(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        core.trims.due(core.quotas.prune());
-        let chats: Vec<ChatId> = lock(&core.trims.0).drain().collect();
+        core.sending.trims.due(core.sending.quotas.prune());
+        let chats: Vec<ChatId> = lock(&core.sending.trims.0).drain().collect();
         if !chats.is_empty() {
             let round = stream::iter(chats).for_each_concurrent(PARALLEL, |chat| trim(&core, chat));
             round.instrument(spans::round(WORK)).await;
@@ -70,7 +70,7 @@ pub(super) async fn all(core: Arc<Core>) {
     loop {
         ticks.tick().await;
         let work = async {
-            let done = match core.store.try_acquire_lease(WORK, &core.edge, period * 3).await {
+            let done = match core.store.try_acquire_lease(WORK, &core.edge.name, period * 3).await {
                 Ok(true) => round(&core, period / PAUSES).await,
                 // Another edge does it.
                 Ok(false) => Ok(()),

@@ -47,7 +47,7 @@ impl Typists {
 /// Returns whether it is time to forward the user's typing again.
 #[must_use]
 pub fn may_tell(core: &Core, user: &UserId, chat: ChatId) -> bool {
-    core.typists.may_tell(user, chat, Instant::now())
+    core.watching.typists.may_tell(user, chat, Instant::now())
 }
 
 /// Forwards it, unless the chat has too many members. Failures aren't retried.

@@ -125,11 +125,11 @@ impl Watches {
 /// # Errors
 /// When the store fails. It is retried while it is needed, and then read again.
 pub(super) async fn hear(core: &Core, watches: Vec<Watch>) -> Result<()> {
-    core.watches.settled(&watches).await;
+    core.watching.watches.settled(&watches).await;
     let heard = tell(core, &watches).await;
     if heard.is_err() {
-        lock(&core.watches.state).missing.extend(watches);
-        core.watches.changed.notify_one();
+        lock(&core.watching.watches.state).missing.extend(watches);
+        core.watching.watches.changed.notify_one();
     }
     heard
 }
@@ -188,7 +188,7 @@ pub(super) async fn run(core: Arc<Core>) {
     loop {
         let now = Instant::now();
         // Decided under the lock: whoever needs it from now on finds it leaving, and waits.
-        let leaving = lock(&core.watches.state).leave(now, |watch| needed(&core, watch));
+        let leaving = lock(&core.watching.watches.state).leave(now, |watch| needed(&core, watch));
         if !leaving.is_empty() {
             leave(&core, leaving).await;
             continue;
@@ -197,8 +197,8 @@ pub(super) async fn run(core: Arc<Core>) {
             again(&core).await;
             tried = Instant::now();
         }
-        let next = lock(&core.watches.state).next(tried);
-        let changed = core.watches.changed.notified();
+        let next = lock(&core.watching.watches.state).next(tried);
+        let changed = core.watching.watches.changed.notified();
         match next {
             Some(next) => {
                 tokio::select! {
@@ -214,7 +214,7 @@ pub(super) async fn run(core: Arc<Core>) {
 async fn leave(core: &Core, watches: Vec<Watch>) {
     let gone = let_go(core, &watches).await;
     let until = Instant::now() + LINGER;
-    let mut state = lock(&core.watches.state);
+    let mut state = lock(&core.watching.watches.state);
     // All of it: one batch is removed after the other.
     state.leaving.clear();
     if let Err(error) = gone {
@@ -224,11 +224,11 @@ async fn leave(core: &Core, watches: Vec<Watch>) {
         }
     }
     drop(state);
-    core.watches.left.notify_waiters();
+    core.watching.watches.left.notify_waiters();
 }
 
 async fn again(core: &Core) {
-    let missing = std::mem::take(&mut lock(&core.watches.state).missing);
+    let missing = std::mem::take(&mut lock(&core.watching.watches.state).missing);
     let missing: Vec<Watch> = missing.into_iter().filter(|watch| needed(core, watch)).collect();
     if missing.is_empty() || hear(core, missing.clone()).await.is_err() {
         return;
@@ -236,7 +236,7 @@ async fn again(core: &Core) {
     // Missed events. The sweep reads chats' heads.
     for watch in missing {
         match watch {
-            Watch::User(user) => core.rereads.ask(&user),
+            Watch::User(user) => core.watching.rereads.ask(&user),
             Watch::Presence(user) => presence::hint(core, user),
             Watch::Chat(_) => {}
         }

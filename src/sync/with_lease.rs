@@ -21,7 +21,7 @@ pub(super) async fn with_lease<T>(
     name: &str,
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
-    let holder = format!("{}.{}", core.edge, crate::rng::uuid().simple());
+    let holder = format!("{}.{}", core.edge.name, crate::rng::uuid().simple());
     let mut tries = 0;
     while !core.store.try_acquire_lease(name, &holder, LEASE).await? {
         tries += 1;

@@ -55,7 +55,7 @@ async fn seems_outlived(world: &World, device: DeviceId, last: Option<u64>) -> O
                 return Some(format!(
                     "invariant 11 at {:.3} ms: {} serves {device} (session {}), whose lease has run out or which has ended",
                     world.shared().now() as f64 / 1000.0,
-                    edge.core.edge,
+                    edge.core.edge.name,
                     session.session
                 ));
             }

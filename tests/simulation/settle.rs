@@ -147,7 +147,7 @@ async fn lacks(world: &World, wants: Wants) -> Vec<String> {
                     needed.extend(world.store().chats_of(&user).await.expect("the truth"));
                 }
                 let vain = edge.core.hub.chats().into_iter().filter(|chat| !needed.contains(chat));
-                lack.extend(vain.map(|chat| format!("{} follows {chat}", edge.core.edge)));
+                lack.extend(vain.map(|chat| format!("{} follows {chat}", edge.core.edge.name)));
             }
             lack
         }
@@ -311,7 +311,7 @@ pub async fn is_over(world: &World) -> Vec<String> {
                     sessions.map(|it| format!("session {} of {}", it.session, it.device)).collect();
                 left.push(format!(
                     "{}: {mains} mains, {subs} subs, {chats} chats followed ({})",
-                    edge.core.edge,
+                    edge.core.edge.name,
                     sessions.join(", ")
                 ));
             }

@@ -140,7 +140,7 @@ pub(in crate::http) async fn sweep(request: Request, body: Body) -> Result<Respo
 fn begun(core: &Core, by: &UserClaims, action: &str, dry_run: &Result<bool, Problem>) -> audit::Entry {
     audit::Entry {
         who: by.user.clone(),
-        edge: core.edge.clone(),
+        edge: core.edge.name.clone(),
         action: action.to_owned(),
         dry_run: matches!(dry_run, Ok(true)),
         user: None,

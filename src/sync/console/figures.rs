@@ -131,7 +131,7 @@ pub async fn run(core: Arc<Core>) {
 async fn write(core: &Core, report: &Report) -> Stored<()> {
     // Numbers and a name: this can't fail.
     let Ok(json) = serde_json::to_vec(report) else { return Ok(()) };
-    core.store.report(&core.edge, json.into(), SHOWN).await
+    core.store.report(&core.edge.name, json.into(), SHOWN).await
 }
 
 /// Returns the last report of each edge. Those that this version can't read aren't shown.
@@ -146,7 +146,7 @@ pub(super) async fn own(core: &Core) -> Figures {
     let unconfirmed = core.unconfirmed();
     let oldest = (!unconfirmed.oldest.is_zero()).then_some(unconfirmed.oldest.as_millis() as u64);
     Figures {
-        edge: core.edge.clone(),
+        edge: core.edge.name.clone(),
         at: now_millis(),
         started: core.console.started,
         mains: mains as u64,

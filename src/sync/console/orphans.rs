@@ -159,7 +159,7 @@ pub async fn orphans(core: &Arc<Core>, listing: &Listing) -> Result<Lines<Orphan
 /// # Errors
 /// `conflict` while another sweep runs, `unavailable`.
 pub async fn sweep(core: &Core, wanted: Sweep) -> Result<Swept, Problem> {
-    let holder = format!("{}.{}", core.edge, crate::rng::uuid().simple());
+    let holder = format!("{}.{}", core.edge.name, crate::rng::uuid().simple());
     take_turn(core, &holder).await?;
     let swept = sweep_in_turn(core, &holder, wanted).await;
     // If this fails, it expires.

@@ -69,10 +69,10 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
             Some(done) = under_way.next(), if !under_way.is_empty() => match done {
                 Done::Dead(Ok(dead)) => {
                     asking = false;
-                    if !core.name.waits() && !std::mem::replace(&mut own, true) {
+                    if !core.edge.claim.waits() && !std::mem::replace(&mut own, true) {
                         under_way.push(Box::pin(async move { Done::Own(take_own(core).await) }));
                     }
-                    core.relay.outbox.retain_dead(&dead);
+                    core.sending.relay.outbox.retain_dead(&dead);
                     parked.retain(|edge, _| dead.contains(edge));
                     for edge in dead {
                         let is_parked = parked.get(&edge).is_some_and(|(nodes, until)| {
@@ -94,7 +94,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
                     busy.remove(&edge);
                     parked.remove(&edge);
                     if adopted.all {
-                        core.relay.outbox.dead(&edge, None);
+                        core.sending.relay.outbox.dead(&edge, None);
                     } else if !adopted.down.is_empty() {
                         parked.insert(edge, (adopted.down, Instant::now() + WHILE_DOWN));
                     }
@@ -115,18 +115,18 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
 
 /// An edge of this name may have died: no other takes it for dead, because the name is alive again.
 async fn take_own(core: &Core) -> Result<()> {
-    let forgotten = core.senders.forgotten();
-    let notes = core.store.registered_senders(&core.edge).await?;
+    let forgotten = core.sending.senders.forgotten();
+    let notes = core.store.registered_senders(&core.edge.name).await?;
     for notes in notes.chunks(SIZES) {
         let chats: Vec<ChatId> = notes.iter().map(|note| note.chat).collect();
         for (note, size) in notes.iter().zip(core.store.outbox_sizes(&chats).await?) {
-            if !core.senders.has(note.chat) {
-                core.senders.add(*note, forgotten);
+            if !core.sending.senders.has(note.chat) {
+                core.sending.senders.add(*note, forgotten);
             }
             // Its last calls to the store may still be executed.
-            core.relay.outbox.check_soon(note.chat, Instant::now());
+            core.sending.relay.outbox.check_soon(note.chat, Instant::now());
             if size.messages > 0 {
-                core.relay.outbox.leave(note.chat, size.node, size.messages, since(size.oldest));
+                core.sending.relay.outbox.leave(note.chat, size.node, size.messages, since(size.oldest));
             }
         }
     }
@@ -153,7 +153,7 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
             }
         }
     }
-    if messages > 0 && core.relay.outbox.dead(edge, Some((messages, oldest))) {
+    if messages > 0 && core.sending.relay.outbox.dead(edge, Some((messages, oldest))) {
         let chats = by_node.values().map(Vec::len).sum::<usize>();
         tracing::info!(edge, chats, messages, "taking over the outboxes of a dead edge");
     }
@@ -183,7 +183,7 @@ async fn look_after(core: &Core, edge: &str) -> Adopted {
     for notes in empty.chunks(SIZES) {
         if core.store.unregister_senders(edge, notes, silence).await.is_ok() {
             // Its last calls to the store may still be executed, and nobody is notified.
-            notes.iter().for_each(|note| core.relay.outbox.check_soon(note.chat, Instant::now()));
+            notes.iter().for_each(|note| core.sending.relay.outbox.check_soon(note.chat, Instant::now()));
             let count = core.metrics.reconciler_actions.with_label_values(&["outbox_adopted"]);
             count.inc_by(notes.len() as u64);
         } else {
@@ -209,14 +209,14 @@ async fn empty_all(
     shuffle(&mut shards);
     let works = shards.into_iter().map(|(shard, notes)| async move {
         let work = format!("adopt.{edge}.{node}.{shard}");
-        if !core.store.try_acquire_lease(&work, &core.edge, TURN).await.is_ok_and(|taken| taken) {
+        if !core.store.try_acquire_lease(&work, &core.edge.name, TURN).await.is_ok_and(|taken| taken) {
             return Vec::new();
         }
         let renewed = async {
             loop {
                 sleep(TURN / 2).await;
                 // If it is lost meanwhile, two edges do it: that is harmless.
-                let _ = core.store.try_acquire_lease(&work, &core.edge, TURN).await;
+                let _ = core.store.try_acquire_lease(&work, &core.edge.name, TURN).await;
             }
         };
         let emptied = tokio::select! {
@@ -225,7 +225,7 @@ async fn empty_all(
             never = renewed => never,
         };
         // If this fails, it expires.
-        let _ = core.store.release_lease(&work, &core.edge).await;
+        let _ = core.store.release_lease(&work, &core.edge.name).await;
         emptied
     });
     let works: Vec<_> = works.collect();
@@ -241,13 +241,13 @@ async fn empty_shard(core: &Core, edge: &str, notes: &[(RegisteredSender, usize)
         .zip(sizes)
         .filter_map(|((note, before), size)| Some((*note, *before, size?.messages)))
         .map(|(note, before, messages)| async move {
-            core.relay.outbox.dead_published(edge, before.saturating_sub(messages));
+            core.sending.relay.outbox.dead_published(edge, before.saturating_sub(messages));
             let emptied = match messages {
                 0 => Emptied::All(0),
                 _ => publish_outbox(core, note.chat, messages, None).await,
             };
             let (Emptied::All(gone) | Emptied::More(gone, _) | Emptied::Some(gone, _)) = emptied;
-            core.relay.outbox.dead_published(edge, gone);
+            core.sending.relay.outbox.dead_published(edge, gone);
             matches!(emptied, Emptied::All(_)).then_some(note)
         })
         .collect();
@@ -268,10 +268,10 @@ pub(in crate::sync) async fn prune(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let forgotten = core.senders.forgotten();
-        let chats = core.senders.beyond(KEEP, PRUNED, |chat| core.hub.has_chat(chat));
+        let forgotten = core.sending.senders.forgotten();
+        let chats = core.sending.senders.beyond(KEEP, PRUNED, |chat| core.hub.has_chat(chat));
         // Out of our own list first: a later sender registers it again, and this can't undo that.
-        let notes: Vec<_> = chats.into_iter().filter_map(|chat| core.senders.forget(chat)).collect();
+        let notes: Vec<_> = chats.into_iter().filter_map(|chat| core.sending.senders.forget(chat)).collect();
         if notes.is_empty() {
             continue;
         }
@@ -280,10 +280,10 @@ pub(in crate::sync) async fn prune(core: Arc<Core>) {
         for (note, size) in notes.into_iter().zip(sizes(&core, &chats).await) {
             if size.is_some_and(|size| size.messages == 0) {
                 unused.push(note);
-            } else if !core.senders.has(note.chat) {
-                core.senders.add(note, forgotten);
+            } else if !core.sending.senders.has(note.chat) {
+                core.sending.senders.add(note, forgotten);
             }
         }
-        let _ = core.store.unregister_senders(&core.edge, &unused, Duration::ZERO).await;
+        let _ = core.store.unregister_senders(&core.edge.name, &unused, Duration::ZERO).await;
     }
 }

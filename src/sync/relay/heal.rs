@@ -70,7 +70,7 @@ pub(in crate::sync) async fn heal(core: Arc<Core>) {
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
             _ = ticks.tick() => {
                 let is_down = |node: &str| core.broker.down_for(node).is_some();
-                let due = core.relay.outbox.take_due(Instant::now(), is_down);
+                let due = core.sending.relay.outbox.take_due(Instant::now(), is_down);
                 if !due.is_empty() {
                     under_way.push(check(&core, &slots, due));
                 }
@@ -97,7 +97,7 @@ async fn check(core: &Core, slots: &NodePlaces, due: Vec<Due>) {
                 continue;
             }
         };
-        core.relay.outbox.checked(chat, checked, Instant::now());
+        core.sending.relay.outbox.checked(chat, checked, Instant::now());
     }
     let nodes = by_node.into_iter().map(|(node, chats)| async move {
         let slots = slots.of(&node);
@@ -115,7 +115,7 @@ async fn check(core: &Core, slots: &NodePlaces, due: Vec<Due>) {
                             Emptied::Some(_, left) => break Checked::Left(left),
                         }
                     };
-                    core.relay.outbox.checked(chat, checked, Instant::now());
+                    core.sending.relay.outbox.checked(chat, checked, Instant::now());
                 }
             })
             .await;
@@ -156,13 +156,13 @@ pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> 
     let work = format!("relay.{}", chat.hex());
     // The page is valid only under the lease: so both are requested at once.
     let (taken, page) =
-        join(core.store.try_acquire_lease(&work, &core.edge, TURN), core.store.outbox(chat, PAGE)).await;
+        join(core.store.try_acquire_lease(&work, &core.edge.name, TURN), core.store.outbox(chat, PAGE)).await;
     if !taken.is_ok_and(|taken| taken) {
         return Emptied::Some(0, Left::default());
     }
     let emptied = publish_outbox(core, chat, messages, page.ok()).await;
     // If this fails, it expires.
-    let _ = core.store.release_lease(&work, &core.edge).await;
+    let _ = core.store.release_lease(&work, &core.edge.name).await;
     emptied
 }
 
@@ -242,7 +242,7 @@ async fn publish_page(core: &Core, node: &str, chat: ChatId, messages: Vec<(Seq,
                 core.metrics.relayed.inc();
                 Some(seq)
             }
-            Ok(Err(error)) => core.relay.gives_up(core, chat, seq, &error).then_some(seq),
+            Ok(Err(error)) => core.sending.relay.gives_up(core, chat, seq, &error).then_some(seq),
             Err(_elapsed) => None,
         }
     });

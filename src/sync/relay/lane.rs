@@ -101,13 +101,13 @@ pub(in crate::sync) async fn run(core: Arc<Core>, intake: Intake) {
                 slots.push(place);
                 match result {
                     Ok(()) => confirmed.entry(chat).or_default().push(seq),
-                    Err(error) if core.relay.gives_up(&core, chat, seq, &error) => {
+                    Err(error) if core.sending.relay.gives_up(&core, chat, seq, &error) => {
                         confirmed.entry(chat).or_default().push(seq);
                     }
                     Err(error) => {
                         tracing::debug!(%chat, seq, %error, "not confirmed: stays in the outbox");
-                        core.relay.outbox.leave(chat, lane.node.clone(), 1, since);
-                        core.relay.outbox.closed(1);
+                        core.sending.relay.outbox.leave(chat, lane.node.clone(), 1, since);
+                        core.sending.relay.outbox.closed(1);
                     }
                 }
             }
@@ -130,11 +130,11 @@ async fn note_confirmed(core: &Core, batch: HashMap<ChatId, Vec<Seq>>) {
     futures_util::stream::iter(batch)
         .for_each_concurrent(NOTING, |(chat, seqs)| async move {
             let noted = core.store.published(chat, &seqs).await;
-            core.relay.outbox.closed(seqs.len());
+            core.sending.relay.outbox.closed(seqs.len());
             if let Err(error) = noted {
                 // They would be published again; the seq removes duplicates.
                 tracing::debug!(%chat, %error, "confirmed messages stay in the outbox for now");
-                core.relay.outbox.leave(chat, String::new(), seqs.len(), Instant::now());
+                core.sending.relay.outbox.leave(chat, String::new(), seqs.len(), Instant::now());
             }
         })
         .await;
