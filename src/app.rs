@@ -28,7 +28,7 @@ mod second;
 
 use second::Second;
 
-/// nsqd gets the store's clock once in so many of its seconds.
+/// Seconds of the store's clock between two reports to nsqd.
 const MARK: u64 = 600;
 /// The name of that leased work, and its length.
 const CLAIM: &str = "claim";

@@ -34,7 +34,7 @@ enum Stream {
 }
 
 impl Wire {
-    /// Allows so much input until the next call: a thousand empty fragments take a while, and others wait.
+    /// Allows `weight` of input until the next call: a thousand empty fragments take a while, and others wait.
     pub fn turn(&mut self, weight: u64) {
         self.turn = weight;
     }

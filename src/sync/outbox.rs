@@ -108,7 +108,7 @@ impl Outbox {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts so many as confirmed, or left to their outbox.
+    /// Counts `count` as confirmed, or left to their outbox.
     pub(super) fn closed(&self, count: usize) {
         self.open.fetch_sub(count, Ordering::Relaxed);
     }
@@ -118,7 +118,7 @@ impl Outbox {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// So many messages in this chat's outbox aren't being published (any more); the oldest is from `since`.
+    /// `messages` of this chat's outbox aren't being published (any more); the oldest is from `since`.
     pub(super) fn leave(&self, chat: ChatId, node: String, messages: usize, since: Instant) {
         let mut behind = lock(&self.behind);
         let entry = behind.entry(chat).or_insert_with(|| Behind::new(since));
@@ -198,7 +198,7 @@ impl Outbox {
         }
     }
 
-    /// So many of those are published.
+    /// `count` of those are published.
     pub(super) fn dead_published(&self, edge: &str, count: usize) {
         if let Some((messages, _)) = lock(&self.dead).get_mut(edge) {
             *messages = messages.saturating_sub(count);

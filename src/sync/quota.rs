@@ -100,7 +100,7 @@ impl Quotas {
         }
     }
 
-    /// Takes the store's number; returns whether so many bytes more fit.
+    /// Takes the store's number; returns whether `bytes` more fit.
     fn learns(&self, user: &UserId, stored: u64, bytes: u64, most: u64) -> bool {
         let mut state = lock(&self.0);
         let now = Instant::now();
@@ -172,7 +172,7 @@ impl Quotas {
         of.filter_map(|user| Some((user.clone(), *state.users.get(user)?.untold.get(&chat)?))).collect()
     }
 
-    /// So many bytes of a user were reported for this chat, and perhaps recorded: then the store's number has them.
+    /// `bytes` of a user were reported for this chat, and perhaps recorded: then the store's number has them.
     fn told(&self, user: &UserId, chat: ChatId, bytes: u64, stored: Option<u64>) {
         let mut state = lock(&self.0);
         let state = &mut *state;
@@ -222,7 +222,7 @@ impl Quotas {
     }
 }
 
-/// Returns whether a user may send so many bytes more.
+/// Returns whether a user may send `bytes` more.
 pub(super) async fn admits(core: &Core, user: &UserId, bytes: u64) -> Result<bool> {
     let (quotas, bytes, most) =
         (&core.sending.quotas, bytes.saturating_add(KEY_BYTES), core.limits.user_bytes);

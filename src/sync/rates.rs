@@ -26,15 +26,15 @@ use crate::{
 const LIGHT: u32 = 2;
 /// Bytes of unrequested input that weigh as much as a frame.
 const WEIGHT: f64 = 4096.0;
-/// A message counts as one more frame for each so many bytes.
+/// Bytes of a message that count as one more frame.
 const LARGE: usize = 16 << 10;
-/// And as one more for each so many bytes that NSQ copies to the queues of the chat's devices.
+/// Bytes that NSQ copies to the queues of the chat's devices that count as one more.
 const COPIED: usize = 1 << 20;
-/// A connection counts as one more for each so many chats of the device: opening a chat costs the store and NSQ.
+/// Chats of a device for which a connection counts as one more: opening a chat costs the store and NSQ.
 const CHATS: usize = 100;
 /// State that is unused for so long is dropped.
 const FORGET: Duration = Duration::from_secs(60);
-/// Pruning runs when there are so many more.
+/// Growth after which pruning runs.
 const PRUNE: usize = 1_024;
 
 /// See the module; one per edge.
@@ -201,7 +201,7 @@ impl Rates {
         }
     }
 
-    /// Counts so many bytes that NSQ copies for an accepted message. Known only now, so it delays the next ones.
+    /// Counts `bytes` that NSQ copies for an accepted message. Known only now, so it delays the next ones.
     pub fn copies(&self, user: &UserId, device: Option<DeviceId>, bytes: u64, limits: &Limits) {
         let cost = count(usize::try_from(bytes).unwrap_or(usize::MAX), COPIED, limits.frames_burst) - 1.0;
         if cost <= 0.0 {
@@ -221,12 +221,12 @@ impl Rates {
 }
 
 impl DeviceLimiter {
-    /// The connection has opened so many chats.
+    /// The number of chats that the connection has opened.
     pub fn opened(&self, chats: usize) {
         lock(&self.device).chats = chats;
     }
 
-    /// Counts a frame with so many message bytes. If it were delayed for longer than `patience`, it is refused.
+    /// Counts a frame with `bytes` of a message. If it were delayed for longer than `patience`, it is refused.
     #[must_use]
     pub fn frame(&self, bytes: usize, now: Instant, patience: Duration) -> Verdict {
         let cost = count(bytes, LARGE, self.burst);
@@ -236,7 +236,7 @@ impl DeviceLimiter {
         }
     }
 
-    /// Counts useless input of so many bytes: returns how long to stop reading.
+    /// Counts useless input of `weight`: returns how long to stop reading.
     #[must_use]
     pub fn light(&self, weight: u64, now: Instant) -> Option<Duration> {
         let cost = 1.0 + weight as f64 / WEIGHT;

@@ -122,7 +122,7 @@ pub async fn register(
     }
 }
 
-/// Returns whether the device would be new, with room for so many of its kind: a certain refusal isn't counted.
+/// Returns whether the device would be new, with `room` for its kind: a certain refusal isn't counted.
 async fn would_be_new(core: &Core, new: &NewDevice, room: usize) -> Result<bool, Problem> {
     let mut devices = core.store.devices(&new.user).await?;
     if devices.iter().any(|device| device.id == new.id) {

@@ -32,7 +32,7 @@ pub(super) use lane::{Intake, run};
 
 /// How often outboxes are checked, and dead edges searched.
 const HEAL: Duration = Duration::from_secs(1);
-/// The store appends the number, and the chat's membership epoch, to a frame without its number: at most so many bytes.
+/// Most bytes that the store appends to a frame without its number: that, and the chat's membership epoch.
 const PUT_BEHIND: usize = 20 + 22;
 
 /// A message to be published.

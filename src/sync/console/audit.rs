@@ -71,7 +71,7 @@ pub struct Wanted {
     pub since: Option<Millis>,
     /// After this one.
     pub after: Option<AuditId>,
-    /// At most so many; none: all.
+    /// At most this many; none: all.
     pub limit: Option<usize>,
 }
 

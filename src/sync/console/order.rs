@@ -25,7 +25,7 @@ pub struct Listing {
     pub descending: bool,
     /// Only those after this place.
     pub after: Option<String>,
-    /// At most so many.
+    /// At most this many.
     pub limit: usize,
 }
 

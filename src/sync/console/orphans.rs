@@ -93,7 +93,7 @@ pub struct Sweep {
     pub dry_run: bool,
     /// Includes those that may be another deployment's.
     pub foreign: bool,
-    /// At most so many.
+    /// At most this many.
     pub limit: usize,
 }
 

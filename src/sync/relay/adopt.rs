@@ -27,7 +27,7 @@ use crate::{
     store::{RegisteredSender, Result},
 };
 
-/// The outboxes of one node are split into so many shards, and so many of these are drained at a time.
+/// The outboxes of one node are split into this many shards; this many of these are drained at a time.
 const SHARDS: usize = 16;
 const SHARDS_AT_ONCE: usize = 4;
 /// Retry interval while a node is down.

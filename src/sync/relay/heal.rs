@@ -1,4 +1,4 @@
-//! Publishes again what stayed in an outbox. Many outboxes at a time, but only so many of one node: a hanging node, or a hanging
+//! Publishes again what stayed in an outbox. Many outboxes at a time, but only a few of one node: a hanging node, or a hanging
 //! call to the store, delays no others.
 
 use std::{
@@ -145,13 +145,13 @@ pub(super) async fn sizes(core: &Core, chats: &[ChatId]) -> Vec<Option<OutboxSiz
 pub(super) enum Emptied {
     /// It is empty.
     All(usize),
-    /// So many were published and so many are left, without a refusal: other outboxes have their turn.
+    /// So many were published, so many are left, without a refusal: other outboxes have their turn.
     More(usize, usize),
     /// Something is left, or another edge does it.
     Some(usize, Left),
 }
 
-/// Drains an outbox of so many messages, in turn with other edges.
+/// Drains an outbox of `messages`, in turn with other edges.
 pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> Emptied {
     let work = format!("relay.{}", chat.hex());
     // The page is valid only under the lease: so both are requested at once.
@@ -166,7 +166,7 @@ pub(super) async fn empty_outbox(core: &Core, chat: ChatId, messages: usize) -> 
     emptied
 }
 
-/// Publishes an outbox of so many messages; its first page may have been read.
+/// Publishes an outbox of `expected` messages; its first page may have been read.
 pub(super) async fn publish_outbox(
     core: &Core,
     chat: ChatId,
