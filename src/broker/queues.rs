@@ -37,8 +37,8 @@ impl Broker {
         each!(self.remove_empty(node, chat))
     }
 
-    /// Empties the device's queue of a chat on one server, including deliveries in flight. Returns true if the queue
-    /// exists.
+    /// Empties the device's queue of a chat on one server, including deliveries in flight: its consumers may reconnect
+    /// ([`super::Event::Detached`]). Returns true if the queue exists.
     pub async fn empty_queue(&self, node: &str, chat: ChatId, device: DeviceId) -> Result<bool> {
         each!(self.empty_queue(node, chat, device))
     }

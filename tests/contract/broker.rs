@@ -196,19 +196,20 @@ async fn an_emptied_queue_goes_on_with_what_comes_next() {
     let (_, held) = inbox.delivery().await;
     assert!(broker.empty_queue(&node, chat, device).await.unwrap());
     until(&broker, device, |queues| queues[0].depth + queues[0].in_flight == 0).await;
-    // What was delivered is settled without effect.
+    // What was delivered is settled without effect. nsqd refuses that, and then the consumer begins anew, so that both
+    // count the same.
     held.finish();
     publish(&broker, chat, ["next".to_owned()]).await;
-    let (mut body, mut receipt) = inbox.delivery().await;
+    let (mut body, mut receipt) = inbox.delivery_on_any_connection().await;
     while body != "next" {
         // What was under way when it was emptied.
         receipt.finish();
-        (body, receipt) = inbox.delivery().await;
+        (body, receipt) = inbox.delivery_on_any_connection().await;
     }
     receipt.finish();
     until(&broker, device, |queues| queues[0].depth + queues[0].in_flight == 0).await;
-    let others = broker.backlog(&node, chat, another).await.unwrap().unwrap();
-    assert_eq!(others.depth, 11, "another's is its own");
+    let others = until(&broker, another, |queues| queues[0].depth == 11).await;
+    assert_eq!(others.len(), 1, "another's is its own");
     assert!(!broker.empty_queue(&node, chat, DeviceId::random()).await.unwrap());
     assert!(!broker.empty_queue(&node, ChatId::random(), device).await.unwrap());
 }

@@ -65,6 +65,17 @@ impl Inbox {
         }
     }
 
+    /// The same where the subscription may meanwhile lose its connection and have a new one.
+    pub async fn delivery_on_any_connection(&mut self) -> (String, Receipt) {
+        loop {
+            match self.next().await.event {
+                Event::Delivery(Delivery { body, receipt }) => return (text(&body), receipt),
+                Event::Detached | Event::Attached => {}
+                other => panic!("a delivery, not {other:?}"),
+            }
+        }
+    }
+
     /// Takes and finishes this many.
     pub async fn take(&mut self, count: usize) -> Vec<String> {
         let mut all = Vec::with_capacity(count);
