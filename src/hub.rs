@@ -30,7 +30,7 @@ mod watchers;
 
 pub use inbox::{Inbox, Mailbox, Wanted};
 pub use mailbox::{CloseSignal, Command, HistoryAnswer, HistoryAsk, InvitationNews, LeaseClock, LinkRequest};
-pub use watchers::{Look, Watchers};
+pub use watchers::{PresenceRead, Watchers};
 
 /// The highest seq of one chat that one session has sent; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;

@@ -101,6 +101,8 @@ impl Drop for GaugeGuard {
 }
 
 /// All metrics of one edge. Cheap to clone: the values are shared.
+///
+/// More than 12 fields: one per metric.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,

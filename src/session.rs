@@ -289,7 +289,7 @@ impl Session {
             return Err(End::Close(CloseCode::AckTimeout));
         }
         self.expire_history(now)?;
-        self.tell_absent(now);
+        self.notify_absent(now);
         // A backpressured client isn't read; the write time-out covers it.
         if self.liveness.probe.is_some_and(|at| at <= now) && !self.connection.backpressured() {
             return Err(End::Close(CloseCode::HeartbeatTimeout));

@@ -111,7 +111,7 @@ struct Watching {
     passes: listen::Passes,
     rereads: rereads::Rereads,
     watches: watches::Watches,
-    looks: presence::Looks,
+    presence_reads: presence::PresenceReads,
     typists: typing::Typists,
 }
 
@@ -140,7 +140,7 @@ impl Core {
         let (relay, intakes) = relay::Relay::new(broker.nodes().into_iter().map(|(node, _)| node));
         let (tails, due) = listen::Tails::new();
         let console = console::Console::new(timing.console_refresh);
-        let (looks, watched) = presence::Looks::new();
+        let (presence_reads, watched) = presence::PresenceReads::new();
         let core = Arc::new(Self {
             store,
             broker,
@@ -168,7 +168,7 @@ impl Core {
                 passes: listen::Passes::default(),
                 rereads: rereads::Rereads::default(),
                 watches: watches::Watches::default(),
-                looks,
+                presence_reads,
                 typists: typing::Typists::default(),
             },
             admission: Admission { rates: rates::Rates::default(), polls: links::Polls::default() },

@@ -47,6 +47,8 @@ pub struct Lease {
 }
 
 /// A device as the store knows it.
+///
+/// More than 12 fields: those of its record in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// The device's id.

@@ -150,7 +150,7 @@ pub(super) async fn create(request: Request, body: Body) -> Result<Response, Pro
         }
     }
     password(new.password.as_ref())?;
-    let wish = membership::CreateChat {
+    let wanted = membership::CreateChat {
         id: new.id,
         kind: new.kind,
         name: new.name,
@@ -158,8 +158,8 @@ pub(super) async fn create(request: Request, body: Body) -> Result<Response, Pro
         public: new.public,
         with: new.with,
     };
-    let with = wish.with.clone();
-    let Made { chat, created, asked } = membership::create(core, caller.user(), wish).await?;
+    let with = wanted.with.clone();
+    let Made { chat, created, asked } = membership::create(core, caller.user(), wanted).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let mut view = view(&request, chat, caller.user()).await?;
     view.invited.extend(with.filter(|_| asked));

@@ -102,7 +102,7 @@ pub(super) async fn register(request: Request, body: Body) -> Result<Response, P
     if new.replace && new.kind == DeviceKind::Sub {
         return Err(Problem::new(ErrorCode::BadField, "replace is for a main: a user has one of them"));
     }
-    let wish = registration::RegisterDevice {
+    let wanted = registration::RegisterDevice {
         id: new.id,
         kind: new.kind,
         name: new.name,
@@ -110,7 +110,7 @@ pub(super) async fn register(request: Request, body: Body) -> Result<Response, P
         replace: new.replace,
         history: None,
     };
-    let (device, claims, created) = registration::register(core, &claims.user, wish).await?;
+    let (device, claims, created) = registration::register(core, &claims.user, wanted).await?;
     let token = token(&request, &claims)?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json(status, &serde_json::json!({ "device": DeviceView::from(device), "token": token })))

@@ -25,12 +25,12 @@ struct Watcher {
     // Which `watch` of the session it was: results for an older one are dropped.
     round: u64,
     // The presence that the session was last notified of; none until it has its first answer.
-    told: Option<bool>,
+    notified: Option<bool>,
 }
 
 /// The result of one read of a user.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct PresenceRead {
     /// The user's presence, for the watchers.
     pub presence: Presence,
     /// The user's devices.
@@ -49,8 +49,8 @@ struct Watched {
     gone: Option<Instant>,
     // Whether a read is due: scheduled, or to follow the present read.
     due: bool,
-    looking: bool,
-    looked: Option<Instant>,
+    reading: bool,
+    read_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ impl Watchers {
             let watched = maps.users.entry(user.clone()).or_default();
             watched.watchers.retain(|watcher| watcher.session != session);
             let mailbox = handle.mailbox.clone();
-            watched.watchers.push(Watcher { session, mailbox, round, told: None });
+            watched.watchers.push(Watcher { session, mailbox, round, notified: None });
         }
         let now: HashSet<UserId> = users.iter().cloned().collect();
         for user in before.difference(&now) {
@@ -131,17 +131,17 @@ impl Watchers {
 
     /// Records that the session gets `found` as its first answer. Returns true if something else was read at the same
     /// time: the caller must read the user again.
-    pub fn answered(&self, handle: &SessionHandle, user: &UserId, found: &Look) -> bool {
+    pub fn answered(&self, handle: &SessionHandle, user: &UserId, found: &PresenceRead) -> bool {
         let mut maps = lock(&self.maps);
         let online = found.presence.online;
         let Some(watched) = maps.users.get_mut(user) else { return false };
         for watcher in watched.watchers.iter_mut().filter(|watcher| watcher.session == handle.id()) {
-            watcher.told = Some(online);
+            watcher.notified = Some(online);
         }
         if watched.known.is_none() {
             watched.online.clone_from(&found.online);
         }
-        let doubtful = watched.looking || *watched.known.get_or_insert(online) != online;
+        let doubtful = watched.reading || *watched.known.get_or_insert(online) != online;
         doubtful && watched.hint()
     }
 
@@ -164,25 +164,25 @@ impl Watchers {
         let maps = lock(&self.maps);
         let now = Instant::now();
         maps.users.get(user).map(|watched| {
-            let earliest = watched.looked.map_or(now, |at| now.max(at + APART));
+            let earliest = watched.read_at.map_or(now, |at| now.max(at + APART));
             watched.gone.map_or(earliest, |at| earliest.max(at + grace))
         })
     }
 
     /// Marks the read as begun.
-    pub fn looking(&self, user: &UserId) {
+    pub fn reading(&self, user: &UserId) {
         if let Some(watched) = lock(&self.maps).users.get_mut(user) {
-            (watched.due, watched.looking, watched.looked) = (false, true, Some(Instant::now()));
+            (watched.due, watched.reading, watched.read_at) = (false, true, Some(Instant::now()));
         }
     }
 
     /// Ends the read with its result (none: it failed). Notifies the watchers for whom it is new. Notifies that no
     /// device is online only after this was so for `grace`, or if the devices that were online are terminated. Returns
     /// true if the caller shall read again.
-    pub fn looked(&self, user: &UserId, found: Option<&Look>, grace: Duration) -> bool {
+    pub fn on_read(&self, user: &UserId, found: Option<&PresenceRead>, grace: Duration) -> bool {
         let mut maps = lock(&self.maps);
         let Some(watched) = maps.users.get_mut(user) else { return false };
-        watched.looking = false;
+        watched.reading = false;
         let mut again = std::mem::take(&mut watched.due) || found.is_none();
         if let Some(found) = found {
             if !found.online.is_empty() {
@@ -197,11 +197,11 @@ impl Watchers {
             let found = &found.presence;
             watched.known = Some(found.online);
             for watcher in &mut watched.watchers {
-                if watcher.told.is_none_or(|told| told == found.online) {
+                if watcher.notified.is_none_or(|notified| notified == found.online) {
                     continue;
                 }
                 if watcher.mailbox.offer(Command::Presence(watcher.round, Arc::new(found.clone()))) {
-                    watcher.told = Some(found.online);
+                    watcher.notified = Some(found.online);
                 } else {
                     again = true;
                 }
@@ -220,7 +220,7 @@ impl Watchers {
 
 impl Watched {
     fn hint(&mut self) -> bool {
-        let first = !self.due && !self.looking;
+        let first = !self.due && !self.reading;
         self.due = true;
         first
     }

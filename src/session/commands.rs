@@ -100,7 +100,7 @@ impl Session {
     }
 
     /// Reports the devices that have been offline for long enough.
-    pub(super) fn tell_absent(&mut self, now: Instant) {
+    pub(super) fn notify_absent(&mut self, now: Instant) {
         let (due, absent) = std::mem::take(&mut self.absent).into_iter().partition(|(_, _, due)| *due <= now);
         self.absent = absent;
         let due: Vec<(DeviceId, Millis, Instant)> = due;
@@ -133,7 +133,7 @@ impl Session {
                     return self.main_went(refusal.last_seen);
                 }
             }
-            Done::Memberships(looked) => self.on_memberships(looked),
+            Done::Memberships(checked) => self.on_memberships(checked),
             Done::CheckAgain(chat, subscribing) => self.check_again(chat, subscribing),
             Done::Rejoined(chat, node) => self.on_rejoined(chat, node),
             Done::Renewed => self.liveness.renewing = false,

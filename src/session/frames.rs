@@ -134,7 +134,7 @@ impl Session {
                 self.refuse(id.as_ref(), Some("typing"), &Problem::no_such_chat())
             }
             ClientFrame::Typing(id, chat) => {
-                if typing::may_tell(&self.core, &self.handle.user, chat) {
+                if typing::may_publish(&self.core, &self.handle.user, chat) {
                     let (core, user) = (self.core.clone(), self.handle.user.clone());
                     self.work.pending.push(Boxed::new(async move {
                         typing::tell(&core, &user, chat).await;
@@ -190,7 +190,7 @@ impl Session {
                     self.answer_acks(chat, cursor);
                 }
                 if !self.history.questions.is_empty() {
-                    self.tell_questions();
+                    self.notify_questions();
                 }
                 // Bounds a client that never waits for its replies.
                 if self.requests.acks.len() > 1024 {

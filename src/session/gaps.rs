@@ -279,7 +279,7 @@ impl Session {
             && missing.log_again
             && found.asked == Asked::Everywhere
         {
-            return self.tell_gap(chat, now);
+            return self.notify_gap(chat, now);
         }
         if since.is_none() {
             missing.nowhere = Some((now, state.seen.arrivals));
@@ -303,7 +303,7 @@ impl Session {
         }
     }
 
-    fn tell_gap(&mut self, chat: ChatId, now: Instant) {
+    fn notify_gap(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = state.fill.missing.take() else { return };
         // Not above the lowest one that exists, in the session or in a queue.

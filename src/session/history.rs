@@ -149,11 +149,11 @@ impl Session {
         }
         let until = Instant::now() + self.core.timing.history_timeout;
         self.history.questions.insert(ask.request.clone(), Question { ask, until, told: false });
-        self.tell_questions();
+        self.notify_questions();
     }
 
     /// Sends the requests that this main can answer: it has stored everything below `before`.
-    pub(super) fn tell_questions(&mut self) {
+    pub(super) fn notify_questions(&mut self) {
         for question in self.history.questions.values_mut().filter(|question| !question.told) {
             let ask = &question.ask;
             if self.chats.get(&ask.chat).is_some_and(|state| state.feed.acked() + 1 >= ask.before) {

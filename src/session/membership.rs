@@ -29,7 +29,7 @@ pub(super) struct Memberships {
     wanted: BTreeSet<ChatId>,
     // Chats under check, ascending, each with the highest epoch that is held of it: a user who is a member after that message
     // came was one when it was written, because a new membership begins above it.
-    looking: Option<Vec<(ChatId, u64)>>,
+    checking: Option<Vec<(ChatId, u64)>>,
     // Chats in which the device wasn't subscribed, and that wait for another check.
     not_yet: BTreeSet<ChatId>,
 }
@@ -46,8 +46,8 @@ impl Session {
 
     /// A comparison found that these may have changed. For chats under check that is no news.
     pub(super) fn check_doubtful(&mut self, mut chats: Vec<ChatId>) {
-        if let Some(looking) = &self.memberships.looking {
-            chats.retain(|chat| looking.binary_search_by_key(chat, |(chat, _)| *chat).is_err());
+        if let Some(checking) = &self.memberships.checking {
+            chats.retain(|chat| checking.binary_search_by_key(chat, |(chat, _)| *chat).is_err());
         }
         self.check_memberships(chats);
     }
@@ -62,12 +62,12 @@ impl Session {
     }
 
     fn check_after(&mut self, pause: Duration) {
-        if self.memberships.looking.is_some() || self.memberships.wanted.is_empty() {
+        if self.memberships.checking.is_some() || self.memberships.wanted.is_empty() {
             return;
         }
         let chats: Vec<ChatId> = std::mem::take(&mut self.memberships.wanted).into_iter().collect();
         let epoch = |chat| self.chats.get(chat).map_or(0, |state| state.feed.highest_epoch());
-        self.memberships.looking = Some(chats.iter().map(|chat| (*chat, epoch(chat))).collect());
+        self.memberships.checking = Some(chats.iter().map(|chat| (*chat, epoch(chat))).collect());
         let (core, handle) = (self.core.clone(), self.handle.clone());
         self.work.pending.push(Boxed::new(async move {
             if !pause.is_zero() {
@@ -77,12 +77,12 @@ impl Session {
         }));
     }
 
-    pub(super) fn on_memberships(&mut self, looked: Stored<CheckedMemberships>) {
-        let looking = self.memberships.looking.take().unwrap_or_default();
-        let pause = match looked {
-            Ok(mut looked) => {
-                let unknown = std::mem::take(&mut looked.unknown);
-                self.on_checked(looked, &looking);
+    pub(super) fn on_memberships(&mut self, checked: Stored<CheckedMemberships>) {
+        let checking = self.memberships.checking.take().unwrap_or_default();
+        let pause = match checked {
+            Ok(mut checked) => {
+                let unknown = std::mem::take(&mut checked.unknown);
+                self.on_checked(checked, &checking);
                 let pause = if unknown.is_empty() { Duration::ZERO } else { AGAIN };
                 self.memberships.wanted.extend(unknown);
                 pause
@@ -91,7 +91,7 @@ impl Session {
                 // While the lease lasts there is time for a retry; held messages wait.
                 let device = self.handle.device;
                 tracing::warn!(%device, %error, "reading memberships failed; will retry");
-                self.memberships.wanted.extend(looking.into_iter().map(|(chat, _)| chat));
+                self.memberships.wanted.extend(checking.into_iter().map(|(chat, _)| chat));
                 AGAIN
             }
         };
@@ -101,7 +101,7 @@ impl Session {
     fn on_checked(
         &mut self,
         CheckedMemberships { chats, readings, .. }: CheckedMemberships,
-        looking: &[(ChatId, u64)],
+        checking: &[(ChatId, u64)],
     ) {
         let (mut joined, mut left) = (Vec::new(), 0);
         // Some have newer events: their results may be outdated, and they are checked next.
@@ -110,7 +110,8 @@ impl Session {
             if let Some(state) = self.chats.get_mut(&chat) {
                 state.checking = false;
             }
-            let epoch = looking.binary_search_by_key(&chat, |(chat, _)| *chat).map_or(0, |at| looking[at].1);
+            let epoch =
+                checking.binary_search_by_key(&chat, |(chat, _)| *chat).map_or(0, |at| checking[at].1);
             match membership {
                 Membership::Attached(attached, read) => {
                     joined.extend(self.on_joined(chat, &attached, read, epoch));
@@ -135,7 +136,7 @@ impl Session {
         connect::follow(&self.core, &self.handle, joined, readings);
         let (core, device) = (self.core.clone(), self.handle.device);
         self.work.pending.push(Boxed::new(async move {
-            if let Err(error) = connect::hear(&core, chats).await {
+            if let Err(error) = connect::subscribe_chats(&core, chats).await {
                 tracing::warn!(%device, %error, "subscribing to doorbells failed: the sweep covers them");
             }
             Done::Nothing
@@ -223,7 +224,7 @@ impl Session {
         let (core, handle) = (self.core.clone(), self.handle.clone());
         self.work.pending.push(Boxed::new(async move {
             if let Err(error) = presence::recheck(&core, &handle, who.as_ref()).await {
-                tracing::debug!(%error, "who is watched can't be looked at again now");
+                tracing::debug!(%error, "who is watched can't be checked at again now");
             }
             Done::Nothing
         }));

@@ -161,6 +161,6 @@ impl Session {
         let SessionHandle { user, device, session, .. } = &self.handle;
         tracing::debug!(%user, %device, session, chats = self.chats.len(), "a device is connected");
         // Published only now: a device shown online is attached.
-        connect::told(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
+        connect::publish_event(&self.core, &self.handle.user, self.handle.device, DeviceEvent::Online).await;
     }
 }

@@ -73,16 +73,16 @@ impl FaultyBroker {
         let frame = add_checksum(&frame);
         let (size, largest) = (frame.len(), shared.manners().largest);
         if size > largest {
-            shared.bit("messages too large for the broker", 1);
+            shared.record("messages too large for the broker", 1);
             let reason = format!("E_BAD_MESSAGE PUB message too big {size} > {largest}");
             return self
                 .call("publish", async { Err(BrokerError::Unpublishable { node: node.to_owned(), reason }) })
                 .await?;
         }
-        let twice = shared.per_mille(shared.weather().double_publications);
+        let twice = shared.per_mille(shared.profile().double_publications);
         self.call("publish", async {
             if twice {
-                shared.bit("publications doubled", 1);
+                shared.record("publications doubled", 1);
                 self.inner.publish(node, chat, frame.clone()).await?;
             }
             self.inner.publish(node, chat, frame).await
@@ -168,7 +168,7 @@ impl FaultyBroker {
             return found;
         }
         missed.insert((chat, device), now);
-        shared.bit("looks that missed messages that moved", 1);
+        shared.record("looks that missed messages that moved", 1);
         let moving = 1 + shared.below(1 + found.consumers);
         let waited = shared.below(moving + 1).min(found.depth);
         let in_flight = found.in_flight.saturating_sub(moving - waited);

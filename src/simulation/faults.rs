@@ -73,7 +73,7 @@ pub struct FaultProfile {
     /// Events that don't arrive.
     pub lose_events: u32,
     /// And their loss is noticed, some time later.
-    pub tell_losses: bool,
+    pub notice_losses: bool,
     /// Events that arrive twice.
     pub double_events: u32,
     /// Events that arrive up to so many milliseconds late, so that later ones overtake them.
@@ -96,7 +96,7 @@ pub struct Late(Duration, Option<Duration>);
 #[derive(Debug)]
 pub struct Shared {
     rng: Mutex<StdRng>,
-    weather: Mutex<FaultProfile>,
+    profile: Mutex<FaultProfile>,
     manners: Mutex<Manners>,
     /// Whether the broker runs. Its restarts are counted, so that a fast one isn't overlooked.
     broker: Watched<(bool, u64)>,
@@ -111,16 +111,16 @@ pub struct Shared {
 #[derive(Debug, Default)]
 struct Trace {
     hash: u64,
-    bites: BTreeMap<&'static str, u64>,
+    injected: BTreeMap<&'static str, u64>,
 }
 
 impl Shared {
-    /// Quiet weather, a broker that runs.
+    /// Quiet profile, a broker that runs.
     #[must_use]
     pub fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
-            weather: Mutex::default(),
+            profile: Mutex::default(),
             manners: Mutex::default(),
             broker: Watched::new((true, 0)),
             calls: Mutex::default(),
@@ -151,13 +151,13 @@ impl Shared {
     }
 
     /// How it is now.
-    pub fn weather(&self) -> FaultProfile {
-        lock(&self.weather).clone()
+    pub fn profile(&self) -> FaultProfile {
+        lock(&self.profile).clone()
     }
 
     /// Changes it.
-    pub fn set_weather(&self, weather: FaultProfile) {
-        *lock(&self.weather) = weather;
+    pub fn set_profile(&self, profile: FaultProfile) {
+        *lock(&self.profile) = profile;
     }
 
     /// The broker's manners.
@@ -189,15 +189,15 @@ impl Shared {
     }
 
     /// Counts something that went wrong indeed.
-    pub fn bit(&self, what: &'static str, times: u64) {
+    pub fn record(&self, what: &'static str, times: u64) {
         if times > 0 {
-            *lock(&self.calls).bites.entry(what).or_default() += times;
+            *lock(&self.calls).injected.entry(what).or_default() += times;
         }
     }
 
     /// How often each thing went wrong.
-    pub fn bites(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.calls).bites.clone()
+    pub fn injected(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.calls).injected.clone()
     }
 
     /// Microseconds since the beginning.
@@ -316,12 +316,12 @@ impl Faults {
             // Half of all cuts are refusals, half are silence.
             let wait = if shared.per_mille(500) { TIMEOUT } else { Duration::from_millis(1) };
             tokio::time::sleep(wait).await;
-            shared.bit("calls to a server that is away", 1);
+            shared.record("calls to a server that is away", 1);
             return Err(Outcome::Failed);
         }
         tokio::time::sleep(self.way(port)).await;
         if shared.per_mille(link.fail) {
-            shared.bit("calls that failed", 1);
+            shared.record("calls that failed", 1);
             return Err(Outcome::Failed);
         }
         let done = work.await;
@@ -331,7 +331,7 @@ impl Faults {
         // The server may go away, or the link, while the answer is on its way.
         if shared.per_mille(link.unknown) || lock(&self.links)[port as usize].cut {
             tokio::time::sleep(TIMEOUT).await;
-            shared.bit("calls of unknown outcome", 1);
+            shared.record("calls of unknown outcome", 1);
             return Err(Outcome::Unknown);
         }
         tokio::time::sleep(self.way(port)).await;
@@ -366,7 +366,7 @@ impl Faults {
         }
         let shared = self.shared.clone();
         shared.late.fetch_add(1, Ordering::Relaxed);
-        shared.bit("calls done late", 1);
+        shared.record("calls done late", 1);
         tokio::spawn(async move {
             let Late(first, again) = late;
             tokio::time::sleep(first).await;
@@ -374,7 +374,7 @@ impl Faults {
             let _ = work().await;
             if let Some(again) = again {
                 tokio::time::sleep(again).await;
-                shared.bit("calls done twice", 1);
+                shared.record("calls done twice", 1);
                 let _ = work().await;
             }
             shared.late.fetch_sub(1, Ordering::Relaxed);
@@ -404,7 +404,7 @@ impl Faults {
     }
 
     async fn die<T>(&self) -> T {
-        self.shared.bit("edges killed at a call", 1);
+        self.shared.record("edges killed at a call", 1);
         self.gate.kill();
         std::future::pending().await
     }

@@ -68,17 +68,17 @@ impl FaultyStore {
                 }));
             };
             while let Some(event) = events.recv().await {
-                let weather = shared.weather();
-                if shared.per_mille(weather.lose_events) {
-                    shared.bit("events lost", 1);
-                    if weather.tell_losses {
+                let profile = shared.profile();
+                if shared.per_mille(profile.lose_events) {
+                    shared.record("events lost", 1);
+                    if profile.notice_losses {
                         late(StoreEvent::Resubscribed, Duration::from_millis(shared.below(1000)));
                     }
                     continue;
                 }
-                let after = || Duration::from_millis(shared.below(weather.late_events + 1));
-                if shared.per_mille(weather.double_events) {
-                    shared.bit("events doubled", 1);
+                let after = || Duration::from_millis(shared.below(profile.late_events + 1));
+                if shared.per_mille(profile.double_events) {
+                    shared.record("events doubled", 1);
                     late(event.clone(), after());
                 }
                 late(event, after());

@@ -79,8 +79,8 @@ impl Store {
     }
 
     /// Records that `by` put the user into a chat, until the user leaves the chat.
-    pub async fn note_put(&self, user: &UserId, chat: ChatId, by: &UserId) -> Result<()> {
-        each!(self.note_put(user, chat, by))
+    pub async fn note_invited(&self, user: &UserId, chat: ChatId, by: &UserId) -> Result<()> {
+        each!(self.note_invited(user, chat, by))
     }
 
     /// Returns who put the user into a chat. Returns none if the user joined by themselves.

@@ -27,6 +27,8 @@ use crate::{
 const PARALLEL: usize = 32;
 
 /// One queue of a device.
+///
+/// More than 12 fields: those of the answer.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChannelView {
     /// Which chat.

@@ -198,7 +198,7 @@ pub struct Start {
 /// When the store fails.
 pub async fn attach(core: &Core, handle: &SessionHandle) -> Result<Start> {
     core.hub.attach(handle.clone());
-    watches::hear(core, vec![Watch::User(handle.user.clone())]).await?;
+    watches::subscribe(core, vec![Watch::User(handle.user.clone())]).await?;
     // Offsets before attaching: they end with membership, and a user who leaves now must not seem to have read nothing.
     let user = &handle.user;
     let readings = core.hub.readings(user);
@@ -321,7 +321,7 @@ pub enum Subscribing {
 /// later.
 pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Subscribing {
     let completed = async {
-        if owes_nothing(core, handle, chat).await? {
+        if is_subscribed(core, handle, chat).await? {
             registration::complete_member(core, chat, &handle.user).await?;
         }
         Ok::<_, Problem>(())
@@ -336,7 +336,7 @@ pub async fn complete(core: &Core, handle: &SessionHandle, chat: ChatId) -> Subs
 }
 
 /// Returns whether the session's user is in the chat, and its device isn't subscribed.
-async fn owes_nothing(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<bool> {
+async fn is_subscribed(core: &Core, handle: &SessionHandle, chat: ChatId) -> Result<bool> {
     let Some((_, member)) = core.store.chat_of_member(chat, &handle.user).await? else { return Ok(false) };
     let position = core.store.position(chat, handle.device).await?;
     Ok(position.is_none_or(|position| position.from < member.boundary))
@@ -354,8 +354,8 @@ pub fn follow(core: &Core, handle: &SessionHandle, chats: Vec<(ChatId, Followed,
 ///
 /// # Errors
 /// When the store fails; it is retried then.
-pub async fn hear(core: &Core, chats: Vec<ChatId>) -> Result<()> {
-    watches::hear(core, chats.into_iter().map(Watch::Chat).collect()).await
+pub async fn subscribe_chats(core: &Core, chats: Vec<ChatId>) -> Result<()> {
+    watches::subscribe(core, chats.into_iter().map(Watch::Chat).collect()).await
 }
 
 /// Stops following a chat.
@@ -377,7 +377,7 @@ pub async fn close(core: &Core, handle: &SessionHandle) {
         core.watching.watches.idle([Watch::User(handle.user.clone())]);
     }
     match core.store.close_session(&handle.user, handle.device, handle.session, &core.edge.name).await {
-        Ok(true) => told(core, &handle.user, handle.device, DeviceEvent::Offline).await,
+        Ok(true) => publish_event(core, &handle.user, handle.device, DeviceEvent::Offline).await,
         // A newer session or a termination has it.
         Ok(false) => {}
         Err(error) => {
@@ -388,12 +388,12 @@ pub async fn close(core: &Core, handle: &SessionHandle) {
 }
 
 /// Notifies the user's other devices.
-pub async fn told(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent) {
-    told_at(core, user, device, event, now_millis()).await;
+pub async fn publish_event(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent) {
+    publish_event_at(core, user, device, event, now_millis()).await;
 }
 
 /// The same, for an event at another time.
-pub async fn told_at(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent, at: Millis) {
+pub async fn publish_event_at(core: &Core, user: &UserId, device: DeviceId, event: DeviceEvent, at: Millis) {
     signal::publish(core, user, &Signal::Device(event, device, at)).await;
 }
 

@@ -98,7 +98,7 @@ async fn look(core: &Arc<Core>, user: &UserId, id: DeviceId, now: Millis) -> Res
             let at = end.max(now.saturating_add(warning));
             if core.store.warn_device(&device, at).await? {
                 tracing::info!(device = %device.id, at, "device not seen for long: it will be terminated");
-                connect::told_at(core, user, id, DeviceEvent::Expiring, at).await;
+                connect::publish_event_at(core, user, id, DeviceEvent::Expiring, at).await;
                 return Ok(Some(at));
             }
             // It was seen meanwhile.

@@ -102,7 +102,7 @@ async fn heed(core: &Core, session: &SessionHandle, renewed: Renewed, asked: Ins
             if renewed == Renewed::Revived {
                 // Whoever released it has reported the device as offline.
                 tracing::info!(device = %session.device, "lease was released by another edge: acquired again");
-                connect::told(core, &session.user, session.device, DeviceEvent::Online).await;
+                connect::publish_event(core, &session.user, session.device, DeviceEvent::Online).await;
             }
             return true;
         }

@@ -152,7 +152,7 @@ pub async fn create(core: &Arc<Core>, user: &UserId, new: CreateChat) -> Result<
     }
     let Some(with) = &new.with else { return Ok(Made { chat, created, asked: false }) };
     if created && entry == Entry::AtOnce {
-        core.store.note_put(with, chat.id, user).await?;
+        core.store.note_invited(with, chat.id, user).await?;
     }
     // A concurrent block may have looked for the chat before it existed.
     if core.store.stance(with, user).await?.blocks {
@@ -305,7 +305,7 @@ pub(super) async fn admit(core: &Arc<Core>, chat: &Chat, user: &UserId, by: Join
     };
     arrive(core, chat, user).await?;
     if new {
-        tell_members(core, chat.id, user, ChatEvent::MemberJoined);
+        notify_members(core, chat.id, user, ChatEvent::MemberJoined);
     }
     Ok(())
 }
@@ -325,7 +325,7 @@ async fn join_fresh(core: &Core, chat: &Chat, user: &UserId, by: JoinBy) -> Resu
 }
 
 /// Notifies the others in the background: a group of hundreds must not delay the answer.
-fn tell_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent) {
+fn notify_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent) {
     let (core, who) = (core.clone(), who.clone());
     let tasks = core.drain.clone();
     tasks.spawn_in_span(async move {
@@ -389,7 +389,7 @@ async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, ban: bool) -> R
     let user = &member.user;
     let Some(remaining) = core.store.remove_member(chat.id, member, ban).await? else { return Ok(false) };
     signal::publish(core, user, &Signal::Left(chat.id)).await;
-    tell_members(core, chat.id, user, ChatEvent::MemberLeft);
+    notify_members(core, chat.id, user, ChatEvent::MemberLeft);
     let (core, user, chat) = (core.clone(), user.clone(), chat.clone());
     let tasks = core.drain.clone();
     tasks.spawn_in_span(async move {

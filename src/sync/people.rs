@@ -202,7 +202,7 @@ pub(super) async fn put(
         return Ok(Admission::Asked);
     }
     membership::admit(core, chat, user, JoinBy::Invitation).await?;
-    core.store.note_put(user, chat.id, by).await?;
+    core.store.note_invited(user, chat.id, by).await?;
     // A concurrent block may have looked for these before they existed.
     if core.store.stance(user, by).await?.blocks {
         membership::take_out(core, chat, user).await?;
@@ -268,7 +268,7 @@ pub async fn accept(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<Cha
         other => {
             signal::publish(core, user, &Signal::Invitation(InvitationNews::Over(chat))).await;
             let found = other.map_err(|_| no_invitation())?;
-            core.store.note_put(user, chat, by).await?;
+            core.store.note_invited(user, chat, by).await?;
             Ok(found)
         }
     }

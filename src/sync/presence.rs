@@ -20,7 +20,7 @@ use crate::{
         device::DeviceState,
         id::{ChatId, DeviceId, UserId},
     },
-    hub::{Look, SessionHandle},
+    hub::{PresenceRead, SessionHandle},
     protocol::{ErrorCode, Presence, Problem},
     store::Result as Stored,
 };
@@ -37,11 +37,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Users to read. Bounded by the hub: each watched user once.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct PresenceReads {
     due: mpsc::UnboundedSender<UserId>,
 }
 
-impl Looks {
+impl PresenceReads {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<UserId>) {
         let (due, taken) = mpsc::unbounded_channel();
         (Self { due }, taken)
@@ -71,10 +71,10 @@ pub async fn watch(
     let idle = core.hub.watchers.watch(handle, round, &known);
     unneeded(core, idle);
     // Also those whom others watch already: their subscription may still be pending.
-    watches::hear(core, known.iter().cloned().map(Watch::Presence).collect()).await?;
+    watches::subscribe(core, known.iter().cloned().map(Watch::Presence).collect()).await?;
     // Collected first: the compiler can't see that a lazily mapped stream of these is `Send`.
     let reads: Vec<_> = known.iter().map(|user| read(core, user)).collect();
-    let found: Vec<Look> = stream::iter(reads)
+    let found: Vec<PresenceRead> = stream::iter(reads)
         .buffered(PARALLEL)
         .collect::<Vec<_>>()
         .await
@@ -83,7 +83,7 @@ pub async fn watch(
     // No await from here to the reply: later events must come behind it.
     for look in &found {
         if core.hub.watchers.answered(handle, &look.presence.user, look) {
-            let _ = core.watching.looks.due.send(look.presence.user.clone());
+            let _ = core.watching.presence_reads.due.send(look.presence.user.clone());
         }
     }
     Ok(found.into_iter().map(|look| look.presence).collect())
@@ -144,7 +144,7 @@ async fn shares(core: &Core, user: &UserId, own: &HashSet<ChatId>, other: &UserI
     Ok(false)
 }
 
-async fn read(core: &Core, user: &UserId) -> Stored<Look> {
+async fn read(core: &Core, user: &UserId) -> Stored<PresenceRead> {
     let mut devices = core.store.devices(user).await?;
     devices.retain(|device| device.state != DeviceState::Terminating);
     let online: Vec<DeviceId> =
@@ -153,13 +153,13 @@ async fn read(core: &Core, user: &UserId) -> Stored<Look> {
     let seen = devices.iter().filter(|device| device.online() || device.last_seen != device.created);
     let last_seen = seen.map(|device| device.last_seen).max();
     let presence = Presence { user: user.clone(), online: !online.is_empty(), last_seen };
-    Ok(Look { presence, devices: devices.iter().map(|device| device.id).collect(), online })
+    Ok(PresenceRead { presence, devices: devices.iter().map(|device| device.id).collect(), online })
 }
 
 /// A device of the user may have come or gone. An unwatched user is passed on, too, to be unsubscribed.
 pub(super) fn hint(core: &Core, user: UserId) {
     if core.hub.watchers.hint(&user) || !core.hub.watchers.watches(&user) {
-        let _ = core.watching.looks.due.send(user);
+        let _ = core.watching.presence_reads.due.send(user);
     }
 }
 
@@ -184,7 +184,7 @@ async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
     };
     sleep_until(when).await;
     let Ok(_turn) = at_a_time.acquire().await else { return };
-    core.hub.watchers.looking(&user);
+    core.hub.watchers.reading(&user);
     let found = match read(core, &user).await {
         Ok(found) => Some(found),
         Err(error) => {
@@ -193,8 +193,8 @@ async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
             None
         }
     };
-    if core.hub.watchers.looked(&user, found.as_ref(), core.timing.offline_grace) {
-        let _ = core.watching.looks.due.send(user);
+    if core.hub.watchers.on_read(&user, found.as_ref(), core.timing.offline_grace) {
+        let _ = core.watching.presence_reads.due.send(user);
     }
 }
 

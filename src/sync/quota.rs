@@ -63,7 +63,7 @@ struct Account {
     recounted: Option<Instant>,
     used: Instant,
     /// Accepted here since these chats were trimmed, and in all.
-    untold: HashMap<ChatId, u64>,
+    unsaved: HashMap<ChatId, u64>,
     sum: u64,
     /// How much of that existed when these chats were asked to report.
     asked: u64,
@@ -109,7 +109,7 @@ impl Quotas {
             read: now,
             recounted: None,
             used: now,
-            untold: HashMap::new(),
+            unsaved: HashMap::new(),
             sum: 0,
             asked: 0,
             fullest: Vec::new(),
@@ -142,7 +142,7 @@ impl Quotas {
     fn refused(&self, user: &UserId) -> Vec<ChatId> {
         let mut state = lock(&self.0);
         let Some(account) = state.users.get_mut(user) else { return Vec::new() };
-        let mut due: Vec<_> = account.untold.keys().copied().collect();
+        let mut due: Vec<_> = account.unsaved.keys().copied().collect();
         if account.looked.is_none_or(|at| at.elapsed() >= AGAIN) {
             account.looked = Some(Instant::now());
             due.extend(&account.fullest);
@@ -155,38 +155,38 @@ impl Quotas {
         let mut state = lock(&self.0);
         let state = &mut *state;
         let Some(account) = state.users.get_mut(user) else { return Vec::new() };
-        *account.untold.entry(chat).or_default() += bytes;
+        *account.unsaved.entry(chat).or_default() += bytes;
         account.sum += bytes;
         state.chats.entry(chat).or_default().insert(user.clone());
         if account.sum - account.asked < UNTOLD.min(most / 8).max(1) {
             return Vec::new();
         }
         account.asked = account.sum;
-        account.untold.keys().copied().collect()
+        account.unsaved.keys().copied().collect()
     }
 
     /// The chat is about to report at least that. It counts here until it is recorded with the users.
-    fn tells(&self, chat: ChatId) -> HashMap<UserId, u64> {
+    fn unsaved_of(&self, chat: ChatId) -> HashMap<UserId, u64> {
         let state = lock(&self.0);
         let of = state.chats.get(&chat).into_iter().flatten();
-        of.filter_map(|user| Some((user.clone(), *state.users.get(user)?.untold.get(&chat)?))).collect()
+        of.filter_map(|user| Some((user.clone(), *state.users.get(user)?.unsaved.get(&chat)?))).collect()
     }
 
     /// `bytes` of a user were reported for this chat, and perhaps recorded: then the store's number has them.
-    fn told(&self, user: &UserId, chat: ChatId, bytes: u64, stored: Option<u64>) {
+    fn saved(&self, user: &UserId, chat: ChatId, bytes: u64, stored: Option<u64>) {
         let mut state = lock(&self.0);
         let state = &mut *state;
         let Some(account) = state.users.get_mut(user) else { return };
         if let Some(stored) = stored {
             (account.stored, account.read) = (stored, Instant::now());
         }
-        let Some(untold) = account.untold.get_mut(&chat) else { return };
-        let bytes = bytes.min(*untold);
-        *untold -= bytes;
+        let Some(unsaved) = account.unsaved.get_mut(&chat) else { return };
+        let bytes = bytes.min(*unsaved);
+        *unsaved -= bytes;
         account.sum -= bytes;
         account.asked = account.asked.min(account.sum);
-        if *untold == 0 {
-            account.untold.remove(&chat);
+        if *unsaved == 0 {
+            account.unsaved.remove(&chat);
             if let Some(of) = state.chats.get_mut(&chat) {
                 of.remove(user);
                 if of.is_empty() {
@@ -209,7 +209,7 @@ impl Quotas {
         state.users.retain(|_, account| {
             let keep = account.used.elapsed() < IDLE;
             if !keep && account.sum >= WORTH_A_TRIM {
-                due.extend(account.untold.keys());
+                due.extend(account.unsaved.keys());
             }
             keep
         });
@@ -263,26 +263,26 @@ pub(super) fn taken(core: &Core, user: &UserId, chat: ChatId, bytes: u64) {
 
 /// Trims a chat, records the rest with its senders, and empties queues that hold too much.
 pub(super) async fn settle(core: &Core, chat: ChatId) -> Result<()> {
-    let mut untold = core.sending.quotas.tells(chat);
+    let mut unsaved = core.sending.quotas.unsaved_of(chat);
     let trimmed = core.store.trim(chat).await;
     let Trimmed { charges, account, overfull } = match trimmed {
         Ok(trimmed) => trimmed,
         // It may have reported. What it didn't comes with its next trim.
         Err(error) => {
-            untold.iter().for_each(|(user, bytes)| core.sending.quotas.told(user, chat, *bytes, None));
+            unsaved.iter().for_each(|(user, bytes)| core.sending.quotas.saved(user, chat, *bytes, None));
             return Err(error);
         }
     };
     let charges: Vec<_> = charges
         .into_iter()
-        .map(|(user, bytes)| (untold.remove(&user).unwrap_or_default(), user, bytes))
+        .map(|(user, bytes)| (unsaved.remove(&user).unwrap_or_default(), user, bytes))
         .collect();
     // Another trim has reported these.
-    untold.iter().for_each(|(user, bytes)| core.sending.quotas.told(user, chat, *bytes, None));
+    unsaved.iter().for_each(|(user, bytes)| core.sending.quotas.saved(user, chat, *bytes, None));
     let noted = stream::iter(charges)
-        .map(|(untold, user, bytes)| async move {
+        .map(|(unsaved, user, bytes)| async move {
             let stored = core.store.charge(&user, chat, bytes, account).await;
-            core.sending.quotas.told(&user, chat, untold, stored.as_ref().ok().copied());
+            core.sending.quotas.saved(&user, chat, unsaved, stored.as_ref().ok().copied());
             stored.map(drop)
         })
         .buffer_unordered(PARALLEL)

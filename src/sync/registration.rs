@@ -62,20 +62,20 @@ const REPLACES: u32 = 32;
 pub async fn register(
     core: &std::sync::Arc<Core>,
     user: &UserId,
-    wish: RegisterDevice,
+    wanted: RegisterDevice,
 ) -> Result<(Device, DeviceClaims, bool), Problem> {
     let new = NewDevice {
-        id: wish.id.unwrap_or_else(DeviceId::random),
+        id: wanted.id.unwrap_or_else(DeviceId::random),
         user: user.clone(),
-        kind: wish.kind,
-        name: wish.name,
-        platform: wish.platform,
-        history: wish.history,
+        kind: wanted.kind,
+        name: wanted.name,
+        platform: wanted.platform,
+        history: wanted.history,
         created: now_millis(),
     };
-    let room = match wish.kind {
+    let room = match wanted.kind {
         // The other main makes room.
-        DeviceKind::Main if wish.replace => usize::MAX,
+        DeviceKind::Main if wanted.replace => usize::MAX,
         DeviceKind::Main => 1,
         DeviceKind::Sub => core.limits.subs_per_user as usize,
     };
@@ -89,12 +89,12 @@ pub async fn register(
             Registered::Existing(device) if device.state == DeviceState::Terminating => return Err(ended()),
             Registered::Existing(device) => (device, false),
             // A registration that terminates a main may lose to another one, which then has registered: each round, one gets through.
-            Registered::MainExists(old) if wish.replace && ends < REPLACES => {
+            Registered::MainExists(old) if wanted.replace && ends < REPLACES => {
                 termination::begin(core, user, old, "replaced").await?;
                 ends += 1;
                 continue;
             }
-            Registered::MainExists(_) if wish.replace => {
+            Registered::MainExists(_) if wanted.replace => {
                 let detail = "other mains of the user are being registered at the same time: try again";
                 return Err(Problem::new(ErrorCode::Unavailable, detail));
             }
@@ -115,7 +115,7 @@ pub async fn register(
             if !core.store.activate_device(user, device.id).await? {
                 return Err(ended());
             }
-            connect::told(core, user, device.id, DeviceEvent::Linked).await;
+            connect::publish_event(core, user, device.id, DeviceEvent::Linked).await;
         }
         let claims = connect::claims(&device);
         return Ok((Device { state: DeviceState::Active, ..device }, claims, created));
@@ -242,7 +242,7 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
     match made.await {
         Ok(Ok(())) => {
             core.store.arrived(chat, user, member.version).await?;
-            owe_from_now(core, chat, user, &registering).await?;
+            subscribe_from_now(core, chat, user, &registering).await?;
         }
         Ok(Err(problem)) => {
             tracing::warn!(%chat, %user, error = %problem, "creating queues of a member failed: created before the next message is published");
@@ -256,7 +256,12 @@ pub async fn provision_member(core: &Core, chat: ChatId, user: &UserId) -> Resul
 
 /// Subscribes devices to messages from now on. The head first, then the device: until that is registered, no answer has said
 /// that it exists.
-async fn owe_from_now(core: &Core, chat: ChatId, user: &UserId, devices: &[DeviceId]) -> Result<(), Problem> {
+async fn subscribe_from_now(
+    core: &Core,
+    chat: ChatId,
+    user: &UserId,
+    devices: &[DeviceId],
+) -> Result<(), Problem> {
     if devices.is_empty() {
         return Ok(());
     }

@@ -53,7 +53,7 @@ impl Running {
 
 /// The task's state between checks.
 #[derive(Debug)]
-struct Looks {
+struct ExpiryChecks {
     // When this edge's own were last checked.
     own: Instant,
     // For each edge: the sessions that may still get a lease, and since when, by this machine's monotonic clock. Bounded by the
@@ -136,11 +136,11 @@ pub fn dead_after(timing: &Timing) -> Duration {
 pub(super) async fn run(core: Arc<Core>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = Looks { own: Instant::now(), coming: HashMap::new() };
+    let mut checks = ExpiryChecks { own: Instant::now(), coming: HashMap::new() };
     loop {
         ticks.tick().await;
         let work = async {
-            if let Err(error) = turn(&core, &mut looks).await {
+            if let Err(error) = turn(&core, &mut checks).await {
                 tracing::debug!(%error, "sessions that ended without a word can't be looked for now");
             }
         };
@@ -148,31 +148,31 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-async fn turn(core: &Core, looks: &mut Looks) -> Result<()> {
+async fn turn(core: &Core, checks: &mut ExpiryChecks) -> Result<()> {
     if core.edge.claim.waits() {
         // Entries under this name may be another process's.
         return Ok(());
     }
-    if core.edge.session_expiry.0.swap(false, Ordering::Relaxed) || looks.own.elapsed() >= OWN {
-        looks.own = Instant::now();
-        let left = sessions(core, &core.edge.name, looks).await;
+    if core.edge.session_expiry.0.swap(false, Ordering::Relaxed) || checks.own.elapsed() >= OWN {
+        checks.own = Instant::now();
+        let left = sessions(core, &core.edge.name, checks).await;
         if !matches!(left, Ok(true)) {
             core.edge.session_expiry.begin();
         }
         left?;
     }
     let dead = dead(core).await?;
-    looks.coming.retain(|name, _| *name == core.edge.name || dead.iter().any(|edge| edge.name == *name));
+    checks.coming.retain(|name, _| *name == core.edge.name || dead.iter().any(|edge| edge.name == *name));
     for edge in dead {
         // One edge's entries may not be readable: the others don't wait for that.
-        if let Err(error) = left_by(core, &edge, looks).await {
+        if let Err(error) = left_by(core, &edge, checks).await {
             tracing::debug!(edge = %edge.name, %error, "what a dead edge left can't be looked at now");
         }
     }
     Ok(())
 }
 
-async fn left_by(core: &Core, edge: &OtherEdge, looks: &mut Looks) -> Result<()> {
+async fn left_by(core: &Core, edge: &OtherEdge, checks: &mut ExpiryChecks) -> Result<()> {
     if !edge.noted {
         core.store.forget_edge(edge).await?;
     } else if core
@@ -181,18 +181,18 @@ async fn left_by(core: &Core, edge: &OtherEdge, looks: &mut Looks) -> Result<()>
         .await?
     {
         // One other edge is enough.
-        sessions(core, &edge.name, looks).await?;
+        sessions(core, &edge.name, checks).await?;
     }
     Ok(())
 }
 
 /// True: each of them is over.
-async fn sessions(core: &Core, edge: &str, looks: &mut Looks) -> Result<bool> {
+async fn sessions(core: &Core, edge: &str, checks: &mut ExpiryChecks) -> Result<bool> {
     let noted = core.store.registered_sessions(edge).await?;
     let noted = noted.into_iter().filter(|noted| edge != core.edge.name || !is_here(core, noted));
     let all: Vec<_> = noted.map(|noted| look(core, edge, noted)).collect();
     let all: Vec<_> = stream::iter(all).buffer_unordered(PARALLEL).collect().await;
-    let before = looks.coming.remove(edge).unwrap_or_default();
+    let before = checks.coming.remove(edge).unwrap_or_default();
     let (mut coming, mut never, mut over) = (Coming::new(), Vec::new(), true);
     for (noted, found) in all {
         let since = before.get(&noted).copied();
@@ -209,7 +209,7 @@ async fn sessions(core: &Core, edge: &str, looks: &mut Looks) -> Result<bool> {
         over = false;
     }
     if !coming.is_empty() {
-        looks.coming.insert(edge.to_owned(), coming);
+        checks.coming.insert(edge.to_owned(), coming);
     }
     let silence = silence(core, edge);
     let never: Vec<_> = never.iter().map(|noted| core.store.forget_session(edge, noted, silence)).collect();
@@ -230,7 +230,7 @@ async fn look(
 ) -> (RegisteredSession, Result<ExpiredSession>) {
     let found = core.store.expire_session(edge, &noted, silence(core, edge)).await;
     if let Ok(ExpiredSession::Now(seen)) = found {
-        connect::told_at(core, &noted.user, noted.device, DeviceEvent::Offline, seen).await;
+        connect::publish_event_at(core, &noted.user, noted.device, DeviceEvent::Offline, seen).await;
     }
     (noted, found)
 }

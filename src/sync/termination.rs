@@ -62,7 +62,7 @@ pub async fn begin(
     };
     if termination.id == new.id {
         core.metrics.terminations.with_label_values(&["accepted"]).inc();
-        connect::told(core, user, device, DeviceEvent::Terminated).await;
+        connect::publish_event(core, user, device, DeviceEvent::Terminated).await;
     }
     if termination.state != TerminationState::Done {
         signal::publish(core, user, &Signal::Ended(device)).await;

@@ -26,7 +26,7 @@ struct Recent {
 }
 
 impl Typists {
-    fn may_tell(&self, user: &UserId, chat: ChatId, now: Instant) -> bool {
+    fn may_publish(&self, user: &UserId, chat: ChatId, now: Instant) -> bool {
         let mut told = lock(&self.0);
         let key = (user.clone(), chat);
         if told.at.get(&key).is_some_and(|at| now < *at + APART) {
@@ -46,8 +46,8 @@ impl Typists {
 
 /// Returns whether it is time to forward the user's typing again.
 #[must_use]
-pub fn may_tell(core: &Core, user: &UserId, chat: ChatId) -> bool {
-    core.watching.typists.may_tell(user, chat, Instant::now())
+pub fn may_publish(core: &Core, user: &UserId, chat: ChatId) -> bool {
+    core.watching.typists.may_publish(user, chat, Instant::now())
 }
 
 /// Forwards it, unless the chat has too many members. Failures aren't retried.

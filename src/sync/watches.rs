@@ -124,7 +124,7 @@ impl Watches {
 ///
 /// # Errors
 /// When the store fails. It is retried while it is needed, and then read again.
-pub(super) async fn hear(core: &Core, watches: Vec<Watch>) -> Result<()> {
+pub(super) async fn subscribe(core: &Core, watches: Vec<Watch>) -> Result<()> {
     core.watching.watches.settled(&watches).await;
     let heard = tell(core, &watches).await;
     if heard.is_err() {
@@ -230,7 +230,7 @@ async fn leave(core: &Core, watches: Vec<Watch>) {
 async fn again(core: &Core) {
     let missing = std::mem::take(&mut lock(&core.watching.watches.state).missing);
     let missing: Vec<Watch> = missing.into_iter().filter(|watch| needed(core, watch)).collect();
-    if missing.is_empty() || hear(core, missing.clone()).await.is_err() {
+    if missing.is_empty() || subscribe(core, missing.clone()).await.is_err() {
         return;
     }
     // Missed events. The sweep reads chats' heads.

@@ -240,7 +240,7 @@ impl Device {
         if calm {
             return Ok(());
         }
-        if self.world.is_shunned(session.place) && !session.old {
+        if self.world.is_partitioned(session.place) && !session.old {
             return Err(End::Left);
         }
         if !self.world.is_silent()

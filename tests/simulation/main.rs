@@ -136,7 +136,7 @@ struct Sum {
     sends: u64,
     deliveries: u64,
     simulated: Duration,
-    bites: BTreeMap<&'static str, u64>,
+    injected: BTreeMap<&'static str, u64>,
     failed: Vec<(u64, Vec<String>)>,
 }
 
@@ -198,8 +198,8 @@ fn add(sum: &mut Sum, seed: u64, outcome: Outcome) {
     sum.sends += outcome.sends;
     sum.deliveries += outcome.deliveries;
     sum.simulated += outcome.simulated;
-    for (what, times) in outcome.bites {
-        *sum.bites.entry(what).or_default() += times;
+    for (what, times) in outcome.injected {
+        *sum.injected.entry(what).or_default() += times;
     }
     if !outcome.violations.is_empty() {
         sum.failed.push((seed, outcome.violations));
@@ -233,7 +233,7 @@ fn all(args: &Args) -> ExitCode {
         let summary = serde_json::json!({
             "schedules": sum.schedules, "first_seed": args.seed, "failed": sum.failed.len(), "seconds": seconds,
             "sends": sum.sends, "deliveries": sum.deliveries, "simulated_hours": sum.simulated.as_secs_f64() / 3600.0,
-            "bites": sum.bites,
+            "injected": sum.injected,
         });
         println!("{summary}");
     } else {
@@ -242,7 +242,7 @@ fn all(args: &Args) -> ExitCode {
     if !written(args, "simulation", &figures(args, &sum, seconds)) {
         return ExitCode::from(64);
     }
-    match (sum.failed.is_empty() && !broken, sum.bites.is_empty()) {
+    match (sum.failed.is_empty() && !broken, sum.injected.is_empty()) {
         (false, _) => ExitCode::FAILURE,
         (true, true) => ExitCode::from(2),
         (true, false) => ExitCode::SUCCESS,
@@ -290,7 +290,7 @@ fn figures(args: &Args, sum: &Sum, seconds: f64) -> String {
         table += &format!("| {what} | {value} |\n");
     }
     table += "\n| what went wrong | times |\n|---|--:|\n";
-    for (what, times) in &sum.bites {
+    for (what, times) in &sum.injected {
         table += &format!("| {what} | {times} |\n");
     }
     table

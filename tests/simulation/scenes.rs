@@ -185,7 +185,7 @@ async fn late_answers(world: &World, phone: &Device) {
 async fn unheard_end(world: &World, phone: &Device) {
     let serves = is_connected(world, phone, 0).await;
     sleep(Duration::from_millis(world.shared().below(2_500))).await;
-    world.shared().set_weather(FaultProfile { lose_events: 1000, ..FaultProfile::default() });
+    world.shared().set_profile(FaultProfile { lose_events: 1000, ..FaultProfile::default() });
     world.edge(0).faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
     life::ends(world, &phone.user, phone.id).await;
     let _ = timeout(Duration::from_secs(15), serves).await;
@@ -194,7 +194,7 @@ async fn unheard_end(world: &World, phone: &Device) {
 }
 
 async fn frozen_connections(world: &World, phone: &Device) {
-    world.shared().set_weather(FaultProfile { ghosts: 1000, ..FaultProfile::default() });
+    world.shared().set_profile(FaultProfile { ghosts: 1000, ..FaultProfile::default() });
     let mut connections = Vec::new();
     for place in [0, 1] {
         connections.push(is_connected(world, phone, place).await);

@@ -229,8 +229,8 @@ pub async fn storm(world: World, kind: Kind, faults: u64, length: Duration) {
 
 /// Everything is well again.
 pub fn heal(world: &World) {
-    world.shun_none();
-    world.shared().set_weather(FaultProfile::default());
+    world.heal_partitions();
+    world.shared().set_profile(FaultProfile::default());
     world.shared().run_broker(true);
     let places = world.edges().len();
     for place in 0..places {
@@ -271,14 +271,14 @@ async fn one(world: &World, which: Fault) {
         }
         Fault::Kill => {
             begun("kill");
-            shared.bit("edges killed", 1);
+            shared.record("edges killed", 1);
             edge.gate.kill();
             sleep(Duration::from_millis(100 + below(8000))).await;
             world.restart(place);
         }
         Fault::Stop => {
             begun("stop");
-            shared.bit("edges stopped", 1);
+            shared.record("edges stopped", 1);
             let core = edge.core.clone();
             core.drain.begin();
             core.drain.finish(core.timing.drain_deadline, core.flushed()).await;
@@ -289,7 +289,7 @@ async fn one(world: &World, which: Fault) {
         }
         Fault::Freeze => {
             begun("freeze");
-            shared.bit("edges frozen", 1);
+            shared.record("edges frozen", 1);
             edge.gate.freeze();
             sleep(Duration::from_millis(200 + below(11_000))).await;
             edge.gate.thaw();
@@ -314,12 +314,12 @@ async fn one(world: &World, which: Fault) {
         }
         Fault::BadEvents => {
             begun("bad events");
-            shared.set_weather(FaultProfile {
+            shared.set_profile(FaultProfile {
                 lose_events: below(900) as u32,
-                tell_losses: below(2) == 0,
+                notice_losses: below(2) == 0,
                 double_events: below(200) as u32,
                 late_events: below(1500),
-                ..shared.weather()
+                ..shared.profile()
             });
         }
         Fault::BrokerDies => {
@@ -343,7 +343,7 @@ async fn one(world: &World, which: Fault) {
         Fault::DiskLost => {
             begun("the broker's disk is lost");
             shared.run_broker(false);
-            shared.bit("broker disks lost", 1);
+            shared.record("broker disks lost", 1);
             world.broker().vanish();
             sleep(Duration::from_millis(100 + below(3000))).await;
             shared.run_broker(true);
@@ -364,19 +364,19 @@ async fn one(world: &World, which: Fault) {
         Fault::LinesLost => {
             begun("connections to the broker are lost");
             for _ in 0..1 + below(4) {
-                shared.bit("connections to the broker lost", 1);
+                shared.record("connections to the broker lost", 1);
                 edge.faults.lose_lines();
                 sleep(Duration::from_millis(50 + below(3000))).await;
             }
         }
         Fault::BadQueues => {
             begun("bad queues");
-            shared.set_weather(FaultProfile {
+            shared.set_profile(FaultProfile {
                 double_publications: below(200) as u32,
                 reorder: below(300) as u32,
                 ghosts: below(900) as u32,
                 torn: if may(Unkind::TornMessages) && below(3) == 0 { below(50) as u32 } else { 0 },
-                ..shared.weather()
+                ..shared.profile()
             });
         }
         Fault::StoreCutLong => {
@@ -386,7 +386,7 @@ async fn one(world: &World, which: Fault) {
         Fault::Shunned if places > 1 => {
             begun("cut from the store, and partitioned");
             edge.faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
-            world.shun(place, Duration::from_millis(7000 + below(1500)));
+            world.partition(place, Duration::from_millis(7000 + below(1500)));
         }
         Fault::LateCalls => {
             // Any of them, or nearly all of one kind.
@@ -401,7 +401,7 @@ async fn one(world: &World, which: Fault) {
         Fault::StoreClock => {
             let by = jump(&shared);
             begun(&format!("the store's clock jumps by {} s", by / 1000));
-            shared.bit("jumps of the store's clock", 1);
+            shared.record("jumps of the store's clock", 1);
             world.jump_store(by);
             if below(2) == 0 {
                 sleep(Duration::from_millis(below(12_000))).await;
@@ -411,7 +411,7 @@ async fn one(world: &World, which: Fault) {
         Fault::EdgeClock => {
             let by = jump(&shared);
             begun(&format!("an edge's clock jumps by {} s", by / 1000));
-            shared.bit("jumps of an edge's clock", 1);
+            shared.record("jumps of an edge's clock", 1);
             edge.gate.jump(by);
             if below(2) == 0 {
                 sleep(Duration::from_millis(below(12_000))).await;
@@ -420,7 +420,7 @@ async fn one(world: &World, which: Fault) {
         }
         Fault::Shunned | Fault::Clinging => {
             begun("lost events, clinging consumers");
-            shared.set_weather(FaultProfile { lose_events: 900, ghosts: 900, ..shared.weather() });
+            shared.set_profile(FaultProfile { lose_events: 900, ghosts: 900, ..shared.profile() });
         }
     }
 }
@@ -442,7 +442,7 @@ async fn broker_restarts(world: &World, mut found: impl FnMut(Duration) -> Found
         (found, if found == Found::Stopped { 0 } else { again })
     };
     let lost = world.broker().restart(found, |most| shared.below(most as u64) as usize);
-    shared.bit("messages lost by the broker", lost);
+    shared.record("messages lost by the broker", lost);
     sleep(Duration::from_millis(100 + shared.below(9000))).await;
     shared.run_broker(true);
 }

@@ -103,7 +103,7 @@ struct Ids {
 }
 
 impl World {
-    /// `edges` of them, on good links, in quiet weather. What a consumer doesn't settle for `msg_timeout` the broker gives to
+    /// `edges` of them, on good links, in quiet profile. What a consumer doesn't settle for `msg_timeout` the broker gives to
     /// somebody else.
     pub fn new(
         shared: Arc<Shared>,
@@ -180,23 +180,23 @@ impl World {
     pub fn some_edge(&self) -> Option<Edge> {
         let edges = self.edges();
         let living: Vec<_> =
-            edges.iter().filter(|edge| edge.is_ready() && !self.is_shunned(edge.place)).collect();
+            edges.iter().filter(|edge| edge.is_ready() && !self.is_partitioned(edge.place)).collect();
         let at = self.0.shared.below(living.len() as u64) as usize;
         living.get(at).map(|edge| (*edge).clone())
     }
 
     /// Everyone turns away from the edge of a place, and nobody says anything for so long.
-    pub fn shun(&self, place: usize, silence: Duration) {
+    pub fn partition(&self, place: usize, silence: Duration) {
         *self.0.partitioned.lock().unwrap() = Some((place, Instant::now() + silence));
     }
 
     /// People go to every edge again.
-    pub fn shun_none(&self) {
+    pub fn heal_partitions(&self) {
         *self.0.partitioned.lock().unwrap() = None;
     }
 
     /// Whether people keep away from the edge of this place.
-    pub fn is_shunned(&self, place: usize) -> bool {
+    pub fn is_partitioned(&self, place: usize) -> bool {
         self.0.partitioned.lock().unwrap().is_some_and(|(partitioned, _)| partitioned == place)
     }
 
@@ -441,7 +441,7 @@ impl World {
                     return None;
                 }
                 _ if !patient => {
-                    self.0.shared.bit("callers who gave up", 1);
+                    self.0.shared.record("callers who gave up", 1);
                     return None;
                 }
                 _ => tokio::time::sleep(Duration::from_millis(20 + self.0.shared.below(300))).await,

@@ -55,16 +55,28 @@ struct Intake<'a, T, E> {
     leaving: bool,
     closed: bool,
     error: Option<ConnectionError>,
-    /// Settlements that nsqd may refuse, because its timeout may be over; and touches, which don't affect the
-    /// settlement that follows.
-    unsure: usize,
-    unsure_touches: usize,
+    late: Late,
+    heard: Heard,
+}
+
+/// Settlements that nsqd may refuse, because its timeout may be over.
+#[derive(Debug, Default)]
+struct Late {
+    settlements: usize,
+    /// Touches don't affect the settlement that follows.
+    touches: usize,
     /// nsqd has refused a settlement that was in time: see [`Intake::is_miscounted`].
     doubted: bool,
-    /// When bytes came last, and nsqd's clock at that time, as far as ours agrees.
-    heard: Instant,
+}
+
+/// What came last.
+#[derive(Debug)]
+struct Heard {
+    /// When bytes came.
+    bytes: Instant,
+    /// nsqd's clock at that time, as far as ours agrees.
     wall_ns: u64,
-    last_message: Option<Instant>,
+    message: Option<Instant>,
 }
 
 /// An attached subscription; see the module.
@@ -96,12 +108,8 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             leaving: false,
             closed: false,
             error: None,
-            unsure: 0,
-            unsure_touches: 0,
-            doubted: false,
-            heard: Instant::now(),
-            wall_ns: 0,
-            last_message: None,
+            late: Late::default(),
+            heard: Heard { bytes: Instant::now(), wall_ns: 0, message: None },
             task,
         };
         Self { connection, intake, commands: Vec::new(), silence, connect_timeout }
@@ -174,7 +182,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                     timer_is_short = self.intake.watched_quiet() == Some(Quiet::Long);
                 }
                 () = tokio::task::yield_now(), if quiet == Some(Quiet::Short) => {
-                    if self.intake.heard.elapsed() >= Quiet::Short.duration() {
+                    if self.intake.heard.bytes.elapsed() >= Quiet::Short.duration() {
                         self.intake.credit.on_quiet();
                     }
                 }
@@ -189,11 +197,11 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             if let Poll::Ready(Err(error)) = self.connection.poll_write_out(cx) {
                 return Poll::Ready(Err(error));
             }
-            self.intake.wall_ns = 0;
+            self.intake.heard.wall_ns = 0;
             self.connection.poll_frames(cx, |frame| self.intake.take(frame))
         })
         .await?;
-        self.intake.heard = Instant::now();
+        self.intake.heard.bytes = Instant::now();
         self.intake.error.take().map_or(Ok(()), Err)
     }
 
@@ -214,13 +222,13 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             });
         }
         if self.intake.watched_quiet() == Some(Quiet::Long) {
-            let quiet_at = self.intake.heard + Quiet::Long.duration();
+            let quiet_at = self.intake.heard.bytes + Quiet::Long.duration();
             if quiet_at > now {
                 return Ok(quiet_at);
             }
             self.intake.credit.on_quiet();
         }
-        let dead_at = self.intake.heard + self.silence;
+        let dead_at = self.intake.heard.bytes + self.silence;
         if dead_at > now { Ok(dead_at) } else { Err(ConnectionError::Silent(self.silence)) }
     }
 
@@ -229,8 +237,9 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         self.intake.link.take(&mut self.commands);
         let now = Instant::now();
         for command in self.commands.drain(..) {
-            let Intake { inflight, unsure, unsure_touches, .. } = &mut self.intake;
-            let unsure = if matches!(command.op, Op::Touch) { unsure_touches } else { unsure };
+            let Intake { inflight, late, .. } = &mut self.intake;
+            let unsure =
+                if matches!(command.op, Op::Touch) { &mut late.touches } else { &mut late.settlements };
             *unsure += usize::from(inflight.is_overdue(command.serial, now));
             apply(command, inflight, &mut self.connection.out);
         }
@@ -244,7 +253,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     fn grant(&mut self, begin: usize) {
         let intake = &mut self.intake;
         if intake.inflight.live() > 0 {
-            intake.inflight.expire(intake.heard);
+            intake.inflight.expire(intake.heard.bytes);
         }
         let load = Load {
             live: intake.inflight.live(),
@@ -277,7 +286,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
         let now = Instant::now();
         let busy = intake.inflight.live() > 0
-            || intake.last_message.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1));
+            || intake.heard.message.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1));
         for id in intake.inflight.drain() {
             frame::put_req(out, &id, 0);
         }
@@ -336,7 +345,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 self.touch_held();
                 if self.inflight.live() + self.inflight.expired() == 0 {
                     // The late settlements were accepted.
-                    (self.unsure, self.unsure_touches) = (0, 0);
+                    (self.late.settlements, self.late.touches) = (0, 0);
                 }
                 self.task.outbox.shrink_to(KEEP_EVENTS);
             }
@@ -349,11 +358,14 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 // The message has timed out and is redelivered: the owner's promise to settle was broken, not the
                 // connection.
                 tracing::debug!(topic = self.task.options.topic, error = text, "settled too late");
-                let unsure =
-                    if frame::is_of_touch(&text) { &mut self.unsure_touches } else { &mut self.unsure };
+                let unsure = if frame::is_of_touch(&text) {
+                    &mut self.late.touches
+                } else {
+                    &mut self.late.settlements
+                };
                 match unsure.checked_sub(1) {
                     Some(left) => *unsure = left,
-                    None => self.doubted = true,
+                    None => self.late.doubted = true,
                 }
             }
             Frame::Error(text) => self.error = Some(ConnectionError::Refused(text)),
@@ -367,18 +379,18 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
             frame::put_req(&mut self.replies, &message.id, 0);
             return;
         }
-        if self.wall_ns == 0 {
+        if self.heard.wall_ns == 0 {
             // Once for all frames of a read.
-            self.heard = Instant::now();
+            self.heard.bytes = Instant::now();
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.wall_ns = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
-            self.last_message = Some(self.heard);
+            self.heard.wall_ns = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
+            self.heard.message = Some(self.heard.bytes);
         }
         let timestamp = u64::try_from(message.timestamp).unwrap_or(0);
-        let age = Duration::from_nanos(self.wall_ns.saturating_sub(timestamp));
+        let age = Duration::from_nanos(self.heard.wall_ns.saturating_sub(timestamp));
         self.credit.on_message(age, bytes);
         self.buffered += bytes;
-        let serial = self.inflight.insert(message.id, bytes, message.attempts, self.heard);
+        let serial = self.inflight.insert(message.id, bytes, message.attempts, self.heard.bytes);
         let receipt = Receipt::new(Arc::clone(&self.link), serial);
         let message = Message { body: message.body, attempts: message.attempts, timestamp, receipt };
         self.task.outbox.push_back(Event::Message(message));
@@ -394,7 +406,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
         for id in self.inflight.touch_due(options.connect.heartbeat.mul_f64(1.5), Instant::now()) {
             frame::put_touch(&mut self.replies, &id);
             // It may have timed out in this moment.
-            self.unsure_touches += 1;
+            self.late.touches += 1;
         }
     }
 
@@ -405,7 +417,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
     /// redelivered.
     fn is_miscounted(&self) -> bool {
         let held = self.inflight.live() + self.inflight.expired();
-        (self.doubted || self.inflight.came_twice()) && held == 0 && self.task.outbox.is_empty()
+        (self.late.doubted || self.inflight.came_twice()) && held == 0 && self.task.outbox.is_empty()
     }
 
     fn watched_quiet(&self) -> Option<Quiet> {

@@ -56,7 +56,7 @@ pub(super) struct Node {
     tcp: watch::Sender<Option<String>>,
     breaker: Breaker,
     /// See [`Node::backlog`].
-    looks: Semaphore,
+    stats_slots: Semaphore,
     /// Creations and deletions of queues.
     pub(super) changes: FairQueue<Flow>,
     connect: ConnectOptions,
@@ -80,7 +80,7 @@ impl Node {
             largest: AtomicUsize::new(0),
             tcp,
             breaker: Breaker::new(),
-            looks: Semaphore::new(LOOKS),
+            stats_slots: Semaphore::new(LOOKS),
             changes: FairQueue::new(CHANGES),
             started: AtomicI64::new(0),
             restarts,
@@ -137,7 +137,7 @@ impl Node {
                 Ok(())
             }
             Err(error) => {
-                self.judge(&error);
+                self.classify(&error);
                 let fault = self.publish_fault(error);
                 if matches!(fault, BrokerError::Unpublishable { .. }) {
                     // It was restarted with another limit, within one second: otherwise the restart would have been
@@ -150,7 +150,7 @@ impl Node {
     }
 
     /// Updates the breaker by what a failed call means for the nsqd, not for its message.
-    fn judge(&self, error: &PublishError) {
+    fn classify(&self, error: &PublishError) {
         match error {
             PublishError::Invalid(_) => {}
             PublishError::Refused { code, .. } if !code.ends_with("PUB_FAILED") => {}
@@ -369,7 +369,7 @@ impl Node {
     /// everybody considers lost.
     pub(super) async fn backlog(&self, chat: ChatId, device: DeviceId) -> BrokerResult<Option<Backlog>> {
         // Held until it has answered. It is never closed.
-        let Ok(_permit) = timeout(TURN_WITHIN, self.looks.acquire()).await else {
+        let Ok(_permit) = timeout(TURN_WITHIN, self.stats_slots.acquire()).await else {
             let (node, reason) = (self.id().to_owned(), "too many look for what it has".to_owned());
             return Err(BrokerError::Unavailable { node, reason });
         };

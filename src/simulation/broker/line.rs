@@ -84,7 +84,7 @@ impl Line {
         if !shared.broker().get().0 || !shared.per_mille(manners.half_open) {
             return self.queue.abandon(self.consumer);
         }
-        shared.bit("connections half open", 1);
+        shared.record("connections half open", 1);
         let ready = if shared.per_mille(300) { 0 } else { shared.below(64) };
         self.ready.store(ready, Ordering::Relaxed);
         let most = u64::try_from(manners.half_open_for.as_millis()).unwrap_or(u64::MAX);
@@ -150,7 +150,7 @@ impl Drop for Subscription {
         match self.client.line().take() {
             Some(line) => line.leave(),
             // An attached client has no SUB under way.
-            None if shared.per_mille(shared.weather().ghosts) => {
+            None if shared.per_mille(shared.profile().ghosts) => {
                 tokio::spawn(self.client.clone().late_subscribe());
             }
             None => {}
@@ -183,7 +183,7 @@ impl Client {
         sleep(Duration::from_millis(shared.below(900))).await;
         let just_removed = shared.removed_within(self.chat, self.device, Duration::from_secs(1));
         if just_removed && shared.broker().get().0 && self.broker.queue(self.chat, self.device).is_none() {
-            shared.bit("queues made by a late SUB", 1);
+            shared.record("queues made by a late SUB", 1);
             let flow = crate::broker::Flow::of("late", self.device);
             let _ = self.broker.provision(&flow, self.device, &[(self.chat, NODE.to_owned())]).await;
         }
@@ -195,7 +195,7 @@ impl Client {
         loop {
             let (_, starts) = shared.broker().until(|(runs, _)| *runs).await;
             let (lost, _) = self.faults.lines().until(|(_, up)| *up).await;
-            let slow = if shared.weather().ghosts > 0 { 300 } else { 2 }.max(shared.manners().attach);
+            let slow = if shared.profile().ghosts > 0 { 300 } else { 2 }.max(shared.manners().attach);
             sleep(Duration::from_micros(100 + shared.below(slow * 1000))).await;
             if !self.faults.is_heard() {
                 sleep(Duration::from_millis(50 + shared.below(200))).await;
@@ -228,7 +228,7 @@ impl Client {
             }
             // Deleted under an attached consumer: because it checks whether the channel exists and then sends SUB, it
             // may recreate the channel.
-            if end == Flow::Removed && shared.per_mille(shared.weather().ghosts) {
+            if end == Flow::Removed && shared.per_mille(shared.profile().ghosts) {
                 self.clone().late_subscribe().await;
             }
         }
@@ -248,7 +248,7 @@ impl Client {
         let notice = |Given { body, delivery, place }| {
             let receipt = Receipt { line: line.clone(), delivery, _place: place };
             let receipt = Settling(ReceiptKind::Faulty(receipt));
-            let body = match shared.per_mille(shared.weather().torn) {
+            let body = match shared.per_mille(shared.profile().torn) {
                 true => tear(shared, &line.queue, delivery, &body),
                 false => body,
             };
@@ -278,8 +278,8 @@ impl Client {
             }
             let more = std::iter::from_fn(|| arrived.try_recv().ok());
             for next in std::iter::once(next).chain(more).collect::<Vec<_>>() {
-                if shared.per_mille(shared.weather().reorder) {
-                    shared.bit("deliveries overtaken", 1);
+                if shared.per_mille(shared.profile().reorder) {
+                    shared.record("deliveries overtaken", 1);
                     held.push(notice(next));
                 } else if !sink.send(notice(next)).await {
                     return Flow::Closed;
@@ -296,7 +296,7 @@ fn tear(shared: &Shared, queue: &Queue, delivery: u64, body: &Bytes) -> Bytes {
     if !queue.tear(delivery, torn.clone()) {
         return body.clone();
     }
-    shared.bit("messages torn by the broker", 1);
+    shared.record("messages torn by the broker", 1);
     torn
 }
 

@@ -67,8 +67,8 @@ impl EmbeddedStore {
         Ok(blocks.map(|(user, at)| Block { user: user.clone(), at: *at }).collect())
     }
 
-    /// See [`crate::store::Store::note_put`].
-    pub async fn note_put(&self, user: &UserId, chat: ChatId, by: &UserId) -> Result<()> {
+    /// See [`crate::store::Store::note_invited`].
+    pub async fn note_invited(&self, user: &UserId, chat: ChatId, by: &UserId) -> Result<()> {
         self.state().user(user).put.insert(chat, by.clone());
         Ok(())
     }

@@ -192,7 +192,7 @@ impl Shared {
     }
 
     /// Handles a push. Runs on the connection's own task, so it must not wait.
-    fn hear(&self, push: PushInfo, probe_key: &str) {
+    fn on_push(&self, push: PushInfo, probe_key: &str) {
         let mut parts = push.data.into_iter();
         let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
             (parts.next(), parts.next())
@@ -296,7 +296,7 @@ impl Task {
     ) -> std::result::Result<MultiplexedConnection, redis::RedisError> {
         let (shared, gone, probe_key) = (Arc::clone(&self.shared), Arc::clone(gone), self.probe_key.clone());
         let push = move |push: PushInfo| match push.kind {
-            PushKind::Message => shared.hear(push, &probe_key),
+            PushKind::Message => shared.on_push(push, &probe_key),
             PushKind::Disconnection => gone.notify_one(),
             _ => {}
         };

@@ -50,8 +50,8 @@ impl RedisStore {
         Ok(found)
     }
 
-    /// See [`crate::store::Store::note_put`].
-    pub async fn note_put(&self, user: &UserId, chat: ChatId, by: &UserId) -> Result<()> {
+    /// See [`crate::store::Store::note_invited`].
+    pub async fn note_invited(&self, user: &UserId, chat: ChatId, by: &UserId) -> Result<()> {
         let mut note = redis::cmd("HSET");
         note.arg(self.keys().put(user)).arg(chat.hex()).arg(by.as_str());
         self.commands().run(&note).await.map(drop)

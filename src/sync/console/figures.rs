@@ -21,6 +21,8 @@ const SHOWN: Duration = Duration::from_secs(15);
 const SAMPLES: usize = 120;
 
 /// One edge's figures. Counters count from its start.
+///
+/// More than 12 fields: those of the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "see docs/protocol.md, `GET /admin/v1/overview`")]

@@ -77,6 +77,8 @@ struct UserRow {
 pub type Ages = HashMap<DeviceId, Millis>;
 
 /// A device in a list.
+///
+/// More than 12 fields: those of the answer.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs, reason = "see docs/protocol.md, `GET /admin/v1/devices`")]
 pub struct DeviceLine {

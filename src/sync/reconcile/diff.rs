@@ -55,12 +55,12 @@ impl Drift {
 /// The devices of users met in this pass. Read once for each user, a page of chats at a time.
 type Devices = HashMap<UserId, Vec<(DeviceId, DeviceState)>>;
 
-/// Finds drift; changes nothing. `is_owed` gets each queue that should exist.
+/// Finds drift; changes nothing. `is_wanted` gets each queue that should exist.
 pub(in crate::sync) async fn diff(
     core: &Core,
     pause: Duration,
     present: Present,
-    is_owed: &mut (dyn FnMut(ChatId, DeviceId) + Send),
+    is_wanted: &mut (dyn FnMut(ChatId, DeviceId) + Send),
 ) -> Stored<Drift> {
     let Present { queues, empty, silent } = present;
     let mut there: HashSet<QueueAt> = queues.into_iter().collect();
@@ -98,7 +98,7 @@ pub(in crate::sync) async fn diff(
             }
             let is_silent = down.is_some() || silent.iter().any(|silent| **silent == *node);
             for (device, positioned) in wanted {
-                is_owed(chat, device);
+                is_wanted(chat, device);
                 let queue = QueueAt { node: node.clone(), chat, device };
                 if !there.remove(&queue) && positioned && !is_silent {
                     drift.missing.insert(queue);

@@ -75,7 +75,7 @@ async fn who_put_somebody_into_a_chat_is_known_until_they_are_out() {
     let chat = group(&store, &alice).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
     assert_eq!(store.put_by(&bob, chat).await.unwrap(), None);
-    store.note_put(&bob, chat, &alice).await.unwrap();
+    store.note_invited(&bob, chat, &alice).await.unwrap();
     assert_eq!(store.put_by(&bob, chat).await.unwrap(), Some(alice.clone()));
     assert_eq!(store.put_by(&alice, chat).await.unwrap(), None);
     leave(&store, chat, &bob, false).await;

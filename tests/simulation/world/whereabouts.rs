@@ -45,8 +45,8 @@ impl World {
             "messages too large for the broker",
             "messages torn by the broker",
         ];
-        let bites = self.shared().bites();
-        if losses.iter().all(|loss| !bites.contains_key(loss)) {
+        let injected = self.shared().injected();
+        if losses.iter().all(|loss| !injected.contains_key(loss)) {
             let let_go = self.0.store.let_go(chat);
             held.extend((from..=to).filter(|seq| !let_go.contains(seq)));
         }

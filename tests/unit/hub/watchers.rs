@@ -23,16 +23,16 @@ fn session() -> (SessionHandle, Inbox) {
     (handle, commands)
 }
 
-fn look(online: bool) -> Look {
+fn look(online: bool) -> PresenceRead {
     let device: DeviceId = "3f396dde-0000-4000-8000-000000000000".parse().unwrap();
-    Look {
+    PresenceRead {
         presence: Presence { user: user("bob"), online, last_seen: None },
         devices: vec![device],
         online: Vec::from_iter(online.then_some(device)),
     }
 }
 
-fn told(inbox: &mut Inbox) -> Vec<(u64, bool)> {
+fn notified(inbox: &mut Inbox) -> Vec<(u64, bool)> {
     let taken = inbox.take().into_iter();
     taken
         .map(|command| match command {
@@ -64,23 +64,23 @@ async fn each_is_told_what_is_new_for_it_and_only_after_its_answer() {
     assert!(!watchers.answered(&one, &bob, &look(false)));
     assert!(watchers.hint(&bob));
     assert!(!watchers.hint(&bob), "once");
-    watchers.looking(&bob);
+    watchers.reading(&bob);
     // Another session comes during the read, and has read the earlier state: the read must be repeated.
     watchers.watch(&two, 7, from_ref(&bob));
     assert!(!watchers.answered(&two, &bob, &look(false)), "the present look goes on with it");
-    assert!(watchers.looked(&bob, Some(&look(true)), Duration::ZERO), "again");
-    assert_eq!((told(&mut ones), told(&mut twos)), (vec![(1, true)], vec![(7, true)]));
-    watchers.looking(&bob);
-    assert!(!watchers.looked(&bob, Some(&look(true)), Duration::ZERO));
-    assert_eq!((told(&mut ones), told(&mut twos)), (vec![], vec![]), "nothing new");
+    assert!(watchers.on_read(&bob, Some(&look(true)), Duration::ZERO), "again");
+    assert_eq!((notified(&mut ones), notified(&mut twos)), (vec![(1, true)], vec![(7, true)]));
+    watchers.reading(&bob);
+    assert!(!watchers.on_read(&bob, Some(&look(true)), Duration::ZERO));
+    assert_eq!((notified(&mut ones), notified(&mut twos)), (vec![], vec![]), "nothing new");
     // An answer that differs from the known state is doubtful.
     watchers.watch(&two, 8, from_ref(&bob));
     assert!(watchers.answered(&two, &bob, &look(false)));
-    watchers.looking(&bob);
-    assert!(!watchers.looked(&bob, Some(&look(true)), Duration::ZERO));
-    assert_eq!((told(&mut ones), told(&mut twos)), (vec![], vec![(8, true)]));
-    watchers.looking(&bob);
-    assert!(watchers.looked(&bob, None, Duration::ZERO), "a look that failed is made again");
+    watchers.reading(&bob);
+    assert!(!watchers.on_read(&bob, Some(&look(true)), Duration::ZERO));
+    assert_eq!((notified(&mut ones), notified(&mut twos)), (vec![], vec![(8, true)]));
+    watchers.reading(&bob);
+    assert!(watchers.on_read(&bob, None, Duration::ZERO), "a look that failed is made again");
 }
 
 #[tokio::test]
@@ -91,12 +91,12 @@ async fn a_full_mailbox_is_told_later() {
     watchers.watch(&one, 1, from_ref(&bob));
     watchers.answered(&one, &bob, &look(false));
     while one.mailbox.offer(Command::Typing(crate::domain::id::ChatId::random(), bob.clone())) {}
-    assert!(watchers.looked(&bob, Some(&look(true)), Duration::ZERO), "again");
+    assert!(watchers.on_read(&bob, Some(&look(true)), Duration::ZERO), "again");
     assert_eq!(one.mailbox.close_signal.code(), None, "nobody is closed for that");
     assert!(!ones.take().is_empty());
-    watchers.looking(&bob);
-    assert!(!watchers.looked(&bob, Some(&look(true)), Duration::ZERO));
-    assert_eq!(told(&mut ones), [(1, true)]);
+    watchers.reading(&bob);
+    assert!(!watchers.on_read(&bob, Some(&look(true)), Duration::ZERO));
+    assert_eq!(notified(&mut ones), [(1, true)]);
 }
 
 #[tokio::test]
@@ -107,25 +107,25 @@ async fn who_has_gone_is_given_time_to_come_back() {
     let bob = user("bob");
     watchers.watch(&one, 1, from_ref(&bob));
     watchers.answered(&one, &bob, &look(true));
-    watchers.looking(&bob);
-    assert!(watchers.looked(&bob, Some(&look(false)), GRACE), "it is looked at again, in a while");
+    watchers.reading(&bob);
+    assert!(watchers.on_read(&bob, Some(&look(false)), GRACE), "it is read_at at again, in a while");
     assert!(watchers.when(&bob, Duration::from_secs(9)) > watchers.when(&bob, GRACE));
     // Back in time: no session is notified.
-    watchers.looking(&bob);
-    assert!(!watchers.looked(&bob, Some(&look(true)), GRACE));
-    assert!(told(&mut ones).is_empty());
+    watchers.reading(&bob);
+    assert!(!watchers.on_read(&bob, Some(&look(true)), GRACE));
+    assert!(notified(&mut ones).is_empty());
     // Offline for longer.
-    watchers.looking(&bob);
-    assert!(watchers.looked(&bob, Some(&look(false)), GRACE));
+    watchers.reading(&bob);
+    assert!(watchers.on_read(&bob, Some(&look(false)), GRACE));
     tokio::time::sleep(GRACE).await;
-    watchers.looking(&bob);
-    assert!(!watchers.looked(&bob, Some(&look(false)), GRACE));
-    assert_eq!(told(&mut ones), [(1, false)]);
+    watchers.reading(&bob);
+    assert!(!watchers.on_read(&bob, Some(&look(false)), GRACE));
+    assert_eq!(notified(&mut ones), [(1, false)]);
     // Terminated: there is nothing to wait for.
-    watchers.looking(&bob);
-    assert!(!watchers.looked(&bob, Some(&look(true)), GRACE));
-    watchers.looking(&bob);
-    let ended = Look { devices: Vec::new(), ..look(false) };
-    assert!(!watchers.looked(&bob, Some(&ended), GRACE));
-    assert_eq!(told(&mut ones), [(1, true), (1, false)]);
+    watchers.reading(&bob);
+    assert!(!watchers.on_read(&bob, Some(&look(true)), GRACE));
+    watchers.reading(&bob);
+    let ended = PresenceRead { devices: Vec::new(), ..look(false) };
+    assert!(!watchers.on_read(&bob, Some(&ended), GRACE));
+    assert_eq!(notified(&mut ones), [(1, true), (1, false)]);
 }

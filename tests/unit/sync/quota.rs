@@ -17,14 +17,14 @@ async fn what_is_untold_counts_until_the_chat_tells() {
     assert_eq!(quotas.taken(&alice, chat, 1, 100), [], "they were asked to, and little has come since");
     assert_eq!(quotas.taken(&alice, chat, 12, 100), [chat], "as much again");
     assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Refuse);
-    let untold = quotas.tells(chat);
-    assert_eq!(untold, HashMap::from([(alice.clone(), 28)]));
+    let unsaved = quotas.unsaved_of(chat);
+    assert_eq!(unsaved, HashMap::from([(alice.clone(), 28)]));
     assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Refuse, "not yet noted");
     assert_eq!(quotas.taken(&alice, chat, 1, 100), []);
-    quotas.told(&alice, chat, 28, Some(70));
-    assert_eq!(quotas.tells(chat), HashMap::from([(alice.clone(), 1)]));
-    quotas.told(&alice, chat, 28, None);
-    assert!(quotas.tells(chat).is_empty() && lock(&quotas.0).chats.is_empty());
+    quotas.saved(&alice, chat, 28, Some(70));
+    assert_eq!(quotas.unsaved_of(chat), HashMap::from([(alice.clone(), 1)]));
+    quotas.saved(&alice, chat, 28, None);
+    assert!(quotas.unsaved_of(chat).is_empty() && lock(&quotas.0).chats.is_empty());
     assert_eq!(quotas.verdict(&alice, 10, 100), Verdict::Take);
     assert!(!quotas.learns(&alice, 95, 10, 100));
     assert!(quotas.may_recount(&alice) && !quotas.may_recount(&alice));
@@ -33,17 +33,17 @@ async fn what_is_untold_counts_until_the_chat_tells() {
 #[cfg(feature = "simulation")]
 #[tokio::test(start_paused = true)]
 async fn who_is_refused_has_the_fullest_chats_looked_at_again() {
-    let (quotas, alice, full, untold) =
+    let (quotas, alice, full, unsaved) =
         (Quotas::default(), user("alice"), ChatId::random(), ChatId::random());
     assert_eq!(quotas.refused(&alice), []);
     assert!(!quotas.learns(&alice, 100, 10, 100));
     quotas.holds(&alice, vec![full]);
     assert_eq!(quotas.refused(&alice), [full]);
     assert_eq!(quotas.refused(&alice), [], "just now");
-    quotas.taken(&alice, untold, 1, 100);
-    assert_eq!(quotas.refused(&alice), [untold]);
+    quotas.taken(&alice, unsaved, 1, 100);
+    assert_eq!(quotas.refused(&alice), [unsaved]);
     tokio::time::advance(AGAIN).await;
-    assert_eq!(quotas.refused(&alice), [untold, full]);
+    assert_eq!(quotas.refused(&alice), [unsaved, full]);
 }
 
 #[tokio::test]
