@@ -19,7 +19,20 @@ die() {
     exit 1
 }
 # stage TEXT: a heading with the seconds since the script began.
-stage() { printf '\n== [%4ds] %s\n' "$((SECONDS - KS_STARTED_AT))" "$*"; }
+KS_STAGES=()
+stage() {
+    printf '\n== [%4ds] %s\n' "$((SECONDS - KS_STARTED_AT))" "$*"
+    KS_STAGES+=("$SECONDS $*")
+}
+# stage_times: how long each stage took.
+stage_times() {
+    local at next begun
+    for ((at = 0; at + 1 < ${#KS_STAGES[@]}; at++)); do
+        begun=${KS_STAGES[at]%% *}
+        next=${KS_STAGES[at + 1]%% *}
+        printf '%5ds  %s\n' "$((next - begun))" "${KS_STAGES[at]#* }"
+    done
+}
 have() { command -v "$1" >/dev/null 2>&1; }
 # usage: prints the comment at the top of the calling script, which is its help.
 usage() { sed -n '2,/^[^#]/{/^#/!q;s/^# \{0,1\}//;p;}' "$0"; }
