@@ -12,169 +12,19 @@ use super::{
 use crate::{
     broker::{Flow, QueueAt, RemovalScope},
     domain::{
-        chat::{Chat, ChatKind, Entry, Member},
+        chat::{Chat, ChatKind, Member},
         id::{ChatId, DeviceId, UserId},
-        now_millis,
     },
     protocol::{ChatEvent, ErrorCode, Problem},
-    store::{Created, JoinBy, Joined, NewChat},
+    store::{JoinBy, Joined},
 };
 
+mod create;
 mod password;
 
-/// A direct chat that ends while somebody opens it is created again; attempts.
-const TRIES: u32 = 3;
+pub use create::{CreateChat, Made, create};
 
 pub use people::Admission;
-
-/// The request of a client.
-#[derive(Debug, Clone)]
-pub struct CreateChat {
-    /// Chosen by the client, or none.
-    pub id: Option<ChatId>,
-    /// Direct or group.
-    pub kind: ChatKind,
-    /// Of a group.
-    pub name: Option<String>,
-    /// Of a group.
-    pub password: Option<String>,
-    /// Of a group.
-    pub public: bool,
-    /// The other user of a direct chat.
-    pub with: Option<UserId>,
-}
-
-/// The result of a request.
-#[derive(Debug)]
-pub struct Made {
-    /// The chat.
-    pub chat: Chat,
-    /// Whether it is new.
-    pub created: bool,
-    /// Whether the other user of a direct chat was invited.
-    pub asked: bool,
-}
-
-/// Creates a chat.
-///
-/// # Errors
-/// `bad_field`, `conflict`, `forbidden`, `limit_reached`, `too_many_requests`, `unavailable`.
-pub async fn create(core: &Arc<Core>, user: &UserId, new: CreateChat) -> Result<Made, Problem> {
-    let bad = |detail: &'static str| Err(Problem::new(ErrorCode::BadField, detail));
-    match (new.kind, &new.with) {
-        (ChatKind::Direct, None) => return bad("a direct chat needs \"with\": the other user"),
-        (ChatKind::Direct, Some(with)) if with == user => return bad("a direct chat is with somebody else"),
-        (ChatKind::Direct, _) if new.name.is_some() || new.password.is_some() || new.public => {
-            return bad("a direct chat has no name, no password, and isn't public");
-        }
-        (ChatKind::Group, Some(_)) => return bad("\"with\" is for direct chats: invite members to a group"),
-        (ChatKind::Group, None) if new.public && new.name.is_none() => {
-            return bad("a public group needs a name");
-        }
-        _ => {}
-    }
-    core.limit("creates", user, core.limits.creates_per_minute).await?;
-    let password_hash = match new.password {
-        Some(password) => Some(password::hash(user, password).await?),
-        None => None,
-    };
-    let id = new.id.unwrap_or_else(ChatId::random);
-    let entry = core.limits.invites;
-    if let Some(with) = &new.with {
-        people::opens(core, user, with).await?;
-    }
-    let new = NewChat {
-        id,
-        kind: new.kind,
-        name: new.name,
-        public: new.public,
-        password_hash,
-        owner: user.clone(),
-        with: new.with.clone(),
-        entry,
-        node: core.broker.place(id),
-        created: now_millis(),
-    };
-    let mut tries = TRIES;
-    let (chat, created) = loop {
-        let mut begins = None;
-        if let Some(with) = &new.with {
-            if core.store.direct(user, with).await?.is_none() {
-                people::may_put(core, user, with).await?;
-            } else {
-                begins = Some(with);
-            }
-        }
-        let (chat, created) = match core.store.create_chat(&new).await? {
-            Created::New(chat) => (chat, true),
-            Created::Existing(chat) => (chat, false),
-            Created::NameTaken => {
-                return Err(Problem::new(
-                    ErrorCode::Conflict,
-                    "another public group has this name: choose another",
-                ));
-            }
-            Created::Conflict => return Err(taken()),
-            Created::LimitReached => return Err(limit(core)),
-        };
-        // The existing one has ended in between, and not everybody may create it again.
-        if let Some(with) = begins.filter(|_| created)
-            && let Err(problem) = people::may_put(core, user, with).await
-        {
-            take_out(core, &chat, with).await?;
-            take_out(core, &chat, user).await?;
-            return Err(problem);
-        }
-        if created || core.store.chat_of_member(chat.id, user).await?.is_some() {
-            break (chat, created);
-        }
-        // A group whose owner was the last to leave exists for a while yet.
-        if chat.kind == ChatKind::Group {
-            return Err(taken());
-        }
-        // A user who left a direct chat, or was invited, joins by opening it.
-        match admit(core, &chat, user, JoinBy::Invitation).await {
-            Ok(_) => {
-                people::came(core, user, chat.id).await?;
-                break (chat, created);
-            }
-            // It ended meanwhile, when the other user left: create it again.
-            Err(problem) if problem.code == ErrorCode::NotFound && tries > 0 => tries -= 1,
-            Err(problem) if problem.code == ErrorCode::NotFound => return Err(ending()),
-            Err(problem) => return Err(problem),
-        }
-    };
-    // Also for an existing chat: a first attempt may have been cut off.
-    for member in [Some(user), new.with.as_ref()].into_iter().flatten() {
-        if core.store.chat_of_member(chat.id, member).await?.is_some() {
-            arrive(core, &chat, member).await?;
-        }
-    }
-    let Some(with) = &new.with else { return Ok(Made { chat, created, asked: false }) };
-    if created && entry == Entry::AtOnce {
-        core.store.note_invited(with, chat.id, user).await?;
-    }
-    // A concurrent block may have looked for the chat before it existed.
-    if core.store.stance(with, user).await?.blocks {
-        take_out(core, &chat, user).await?;
-        people::may_reach(core, user, with).await?;
-    }
-    let asked = match (entry, created) {
-        (Entry::AtOnce, _) => None,
-        (Entry::ByConsent, true) => Some(people::ask_first(core, &chat, user, with).await?),
-        (Entry::ByConsent, false) => people::ask_again(core, &chat, user, with).await?,
-    };
-    let asked = asked == Some(Admission::Asked);
-    Ok(Made { chat, created, asked })
-}
-
-fn ending() -> Problem {
-    Problem::new(ErrorCode::Unavailable, "this chat is just ending: try again in a moment")
-}
-
-fn taken() -> Problem {
-    Problem::new(ErrorCode::Conflict, "this chat id is taken: make a new one")
-}
 
 fn limit(core: &Core) -> Problem {
     let (chats, members) = (core.limits.chats_per_user, core.limits.members_per_group);

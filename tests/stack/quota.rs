@@ -1,46 +1,101 @@
 //! What fills nsqd's disk, where nsqd is worse than its double: a topic is copied to its channels when there is time for it.
 
+use std::time::Duration;
+
 use crate::faults::carrier;
 use crate::stories::Deployment;
 use crate::stories::quota::says;
-use crate::stories::world::{Pair, channel, topic};
-use crate::support::{PATIENCE, wait_for, wait_until};
+use crate::stories::world::{Pair, World, channel, topic};
+use crate::support::{Nsqd, PATIENCE, stays, wait_for, wait_until};
 
-#[tokio::test]
-async fn a_queue_that_is_filled_again_after_it_was_emptied_is_emptied_again() {
-    const QUEUE: u64 = 200_000;
-    let world = Deployment::Stack
+/// What fits into his queue, and what nsqd has on its way to it.
+struct Queue<'a> {
+    nsqd: &'a Nsqd,
+    topic: String,
+    channel: String,
+}
+
+impl Queue<'_> {
+    /// The topic's messages that no queue has, and the queue's.
+    async fn messages(&self) -> (u64, u64) {
+        let stats = self.nsqd.stats(Some(&self.topic)).await;
+        let channels = stats["topics"][0]["channels"].as_array().cloned().unwrap_or_default();
+        let queue =
+            channels.iter().find(|queue| queue["channel_name"] == self.channel.as_str()).expect("his queue");
+        (stats["topics"][0]["depth"].as_u64().expect("a depth"), queue["depth"].as_u64().expect("a depth"))
+    }
+
+    /// As one that has much to copy: it takes messages, and no queue gets them.
+    async fn pause(&self) {
+        self.nsqd.post(&format!("/topic/pause?topic={}", self.topic), "").await;
+    }
+
+    async fn unpause(&self) {
+        self.nsqd.post(&format!("/topic/unpause?topic={}", self.topic), "").await;
+    }
+}
+
+const QUEUE: u64 = 200_000;
+const MESSAGE: u64 = 20_000;
+
+async fn world() -> World {
+    Deployment::Stack
         .with("KEEPSTEP_QUEUE_BYTES", &QUEUE.to_string())
         .with("KEEPSTEP_LOG_BYTES", "100000")
         .with("KEEPSTEP_FRAMES_PER_SECOND", "1000")
         .with("KEEPSTEP_FRAMES_BURST", "1000")
         .start()
-        .await;
+        .await
+}
+
+async fn emptied(world: &World) -> f64 {
+    world.metric("keepstep_queues_emptied_total").await
+}
+
+#[tokio::test]
+async fn a_queue_that_is_filled_again_after_it_was_emptied_is_emptied_again() {
+    let world = world().await;
     let Pair { alice, bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
-    let topic = topic(&chat);
-    let messages = async || {
-        let stats = nsqd.stats(Some(&topic)).await;
-        let channels = stats["topics"][0]["channels"].as_array().cloned().unwrap_or_default();
-        let queue =
-            channels.iter().find(|queue| queue["channel_name"] == channel(&bobs.id)).expect("his queue");
-        (stats["topics"][0]["depth"].as_u64().expect("a depth"), queue["depth"].as_u64().expect("a depth"))
-    };
-    // As one that has much to copy: it has taken the messages, and no queue has them.
-    nsqd.post(&format!("/topic/pause?topic={topic}"), "").await;
+    let queue = Queue { nsqd, topic: topic(&chat), channel: channel(&bobs.id) };
+    queue.pause().await;
     for _ in 0..64 {
-        assert_eq!(says(&alice, &chat, 20_000).await.status, 200);
+        assert_eq!(says(&alice, &chat, MESSAGE as usize).await.status, 200);
     }
     world.is_confirmed(&chat, PATIENCE).await;
-    wait_until("his queue to be emptied", PATIENCE, async || {
-        (world.metric("keepstep_queues_emptied_total").await > 0.0).then_some(())
+    wait_until("his queue to be emptied", PATIENCE, async || (emptied(&world).await > 0.0).then_some(()))
+        .await;
+    assert_eq!(queue.messages().await, (64, 0));
+    queue.unpause().await;
+    // Nobody says anything any more.
+    wait_for("his queue to be short", PATIENCE, async || match queue.messages().await {
+        (0, waiting) if waiting * MESSAGE <= QUEUE => Ok(()),
+        others => Err(others),
     })
     .await;
-    assert_eq!(messages().await, (64, 0));
-    nsqd.post(&format!("/topic/unpause?topic={topic}"), "").await;
-    // Nobody says anything any more.
-    wait_for("his queue to be short", PATIENCE, async || match messages().await {
-        (0, waiting) if waiting * 20_000 <= QUEUE => Ok(()),
+}
+
+#[tokio::test]
+async fn a_few_messages_on_their_way_are_no_reason_to_empty_a_queue_for_ever() {
+    let world = world().await;
+    let Pair { alice, bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
+    let queue = Queue { nsqd, topic: topic(&chat), channel: channel(&bobs.id) };
+    // In a busy chat there is always something on its way.
+    queue.pause().await;
+    for _ in 0..20 {
+        assert_eq!(says(&alice, &chat, MESSAGE as usize).await.status, 200);
+    }
+    world.is_confirmed(&chat, PATIENCE).await;
+    wait_until("his queue to be emptied", PATIENCE, async || (emptied(&world).await > 0.0).then_some(()))
+        .await;
+    assert_eq!(queue.messages().await, (20, 0));
+    // One that is filled again is emptied once a second.
+    stays(Duration::from_secs(4), async || assert_eq!(emptied(&world).await, 1.0, "it was emptied, once"))
+        .await;
+    queue.unpause().await;
+    wait_for("his queue to have what was on its way", PATIENCE, async || match queue.messages().await {
+        (0, 20) => Ok(()),
         others => Err(others),
     })
     .await;
