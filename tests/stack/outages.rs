@@ -15,14 +15,14 @@ use crate::stories::{Deployment, World};
 use crate::support::wait_until;
 
 /// Of NSQ as a whole.
-const OUTAGE: Duration = Duration::from_secs(60);
+const OUTAGE: Duration = Duration::from_secs(30);
 /// By the log: the tail check is 2 s.
 const BY_THE_LOG: Duration = Duration::from_secs(3);
 /// "After the last fault heals."
 const RECOVERY: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn nsq_is_down_for_a_minute_and_nobody_waits_for_it() {
+async fn nsq_is_down_for_half_a_minute_and_nobody_waits_for_it() {
     let mut world = Deployment::Stack.start().await;
     let (Pair { phone, bobs, chat, .. }, mut web) = after_a_talk(&world).await;
     let before = 20;
