@@ -49,7 +49,7 @@ mod window;
 mod wire;
 
 pub use connection::Connection;
-use connection::Inbound;
+use connection::{Inbound, Reading};
 use ending::End;
 pub use ending::refuse;
 pub use opening::{Open, open};
@@ -151,11 +151,10 @@ impl Session {
                 timer.as_mut().reset(deadline);
             }
             let backpressured = self.connection.backpressured();
-            let (room, read) = (
-                self.has_room(),
-                self.requests.ahead.has_room() && self.requests.read_again.is_none() && !backpressured,
-            );
-            let wanted = if backpressured { Wanted::NoFrames } else { Wanted::Everything };
+            let (room, wanted) =
+                (self.has_room(), if backpressured { Wanted::NoFrames } else { Wanted::Everything });
+            let open = self.requests.ahead.has_room() && self.requests.read_again.is_none() && !backpressured;
+            let reading = if open { Reading::Open } else { Reading::Paused };
             let done = tokio::select! {
                 biased;
                 code = close_signal.closed() => Err(End::Close(code)),
@@ -176,7 +175,7 @@ impl Session {
                     }
                     self.on_done(done)
                 }
-                inbound = self.connection.drive(read) => self.on_inbound(inbound),
+                inbound = self.connection.drive(reading) => self.on_inbound(inbound),
                 Some(notice) = events.recv(), if room => {
                     self.on_notice(*notice);
                     self.take_events(events, usize::MAX);

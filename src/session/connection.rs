@@ -73,6 +73,15 @@ pub struct Connection {
     early: Option<Inbound>,
 }
 
+/// Whether the client's frames are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// They are.
+    Open,
+    /// What comes waits in the socket.
+    Paused,
+}
+
 impl Connection {
     /// Takes over an upgraded connection; `read` is what followed the request. A frame over `most_bytes` ends it. The read
     /// buffer is small, because most devices are idle.
@@ -155,8 +164,9 @@ impl Connection {
         self.stream.get_ref().written()
     }
 
-    /// Writes pending frames and, if `read`, returns the next input. Cancel-safe.
-    pub async fn drive(&mut self, read: bool) -> Inbound {
+    /// Writes pending frames, and returns the next input if reading is open. Cancel-safe.
+    pub async fn drive(&mut self, reading: Reading) -> Inbound {
+        let read = reading == Reading::Open;
         poll_fn(|cx| {
             let backpressured = self.backpressured();
             if let Err(error) = self.write(cx) {
@@ -236,13 +246,15 @@ impl Connection {
     /// Closes the connection: pending frames go out first (not to a stuck client, nor from a session that may have lost its
     /// device), then the close frame; then the client has a moment to answer.
     pub async fn close(mut self, code: CloseCode, reason: &str) {
-        let drop_queue = matches!(code, CloseCode::SlowConsumer | CloseCode::BackendUnavailable);
-        self.close_with(Code::from(code.number()), reason, drop_queue).await;
+        if matches!(code, CloseCode::SlowConsumer | CloseCode::BackendUnavailable) {
+            self.out.clear();
+        }
+        self.close_with(Code::from(code.number()), reason).await;
     }
 
     /// Closes it with one of WebSocket's own codes.
     pub async fn close_protocol(mut self, code: Code) {
-        self.close_with(code, "", false).await;
+        self.close_with(code, "").await;
     }
 
     /// The client has closed it: flushes the library's answer to the close frame, so that an orderly close doesn't look like a
@@ -257,10 +269,7 @@ impl Connection {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, flushed).await;
     }
 
-    async fn close_with(&mut self, code: Code, reason: &str, drop_queue: bool) {
-        if drop_queue {
-            self.out.clear();
-        }
+    async fn close_with(&mut self, code: Code, reason: &str) {
         // The reason of a close frame has at most 123 bytes.
         let mut end = reason.len().min(123);
         while !reason.is_char_boundary(end) {
@@ -270,7 +279,7 @@ impl Connection {
         self.out.push_back(Message::Close(Some(frame)));
         let goodbye = async {
             loop {
-                if let Inbound::Over(_) = self.drive(true).await {
+                if let Inbound::Over(_) = self.drive(Reading::Open).await {
                     return;
                 }
             }

@@ -1,7 +1,7 @@
 //! Role: chats and their members. A membership has a boundary (the head when it began) and its own version, so that a
 //! late call about an earlier membership changes nothing. A leave raises the chat's epoch.
 
-use super::{Created, JoinBy, Joined, NewChat, Result, Store};
+use super::{Created, Departure, JoinBy, Joined, NewChat, Result, Store};
 use crate::domain::{
     chat::{Chat, Member},
     id::{ChatId, UserId},
@@ -46,12 +46,12 @@ impl Store {
         each!(self.add_member(chat, user, by, epoch))
     }
 
-    /// Ends this membership, as the caller read it, and no later one. `ban` bars the user until the next invitation.
+    /// Ends this membership, as the caller read it, and no later one. [`Departure::Removed`] bars the user until the next invitation.
     /// Raises the chat's epoch and deletes the user's read offset in the chat. When the owner leaves a group, the
     /// longest-standing member becomes its owner. Returns the number of remaining members. Returns none if there is no
     /// such membership (any more).
-    pub async fn remove_member(&self, chat: ChatId, member: &Member, ban: bool) -> Result<Option<u64>> {
-        each!(self.remove_member(chat, member, ban))
+    pub async fn remove_member(&self, chat: ChatId, member: &Member, how: Departure) -> Result<Option<u64>> {
+        each!(self.remove_member(chat, member, how))
     }
 
     /// Moves a chat to another node of the broker if it is still at `from`. Returns true if it is at `to` now.

@@ -46,6 +46,15 @@ pub enum LinkOpened {
     ShareTaken,
 }
 
+/// How the registration of a link's device ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkOutcome {
+    /// The device exists.
+    Registered,
+    /// It can't be registered now, and the link awaits a new decision.
+    Undecided,
+}
+
 /// The result of [`Store::decide_link`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decided {
@@ -81,9 +90,8 @@ impl Store {
         each!(self.decide_link(id, decision))
     }
 
-    /// Ends the registration of a link's device: the device exists (`approved`), or it can't be registered now and the
-    /// link awaits a new decision. No-op unless this device is being registered for the link at this moment.
-    pub async fn settle_link(&self, id: LinkId, device: DeviceId, approved: bool) -> Result<()> {
-        each!(self.settle_link(id, device, approved))
+    /// Ends the registration of a link's device. No-op unless this device is being registered for the link at this moment.
+    pub async fn settle_link(&self, id: LinkId, device: DeviceId, outcome: LinkOutcome) -> Result<()> {
+        each!(self.settle_link(id, device, outcome))
     }
 }

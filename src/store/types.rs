@@ -239,6 +239,15 @@ pub enum JoinBy {
     Invitation,
 }
 
+/// How a membership ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// The user may join again.
+    Left,
+    /// Somebody else removed the user, who needs an invitation from now on.
+    Removed,
+}
+
 /// The result of [`super::Store::add_member`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joined {

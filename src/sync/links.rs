@@ -29,7 +29,7 @@ use crate::{
     },
     hub::LinkRequest,
     protocol::{ErrorCode, Problem},
-    store::{Decided, LinkOpened, NewLink},
+    store::{Decided, LinkOpened, LinkOutcome, NewLink},
     tokens::DeviceClaims,
 };
 
@@ -163,13 +163,13 @@ pub async fn decide(
                 core.metrics.links.with_label_values(&["approved"]).inc();
             }
             // If this fails, the page learns it from the device itself.
-            core.store.settle_link(link.id, device, true).await?;
+            core.store.settle_link(link.id, device, LinkOutcome::Registered).await?;
             Ok(Some(registered))
         }
         Err(problem) => {
             // The link waits for another decision, when there is room.
             if matches!(problem.code, ErrorCode::LimitReached | ErrorCode::TooManyRequests) {
-                core.store.settle_link(link.id, device, false).await?;
+                core.store.settle_link(link.id, device, LinkOutcome::Undecided).await?;
             }
             Err(problem)
         }

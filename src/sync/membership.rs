@@ -16,7 +16,7 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
     },
     protocol::{ChatEvent, ErrorCode, Problem},
-    store::{JoinBy, Joined},
+    store::{Departure, JoinBy, Joined},
 };
 
 mod create;
@@ -200,14 +200,14 @@ pub async fn leave(core: &Arc<Core>, user: &UserId, chat: ChatId) -> Result<(), 
     };
     // First: a user who adds them again at this moment is barred.
     people::leaves(core, user, chat).await?;
-    if dismiss(core, &found, &member, false).await? { Ok(()) } else { Err(Problem::no_such_chat()) }
+    if dismiss(core, &found, &member, Departure::Left).await? { Ok(()) } else { Err(Problem::no_such_chat()) }
 }
 
 /// Removes the user from the chat, even if they are added again at this moment.
 pub(super) async fn take_out(core: &Arc<Core>, chat: &Chat, user: &UserId) -> Result<(), Problem> {
     for _ in 0..5 {
         let Some((_, member)) = core.store.chat_of_member(chat.id, user).await? else { return Ok(()) };
-        if dismiss(core, chat, &member, false).await? {
+        if dismiss(core, chat, &member, Departure::Left).await? {
             return Ok(());
         }
     }
@@ -222,9 +222,10 @@ pub async fn remove(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId
     let chat = owned_group(core, user, chat).await?;
     let withdrawn = people::withdraw(core, whom, chat.id).await?;
     // A user who leaves and comes back at this moment is removed all the same.
+    let how = if whom == user { Departure::Left } else { Departure::Removed };
     for _ in 0..5 {
         let Some((_, member)) = core.store.chat_of_member(chat.id, whom).await? else { break };
-        if dismiss(core, &chat, &member, whom != user).await? {
+        if dismiss(core, &chat, &member, how).await? {
             return Ok(());
         }
     }
@@ -235,15 +236,15 @@ pub async fn remove(core: &Arc<Core>, user: &UserId, chat: ChatId, whom: &UserId
 }
 
 /// False: that membership no longer exists.
-async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, ban: bool) -> Result<bool, Problem> {
+async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, how: Departure) -> Result<bool, Problem> {
     let user = &member.user;
-    let Some(remaining) = core.store.remove_member(chat.id, member, ban).await? else { return Ok(false) };
+    let Some(remaining) = core.store.remove_member(chat.id, member, how).await? else { return Ok(false) };
     signal::publish(core, user, &Signal::Left(chat.id)).await;
     notify_members(core, chat.id, user, ChatEvent::MemberLeft);
     let (core, user, chat) = (core.clone(), user.clone(), chat.clone());
     let tasks = core.drain.clone();
     tasks.spawn_in_span(async move {
-        if let Err(problem) = clear(&core, &chat, &user, remaining == 0).await {
+        if let Err(problem) = clear(&core, &chat, &user, remaining).await {
             tracing::warn!(chat = %chat.id, %user, error = %problem, "queues of a member who left not removed yet; will retry");
         }
     });
@@ -252,7 +253,7 @@ async fn dismiss(core: &Arc<Core>, chat: &Chat, member: &Member, ban: bool) -> R
 
 /// Removes the queues of a former member, twice with more than a second between, because a consumer that is attaching creates
 /// its queue again. A user who is a member again keeps them.
-async fn clear(core: &Core, chat: &Chat, user: &UserId, last: bool) -> Result<(), Problem> {
+async fn clear(core: &Core, chat: &Chat, user: &UserId, remaining: u64) -> Result<(), Problem> {
     let work = membership_work(chat.id, user);
     for pass in 0..2 {
         if pass > 0 {
@@ -262,7 +263,7 @@ async fn clear(core: &Core, chat: &Chat, user: &UserId, last: bool) -> Result<()
             return Ok(());
         }
     }
-    if last && core.store.delete_chat(chat.id).await? {
+    if remaining == 0 && core.store.delete_chat(chat.id).await? {
         core.broker.remove_chat(chat.id).await;
     }
     Ok(())

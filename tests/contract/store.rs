@@ -16,8 +16,8 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, JoinBy, Joined, NewChat, NewDevice, Opened, OutboxPage, Read, Registered,
-        Store, StoreEvent, SubscribeFrom,
+        Append, Appended, Created, Departure, JoinBy, Joined, NewChat, NewDevice, Opened, OutboxPage, Read,
+        Registered, Store, StoreEvent, SubscribeFrom,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -158,9 +158,9 @@ pub async fn join(store: &Store, chat: ChatId, who: &UserId, by: JoinBy) -> Join
 }
 
 /// Ends the membership that there is.
-pub async fn leave(store: &Store, chat: ChatId, who: &UserId, ban: bool) -> Option<u64> {
+pub async fn leave(store: &Store, chat: ChatId, who: &UserId, how: Departure) -> Option<u64> {
     let (_, member) = store.chat_of_member(chat, who).await.unwrap()?;
-    store.remove_member(chat, &member, ban).await.unwrap()
+    store.remove_member(chat, &member, how).await.unwrap()
 }
 
 /// Subscribes a new device: it receives what comes from now on.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use keepstep::store::redis::{RedisOptions, RedisStore};
+use keepstep::store::{
+    Departure,
+    redis::{RedisOptions, RedisStore},
+};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
@@ -182,7 +185,7 @@ async fn who_was_removed_by_an_edge_that_died_before_it_told_anybody_gets_nothin
         let store = RedisStore::connect(&redis, RedisOptions::default()).await.unwrap();
         let (chat, bob) = (group.parse().unwrap(), bob.name.parse().unwrap());
         let (_, member) = store.chat_of_member(chat, &bob).await.unwrap().unwrap();
-        assert_eq!(store.remove_member(chat, &member, true).await.unwrap(), Some(1));
+        assert_eq!(store.remove_member(chat, &member, Departure::Removed).await.unwrap(), Some(1));
     })
     .await;
 }

@@ -11,7 +11,7 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Created, JoinBy, Joined, NewChat, NewDevice,
+        Created, Departure, JoinBy, Joined, NewChat, NewDevice,
         redis::{RedisOptions, RedisStore},
     },
 };
@@ -74,7 +74,7 @@ async fn join(store: &RedisStore, chat: ChatId, who: &UserId) {
 /// Ends the membership that there is.
 async fn leave(store: &RedisStore, chat: ChatId, who: &UserId) {
     if let Some((_, member)) = store.chat_of_member(chat, who).await.unwrap() {
-        store.remove_member(chat, &member, false).await.unwrap();
+        store.remove_member(chat, &member, Departure::Left).await.unwrap();
     }
 }
 

@@ -13,8 +13,8 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, CursorMove, CursorMoved, JoinBy, NewChat, NewDevice, Opened, Read,
-        StoreError, StoreEvent, SubscribeFrom,
+        Append, Appended, Created, CursorMove, CursorMoved, Departure, JoinBy, NewChat, NewDevice, Opened,
+        Read, StoreError, StoreEvent, SubscribeFrom,
         redis::{RedisOptions, RedisStore, StartupError, Trust},
     },
 };
@@ -38,9 +38,9 @@ fn user(name: &str) -> UserId {
     name.parse().unwrap()
 }
 
-async fn leave(store: &RedisStore, chat: ChatId, who: &UserId, ban: bool) {
+async fn leave(store: &RedisStore, chat: ChatId, who: &UserId, how: Departure) {
     let (_, member) = store.chat_of_member(chat, who).await.unwrap().unwrap();
-    store.remove_member(chat, &member, ban).await.unwrap().unwrap();
+    store.remove_member(chat, &member, how).await.unwrap().unwrap();
 }
 
 async fn group(store: &RedisStore, owner: &UserId) -> ChatId {
@@ -301,7 +301,7 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
     store.subscribe_device(chat, &alice, id, SubscribeFrom::Joined).await.unwrap();
     store.append(&message(chat, &alice)).await.unwrap();
     store.trim(chat).await.unwrap();
-    leave(&store, chat, &bob, true).await;
+    leave(&store, chat, &bob, Departure::Removed).await;
     store.register_sender("edge-1", chat).await.unwrap();
     store.edge_alive("edge-1", "1", Duration::from_secs(9)).await.unwrap();
     store.try_acquire_lease("w", "edge-1", Duration::from_secs(9)).await.unwrap();
@@ -315,7 +315,7 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
     for what in ["meta", "members", "banned", "left", "log", "outbox", "ages", "from", "cursor"] {
         assert!(all.contains(&format!("ks:{{c.{}}}:{what}", chat.hex())), "{what}");
     }
-    leave(&store, chat, &alice, false).await;
+    leave(&store, chat, &alice, Departure::Left).await;
     assert!(store.delete_chat(chat).await.unwrap());
     let left: Vec<_> = keys(&redis).await.into_iter().filter(|key| key.contains(&chat.hex())).collect();
     let left: Vec<_> = left.into_iter().filter(|key| !key.contains(":k:")).collect();

@@ -10,7 +10,7 @@ use crate::{
         label,
     },
     store::{
-        Created, JoinBy, Joined, NewChat, Result,
+        Created, Departure, JoinBy, Joined, NewChat, Result,
         bounds::{LEFT, NAMED, UNSAID},
     },
 };
@@ -197,7 +197,7 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::remove_member`].
-    pub async fn remove_member(&self, chat: ChatId, member: &Member, ban: bool) -> Result<Option<u64>> {
+    pub async fn remove_member(&self, chat: ChatId, member: &Member, how: Departure) -> Result<Option<u64>> {
         let (mut guard, user) = (self.state(), &member.user);
         let state = &mut *guard;
         let Some(room) = state.chats.get_mut(&chat) else { return Ok(None) };
@@ -207,7 +207,7 @@ impl EmbeddedStore {
         }
         room.members.remove(user);
         room.arriving.remove(user);
-        if ban {
+        if how == Departure::Removed {
             room.banned.insert(user.clone());
         }
         room.chat.epoch += 1;

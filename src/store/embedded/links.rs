@@ -9,7 +9,7 @@ use crate::{
         id::{DeviceId, LinkId},
         link::{Decision, Link, LinkCode, LinkState},
     },
-    store::{Decided, LinkOpened, NewLink, Result},
+    store::{Decided, LinkOpened, LinkOutcome, NewLink, Result},
 };
 
 /// A link, its times, and its decision.
@@ -114,14 +114,14 @@ impl EmbeddedStore {
     }
 
     /// See [`crate::store::Store::settle_link`].
-    pub async fn settle_link(&self, id: LinkId, device: DeviceId, approved: bool) -> Result<()> {
+    pub async fn settle_link(&self, id: LinkId, device: DeviceId, outcome: LinkOutcome) -> Result<()> {
         let mut state = self.state();
         let waiting = state.links.get_mut(&id).filter(|waiting| {
             waiting.link.state == LinkState::Approving
                 && waiting.decision.as_ref().is_some_and(|decision| decision.device == device)
         });
         match waiting {
-            Some(waiting) if approved => waiting.link.state = LinkState::Approved,
+            Some(waiting) if outcome == LinkOutcome::Registered => waiting.link.state = LinkState::Approved,
             Some(waiting) => {
                 waiting.link.state = LinkState::Pending;
                 (waiting.link.decided, waiting.decision) = (None, None);

@@ -11,7 +11,7 @@ use crate::{
         id::{DeviceId, LinkId},
         link::{Decision, Link, LinkCode, LinkState},
     },
-    store::{Decided, LinkOpened, NewLink, Result},
+    store::{Decided, LinkOpened, LinkOutcome, NewLink, Result},
 };
 
 /// The fields of a link's hash, as they are read.
@@ -114,14 +114,17 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::settle_link`].
-    pub async fn settle_link(&self, id: LinkId, device: DeviceId, approved: bool) -> Result<()> {
+    pub async fn settle_link(&self, id: LinkId, device: DeviceId, outcome: LinkOutcome) -> Result<()> {
         let call = script::SETTLE_LINK
             .call()
             .arg(self.keys().link(id))
             .arg(self.keys().open_links())
             .arg(id.hex())
             .arg(device.hex())
-            .arg(if approved { "approved" } else { "pending" });
+            .arg(match outcome {
+                LinkOutcome::Registered => "approved",
+                LinkOutcome::Undecided => "pending",
+            });
         self.commands().eval(&call).await.map(drop)
     }
 }

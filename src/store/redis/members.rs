@@ -18,7 +18,7 @@ use crate::{
         chat::Member,
         id::{ChatId, UserId},
     },
-    store::{JoinBy, Joined, Result, bounds::LEFT},
+    store::{Departure, JoinBy, Joined, Result, bounds::LEFT},
 };
 
 /// How many commands are sent together.
@@ -92,7 +92,7 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::remove_member`].
-    pub async fn remove_member(&self, chat: ChatId, member: &Member, ban: bool) -> Result<Option<u64>> {
+    pub async fn remove_member(&self, chat: ChatId, member: &Member, how: Departure) -> Result<Option<u64>> {
         self.in_time(async {
             let (keys, user) = (self.keys(), &member.user);
             let mut read = redis::cmd("HGET");
@@ -106,7 +106,10 @@ impl RedisStore {
                 .arg(keys.left(chat))
                 .arg(keys.arriving(chat))
                 .arg(user.as_str())
-                .arg(if ban { "ban" } else { "" })
+                .arg(match how {
+                    Departure::Removed => "ban",
+                    Departure::Left => "",
+                })
                 .arg(member.version)
                 .arg(self.inner.identity.seq_offset())
                 .arg(LEFT);

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::Member,
-    store::{Appended, ChatHead, JoinBy, Joined, StoreLimits},
+    store::{Appended, ChatHead, Departure, JoinBy, Joined, StoreLimits},
 };
 
 use super::*;
@@ -144,9 +144,9 @@ async fn a_public_name_is_unique_and_groups_with_a_password_share_theirs() {
     assert_eq!(store.chats_named("tea").await.unwrap(), vec![public_id, first, second]);
     assert_eq!(store.chats_named("tee").await.unwrap(), vec![]);
 
-    leave(&store, public_id, &bob, false).await;
+    leave(&store, public_id, &bob, Departure::Left).await;
     assert!(store.delete_chat(public_id).await.unwrap());
-    leave(&store, first, &bob, false).await;
+    leave(&store, first, &bob, Departure::Left).await;
     assert!(store.delete_chat(first).await.unwrap());
     assert_eq!(store.chats_named("tea").await.unwrap(), vec![second]);
     assert!(matches!(store.create_chat(&taken).await.unwrap(), Created::New(_)), "the name is free again");
@@ -181,7 +181,7 @@ async fn names_that_look_alike_are_one_and_stand_for_one_kind_of_group() {
     assert_eq!(plaza.name.as_deref(), Some("Plaza"), "it is shown as it was written");
     // Both are free again with their last member.
     for (chat, who) in [(club, &alice), (plaza.id, &bob)] {
-        leave(&store, chat, who, false).await;
+        leave(&store, chat, who, Departure::Left).await;
         assert!(store.delete_chat(chat).await.unwrap());
     }
     create(&store, &open("BOOK CLUB")).await;
@@ -220,9 +220,9 @@ async fn a_chat_goes_with_its_last_member_and_its_id_is_not_used_again() {
     store.append(&append).await.unwrap();
     subscribe_now(&store, direct, &alice, device.id).await;
     assert!(!store.delete_chat(direct).await.unwrap(), "it has members");
-    assert_eq!(leave(&store, direct, &alice, false).await, Some(1));
+    assert_eq!(leave(&store, direct, &alice, Departure::Left).await, Some(1));
     assert!(!store.delete_chat(direct).await.unwrap());
-    assert_eq!(leave(&store, direct, &bob, false).await, Some(0));
+    assert_eq!(leave(&store, direct, &bob, Departure::Left).await, Some(0));
     assert!(store.delete_chat(direct).await.unwrap());
     assert!(store.delete_chat(direct).await.unwrap());
     assert!(store.delete_chat(ChatId::random()).await.unwrap(), "nothing is left of what never was");
@@ -258,7 +258,7 @@ async fn a_user_is_in_so_many_chats_and_no_more() {
         Joined::Already(0),
         "what one is in already doesn't count again"
     );
-    leave(&store, chats[0], &alice, false).await;
+    leave(&store, chats[0], &alice, Departure::Left).await;
     assert_eq!(join(&store, bobs, &alice, JoinBy::Invitation).await, Joined::New(0));
 }
 
@@ -284,7 +284,7 @@ async fn a_chat_moves_from_where_it_is_and_only_from_there() {
     let sent = store.append(&super::message(chat.id, &alice, "x")).await.unwrap();
     assert_eq!(sent, Appended::New { seq: 1, node: node.to_owned(), epoch: 0, held: true, queues: 0 });
     assert_eq!(store.outbox(chat.id, 9).await.unwrap().node, node);
-    leave(&store, chat.id, &alice, false).await;
+    leave(&store, chat.id, &alice, Departure::Left).await;
     assert!(
         !store.was_deleted(chat.id).await.unwrap() && !store.was_deleted(ChatId::random()).await.unwrap()
     );

@@ -7,7 +7,7 @@ use keepstep::{
         chat::Member,
         message::{body_with_epoch, split_epoch},
     },
-    store::{CursorMove, CursorMoved, ReadOffset, Reader, StoreLimits},
+    store::{CursorMove, CursorMoved, Departure, ReadOffset, Reader, StoreLimits},
 };
 
 use super::{messages::seqs, *};
@@ -27,22 +27,22 @@ async fn a_late_leave_ends_no_later_membership() {
         let left = member(&store, chat, &bob).await;
         assert!(!versions.contains(&left.version), "each membership has its own");
         versions.push(left.version);
-        assert_eq!(store.remove_member(chat, &left, false).await.unwrap(), Some(1));
+        assert_eq!(store.remove_member(chat, &left, Departure::Left).await.unwrap(), Some(1));
         join(&store, chat, &bob, JoinBy::Themselves).await;
         // The same once more, and one that was to remove whom the owner had read before.
-        for ban in [false, true] {
-            assert_eq!(store.remove_member(chat, &left, ban).await.unwrap(), None);
+        for how in [Departure::Left, Departure::Removed] {
+            assert_eq!(store.remove_member(chat, &left, how).await.unwrap(), None);
         }
         assert_eq!(store.members(chat).await.unwrap().len(), 2);
         assert_eq!(store.chats_of(&bob).await.unwrap(), [chat]);
-        leave(&store, chat, &bob, false).await;
+        leave(&store, chat, &bob, Departure::Left).await;
     }
     assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(0), "and isn't banned");
     // Who was there from the beginning.
     let first = member(&store, chat, &alice).await;
-    store.remove_member(chat, &first, false).await.unwrap();
+    store.remove_member(chat, &first, Departure::Left).await.unwrap();
     join(&store, chat, &alice, JoinBy::Themselves).await;
-    assert_eq!(store.remove_member(chat, &first, false).await.unwrap(), None);
+    assert_eq!(store.remove_member(chat, &first, Departure::Left).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -52,13 +52,13 @@ async fn a_late_disown_takes_nothing_from_a_member() {
     let (chat, device) = (group(&store, &alice).await, DeviceId::random());
     join(&store, chat, &bob, JoinBy::Themselves).await;
     store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     join(&store, chat, &bob, JoinBy::Themselves).await;
     let position = store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
     assert!(!store.unsubscribe_device(chat, Some(&bob), device).await.unwrap(), "that of the first leave");
     assert_eq!(store.position(chat, device).await.unwrap(), position);
     assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     for _ in 0..2 {
         assert!(store.unsubscribe_device(chat, Some(&bob), device).await.unwrap());
     }
@@ -80,7 +80,7 @@ async fn a_late_join_brings_nobody_back() {
     let late = async || store.add_member(chat, &bob, JoinBy::Invitation, seen).await.unwrap();
     assert_eq!(late().await, Joined::New(0));
     assert_eq!(late().await, Joined::Already(0), "twice");
-    leave(&store, chat, &bob, true).await;
+    leave(&store, chat, &bob, Departure::Removed).await;
     assert_eq!(late().await, Joined::Stale, "the owner has removed them since");
     assert_eq!(store.chat_of_member(chat, &bob).await.unwrap(), None);
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![]);
@@ -115,7 +115,7 @@ async fn a_member_arrives_until_their_queues_are_there() {
     assert_eq!(store.arriving(chat).await.unwrap(), [(bob.clone(), version)]);
     assert!(held().await);
     // Of an earlier membership, and so late.
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     assert!(!held().await, "who has left needs none");
     join(&store, chat, &bob, JoinBy::Invitation).await;
     store.arrived(chat, &bob, version).await.unwrap();
@@ -132,12 +132,12 @@ async fn who_left_is_known_though_a_thousand_left_since() {
     let chat = group(&store, &alice).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
     let seen = store.chat(chat).await.unwrap().unwrap().epoch;
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     for n in 0..1000 {
         let other = user(&format!("u{n}"));
         let joined = store.add_member(chat, &other, JoinBy::Invitation, n + 1).await.unwrap();
         assert_eq!(joined, Joined::New(0));
-        leave(&store, chat, &other, false).await;
+        leave(&store, chat, &other, Departure::Left).await;
     }
     assert_eq!(store.add_member(chat, &bob, JoinBy::Invitation, seen).await.unwrap(), Joined::Stale);
     // Nor is it known any more of one who never was in it; reading again helps.
@@ -168,7 +168,7 @@ async fn what_is_owed_is_the_same_however_late_it_is_fixed() {
     let ahead = store.subscribe_device(chat, &bob, DeviceId::random(), SubscribeFrom::Head(9)).await.unwrap();
     assert_eq!(ahead, Some(DevicePosition { from: 2, cursor: 2 }), "never above the head");
     // Later still, in another membership: as if the device had come with it.
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
     send(&store, chat, &alice, "three").await;
     let position = Some(DevicePosition { from: 2, cursor: 2 });
@@ -206,12 +206,12 @@ async fn each_message_says_who_had_left_before_it() {
     }
     say(0).await;
     assert_eq!(epoch().await, 0, "who comes doesn't change it");
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     assert_eq!(epoch().await, 1);
     say(1).await;
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     say(1).await;
-    leave(&store, chat, &carol, true).await;
+    leave(&store, chat, &carol, Departure::Removed).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
     say(2).await;
     assert_eq!(epoch().await, 2);
@@ -241,7 +241,7 @@ async fn the_log_is_for_members_alone() {
     assert_eq!(read(&alice, 0).await, Some((vec![1, 2], 1, 2)));
     assert_eq!(read(&bob, 0).await, None, "below the boundary");
     assert_eq!(read(&user("carol"), 0).await, None);
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     send(&store, chat, &alice, "without bob").await;
     assert_eq!(read(&bob, 1).await, None);
     join(&store, chat, &bob, JoinBy::Invitation).await;
@@ -262,7 +262,7 @@ async fn read_offsets_end_with_membership() {
     join(&store, chat, &bob, JoinBy::Invitation).await;
     send(&store, chat, &alice, "two").await;
     assert_eq!(store.move_read(&bob, chat, 2, None).await.unwrap(), 2);
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     let offsets = async || store.reads(&bob).await.unwrap();
     assert_eq!(offsets().await.into_keys().collect::<Vec<_>>(), [kept]);
     // One that is late, or of a chat that bob never was in.
@@ -283,7 +283,7 @@ async fn who_comes_and_goes_leaves_no_offsets_behind() {
         let chat = group(&store, &alice).await;
         send(&store, chat, &alice, "x").await;
         join(&store, chat, &bob, JoinBy::Invitation).await;
-        leave(&store, chat, &bob, false).await;
+        leave(&store, chat, &bob, Departure::Left).await;
     }
     assert!(store.reads(&bob).await.unwrap().is_empty());
 }
@@ -324,7 +324,7 @@ async fn cursors_of_a_membership_that_was_left_move_nothing_of_a_later_one() {
     store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
     store.attach(&[chat], &bob, device, 1).await.unwrap();
     send(&store, chat, &alice, "one").await;
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     store.unsubscribe_device(chat, Some(&bob), device).await.unwrap();
     send(&store, chat, &alice, "two").await;
     join(&store, chat, &bob, JoinBy::Invitation).await;

@@ -6,7 +6,7 @@ use keepstep::{
         id::LinkId,
         link::{Decision, LinkCode, LinkState},
     },
-    store::{Decided, LinkOpened, NewLink, StoreLimits},
+    store::{Decided, LinkOpened, LinkOutcome, NewLink, StoreLimits},
 };
 
 use super::*;
@@ -88,10 +88,10 @@ async fn the_first_decision_counts_and_is_answered_alike() {
     assert_eq!(store.decide_link(new.id, &stranger).await.unwrap(), Decided::Gone);
 
     // Only the device that is being registered settles it.
-    store.settle_link(new.id, again.device, true).await.unwrap();
+    store.settle_link(new.id, again.device, LinkOutcome::Registered).await.unwrap();
     assert_eq!(state(&store, new.id).await, LinkState::Approving);
-    store.settle_link(new.id, first.device, true).await.unwrap();
-    store.settle_link(new.id, first.device, false).await.unwrap();
+    store.settle_link(new.id, first.device, LinkOutcome::Registered).await.unwrap();
+    store.settle_link(new.id, first.device, LinkOutcome::Undecided).await.unwrap();
     assert_eq!(state(&store, new.id).await, LinkState::Approved);
     assert_eq!(store.decide_link(new.id, &again).await.unwrap(), Decided::Counts(first.device));
 
@@ -99,7 +99,7 @@ async fn the_first_decision_counts_and_is_answered_alike() {
     let new = new_link();
     open(&store, &new).await;
     store.decide_link(new.id, &first).await.unwrap();
-    store.settle_link(new.id, first.device, false).await.unwrap();
+    store.settle_link(new.id, first.device, LinkOutcome::Undecided).await.unwrap();
     let link = store.link(new.id).await.unwrap().unwrap();
     assert_eq!((link.state, link.decided), (LinkState::Pending, None));
     assert_eq!(store.decide_link(new.id, &stranger).await.unwrap(), Decided::Counts(stranger.device));
@@ -168,7 +168,7 @@ async fn links_run_out_and_are_gone() {
     })
     .await;
     assert_eq!(store.link_by_code(late.code).await.unwrap(), None);
-    store.settle_link(decided.id, decision.device, false).await.unwrap();
+    store.settle_link(decided.id, decision.device, LinkOutcome::Undecided).await.unwrap();
     assert_eq!(store.link(decided.id).await.unwrap(), None, "nothing brings it back");
     open(&store, &NewLink { code: late.code, ..new_link() }).await;
 }
@@ -191,7 +191,7 @@ async fn only_so_many_wait() {
     assert_eq!(opens(&next).await, LinkOpened::Full);
     store.decide_link(one.id, &decision).await.unwrap();
     assert_eq!(opens(&next).await, LinkOpened::Opened);
-    store.settle_link(one.id, decision.device, false).await.unwrap();
+    store.settle_link(one.id, decision.device, LinkOutcome::Undecided).await.unwrap();
     store.decide_link(other.id, &decision).await.unwrap();
     assert_eq!(opens(&new_link()).await, LinkOpened::Full);
 }
@@ -223,7 +223,7 @@ async fn a_share_leaves_places_for_others() {
     let decision = yes(&user("alice"));
     store.decide_link(mine[0].id, &decision).await.unwrap();
     assert_eq!(opens(&mine[3]).await, LinkOpened::Opened);
-    store.settle_link(mine[0].id, decision.device, false).await.unwrap();
+    store.settle_link(mine[0].id, decision.device, LinkOutcome::Undecided).await.unwrap();
     store.decide_link(mine[1].id, &decision).await.unwrap();
     assert_eq!(opens(&of("mine")).await, LinkOpened::ShareTaken);
     // Nor one whose time is over.
@@ -256,7 +256,7 @@ async fn neighbours_leave_places_for_others() {
     let decision = yes(&user("alice"));
     store.decide_link(near[0].id, &decision).await.unwrap();
     assert_eq!(opens(&near[8]).await, LinkOpened::Opened);
-    store.settle_link(near[0].id, decision.device, false).await.unwrap();
+    store.settle_link(near[0].id, decision.device, LinkOutcome::Undecided).await.unwrap();
     store.decide_link(near[1].id, &decision).await.unwrap();
     assert_eq!(opens(&of(9, "near")).await, LinkOpened::ShareTaken);
     // Nor one whose time is over.

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::Member,
-    store::{JoinBy, Joined, ReadOffset, StoreLimits},
+    store::{Departure, JoinBy, Joined, ReadOffset, StoreLimits},
 };
 
 use super::*;
@@ -32,14 +32,14 @@ async fn who_joins_sees_what_comes_after() {
 
     // Leaving and coming back moves the boundary and the read offset up, never down.
     store.move_read(&bob, chat, 3, None).await.unwrap();
-    assert_eq!(leave(&store, chat, &bob, false).await, Some(1));
-    assert_eq!(leave(&store, chat, &bob, false).await, None);
+    assert_eq!(leave(&store, chat, &bob, Departure::Left).await, Some(1));
+    assert_eq!(leave(&store, chat, &bob, Departure::Left).await, None);
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![]);
     assert_eq!(store.append(&message(chat, &bob, "no")).await.unwrap(), Appended::NotMember);
     send(&store, chat, &alice, "four").await;
     assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(4));
     assert_eq!(store.reads(&bob).await.unwrap()[&chat].seq, 4);
-    assert_eq!(leave(&store, ChatId::random(), &bob, true).await, None);
+    assert_eq!(leave(&store, ChatId::random(), &bob, Departure::Removed).await, None);
 }
 
 #[tokio::test]
@@ -50,9 +50,9 @@ async fn an_owner_who_leaves_hands_the_group_on() {
     join(&store, chat, &carol, JoinBy::Invitation).await;
     send(&store, chat, &alice, "one").await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
-    leave(&store, chat, &alice, false).await;
+    leave(&store, chat, &alice, Departure::Left).await;
     assert_eq!(store.chat(chat).await.unwrap().unwrap().owner, carol, "she has been in it longest");
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     assert_eq!(store.chat(chat).await.unwrap().unwrap().owner, carol);
 }
 
@@ -61,13 +61,13 @@ async fn who_was_removed_needs_an_invitation() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
-    assert_eq!(leave(&store, chat, &bob, true).await, None, "not a member: nothing changes");
+    assert_eq!(leave(&store, chat, &bob, Departure::Removed).await, None, "not a member: nothing changes");
     assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(0));
-    assert_eq!(leave(&store, chat, &bob, true).await, Some(1));
+    assert_eq!(leave(&store, chat, &bob, Departure::Removed).await, Some(1));
     assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::Refused);
     assert_eq!(store.chats_of(&bob).await.unwrap(), vec![]);
     assert_eq!(join(&store, chat, &bob, JoinBy::Invitation).await, Joined::New(0));
-    assert_eq!(leave(&store, chat, &bob, false).await, Some(1));
+    assert_eq!(leave(&store, chat, &bob, Departure::Left).await, Some(1));
     assert_eq!(join(&store, chat, &bob, JoinBy::Themselves).await, Joined::New(0), "lifted");
 }
 
@@ -122,7 +122,7 @@ async fn leaving_and_joining_at_once_never_hides_a_membership() {
     let (alice, bob) = (user("alice"), user("bob"));
     let chat = group(&store, &alice).await;
     for _ in 0..40 {
-        let goes = || leave(&store, chat, &bob, false);
+        let goes = || leave(&store, chat, &bob, Departure::Left);
         let comes = || join(&store, chat, &bob, JoinBy::Invitation);
         tokio::join!(goes(), comes(), goes(), comes());
         let member = store.members(chat).await.unwrap().iter().any(|member| member.user == bob);

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::{Entry, Invitation},
-    store::{Answered, InvitationLimits, Stance, StoreLimits},
+    store::{Answered, Departure, InvitationLimits, Stance, StoreLimits},
 };
 
 use super::*;
@@ -78,7 +78,7 @@ async fn who_put_somebody_into_a_chat_is_known_until_they_are_out() {
     store.note_invited(&bob, chat, &alice).await.unwrap();
     assert_eq!(store.put_by(&bob, chat).await.unwrap(), Some(alice.clone()));
     assert_eq!(store.put_by(&alice, chat).await.unwrap(), None);
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     assert_eq!(store.put_by(&bob, chat).await.unwrap(), None);
 }
 
@@ -143,11 +143,11 @@ async fn a_direct_chat_by_consent_begins_with_who_makes_it() {
     assert_eq!(join(&store, made.id, &bob, JoinBy::Invitation).await, Joined::New(0));
     assert_eq!(join(&store, made.id, &user("carol"), JoinBy::Invitation).await, Joined::LimitReached);
     // It stays its pair's, whoever leaves first.
-    leave(&store, made.id, &alice, false).await;
+    leave(&store, made.id, &alice, Departure::Left).await;
     assert_eq!(store.chat(made.id).await.unwrap().unwrap().owner, alice);
     let same = NewChat { id: made.id, ..new_direct(&alice, &bob) };
     assert!(matches!(store.create_chat(&same).await.unwrap(), Created::Existing(_)));
-    leave(&store, made.id, &bob, false).await;
+    leave(&store, made.id, &bob, Departure::Left).await;
     assert!(store.delete_chat(made.id).await.unwrap());
     assert_eq!(store.direct(&alice, &bob).await.unwrap(), None);
 }

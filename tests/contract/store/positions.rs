@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::chat::DevicePosition,
-    store::{Attached, CursorMove, CursorMoved, JoinBy, ReadOffset, StoreLimits, SubscribeFrom},
+    store::{Attached, CursorMove, CursorMoved, Departure, JoinBy, ReadOffset, StoreLimits, SubscribeFrom},
 };
 
 use super::*;
@@ -131,7 +131,7 @@ async fn a_new_membership_owes_anew() {
     let device = DeviceId::random();
     join(&store, chat, &bob, JoinBy::Invitation).await;
     subscribe_now(&store, chat, &bob, device).await;
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     assert_eq!(store.attach(&[chat], &bob, device, 1).await.unwrap(), [None]);
     send(&store, chat, &alice, "not for bob").await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
@@ -152,7 +152,7 @@ async fn cursors_of_an_earlier_membership_are_refused_and_none_is_set_back() {
     subscribe_now(&store, chat, &bob, device).await;
     store.attach(&[chat], &bob, device, 1).await.unwrap();
     send(&store, chat, &alice, "one").await;
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
     for text in ["two", "three", "four"] {
         send(&store, chat, &alice, text).await;
@@ -213,7 +213,7 @@ async fn everything_that_is_owed_is_listed() {
     subscribe_now(&store, chat, &alice, one).await;
     join(&store, chat, &bob, JoinBy::Invitation).await;
     store.subscribe_device(chat, &bob, other, SubscribeFrom::Joined).await.unwrap();
-    leave(&store, chat, &bob, false).await;
+    leave(&store, chat, &bob, Departure::Left).await;
     let all = listed().await;
     let subscriptions = &all[&chat];
     assert_eq!(subscriptions.node, store.chat(chat).await.unwrap().unwrap().node);
@@ -222,7 +222,7 @@ async fn everything_that_is_owed_is_listed() {
     assert_eq!(devices, [(one, 0), (other, 0)].into(), "until it is disowned");
     assert!(store.unsubscribe_device(chat, Some(&bob), other).await.unwrap());
     assert_eq!(listed().await[&chat].devices, [(one, 0)]);
-    leave(&store, chat, &alice, false).await;
+    leave(&store, chat, &alice, Departure::Left).await;
     assert!(store.delete_chat(chat).await.unwrap());
     assert!(!listed().await.contains_key(&chat));
 }

@@ -1,6 +1,6 @@
 //! Whose what the logs hold is, and which queues hold too much.
 
-use keepstep::store::{CursorMove, CursorMoved, KEY_BYTES, Overfull, StoreLimits, Trimmed};
+use keepstep::store::{CursorMove, CursorMoved, Departure, KEY_BYTES, Overfull, StoreLimits, Trimmed};
 use tokio::time::Instant;
 
 use super::*;
@@ -75,7 +75,7 @@ async fn the_senders_are_charged_and_get_back_what_goes() {
     within(stored(&store, &alice).await, plus((10 * KEY_BYTES, 10 * KEY_BYTES), in_other));
     // So does a chat that ends: all of it.
     for (chat, who) in [(one, &bob), (one, &alice), (other, &alice)] {
-        leave(&store, chat, who, false).await.unwrap();
+        leave(&store, chat, who, Departure::Left).await.unwrap();
     }
     assert!(store.delete_chat(other).await.unwrap());
     assert_eq!(stored(&store, &alice).await, 10 * KEY_BYTES);
@@ -137,7 +137,7 @@ async fn what_the_log_let_go_of_counts_while_a_queue_holds_it() {
     within(stored(&store, &alice).await, plus((in_chat, in_chat), in_other));
     assert_eq!(store.fullest(&alice, 1).await.unwrap(), [other], "it holds the most");
     assert_eq!(store.fullest(&alice, 9).await.unwrap(), [other, chat]);
-    leave(&store, other, &alice, false).await.unwrap();
+    leave(&store, other, &alice, Departure::Left).await.unwrap();
     assert!(store.delete_chat(other).await.unwrap());
     assert_eq!(stored(&store, &alice).await, in_chat);
     // A device that is ended holds nothing back.

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::{device::DeviceState, termination::ReceiptLine},
-    store::{CursorMove, CursorMoved, Owner, Renewed, StoreLimits},
+    store::{CursorMove, CursorMoved, Departure, Owner, Renewed, StoreLimits},
 };
 
 use super::*;
@@ -177,7 +177,7 @@ async fn tombstones_run_out_and_no_token_is_good_again() {
     let (said, unsaid) = (group(&store, &bob).await, group(&store, &bob).await);
     send(&store, said, &bob, "one").await;
     for chat in [said, unsaid] {
-        leave(&store, chat, &bob, false).await;
+        leave(&store, chat, &bob, Departure::Left).await;
         for _ in 0..2 {
             assert!(store.delete_chat(chat).await.unwrap());
         }

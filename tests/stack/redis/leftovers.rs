@@ -47,7 +47,7 @@ async fn an_id_that_no_chat_ever_had_leaves_the_index() {
     assert!(matches!(store.create_chat(&new).await.unwrap(), Created::New(_)));
     assert!(indexed(new.id).await);
     // What is left of one that was deleted goes, too.
-    leave(&store, new.id, &alice, false).await;
+    leave(&store, new.id, &alice, Departure::Left).await;
     assert!(store.delete_chat(new.id).await.unwrap());
     redis.command(&["SADD", &part(new.id), &hex(new.id)]).await.unwrap();
     assert!(store.unlist_unborn(new.id).await.unwrap());
@@ -123,12 +123,12 @@ async fn members_of_older_builds_stay_what_they_are() {
     let position = store.subscribe_device(chat, &bob, device, SubscribeFrom::Joined).await.unwrap();
     assert_eq!(position, Some(DevicePosition { from: 2, cursor: 2 }));
     assert!(store.attach(&[chat], &bob, device, 1).await.unwrap()[0].is_some());
-    assert_eq!(store.remove_member(chat, &member, false).await.unwrap(), Some(1));
+    assert_eq!(store.remove_member(chat, &member, Departure::Left).await.unwrap(), Some(1));
     assert_eq!(
         store.add_member(chat, &bob, JoinBy::Invitation, 1).await.unwrap(),
         keepstep::store::Joined::New(3)
     );
-    assert_eq!(store.remove_member(chat, &member, false).await.unwrap(), None, "late");
+    assert_eq!(store.remove_member(chat, &member, Departure::Left).await.unwrap(), None, "late");
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ async fn groups_of_an_older_build_are_found_and_brought_up_to_date() {
     for (chat, name, kind) in
         [(club, "Book Club", "public"), (plaza, "Plaza", "public"), (salon.id, "Salon", "groups")]
     {
-        leave(&store, chat, &alice, false).await;
+        leave(&store, chat, &alice, Departure::Left).await;
         assert!(store.delete_chat(chat).await.unwrap());
         assert_eq!(redis.command(&["EXISTS", &entry(name, kind)]).await.unwrap(), "0", "{name}");
     }
