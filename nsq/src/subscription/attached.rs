@@ -51,12 +51,21 @@ struct Intake<'a, T, E> {
     buffered: usize,
     /// Commands in answer to frames.
     replies: Vec<u8>,
-    subscribed: bool,
-    leaving: bool,
-    closed: bool,
+    phase: Phase,
     error: Option<ConnectionError>,
     late: Late,
     heard: Heard,
+}
+
+/// How far the connection is.
+#[derive(Debug, Default)]
+struct Phase {
+    /// nsqd has accepted the subscription.
+    subscribed: bool,
+    /// The end was asked for.
+    leaving: bool,
+    /// nsqd sends no more messages.
+    closed: bool,
 }
 
 /// Settlements that nsqd may refuse, because its timeout may be over.
@@ -104,9 +113,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
             credit,
             buffered: 0,
             replies: Vec::new(),
-            subscribed: false,
-            leaving: false,
-            closed: false,
+            phase: Phase::default(),
             error: None,
             late: Late::default(),
             heard: Heard { bytes: Instant::now(), wall_ns: 0, message: None },
@@ -215,7 +222,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     /// One timer serves SUB's answer, quiet and silence. It is reset only when it fires, so traffic costs it nothing.
     fn on_timer(&mut self) -> Result<Instant, ConnectionError> {
         let now = Instant::now();
-        if !self.intake.subscribed {
+        if !self.intake.phase.subscribed {
             return Err(ConnectionError::Timeout {
                 addr: self.intake.task.options.tcp_addr.to_string(),
                 timeout: self.connect_timeout,
@@ -276,7 +283,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
     /// no longer counts this client. Each wait is within one deadline.
     async fn leave(mut self) {
         let intake = &mut self.intake;
-        intake.leaving = true;
+        intake.phase.leaving = true;
         // What it holds is requeued now, and it waits for no more.
         intake.account = Account::open(None, Arc::clone(&intake.link));
         let out = &mut self.connection.out;
@@ -292,7 +299,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         }
         frame::put_cls(out);
         let farewell = async {
-            while !self.intake.closed {
+            while !self.intake.phase.closed {
                 self.turn().await?;
             }
             if busy {
@@ -349,11 +356,11 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
                 }
                 self.task.outbox.shrink_to(KEEP_EVENTS);
             }
-            Frame::Ok if !self.subscribed => {
-                self.subscribed = true;
+            Frame::Ok if !self.phase.subscribed => {
+                self.phase.subscribed = true;
                 self.task.outbox.push_back(Event::Attached);
             }
-            Frame::CloseWait => self.closed = true,
+            Frame::CloseWait => self.phase.closed = true,
             Frame::Error(text) if frame::is_answerable(&text) => {
                 // The message has timed out and is redelivered: the owner's promise to settle was broken, not the
                 // connection.
@@ -375,7 +382,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
 
     fn take_message(&mut self, message: RawMessage) {
         let bytes = message.body.len();
-        if self.leaving || self.credit.refuses(self.buffered) || !self.account.takes(bytes) {
+        if self.phase.leaving || self.credit.refuses(self.buffered) || !self.account.takes(bytes) {
             frame::put_req(&mut self.replies, &message.id, 0);
             return;
         }
@@ -400,7 +407,7 @@ impl<T: Copy, E: From<(T, Event)>> Intake<'_, T, E> {
     /// is awake then.
     fn touch_held(&mut self) {
         let options = &self.task.options;
-        if options.hold == Hold::UntilTimeout || self.leaving {
+        if options.hold == Hold::UntilTimeout || self.phase.leaving {
             return;
         }
         for id in self.inflight.touch_due(options.connect.heartbeat.mul_f64(1.5), Instant::now()) {
