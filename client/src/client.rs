@@ -59,7 +59,7 @@ type Waiter<T> = oneshot::Sender<Result<T, Error>>;
 /// It runs in a task of its own, until [`Client::close`] or until nobody has a `Client` or its [`Events`] any more.
 #[derive(Debug, Clone)]
 pub struct Client {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
 /// What happens to a device, in order. They must be taken: when 1,024 wait, the client reads nothing more.
@@ -93,29 +93,38 @@ impl Client {
         Ok(Builder::new(Dial::new(url)?, token))
     }
 
-    /// Sends a message. Resolves when the server has made it durable, over as many connections as that takes; the
-    /// order of a chat's messages is that of the calls. Who doesn't wait may drop the future after its first poll.
+    /// Sends a message; the order of a chat's messages is that of the calls. Resolves when the server has made it
+    /// durable, over as many connections as that takes. It is sent also if nobody waits for that.
     ///
     /// # Errors
     /// When the server refuses it for good, or the client stops.
-    pub async fn send(&self, chat: ChatId, draft: Draft) -> Result<Receipt, Error> {
-        self.send_as(Uuid::new_v4(), chat, draft).await
+    pub fn send(
+        &self,
+        chat: ChatId,
+        draft: Draft,
+    ) -> impl Future<Output = Result<Receipt, Error>> + Send + use<> {
+        self.send_as(Uuid::new_v4(), chat, draft)
     }
 
     /// The same under a key of the caller's own: one that an earlier process stored, and may have sent.
     ///
     /// # Errors
     /// See [`Client::send`]; `conflict` when the key was used for another message.
-    pub async fn send_as(&self, key: MessageKey, chat: ChatId, draft: Draft) -> Result<Receipt, Error> {
-        self.ask(|done| Command::Send { key, chat, draft, done }).await
+    pub fn send_as(
+        &self,
+        key: MessageKey,
+        chat: ChatId,
+        draft: Draft,
+    ) -> impl Future<Output = Result<Receipt, Error>> + Send + use<> {
+        self.ask(move |done| Command::Send { key, chat, draft: Box::new(draft), done })
     }
 
     /// Says that everything up to `seq` is stored on this device. Needed only with [`Acks::Manual`].
     ///
     /// # Errors
     /// When the client has stopped.
-    pub async fn ack(&self, chat: ChatId, seq: u64) -> Result<(), Error> {
-        self.tell(Command::Ack { chat, seq }).await
+    pub fn ack(&self, chat: ChatId, seq: u64) -> Result<(), Error> {
+        self.tell(Command::Ack { chat, seq })
     }
 
     /// The same, and resolves when that is durable.
@@ -123,8 +132,8 @@ impl Client {
     /// # Errors
     /// When it is refused, or there is no connection.
     pub async fn ack_durably(&self, chat: ChatId, seq: u64) -> Result<(), Error> {
-        self.ack(chat, seq).await?;
-        self.ask(|done| Command::AckDurably { chat, done }).await.map(drop)
+        self.ack(chat, seq)?;
+        self.ask(move |done| Command::AckDurably { chat, done }).await.map(drop)
     }
 
     /// Moves the user's read offset. Resolves with where it stands when the server has it, over as many connections as
@@ -132,8 +141,8 @@ impl Client {
     ///
     /// # Errors
     /// When it is refused, or the client stops.
-    pub async fn read(&self, chat: ChatId, seq: u64) -> Result<u64, Error> {
-        self.ask(|done| Command::Read { chat, seq, done }).await
+    pub fn read(&self, chat: ChatId, seq: u64) -> impl Future<Output = Result<u64, Error>> + Send + use<> {
+        self.ask(move |done| Command::Read { chat, seq, done })
     }
 
     /// Fetches a page of history from the main, as a sub: the newest messages below `before` (none: below the chat's
@@ -179,7 +188,7 @@ impl Client {
                 }
             }
         }
-        self.ready().await
+        self.ready()
     }
 
     async fn patient_history(&self, chat: ChatId, before: Option<u64>, limit: u64) -> Result<Page, Error> {
@@ -198,24 +207,24 @@ impl Client {
     ///
     /// # Errors
     /// When the client has stopped.
-    pub async fn ready(&self) -> Result<(), Error> {
-        self.tell(Command::Ready).await
+    pub fn ready(&self) -> Result<(), Error> {
+        self.tell(Command::Ready)
     }
 
     /// Answers [`Event::HistoryRequest`], as a main without a storage.
     ///
     /// # Errors
     /// When the client has stopped.
-    pub async fn serve(&self, request: &HistoryRequest, page: Page) -> Result<(), Error> {
-        self.tell(Command::Serve { request: request.request.clone(), page }).await
+    pub fn serve(&self, request: &HistoryRequest, page: Page) -> Result<(), Error> {
+        self.tell(Command::Serve { request: request.request.clone(), page })
     }
 
     /// Tells that the user types. Say it about every 3 s; nobody hears of it while there is no connection.
     ///
     /// # Errors
     /// When the client has stopped.
-    pub async fn typing(&self, chat: ChatId) -> Result<(), Error> {
-        self.tell(Command::Put(ClientFrame::Typing { chat })).await
+    pub fn typing(&self, chat: ChatId) -> Result<(), Error> {
+        self.tell(Command::Put(ClientFrame::Typing { chat }))
     }
 
     /// Watches who of these users is online, in place of those before, until the connection ends.
@@ -239,7 +248,7 @@ impl Client {
         &self,
         frame: impl FnOnce(u64) -> ClientFrame + Send + 'static,
     ) -> Result<Box<RawValue>, Error> {
-        self.ask(|done| Command::Request { frame: Box::new(frame), done }).await
+        self.ask(move |done| Command::Request { frame: Box::new(frame), done }).await
     }
 
     /// Returns the messages that aren't answered, for those who store them.
@@ -247,29 +256,36 @@ impl Client {
     /// # Errors
     /// When the client has stopped.
     pub async fn unsent(&self) -> Result<Vec<Unsent>, Error> {
-        self.ask(|done| Command::Unsent { done }).await
+        self.ask(move |done| Command::Unsent { done }).await
     }
 
     /// Closes the connection in good manners, and stops. It is over when this returns.
     pub async fn close(&self) {
-        let _ = self.commands.send(Command::Leave(Departure::Goodbye)).await;
+        let _ = self.commands.send(Command::Leave(Departure::Goodbye));
         self.commands.closed().await;
     }
 
     /// Drops the connection as a lost network does, and stops. It is over when this returns.
     pub async fn cut(&self) {
-        let _ = self.commands.send(Command::Leave(Departure::Cut)).await;
+        let _ = self.commands.send(Command::Leave(Departure::Cut));
         self.commands.closed().await;
     }
 
-    async fn tell(&self, command: Command) -> Result<(), Error> {
-        self.commands.send(command).await.map_err(|_| stopped())
+    fn tell(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).map_err(|_| stopped())
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Waiter<T>) -> Command) -> Result<T, Error> {
+    /// Asks now, whenever the answer is waited for.
+    fn ask<T: Send, F: FnOnce(Waiter<T>) -> Command>(
+        &self,
+        command: F,
+    ) -> impl Future<Output = Result<T, Error>> + Send + use<T, F> {
         let (done, answer) = oneshot::channel();
-        self.tell(command(done)).await?;
-        answer.await.map_err(|_| stopped())?
+        let told = self.tell(command(done));
+        async move {
+            told?;
+            answer.await.map_err(|_| stopped())?
+        }
     }
 }
 

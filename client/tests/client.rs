@@ -113,10 +113,7 @@ async fn a_lost_connection_is_taken_up_where_it_was() {
     assert!(matches!(event(&mut events).await, Event::Message(message) if message.seq == 1));
     assert_eq!(storage.count(CHAT), 1, "stored before it is acknowledged");
 
-    let sending = tokio::spawn({
-        let client = client.clone();
-        async move { client.send(CHAT, Draft::text("hello")).await }
-    });
+    let sending = client.send(CHAT, Draft::text("hello"));
     let first = server.hears().await;
     let begun = Instant::now();
     server.line = None;
@@ -128,7 +125,7 @@ async fn a_lost_connection_is_taken_up_where_it_was() {
     let again = server.hears().await;
     assert_eq!((&again["key"], &again["content"]), (&first["key"], &first["content"]));
     server.says(json!({"type": "reply", "id": again["id"], "ok": {"seq": 2, "at": 9}})).await;
-    let receipt = sending.await.unwrap().unwrap();
+    let receipt = sending.await.unwrap();
     assert_eq!((receipt.seq, receipt.at), (2, 9));
 }
 
@@ -166,10 +163,7 @@ async fn a_code_that_forbids_it_ends_the_client() {
     ] {
         let (mut server, pipes) = Server::new();
         let (client, mut events) = builder(pipes).start();
-        let sending = tokio::spawn({
-            let client = client.clone();
-            async move { client.send(CHAT, Draft::text("hello")).await }
-        });
+        let sending = client.send(CHAT, Draft::text("hello"));
         server.accepts().await;
         server.closes(code, "so").await;
         let Event::Stopped(ended) = event(&mut events).await else { panic!("{code}") };
@@ -178,8 +172,8 @@ async fn a_code_that_forbids_it_ends_the_client() {
             (class, Some(&Close { code, reason: "so".to_owned() }))
         );
         assert!(events.next().await.is_none());
-        assert_eq!(sending.await.unwrap(), Err(Error::Stopped(ended)));
-        assert!(client.ack(CHAT, 1).await.is_err());
+        assert_eq!(sending.await, Err(Error::Stopped(ended)));
+        assert!(client.ack(CHAT, 1).is_err());
     }
     for code in [None, Some(1006), Some(4300), Some(4301), Some(4302), Some(4304), Some(4305), Some(4399)] {
         assert_eq!(CloseClass::of(code), CloseClass::Retry, "{code:?}");
@@ -252,7 +246,7 @@ async fn a_sub_boots_by_pages_and_acknowledges_when_it_is_told() {
 
     server.message(4).await;
     assert!(matches!(event(&mut events).await, Event::Message(message) if message.seq == 4));
-    client.ack(CHAT, 4).await.unwrap();
+    client.ack(CHAT, 4).unwrap();
     assert_eq!(server.hears().await, json!({"type": "ack", "chat": CHAT, "seq": 4}));
 }
 

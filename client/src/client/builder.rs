@@ -117,7 +117,7 @@ impl<C: Connect, S: Storage> Builder<C, S> {
     /// Starts the device: it connects now, and for as long as it may. Needs a Tokio runtime.
     pub fn start(self) -> (Client, Events) {
         let Self { connect, token, storage, session, settings } = self;
-        let (commands, inbox) = mpsc::channel(256);
+        let (commands, inbox) = mpsc::unbounded_channel();
         let (outbox, events) = mpsc::channel(64);
         let task = Task::new(Desk::new(inbox, outbox), storage, session, settings);
         tokio::spawn(task.run(connect, token));

@@ -24,7 +24,7 @@ pub(super) enum Departure {
 
 /// What a client is asked to do.
 pub(super) enum Command {
-    Send { key: MessageKey, chat: ChatId, draft: Draft, done: Waiter<Receipt> },
+    Send { key: MessageKey, chat: ChatId, draft: Box<Draft>, done: Waiter<Receipt> },
     Ack { chat: ChatId, seq: u64 },
     AckDurably { chat: ChatId, done: Waiter<Box<RawValue>> },
     Read { chat: ChatId, seq: u64, done: Waiter<u64> },
@@ -38,7 +38,7 @@ pub(super) enum Command {
 
 /// The task's side: commands in, events out.
 pub(super) struct Desk {
-    commands: Option<mpsc::Receiver<Command>>,
+    commands: Option<mpsc::UnboundedReceiver<Command>>,
     events: Option<mpsc::Sender<Event>>,
     backlog: VecDeque<Event>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Desk {
 const BACKLOG: usize = 1_024;
 
 impl Desk {
-    pub(super) fn new(commands: mpsc::Receiver<Command>, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(commands: mpsc::UnboundedReceiver<Command>, events: mpsc::Sender<Event>) -> Self {
         Self { commands: Some(commands), events: Some(events), backlog: VecDeque::new() }
     }
 

@@ -376,7 +376,7 @@ impl<S: Storage> Task<S> {
 
     fn command(&mut self, command: Command) -> ControlFlow<Departure> {
         match command {
-            Command::Send { key, chat, draft, done } => match self.session.send(key, chat, draft) {
+            Command::Send { key, chat, draft, done } => match self.session.send(key, chat, *draft) {
                 Ok(()) => drop(self.waiters.sends.insert(key, done)),
                 Err(problem) => drop(done.send(Err(problem.into()))),
             },

@@ -268,12 +268,12 @@ async fn listen(client: Client, mut events: Events, shared: Arc<Shared>, line: u
                 });
                 if !holds {
                     // A line that has gone has its end in the next event.
-                    let _ = client.ack(message.chat, message.seq).await;
+                    let _ = client.ack(message.chat, message.seq);
                 }
             }
             Event::HistoryRequest(request) => {
                 let page = shared.memory().history().page(request.chat, request.before, request.limit);
-                let _ = client.serve(&request, page).await;
+                let _ = client.serve(&request, page);
             }
             Event::Read(notice) => shared.change(|memory| memory.read_moved(notice.chat, notice.seq)),
             Event::Device(notice) => shared.change(|memory| memory.event(notice)),
