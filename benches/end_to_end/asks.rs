@@ -92,8 +92,7 @@ pub async fn history(rounds: usize) -> Result<Figures, String> {
             }
             say(&mut web, json!({ "type": "ready" }).to_string()).await?;
             // The answer to the close is its end.
-            let _ = web.close(None).await;
-            while next_text(&mut web).await.is_ok() {}
+            web.close().await;
         }
         Ok((pages, connects))
     };

@@ -4,19 +4,19 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::FutureExt;
+use keepstep_client::{
+    ChatId, DeviceKind, Draft, MessageKey, Registration,
+    transport::{self, Incoming, Utf8Bytes, WebSocketConfig},
+};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
-};
-use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
-    tungstenite::{ClientRequestBuilder, Message, Utf8Bytes, protocol::WebSocketConfig},
 };
 
 use crate::tally::{Tally, stamp};
@@ -30,11 +30,10 @@ pub struct Device {
     pub token: String,
 }
 
-/// The HTTP interface.
+/// The HTTP interface, for any user.
 #[derive(Debug, Clone)]
 pub struct Api {
-    http: reqwest::Client,
-    addr: String,
+    api: keepstep_client::Api,
     secret: String,
 }
 
@@ -45,9 +44,9 @@ struct Claims<'a> {
 }
 
 impl Api {
-    pub fn new(addr: String, secret: &str) -> Result<Self, String> {
-        let http = keepstep::outbound::client(Duration::from_secs(60))?;
-        Ok(Self { http, addr, secret: secret.to_owned() })
+    pub fn new(addr: &str, secret: &str) -> Result<Self, String> {
+        let api = keepstep_client::Api::new(&format!("http://{addr}")).map_err(|error| error.to_string())?;
+        Ok(Self { api, secret: secret.to_owned() })
     }
 
     fn token(&self, user: &str) -> Result<String, String> {
@@ -58,68 +57,58 @@ impl Api {
             .map_err(|error| error.to_string())
     }
 
-    async fn post(&self, user: &str, path: &str, body: &Value) -> Result<Value, String> {
-        let url = format!("http://{}{path}", self.addr);
-        let request = self.http.post(&url).bearer_auth(self.token(user)?).json(body);
-        let response = request.send().await.map_err(|error| format!("POST {path}: {error}"))?;
-        let status = response.status();
-        let text = response.text().await.map_err(|error| format!("POST {path}: {error}"))?;
-        if !status.is_success() {
-            return Err(format!("POST {path}: {status}: {text}"));
-        }
-        serde_json::from_str(&text).map_err(|error| format!("POST {path}: {error}: {text}"))
+    fn of(&self, user: &str) -> Result<keepstep_client::Api, String> {
+        Ok(self.api.with_token(self.token(user)?))
     }
 
     /// Registers a device of a user.
     pub async fn register(&self, user: &str, main: bool) -> Result<Device, String> {
-        let kind = if main { "main" } else { "sub" };
-        let wish = json!({ "kind": kind, "name": "bench", "platform": "bench" });
-        let answer = self.post(user, "/v1/devices", &wish).await?;
-        Ok(Device { main, token: answer["token"].as_str().unwrap_or_default().to_owned() })
+        let kind = if main { DeviceKind::Main } else { DeviceKind::Sub };
+        let registered = self.of(user)?.register(&Registration::new(kind, "bench", "bench")).await;
+        let registered = registered.map_err(|error| error.to_string())?;
+        Ok(Device { main, token: registered.token })
     }
 
     /// The direct chat of two users.
     pub async fn direct_chat(&self, user: &str, with: &str) -> Result<String, String> {
-        let answer = self.post(user, "/v1/chats", &json!({ "kind": "direct", "with": with })).await?;
-        Ok(answer["id"].as_str().unwrap_or_default().to_owned())
+        let chat = self.of(user)?.direct_chat(with).await.map_err(|error| error.to_string())?;
+        Ok(chat.id.to_string())
     }
 
     /// Sends without a socket.
     pub async fn send(&self, user: &str, chat: &str, content: &str) -> Result<(), String> {
-        let message = json!({ "key": key(), "kind": "text", "content": content });
-        self.post(user, &format!("/v1/chats/{chat}/messages"), &message).await.map(drop)
+        let chat: ChatId = chat.parse().map_err(|error| format!("{chat}: {error}"))?;
+        let sent = self.of(user)?.send(chat, key(), &Draft::text(content)).await;
+        sent.map(drop).map_err(|error| error.to_string())
     }
 }
 
-fn key() -> uuid::Uuid {
+fn key() -> MessageKey {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid()
 }
 
-/// An open socket.
-pub type Socket = WebSocketStream<TcpStream>;
+/// An open socket. What comes is looked at as bytes: the benchmark's own work must not be what is measured.
+pub type Socket = transport::Socket<TcpStream>;
 
 /// Opens the socket of a device.
 pub async fn open(addr: &str, token: &str) -> Result<Socket, String> {
     let stream = TcpStream::connect(addr).await.map_err(|error| format!("connect to {addr}: {error}"))?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let uri = format!("ws://{addr}/v1/socket").parse().map_err(|error| format!("{addr}: {error}"))?;
-    let request = ClientRequestBuilder::new(uri)
-        .with_header("Authorization", format!("Bearer {token}"))
-        .with_sub_protocol("keepstep.v1");
+    let (url, bearer) = (format!("ws://{addr}/v1/socket"), format!("Bearer {token}"));
+    let headers = [("Authorization", bearer.as_str()), ("Sec-WebSocket-Protocol", "keepstep.v1")];
     let config = WebSocketConfig::default().read_buffer_size(4 << 10).write_buffer_size(0);
-    let opened = client_async_with_config(request, stream, Some(config)).await;
-    opened.map(|(socket, _)| socket).map_err(|error| format!("open a socket: {error}"))
+    let opened = Socket::handshake(stream, &url, &headers, Some(config)).await;
+    opened.map_err(|error| format!("open a socket: {error}"))
 }
 
 /// The next text frame.
 pub async fn next_text(socket: &mut Socket) -> Result<Utf8Bytes, String> {
     loop {
         match socket.next().await {
-            Some(Ok(Message::Text(text))) => return Ok(text),
-            Some(Ok(Message::Close(frame))) => return Err(format!("closed: {frame:?}")),
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(format!("a socket broke: {error}")),
-            None => return Err("a socket ended".to_owned()),
+            Incoming::Text(text) => return Ok(text),
+            Incoming::Closed(close) => return Err(format!("closed: {close:?}")),
+            Incoming::Lost(why) => return Err(format!("a socket broke: {why}")),
+            Incoming::Binary(_) | Incoming::Other => {}
         }
     }
 }
@@ -140,7 +129,7 @@ pub async fn next_of(socket: &mut Socket, kind: &str) -> Result<Utf8Bytes, Strin
 
 /// Sends a text frame.
 pub async fn say(socket: &mut Socket, text: String) -> Result<(), String> {
-    socket.send(Message::text(text)).await.map_err(|error| format!("a socket broke: {error}"))
+    socket.send(text).await.map_err(|error| format!("a socket broke: {error}"))
 }
 
 const HEAD: &str = "{\"type\":\"message\",\"chat\":\"";
@@ -257,7 +246,7 @@ impl Task {
                 }
                 ask = asked.recv() => {
                     let Some(ask) = ask else {
-                        let _ = self.socket.close(None).await;
+                        let _ = self.socket.close().await;
                         return Ok(());
                     };
                     self.ask(ask).await?;
@@ -267,16 +256,14 @@ impl Task {
     }
 
     /// False: the server has closed the socket in the ordinary way.
-    fn take(
-        &mut self,
-        frame: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
-    ) -> Result<bool, String> {
-        let text = match frame {
-            Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Close(Some(frame)))) => return Err(format!("closed by the server: {frame}")),
-            Some(Ok(Message::Close(None))) | None => return Ok(false),
-            Some(Ok(_)) => return Ok(true),
-            Some(Err(error)) => return Err(format!("a socket broke: {error}")),
+    fn take(&mut self, came: Incoming) -> Result<bool, String> {
+        const NO_CODE: u16 = 1005;
+        let text = match came {
+            Incoming::Text(text) => text,
+            Incoming::Closed(close) if close.code == NO_CODE => return Ok(false),
+            Incoming::Closed(close) => return Err(format!("closed by the server: {close:?}")),
+            Incoming::Binary(_) | Incoming::Other => return Ok(true),
+            Incoming::Lost(why) => return Err(format!("a socket broke: {why}")),
         };
         match seq_of(text.as_bytes(), &self.chat) {
             Some(Ok(seq)) if seq == self.last + 1 => {

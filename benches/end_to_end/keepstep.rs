@@ -75,7 +75,7 @@ impl World {
         .collect::<BTreeMap<_, _>>();
         let keepstep =
             Process::new("keepstep", binary(), folder.path().join("keepstep.log")).arg("serve").env(env);
-        let api = Api::new(format!("127.0.0.1:{listen}"), SECRET)?;
+        let api = Api::new(&format!("127.0.0.1:{listen}"), SECRET)?;
         let mut world = Self { keepstep, listen, ops, redis, nsqd, _lookupd: lookupd, _folder: folder, api };
         world.run().await?;
         Ok(world)

@@ -1,7 +1,7 @@
 //! `keepstep demo`: a day of two people and their five devices, over real sockets, told as a timeline.
 //!
-//! The demo's devices are clients like any other: they know the public contract and nothing of the server's insides.
-//! `cast` and `script` say who and what, `stage` where, `device` (with `socket` and `memory`) is a client, `day` what
+//! The demo's devices are clients like any other: they stand on the SDK (`client/`), and know nothing of the server's insides.
+//! `cast` and `script` say who and what, `stage` where, `device` (with `memory`) is a client of the SDK, `day` what
 //! happens, `screen` and `text` how it looks, `summary` how it ends.
 
 use std::time::{Duration, Instant};
@@ -22,7 +22,6 @@ pub mod marks;
 pub mod memory;
 pub mod screen;
 pub mod script;
-pub mod socket;
 pub mod stage;
 pub mod summary;
 pub mod text;

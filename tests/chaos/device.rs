@@ -391,7 +391,7 @@ impl Life {
     }
 
     async fn puts(&mut self, socket: &mut Socket, frame: String) -> Option<()> {
-        let sending = socket.send_message(tokio_tungstenite::tungstenite::Message::text(frame));
+        let sending = socket.send_message(keepstep_client::transport::WireMessage::text(frame));
         timeout(Duration::from_secs(5), sending).await.ok()?.ok()
     }
 }

@@ -21,6 +21,7 @@ mod floors;
 mod many;
 mod metrics;
 mod proxy;
+mod sdk;
 mod shape;
 mod store;
 

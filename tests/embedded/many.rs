@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use keepstep::broker::{Broker, embedded::EmbeddedBroker};
 use keepstep::config::{Limits, Timing};
 use keepstep::domain::chat::ChatKind;
@@ -17,10 +16,9 @@ use keepstep::session::{self, Connection, Wire};
 use keepstep::store::{Append, Created, NewChat, Store, StoreLimits, SubscribeFrom, embedded::EmbeddedStore};
 use keepstep::sync::{Core, registration};
 use keepstep::tokens::DeviceClaims;
+use keepstep_client::transport::{Incoming, Socket};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Message, protocol::Role};
 
 use crate::support::{PATIENCE, stays, wait_until};
 
@@ -83,12 +81,14 @@ impl Edge {
         let came = Arc::new(Mutex::new(Came::default()));
         let told = came.clone();
         tokio::spawn(async move {
-            let mut socket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-            while let Some(Ok(message)) = socket.next().await {
-                let mut told = told.lock().unwrap();
-                match message {
-                    Message::Text(text) => told.frames.push(serde_json::from_str(text.as_str()).unwrap()),
-                    Message::Close(frame) => told.closed = frame.map(|frame| frame.code.into()),
+            let mut socket = Socket::upgraded(client, None).await;
+            loop {
+                match socket.next().await {
+                    Incoming::Text(text) => {
+                        told.lock().unwrap().frames.push(serde_json::from_str(text.as_str()).unwrap());
+                    }
+                    Incoming::Closed(close) => told.lock().unwrap().closed = Some(close.code),
+                    Incoming::Lost(_) => return,
                     _ => {}
                 }
             }

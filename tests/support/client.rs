@@ -3,15 +3,11 @@
 //! What comes is checked for its form here: every answer and every frame is held to the published schemas. What it means,
 //! the stories know.
 
-use futures_util::{SinkExt, StreamExt};
+use keepstep_client::transport::{self, ConnectError, Incoming, WireMessage};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 pub use crate::support::PATIENCE;
 use crate::support::{JWT_SECRET, schemas};
@@ -183,6 +179,9 @@ fn parse(asked: String, answer: &[u8]) -> Option<Answer> {
     Some(Answer { asked, status, head, body: json, text: body.to_owned() })
 }
 
+/// 1005: a close frame without a code.
+const NO_CODE: u16 = 1005;
+
 /// What came on a socket.
 #[derive(Debug, PartialEq)]
 pub enum Came {
@@ -194,10 +193,10 @@ pub enum Came {
     Lost,
 }
 
-/// A WebSocket.
+/// A WebSocket: the SDK's wire, on which a story may say anything.
 #[derive(Debug)]
 pub struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    wire: transport::Socket<TcpStream>,
     /// The subprotocol that the server chose.
     pub protocol: Option<String>,
 }
@@ -212,21 +211,13 @@ impl Socket {
 
     /// Opens a path with further headers; or tells the status of the refusal, or what else was wrong.
     pub async fn handshake(edge: &str, path: &str, headers: &[(&str, &str)]) -> Result<Socket, String> {
-        let mut request = format!("ws://{edge}{path}").into_client_request().expect("a good address");
-        for (name, value) in headers {
-            let name = HeaderName::try_from(*name).expect("a good header name");
-            request.headers_mut().append(name, HeaderValue::try_from(*value).expect("a good header value"));
-        }
+        let url = format!("ws://{edge}{path}");
         let connect = async {
             let stream = TcpStream::connect(edge).await.map_err(|error| error.to_string())?;
             stream.set_nodelay(true).map_err(|error| error.to_string())?;
-            match tokio_tungstenite::client_async(request, stream).await {
-                Ok((stream, answer)) => {
-                    let protocol = answer.headers().get("sec-websocket-protocol");
-                    let protocol = protocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
-                    Ok(Socket { stream, protocol })
-                }
-                Err(Error::Http(answer)) => Err(answer.status().as_u16().to_string()),
+            match transport::Socket::handshake(stream, &url, headers, None).await {
+                Ok(wire) => Ok(Socket { protocol: wire.protocol().map(str::to_owned), wire }),
+                Err(ConnectError::Status { status, .. }) => Err(status.to_string()),
                 Err(error) => Err(error.to_string()),
             }
         };
@@ -235,26 +226,25 @@ impl Socket {
 
     /// Sends a frame.
     pub async fn send(&mut self, frame: &Value) {
-        self.send_message(Message::text(frame.to_string())).await.expect("send a frame");
+        self.send_message(WireMessage::text(frame.to_string())).await.expect("send a frame");
     }
 
     /// Sends anything.
-    pub async fn send_message(&mut self, message: Message) -> Result<(), String> {
-        soon("the socket to take a frame", self.stream.send(message)).await.map_err(|error| error.to_string())
+    pub async fn send_message(&mut self, message: WireMessage) -> Result<(), String> {
+        let sending = self.wire.send_message(message);
+        soon("the socket to take a frame", sending).await.map_err(|error| error.to_string())
     }
 
     /// What comes next, whenever that is. Safe to drop and call again.
     pub async fn come(&mut self) -> Came {
         loop {
-            return match self.stream.next().await {
-                None | Some(Err(_)) => Came::Lost,
-                Some(Ok(Message::Text(text))) => Came::Frame(text.as_str().to_owned()),
-                Some(Ok(Message::Close(frame))) => match frame {
-                    Some(frame) => Came::Closed(frame.code.into(), frame.reason.as_str().to_owned()),
-                    None => Came::Lost,
-                },
-                Some(Ok(Message::Binary(bytes))) => panic!("a binary frame of {} bytes", bytes.len()),
-                Some(Ok(_)) => continue,
+            return match self.wire.next().await {
+                Incoming::Lost(_) => Came::Lost,
+                Incoming::Text(text) => Came::Frame(text.as_str().to_owned()),
+                Incoming::Closed(close) if close.code == NO_CODE => Came::Lost,
+                Incoming::Closed(close) => Came::Closed(close.code, close.reason),
+                Incoming::Binary(length) => panic!("a binary frame of {length} bytes"),
+                Incoming::Other => continue,
             };
         }
     }
@@ -301,11 +291,7 @@ impl Socket {
 
     /// Closes it in good manners.
     pub async fn close(mut self) {
-        let goodbye = async {
-            let _ = self.stream.close(None).await;
-            while !matches!(self.come().await, Came::Closed(..) | Came::Lost) {}
-        };
-        soon("the server to answer a close frame", goodbye).await;
+        soon("the server to answer a close frame", self.wire.close()).await;
     }
 }
 

@@ -2,17 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use reqwest::Method;
-use serde_json::{Value, json};
+use keepstep_client::{ChatId, Close, DeviceKind, Registration, frame::Welcome};
+use serde_json::json;
 
 use super::{
     cast::{Person, Role, Room},
-    device::{Device, Opened},
+    device::{Clock, Device, Opened},
     marks::{Mark, Row},
-    memory::{Memory, number, text},
+    memory::Memory,
     screen::Screen,
     script::{Line, Script},
-    socket::Clock,
     stage::Stage,
 };
 use crate::cli::Failure;
@@ -65,7 +64,7 @@ pub struct Day<'a> {
     tokens: [String; 2],
     admin: String,
     devices: [Option<Device>; Role::ALL.len()],
-    chats: [String; 2],
+    chats: [ChatId; 2],
     /// Each bootstrap, in their order.
     pub bootstraps: Vec<Bootstrap>,
     /// The termination.
@@ -101,7 +100,7 @@ impl<'a> Day<'a> {
             tokens,
             admin,
             devices: [const { None }; Role::ALL.len()],
-            chats: [String::new(), String::new()],
+            chats: [ChatId::nil(); 2],
             bootstraps: Vec::new(),
             ending: None,
             faults: Vec::new(),
@@ -125,8 +124,8 @@ impl<'a> Day<'a> {
 
     /// The id of a chat.
     #[must_use]
-    pub fn chat(&self, room: Room) -> &str {
-        &self.chats[room as usize]
+    pub fn chat(&self, room: Room) -> ChatId {
+        self.chats[room as usize]
     }
 
     /// The token of a user.
@@ -159,47 +158,38 @@ impl<'a> Day<'a> {
     /// The head of a chat: the highest seq that any device has.
     #[must_use]
     pub fn head(&self, room: Room) -> u64 {
-        let heads = self
-            .devices
-            .iter()
-            .flatten()
-            .map(|device| device.memory().chat(self.chat(room)).map_or(0, super::memory::Copy::highest));
+        let heads = self.devices.iter().flatten().map(|device| device.memory().highest(self.chat(room)));
         heads.max().unwrap_or(0)
     }
 
     /// Registers a device; its queues exist when this returns.
     async fn register(&mut self, role: Role) -> Result<(), Failure> {
         let (name, platform) = role.described();
-        let kind = if role.is_main() { "main" } else { "sub" };
-        let body = json!({"kind": kind, "name": name, "platform": platform});
-        let edge = self.stage.edge(role);
-        let token = self.token(role.person());
-        let answer = self.stage.call(edge, Method::POST, "/v1/devices", token, Some(body)).await?;
-        let id = answer.get("device").and_then(|device| text(device, "id"));
-        let (Some(id), Some(token)) = (id, text(&answer, "token")) else {
-            return Err(Failure::run("POST /v1/devices was answered without a device or its token"));
-        };
+        let kind = if role.is_main() { DeviceKind::Main } else { DeviceKind::Sub };
+        let api = self.stage.api(role, self.token(role.person()))?;
+        let registered = api.register(&Registration::new(kind, name, platform)).await?;
+        let (id, token) = (registered.device.id, registered.token);
         self.devices[role.index()] = Some(Device::new(role, id, token, self.clock.clone()));
         Ok(())
     }
 
     /// Connects a device that has to be let in; its `welcome`.
-    async fn connect(&mut self, role: Role) -> Result<Value, Failure> {
+    async fn connect(&mut self, role: Role) -> Result<Box<Welcome>, Failure> {
         let stage = self.stage;
         match self.device_mut(role)?.connect(stage.edge(role)).await? {
-            Opened::In(welcome) => Ok(*welcome),
-            Opened::Refused { code, reason } => {
+            Opened::In(welcome) => Ok(welcome),
+            Opened::Refused(Close { code, reason }) => {
                 Err(Failure::run(format!("{} wasn't let in: {code} {reason}", role.name())))
             }
         }
     }
 
-    /// Connects a device that has to be refused; the reason.
-    async fn refused(&mut self, role: Role, expected: u16) -> Result<String, Failure> {
+    /// Connects a device that has to be refused.
+    async fn refused(&mut self, role: Role, expected: u16) -> Result<Close, Failure> {
         let stage = self.stage;
         match self.device_mut(role)?.connect(stage.edge(role)).await? {
-            Opened::Refused { code, reason } if code == expected => Ok(reason),
-            Opened::Refused { code, reason } => Err(Failure::run(format!(
+            Opened::Refused(close) if close.code == expected => Ok(close),
+            Opened::Refused(Close { code, reason }) => Err(Failure::run(format!(
                 "{} was closed with {code} {reason}; it should have been {expected}",
                 role.name()
             ))),
@@ -237,11 +227,8 @@ impl<'a> Day<'a> {
 
     /// Sends one line from a device, and waits until every connected device has it.
     async fn send(&self, line: &Line, from: Role) -> Result<u64, Failure> {
-        let key = uuid::Uuid::new_v4().to_string();
-        self.clock.note(&key);
         let chat = self.chat(line.room);
-        let ok = self.device(from)?.request(line.frame(chat, &key)).await?;
-        let seq = number(&ok, "seq").ok_or_else(|| Failure::run("`send` was answered without a seq"))?;
+        let seq = self.device(from)?.send(chat, line.draft.clone()).await?;
         let what = format!("#{seq} in {}", line.room.name());
         for device in self.devices.iter().flatten().filter(|device| device.online()) {
             self.wait(device.role, &what, |memory| memory.has(chat, seq).then_some(())).await?;
@@ -305,8 +292,8 @@ impl<'a> Day<'a> {
     /// Messages above the read offset, as a device would show them in its badge.
     fn unread(&self, role: Role) -> Result<u64, Failure> {
         let memory = self.device(role)?.memory();
-        let copies = Room::ALL.iter().filter_map(|room| memory.chat(self.chat(*room)));
-        Ok(copies.map(|copy| copy.highest().saturating_sub(copy.read)).sum())
+        let chats = Room::ALL.iter().map(|room| self.chat(*room));
+        Ok(chats.map(|chat| memory.highest(chat).saturating_sub(memory.read(chat))).sum())
     }
 }
 

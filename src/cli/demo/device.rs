@@ -1,70 +1,74 @@
-//! A device that speaks nothing but the public contract: it connects, keeps what it is sent, acknowledges, lends its
-//! past (a phone) or borrows it (a web session), and notes every departure from the contract that it sees.
+//! A device of the demo: a [`Client`] of the SDK, what it knows, and every departure from the contract that it sees.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use keepstep_client::{
+    Builder, ChatId, Client, Close, Credential, DeviceId, Dial, Draft, Error, Event, Events, Message,
+    MessageKey, Page, Reconnect,
+    frame::{ClientFrame, Welcome},
+};
 use tokio::{
-    net::TcpStream,
-    sync::{Notify, mpsc, oneshot},
+    sync::Notify,
     time::{timeout, timeout_at},
 };
-use tokio_tungstenite::tungstenite::{client::IntoClientRequest, http::HeaderValue};
 
-use super::{
-    PATIENCE,
-    cast::Role,
-    memory::Memory,
-    socket::{self, Clock},
-    stage::Edge,
-};
+use super::{PATIENCE, cast::Role, memory::Memory, stage::Edge};
 use crate::cli::Failure;
 
-/// What the device's user, or fate, wants of an open line.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Say this.
-    Say(String),
-    /// Hang up as one should.
-    HangUp,
-    /// The network is gone: no goodbye.
-    Cut,
-}
+/// 1006: it ended without a close frame.
+const ABNORMAL: u16 = 1006;
 
 /// How a try to connect ended.
 #[derive(Debug, Clone)]
 pub enum Opened {
-    /// Let in; the `welcome` frame.
-    In(Box<Value>),
+    /// Let in.
+    In(Box<Welcome>),
     /// Closed at once.
-    Refused {
-        /// The close code.
-        code: u16,
-        /// Its reason.
-        reason: String,
-    },
+    Refused(Close),
+}
+
+/// How a device goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It closes its socket.
+    Goodbye,
+    /// Its network is gone.
+    Cut,
+}
+
+/// When each message was sent, by its key: all devices of the demo are in this process, so one clock serves them all.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<Mutex<HashMap<MessageKey, Instant>>>);
+
+impl Clock {
+    /// Notes that a message goes out now.
+    pub fn note(&self, key: MessageKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Instant::now());
+    }
+
+    fn sent(&self, message: &Message) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&message.key).copied()
+    }
 }
 
 /// What the device and the task of its line share.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+struct Shared {
     memory: Mutex<Memory>,
     changed: Notify,
 }
 
 impl Shared {
-    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes it and tells whoever waits.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
         let result = change(&mut self.memory());
         self.changed.notify_waiters();
         result
@@ -77,22 +81,20 @@ pub struct Device {
     /// Which of the story's.
     pub role: Role,
     /// Its id.
-    pub id: String,
+    pub id: DeviceId,
     /// Its token.
     pub token: String,
     shared: Arc<Shared>,
-    line: Option<mpsc::Sender<Order>>,
+    line: Option<Client>,
     number: u64,
-    next_id: AtomicU64,
     clock: Clock,
 }
 
 impl Device {
     /// One that is registered.
     #[must_use]
-    pub fn new(role: Role, id: String, token: String, clock: Clock) -> Self {
-        let shared = Arc::new(Shared::default());
-        Self { role, id, token, shared, line: None, number: 0, next_id: AtomicU64::new(1), clock }
+    pub fn new(role: Role, id: DeviceId, token: String, clock: Clock) -> Self {
+        Self { role, id, token, shared: Arc::default(), line: None, number: 0, clock }
     }
 
     /// What it knows now.
@@ -115,46 +117,20 @@ impl Device {
     /// Opens a socket. An open one stays as it is: that is for the server to end.
     ///
     /// # Errors
-    /// When the server can't be reached, or says nothing.
+    /// When the server says nothing.
     pub async fn connect(&mut self, edge: &Edge) -> Result<Opened, Failure> {
-        let broken = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::run(format!("{} can't connect: {what}: {error}", self.role.name()))
-        };
-        let address = edge.address();
-        let mut request = format!("ws://{address}/v1/socket")
-            .into_client_request()
-            .map_err(|error| broken("the address", &error))?;
         // A phone sends its token as a header; a browser has only the subprotocols to put it into.
-        let (name, value) = if self.role.is_main() {
-            ("Authorization", format!("Bearer {}", self.token))
-        } else {
-            ("Sec-WebSocket-Protocol", format!("keepstep.v1, bearer.{}", self.token))
-        };
-        let value = HeaderValue::from_str(&value).map_err(|error| broken("the token", &error))?;
-        request.headers_mut().insert(name, value);
-        let opening = async {
-            let stream = TcpStream::connect(&address).await.map_err(|error| broken(&address, &error))?;
-            let _ = stream.set_nodelay(true);
-            let opened = tokio_tungstenite::client_async(request, stream).await;
-            opened.map(|(socket, _)| socket).map_err(|error| broken("the upgrade", &error))
-        };
-        let socket = timeout(PATIENCE, opening).await.map_err(|_| self.in_vain("the socket to open"))??;
+        let credential = if self.role.is_main() { Credential::Header } else { Credential::Subprotocol };
+        let dial = Dial::new(edge.base.as_str()).map_err(Failure::run)?.credential(credential);
+        let (client, events) = Builder::new(dial, &self.token).reconnect(Reconnect::Never).start();
         self.number += 1;
         let number = self.number;
-        let (orders, inbox) = mpsc::channel(256);
         self.shared.change(|memory| memory.open(number));
-        tokio::spawn(socket::serve(
-            socket,
-            inbox,
-            self.shared.clone(),
-            self.role,
-            number,
-            self.clock.clone(),
-        ));
-        self.line = Some(orders);
+        tokio::spawn(listen(client.clone(), events, self.shared.clone(), number, self.clock.clone()));
+        self.line = Some(client);
         self.until("the first frame", |memory| match memory.close_of(number) {
-            Some((code, reason)) => Some(Opened::Refused { code, reason }),
-            None => memory.welcome(number).map(|welcome| Opened::In(Box::new(welcome))),
+            Some(close) => Some(Opened::Refused(close)),
+            None => memory.welcome(number).map(Opened::In),
         })
         .await
     }
@@ -163,46 +139,52 @@ impl Device {
     ///
     /// # Errors
     /// When it doesn't end.
-    pub async fn leave(&mut self, order: Departure) -> Result<(), Failure> {
+    pub async fn leave(&mut self, departure: Departure) -> Result<(), Failure> {
         let Some(line) = self.line.take() else { return Ok(()) };
-        let order = match order {
-            Departure::Goodbye => Order::HangUp,
-            Departure::Cut => Order::Cut,
-        };
-        // A line that is gone already has its end noted.
-        let _ = line.send(order).await;
+        match departure {
+            Departure::Goodbye => line.close().await,
+            Departure::Cut => line.cut().await,
+        }
         let number = self.number;
         self.until("its own socket to close", |memory| memory.closed(number).then_some(())).await
     }
 
-    /// A frame that is to be answered: its `ok`.
-    ///
-    /// # Errors
-    /// A refusal, no answer, or a line that isn't open.
-    pub async fn request(&self, mut frame: Value) -> Result<Value, Failure> {
-        let kind = frame.get("type").and_then(Value::as_str).unwrap_or("frame").to_owned();
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        frame["id"] = json!(id);
-        let (answer, answered) = oneshot::channel();
-        self.shared.change(|memory| memory.expect_reply(id, answer));
-        self.say(frame.to_string()).await?;
-        match timeout(PATIENCE, answered).await {
-            Ok(Ok(Ok(ok))) => Ok(ok),
-            Ok(Ok(Err(error))) => {
-                Err(Failure::run(format!("{}: `{kind}` was refused: {error}", self.role.name())))
+    /// Asks something of the open line.
+    async fn ask<T>(
+        &self,
+        what: &str,
+        ask: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        let name = self.role.name();
+        let line = self
+            .line
+            .as_ref()
+            .ok_or_else(|| Failure::run(format!("{name} has no open line for `{what}`")))?;
+        match timeout(PATIENCE, ask(line)).await {
+            Ok(answer) => {
+                answer.map_err(|error| Failure::run(format!("{name}: `{what}` was refused: {error}")))
             }
-            Ok(Err(_)) => Err(Failure::run(format!(
-                "{}: its line ended before `{kind}` was answered",
-                self.role.name()
-            ))),
-            Err(_) => Err(self.in_vain(&format!("the reply to `{kind}`"))),
+            Err(_) => Err(self.in_vain(&format!("the reply to `{what}`"))),
         }
     }
 
-    async fn say(&self, text: String) -> Result<(), Failure> {
-        let offline = || Failure::run(format!("{} has no open line to say that on", self.role.name()));
-        let line = self.line.as_ref().ok_or_else(offline)?;
-        line.send(Order::Say(text)).await.map_err(|_| offline())
+    /// Sends a message; its seq.
+    ///
+    /// # Errors
+    /// A refusal, no answer, or a line that isn't open.
+    pub async fn send(&self, chat: ChatId, draft: Draft) -> Result<u64, Failure> {
+        let key = MessageKey::new_v4();
+        self.clock.note(key);
+        Ok(self.ask("send", async |line| line.send_as(key, chat, draft).await).await?.seq)
+    }
+
+    /// Says that it has its past; the server knows when this returns.
+    ///
+    /// # Errors
+    /// As [`Device::send`].
+    pub async fn ready(&self) -> Result<(), Failure> {
+        let frame = |id| ClientFrame::Ready { id: Some(id) };
+        self.ask("ready", async |line| line.request(frame).await).await.map(drop)
     }
 
     /// Waits until what the device knows gives an answer.
@@ -237,71 +219,73 @@ impl Device {
         self.shared.change(|memory| memory.hold_acks = hold);
     }
 
-    /// Everything it has is acknowledged, and that is durable, when this returns.
+    /// Everything it has of a chat is acknowledged, and that is durable, when this returns.
     ///
     /// # Errors
-    /// When the server doesn't say so.
-    pub async fn settle(&self) -> Result<(), Failure> {
-        let held: Vec<(String, u64)> = self.memory().highest();
-        for (chat, seq) in held.into_iter().filter(|(_, seq)| *seq > 0) {
-            self.request(json!({"type": "ack", "chat": chat, "seq": seq})).await?;
-        }
-        Ok(())
+    /// As [`Device::send`].
+    pub async fn settle(&self, chat: ChatId) -> Result<(), Failure> {
+        let seq = self.memory().highest(chat);
+        self.ask("ack", async |line| line.ack_durably(chat, seq).await).await
     }
 
     /// The user has read up to `seq` on this device: the offset that counts from now on.
     ///
     /// # Errors
-    /// When it is refused.
-    pub async fn read(&self, chat: &str, seq: u64) -> Result<u64, Failure> {
-        let ok = self.request(json!({"type": "read", "chat": chat, "seq": seq})).await?;
-        let effective = ok.get("seq").and_then(Value::as_u64).unwrap_or(0);
+    /// As [`Device::send`].
+    pub async fn read(&self, chat: ChatId, seq: u64) -> Result<u64, Failure> {
+        let effective = self.ask("read", async |line| line.read(chat, seq).await).await?;
         self.shared.change(|memory| memory.read_moved(chat, effective));
         Ok(effective)
     }
 
-    /// Borrows one page of the past from the main: the messages it brought, and whether there are more.
+    /// Borrows one page of the past from the main; and how long that took.
     ///
     /// # Errors
-    /// When it is refused, or the page isn't what was asked for.
-    pub async fn borrow(&self, chat: &str, before: Option<u64>, limit: u64) -> Result<Page, Failure> {
-        let mut frame = json!({"type": "history", "chat": chat, "limit": limit});
-        if let Some(before) = before {
-            frame["before"] = json!(before);
-        }
+    /// As [`Device::send`]; or the page isn't what was asked for.
+    pub async fn borrow(
+        &self,
+        chat: ChatId,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<(Page, Duration), Failure> {
         let begun = Instant::now();
-        let mut ok = self.request(frame).await?;
+        let page = self.ask("history", async |line| line.history(chat, before, limit).await).await?;
         let took = begun.elapsed();
-        let more = ok.get("more").and_then(Value::as_bool).unwrap_or(false);
-        let items = match ok.get_mut("messages").map(Value::take) {
-            Some(Value::Array(items)) => items,
-            _ => return Err(Failure::run(format!("{}: a page without messages", self.role.name()))),
-        };
-        let count = items.len() as u64;
-        let lowest =
-            self.shared.change(|memory| memory.borrowed(chat, before, items)).map_err(Failure::run)?;
-        Ok(Page { count, lowest, more, took })
+        self.shared.change(|memory| memory.borrowed(&page));
+        Ok((page, took))
     }
 }
 
-/// How a device goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
-    /// It closes its socket.
-    Goodbye,
-    /// Its network is gone.
-    Cut,
-}
-
-/// One page of the past.
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    /// Messages in it.
-    pub count: u64,
-    /// The lowest seq of them.
-    pub lowest: Option<u64>,
-    /// Whether there are older ones.
-    pub more: bool,
-    /// From the question to the answer.
-    pub took: Duration,
+/// Hears a line to its end: stores, acknowledges, and lends the past.
+async fn listen(client: Client, mut events: Events, shared: Arc<Shared>, line: u64, clock: Clock) {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Connected(welcome) => shared.change(|memory| memory.welcomed(line, welcome)),
+            Event::Message(message) | Event::Duplicate(message) => {
+                let holds = shared.change(|memory| {
+                    memory.arrived(line, &message, clock.sent(&message));
+                    memory.hold_acks
+                });
+                if !holds {
+                    // A line that has gone has its end in the next event.
+                    let _ = client.ack(message.chat, message.seq);
+                }
+            }
+            Event::HistoryRequest(request) => {
+                let page = shared.memory().history().page(request.chat, request.before, request.limit);
+                let _ = client.serve(&request, page);
+            }
+            Event::Read(notice) => shared.change(|memory| memory.read_moved(notice.chat, notice.seq)),
+            Event::Device(notice) => shared.change(|memory| memory.event(notice)),
+            Event::Violation(violation) => shared.change(|memory| memory.faults.push(violation.to_string())),
+            Event::Gap(_) | Event::Problem(_) | Event::Delayed(_) => {
+                shared.change(|memory| memory.faults.push(format!("{event:?}")));
+            }
+            Event::Stopped(ended) => {
+                let close = ended.close.unwrap_or(Close { code: ABNORMAL, reason: ended.text });
+                shared.change(|memory| memory.close(line, close));
+            }
+            _ => {}
+        }
+    }
 }

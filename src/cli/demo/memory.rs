@@ -5,84 +5,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use keepstep_client::{
+    ChatId, Close, DeviceId, MemoryStorage, Message, Page,
+    frame::{DeviceEvent, DeviceNotice, Welcome},
+};
 
-/// The answer to a frame: its `ok`, or the words of its error.
-type Answer = oneshot::Sender<Result<Value, String>>;
-
-/// A device's copy of one chat.
-#[derive(Debug, Default)]
-pub struct Copy {
-    messages: BTreeMap<u64, Kept>,
-    /// How far the user has read, as far as this device knows.
-    pub read: u64,
-}
-
-#[derive(Debug)]
-struct Kept {
-    frame: Value,
-    hash: [u8; 32],
-}
-
-impl Copy {
-    /// The highest seq; 0 when it is empty.
-    #[must_use]
-    pub fn highest(&self) -> u64 {
-        self.messages.last_key_value().map_or(0, |(seq, _)| *seq)
-    }
-
-    /// How many messages.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.messages.len() as u64
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    /// Whether a message is there.
-    #[must_use]
-    pub fn has(&self, seq: u64) -> bool {
-        self.messages.contains_key(&seq)
-    }
-
-    /// What a message says, as a hash over the whole frame.
-    #[must_use]
-    pub fn hash(&self, seq: u64) -> Option<[u8; 32]> {
-        self.messages.get(&seq).map(|kept| kept.hash)
-    }
-
-    /// The page that a sub asked for: the newest below `before`, ascending, and whether there are older ones.
-    #[must_use]
-    pub fn page(&self, before: u64, limit: usize) -> (Vec<&Value>, bool) {
-        let mut page: Vec<_> =
-            self.messages.range(..before).rev().take(limit).map(|(_, kept)| &kept.frame).collect();
-        page.reverse();
-        let below = self.messages.range(..before).count();
-        let more = below > page.len();
-        (page, more)
-    }
-}
+/// Far more than the conversation has.
+const ROOM: usize = 64 << 20;
 
 #[derive(Debug)]
 struct Line {
     opened: Instant,
-    welcome: Option<Value>,
-    closed: Option<(u16, String)>,
+    welcome: Option<Box<Welcome>>,
+    closed: Option<Close>,
 }
 
 /// Everything that a device knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
-    chats: BTreeMap<String, Copy>,
+    history: MemoryStorage,
+    reads: BTreeMap<ChatId, u64>,
     lines: HashMap<u64, Line>,
-    replies: HashMap<u64, Answer>,
-    events: Vec<(String, String)>,
+    events: Vec<DeviceNotice>,
     /// Departures from the contract.
     pub faults: Vec<String>,
     /// Messages that came a second time because their acknowledgement hadn't gone out.
@@ -97,23 +41,46 @@ pub struct Memory {
     pub hold_acks: bool,
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            history: MemoryStorage::new(ROOM),
+            reads: BTreeMap::new(),
+            lines: HashMap::new(),
+            events: Vec::new(),
+            faults: Vec::new(),
+            repeated: 0,
+            live: 0,
+            borrowed: 0,
+            waits: Vec::new(),
+            hold_acks: false,
+        }
+    }
+}
+
 impl Memory {
-    /// Its copy of a chat.
+    /// Its copy of the chats.
     #[must_use]
-    pub fn chat(&self, chat: &str) -> Option<&Copy> {
-        self.chats.get(chat)
+    pub fn history(&self) -> &MemoryStorage {
+        &self.history
     }
 
-    /// The highest seq of each chat.
+    /// The highest seq of a chat; 0 when it is empty.
     #[must_use]
-    pub fn highest(&self) -> Vec<(String, u64)> {
-        self.chats.iter().map(|(chat, copy)| (chat.clone(), copy.highest())).collect()
+    pub fn highest(&self, chat: ChatId) -> u64 {
+        self.history.span(chat).map_or(0, |span| span.high)
     }
 
     /// Whether it has this message.
     #[must_use]
-    pub fn has(&self, chat: &str, seq: u64) -> bool {
-        self.chats.get(chat).is_some_and(|copy| copy.has(seq))
+    pub fn has(&self, chat: ChatId, seq: u64) -> bool {
+        self.history.get(chat, seq).is_some()
+    }
+
+    /// How far the user has read, as far as this device knows.
+    #[must_use]
+    pub fn read(&self, chat: ChatId) -> u64 {
+        self.reads.get(&chat).copied().unwrap_or(0)
     }
 
     /// How many events there were; see [`Memory::event_since`].
@@ -124,13 +91,13 @@ impl Memory {
 
     /// Whether a `device` event of this kind came since.
     #[must_use]
-    pub fn event_since(&self, since: usize, event: &str, device: &str) -> bool {
-        self.events.iter().skip(since).any(|(kind, id)| kind == event && id == device)
+    pub fn event_since(&self, since: usize, event: DeviceEvent, device: DeviceId) -> bool {
+        self.events.iter().skip(since).any(|notice| notice.event == event && notice.device == device)
     }
 
     /// The `welcome` of a line.
     #[must_use]
-    pub fn welcome(&self, line: u64) -> Option<Value> {
+    pub fn welcome(&self, line: u64) -> Option<Box<Welcome>> {
         self.lines.get(&line)?.welcome.clone()
     }
 
@@ -140,9 +107,9 @@ impl Memory {
         self.lines.get(&line).is_none_or(|line| line.closed.is_some())
     }
 
-    /// How a line ended: the close code and its reason.
+    /// How a line ended.
     #[must_use]
-    pub fn close_of(&self, line: u64) -> Option<(u16, String)> {
+    pub fn close_of(&self, line: u64) -> Option<Close> {
         self.lines.get(&line)?.closed.clone()
     }
 
@@ -150,111 +117,59 @@ impl Memory {
         self.lines.insert(line, Line { opened: Instant::now(), welcome: None, closed: None });
     }
 
-    pub(super) fn close(&mut self, line: u64, code: u16, reason: String) {
+    pub(super) fn close(&mut self, line: u64, close: Close) {
         if let Some(line) = self.lines.get_mut(&line) {
-            line.closed.get_or_insert((code, reason));
-        }
-        if self.lines.values().all(|line| line.closed.is_some()) {
-            // Whoever waits for an answer learns that none will come.
-            self.replies.clear();
+            line.closed.get_or_insert(close);
         }
     }
 
-    pub(super) fn welcomed(&mut self, line: u64, welcome: Value) {
-        for entry in welcome.get("chats").and_then(Value::as_array).into_iter().flatten() {
-            if let (Some(chat), Some(read)) = (text(entry, "id"), number(entry, "read")) {
-                self.read_moved(&chat, read);
-            }
+    pub(super) fn welcomed(&mut self, line: u64, welcome: Box<Welcome>) {
+        for entry in &welcome.chats {
+            self.read_moved(entry.id, entry.read);
         }
         if let Some(line) = self.lines.get_mut(&line) {
             line.welcome = Some(welcome);
         }
     }
 
-    pub(super) fn event(&mut self, event: String, device: String) {
-        self.events.push((event, device));
-    }
-
-    pub(super) fn expect_reply(&mut self, id: u64, answer: Answer) {
-        self.replies.insert(id, answer);
-    }
-
-    pub(super) fn replied(&mut self, id: u64, answer: Result<Value, String>) {
-        match self.replies.remove(&id) {
-            // Whoever asked may have given up.
-            Some(waiting) => drop(waiting.send(answer)),
-            None => self.faults.push(format!("a reply to {id}, which nothing waits for")),
-        }
+    pub(super) fn event(&mut self, notice: DeviceNotice) {
+        self.events.push(notice);
     }
 
     /// The read offset never goes back.
-    pub(super) fn read_moved(&mut self, chat: &str, seq: u64) {
-        let copy = self.chats.entry(chat.to_owned()).or_default();
-        copy.read = copy.read.max(seq);
+    pub(super) fn read_moved(&mut self, chat: ChatId, seq: u64) {
+        let read = self.reads.entry(chat).or_default();
+        *read = (*read).max(seq);
     }
 
     /// A message that came live on a line; `sent` says when it was sent, if that was in this process.
-    pub(super) fn arrived(&mut self, line: u64, chat: &str, seq: u64, frame: Value, sent: Option<Instant>) {
+    pub(super) fn arrived(&mut self, line: u64, message: &Message, sent: Option<Instant>) {
         let opened = self.lines.get(&line).map(|line| line.opened);
         if let (Some(sent), Some(opened)) = (sent, opened)
             && opened < sent
         {
             self.waits.push(sent.elapsed());
         }
-        if self.keep(chat, seq, frame) { self.live += 1 } else { self.repeated += 1 }
+        if self.keep(message) { self.live += 1 } else { self.repeated += 1 }
     }
 
-    /// A page of the past; the lowest seq in it.
-    pub(super) fn borrowed(
-        &mut self,
-        chat: &str,
-        before: Option<u64>,
-        items: Vec<Value>,
-    ) -> Result<Option<u64>, String> {
-        let (mut lowest, mut last) = (None, 0);
-        for item in items {
-            let place = text(&item, "chat").zip(number(&item, "seq"));
-            let Some((of, seq)) = place else {
-                return Err("a page with something that isn't a message".to_owned());
-            };
-            if of != chat || seq <= last || before.is_some_and(|before| seq >= before) {
-                return Err(format!(
-                    "a page that doesn't fit its question: #{seq} after #{last}, below {before:?}"
-                ));
-            }
-            last = seq;
-            lowest.get_or_insert(seq);
-            if self.keep(chat, seq, item) {
+    /// A page of the past.
+    pub(super) fn borrowed(&mut self, page: &Page) {
+        for message in &page.messages {
+            if self.keep(message) {
                 self.borrowed += 1;
             }
         }
-        Ok(lowest)
     }
 
     /// True: it is new. What is there stays, and has to be the same.
-    fn keep(&mut self, chat: &str, seq: u64, frame: Value) -> bool {
-        // Keys are sorted, so the same fields give the same text.
-        let hash = Sha256::digest(frame.to_string().as_bytes()).into();
-        let copy = self.chats.entry(chat.to_owned()).or_default();
-        if let Some(kept) = copy.messages.get(&seq) {
-            if kept.hash != hash {
-                self.faults.push(format!("#{seq} came again and says something else"));
-            }
-            return false;
+    fn keep(&mut self, message: &Message) -> bool {
+        let is_new = self.history.insert(std::slice::from_ref(message)) == 1;
+        if !is_new && self.history.get(message.chat, message.seq).as_ref() != Some(message) {
+            self.faults.push(format!("#{} came again and says something else", message.seq));
         }
-        copy.messages.insert(seq, Kept { frame, hash });
-        true
+        is_new
     }
-}
-
-/// A string of a JSON object.
-pub(super) fn text(value: &Value, name: &str) -> Option<String> {
-    value.get(name).and_then(Value::as_str).map(str::to_owned)
-}
-
-/// A number of a JSON object.
-pub(super) fn number(value: &Value, name: &str) -> Option<u64> {
-    value.get(name).and_then(Value::as_u64)
 }
 
 #[cfg(test)]
@@ -263,46 +178,28 @@ mod tests {
 
     use super::*;
 
-    fn message(seq: u64, said: &str) -> Value {
-        json!({"type": "message", "chat": "c", "seq": seq, "content": said})
+    const CHAT: ChatId = uuid::Uuid::from_u128(1);
+
+    fn message(seq: u64, said: &str) -> Message {
+        let text = json!({"type": "message", "chat": CHAT, "seq": seq, "content": said}).to_string();
+        Message::parse(&text).unwrap()
     }
 
     #[test]
     fn the_same_message_twice_is_counted_and_another_one_is_a_fault() {
         let mut memory = Memory::default();
-        memory.arrived(1, "c", 1, message(1, "a"), None);
-        memory.arrived(1, "c", 1, message(1, "a"), None);
+        memory.arrived(1, &message(1, "a"), None);
+        memory.arrived(1, &message(1, "a"), None);
         assert_eq!((memory.live, memory.repeated, memory.faults.len()), (1, 1, 0));
-        memory.arrived(1, "c", 1, message(1, "b"), None);
+        memory.arrived(1, &message(1, "b"), None);
         assert_eq!(memory.faults.len(), 1);
-    }
-
-    #[test]
-    fn a_page_is_the_newest_below_and_ascends() {
-        let mut memory = Memory::default();
-        (1..=5).for_each(|seq| memory.arrived(1, "c", seq, message(seq, "a"), None));
-        let seqs = |page: &[&Value]| page.iter().filter_map(|item| number(item, "seq")).collect::<Vec<_>>();
-        let copy = memory.chat("c").unwrap();
-        let (page, more) = copy.page(5, 3);
-        assert_eq!((seqs(&page), more), (vec![2, 3, 4], true));
-        let (page, more) = copy.page(2, 3);
-        assert_eq!((seqs(&page), more), (vec![1], false));
-    }
-
-    #[test]
-    fn a_page_that_does_not_fit_its_question_is_refused() {
-        let mut memory = Memory::default();
-        assert_eq!(memory.borrowed("c", Some(3), vec![message(1, "a"), message(2, "b")]), Ok(Some(1)));
-        assert!(memory.borrowed("c", Some(2), vec![message(2, "b")]).is_err());
-        assert!(memory.borrowed("c", None, vec![message(2, "b"), message(1, "a")]).is_err());
-        assert!(memory.borrowed("d", None, vec![message(1, "a")]).is_err());
     }
 
     #[test]
     fn the_read_offset_never_goes_back() {
         let mut memory = Memory::default();
-        memory.read_moved("c", 7);
-        memory.read_moved("c", 3);
-        assert_eq!(memory.chat("c").map(|copy| copy.read), Some(7));
+        memory.read_moved(CHAT, 7);
+        memory.read_moved(CHAT, 3);
+        assert_eq!(memory.read(CHAT), 7);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use keepstep_client::Draft;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     cast::{Person, Room},
@@ -26,7 +27,6 @@ pub struct Script {
 
 /// One message.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Line {
     /// The story's clock: `09:02`, or `Wed 09:02` for the days before.
     pub at: String,
@@ -37,12 +37,9 @@ pub struct Line {
     pub room: Room,
     /// In which language, when it is in one.
     pub lang: Option<String>,
-    /// `text`, `media` or the application's own.
-    pub kind: String,
-    content: Option<Value>,
-    media: Option<Value>,
-    memo: Option<String>,
-    meta: Option<Value>,
+    /// What it says.
+    #[serde(flatten)]
+    pub draft: Draft,
 }
 
 impl Script {
@@ -63,43 +60,28 @@ impl Script {
 }
 
 impl Line {
-    /// The `send` frame, without its `id`.
-    #[must_use]
-    pub fn frame(&self, chat: &str, key: &str) -> Value {
-        let mut frame = json!({"type": "send", "chat": chat, "key": key, "kind": self.kind});
-        let given = [("content", &self.content), ("media", &self.media), ("meta", &self.meta)];
-        for (name, value) in given {
-            if let Some(value) = value {
-                frame[name] = value.clone();
-            }
-        }
-        if let Some(memo) = &self.memo {
-            frame["memo"] = json!(memo);
-        }
-        frame
-    }
-
     /// As a chat window would show it in one line.
     #[must_use]
     pub fn shown(&self) -> String {
-        let content = self.content.as_ref();
+        let Draft { kind, content, media, memo, .. } = &self.draft;
+        let content = content.as_ref();
         let field = |value: Option<&Value>, name: &str| {
             value.and_then(|value| value.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let said = content.and_then(Value::as_str).unwrap_or_default();
-        let shown = match self.kind.as_str() {
+        let shown = match kind.as_str() {
             "media" => {
-                let media = self.media.as_ref();
-                let size = media.and_then(|media| media.get("size")).and_then(Value::as_u64).unwrap_or(0);
-                let sign = match field(media, "mime").split('/').next() {
+                let media = media.clone().unwrap_or_default();
+                let sign = match media.mime.as_deref().unwrap_or_default().split('/').next() {
                     Some("image") => "🖼️",
                     Some("audio") => "🎤",
                     _ => "📎",
                 };
-                format!("{sign} {} ({}) {said}", field(media, "name"), bytes(size))
+                let name = media.name.unwrap_or_default();
+                format!("{sign} {name} ({}) {said}", bytes(media.size.unwrap_or(0)))
             }
             "x.payment" => {
-                let memo = self.memo.as_deref().unwrap_or_default();
+                let memo = memo.as_deref().unwrap_or_default();
                 format!("💶 {} {}: {memo}", field(content, "amount"), field(content, "currency"))
             }
             "x.location" => format!("📍 {}", field(content, "label")),
@@ -111,7 +93,7 @@ impl Line {
     /// What it is an example of: its language or its kind.
     #[must_use]
     pub fn sort(&self) -> &str {
-        self.lang.as_deref().unwrap_or(&self.kind)
+        self.lang.as_deref().unwrap_or(&self.draft.kind)
     }
 }
 
@@ -146,8 +128,7 @@ mod tests {
             assert!(lines.is_sorted_by_key(|line| &line.at), "{part} goes back in time");
         }
         for line in script.parts.values().flatten() {
-            let frame = line.frame("c", "k");
-            assert_eq!(line.kind == "media", frame.get("media").is_some(), "{frame}");
+            assert_eq!(line.draft.kind == "media", line.draft.media.is_some(), "{line:?}");
             assert!(!line.shown().is_empty() && !line.shown().contains('\n'));
         }
     }

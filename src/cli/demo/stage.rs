@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, Url};
-use serde_json::Value;
+use keepstep_client::{Api, ApiError};
+use reqwest::Url;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{DemoArgs, PATIENCE, cast::Role};
@@ -36,12 +36,12 @@ pub struct Edge {
     ops: Option<Url>,
 }
 
-impl Edge {
-    /// `host:port` of the socket.
-    #[must_use]
-    pub fn address(&self) -> String {
-        let host = self.base.host_str().unwrap_or("127.0.0.1");
-        format!("{host}:{}", self.base.port_or_known_default().unwrap_or(80))
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Unreachable(_) => Self::unreachable(error),
+            _ => Self::run(error),
+        }
     }
 }
 
@@ -145,55 +145,12 @@ impl Stage {
         }
     }
 
-    /// One call: the status and the JSON (null when there is none).
+    /// The HTTP API of a device's edge, with a token.
     ///
     /// # Errors
-    /// When there is no answer.
-    pub async fn ask(
-        &self,
-        edge: &Edge,
-        method: Method,
-        path: &str,
-        token: &str,
-        body: Option<Value>,
-    ) -> Result<(u16, Value), Failure> {
-        let url = edge.base.join(path).map_err(Failure::run)?;
-        let what = format!("{method} {path}");
-        let mut request = self.http.request(method, url).bearer_auth(token);
-        if let Some(body) = &body {
-            request = request.json(body);
-        }
-        let gone = |error: reqwest::Error| {
-            Failure::unreachable(format!("{what}: no answer ({})", outbound::chain(&error.without_url())))
-        };
-        let answer = request.send().await.map_err(gone)?;
-        let status = answer.status().as_u16();
-        let bytes = answer.bytes().await.map_err(gone)?;
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
-    }
-
-    /// One call that has to succeed.
-    ///
-    /// # Errors
-    /// When it is refused, with the server's words.
-    pub async fn call(
-        &self,
-        edge: &Edge,
-        method: Method,
-        path: &str,
-        token: &str,
-        body: Option<Value>,
-    ) -> Result<Value, Failure> {
-        let (status, answer) = self.ask(edge, method.clone(), path, token, body).await?;
-        if (200..300).contains(&status) {
-            return Ok(answer);
-        }
-        let said = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
-        Err(Failure::run(format!(
-            "{method} {path} was answered {status} {}: {}",
-            said("code"),
-            said("detail")
-        )))
+    /// When its address can't be used.
+    pub fn api(&self, role: Role, token: &str) -> Result<Api, Failure> {
+        Ok(Api::new(self.edge(role).base.as_str())?.with_token(token))
     }
 
     /// The sum of one sample over all edges of this process; none when their metrics aren't to be had.

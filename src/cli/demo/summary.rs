@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     cast::{Role, Room},
     day::{Day, millis},
+    device::Device,
     text::{cell, wrap},
 };
 use crate::cli::Failure;
@@ -59,43 +60,28 @@ fn differences(day: &Day<'_>) -> Vec<Difference> {
         // What the phone of the one who keeps the longest history says is what the others are held against.
         let first = living(day).find(|device| device.role.is_main());
         for device in living(day) {
-            let (role, name, memory) = (device.role, device.role.name(), Held::of(device, chat, head));
+            let (role, name) = (device.role, device.role.name());
             let mut differs = |said: String| out.push(Difference { role, said: format!("{name} {said}") });
-            let expected = first.map(|first| Held::of(first, chat, head));
-            for (seq, hash) in (1..).zip(&memory.hashes) {
-                let expected = expected.as_ref().and_then(|held| held.hashes.get(seq - 1)).copied().flatten();
-                match hash {
-                    None => differs(format!("lacks #{seq} in {place}")),
-                    Some(hash) if expected.is_some_and(|expected| expected != *hash) => {
+            for seq in 1..=head {
+                let held = |device: &Device| device.memory().history().get(chat, seq);
+                match (held(device), first.and_then(held)) {
+                    (None, _) => differs(format!("lacks #{seq} in {place}")),
+                    (Some(own), Some(expected)) if own != expected => {
                         differs(format!("has another #{seq} in {place} than the phone"));
                     }
-                    Some(_) => {}
+                    _ => {}
                 }
             }
-            if memory.read != head {
-                differs(format!("holds {place} for read up to #{}; it is #{head}", memory.read));
+            let read = device.memory().read(chat);
+            if read != head {
+                differs(format!("holds {place} for read up to #{read}; it is #{head}"));
             }
         }
     }
     out
 }
 
-/// A device's copy of a chat, to be compared.
-struct Held {
-    hashes: Vec<Option<[u8; 32]>>,
-    read: u64,
-}
-
-impl Held {
-    fn of(device: &super::device::Device, chat: &str, head: u64) -> Self {
-        let memory = device.memory();
-        let copy = memory.chat(chat);
-        let hashes = (1..=head).map(|seq| copy.and_then(|copy| copy.hash(seq))).collect();
-        Self { hashes, read: copy.map_or(0, |copy| copy.read) }
-    }
-}
-
-fn living<'a>(day: &'a Day<'_>) -> impl Iterator<Item = &'a super::device::Device> {
+fn living<'a>(day: &'a Day<'_>) -> impl Iterator<Item = &'a Device> {
     Role::ALL.into_iter().filter(|role| !day.ended(*role)).filter_map(|role| day.cast(role))
 }
 
@@ -116,7 +102,7 @@ fn table(day: &Day<'_>, differences: &[Difference]) -> Result<(), Failure> {
     screen.plain(&screen.dim(&head))?;
     for device in Role::ALL.into_iter().filter_map(|role| day.cast(role)) {
         let memory = device.memory();
-        let of = |room: Room| memory.chat(day.chat(room)).map_or((0, 0), |copy| (copy.highest(), copy.read));
+        let of = |room: Room| (memory.highest(day.chat(room)), memory.read(day.chat(room)));
         let [(direct, read), (studio, also)] = Room::ALL.map(of);
         let verdict = if day.ended(device.role) {
             screen.dim("× ended")
@@ -218,9 +204,9 @@ fn json_summary(
     let devices = Role::ALL.into_iter().filter_map(|role| day.cast(role)).map(|device| {
         let memory = device.memory();
         let chats = Room::ALL.iter().map(|room| {
-            let copy = memory.chat(day.chat(*room));
+            let chat = day.chat(*room);
             let (highest, read, held) =
-                copy.map_or((0, 0, 0), |copy| (copy.highest(), copy.read, copy.len()));
+                (memory.highest(chat), memory.read(chat), memory.history().count(chat));
             (room.key().to_owned(), json!({"highest": highest, "read": read, "messages": held}))
         });
         json!({

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
-use serde_json::{Value, json};
+use keepstep_client::{Api, Close, DeviceId, frame::DeviceEvent, http::Termination};
+use serde_json::json;
 
 use super::{BEAT, Day, Ending, Show, millis};
 use crate::cli::{
@@ -12,7 +12,7 @@ use crate::cli::{
         PATIENCE,
         cast::{Person, Role, Room},
         device::{Departure, Opened},
-        memory::{Memory, number, text},
+        memory::Memory,
     },
 };
 
@@ -32,11 +32,11 @@ pub(super) async fn play(day: &mut Day<'_>) -> Result<(), Failure> {
 async fn airplane(day: &mut Day<'_>) -> Result<(), Failure> {
     day.screen.pause(600).await;
     day.screen.chapter("10:40", "Airplane mode: no phone, no new web session")?;
-    let phone = day.device(Role::AlicePhone)?.id.clone();
+    let phone = day.device(Role::AlicePhone)?.id;
     let since = day.device(Role::AliceLaptop)?.memory().events();
     day.device_mut(Role::AlicePhone)?.leave(Departure::Goodbye).await?;
     day.screen.seen("offline", "10:40", Role::AlicePhone, "airplane mode: disconnected", json!({}))?;
-    sees(day, Role::AliceLaptop, since, "offline", &phone).await?;
+    sees(day, Role::AliceLaptop, since, DeviceEvent::Offline, phone).await?;
     let said = "the phone is offline; this window has its past already and goes on, by the Wi-Fi on board";
     day.screen.seen("main_offline", "10:40", Role::AliceLaptop, said, json!({}))?;
     let sent = day.part("airplane", PHONES, Show::All).await?;
@@ -46,10 +46,9 @@ async fn airplane(day: &mut Day<'_>) -> Result<(), Failure> {
     day.screen.pause(400).await;
 
     day.register(Role::AliceCafe).await?;
-    let reason = day.refused(Role::AliceCafe, 4303).await?;
-    let reason: Value = serde_json::from_str(&reason).unwrap_or(Value::Null);
-    let Some(seen) = number(&reason, "last_seen") else {
-        return Err(Failure::run(format!("4303 came without last_seen in its reason: {reason}")));
+    let close = day.refused(Role::AliceCafe, 4303).await?;
+    let Some(seen) = close.main_last_seen() else {
+        return Err(Failure::run(format!("4303 came without last_seen in its reason: {}", close.reason)));
     };
     let ago = crate::domain::now_millis().saturating_sub(seen);
     let said = format!(
@@ -59,15 +58,21 @@ async fn airplane(day: &mut Day<'_>) -> Result<(), Failure> {
     day.screen.seen("refused", "13:25", Role::AliceCafe, &said, json!({"code": 4303, "last_seen": seen}))
 }
 
-async fn sees(day: &Day<'_>, role: Role, since: usize, event: &str, device: &str) -> Result<(), Failure> {
+async fn sees(
+    day: &Day<'_>,
+    role: Role,
+    since: usize,
+    event: DeviceEvent,
+    device: DeviceId,
+) -> Result<(), Failure> {
     let came = |memory: &Memory| memory.event_since(since, event, device).then_some(());
-    day.wait(role, &format!("the event that a device is {event}"), came).await
+    day.wait(role, &format!("the event that a device is {event:?}"), came).await
 }
 
 async fn landed(day: &mut Day<'_>) -> Result<(), Failure> {
     day.screen.pause(600).await;
     day.screen.chapter("13:30", "Landed: the phone is back")?;
-    let phone = day.device(Role::AlicePhone)?.id.clone();
+    let phone = day.device(Role::AlicePhone)?.id;
     let since = day.device(Role::AliceLaptop)?.memory().events();
     let live = day.device(Role::AlicePhone)?.memory().live;
     day.connect(Role::AlicePhone).await?;
@@ -75,7 +80,7 @@ async fn landed(day: &mut Day<'_>) -> Result<(), Failure> {
     let came = day.device(Role::AlicePhone)?.memory().live - live;
     let said = format!("on again: the {came} messages that waited came in order");
     day.screen.seen("caught_up", "13:30", Role::AlicePhone, &said, json!({"messages": came}))?;
-    sees(day, Role::AliceLaptop, since, "online", &phone).await?;
+    sees(day, Role::AliceLaptop, since, DeviceEvent::Online, phone).await?;
     let welcome = day.connect(Role::AliceCafe).await?;
     day.screen.seen("connected", "13:31", Role::AliceCafe, "tried again: welcome", json!({"kind": "sub"}))?;
     day.bootstrap(Role::AliceCafe, "13:31", &welcome).await?;
@@ -100,10 +105,9 @@ async fn twice(day: &mut Day<'_>) -> Result<(), Failure> {
     let role = Role::AliceCafe;
     let older = day.device(role)?.line();
     day.connect(role).await?;
-    let device = day.device(role)?;
-    device.request(json!({"type": "ready"})).await?;
+    day.device(role)?.ready().await?;
     let close = |memory: &Memory| memory.close_of(older);
-    let (code, reason) = day.wait(role, "its older socket to be closed", close).await?;
+    let Close { code, reason } = day.wait(role, "its older socket to be closed", close).await?;
     if code != 4409 {
         day.faults.push(format!("an older socket was closed with {code} {reason}; it should have been 4409"));
     }
@@ -128,11 +132,8 @@ async fn tunnel(day: &mut Day<'_>) -> Result<(), Failure> {
     day.screen.pause(400).await;
     let (live, repeated) = counts(day, role)?;
     let welcome = day.connect(role).await?;
-    let cursors: u64 = welcome
-        .get("chats")
-        .and_then(Value::as_array)
-        .map_or(0, |chats| chats.iter().filter_map(|chat| number(chat, "cursor")).sum());
-    day.device(role)?.request(json!({"type": "ready"})).await?;
+    let cursors: u64 = welcome.chats.iter().map(|entry| entry.cursor).sum();
+    day.device(role)?.ready().await?;
     caught_up(day, role).await?;
     let (live_now, repeated_now) = counts(day, role)?;
     let (came, again) = (live_now - live, repeated_now - repeated);
@@ -151,7 +152,8 @@ async fn tunnel(day: &mut Day<'_>) -> Result<(), Failure> {
 
 /// The sum of the heads that a device has.
 fn highest(day: &Day<'_>, role: Role) -> Result<u64, Failure> {
-    Ok(day.device(role)?.memory().highest().iter().map(|(_, seq)| seq).sum())
+    let memory = day.device(role)?.memory();
+    Ok(Room::ALL.iter().map(|room| memory.highest(day.chat(*room))).sum())
 }
 
 fn counts(day: &Day<'_>, role: Role) -> Result<(u64, u64), Failure> {
@@ -183,12 +185,9 @@ async fn left_behind(day: &mut Day<'_>) -> Result<(), Failure> {
     let role = Role::AliceCafe;
     let (queues, _) = day.queues(role).await?;
     let line = day.device(role)?.line();
-    let (id, phone) = (day.device(role)?.id.clone(), day.device(Role::AlicePhone)?.token.clone());
-    let edge = day.stage.edge(Role::AlicePhone);
+    let phone = day.stage.api(Role::AlicePhone, &day.device(Role::AlicePhone)?.token)?;
     let begun = Instant::now();
-    let answer = day.stage.call(edge, Method::DELETE, &format!("/v1/devices/{id}"), &phone, None).await?;
-    let termination = answer.get("termination").and_then(|termination| text(termination, "id"));
-    let termination = termination.ok_or_else(|| Failure::run("DELETE was answered without a termination"))?;
+    let termination = phone.terminate(day.device(role)?.id).await?.id;
     let said = format!("ends the café's session; the server shows {queues} queues of it");
     day.screen.seen(
         "terminate",
@@ -198,20 +197,19 @@ async fn left_behind(day: &mut Day<'_>) -> Result<(), Failure> {
         json!({"termination": termination, "queues": queues}),
     )?;
 
-    let (code, reason) = day.wait(role, "its socket to be closed", |memory| memory.close_of(line)).await?;
+    let Close { code, reason } =
+        day.wait(role, "its socket to be closed", |memory| memory.close_of(line)).await?;
     if code != 4403 {
         day.faults
             .push(format!("an ended session was closed with {code} {reason}; it should have been 4403"));
     }
     let said = format!("closed with {code} {reason}");
     day.screen.seen("terminated", "19:20", role, &said, json!({"code": code, "reason": reason}))?;
-    let receipt = day
-        .screen
-        .during("the queues are removed, and looked for once more", receipt(day, &termination, &phone));
+    let receipt =
+        day.screen.during("the queues are removed, and looked for once more", receipt(&phone, &termination));
     let receipt = receipt.await?;
     let (left, _) = day.queues(role).await?;
-    let deleted = number(&receipt, "channels_deleted").unwrap_or(0);
-    let state = text(&receipt, "state").unwrap_or_default();
+    let Termination { state, channels_deleted: deleted, .. } = receipt;
     let took = begun.elapsed();
     day.ending = Some(Ending { state: state.clone(), deleted, left, took });
     let said =
@@ -224,7 +222,7 @@ async fn left_behind(day: &mut Day<'_>) -> Result<(), Failure> {
     }
     let stage = day.stage;
     match day.device_mut(role)?.connect(stage.edge(role)).await? {
-        Opened::Refused { code: 4403, reason } => {
+        Opened::Refused(Close { code: 4403, reason }) => {
             let said = format!("tries again with its old token: refused, 4403 {reason}");
             day.screen.seen("refused", "19:21", role, &said, json!({"code": 4403, "reason": reason}))?;
         }
@@ -235,17 +233,16 @@ async fn left_behind(day: &mut Day<'_>) -> Result<(), Failure> {
 }
 
 /// The termination when it is done.
-async fn receipt(day: &Day<'_>, termination: &str, token: &str) -> Result<Value, Failure> {
-    let (path, edge) = (format!("/v1/terminations/{termination}"), day.stage.edge(Role::AlicePhone));
+async fn receipt(api: &Api, termination: &str) -> Result<Termination, Failure> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let answer = day.stage.call(edge, Method::GET, &path, token, None).await?;
-        if text(&answer, "state").as_deref() == Some("done") {
+        let answer = api.termination(termination).await?;
+        if answer.state == "done" {
             return Ok(answer);
         }
         if Instant::now() >= until {
             return Err(Failure::run(format!(
-                "waited 10 s in vain for the termination to be done: {answer}"
+                "waited 10 s in vain for the termination to be done: {answer:?}"
             )));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -262,16 +259,15 @@ async fn night(day: &mut Day<'_>) -> Result<(), Failure> {
     for role in Role::ALL.into_iter().filter(|role| !day.ended(*role)) {
         for room in Room::ALL {
             let (head, chat) = (day.head(room), day.chat(room));
-            let read = |memory: &Memory| memory.chat(chat).filter(|copy| copy.read >= head).map(|_| ());
+            let read = |memory: &Memory| (memory.read(chat) >= head).then_some(());
             day.wait(role, &format!("the read offset #{head} in {}", room.name()), read).await?;
+            day.device(role)?.settle(chat).await?;
         }
-        day.device(role)?.settle().await?;
     }
     for person in [Person::Alice, Person::Bob] {
-        let edge = day.stage.edge(Role::AlicePhone);
-        let offsets = day.stage.call(edge, Method::GET, "/v1/offsets", day.token(person), None).await?;
+        let offsets = day.stage.api(Role::AlicePhone, day.token(person))?.offsets().await?;
         for room in Room::ALL {
-            let (said, head) = (number(&offsets, day.chat(room)).unwrap_or(0), day.head(room));
+            let (said, head) = (offsets.get(&day.chat(room)).copied().unwrap_or(0), day.head(room));
             if said != head {
                 let (name, room) = (person.name(), room.name());
                 day.faults

@@ -2,35 +2,34 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use keepstep_client::frame::Welcome;
+use serde_json::json;
 
 use super::{BEAT, Bootstrap, Day, PAGE, millis};
 use crate::cli::{
     Failure,
-    demo::{
-        cast::{Role, Room},
-        memory::{number, text},
-    },
+    demo::cast::{Role, Room},
 };
 
 impl Day<'_> {
     /// A web session borrows the past of all chats from its phone, page by page, and says that it is ready.
-    pub(super) async fn bootstrap(&mut self, role: Role, at: &str, welcome: &Value) -> Result<(), Failure> {
+    pub(super) async fn bootstrap(&mut self, role: Role, at: &str, welcome: &Welcome) -> Result<(), Failure> {
         let device = self.device(role)?;
-        let entries = welcome.get("chats").and_then(Value::as_array).cloned().unwrap_or_default();
-        let due: u64 = entries.iter().filter_map(|entry| number(entry, "from")).sum();
+        let due: u64 = welcome.chats.iter().map(|entry| entry.from).sum();
         let (mut messages, mut pages, mut asking) = (0, 0, Duration::ZERO);
-        for chat in entries.iter().filter_map(|entry| text(entry, "id")) {
+        for chat in welcome.chats.iter().map(|entry| entry.id) {
             let mut before = None;
             loop {
-                let borrowing = device.borrow(&chat, before, PAGE);
-                let page = self.screen.during("the phone looks for a page of history", borrowing).await?;
-                messages += page.count;
+                let borrowing = device.borrow(chat, before, PAGE);
+                let (page, took) =
+                    self.screen.during("the phone looks for a page of history", borrowing).await?;
+                let count = page.messages.len() as u64;
+                messages += count;
                 pages += 1;
-                asking += page.took;
+                asking += took;
                 let name = if chat == self.chat(Room::Direct) { Room::Direct } else { Room::Studio };
                 let data = json!({"at": at, "device": role.key(), "page": pages, "chat": name.key(),
-                    "messages": page.count, "done": messages, "of": due, "ms": millis(page.took)});
+                    "messages": count, "done": messages, "of": due, "ms": millis(took)});
                 self.screen.event("history_page", data)?;
                 let last = messages >= due;
                 self.screen.progress(
@@ -42,13 +41,13 @@ impl Day<'_> {
                     last,
                 )?;
                 self.screen.pause(BEAT * 3).await;
-                before = page.lowest;
+                before = page.messages.first().map(|first| first.seq);
                 if !page.more || before.is_none() {
                     break;
                 }
             }
         }
-        device.request(json!({"type": "ready"})).await?;
+        device.ready().await?;
         if messages != due {
             let fault =
                 format!("{} borrowed {messages} messages; below its boundaries there are {due}", role.name());

@@ -1,8 +1,8 @@
 //! Until noon: last week, a phone that is off, a web session that borrows its past, life on all devices, and the read
 //! offset on its way.
 
-use reqwest::Method;
-use serde_json::{Value, json};
+use keepstep_client::{frame::DeviceEvent, http::NewGroup};
+use serde_json::json;
 
 use super::{BEAT, Day, Show};
 use crate::cli::{
@@ -10,7 +10,7 @@ use crate::cli::{
     demo::{
         cast::{Person, Role, Room},
         device::Departure,
-        memory::{Memory, number, text},
+        memory::Memory,
         stage::Ground,
     },
 };
@@ -47,26 +47,20 @@ async fn stage(day: &mut Day<'_>) -> Result<(), Failure> {
     for role in PHONES {
         day.register(role).await?;
         let welcome = day.connect(role).await?;
-        let edge = text(&welcome, "edge").unwrap_or_default();
+        let edge = &welcome.edge;
         let said =
             format!("registered as the main device of {}, connected to edge {edge}", role.person().name());
-        let data = json!({"kind": "main", "edge": edge, "session": number(&welcome, "session")});
+        let data = json!({"kind": "main", "edge": edge, "session": welcome.session});
         day.screen.seen("connected", "", role, &said, data)?;
         day.screen.pause(BEAT).await;
     }
-    let direct = json!({"kind": "direct", "with": day.users[Person::Bob as usize]});
-    let group = json!({"kind": "group", "name": "Studio Babel"});
-    for (room, body) in [(Room::Direct, direct), (Room::Studio, group)] {
-        let (edge, token) = (day.stage.edge(Role::AlicePhone), day.token(Person::Alice));
-        let chat = day.stage.call(edge, Method::POST, "/v1/chats", token, Some(body)).await?;
-        let id =
-            text(&chat, "id").ok_or_else(|| Failure::run("POST /v1/chats was answered without an id"))?;
-        day.chats[room as usize] = id;
-    }
-    let (edge, token) = (day.stage.edge(Role::AlicePhone), day.token(Person::Alice));
-    let invite = Some(json!({"user": day.users[Person::Bob as usize]}));
-    let path = format!("/v1/chats/{}/members", day.chat(Room::Studio));
-    day.stage.call(edge, Method::POST, &path, token, invite).await?;
+    let alice = day.stage.api(Role::AlicePhone, day.token(Person::Alice))?;
+    let bob = &day.users[Person::Bob as usize];
+    let direct = alice.direct_chat(bob).await?.id;
+    let group = NewGroup { name: Some("Studio Babel".to_owned()), ..NewGroup::default() };
+    let studio = alice.create_group(&group).await?.id;
+    alice.invite(studio, bob).await?;
+    day.chats = [direct, studio];
     let mut queues = 0;
     for role in PHONES {
         queues += day.queues(role).await?.0;
@@ -107,9 +101,9 @@ async fn phone_off(day: &mut Day<'_>) -> Result<(), Failure> {
     let live = day.device(Role::BobPhone)?.memory().live;
     day.connect(Role::BobPhone).await?;
     for (room, seq) in &sent {
-        let chat = day.chat(*room).to_owned();
+        let chat = day.chat(*room);
         day.wait(Role::BobPhone, &format!("#{seq} of the backlog"), |memory| {
-            memory.has(&chat, *seq).then_some(())
+            memory.has(chat, *seq).then_some(())
         })
         .await?;
     }
@@ -138,12 +132,9 @@ async fn web_opens(day: &mut Day<'_>) -> Result<(), Failure> {
     let role = Role::AliceLaptop;
     let since = day.device(Role::AlicePhone)?.memory().events();
     day.register(role).await?;
-    let id = day.device(role)?.id.clone();
-    let linked = |event: &'static str| {
-        let id = id.clone();
-        move |memory: &Memory| memory.event_since(since, event, &id).then_some(())
-    };
-    day.wait(Role::AlicePhone, "the event that the web session was linked", linked("linked")).await?;
+    let id = day.device(role)?.id;
+    let linked = |memory: &Memory| memory.event_since(since, DeviceEvent::Linked, id).then_some(());
+    day.wait(Role::AlicePhone, "the event that the web session was linked", linked).await?;
     let (queues, _) = day.queues(role).await?;
     let said = format!("a web session was linked to this account; its {queues} queues are there already");
     day.screen.seen(
@@ -155,12 +146,11 @@ async fn web_opens(day: &mut Day<'_>) -> Result<(), Failure> {
     )?;
     day.screen.pause(BEAT * 3).await;
     let welcome = day.connect(role).await?;
-    let edge = text(&welcome, "edge").unwrap_or_default();
-    let main =
-        welcome.get("main").and_then(|main| main.get("online")).and_then(Value::as_bool).unwrap_or(false);
+    let edge = &welcome.edge;
+    let main = welcome.main.as_ref().is_some_and(|main| main.online);
     let said = format!(
         "welcome: edge {edge}, {} chats, the phone is {}; of the past it has nothing yet",
-        welcome.get("chats").and_then(Value::as_array).map_or(0, Vec::len),
+        welcome.chats.len(),
         if main { "online" } else { "offline" },
     );
     day.screen.seen(
@@ -200,7 +190,7 @@ async fn read_offset(day: &mut Day<'_>) -> Result<(), Failure> {
 /// The offset of before has come here too, so that the badges are those of the story.
 async fn settled(day: &Day<'_>, role: Role, read: u64) -> Result<(), Failure> {
     let chat = day.chat(Room::Direct);
-    let there = |memory: &Memory| memory.chat(chat).filter(|copy| copy.read >= read).map(|_| ());
+    let there = |memory: &Memory| (memory.read(chat) >= read).then_some(());
     day.wait(role, "the read offset of another device", there).await
 }
 
@@ -211,7 +201,7 @@ async fn travels(day: &Day<'_>, at: &str, room: Room, from: Role, to: Role) -> R
         |role: Role| Ok::<_, Failure>(json!({"chat": room.key(), "seq": head, "unread": day.unread(role)?}));
     let said = format!("Alice reads {} up to #{head} here", room.name());
     day.screen.seen("read", at, from, &said, data(from)?)?;
-    let came = |memory: &Memory| memory.chat(chat).filter(|copy| copy.read >= head).map(|_| ());
+    let came = |memory: &Memory| (memory.read(chat) >= head).then_some(());
     day.wait(to, "the read offset", came).await?;
     let said = format!("read up to #{head} on another device; badge: {} unread", day.unread(to)?);
     day.screen.seen("read", at, to, &said, data(to)?)

@@ -2,32 +2,42 @@
 
 use std::time::Duration;
 
+use keepstep_client::ApiError;
 use reqwest::Method;
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::Day;
 use crate::cli::{
     Failure,
-    demo::{PATIENCE, cast::Role, memory::number},
+    demo::{PATIENCE, cast::Role},
 };
+
+#[derive(Deserialize)]
+struct Queues {
+    items: Vec<Queue>,
+}
+
+#[derive(Deserialize)]
+struct Queue {
+    depth: Option<u64>,
+    in_flight: Option<u64>,
+}
 
 impl Day<'_> {
     /// What an admin sees of a device: its queues, and the messages in them.
     pub(super) async fn queues(&self, role: Role) -> Result<(u64, u64), Failure> {
-        let path = format!("/admin/v1/devices/{}/channels", self.device(role)?.id);
-        let edge = self.stage.edge(role);
-        match self.stage.ask(edge, Method::GET, &path, &self.admin, None).await? {
+        let (api, id) = (self.stage.api(role, &self.admin)?, self.device(role)?.id.to_string());
+        let path = ["admin", "v1", "devices", &id, "channels"];
+        match api.call::<Queues>(Method::GET, &path, &[], None).await {
             // Ended, and forgotten.
-            (404, _) => Ok((0, 0)),
-            (200, answer) => {
-                let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-                let waiting = |item: &Value| {
-                    number(item, "depth").unwrap_or(0) + number(item, "in_flight").unwrap_or(0)
-                };
+            Err(ApiError::Refused(refusal)) if refusal.status == 404 => Ok((0, 0)),
+            Err(error) => Err(error.into()),
+            Ok(Queues { items }) => {
+                let waiting =
+                    |queue: &Queue| queue.depth.unwrap_or_default() + queue.in_flight.unwrap_or_default();
                 Ok((items.len() as u64, items.iter().map(waiting).sum()))
             }
-            (status, answer) => Err(Failure::run(format!("GET {path} was answered {status}: {answer}"))),
         }
     }
 
@@ -54,12 +64,11 @@ impl Day<'_> {
     pub async fn tidy(&self) -> u64 {
         let (mut left, mut ending) = (0, Vec::new());
         for device in self.devices.iter().flatten().filter(|device| !self.ended(device.role)) {
-            let path = format!("/v1/devices/{}", device.id);
-            let (edge, token) = (self.stage.edge(device.role), self.token(device.role.person()));
-            match self.stage.call(edge, Method::DELETE, &path, token, None).await {
-                Ok(_) => ending.push(device.role),
-                Err(_) => left += 1,
-            }
+            let ended = match self.stage.api(device.role, self.token(device.role.person())) {
+                Ok(api) => api.terminate(device.id).await.is_ok(),
+                Err(_) => false,
+            };
+            if ended { ending.push(device.role) } else { left += 1 }
         }
         let until = Instant::now() + PATIENCE;
         for role in ending {
