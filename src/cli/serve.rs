@@ -1,4 +1,4 @@
-//! `keepstep serve`: the settings are good, so run.
+//! `keepstep serve`.
 
 use std::{
     io::IsTerminal,
@@ -24,21 +24,19 @@ Examples:
       --redis-url redis://127.0.0.1:6379 --nsqd 127.0.0.1:4151 --nsqlookupd 127.0.0.1:4161
       A deployment: every edge gets the same secret, Redis and list of nsqd.";
 
-/// Where clients look for a server unless they are told.
+/// Where the examples and `keepstep admin` look for a server by default.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 const READY_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Runs an edge until SIGTERM or SIGINT, then drains it.
 ///
 /// # Errors
-///
-/// When it can't start or breaks.
+/// It can't start, or fails.
 pub async fn run(config: Config) -> Result<(), Failure> {
     let embedded = matches!(config.backend, Backend::Embedded);
     let edge = config.edge.clone();
     let given = Given::of(&config);
     let ready = if config.tokens.generated { Some(ready_tokens(&config)?) } else { None };
-    let watched = std::io::stdout().is_terminal();
     if embedded {
         tracing::info!("embedded mode: store and queues are in this process's memory, and end with it");
     }
@@ -46,7 +44,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let (address, ops) = (app.address().map_err(Failure::run)?, app.ops_address().map_err(Failure::run)?);
     tracing::info!(%edge, "serving on http://{address}, health and metrics on http://{ops}");
     if let Some(ready) = &ready {
-        print(&ready.told(address, watched))?;
+        print(&ready.text(address))?;
     }
     if embedded {
         print(&try_next(address, given, &own_name()))?;
@@ -54,14 +52,14 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     app.run(signalled()).await.map_err(Failure::run)
 }
 
-/// What somebody who tries it out has to come in with.
+/// What somebody who tries the server has for access.
 #[derive(Debug, Clone, Copy)]
 enum Given {
-    /// Tokens that were printed.
+    /// Printed tokens.
     Tokens,
-    /// The secret, with which `keepstep token` makes some.
+    /// The secret, for `keepstep token`.
     Secret,
-    /// What an issuer elsewhere gives.
+    /// Tokens of another issuer.
     Keys,
 }
 
@@ -75,7 +73,7 @@ impl Given {
     }
 }
 
-/// What this command was called by, for a shell.
+/// Returns the name of this command, quoted for a shell.
 fn own_name() -> String {
     let name = std::env::args().next().filter(|name| !name.is_empty());
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
@@ -86,7 +84,7 @@ fn own_name() -> String {
     }
 }
 
-/// What somebody who has just started it may want to see. `me` is how this command is called.
+/// Returns what to try next. `me` is the name of this command.
 fn try_next(mut address: SocketAddr, given: Given, me: &str) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -116,8 +114,7 @@ fn try_next(mut address: SocketAddr, given: Given, me: &str) -> String {
 }
 
 async fn signalled() {
-    // Without a handler the process would end at once at a signal, so go on without waiting for it only if it can't be
-    // had.
+    // Without a handler a signal ends the process at once.
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
@@ -132,12 +129,12 @@ async fn signalled() {
     }
 }
 
-/// With a secret that nobody else knows, nobody could come in. So some tokens are printed: to the standard output, which
-/// is not the log. Two users, because one alone has nobody to talk to.
+/// Tokens for a generated secret, which nobody else has. They are printed to standard output, which is not the log.
 struct Ready {
     alice: String,
     bob: String,
-    admin: String,
+    /// None unless standard output is a terminal: a file or a container's log would keep it.
+    admin: Option<String>,
 }
 
 fn ready_tokens(config: &Config) -> Result<Ready, Failure> {
@@ -146,23 +143,24 @@ fn ready_tokens(config: &Config) -> Result<Ready, Failure> {
         let user = user.parse().map_err(Failure::run)?;
         tokens.issue_user(&user, admin, READY_TTL).map(|issued| issued.token).map_err(Failure::run)
     };
-    Ok(Ready { alice: token("alice", false)?, bob: token("bob", false)?, admin: token("admin", true)? })
+    let admin = std::io::stdout().is_terminal().then(|| token("admin", true)).transpose()?;
+    Ok(Ready { alice: token("alice", false)?, bob: token("bob", false)?, admin })
 }
 
 impl Ready {
-    /// What is printed; an admin's token only where somebody is looking: what isn't a terminal is a file or a container's log.
-    fn told(&self, address: SocketAddr, watched: bool) -> String {
+    fn text(&self, address: SocketAddr) -> String {
         let Self { alice, bob, admin } = self;
         let mut text = format!(
             "No KEEPSTEP_JWT_SECRET is set, so one was made for this run. User tokens, good until this process ends:\n\
              export TOKEN={alice}   # alice\nexport BOB={bob}   # bob\n"
         );
-        text += &if watched {
-            format!("export KEEPSTEP_ADMIN_TOKEN={admin}   # an admin")
-        } else {
-            "# An admin's token is printed to a terminal only. To make one, set a KEEPSTEP_JWT_SECRET of your own, and then:\n\
+        text += &match admin {
+            Some(admin) => format!("export KEEPSTEP_ADMIN_TOKEN={admin}   # an admin"),
+            None => {
+                "# An admin's token is printed to a terminal only. To make one, set a KEEPSTEP_JWT_SECRET of your own, and then:\n\
              #   keepstep token --user admin --admin"
                 .to_owned()
+            }
         };
         if address.to_string() != DEFAULT_ADDRESS {
             text += &format!(
@@ -174,22 +172,5 @@ impl Ready {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_to_try_next_can_be_tried() {
-        let said = |given| try_next(SocketAddr::from(([0, 0, 0, 0], 9)), given, "./keepstep");
-        for given in [Given::Tokens, Given::Secret, Given::Keys] {
-            let said = said(given);
-            assert!(said.contains("\n  curl -s http://127.0.0.1:9/v1/chats "), "{said}");
-            assert!(said.contains("\n  ./keepstep demo\n") && !said.contains("cargo"), "{said}");
-        }
-        // What is called TOKEN has been said by then.
-        assert!(said(Given::Tokens).contains("with the lines above"));
-        let own = said(Given::Secret);
-        let (token, curl) = (own.find("TOKEN=$(./keepstep token --user alice)\n"), own.find("$TOKEN"));
-        assert!(token.is_some() && token < curl, "{own}");
-        assert!(said(Given::Keys).contains("a token of your issuer in TOKEN"));
-    }
-}
+#[path = "../../tests/unit/cli/serve.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! `keepstep token`: a user token from the shared secret, for trying things out and for scripts.
+//! `keepstep token`: makes a user token from the shared secret, for tests and scripts.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Failure, print};
 use crate::{
-    config::{TokenConfig, values},
+    config::{TokenConfig, numbers},
     domain::id::UserId,
     tokens::{IssuedToken, Tokens},
 };
@@ -28,7 +28,7 @@ pub struct TokenArgs {
     #[arg(long)]
     admin: bool,
     /// Lifetime of the token
-    #[arg(long, default_value = "30d", value_parser = values::duration, value_name = "TIME")]
+    #[arg(long, default_value = "30d", value_parser = numbers::period, value_name = "TIME")]
     ttl: Duration,
     /// Print `{token, user, admin, expires}` instead of the token alone; expires is in Unix milliseconds
     #[arg(long)]
@@ -37,7 +37,7 @@ pub struct TokenArgs {
     signing: Signing,
 }
 
-/// What user tokens are signed with, by every command that makes some.
+/// What user tokens are signed with.
 #[derive(Args)]
 pub(super) struct Signing {
     /// Secret that signs the token: the server's, at least 32 bytes. Set it by the variable: every process of the machine can
@@ -59,7 +59,7 @@ pub(super) struct Signing {
 }
 
 impl Signing {
-    /// None when there is no secret.
+    /// Makes a user token. None: there is no secret.
     pub(super) fn issue(
         &self,
         user: &UserId,
@@ -81,14 +81,8 @@ impl Signing {
 /// Prints a token.
 ///
 /// # Errors
-///
-/// When there is no secret, or one that is too short.
+/// There is no secret, or a bad one.
 pub fn run(args: &TokenArgs) -> Result<(), Failure> {
-    if args.ttl.is_zero() {
-        return Err(Failure::usage(
-            "--ttl: a token that is good for no time is good for nothing: write 1h or 30d",
-        ));
-    }
     let issued = args.signing.issue(&args.user, args.admin, args.ttl)?.ok_or_else(|| {
         Failure::usage(
             "there is no secret to sign with: set KEEPSTEP_JWT_SECRET to the one that the server has",

@@ -1,5 +1,5 @@
-//! The accept loop. warp's own `serve` has no time limit for a request's head, no TCP_NODELAY, no limit of connections,
-//! and its graceful end doesn't wait for sockets; so its routes run here as a plain hyper service.
+//! The accept loop. warp's `serve` has no timeout for a request's head, no TCP_NODELAY and no limit of connections, so its
+//! routes run here as a plain hyper service.
 
 use std::{
     convert::Infallible,
@@ -38,36 +38,36 @@ pub use limiter::Permit;
 use limiter::{Connection, ConnectionLimiter};
 pub use line::{Line, Unread};
 
-/// At a stop: how long a request that is under way has for its answer.
+/// Time for the response of a running request when the server stops.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
-/// Connections that are accepted until it is the turn of others.
+/// Connections that are accepted in a row before other tasks run.
 const ACCEPTS: u32 = 16;
-/// After which time a client that has too many connections may ask again, in seconds.
+/// Seconds after which a client with too many connections may try again.
 const AGAIN: u32 = 1;
 
-/// What one listener allows.
+/// Limits of one listener.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Connections at once.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Connections at once from one address.
+    /// Maximum number of connections from one address.
     pub per_address: usize,
-    /// Connections that one address may open in a second; further ones are served a little later.
+    /// Connections that one address may open per second; further ones are delayed.
     pub pace: u32,
     /// Time for the head of a request.
     pub header_timeout: Duration,
-    /// Bytes of the head of a request.
+    /// Maximum size of the head of a request, in bytes.
     pub header_bytes: usize,
-    /// For how long a client may take nothing of an answer.
+    /// Time for a client to read anything of a response.
     pub write_timeout: Duration,
-    /// Who says for whom it asks.
+    /// Proxies whose word on the client's address is believed.
     pub proxies: TrustedProxies,
-    /// Whether each connection begins with a head of the PROXY protocol.
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
 impl Rules {
-    /// What the settings say.
+    /// Returns the limits of the settings.
     #[must_use]
     pub fn new(config: &ServerConfig, timing: &Timing) -> Self {
         Self {
@@ -82,38 +82,39 @@ impl Rules {
         }
     }
 
-    /// The same for a listener that isn't behind the balancer.
+    /// Returns the limits of a listener that isn't behind the load balancer.
     #[must_use]
     pub fn without_proxies(&self) -> Self {
         Self { proxies: TrustedProxies::default(), proxy_protocol: false, ..self.clone() }
     }
 }
 
-/// What the connections of one listener have in common.
+/// What the connections of one listener share.
 #[derive(Clone)]
-struct Door {
+struct Endpoint {
     http: Arc<http1::Builder>,
     routes: BoxedFilter<(Response,)>,
     rules: Arc<Rules>,
     limiter: ConnectionLimiter,
-    // Whether it was told already that a connection came without its head: one balancer has many.
-    told: Arc<AtomicBool>,
+    // Whether the missing PROXY protocol header was logged: a load balancer has many connections.
+    warned: Arc<AtomicBool>,
 }
 
-/// Serves until the drain begins; connections that are open then finish what they have under way.
+/// Serves connections until the drain begins. Open connections then finish their requests, and the drain waits for them.
+/// Without a drain it serves until the process ends.
 pub async fn serve(
     listener: TcpListener,
     routes: BoxedFilter<(Response,)>,
     rules: Rules,
-    drain: Drain,
-    stop_on_drain: bool,
+    drain: Option<Drain>,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(rules.header_timeout)
         .max_buf_size(rules.header_bytes.max(8192));
     let limiter = ConnectionLimiter::new(rules.connections, rules.per_address, rules.pace);
-    let door = Door { http: http.into(), routes, rules: rules.into(), limiter, told: Arc::default() };
+    let endpoint =
+        Endpoint { http: http.into(), routes, rules: rules.into(), limiter, warned: Arc::default() };
     let mut accepts = 0u32;
     loop {
         accepts = accepts.wrapping_add(1);
@@ -121,37 +122,42 @@ pub async fn serve(
             tokio::task::yield_now().await;
         }
         let accepted = tokio::select! {
-            () = drain.begun(), if stop_on_drain => return,
+            () = begun(drain.as_ref()) => return,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Usually no file descriptors are left: accepting again at once would only burn the processor.
+                // Usually no file descriptor is left, and accepting again at once would only take CPU time.
                 tracing::warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let Some(connection) = door.limiter.connect() else {
+        let Some(connection) = endpoint.limiter.connect() else {
             tracing::debug!(%peer, "too many connections: refused");
             continue;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set");
         }
-        let (door, tasks) = (door.clone(), drain.clone());
-        // Those that end with the drain are waited for: else the process would be gone before their answers are.
-        if stop_on_drain {
-            let drain = drain.clone();
-            tasks.spawn(async move { door.serve(stream, peer, connection, drain.begun()).await });
-        } else {
-            tokio::spawn(async move { door.serve(stream, peer, connection, std::future::pending()).await });
+        let (endpoint, stop) = (endpoint.clone(), drain.clone());
+        let served = async move { endpoint.serve(stream, peer, connection, begun(stop.as_ref())).await };
+        match &drain {
+            Some(drain) => drain.spawn(served),
+            None => drop(tokio::spawn(served)),
         }
     }
 }
 
-impl Door {
+async fn begun(drain: Option<&Drain>) {
+    match drain {
+        Some(drain) => drain.begun().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Endpoint {
     async fn serve(
         self,
         mut stream: TcpStream,
@@ -160,14 +166,14 @@ impl Door {
         stop: impl Future<Output = ()>,
     ) {
         let Some(from) = self.from(&mut stream, peer).await else { return };
-        // A proxy asks for many: each of its requests is another client's, and permit when its head is known.
+        // Each request of a proxy is another client's, and gets its permit when its head is read.
         let permit = if self.rules.proxies.contains(from.ip()) {
             None
         } else {
             let Some(permit) = self.limiter.enter(from.ip(), &connection) else {
                 return tracing::debug!(%from, "too many connections from this address: refused");
             };
-            self.in_turn(from.ip()).await;
+            self.pace(from.ip()).await;
             Some(permit)
         };
         let routes = TowerToHyperService::new(warp::service(self.routes.clone()));
@@ -184,19 +190,19 @@ impl Door {
                 request.extensions_mut().insert(permit.clone());
                 request.extensions_mut().insert(unread.clone());
                 request.extensions_mut().insert(traced.id().clone());
-                // `CONNECT`, say, asks for a host and no path: the filters of paths take that for a bug of their own.
+                // `CONNECT` has a host and no path, which warp's path filters take for a bug.
                 let has_path = request.uri().path().starts_with('/');
                 (has_path.then(|| routes.call(request)), permit)
             });
-            let door = self.clone();
+            let endpoint = self.clone();
             traced.answered(async move {
                 let Some((answer, permit)) = answer else { return Ok::<_, Infallible>(crowded()) };
                 if waits {
-                    door.in_turn(permit.address()).await;
+                    endpoint.pace(permit.address()).await;
                 }
                 match answer {
                     Some(answer) => answer.await,
-                    None => Ok(nowhere()),
+                    None => Ok(no_path()),
                 }
             })
         });
@@ -218,14 +224,14 @@ impl Door {
         }
     }
 
-    async fn in_turn(&self, client: IpAddr) {
+    async fn pace(&self, client: IpAddr) {
         let wait = self.limiter.wait(client);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// Whose a connection is, by its head if it must have one. None: it is refused.
+    /// Returns the client of a connection, by its PROXY protocol header if one is required. None: it is refused.
     async fn from(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
         if !self.rules.proxy_protocol {
             return Some(peer);
@@ -240,25 +246,25 @@ impl Door {
         } else {
             "the address isn't in KEEPSTEP_TRUSTED_PROXIES".to_owned()
         };
-        if self.told.swap(true, Ordering::Relaxed) {
+        if self.warned.swap(true, Ordering::Relaxed) {
             tracing::debug!(%peer, reason, "a connection without a head of the PROXY protocol is refused");
         } else {
             tracing::warn!(
                 %peer, reason,
                 "a connection without a head of the PROXY protocol is refused: let the balancer send one, or unset \
-                 KEEPSTEP_PROXY_PROTOCOL (told once)"
+                 KEEPSTEP_PROXY_PROTOCOL (logged once)"
             );
         }
         None
     }
 }
 
-/// For whoever asks for no path.
-fn nowhere() -> Response {
+/// Answers a request without a path.
+fn no_path() -> Response {
     answer(Err(Problem::new(ErrorCode::NotFound, "ask for a path: it begins with a slash")))
 }
 
-/// For a client, behind a proxy, that has as many connections as one may have.
+/// Answers a client behind a proxy that has too many connections.
 fn crowded() -> Response {
     let detail = "too many connections from your address: close some, or try again later";
     answer(Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)))
