@@ -14,7 +14,10 @@ use super::{
     respond::ok,
 };
 use crate::{
-    domain::id::{DeviceId, UserId},
+    domain::{
+        MAX_SAFE_INTEGER,
+        id::{DeviceId, UserId},
+    },
     protocol::{ErrorCode, Problem},
     sync::{
         admin,
@@ -95,17 +98,13 @@ pub(super) async fn orphans(request: Request) -> Result<Response, Problem> {
 pub(super) async fn audit_log(request: Request) -> Result<Response, Problem> {
     auth::admin(&request).await?;
     let (query, most) = (&request.query, request.context.core.limits.page);
-    let lines_wanted = match given(query, "format") {
-        None | Some("json") => false,
-        Some("jsonl") => true,
-        Some(_) => return Err(bad_field("format is json or jsonl")),
-    };
+    let lines_wanted = one_of(query, "format", &["json", "jsonl"])? == Some("jsonl");
     let after = given(query, "after").map(str::parse).transpose();
     let all = lines_wanted && given(query, "limit").is_none();
     let wanted = audit::Wanted {
         who: given(query, "who").map(body::parse::<UserId>).transpose()?,
         action: one_of(query, "action", audit::ACTIONS)?,
-        since: query.number("since")?,
+        since: query.number("since", 0..=MAX_SAFE_INTEGER)?,
         after: after.map_err(|_| bad_field("after is the `next` of the page before"))?,
         limit: if all { None } else { Some(body::limit(query, PAGE, most)?) },
     };

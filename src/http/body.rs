@@ -1,6 +1,6 @@
-//! What comes with a request: a bounded body, strict JSON, the query, ids in paths.
+//! What a request brings: a bounded body, strict JSON, the query, ids in paths.
 
-use std::{collections::HashMap, pin::Pin, str::FromStr, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, pin::Pin, str::FromStr, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
@@ -11,18 +11,18 @@ use warp::{Filter, http::header};
 use super::{Request, listener::Unread};
 use crate::protocol::{ErrorCode, Problem, parse_object};
 
-/// A client has so long to send its body.
+/// Time for a client to send its body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A body that nobody has read yet: who asks is looked at first, so that whoever may not ask costs no memory.
+/// A body that isn't read yet. A request is authorised first, so that one that is refused costs no memory.
 pub(super) struct Body {
     stream: Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>,
     most: usize,
-    // Noted when it isn't read to its end.
+    // Noted unless the body was read to its end.
     unread: Option<Unread>,
 }
 
-/// A body of at most `most` bytes, whatever the headers say.
+/// Extracts the body, of which at most `most` bytes are read, whatever the headers say.
 pub(super) fn unread(most: usize) -> impl Filter<Extract = (Body,), Error = warp::Rejection> + Clone {
     warp::body::stream().and(warp::ext::optional::<Unread>()).map(move |stream, unread| Body {
         stream: Box::pin(StreamExt::map(stream, |chunk: Result<_, _>| chunk.map(bytes_of))),
@@ -36,18 +36,18 @@ fn bytes_of(mut chunk: impl Buf) -> Bytes {
 }
 
 impl Body {
-    /// The same where less is needed.
+    /// Lowers the maximum size.
     pub(super) fn at_most(mut self, bytes: usize) -> Self {
         self.most = self.most.min(bytes);
         self
     }
 
-    /// Strict JSON: an unknown, doubled or missing field is refused by the type itself.
+    /// Reads strict JSON: the type refuses an unknown, doubled or missing field.
     pub(super) async fn json<T: DeserializeOwned>(self, request: &Request) -> Result<T, Problem> {
         parse_object(&self.read(request).await?)
     }
 
-    /// The same where no body at all is as good as an empty object.
+    /// Reads strict JSON; an empty body is an empty object.
     pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(
         self,
         request: &Request,
@@ -63,7 +63,7 @@ impl Body {
         if declared.is_some_and(|length| length > self.most) {
             return Err(self.too_large());
         }
-        // What comes in pieces doesn't say how much it is.
+        // A chunked body declares no length.
         let _room = request.asking.body(declared.unwrap_or(self.most))?;
         match tokio::time::timeout(PATIENCE, self.collect()).await {
             Ok(body) => {
@@ -100,7 +100,7 @@ impl Drop for Body {
     }
 }
 
-/// An id from a path: percent-encoding undone, then parsed. A wrong one is the field's fault.
+/// Decodes and parses an id from a path.
 ///
 /// # Errors
 /// `bad_field`.
@@ -111,7 +111,7 @@ pub(super) fn id<T: FromStr<Err = crate::domain::id::IdError>>(text: &str) -> Re
     parse(&text)
 }
 
-/// An id that isn't encoded (any more).
+/// Parses an id that isn't percent-encoded.
 ///
 /// # Errors
 /// `bad_field`.
@@ -120,17 +120,13 @@ pub(super) fn parse<T: FromStr<Err = crate::domain::id::IdError>>(text: &str) ->
         .map_err(|error: crate::domain::id::IdError| Problem::new(ErrorCode::BadField, error.to_string()))
 }
 
-/// How many items a page is to have.
+/// Returns the number of items on a page.
 ///
 /// # Errors
 /// `bad_field`, `bad_range`.
 pub(super) fn limit(query: &Query, default: u64, most: usize) -> Result<usize, Problem> {
-    let default = default.min(most as u64);
-    let limit = query.number("limit")?.unwrap_or(default);
-    match usize::try_from(limit) {
-        Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
-        _ => Err(Problem::new(ErrorCode::BadRange, format!("limit is from 1 to {most}"))),
-    }
+    let limit = query.number("limit", 1..=most as u64)?.unwrap_or(default);
+    Ok(usize::try_from(limit).unwrap_or(most).min(most))
 }
 
 /// The query's parameters; of a doubled one the last counts.
@@ -139,30 +135,33 @@ pub(super) struct Query(HashMap<String, String>);
 
 impl Query {
     pub(super) fn parse(query: &str) -> Self {
-        let decode =
-            |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        });
-        Self(pairs.collect())
+        Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// A whole number.
-    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
+    /// Returns a whole number in a range.
+    ///
+    /// # Errors
+    /// `bad_field`, `bad_range`.
+    pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        match text.parse::<u64>() {
-            Ok(number) if number <= crate::domain::MAX_SAFE_INTEGER => Ok(Some(number)),
-            Ok(_) => Err(Problem::new(ErrorCode::BadRange, format!("{name} is at most 2^53 - 1"))),
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            Ok(_) => {
+                let detail = format!("{name} is from {} to {}", range.start(), range.end());
+                Err(Problem::new(ErrorCode::BadRange, detail))
+            }
             Err(_) => Err(Problem::new(ErrorCode::BadField, format!("{name} is a whole number"))),
         }
     }
 
-    /// `true`, `1` or just the name.
+    /// Returns whether a parameter is `true`, `1` or just the name.
+    ///
+    /// # Errors
+    /// `bad_field`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
@@ -172,7 +171,7 @@ impl Query {
     }
 }
 
-/// One page of a list that is sorted by its key: `?limit=&after=`, answered `{items, next?}`.
+/// Returns the page `?limit=&after=` of a list that is sorted by its key, and the `next` behind it.
 ///
 /// # Errors
 /// `bad_field`, `bad_range`.
@@ -202,11 +201,12 @@ mod tests {
 
     #[test]
     fn a_query_is_decoded_and_its_numbers_checked() {
-        let query = Query::parse("limit=10&name=a%20b+c&bad=1.5&flag&big=9007199254740992");
-        assert_eq!(query.number("limit"), Ok(Some(10)));
-        assert_eq!(query.get("name"), Some("a b c"));
-        assert_eq!(query.number("bad").unwrap_err().code, ErrorCode::BadField);
-        assert_eq!(query.number("big").unwrap_err().code, ErrorCode::BadRange);
+        let query = Query::parse("limit=10&name=a&name=%61%20b+c=%26d&bad=1.5&flag&&big=11&half=%ff");
+        assert_eq!(query.number("limit", 1..=10), Ok(Some(10)));
+        assert_eq!(query.number("none", 1..=10), Ok(None));
+        assert_eq!((query.get("name"), query.get("half")), (Some("a b c=&d"), Some("\u{fffd}")));
+        assert_eq!(query.number("bad", 1..=10).unwrap_err().code, ErrorCode::BadField);
+        assert_eq!(query.number("big", 1..=10).unwrap_err().code, ErrorCode::BadRange);
         assert_eq!(query.flag("flag"), Ok(true));
     }
 

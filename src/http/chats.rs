@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Millis, Seq,
+        MAX_SAFE_INTEGER, Millis, Seq,
         chat::{Chat, ChatKind, Member},
         device::DeviceKind,
         fair::Turn,
@@ -298,7 +298,7 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
     let core = &request.context.core;
     let most = core.limits.history_page_messages;
     let limit = body::limit(&request.query, most as u64, most)?;
-    let before = request.query.number("before")?.unwrap_or(Seq::MAX);
+    let before = request.query.number("before", 0..=MAX_SAFE_INTEGER)?.unwrap_or(Seq::MAX);
     let _turn = counted(&request, &device.user).await?;
     let found = core.store.chat_of_member(chat, &device.user).await?;
     let (found, member) = found.ok_or_else(Problem::no_such_chat)?;

@@ -124,11 +124,19 @@ pub(super) fn token(request: &Request, claims: &DeviceClaims) -> Result<String, 
     })
 }
 
-/// A page of devices.
+/// Returns the page of a list of devices that the query asks for.
 pub(super) fn page(request: &Request, devices: Vec<Device>) -> Result<Response, Problem> {
-    let views: Vec<DeviceView> = devices.into_iter().map(DeviceView::from).collect();
-    let most = request.context.core.limits.page;
-    let (items, next) = body::page(&request.query, most, views, |device| device.id.to_string())?;
+    let views = devices.into_iter().map(DeviceView::from).collect();
+    paged(request, views, |device| device.id.to_string())
+}
+
+/// Returns the page of a list that the query asks for. The list is sorted by its key.
+pub(super) fn paged<T: Serialize>(
+    request: &Request,
+    all: Vec<T>,
+    key: impl Fn(&T) -> String,
+) -> Result<Response, Problem> {
+    let (items, next) = body::page(&request.query, request.context.core.limits.page, all, key)?;
     Ok(ok(&Page { items, next }))
 }
 

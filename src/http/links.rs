@@ -111,10 +111,7 @@ async fn look(code: &str, request: &Request) -> Result<Response, Problem> {
 }
 
 async fn wait(link: LinkId, request: &Request) -> Result<Response, Problem> {
-    let patience = request.query.number("wait")?.unwrap_or_default();
-    if patience > LONGEST_WAIT {
-        return Err(Problem::new(ErrorCode::BadRange, format!("wait is from 0 to {LONGEST_WAIT} seconds")));
-    }
+    let patience = request.query.number("wait", 0..=LONGEST_WAIT)?.unwrap_or_default();
     // Without one it is a wrong one.
     let secret = request.headers.get("x-link-secret").and_then(|value| value.to_str().ok()).unwrap_or("");
     let core = &request.context.core;

@@ -7,7 +7,7 @@ use super::{
     Request, auth,
     body::{self, Body},
     chats::{Nothing, counted, view},
-    devices::Page,
+    devices::paged,
     respond::ok,
 };
 use crate::{
@@ -55,9 +55,7 @@ pub(super) async fn invitations(request: Request) -> Result<Response, Problem> {
             at: invitation.at,
         }
     });
-    let (items, next) =
-        body::page(&request.query, core.limits.page, found.collect(), |one| one.chat.to_string())?;
-    Ok(ok(&Page { items, next }))
+    paged(&request, found.collect(), |one| one.chat.to_string())
 }
 
 /// `POST /v1/invitations/{chat}/accept`.
@@ -84,8 +82,7 @@ pub(super) async fn blocks(request: Request) -> Result<Response, Problem> {
     request.reserve(core.limits.page.min(core.limits.blocks_per_user as usize) * ITEM_BYTES)?;
     let blocks = people::blocks(core, caller.user()).await?.into_iter();
     let views = blocks.map(|block| BlockView { user: block.user, at: block.at }).collect();
-    let (items, next) = body::page(&request.query, core.limits.page, views, |one| one.user.to_string())?;
-    Ok(ok(&Page { items, next }))
+    paged(&request, views, |one| one.user.to_string())
 }
 
 /// `PUT /v1/blocks/{user}`.
