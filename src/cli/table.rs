@@ -1,16 +1,19 @@
 //! Plain tables for people, made of JSON values.
 
 use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+use unicode_width::UnicodeWidthStr;
 
-/// Columns by title and by the field that fills them; a field that isn't there is `-`.
+/// Returns a table with a column for each title and the field that fills it; `-` where the field is missing.
 #[must_use]
 pub fn table(columns: &[(&str, Cell)], rows: &[Value]) -> String {
     let mut lines = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>()];
     lines.extend(rows.iter().map(|row| columns.iter().map(|(_, cell)| cell.text(row)).collect()));
-    let width = |i: usize| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0);
+    let width = |i: usize| lines.iter().map(|line| line[i].width()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let pad = |line: &Vec<String>| {
-        let cells = line.iter().zip(&widths).map(|(text, &width)| format!("{text:<width$}"));
+        let cells =
+            line.iter().zip(&widths).map(|(text, width)| text.clone() + &" ".repeat(width - text.width()));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     lines.iter().map(pad).collect::<Vec<_>>().join("\n")
@@ -46,8 +49,8 @@ impl Cell {
     }
 }
 
-/// A value as text. Names are chosen by users: a control character in one could rewrite the operator's terminal, and one
-/// of the characters that turn the direction of writing could swap what stands beside it.
+/// Returns a value as text. Users choose names, so control characters (they could rewrite the operator's terminal) and
+/// those that turn the direction of writing are replaced.
 #[must_use]
 pub fn plain(value: &Value) -> String {
     let text = match value {
@@ -62,21 +65,13 @@ pub fn plain(value: &Value) -> String {
     text.chars().map(|c| if unsafe_char(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// `2025-01-31 23:59:59`, in UTC.
+/// Returns Unix milliseconds as `2025-01-31 23:59:59`, in UTC.
 #[must_use]
 pub fn utc(millis: u64) -> String {
-    let seconds = millis / 1000;
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01, so that the leap day is the last day of its year (Howard Hinnant's civil_from_days).
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
+    let since = Duration::milliseconds(millis.try_into().unwrap_or(i64::MAX));
+    let at = OffsetDateTime::UNIX_EPOCH.saturating_add(since);
+    let (hour, minute, second) = at.to_hms();
+    format!("{} {hour:02}:{minute:02}:{second:02}", at.date())
 }
 
 fn span(millis: u64) -> String {
@@ -103,6 +98,7 @@ mod tests {
             (951_782_400_000, "2000-02-29 00:00:00"),
             (1_709_251_199_000, "2024-02-29 23:59:59"),
             (4_107_542_400_000, "2100-03-01 00:00:00"),
+            (u64::MAX, "9999-12-31 23:59:59"),
         ] {
             assert_eq!(utc(millis), text);
         }
@@ -110,9 +106,10 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_harmless() {
-        let rows = [json!({"name": "a\u{1b}[2Jb", "n": 5, "on": true}), json!({"name": "longer name"})];
+        let rows =
+            [json!({"name": "a\u{1b}[2Jb", "n": 5, "on": true}), json!({"name": "\u{65e5}\u{672c} name"})];
         let text =
             table(&[("NAME", Cell::Plain("name")), ("N", Cell::Plain("n")), ("ON", Cell::Flag("on"))], &rows);
-        assert_eq!(text, "NAME         N  ON\na\u{fffd}[2Jb       5  yes\nlonger name  -  -");
+        assert_eq!(text, "NAME       N  ON\na\u{fffd}[2Jb     5  yes\n\u{65e5}\u{672c} name  -  -");
     }
 }
