@@ -14,7 +14,7 @@ pub use frames::{
     InvitationDetails, InvitationEvent, LimitsInfo, MainInfo, Media, Presence, Read, Rejected, Send,
     ServerFrame, Watch, Welcome, raw_reply,
 };
-pub use number::{SafeInt, is_object, parse_object, problem_of};
+pub use number::{SafeInt, parse_object};
 
 /// The WebSocket subprotocol that this server speaks.
 pub const SUBPROTOCOL: &str = "keepstep.v1";

@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    ErrorCode, Problem, SafeInt, is_object,
-    number::{check_syntax, only_object},
-    problem_of,
+    ErrorCode, Problem, SafeInt,
+    number::{check_syntax, is_object, only_object, parse},
 };
 use crate::domain::id::{ChatId, MessageKey, UserId};
 
@@ -275,13 +274,12 @@ impl ClientFrame {
     pub fn parse(text: &str) -> Result<Self, Rejected> {
         let reject = |frame: Option<String>, id, problem| Rejected { frame, id, problem };
         // Syntax first, over the whole text: what isn't JSON is `bad_json` whatever its beginning looks like.
-        check_syntax(text.as_bytes()).map_err(|problem| reject(None, None, problem))?;
-        if !is_object(text.as_bytes()) {
+        check_syntax(text).map_err(|problem| reject(None, None, problem))?;
+        if !is_object(text) {
             let problem = Problem::new(ErrorCode::BadFrame, "a frame is one JSON object with a \"type\"");
             return Err(reject(None, None, problem));
         }
-        let envelope: Envelope<'_> =
-            serde_json::from_str(text).map_err(|error| reject(None, None, problem_of(&error)))?;
+        let envelope: Envelope<'_> = parse(text).map_err(|problem| reject(None, None, problem))?;
         let kind = envelope.kind.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
         let id = envelope.id.map(|raw| serde_json::from_str::<FrameId>(raw.get()));
         let id = match id {
@@ -304,23 +302,23 @@ impl ClientFrame {
             return Err(reject(None, id, problem));
         };
         let parsed = match kind.as_str() {
-            "send" => serde_json::from_str(text).map(|send| Self::Send(Box::new(send))),
-            "ack" => serde_json::from_str(text).map(Self::Ack),
-            "read" => serde_json::from_str(text).map(Self::Read),
-            "history" => serde_json::from_str(text).map(Self::History),
-            "ready" => serde_json::from_str(text).map(|bare: Bare| Self::Ready(bare.id)),
-            "history_page" => serde_json::from_str(text).map(Self::HistoryPage),
-            "history_error" => serde_json::from_str(text).map(Self::HistoryError),
-            "typing" => serde_json::from_str(text).map(|t: Typing| Self::Typing(t.id, t.chat)),
-            "watch" => serde_json::from_str(text).map(Self::Watch),
-            "ping" => serde_json::from_str(text).map(|bare: Bare| Self::Ping(bare.id)),
+            "send" => parse(text).map(|send| Self::Send(Box::new(send))),
+            "ack" => parse(text).map(Self::Ack),
+            "read" => parse(text).map(Self::Read),
+            "history" => parse(text).map(Self::History),
+            "ready" => parse(text).map(|bare: Bare| Self::Ready(bare.id)),
+            "history_page" => parse(text).map(Self::HistoryPage),
+            "history_error" => parse(text).map(Self::HistoryError),
+            "typing" => parse(text).map(|t: Typing| Self::Typing(t.id, t.chat)),
+            "watch" => parse(text).map(Self::Watch),
+            "ping" => parse(text).map(|bare: Bare| Self::Ping(bare.id)),
             _ => {
                 let problem = Problem::new(ErrorCode::BadFrame, "no such frame type");
                 return Err(reject(Some(clip(&kind)), id, problem));
             }
         };
         let needs_id = matches!(kind.as_str(), "send" | "history" | "watch") && id.is_none();
-        let parsed = parsed.map_err(|error| reject(Some(kind.clone()), id, problem_of(&error)))?;
+        let parsed = parsed.map_err(|problem| reject(Some(kind.clone()), id, problem))?;
         if needs_id {
             let problem =
                 Problem::new(ErrorCode::BadField, "this frame needs an \"id\", so that it can be answered");

@@ -1,122 +1,189 @@
-//! Integers of the wire, and what a failed parse is called.
+//! Integers of the wire, and the codes of failed parses.
 
-use std::fmt;
+use std::cell::Cell;
 
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, IgnoredAny},
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error, IgnoredAny},
 };
 use serde_json::value::RawValue;
 
 use super::{ErrorCode, Problem};
 use crate::domain::MAX_SAFE_INTEGER;
 
-/// A whole number from 0 to 2^53 - 1. A fraction is a bad field; a whole number outside is out of range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SafeInt(pub u64);
+thread_local! {
+    // Whether the parse under way met a number that is out of range: serde's errors carry no code.
+    static OUT_OF_RANGE: Cell<bool> = const { Cell::new(false) };
+}
 
-// serde knows no error codes, so a range error is marked by how its text begins.
-const RANGE: &str = "out of range: ";
+/// An integer from 0 to 2^53 - 1. A fraction or an exponent is `bad_field`; any other number outside is `bad_range`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct SafeInt(pub u64);
 
 impl<'de> Deserialize<'de> for SafeInt {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = SafeInt;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an integer from 0 to 2^53 - 1")
+        let token = <&RawValue>::deserialize(from)?.get();
+        let Ok(number) = token.parse::<f64>() else {
+            return Err(D::Error::custom("expected an integer from 0 to 2^53 - 1"));
+        };
+        match token.parse() {
+            Ok(integer @ 0..=MAX_SAFE_INTEGER) => Ok(Self(integer)),
+            // What is too large for an encoder's integers may be written as a float.
+            _ if number.abs() > 9e15 || !token.contains(['.', 'e', 'E']) => {
+                OUT_OF_RANGE.set(true);
+                Err(D::Error::custom(format!("out of range: {number:e} isn't from 0 to 2^53 - 1")))
             }
-            fn visit_u64<E: de::Error>(self, n: u64) -> Result<SafeInt, E> {
-                if n > MAX_SAFE_INTEGER { Err(out_of_range(n)) } else { Ok(SafeInt(n)) }
-            }
-            fn visit_i64<E: de::Error>(self, n: i64) -> Result<SafeInt, E> {
-                u64::try_from(n).map_err(|_| out_of_range(n)).and_then(|n| self.visit_u64(n))
-            }
-            fn visit_f64<E: de::Error>(self, n: f64) -> Result<SafeInt, E> {
-                // An integer too large for 64 bits reaches us as a float.
-                if n.abs() > 9e15 {
-                    Err(out_of_range(format_args!("{n:e}")))
-                } else {
-                    Err(E::custom(format!("{n} isn't written as an integer")))
-                }
-            }
+            _ => Err(D::Error::custom(format!("{number} isn't written as an integer"))),
         }
-        from.deserialize_any(Visitor)
     }
 }
 
-impl Serialize for SafeInt {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(self.0)
-    }
-}
-
-fn out_of_range<E: de::Error>(n: impl fmt::Display) -> E {
-    E::custom(format!("{RANGE}{n} isn't from 0 to 2^53 - 1"))
-}
-
-/// Parses one JSON object: what isn't JSON to its last byte is `bad_json`, whatever its beginning looks like; a list
-/// isn't taken for an object (serde would read a struct's fields from it in their order).
+/// Parses one JSON object. Text that isn't JSON to its last byte is `bad_json`. A list is no object (serde would read a
+/// struct's fields from it in their order).
 ///
 /// # Errors
 /// `bad_json`, `bad_field`, `bad_range`.
 pub fn parse_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Problem> {
+    let text = std::str::from_utf8(text).map_err(|_| Problem::new(ErrorCode::BadJson, "this isn't UTF-8"))?;
     check_syntax(text)?;
     if !is_object(text) {
         return Err(Problem::new(ErrorCode::BadField, "this is one JSON object"));
     }
-    serde_json::from_slice(text).map_err(|error| problem_of(&error))
+    parse(text)
 }
 
-/// Whether JSON text is an object.
+/// Returns whether JSON text is an object.
 #[must_use]
-pub fn is_object(text: &[u8]) -> bool {
-    text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+pub fn is_object(json: &str) -> bool {
+    json.trim_ascii_start().starts_with('{')
 }
 
-/// Takes a JSON object only; for fields whose struct serde would read from a list, too.
+/// Deserialises a JSON object or null; for fields whose struct serde would read from a list, too.
 ///
 /// # Errors
 /// The reader's.
 pub fn only_object<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
 where
-    T: serde::de::DeserializeOwned,
+    T: DeserializeOwned,
     D: Deserializer<'de>,
 {
-    let Some(raw) = Option::<Box<RawValue>>::deserialize(from)? else { return Ok(None) };
-    if !is_object(raw.get().as_bytes()) {
-        return Err(de::Error::custom("this is an object"));
+    let Some(raw) = Option::<&RawValue>::deserialize(from)? else { return Ok(None) };
+    if !is_object(raw.get()) {
+        return Err(D::Error::custom("this is an object"));
     }
-    serde_json::from_str(raw.get()).map(Some).map_err(de::Error::custom)
+    serde_json::from_str(raw.get()).map(Some).map_err(D::Error::custom)
 }
 
-/// The problem that a failed parse of *good* JSON is: `bad_range` for a number too large, `bad_json` for an escape that is
-/// no character, `bad_field` otherwise (missing, unknown, doubled, of the wrong type).
-#[must_use]
-pub fn problem_of(error: &serde_json::Error) -> Problem {
-    let text = error.to_string();
-    let code = if text.starts_with(RANGE) || text.starts_with("number out of range") {
-        ErrorCode::BadRange
-    } else if !error.is_data()
-        && ["surrogate", "unicode", "hex escape"].iter().any(|word| text.contains(word))
-    {
-        ErrorCode::BadJson
-    } else {
-        // The library calls a list where a word of a few belongs a syntax error, too.
-        ErrorCode::BadField
-    };
-    Problem::new(code, text)
+/// Parses JSON that passed [`check_syntax`].
+///
+/// # Errors
+/// `bad_range`: a number is out of range. `bad_json`: an escape is no character. `bad_field`: a field is missing, unknown,
+/// doubled or of the wrong type.
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Problem> {
+    OUT_OF_RANGE.set(false);
+    serde_json::from_str(json).map_err(|error| {
+        let code = if OUT_OF_RANGE.get() {
+            ErrorCode::BadRange
+        } else if error.is_syntax() && !strings_are_text(json) {
+            ErrorCode::BadJson
+        } else {
+            // The library calls a list where a word of a few belongs a syntax error, too.
+            ErrorCode::BadField
+        };
+        Problem::new(code, error.to_string())
+    })
 }
 
-/// Whether a text is JSON to its last byte. Needs no recursion, so depth costs nothing.
+/// Returns whether every string of JSON text has only escapes that are characters: half a surrogate pair is none.
+fn strings_are_text(json: &str) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.find('"') {
+        let mut strings = serde_json::Deserializer::from_str(&rest[at..]).into_iter::<String>();
+        if !matches!(strings.next(), Some(Ok(_))) {
+            return false;
+        }
+        rest = &rest[at + strings.byte_offset()..];
+    }
+    true
+}
+
+/// Checks that a text is JSON to its last byte, but for the escapes in its strings. Depth costs nothing.
 ///
 /// # Errors
 /// `bad_json`.
-pub fn check_syntax(text: &[u8]) -> Result<(), Problem> {
-    // Strings that are ignored aren't looked into by the reader.
-    let text = std::str::from_utf8(text).map_err(|_| Problem::new(ErrorCode::BadJson, "this isn't UTF-8"))?;
+pub fn check_syntax(text: &str) -> Result<(), Problem> {
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(()),
         Err(error) => Err(Problem::new(ErrorCode::BadJson, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "it is only read into")]
+    struct Body {
+        n: Option<SafeInt>,
+        text: Option<String>,
+        word: Option<Word>,
+        #[serde(default, deserialize_with = "only_object")]
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "it is only read into")]
+    struct Inner {
+        n: SafeInt,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        One,
+    }
+
+    #[test]
+    fn each_fault_has_its_code() {
+        let code = |json: &str| parse_object::<Body>(json.as_bytes()).err().map(|problem| problem.code);
+        for good in [
+            r#"{"n":0}"#,
+            r#" {"n":9007199254740991}"#,
+            r#"{"n":null,"inner":{"n":1}}"#,
+            r#"{"text":"out of range: "}"#,
+        ] {
+            assert_eq!(code(good), None, "{good}");
+        }
+        for n in ["-1", "9007199254740992", "18446744073709551616", "-9223372036854775809", "1e16", "1e999"] {
+            assert_eq!(code(&format!(r#"{{"n":{n}}}"#)), Some(ErrorCode::BadRange), "{n}");
+            assert_eq!(code(&format!(r#"{{"inner":{{"n":{n}}}}}"#)), Some(ErrorCode::BadRange), "{n}");
+        }
+        for n in ["1.0", "1e0", "true", "[]", r#""1""#, r#""out of range: 1""#, r#""NaN""#] {
+            assert_eq!(code(&format!(r#"{{"n":{n}}}"#)), Some(ErrorCode::BadField), "{n}");
+        }
+        for bad in [
+            r#"{"out of range: ":1}"#,
+            r#"{"word":["surrogate"]}"#,
+            r#"{"word":"unicode"}"#,
+            "[null,null,null,null]",
+        ] {
+            assert_eq!(code(bad), Some(ErrorCode::BadField), "{bad}");
+        }
+        for bad in [
+            r#"{"text":"\ud800"}"#,
+            r#"{"text":"\udc00\ud800"}"#,
+            r#"{"word":"\ud800x"}"#,
+            r#"{"n":01}"#,
+            "{} x",
+        ] {
+            assert_eq!(code(bad), Some(ErrorCode::BadJson), "{bad}");
+        }
+        // A fault doesn't outlive its parse.
+        assert_eq!(
+            (code(r#"{"n":-1}"#), code(r#"{"m":1}"#)),
+            (Some(ErrorCode::BadRange), Some(ErrorCode::BadField))
+        );
     }
 }
