@@ -13,7 +13,7 @@ use super::{
     table::table,
 };
 use crate::{
-    config::values,
+    config::numbers,
     domain::{
         id::{DeviceId, UserId},
         now_millis,
@@ -137,7 +137,7 @@ enum AdminCommand {
         #[arg(long)]
         wait: bool,
         /// Maximum time for --wait
-        #[arg(long, default_value = "60s", value_parser = values::duration, value_name = "TIME")]
+        #[arg(long, default_value = "60s", value_parser = numbers::duration, value_name = "TIME")]
         wait_timeout: Duration,
         /// Do not ask for confirmation
         #[arg(long, short)]
@@ -188,7 +188,7 @@ enum AdminCommand {
         #[arg(long, value_name = "ACTION")]
         action: Option<String>,
         /// Only entries younger than this, such as 24h or 7d
-        #[arg(long, value_parser = values::duration, value_name = "TIME")]
+        #[arg(long, value_parser = numbers::duration, value_name = "TIME")]
         since: Option<Duration>,
         /// Maximum number of entries
         #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

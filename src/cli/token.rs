@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Failure, print};
 use crate::{
-    config::{TokenConfig, values},
+    config::{TokenConfig, numbers},
     domain::id::UserId,
     tokens::{IssuedToken, Tokens},
 };
@@ -28,7 +28,7 @@ pub struct TokenArgs {
     #[arg(long)]
     admin: bool,
     /// Lifetime of the token
-    #[arg(long, default_value = "30d", value_parser = values::duration, value_name = "TIME")]
+    #[arg(long, default_value = "30d", value_parser = numbers::period, value_name = "TIME")]
     ttl: Duration,
     /// Print `{token, user, admin, expires}` instead of the token alone; expires is in Unix milliseconds
     #[arg(long)]
@@ -84,11 +84,6 @@ impl Signing {
 ///
 /// When there is no secret, or one that is too short.
 pub fn run(args: &TokenArgs) -> Result<(), Failure> {
-    if args.ttl.is_zero() {
-        return Err(Failure::usage(
-            "--ttl: a token that is good for no time is good for nothing: write 1h or 30d",
-        ));
-    }
     let issued = args.signing.issue(&args.user, args.admin, args.ttl)?.ok_or_else(|| {
         Failure::usage(
             "there is no secret to sign with: set KEEPSTEP_JWT_SECRET to the one that the server has",

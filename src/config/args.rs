@@ -1,4 +1,4 @@
-//! The flags of `keepstep serve`, and what is made of them.
+//! The flags of `keepstep serve`, and the settings that are made of them.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,18 +8,17 @@ use tracing_subscriber::filter::LevelFilter;
 use super::{
     Backend, Config, ConfigError, Limits, LogConfig, LogFormat, NsqConfig, RedisConfig, ServerConfig, Timing,
     TokenConfig, TrustedProxies,
-    numbers::{bytes, whole},
+    numbers::{bytes, count, duration, period},
     pages::PageArgs,
     values::{
-        AllowedOrigins, JwksSource, RedisUrl, Secret, duration, is_loopback, is_this_machine, listen,
+        AllowedOrigins, Daemon, JwksSource, RedisUrl, Secret, is_loopback, is_this_machine, listen,
         nsq_addresses, plain, random_edge,
     },
 };
 
 const NSQ: &str = "NSQ";
 
-/// The settings as they were typed. Texts that may hold a secret are taken as they are and checked later, because a
-/// refusal by the command line's parser would quote them.
+/// The settings as they were typed. Texts that may hold a secret are checked later, because clap's errors quote the value.
 #[derive(Args)]
 pub struct ServeArgs {
     #[command(flatten)]
@@ -52,18 +51,18 @@ struct ServerArgs {
     #[arg(long, env = "KEEPSTEP_ALLOWED_ORIGINS", default_value = "", value_name = "ORIGINS")]
     allowed_origins: String,
     /// Maximum number of connections. Further ones are closed without an answer
-    #[arg(long, env = "KEEPSTEP_MAX_CONNECTIONS", default_value_t = 100_000, value_parser = whole::<usize>, value_name = "N")]
+    #[arg(long, env = "KEEPSTEP_MAX_CONNECTIONS", default_value_t = 100_000, value_parser = count::<usize>, value_name = "N")]
     max_connections: usize,
     /// Maximum number of connections from one address (IPv6: a /64). The default is for load balancers that are not in
     /// KEEPSTEP_TRUSTED_PROXIES, behind which all clients have one address; lower it where addresses are known. Further ones are
     /// closed without an answer, and behind a trusted proxy refused: 429
-    #[arg(long, env = "KEEPSTEP_MAX_CONNECTIONS_PER_IP", default_value_t = 20_000, value_parser = whole::<usize>, value_name = "N")]
+    #[arg(long, env = "KEEPSTEP_MAX_CONNECTIONS_PER_IP", default_value_t = 20_000, value_parser = count::<usize>, value_name = "N")]
     max_connections_per_ip: usize,
     /// Connections that one address may open per second; behind a trusted proxy, requests. Further ones are delayed
-    #[arg(long, env = "KEEPSTEP_NEW_CONNECTIONS_PER_IP", default_value_t = 500, value_parser = whole::<u32>, value_name = "N")]
+    #[arg(long, env = "KEEPSTEP_NEW_CONNECTIONS_PER_IP", default_value_t = 500, value_parser = count::<u32>, value_name = "N")]
     new_connections_per_ip: u32,
     /// Time for a client to send the head of a request. After it the connection is closed
-    #[arg(long, env = "KEEPSTEP_HEADER_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "KEEPSTEP_HEADER_TIMEOUT", default_value = "10s", value_parser = period, value_name = "TIME")]
     header_timeout: Duration,
     /// Maximum size of the head of a request, in bytes; at least 8192. A larger one is refused: 431
     #[arg(long, env = "KEEPSTEP_MAX_HEADER_BYTES", default_value_t = 16_384, value_parser = bytes::<usize>, value_name = "BYTES")]
@@ -200,7 +199,7 @@ impl ServeArgs {
     /// A [`ConfigError`]: one sentence that says which setting, what is wrong and what to do.
     pub fn into_config(self) -> Result<Config, ConfigError> {
         let backend = self.backend.into_backend()?;
-        let tokens = self.tokens.into_config(matches!(backend, Backend::Embedded))?;
+        let tokens = self.tokens.into_config(&backend)?;
         let pages = self.pages.into_config(&tokens, &backend)?;
         if tokens.generated {
             // Its tokens are printed, and so is where it listens.
@@ -243,17 +242,10 @@ impl ServerArgs {
                     .to_owned(),
             ));
         }
-        let at_least = |name, value: usize, least: usize| {
-            let reason = format!("{value} is too little: give at least {least}");
-            if value < least { Err(ConfigError::value(name, reason)) } else { Ok(()) }
-        };
-        at_least("KEEPSTEP_MAX_CONNECTIONS", self.max_connections, 1)?;
-        at_least("KEEPSTEP_MAX_CONNECTIONS_PER_IP", self.max_connections_per_ip, 1)?;
-        at_least("KEEPSTEP_NEW_CONNECTIONS_PER_IP", self.new_connections_per_ip as usize, 1)?;
         // Below this hyper refuses to read anything; and a token alone may have 8 KiB.
-        at_least("KEEPSTEP_MAX_HEADER_BYTES", self.max_header_bytes, 8_192)?;
-        if self.header_timeout.is_zero() {
-            return Err(ConfigError::value("KEEPSTEP_HEADER_TIMEOUT", "it must be longer than 0"));
+        if self.max_header_bytes < 8_192 {
+            let reason = format!("{} is too little: give at least 8192", self.max_header_bytes);
+            return Err(ConfigError::value("KEEPSTEP_MAX_HEADER_BYTES", reason));
         }
         Ok(ServerConfig {
             listen: self.listen,
@@ -271,8 +263,8 @@ impl ServerArgs {
 }
 
 impl TokenArgs {
-    /// Checks them. `embedded`: without any verifier a random secret is made instead of a refusal.
-    fn into_config(self, embedded: bool) -> Result<TokenConfig, ConfigError> {
+    /// Checks them. In the embedded mode a missing verifier is a random secret.
+    fn into_config(self, backend: &Backend) -> Result<TokenConfig, ConfigError> {
         let secret = |name, text: &Option<String>| {
             given(text.as_deref()).map(|text| Secret::new(name, text)).transpose()
         };
@@ -318,15 +310,15 @@ impl TokenArgs {
                  https, or set KEEPSTEP_JWKS_INSECURE=true if that way is your own",
             ));
         }
-        match (&tokens.jwt_secret, &tokens.jwks, &tokens.token_secret) {
-            (Some(_), ..) | (None, Some(_), Some(_)) => Ok(tokens),
-            (None, Some(_), None) => Err(ConfigError::NoTokenSecret),
-            (None, None, _) if embedded => {
+        match (&tokens.jwt_secret, &tokens.jwks, &tokens.token_secret, backend) {
+            (Some(_), ..) | (None, Some(_), Some(_), _) => Ok(tokens),
+            (None, Some(_), None, _) => Err(ConfigError::NoTokenSecret),
+            (None, None, _, Backend::Embedded) => {
                 tokens.jwt_secret = Some(Secret::random());
                 tokens.generated = true;
                 Ok(tokens)
             }
-            (None, None, _) => Err(ConfigError::NoVerifier),
+            (None, None, _, Backend::Real { .. }) => Err(ConfigError::NoVerifier),
         }
     }
 }
@@ -342,7 +334,7 @@ impl BackendArgs {
             (None, Some(_)) => return Err(ConfigError::RedisMissing),
             (Some(url), Some(nsqd)) => (url, nsqd),
         };
-        let nsqd = nsq_addresses("KEEPSTEP_NSQD", nsqd, true)?;
+        let nsqd = nsq_addresses(Daemon::Nsqd, nsqd)?;
         if nsqd.is_empty() {
             return Err(ConfigError::value("KEEPSTEP_NSQD", "no address in it: write host:4151"));
         }
@@ -356,9 +348,8 @@ impl BackendArgs {
             nsq: NsqConfig {
                 nsqd,
                 nsqlookupd: nsq_addresses(
-                    "KEEPSTEP_NSQLOOKUPD",
+                    Daemon::Nsqlookupd,
                     self.nsqlookupd.as_deref().unwrap_or_default(),
-                    false,
                 )?,
             },
         })
@@ -381,8 +372,7 @@ impl LogArgs {
     }
 }
 
-/// A flag may be given empty, as a variable may: both count as not given. What is given stays as it is: a secret may
-/// well begin with a space.
+/// Returns a text unless it is empty: an empty flag or variable counts as not set. A secret may begin with a space.
 pub(super) fn given(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.trim().is_empty())
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::values::{AllowedOrigins, JwksSource, RedisUrl, Secret, duration, listen, nsq_addresses, plain};
+use super::{
+    numbers::{count, duration, period, size},
+    values::{AllowedOrigins, Daemon, JwksSource, RedisUrl, Secret, listen, nsq_addresses, plain},
+};
 
 #[test]
 fn durations_have_units() {
@@ -22,6 +25,15 @@ fn durations_have_units() {
         ["", "25", "s", "1.5s", "-1s", "1 s", "1w", "1S", "99999999999999999999s", "999999999d", "1s2", "1sä"]
     {
         assert!(duration(text).is_err(), "{text}");
+    }
+    assert!(period("1ms").is_ok() && period("0s").is_err());
+}
+
+#[test]
+fn counts_and_sizes_are_at_least_1() {
+    assert_eq!((count(" 1 "), size("2")), (Ok(1_u32), Ok(2_usize)));
+    for text in ["", "0", "-1", "+0", "1.5", "1k", "99999999999999999999"] {
+        assert!(count::<u64>(text).is_err() && size::<u64>(text).is_err(), "{text}");
     }
 }
 
@@ -67,8 +79,7 @@ fn redis_addresses_print_without_their_password() {
 #[test]
 fn nsq_addresses_are_hosts_and_ports() {
     let list =
-        nsq_addresses("KEEPSTEP_NSQD", " a:4151, http://b:4151?tcp=b:4150 ,https://[::1]:4151/,", true)
-            .unwrap();
+        nsq_addresses(Daemon::Nsqd, " a:4151, http://b:4151?tcp=b:4150 ,https://[::1]:4151/,").unwrap();
     assert_eq!(list, ["a:4151", "http://b:4151?tcp=b:4150", "https://[::1]:4151/"]);
     for text in [
         "a",
@@ -85,10 +96,10 @@ fn nsq_addresses_are_hosts_and_ports() {
         "a:1,a:1",
         "u@a:1",
     ] {
-        assert!(nsq_addresses("KEEPSTEP_NSQD", text, true).is_err(), "{text}");
+        assert!(nsq_addresses(Daemon::Nsqd, text).is_err(), "{text}");
     }
-    assert!(nsq_addresses("KEEPSTEP_NSQLOOKUPD", "a:4161?tcp=a:4160", false).is_err());
-    assert!(nsq_addresses("KEEPSTEP_NSQLOOKUPD", "", false).unwrap().is_empty());
+    assert!(nsq_addresses(Daemon::Nsqlookupd, "a:4161?tcp=a:4160").is_err());
+    assert!(nsq_addresses(Daemon::Nsqlookupd, "").unwrap().is_empty());
 }
 
 #[test]

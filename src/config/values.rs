@@ -1,6 +1,6 @@
-//! The values of settings that need more than a number: secrets, addresses, origins, durations.
+//! The values of settings that aren't numbers: secrets, addresses, origins.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use reqwest::Url;
 
@@ -259,41 +259,6 @@ pub(super) fn without_path(text: &str) -> Option<Url> {
     (bare && url.username().is_empty() && url.password().is_none()).then_some(url)
 }
 
-/// A duration: whole numbers with units, largest first or in any order: `500ms`, `25s`, `1h30m`, `7d`.
-///
-/// # Errors
-///
-/// A sentence, for clap.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!("`{text}` isn't a duration: write a whole number and a unit (ms, s, m, h, d), such as 25s")
-    };
-    let mut rest = text.trim();
-    let mut total = Duration::ZERO;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit = &rest[digits..];
-        let letters = unit.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(unit.len());
-        let millis: u64 = match &unit[..letters] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(wrong()),
-        };
-        let part = number.checked_mul(millis).map(Duration::from_millis);
-        total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
-        rest = &unit[letters..];
-    }
-    // Sums of this with a clock's reading must never overflow; nobody means a longer one.
-    if total > Duration::from_secs(100 * 366 * 24 * 3600) { Err(wrong()) } else { Ok(total) }
-}
-
 /// Whether only this machine reaches an address.
 pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
@@ -321,8 +286,32 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// The HTTP addresses of NSQ daemons, separated by commas. Only their shape is checked here; the broker reads them.
-pub(super) fn nsq_addresses(name: &'static str, text: &str, tcp: bool) -> Result<Vec<String>, ConfigError> {
+/// The two kinds of NSQ daemons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Daemon {
+    Nsqd,
+    Nsqlookupd,
+}
+
+impl Daemon {
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Nsqd => "KEEPSTEP_NSQD",
+            Self::Nsqlookupd => "KEEPSTEP_NSQLOOKUPD",
+        }
+    }
+
+    fn forms(self) -> &'static str {
+        match self {
+            Self::Nsqd => "host:4151, http://host:4151 or http://host:4151?tcp=host:4150",
+            Self::Nsqlookupd => "host:4161",
+        }
+    }
+}
+
+/// Parses the HTTP addresses of daemons, separated by commas. Checks their shape only; the broker reads them.
+pub(super) fn nsq_addresses(daemon: Daemon, text: &str) -> Result<Vec<String>, ConfigError> {
+    let refused = |reason: String| Err(ConfigError::value(daemon.setting(), reason));
     let mut list: Vec<String> = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let bare = item.strip_prefix("http://").or_else(|| item.strip_prefix("https://")).unwrap_or(item);
@@ -331,20 +320,12 @@ pub(super) fn nsq_addresses(name: &'static str, text: &str, tcp: bool) -> Result
             None => (bare, None),
         };
         let good = host_and_port(http.strip_suffix('/').unwrap_or(http))
-            && pinned.is_none_or(|address| tcp && host_and_port(address));
+            && pinned.is_none_or(|address| daemon == Daemon::Nsqd && host_and_port(address));
         if !good {
-            let forms = if tcp {
-                "host:4151, http://host:4151 or http://host:4151?tcp=host:4150"
-            } else {
-                "host:4161"
-            };
-            return Err(ConfigError::value(
-                name,
-                format!("`{item}` isn't the HTTP address of a daemon: write {forms}"),
-            ));
+            return refused(format!("`{item}` isn't the HTTP address of a daemon: write {}", daemon.forms()));
         }
         if list.iter().any(|other| other == item) {
-            return Err(ConfigError::value(name, format!("`{item}` is listed twice: list each daemon once")));
+            return refused(format!("`{item}` is listed twice: list each daemon once"));
         }
         list.push(item.to_owned());
     }
