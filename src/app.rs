@@ -165,18 +165,12 @@ impl App {
         let drain = core.drain.clone();
         // Load balancers know only the first listener.
         let inside = rules.without_proxies();
-        drain.spawn(listener::serve(api, http::api(&context), rules, drain.clone(), true));
+        drain.spawn(listener::serve(api, http::api(&context), rules, Some(drain.clone())));
         // Health and metrics are served to the end: operators want to see the drain.
-        drain.spawn_background(listener::serve(
-            ops,
-            http::ops(&context),
-            inside.clone(),
-            drain.clone(),
-            false,
-        ));
+        drain.spawn_background(listener::serve(ops, http::ops(&context), inside.clone(), None));
         let second = second.map(|second| {
             let routes = second.routes();
-            drain.spawn(listener::serve(second.api, routes, inside, drain.clone(), true));
+            drain.spawn(listener::serve(second.api, routes, inside, Some(drain.clone())));
             second.core
         });
         let refused = async {

@@ -91,6 +91,29 @@ impl ListArgs {
     }
 }
 
+#[derive(Args)]
+struct SweepArgs {
+    /// Show what would be deleted; change nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Include queues whose device and chat are both unknown to this store. Another deployment on the same nsqd may own them
+    #[arg(long)]
+    foreign: bool,
+    /// Maximum number of queues that are deleted in one call to the server
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: Option<u32>,
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy)]
+enum Format {
+    Tables,
+    Json,
+}
+
 #[derive(Subcommand)]
 enum AdminCommand {
     /// Show all edges, the store, every nsqd, and the rates of sends and deliveries
@@ -162,20 +185,7 @@ enum AdminCommand {
     /// Delete orphan queues; each is checked twice, and again before it is deleted
     #[command(after_help = "Examples:\n  keepstep admin sweep --dry-run\n  keepstep admin sweep --yes\n\n\
                       The exit code is 1 when a queue could not be deleted.")]
-    Sweep {
-        /// Show what would be deleted; change nothing
-        #[arg(long, conflicts_with = "yes")]
-        dry_run: bool,
-        /// Include queues whose device and chat are both unknown to this store. Another deployment on the same nsqd may own them
-        #[arg(long)]
-        foreign: bool,
-        /// Maximum number of queues that are deleted in one call to the server
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: Option<u32>,
-        /// Do not ask for confirmation
-        #[arg(long, short)]
-        yes: bool,
-    },
+    Sweep(SweepArgs),
     /// Show the audit log, newest entries first
     #[command(
         after_help = "Examples:\n  keepstep admin audit --since 24h --action device.end\n  keepstep admin audit --json"
@@ -206,38 +216,39 @@ const ROWS: u32 = 100;
 /// When the server refuses (exit code 1), when something is missing on the command line (2), or when the server can't be
 /// reached (3).
 pub async fn run(args: AdminArgs) -> Result<(), Failure> {
-    let (client, json) = (Client::new(&args.server)?, args.json);
+    let client = Client::new(&args.server)?;
+    let format = if args.json { Format::Json } else { Format::Tables };
     match args.command {
         AdminCommand::Overview => {
             let overview = client.call(Method::GET, &["admin", "v1", "overview"], &[]).await?;
-            show(json, &overview, || views::overview(&overview))
+            show(format, &overview, || views::overview(&overview))
         }
         AdminCommand::Users { list } => {
             let lines = client.rows(&["admin", "v1", "users"], &list.query(), list.rows(Some(ROWS))).await?;
-            show_lines(json, &lines, views::USERS)
+            show_lines(format, &lines, views::USERS)
         }
         AdminCommand::Devices { user: Some(user), list } if !list.given() => {
             let path = ["admin", "v1", "users", user.as_str(), "devices"];
             let (items, _) = client.rows(&path, &[], None).await?;
-            show(json, &json!({"items": items}), || table(views::DEVICES_OF_USER, &items))
+            show(format, &json!({"items": items}), || table(views::DEVICES_OF_USER, &items))
         }
         AdminCommand::Devices { user, list } => {
             let mut query = list.query();
             query.extend(user.as_ref().map(|user| ("user", user.as_str())));
             let lines = client.rows(&["admin", "v1", "devices"], &query, list.rows(Some(ROWS))).await?;
-            show_lines(json, &lines, views::DEVICES)
+            show_lines(format, &lines, views::DEVICES)
         }
         AdminCommand::Channels { device, list } => {
             let path = ["admin", "v1", "devices", &device.to_string(), "channels"];
             let (items, last) = client.rows(&path, &list.query(), list.rows(None)).await?;
             let unreachable = last.get("unreachable").cloned().unwrap_or_else(|| json!([]));
             let text = || [table(views::CHANNELS, &items), views::unreachable(&unreachable)].concat();
-            show(json, &json!({"items": items, "unreachable": unreachable}), text)
+            show(format, &json!({"items": items, "unreachable": unreachable}), text)
         }
         AdminCommand::Remove { device, dry_run: true, .. } => {
             let path = ["admin", "v1", "devices", &device.to_string()];
             let answer = client.call(Method::DELETE, &path, &[("dry_run", "true")]).await?;
-            show(json, &answer, || views::dry_run(&answer))
+            show(format, &answer, || views::dry_run(&answer))
         }
         AdminCommand::Remove { device, wait, wait_timeout, yes, .. } => {
             if !yes {
@@ -245,12 +256,12 @@ pub async fn run(args: AdminArgs) -> Result<(), Failure> {
                     "Remove device {device}? Its undelivered messages are lost and its id is never used again."
                 ))?;
             }
-            changes::remove(&client, device, wait.then_some(wait_timeout), json).await
+            changes::remove(&client, device, wait.then_some(wait_timeout), format).await
         }
         AdminCommand::Kick { user } => {
             let path = ["admin", "v1", "users", user.as_str(), "kick"];
             let answer = client.call(Method::POST, &path, &[]).await?;
-            show(json, &answer, || match answer.get("connected").and_then(Value::as_u64) {
+            show(format, &answer, || match answer.get("connected").and_then(Value::as_u64) {
                 Some(0) => format!("no device of {user} was connected: nothing to close"),
                 Some(1) => format!("the socket of the one connected device of {user} is being closed"),
                 Some(count) => {
@@ -263,16 +274,9 @@ pub async fn run(args: AdminArgs) -> Result<(), Failure> {
             let query: Vec<_> = search.as_deref().map(|text| ("search", text)).into_iter().collect();
             let rows = limit.and_then(|rows| usize::try_from(rows).ok());
             let lines = client.rows(&["admin", "v1", "channels", "orphans"], &query, rows).await?;
-            show_lines(json, &lines, views::ORPHANS)
+            show_lines(format, &lines, views::ORPHANS)
         }
-        AdminCommand::Sweep { dry_run, foreign, limit, yes } => {
-            if !yes && !dry_run {
-                changes::confirm(
-                    "Delete queues that are nobody's? What is in them is lost. (--dry-run shows them.)",
-                )?;
-            }
-            changes::sweep(&client, dry_run, foreign, limit, json).await
-        }
+        AdminCommand::Sweep(args) => changes::sweep(&client, &args, format).await,
         AdminCommand::Audit { who, action, since, limit } => {
             let since = since.map(|ago| {
                 let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
@@ -286,22 +290,25 @@ pub async fn run(args: AdminArgs) -> Result<(), Failure> {
             let query: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
             let rows = usize::try_from(limit).ok();
             let (items, _) = client.rows(&["admin", "v1", "audit"], &query, rows).await?;
-            show(json, &json!({"items": items}), || table(views::AUDIT, &items))
+            show(format, &json!({"items": items}), || table(views::AUDIT, &items))
         }
     }
 }
 
-fn show(json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
-    if json { print(&value.to_string()) } else { print(&text()) }
+fn show(format: Format, value: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    match format {
+        Format::Json => print(&value.to_string()),
+        Format::Tables => print(&text()),
+    }
 }
 
 /// Rows, and what their last page says of all of them.
 fn show_lines(
-    json: bool,
+    format: Format,
     (items, last): &(Vec<Value>, Value),
     columns: views::Columns,
 ) -> Result<(), Failure> {
     let mut all = last.clone();
     all["items"] = json!(items);
-    show(json, &all, || [table(columns, items), views::footer(items.len(), last)].concat())
+    show(format, &all, || [table(columns, items), views::footer(items.len(), last)].concat())
 }

@@ -38,7 +38,6 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let edge = config.edge.clone();
     let given = Given::of(&config);
     let ready = if config.tokens.generated { Some(ready_tokens(&config)?) } else { None };
-    let watched = std::io::stdout().is_terminal();
     if embedded {
         tracing::info!("embedded mode: store and queues are in this process's memory, and end with it");
     }
@@ -46,7 +45,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let (address, ops) = (app.address().map_err(Failure::run)?, app.ops_address().map_err(Failure::run)?);
     tracing::info!(%edge, "serving on http://{address}, health and metrics on http://{ops}");
     if let Some(ready) = &ready {
-        print(&ready.told(address, watched))?;
+        print(&ready.told(address))?;
     }
     if embedded {
         print(&try_next(address, given, &own_name()))?;
@@ -132,12 +131,12 @@ async fn signalled() {
     }
 }
 
-/// With a secret that nobody else knows, nobody could come in. So some tokens are printed: to the standard output, which
-/// is not the log. Two users, because one alone has nobody to talk to.
+/// Tokens for a generated secret, which nobody else has. They are printed to standard output, which is not the log.
 struct Ready {
     alice: String,
     bob: String,
-    admin: String,
+    /// None unless standard output is a terminal: a file or a container's log would keep it.
+    admin: Option<String>,
 }
 
 fn ready_tokens(config: &Config) -> Result<Ready, Failure> {
@@ -146,23 +145,24 @@ fn ready_tokens(config: &Config) -> Result<Ready, Failure> {
         let user = user.parse().map_err(Failure::run)?;
         tokens.issue_user(&user, admin, READY_TTL).map(|issued| issued.token).map_err(Failure::run)
     };
-    Ok(Ready { alice: token("alice", false)?, bob: token("bob", false)?, admin: token("admin", true)? })
+    let admin = std::io::stdout().is_terminal().then(|| token("admin", true)).transpose()?;
+    Ok(Ready { alice: token("alice", false)?, bob: token("bob", false)?, admin })
 }
 
 impl Ready {
-    /// What is printed; an admin's token only where somebody is looking: what isn't a terminal is a file or a container's log.
-    fn told(&self, address: SocketAddr, watched: bool) -> String {
+    fn told(&self, address: SocketAddr) -> String {
         let Self { alice, bob, admin } = self;
         let mut text = format!(
             "No KEEPSTEP_JWT_SECRET is set, so one was made for this run. User tokens, good until this process ends:\n\
              export TOKEN={alice}   # alice\nexport BOB={bob}   # bob\n"
         );
-        text += &if watched {
-            format!("export KEEPSTEP_ADMIN_TOKEN={admin}   # an admin")
-        } else {
-            "# An admin's token is printed to a terminal only. To make one, set a KEEPSTEP_JWT_SECRET of your own, and then:\n\
+        text += &match admin {
+            Some(admin) => format!("export KEEPSTEP_ADMIN_TOKEN={admin}   # an admin"),
+            None => {
+                "# An admin's token is printed to a terminal only. To make one, set a KEEPSTEP_JWT_SECRET of your own, and then:\n\
              #   keepstep token --user admin --admin"
                 .to_owned()
+            }
         };
         if address.to_string() != DEFAULT_ADDRESS {
             text += &format!(

@@ -100,13 +100,13 @@ struct Door {
     told: Arc<AtomicBool>,
 }
 
-/// Serves until the drain begins; connections that are open then finish what they have under way.
+/// Serves connections until the drain begins. Open connections then finish their requests, and the drain waits for them.
+/// Without a drain it serves until the process ends.
 pub async fn serve(
     listener: TcpListener,
     routes: BoxedFilter<(Response,)>,
     rules: Rules,
-    drain: Drain,
-    stop_on_drain: bool,
+    drain: Option<Drain>,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -121,7 +121,7 @@ pub async fn serve(
             tokio::task::yield_now().await;
         }
         let accepted = tokio::select! {
-            () = drain.begun(), if stop_on_drain => return,
+            () = begun(drain.as_ref()) => return,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -140,14 +140,19 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set");
         }
-        let (door, tasks) = (door.clone(), drain.clone());
-        // Those that end with the drain are waited for: else the process would be gone before their answers are.
-        if stop_on_drain {
-            let drain = drain.clone();
-            tasks.spawn(async move { door.serve(stream, peer, connection, drain.begun()).await });
-        } else {
-            tokio::spawn(async move { door.serve(stream, peer, connection, std::future::pending()).await });
+        let (door, stop) = (door.clone(), drain.clone());
+        let served = async move { door.serve(stream, peer, connection, begun(stop.as_ref())).await };
+        match &drain {
+            Some(drain) => drain.spawn(served),
+            None => drop(tokio::spawn(served)),
         }
+    }
+}
+
+async fn begun(drain: Option<&Drain>) {
+    match drain {
+        Some(drain) => drain.begun().await,
+        None => std::future::pending().await,
     }
 }
 

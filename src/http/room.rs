@@ -31,8 +31,12 @@ const SMALL: usize = 16 << 10;
 /// Pages that are read from the store at once, of all and of one user. A page is much for the store, and it serves one call
 /// after the other: whoever asks for hundreds at once waits for them, and nobody else.
 const READS: Bounds = Bounds { at_once: 64, of_one: 2, longest: Duration::from_secs(10) };
-/// After which time whoever found no room may ask again, in seconds.
+/// Seconds after which a request that found no room may come again.
 const AGAIN: u32 = 1;
+
+fn crowded(detail: &'static str) -> Problem {
+    Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)
+}
 
 /// Whose a request is, as far as it is known by then.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -97,8 +101,7 @@ impl Asking {
     /// `too_many_requests`.
     pub(super) fn body(&self, bytes: usize) -> Result<Share<Whose>, Problem> {
         self.room.bodies.take(&self.whose(), bytes).ok_or_else(|| {
-            let detail = "too many of your requests are on their way: wait for their answers, and try again";
-            Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)
+            crowded("too many of your requests are on their way: wait for their answers, and try again")
         })
     }
 
@@ -107,10 +110,10 @@ impl Asking {
     /// # Errors
     /// `too_many_requests`.
     pub(super) fn answer(&self, bytes: usize) -> Result<(), Problem> {
-        let share = self.room.answers.take(&self.whose(), bytes).ok_or_else(|| {
-            let detail = "too many answers are on their way to you: read them, and try again";
-            Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)
-        })?;
+        let share =
+            self.room.answers.take(&self.whose(), bytes).ok_or_else(|| {
+                crowded("too many answers are on their way to you: read them, and try again")
+            })?;
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
         Ok(())
     }
@@ -120,10 +123,8 @@ impl Asking {
     /// # Errors
     /// `too_many_requests`.
     pub(super) async fn turn(&self, user: &UserId) -> Result<Turn<UserId>, Problem> {
-        self.room.reads.acquire(user).await.ok_or_else(|| {
-            let detail = "too many of your pages are being read: wait for them, and try again";
-            Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)
-        })
+        let turn = self.room.reads.acquire(user).await;
+        turn.ok_or_else(|| crowded("too many of your pages are being read: wait for them, and try again"))
     }
 
     /// The answer, which holds its room until the client has taken it, or the connection is over.

@@ -8,7 +8,7 @@ use std::{
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{show, views};
+use super::{Format, SweepArgs, show, views};
 use crate::{
     cli::{Failure, client::Client, table::plain},
     domain::id::DeviceId,
@@ -22,7 +22,7 @@ pub(super) async fn remove(
     client: &Client,
     device: DeviceId,
     wait: Option<Duration>,
-    json: bool,
+    format: Format,
 ) -> Result<(), Failure> {
     let answer = client.call(Method::DELETE, &["admin", "v1", "devices", &device.to_string()], &[]).await?;
     let termination = answer.get("termination").unwrap_or(&answer);
@@ -30,7 +30,7 @@ pub(super) async fn remove(
         return Err(Failure::run("the server answered without a termination: is it Keepstep?"));
     };
     let Some(patience) = wait else {
-        return show(json, &answer, || format!("termination {id}: {}", state_of(termination)));
+        return show(format, &answer, || format!("termination {id}: {}", state_of(termination)));
     };
     let until = tokio::time::Instant::now() + patience;
     loop {
@@ -38,7 +38,7 @@ pub(super) async fn remove(
         let now = now.get("termination").unwrap_or(&now);
         let done = state_of(now) == "done";
         if done || tokio::time::Instant::now() >= until {
-            show(json, now, || {
+            show(format, now, || {
                 let deleted = plain(now.get("channels_deleted").unwrap_or(&Value::Null));
                 let missing = views::unreachable(now.get("unreachable").unwrap_or(&Value::Null));
                 format!("termination {id}: {}, {deleted} channels deleted{missing}", state_of(now))
@@ -50,21 +50,20 @@ pub(super) async fn remove(
     }
 }
 
-/// Deletes what is nobody's, or says what that would be.
-pub(super) async fn sweep(
-    client: &Client,
-    dry_run: bool,
-    foreign: bool,
-    limit: Option<u32>,
-    json: bool,
-) -> Result<(), Failure> {
-    let limit = limit.map(|limit| limit.to_string());
-    let flag = |name, is: bool| is.then_some((name, "true"));
-    let query =
-        [flag("dry_run", dry_run), flag("foreign", foreign), limit.as_deref().map(|limit| ("limit", limit))];
+/// Deletes orphan queues; a dry run lists them.
+pub(super) async fn sweep(client: &Client, args: &SweepArgs, format: Format) -> Result<(), Failure> {
+    if !args.yes && !args.dry_run {
+        confirm("Delete queues that are nobody's? What is in them is lost. (--dry-run shows them.)")?;
+    }
+    let limit = args.limit.map(|limit| limit.to_string());
+    let query = [
+        args.dry_run.then_some(("dry_run", "true")),
+        args.foreign.then_some(("foreign", "true")),
+        limit.as_deref().map(|limit| ("limit", limit)),
+    ];
     let query: Vec<_> = query.into_iter().flatten().collect();
     let swept = client.call(Method::POST, &["admin", "v1", "channels", "sweep"], &query).await?;
-    show(json, &swept, || views::swept(&swept))?;
+    show(format, &swept, || views::swept(&swept))?;
     match swept.get("failed").and_then(Value::as_u64) {
         None | Some(0) => Ok(()),
         Some(failed) => Err(Failure::run(format!("{failed} of them couldn't be deleted: sweep again later"))),

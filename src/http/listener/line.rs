@@ -178,14 +178,10 @@ mod tests {
 
     use super::*;
 
-    async fn pair(patience: Duration, unread: bool) -> (Line, TcpStream) {
+    async fn pair(patience: Duration, unread: Unread) -> (Line, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let flag = Unread::default();
-        if unread {
-            flag.note();
-        }
-        (Line::new(listener.accept().await.unwrap().0, patience, flag), client)
+        (Line::new(listener.accept().await.unwrap().0, patience, unread), client)
     }
 
     /// More than the system takes by itself.
@@ -193,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_little_is_cut_off_however_it_does_it() {
-        let (mut line, mut client) = pair(Duration::from_millis(500), false).await;
+        let (mut line, mut client) = pair(Duration::from_millis(500), Unread::default()).await;
         let reads = tokio::spawn(async move {
             // A byte now and then isn't a pace.
             while client.read_u8().await.is_ok() {
@@ -207,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_takes_all_in_its_time_gets_all() {
-        let (mut line, mut client) = pair(Duration::from_millis(500), false).await;
+        let (mut line, mut client) = pair(Duration::from_millis(500), Unread::default()).await;
         let reads = tokio::spawn(async move {
             let (mut all, mut some) = (0, vec![0; MUCH / 30]);
             while let Ok(count @ 1..) = client.read(&mut some).await {
@@ -228,7 +224,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_still_sends_gets_its_answer() {
-        let (mut line, mut client) = pair(Duration::from_secs(5), true).await;
+        let unread = Unread::default();
+        unread.note();
+        let (mut line, mut client) = pair(Duration::from_secs(5), unread.clone()).await;
         client.write_all(&[0; 100_000]).await.unwrap();
         let answers = tokio::spawn(async move {
             line.write_all(b"no").await.unwrap();
@@ -242,7 +240,7 @@ mod tests {
         drop(client);
         timeout(Duration::from_secs(5), answers).await.expect("it ends with the client").unwrap();
         // And without: by itself.
-        let (mut line, client) = pair(Duration::from_secs(5), true).await;
+        let (mut line, client) = pair(Duration::from_secs(5), unread).await;
         timeout(Duration::from_secs(5), line.shutdown()).await.expect("it ends").unwrap();
         drop(client);
     }
