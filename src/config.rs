@@ -10,8 +10,6 @@ pub mod limits;
 pub mod numbers;
 pub mod pages;
 pub mod proxies;
-#[cfg(test)]
-mod tests;
 pub mod values;
 
 pub use args::ServeArgs;
@@ -289,3 +287,7 @@ impl ConfigError {
         Self::Value { name, reason: reason.into() }
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/config.rs"]
+mod tests;
