@@ -1,7 +1,7 @@
 //! The settings: one struct per concern. Each field's doc names its environment variable and its default.
 //!
-//! `config/args` reads them from the command line and the environment and checks them; whoever holds a [`Config`] holds
-//! one that makes sense. A setting that doesn't is refused before anything runs, with a sentence that says what to do.
+//! `config/args` reads them from the command line and the environment. A [`Config`] is checked: a bad setting is refused
+//! before anything runs, with a sentence that says what to do.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,31 +18,31 @@ pub use pages::{PageConfig, PlaygroundConfig};
 pub use proxies::TrustedProxies;
 pub use values::{AllowedOrigins, JwksSource, RedisUrl, Secret};
 
-/// Everything that `keepstep serve` was told.
+/// The settings of `keepstep serve`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where it listens, and whom it lets in.
+    /// Listeners and connections.
     pub server: ServerConfig,
-    /// How it knows its users.
+    /// Identity and tokens.
     pub tokens: TokenConfig,
-    /// What is served beside the API.
+    /// Pages beside the API.
     pub pages: PageConfig,
-    /// Where the truth and the queues are.
+    /// Store and broker.
     pub backend: Backend,
-    /// How much of everything is allowed.
+    /// Sizes, rates and counts.
     pub limits: Limits,
-    /// How long everything may take.
+    /// Durations.
     pub timing: Timing,
-    /// This edge's id: the name under which it holds leases. `KEEPSTEP_EDGE`, default `e-` and 8 random hexadecimal
-    /// digits. A second edge of the same name doesn't start.
+    /// This edge's id, under which it holds leases. `KEEPSTEP_EDGE`, default `e-` and 8 random hexadecimal digits. A
+    /// second edge of the same id doesn't start.
     pub edge: String,
-    /// What is logged, and how.
+    /// The log.
     pub log: LogConfig,
 }
 
 impl Config {
-    /// What an empty environment gives, on free ports of 127.0.0.1: for tests and for whatever runs a server inside its
-    /// own process. Its secret is random ([`TokenConfig::generated`]).
+    /// Returns the defaults on free ports of 127.0.0.1, with a random secret: for tests and for a server inside another
+    /// process.
     #[must_use]
     pub fn embedded() -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Config {
     }
 }
 
-/// Where the server listens, and whom it lets in.
+/// Listeners and connections.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Address of the API and the sockets. `KEEPSTEP_LISTEN`, default `127.0.0.1:8080`. Port 0: any free one.
@@ -68,29 +68,26 @@ pub struct ServerConfig {
     pub ops_listen: SocketAddr,
     /// Which web pages may open sockets. `KEEPSTEP_ALLOWED_ORIGINS`, default empty: same origin only.
     pub allowed_origins: AllowedOrigins,
-    /// Connections on `listen` at the same time, all together. `KEEPSTEP_MAX_CONNECTIONS`, default 100000.
+    /// Maximum number of connections on `listen`. `KEEPSTEP_MAX_CONNECTIONS`, default 100000.
     pub max_connections: usize,
-    /// Connections on `listen` at the same time from one address, of IPv6 from one /64.
-    /// `KEEPSTEP_MAX_CONNECTIONS_PER_IP`, default 20000: that many because behind a load balancer that isn't in
-    /// `trusted_proxies` all come from one address. Lower it where addresses are known.
+    /// Maximum number of connections on `listen` from one address (IPv6: a /64). `KEEPSTEP_MAX_CONNECTIONS_PER_IP`,
+    /// default 20000, for load balancers that aren't in `trusted_proxies`. Lower it where addresses are known.
     pub max_connections_per_ip: usize,
-    /// Connections on `listen` that one address (of IPv6: one /64) may open in a second; through a proxy in
-    /// `trusted_proxies`, requests. Further ones are served a little later. `KEEPSTEP_NEW_CONNECTIONS_PER_IP`, default 500.
+    /// Connections on `listen` that one address (IPv6: a /64) may open per second; behind a trusted proxy, requests.
+    /// Further ones are delayed. `KEEPSTEP_NEW_CONNECTIONS_PER_IP`, default 500.
     pub new_connections_per_ip: u32,
-    /// How long a client may take to send the head of a request. `KEEPSTEP_HEADER_TIMEOUT`, default 10 s.
+    /// Time for a client to send the head of a request. `KEEPSTEP_HEADER_TIMEOUT`, default 10 s.
     pub header_timeout: Duration,
-    /// The longest head of a request, in bytes. `KEEPSTEP_MAX_HEADER_BYTES`, default 16384.
+    /// Maximum size of the head of a request, in bytes. `KEEPSTEP_MAX_HEADER_BYTES`, default 16384.
     pub max_header_bytes: usize,
-    /// Proxies in front, which say whose a request is in `Forwarded` or `X-Forwarded-For`. `KEEPSTEP_TRUSTED_PROXIES`,
-    /// default none.
+    /// Proxies whose `Forwarded` or `X-Forwarded-For` is believed. `KEEPSTEP_TRUSTED_PROXIES`, default none.
     pub trusted_proxies: TrustedProxies,
-    /// Whether every connection on `listen` begins with a head of the PROXY protocol. `KEEPSTEP_PROXY_PROTOCOL`, default
-    /// false.
+    /// Whether each connection on `listen` begins with a PROXY protocol header. `KEEPSTEP_PROXY_PROTOCOL`, default false.
     pub proxy_protocol: bool,
 }
 
 impl Default for ServerConfig {
-    /// The defaults, but on free ports of 127.0.0.1.
+    /// Returns the defaults on free ports of 127.0.0.1.
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
@@ -108,53 +105,50 @@ impl Default for ServerConfig {
     }
 }
 
-/// How users and devices are known.
+/// How user and device tokens are verified and signed.
 #[derive(Debug, Clone, Default)]
 pub struct TokenConfig {
     /// Verifies user tokens of `HS256`. `KEEPSTEP_JWT_SECRET`, at least 32 bytes, default none.
     pub jwt_secret: Option<Secret>,
-    /// Verify user tokens, too, and sign none: of a rotation. `KEEPSTEP_JWT_SECRET_2` and `_3`, default none.
+    /// Verify user tokens during a rotation and sign none. `KEEPSTEP_JWT_SECRET_2` and `_3`, default none.
     pub other_jwt_secrets: Vec<Secret>,
     /// Signs and verifies device tokens. `KEEPSTEP_TOKEN_SECRET`, at least 32 bytes, default derived from `jwt_secret`.
     pub token_secret: Option<Secret>,
-    /// Verify device tokens, too, and sign none. `KEEPSTEP_TOKEN_SECRET_2` and `_3`, default none; without a `token_secret`
-    /// derived from `other_jwt_secrets`.
+    /// Verify device tokens during a rotation and sign none. `KEEPSTEP_TOKEN_SECRET_2` and `_3`, default none; without a
+    /// `token_secret` derived from `other_jwt_secrets`.
     pub other_token_secrets: Vec<Secret>,
-    /// Where the public keys for `EdDSA`, `ES256` and `RS256` are. `KEEPSTEP_JWKS`, a file or an `http(s)` address,
-    /// default none.
+    /// Public keys for `EdDSA`, `ES256` and `RS256`. `KEEPSTEP_JWKS`, a file or an `http(s)` URL, default none.
     pub jwks: Option<JwksSource>,
-    /// How long keys that were read count although they can't be read again; none: for ever. `KEEPSTEP_JWKS_STALE`, default
-    /// 24 h.
+    /// How long keys stay valid while the JWKS can't be read; none: for ever. `KEEPSTEP_JWKS_STALE`, default 24 h.
     pub jwks_stale: Option<Duration>,
-    /// What `iss` must be. `KEEPSTEP_JWT_ISSUER`, default none: any, or absent.
+    /// Required `iss`. `KEEPSTEP_JWT_ISSUER`, default none: any, or absent.
     pub issuer: Option<String>,
-    /// What `aud` must be or contain. `KEEPSTEP_JWT_AUDIENCE`, default none: any, or absent.
+    /// Required `aud`, or one of its entries. `KEEPSTEP_JWT_AUDIENCE`, default none: any, or absent.
     pub audience: Option<String>,
-    /// Whether `jwt_secret` was made up at this start: then nobody else can make tokens, and `serve` prints one.
+    /// Whether `jwt_secret` was generated at this start; `serve` then prints tokens.
     pub generated: bool,
 }
 
 impl TokenConfig {
-    /// A random secret and nothing else.
+    /// Returns a random secret and nothing else.
     #[must_use]
     pub fn generate() -> Self {
         Self { jwt_secret: Some(Secret::random()), generated: true, ..Self::default() }
     }
 
-    /// One shared secret and nothing else.
+    /// Returns one shared secret and nothing else.
     ///
     /// # Errors
-    ///
-    /// When it is shorter than 32 bytes.
+    /// See [`Secret::new`].
     pub fn from_secret(secret: &str) -> Result<Self, ConfigError> {
         Ok(Self { jwt_secret: Some(Secret::new("KEEPSTEP_JWT_SECRET", secret)?), ..Self::default() })
     }
 }
 
-/// Where the truth and the queues are.
+/// Store and broker.
 #[derive(Debug, Clone)]
 pub enum Backend {
-    /// In this process's memory. Chosen when neither `KEEPSTEP_REDIS_URL` nor `KEEPSTEP_NSQD` is set.
+    /// In memory. Chosen when neither `KEEPSTEP_REDIS_URL` nor `KEEPSTEP_NSQD` is set.
     Embedded,
     /// In Redis and NSQ. Chosen when both are set.
     Real {
@@ -170,13 +164,12 @@ pub enum Backend {
 pub struct RedisConfig {
     /// `KEEPSTEP_REDIS_URL`: `redis://`, `rediss://` (TLS) or `unix://`.
     pub url: RedisUrl,
-    /// Whether to start although Redis may forget acknowledged messages (no AOF). `KEEPSTEP_ALLOW_VOLATILE_STORE`,
-    /// default false.
+    /// Start although Redis may lose acknowledged messages (no AOF). `KEEPSTEP_ALLOW_VOLATILE_STORE`, default false.
     pub allow_volatile: bool,
-    /// Whether what this Redis doesn't show of its settings is taken to be right (a managed Redis without CONFIG).
+    /// Start although Redis doesn't show all of its settings (a managed service without CONFIG).
     /// `KEEPSTEP_REDIS_TRUSTED`, default false.
     pub trusted: bool,
-    /// What every key starts with, without the colon behind it. `KEEPSTEP_REDIS_PREFIX`, default `ks`.
+    /// Prefix of every key, without the colon. `KEEPSTEP_REDIS_PREFIX`, default `ks`.
     pub prefix: String,
 }
 
@@ -191,7 +184,7 @@ pub struct NsqConfig {
     pub nsqlookupd: Vec<String>,
 }
 
-/// How the log is written.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -200,25 +193,25 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged, and how.
+/// The log.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
     /// `KEEPSTEP_LOG_FORMAT`, default `text`.
     pub format: LogFormat,
-    /// Which events: a level, or `target=level` pairs. `KEEPSTEP_LOG`, default `info`. Checked: it parses.
+    /// Filter: a level, or `target=level` pairs. `KEEPSTEP_LOG`, default `info`. It parses.
     pub filter: String,
 }
 
-/// Why these settings are refused. No text of it contains a secret.
+/// Why settings are refused. No text contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// Half a deployment: the broker is missing.
+    /// The broker is missing.
     #[error(
         "KEEPSTEP_REDIS_URL is set but KEEPSTEP_NSQD isn't: set KEEPSTEP_NSQD to the HTTP addresses of your nsqd \
          (for example 127.0.0.1:4151), or unset KEEPSTEP_REDIS_URL to run embedded"
     )]
     NsqdMissing,
-    /// Half a deployment: the store is missing.
+    /// The store is missing.
     #[error(
         "KEEPSTEP_NSQD is set but KEEPSTEP_REDIS_URL isn't: set KEEPSTEP_REDIS_URL (for example \
          redis://127.0.0.1:6379), or unset KEEPSTEP_NSQD to run embedded"
@@ -227,23 +220,23 @@ pub enum ConfigError {
     /// `KEEPSTEP_DATA`.
     #[error("KEEPSTEP_DATA is set, but the on-disk embedded mode isn't there yet: leave it empty")]
     DataNotYet,
-    /// A secret that can be guessed.
+    /// A secret is too short.
     #[error("{name} has {length} bytes and needs at least 32: make one with `openssl rand -hex 32`")]
     ShortSecret {
         /// Which setting.
         name: &'static str,
-        /// How long it is, in bytes.
+        /// Its length, in bytes.
         length: usize,
     },
-    /// A secret that can be guessed although it is long.
+    /// A secret could be guessed.
     #[error("{name} {how}, so it could be guessed: make one with `openssl rand -hex 32`")]
     WeakSecret {
         /// Which setting.
         name: &'static str,
-        /// What is weak about it. Nothing of the secret.
+        /// What is weak about it, without any part of the secret.
         how: String,
     },
-    /// Anybody could come in.
+    /// Others can reach a listener of a server with a generated secret.
     #[error(
         "{name} is {address}, which others can reach, and no secret is set that says who may come in: set KEEPSTEP_JWT_SECRET \
          (`openssl rand -hex 32`), or listen on 127.0.0.1"
@@ -254,30 +247,30 @@ pub enum ConfigError {
         /// The address.
         address: SocketAddr,
     },
-    /// Variables of the environment that look like settings and are none.
+    /// Environment variables that look like settings and are none.
     #[error("{0}")]
     UnknownVariables(String),
-    /// Nothing to verify user tokens with.
+    /// Nothing verifies user tokens.
     #[error(
         "neither KEEPSTEP_JWT_SECRET nor KEEPSTEP_JWKS is set, so no user token could be verified: set one of them \
          (a secret is made with `openssl rand -hex 32`)"
     )]
     NoVerifier,
-    /// Nothing to sign device tokens with.
+    /// Nothing signs device tokens.
     #[error(
         "KEEPSTEP_JWKS alone can't sign device tokens: set KEEPSTEP_TOKEN_SECRET too, the same on every edge \
          (`openssl rand -hex 32`)"
     )]
     NoTokenSecret,
-    /// One value that can't be read.
+    /// A value can't be read.
     #[error("{name}: {reason}")]
     Value {
-        /// Which setting, by its environment variable.
+        /// The setting's environment variable.
         name: &'static str,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong, and what would be right.
         reason: String,
     },
-    /// Two values that don't go together.
+    /// Two values don't go together.
     #[error("{0}")]
     Conflict(String),
 }

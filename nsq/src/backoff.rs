@@ -1,5 +1,4 @@
-//! The wait before the next attempt: doubling, with jitter, so that thousands of subscriptions don't return in the same
-//! millisecond.
+//! Exponential backoff with jitter, so that thousands of subscriptions don't return in the same millisecond.
 
 use std::time::Duration;
 

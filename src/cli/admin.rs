@@ -1,4 +1,4 @@
-//! `keepstep admin`: what the admin API says, as tables (`views`); and what changes something (`changes`).
+//! `keepstep admin`: the admin API as tables (`views`), and its changes (`changes`).
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub struct AdminArgs {
     server: ServerArgs,
 }
 
-/// Which rows of a list, and in which order.
+/// Rows of a list and their order.
 #[derive(Args)]
 struct ListArgs {
     /// Only rows whose user, id or name contains this text
@@ -206,15 +206,13 @@ enum AdminCommand {
     },
 }
 
-/// Rows of a list of everything, unless told otherwise.
+/// Default number of rows of a list of everything.
 const ROWS: u32 = 100;
 
 /// Runs one admin command.
 ///
 /// # Errors
-///
-/// When the server refuses (exit code 1), when something is missing on the command line (2), or when the server can't be
-/// reached (3).
+/// The server refuses (exit code 1), an argument is missing (2), or the server can't be reached (3).
 pub async fn run(args: AdminArgs) -> Result<(), Failure> {
     let client = Client::new(&args.server)?;
     let format = if args.json { Format::Json } else { Format::Tables };
@@ -302,7 +300,7 @@ fn show(format: Format, value: &Value, text: impl FnOnce() -> String) -> Result<
     }
 }
 
-/// Rows, and what their last page says of all of them.
+/// Prints rows, and what the last page says of all of them.
 fn show_lines(
     format: Format,
     (items, last): &(Vec<Value>, Value),

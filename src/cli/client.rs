@@ -1,4 +1,4 @@
-//! What the commands need to talk to a running server: where it is, who asks, and its answers or why there is none.
+//! The HTTP client of the commands.
 
 use std::time::Duration;
 
@@ -9,17 +9,16 @@ use serde_json::Value;
 use super::{Failure, table::plain, token::Signing};
 use crate::outbound;
 
-/// For one call. A server that is up answers in milliseconds, but the first list of everything takes it seconds, and a sweep
-/// half a minute; a termination isn't waited for inside a call.
+/// For one call. The first list of everything takes a server seconds, and a sweep half a minute.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Rows in one answer.
+/// Rows of one page.
 const PAGE: usize = 1_000;
-/// An admin token made for one command is of no use to anybody later.
+/// Lifetime of an admin token that is made for one command.
 const TOKEN_TTL: Duration = Duration::from_secs(15 * 60);
-/// Who the audit log says it was, when the token is made here.
+/// User of such a token, for the audit log.
 const OPERATOR: &str = "keepstep-cli";
 
-/// Where the server is, and who asks.
+/// The server's address and the admin's token.
 #[derive(Args)]
 pub(super) struct ServerArgs {
     /// URL of the server
@@ -38,7 +37,7 @@ pub(super) struct ServerArgs {
     signing: Signing,
 }
 
-/// A server to talk to.
+/// A client of one server.
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -67,7 +66,7 @@ impl Client {
         Ok(Self { http: outbound::client(DEADLINE).map_err(Failure::run)?, base, token })
     }
 
-    /// One call; the answer's JSON.
+    /// Makes one call and returns the answer's JSON.
     pub(super) async fn call(
         &self,
         method: Method,
@@ -123,7 +122,7 @@ impl Client {
             items.extend(part);
             let enough = most.is_some_and(|most| items.len() >= most);
             match page.get("next").and_then(Value::as_str) {
-                // A server that gives the same place again would be asked for ever.
+                // A server that returns the same `next` again would be asked for ever.
                 Some(next) if !empty && !enough && after.as_deref() != Some(next) => {
                     after = Some(next.to_owned());
                 }
@@ -146,7 +145,7 @@ impl Client {
             (None, _) => format!("{} answered {status} and no JSON: is it Keepstep?", self.place()),
         };
         match status {
-            // A load balancer says so when no server is behind it.
+            // Of a load balancer without a server behind it.
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Failure::unreachable(text),
             _ => Failure::run(text),
         }

@@ -1,5 +1,5 @@
-//! The variables of the environment that begin as settings do. One that isn't known is a misspelt one as a rule, and what it was
-//! meant to forbid would be allowed.
+//! The environment variables that begin as settings do. An unknown one is usually misspelt, and what it should forbid would
+//! be allowed.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use super::Cli;
 use crate::config::ConfigError;
 
 const PREFIX: &str = "KEEPSTEP_";
-/// Not the server's, but met beside it: of the examples, of `docker-compose.yml`, of the scripts and tests of the repository.
+/// Variables of the examples, of `docker-compose.yml`, of the repository's scripts and tests.
 const OTHERS: &[&str] =
     &["KEEPSTEP_TOKEN", "KEEPSTEP_PORT", "KEEPSTEP_BIN", "KEEPSTEP_CHROMIUM", "KEEPSTEP_FAKETIME"];
 const FAMILIES: &[&str] = &["KEEPSTEP_TEST_", "KEEPSTEP_BENCH_", "KEEPSTEP_MUTANT"];
 
-/// Refuses variables that are no settings, and names the nearest one that is. An empty variable counts as not set.
+/// Refuses variables that are no settings, and names the nearest setting. An empty variable counts as not set.
 ///
 /// # Errors
 /// [`ConfigError::UnknownVariables`]. No value is part of it.
@@ -35,7 +35,7 @@ pub fn check(variables: impl Iterator<Item = (String, String)>) -> Result<(), Co
     )))
 }
 
-/// Every variable of every command.
+/// Returns every variable of every command.
 fn settings() -> BTreeSet<String> {
     fn collect(command: &clap::Command, into: &mut BTreeSet<String>) {
         let names =
@@ -55,8 +55,8 @@ fn is_known(known: &BTreeSet<String>, name: &str) -> bool {
         || FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
-/// Whether Kubernetes set it, for a service called `keepstep` or `keepstep-…`: `KEEPSTEP_SERVICE_HOST`, `…_SERVICE_PORT[_NAME]`,
-/// `…_PORT`, `…_PORT_8080_TCP[_ADDR|_PORT|_PROTO]`.
+/// Returns whether Kubernetes set it for a service called `keepstep` or `keepstep-…`: `KEEPSTEP_SERVICE_HOST`,
+/// `…_SERVICE_PORT[_NAME]`, `…_PORT`, `…_PORT_8080_TCP[_ADDR|_PORT|_PROTO]`.
 fn is_of_a_service(name: &str, value: &str) -> bool {
     let is_port = |text: &str| {
         let mut parts = text.split('_');
@@ -70,10 +70,10 @@ fn is_of_a_service(name: &str, value: &str) -> bool {
         || name.match_indices("_PORT_").any(|(at, found)| is_port(&name[at + found.len()..]))
 }
 
-/// A sentence.
+/// Returns a sentence about an unknown variable.
 fn told(known: &BTreeSet<String>, name: &str) -> String {
     let far = |other: &String| strsim::damerau_levenshtein(name, other);
-    // A third of it may be wrong: more is another word.
+    // If more than a third is wrong, it is another word.
     let nearest = known.iter().map(|other| (far(other), other)).min();
     match nearest.filter(|(far, _)| *far <= (name.len() - PREFIX.len()) / 3 + 1) {
         Some((_, other)) => format!("{name} isn't a setting: did you mean {other}?"),

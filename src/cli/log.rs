@@ -1,4 +1,4 @@
-//! The log of the server: where it goes, how it looks, and who may say what in it.
+//! The server's log: where it goes, its format, and what may be in it.
 
 use std::io::IsTerminal;
 
@@ -16,10 +16,10 @@ use crate::{
     spans,
 };
 
-/// Begins to log, to the standard error: the standard output is for results. The filter was checked with the settings.
+/// Starts to log to standard error. The filter was checked with the settings.
 pub fn start(log: &LogConfig) {
     match plain(&log.filter) {
-        // It takes no lock when a span is entered, as it is with each step of a session.
+        // It takes no lock when a span is entered, which each step of a session does.
         Some(filter) => start_with(filter, log.format),
         None => {
             let filter = EnvFilter::new(&log.filter);
@@ -29,8 +29,8 @@ pub fn start(log: &LogConfig) {
     }
 }
 
-/// A filter of levels and targets only, which the spans pass in any case: an id is on each line that is written. None: it
-/// asks for spans by their fields.
+/// Returns a filter of levels and targets that lets the spans pass, so that each line has an id. None: the filter asks for
+/// spans by their fields.
 fn plain(filter: &str) -> Option<Targets> {
     let is_plain = !filter.contains('[') && !filter.trim().is_empty();
     let targets = filter.parse::<Targets>().ok().filter(|_| is_plain)?;
@@ -46,9 +46,9 @@ fn start_with(filter: impl Layer<Registry> + Send + Sync, format: LogFormat) {
     }
 }
 
-/// Whether this event may be written, however the filter is set. What libraries say below `info` isn't ours to vouch for:
-/// they tell what passes through them (tungstenite, at `trace`, each frame with its payload, and so every message; hyper
-/// and reqwest requests with their addresses). Our own events name ids and codes, never a token or content.
+/// Returns whether an event may be written, whatever the filter says. Below `info` libraries write what passes through them:
+/// tungstenite each frame with its payload, hyper and reqwest addresses. Our events name ids and codes, never a token or
+/// content.
 fn harmless(event: &Metadata<'_>) -> bool {
     *event.level() <= Level::INFO || own(event.target())
 }

@@ -1,10 +1,10 @@
-//! What clap refuses, in the words of who has set it.
+//! clap's refusals, under the name of what was set.
 
 use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue};
 
-/// A value that came from the environment is refused under the name of its variable: nobody has typed the flag.
+/// Names the variable instead of the flag in a refusal of a value from the environment.
 pub(super) fn of_variable(
     mut refusal: clap::Error,
     command: &clap::Command,
@@ -23,19 +23,19 @@ pub(super) fn of_variable(
     refusal
 }
 
-/// `--flag` or `--flag=value`.
+/// Returns whether an argument is `--flag` or `--flag=value`.
 fn is_flag(argument: &OsStr, flag: &str) -> bool {
     let argument = argument.to_string_lossy();
     argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
-/// The command that these arguments name.
+/// Returns the command that the arguments name.
 fn command_of<'a>(command: &'a clap::Command, arguments: &[OsString]) -> &'a clap::Command {
     let named = arguments.first().and_then(|name| command.find_subcommand(name));
     named.unwrap_or(command)
 }
 
-/// The variable of a flag of the command, or of one below it.
+/// Returns the variable of a flag of the command or of a subcommand.
 fn variable<'a>(command: &'a clap::Command, long: &str) -> Option<&'a OsStr> {
     let own = command.get_arguments().find(|argument| argument.get_long() == Some(long));
     match own.and_then(clap::Arg::get_env) {

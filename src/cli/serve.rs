@@ -1,4 +1,4 @@
-//! `keepstep serve`: the settings are good, so run.
+//! `keepstep serve`.
 
 use std::{
     io::IsTerminal,
@@ -24,15 +24,14 @@ Examples:
       --redis-url redis://127.0.0.1:6379 --nsqd 127.0.0.1:4151 --nsqlookupd 127.0.0.1:4161
       A deployment: every edge gets the same secret, Redis and list of nsqd.";
 
-/// Where clients look for a server unless they are told.
+/// Where the examples and `keepstep admin` look for a server by default.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 const READY_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Runs an edge until SIGTERM or SIGINT, then drains it.
 ///
 /// # Errors
-///
-/// When it can't start or breaks.
+/// It can't start, or fails.
 pub async fn run(config: Config) -> Result<(), Failure> {
     let embedded = matches!(config.backend, Backend::Embedded);
     let edge = config.edge.clone();
@@ -53,14 +52,14 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     app.run(signalled()).await.map_err(Failure::run)
 }
 
-/// What somebody who tries it out has to come in with.
+/// What somebody who tries the server has for access.
 #[derive(Debug, Clone, Copy)]
 enum Given {
-    /// Tokens that were printed.
+    /// Printed tokens.
     Tokens,
-    /// The secret, with which `keepstep token` makes some.
+    /// The secret, for `keepstep token`.
     Secret,
-    /// What an issuer elsewhere gives.
+    /// Tokens of another issuer.
     Keys,
 }
 
@@ -74,7 +73,7 @@ impl Given {
     }
 }
 
-/// What this command was called by, for a shell.
+/// Returns the name of this command, quoted for a shell.
 fn own_name() -> String {
     let name = std::env::args().next().filter(|name| !name.is_empty());
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
@@ -85,7 +84,7 @@ fn own_name() -> String {
     }
 }
 
-/// What somebody who has just started it may want to see. `me` is how this command is called.
+/// Returns what to try next. `me` is the name of this command.
 fn try_next(mut address: SocketAddr, given: Given, me: &str) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -115,8 +114,7 @@ fn try_next(mut address: SocketAddr, given: Given, me: &str) -> String {
 }
 
 async fn signalled() {
-    // Without a handler the process would end at once at a signal, so go on without waiting for it only if it can't be
-    // had.
+    // Without a handler a signal ends the process at once.
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {

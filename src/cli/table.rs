@@ -19,14 +19,14 @@ pub fn table(columns: &[(&str, Cell)], rows: &[Value]) -> String {
     lines.iter().map(pad).collect::<Vec<_>>().join("\n")
 }
 
-/// How a field is shown.
+/// Format of a field.
 #[derive(Debug, Clone, Copy)]
 pub enum Cell {
     /// As it is.
     Plain(&'static str),
-    /// Unix milliseconds, as UTC.
+    /// Unix milliseconds as UTC.
     Time(&'static str),
-    /// Milliseconds, as a span.
+    /// Milliseconds as a duration.
     Span(&'static str),
     /// `yes` or `no`.
     Flag(&'static str),

@@ -1,4 +1,4 @@
-//! `keepstep token`: a user token from the shared secret, for trying things out and for scripts.
+//! `keepstep token`: makes a user token from the shared secret, for tests and scripts.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct TokenArgs {
     signing: Signing,
 }
 
-/// What user tokens are signed with, by every command that makes some.
+/// What user tokens are signed with.
 #[derive(Args)]
 pub(super) struct Signing {
     /// Secret that signs the token: the server's, at least 32 bytes. Set it by the variable: every process of the machine can
@@ -59,7 +59,7 @@ pub(super) struct Signing {
 }
 
 impl Signing {
-    /// None when there is no secret.
+    /// Makes a user token. None: there is no secret.
     pub(super) fn issue(
         &self,
         user: &UserId,
@@ -81,8 +81,7 @@ impl Signing {
 /// Prints a token.
 ///
 /// # Errors
-///
-/// When there is no secret, or one that is too short.
+/// There is no secret, or a bad one.
 pub fn run(args: &TokenArgs) -> Result<(), Failure> {
     let issued = args.signing.issue(&args.user, args.admin, args.ttl)?.ok_or_else(|| {
         Failure::usage(

@@ -192,17 +192,16 @@ struct LogArgs {
 }
 
 impl ServeArgs {
-    /// Checks each setting, then whether they go together.
+    /// Checks each setting, then that they go together.
     ///
     /// # Errors
-    ///
-    /// A [`ConfigError`]: one sentence that says which setting, what is wrong and what to do.
+    /// One sentence: which setting, what is wrong and what to do.
     pub fn into_config(self) -> Result<Config, ConfigError> {
         let backend = self.backend.into_backend()?;
         let tokens = self.tokens.into_config(&backend)?;
         let pages = self.pages.into_config(&tokens, &backend)?;
         if tokens.generated {
-            // Its tokens are printed, and so is where it listens.
+            // Its tokens are printed.
             let second = pages.playground.as_ref().and_then(|playground| playground.listen);
             let listens = [
                 ("KEEPSTEP_LISTEN", Some(self.server.listen)),
@@ -242,7 +241,7 @@ impl ServerArgs {
                     .to_owned(),
             ));
         }
-        // Below this hyper refuses to read anything; and a token alone may have 8 KiB.
+        // hyper refuses less, and a token alone may have 8 KiB.
         if self.max_header_bytes < 8_192 {
             let reason = format!("{} is too little: give at least 8192", self.max_header_bytes);
             return Err(ConfigError::value("KEEPSTEP_MAX_HEADER_BYTES", reason));
@@ -362,7 +361,7 @@ impl LogArgs {
             ConfigError::value("KEEPSTEP_LOG", format!("{why}: write a level, or target=level pairs"))
         };
         tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| refused(error.to_string()))?;
-        // A word alone is a target to the library, so that a level that is misspelt would silence all others.
+        // The library takes a single word for a target, so a misspelt level would silence all others.
         let mut alone =
             self.log.split(',').map(str::trim).filter(|part| !part.contains(['=', '[']) && !part.is_empty());
         if let Some(word) = alone.find(|word| word.parse::<LevelFilter>().is_err()) {

@@ -38,7 +38,7 @@ macro_rules! settings {
     };
 }
 
-/// What the help shows for a value, by what its default looks like.
+/// Returns the help's name for a value, by the form of its default.
 fn value_name(default: &str) -> &'static str {
     match default.bytes().next() {
         _ if default.parse::<u64>().is_ok() => "N",
@@ -48,7 +48,7 @@ fn value_name(default: &str) -> &'static str {
 }
 
 settings! {
-    /// How much of everything is allowed.
+    /// Sizes, rates and counts.
     Limits;
     "Message and request sizes" {
         content_bytes: usize = 65_536, "65536", size::<usize>, "KEEPSTEP_CONTENT_BYTES",
@@ -193,7 +193,7 @@ settings! {
 }
 
 settings! {
-    /// How long everything may take.
+    /// Durations.
     Timing;
     "Sockets and delivery" {
         heartbeat: Duration = 25 * SECOND, "25s", period, "KEEPSTEP_HEARTBEAT",
@@ -267,7 +267,7 @@ impl Limits {
         let needs = |good: bool, sentence: &str| {
             if good { Ok(()) } else { Err(ConfigError::Conflict(sentence.to_owned())) }
         };
-        // Text of 1 byte may be an escape of 6; and an encoder may put spaces between.
+        // An encoder may write 1 byte as an escape of 6, and put spaces between.
         let escaped = |bytes: usize| bytes.saturating_mul(WIDEST_ESCAPE);
         let message = [self.content_bytes, self.memo_bytes, self.meta_bytes, self.media_bytes]
             .into_iter()
@@ -299,7 +299,7 @@ impl Limits {
 impl Timing {
     /// Checks that the durations go together.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        // nsqd's own bounds; beyond them it takes no subscription at all.
+        // nsqd refuses subscriptions beyond these bounds.
         if self.nsq_message_timeout < SECOND || self.nsq_message_timeout > 900 * SECOND {
             let reason = "nsqd takes 1s to 15m";
             return Err(ConfigError::value("KEEPSTEP_NSQ_MESSAGE_TIMEOUT", reason));

@@ -11,25 +11,24 @@ use super::{
     values::{listen, without_path},
 };
 
-/// What is served beside the API.
+/// Pages beside the API.
 #[derive(Debug, Clone, Default)]
 pub struct PageConfig {
-    /// Where the pages' files are. `KEEPSTEP_WEB`, default none: those in the binary.
+    /// Folder of the pages' files. `KEEPSTEP_WEB`, default none: those in the binary.
     pub web: Option<PathBuf>,
-    /// Whether the demo page isn't served. `KEEPSTEP_DEMO`, default true: it is.
+    /// Don't serve the demo page: `KEEPSTEP_DEMO`, default true, is false.
     pub no_demo: bool,
-    /// Whether strangers get made-up users. `KEEPSTEP_PLAYGROUND`, default: only in the embedded mode with a made-up
-    /// secret. None: off.
+    /// Gives test users to everyone. `KEEPSTEP_PLAYGROUND`, default: embedded with a generated secret. None: off.
     pub playground: Option<PlaygroundConfig>,
 }
 
 /// The playground.
 #[derive(Debug, Clone)]
 pub struct PlaygroundConfig {
-    /// In the embedded mode: where the second edge listens. `KEEPSTEP_PLAYGROUND_LISTEN`, default a free port of the
-    /// address of `KEEPSTEP_LISTEN` if only this machine reaches that; else there is no second edge.
+    /// Embedded: address of the second edge. `KEEPSTEP_PLAYGROUND_LISTEN`, default a free port of the address of
+    /// `KEEPSTEP_LISTEN` if only this machine reaches that, else no second edge.
     pub listen: Option<SocketAddr>,
-    /// On Redis and NSQ: other edges as browsers reach them. `KEEPSTEP_PLAYGROUND_EDGES`, comma-separated, default none.
+    /// On Redis and NSQ: URLs of other edges for browsers. `KEEPSTEP_PLAYGROUND_EDGES`, comma-separated, default none.
     pub edges: Vec<Url>,
 }
 

@@ -1,4 +1,4 @@
-//! Who may say whose a request is: the load balancers and proxies in front.
+//! The load balancers and proxies whose word on the client's address is believed.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -8,16 +8,15 @@ use super::ConfigError;
 
 const NAME: &str = "KEEPSTEP_TRUSTED_PROXIES";
 
-/// Networks whose hosts are believed when they say for whom they ask.
+/// Networks whose hosts are believed about the client's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
 impl TrustedProxies {
-    /// Networks (`10.0.0.0/8`, `2001:db8::/32`) and single addresses, separated by commas; empty: nobody is believed.
+    /// Parses networks (`10.0.0.0/8`, `2001:db8::/32`) and addresses, separated by commas.
     ///
     /// # Errors
-    ///
-    /// When one of them can't be read, or is everybody.
+    /// One of them can't be read, or contains every address.
     pub fn new(text: &str) -> Result<Self, ConfigError> {
         let one = |text: &str| {
             let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
@@ -38,21 +37,21 @@ impl TrustedProxies {
         parts.map(one).collect::<Result<Vec<_>, _>>().map(|nets| Self(nets.into()))
     }
 
-    /// Whether the host at this address is believed.
+    /// Returns whether the host at this address is believed.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// Whether nobody is believed.
+    /// Returns whether nobody is believed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-// IPv4 in the clothes of IPv6 (::ffff:10.0.0.0/104) is IPv4.
+// IPv4-mapped networks (::ffff:10.0.0.0/104) are IPv4.
 fn canonical(net: IpNet) -> IpNet {
     let IpAddr::V4(address) = net.addr().to_canonical() else { return net };
     let prefix = if net.addr().is_ipv6() { net.prefix_len().checked_sub(96) } else { Some(net.prefix_len()) };

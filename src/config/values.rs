@@ -6,24 +6,23 @@ use reqwest::Url;
 
 use super::ConfigError;
 
-/// A secret of at least 32 bytes: an empty or short one can't be made. It never prints.
+/// A secret of at least 32 bytes. It never prints.
 #[derive(Clone)]
 pub struct Secret(Arc<[u8]>);
 
 impl Secret {
     /// The shortest secret that is accepted, in bytes.
     pub const MIN: usize = 32;
-    /// So many different bytes it has at least. (32 random hexadecimal digits have fewer once in ten million times.)
+    /// Least number of different bytes. (32 random hexadecimal digits have fewer once in ten million times.)
     const DIFFERENT: usize = 8;
-    /// So many bytes at least don't go on as the two before them do (`abc`, `321`, `aaa`).
+    /// Least number of bytes that don't continue the two before them (`abc`, `321`, `aaa`).
     const UNFORESEEN: usize = 20;
 
-    /// The bytes of `text` as they are (hexadecimal digits aren't decoded). `name` is the setting, for the refusal.
+    /// Takes the bytes of `text` as they are (hexadecimal digits aren't decoded). `name` is the setting.
     ///
     /// # Errors
-    ///
-    /// When there are fewer than [`Secret::MIN`], or they could be guessed: few different ones, a piece that is too short
-    /// alone and is repeated, or bytes that mostly follow each other.
+    /// There are fewer than [`Secret::MIN`] bytes, or they could be guessed: few are different, a short piece is repeated, or
+    /// most follow each other.
     pub fn new(name: &'static str, text: &str) -> Result<Self, ConfigError> {
         let bytes = text.as_bytes();
         if bytes.len() < Self::MIN {
@@ -35,7 +34,7 @@ impl Secret {
             return Err(ConfigError::WeakSecret { name, how });
         }
         let repeats = |piece: usize| bytes.iter().skip(piece).eq(bytes.iter().take(bytes.len() - piece));
-        // The whole piece twice at least: that a random text begins as it ends is no wonder.
+        // At least twice the whole piece, because a random text may end as it begins.
         let pieces = 1..Self::MIN.min(bytes.len() / 2 + 1);
         if let Some(piece) = pieces.into_iter().find(|piece| repeats(*piece)) {
             let how = format!("is a piece of {piece} bytes again and again");
@@ -53,13 +52,13 @@ impl Secret {
         Ok(Self(bytes.into()))
     }
 
-    /// 32 random bytes.
+    /// Returns 32 random bytes.
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random::<[u8; Self::MIN]>().as_slice().into())
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -77,11 +76,10 @@ impl fmt::Debug for Secret {
 pub struct RedisUrl(Url);
 
 impl RedisUrl {
-    /// Checks its shape; whether a Redis answers there is found out later.
+    /// Parses an address. Doesn't connect.
     ///
     /// # Errors
-    ///
-    /// When it isn't `redis://host[:port][/db]` or `rediss://…`.
+    /// It isn't `redis://host[:port][/db]` or `rediss://…`.
     pub fn new(text: &str) -> Result<Self, ConfigError> {
         let refuse = |reason: &str| ConfigError::value("KEEPSTEP_REDIS_URL", reason);
         // The reasons never quote the text: it may hold a password.
@@ -105,7 +103,7 @@ impl RedisUrl {
         Ok(Self(url))
     }
 
-    /// The whole address, password included: for the Redis client, not for a log.
+    /// Returns the whole address with its password: for the Redis client, not for a log.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -124,21 +122,20 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-/// Where a set of public keys (RFC 7517) is.
+/// Place of a set of public keys (RFC 7517).
 #[derive(Clone)]
 pub enum JwksSource {
-    /// A file. It must be there and readable at the start.
+    /// A file. It must be readable at the start.
     File(PathBuf),
     /// An `http` or `https` address. It may be unreachable at the start.
     Url(Url),
 }
 
 impl JwksSource {
-    /// An address if it starts with `http://` or `https://`, else a path.
+    /// Parses an address if it starts with `http://` or `https://`, else a path.
     ///
     /// # Errors
-    ///
-    /// When such an address can't be read.
+    /// The address can't be read.
     pub fn new(text: &str) -> Result<Self, ConfigError> {
         if !text.starts_with("http://") && !text.starts_with("https://") {
             return Ok(Self::File(text.into()));
@@ -173,27 +170,25 @@ fn without_credentials(url: &Url) -> String {
     format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
-/// Which web pages may open sockets. A request without `Origin` isn't from a web page and is always let through here;
-/// its token decides.
+/// Origins of web pages that may call the API and open sockets. A request without `Origin` isn't from a web page; its
+/// token decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigins {
-    /// Only pages that this server's own address served: the origin's `host:port` is the request's `Host`.
+    /// The origin's `host:port` is the request's `Host`.
     SameOrigin,
-    /// Only pages of the same host, whatever their port: of the playground's second edge, which is another port of the
-    /// same process.
+    /// The origin's host is the request's, on any port: for the playground's second edge.
     SameHost,
-    /// Every page (`*`).
+    /// Every origin (`*`).
     Any,
-    /// Exactly these, and nothing else: not even the same origin. Lower case, without default port.
+    /// Exactly these, and not even the same origin. Lower case, without default port.
     List(Vec<String>),
 }
 
 impl AllowedOrigins {
-    /// Empty, `*`, or origins separated by commas.
+    /// Parses an empty text, `*`, or origins separated by commas.
     ///
     /// # Errors
-    ///
-    /// When one of them isn't `http(s)://host[:port]`.
+    /// One of them isn't `scheme://host[:port]`.
     pub fn new(text: &str) -> Result<Self, ConfigError> {
         match text.trim() {
             "" => return Ok(Self::SameOrigin),
@@ -215,7 +210,7 @@ impl AllowedOrigins {
             .map(Self::List)
     }
 
-    /// Whether a request with these two headers may be upgraded.
+    /// Returns whether a request with these two headers is allowed.
     #[must_use]
     pub fn allows(&self, origin_header: Option<&str>, host_header: Option<&str>) -> bool {
         let Some(asked) = origin_header else { return true };
@@ -229,8 +224,8 @@ impl AllowedOrigins {
             }
             Self::SameOrigin => {
                 let (Some(asked), Some(host)) = (origin(asked), host_header) else { return false };
-                // The scheme of this server isn't known behind a load balancer that ends TLS, so the page's is taken;
-                // it decides which port may be left out.
+                // Behind a load balancer that ends TLS this server's scheme isn't known: the page's decides which port
+                // may be left out.
                 let scheme = if asked.starts_with("https://") { "https" } else { "http" };
                 origin(&format!("{scheme}://{host}")) == Some(asked)
             }
@@ -238,13 +233,13 @@ impl AllowedOrigins {
     }
 }
 
-/// An origin in its one spelling: lower case, no default port. None for anything more than scheme, host and port.
+/// Returns an origin in lower case without default port. None if it has more than scheme, host and port.
 fn origin(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     if rest.is_empty() || rest.contains(['/', '?', '#', '@', '\\', ' ', '*']) {
         return None;
     }
-    // Application schemes (capacitor://localhost) are opaque to the URL standard, but exact text is enough for them.
+    // Application schemes (capacitor://localhost) are opaque to the URL standard: their text is compared.
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Some(text.to_ascii_lowercase());
     }
@@ -252,30 +247,29 @@ fn origin(text: &str) -> Option<String> {
     Some(url.origin().ascii_serialization())
 }
 
-/// `http(s)://host[:port]` and nothing behind it.
+/// Parses `http(s)://host[:port]`.
 pub(super) fn without_path(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     (bare && url.username().is_empty() && url.password().is_none()).then_some(url)
 }
 
-/// Whether only this machine reaches an address.
+/// Returns whether only this machine reaches an address.
 pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Whether an address leads to this machine and doesn't leave it.
+/// Returns whether an address is one of this machine.
 pub(super) fn is_this_machine(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host == "localhost" || bare.parse().is_ok_and(|ip| is_loopback(SocketAddr::new(ip, 0)))
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 ///
 /// # Errors
-///
-/// A sentence, for clap.
+/// A sentence for clap.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
     if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
@@ -345,12 +339,12 @@ fn host_and_port(text: &str) -> bool {
     good_host && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// `e-` and 8 random hexadecimal digits.
+/// Returns `e-` and 8 random hexadecimal digits.
 pub(super) fn random_edge() -> String {
     format!("e-{:08x}", rand::random::<u32>())
 }
 
-/// A text that goes into keys of the store: no pattern characters, no braces, no spaces.
+/// Checks a text that goes into keys of the store: no pattern characters, braces or spaces.
 pub(super) fn plain(name: &'static str, text: &str) -> Result<String, ConfigError> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if (1..=64).contains(&text.len()) && text.bytes().all(good) {

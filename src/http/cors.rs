@@ -1,5 +1,5 @@
-//! Pages of other origins: those that may open sockets (`KEEPSTEP_ALLOWED_ORIGINS`) may call the API, too, because a web
-//! session registers itself before it connects. Tokens are in a header, never in a cookie, so no credentials are allowed.
+//! CORS: pages of `KEEPSTEP_ALLOWED_ORIGINS` may call the API, because a web session registers before it connects. Tokens
+//! are in a header, never in a cookie, so credentials aren't allowed.
 
 use warp::{
     Reply,
@@ -13,7 +13,7 @@ use crate::{
     protocol::{ErrorCode, Problem},
 };
 
-/// Lets the page read the answer, if it may.
+/// Adds the headers that let an allowed page read the response.
 pub(super) fn allow(origins: &AllowedOrigins, headers: &HeaderMap, mut response: Response) -> Response {
     if let Some(origin) = allowed(origins, headers) {
         let out = response.headers_mut();
@@ -27,7 +27,7 @@ pub(super) fn allow(origins: &AllowedOrigins, headers: &HeaderMap, mut response:
     response
 }
 
-/// Whether a page of this origin may ask for what needs no token, and so no preflight.
+/// Checks the origin of a request without a token, which needs no preflight.
 ///
 /// # Errors
 /// `forbidden`.
@@ -40,7 +40,7 @@ pub(super) fn may_ask(origins: &AllowedOrigins, headers: &HeaderMap) -> Result<(
     Err(Problem::new(ErrorCode::Forbidden, detail))
 }
 
-/// What a browser asks before a call with a token.
+/// Answers a preflight request.
 pub(super) fn preflight(origins: &AllowedOrigins, headers: &HeaderMap) -> Response {
     if allowed(origins, headers).is_none() {
         let detail = "this page's origin may not call: add it to KEEPSTEP_ALLOWED_ORIGINS";
@@ -56,7 +56,7 @@ pub(super) fn preflight(origins: &AllowedOrigins, headers: &HeaderMap) -> Respon
     allow(origins, headers, response)
 }
 
-// A page of the same origin needs no permission.
+// Returns the origin if it is another one and allowed.
 fn allowed<'a>(origins: &AllowedOrigins, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());

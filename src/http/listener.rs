@@ -1,5 +1,5 @@
-//! The accept loop. warp's own `serve` has no time limit for a request's head, no TCP_NODELAY, no limit of connections,
-//! and its graceful end doesn't wait for sockets; so its routes run here as a plain hyper service.
+//! The accept loop. warp's `serve` has no timeout for a request's head, no TCP_NODELAY and no limit of connections, so its
+//! routes run here as a plain hyper service.
 
 use std::{
     convert::Infallible,
@@ -38,36 +38,36 @@ pub use limiter::Permit;
 use limiter::{Connection, ConnectionLimiter};
 pub use line::{Line, Unread};
 
-/// At a stop: how long a request that is under way has for its answer.
+/// Time for the response of a running request when the server stops.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
-/// Connections that are accepted until it is the turn of others.
+/// Connections that are accepted in a row before other tasks run.
 const ACCEPTS: u32 = 16;
-/// After which time a client that has too many connections may ask again, in seconds.
+/// Seconds after which a client with too many connections may try again.
 const AGAIN: u32 = 1;
 
-/// What one listener allows.
+/// Limits of one listener.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Connections at once.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Connections at once from one address.
+    /// Maximum number of connections from one address.
     pub per_address: usize,
-    /// Connections that one address may open in a second; further ones are served a little later.
+    /// Connections that one address may open per second; further ones are delayed.
     pub pace: u32,
     /// Time for the head of a request.
     pub header_timeout: Duration,
-    /// Bytes of the head of a request.
+    /// Maximum size of the head of a request, in bytes.
     pub header_bytes: usize,
-    /// For how long a client may take nothing of an answer.
+    /// Time for a client to read anything of a response.
     pub write_timeout: Duration,
-    /// Who says for whom it asks.
+    /// Proxies whose word on the client's address is believed.
     pub proxies: TrustedProxies,
-    /// Whether each connection begins with a head of the PROXY protocol.
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
 impl Rules {
-    /// What the settings say.
+    /// Returns the limits of the settings.
     #[must_use]
     pub fn new(config: &ServerConfig, timing: &Timing) -> Self {
         Self {
@@ -82,21 +82,21 @@ impl Rules {
         }
     }
 
-    /// The same for a listener that isn't behind the balancer.
+    /// Returns the limits of a listener that isn't behind the load balancer.
     #[must_use]
     pub fn without_proxies(&self) -> Self {
         Self { proxies: TrustedProxies::default(), proxy_protocol: false, ..self.clone() }
     }
 }
 
-/// What the connections of one listener have in common.
+/// What the connections of one listener share.
 #[derive(Clone)]
 struct Door {
     http: Arc<http1::Builder>,
     routes: BoxedFilter<(Response,)>,
     rules: Arc<Rules>,
     limiter: ConnectionLimiter,
-    // Whether it was told already that a connection came without its head: one balancer has many.
+    // Whether the missing PROXY protocol header was logged: a load balancer has many connections.
     told: Arc<AtomicBool>,
 }
 
@@ -127,7 +127,7 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Usually no file descriptors are left: accepting again at once would only burn the processor.
+                // Usually no file descriptor is left, and accepting again at once would only take CPU time.
                 tracing::warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -165,7 +165,7 @@ impl Door {
         stop: impl Future<Output = ()>,
     ) {
         let Some(from) = self.from(&mut stream, peer).await else { return };
-        // A proxy asks for many: each of its requests is another client's, and permit when its head is known.
+        // Each request of a proxy is another client's, and gets its permit when its head is read.
         let permit = if self.rules.proxies.contains(from.ip()) {
             None
         } else {
@@ -189,7 +189,7 @@ impl Door {
                 request.extensions_mut().insert(permit.clone());
                 request.extensions_mut().insert(unread.clone());
                 request.extensions_mut().insert(traced.id().clone());
-                // `CONNECT`, say, asks for a host and no path: the filters of paths take that for a bug of their own.
+                // `CONNECT` has a host and no path, which warp's path filters take for a bug.
                 let has_path = request.uri().path().starts_with('/');
                 (has_path.then(|| routes.call(request)), permit)
             });
@@ -230,7 +230,7 @@ impl Door {
         }
     }
 
-    /// Whose a connection is, by its head if it must have one. None: it is refused.
+    /// Returns the client of a connection, by its PROXY protocol header if one is required. None: it is refused.
     async fn from(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
         if !self.rules.proxy_protocol {
             return Some(peer);
@@ -258,12 +258,12 @@ impl Door {
     }
 }
 
-/// For whoever asks for no path.
+/// Answers a request without a path.
 fn nowhere() -> Response {
     answer(Err(Problem::new(ErrorCode::NotFound, "ask for a path: it begins with a slash")))
 }
 
-/// For a client, behind a proxy, that has as many connections as one may have.
+/// Answers a client behind a proxy that has too many connections.
 fn crowded() -> Response {
     let detail = "too many connections from your address: close some, or try again later";
     answer(Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)))

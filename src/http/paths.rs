@@ -1,8 +1,8 @@
-//! A request's method and path as the log may show them: no id and no token is in them, and there are few of them.
+//! A request's method and path for the log and metrics: without ids and tokens, from a closed set.
 
 use warp::http::Method;
 
-/// All calls, as in docs/openapi.yaml. What is written out goes before what is a parameter.
+/// All calls of docs/openapi.yaml. A literal path stands before one with a parameter.
 const TEMPLATES: [&str; 39] = [
     "/v1/socket",
     "/v1/chats/{id}/messages",
@@ -45,10 +45,10 @@ const TEMPLATES: [&str; 39] = [
     "/admin/v1/audit",
 ];
 
-/// Files of the pages, and what is nowhere: a client may ask for anything.
+/// Files of the pages, and unknown paths.
 const OTHER: &str = "other";
 
-/// The path with the names of its parameters instead of their values.
+/// Returns the path with its parameters' names instead of their values.
 pub(super) fn template(path: &str) -> &'static str {
     TEMPLATES.into_iter().find(|template| fits(template, path)).unwrap_or(OTHER)
 }
@@ -61,7 +61,7 @@ fn fits(template: &str, path: &str) -> bool {
     all && parts.next().is_none()
 }
 
-/// The method; those that no call has are one.
+/// Returns the method, or `other` if no call has it.
 pub(super) fn method(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

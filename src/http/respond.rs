@@ -1,4 +1,4 @@
-//! Answers: JSON, or a problem (RFC 9457).
+//! Responses: JSON, or a problem (RFC 9457).
 
 use serde::Serialize;
 use warp::{
@@ -9,10 +9,10 @@ use warp::{
 
 use crate::protocol::Problem;
 
-/// An answer is nobody's to keep: what it says may change the next moment.
+/// No response may be cached.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// A handler's result as a response.
+/// Returns a handler's result as a response.
 pub(super) fn answer(result: Result<Response, Problem>) -> Response {
     result.unwrap_or_else(|problem| {
         if let Some(error) = &problem.cause {
@@ -23,19 +23,19 @@ pub(super) fn answer(result: Result<Response, Problem>) -> Response {
     })
 }
 
-/// A problem as the body of an answer, but for the id of its request: see [`super::trace`], which every answer passes.
+/// The body of a problem without the request's id, which [`super::trace`] adds.
 #[derive(Debug, Clone)]
 pub(super) struct Unnamed(serde_json::Value);
 
 impl Unnamed {
-    /// The body.
+    /// Returns the body with the request's id.
     pub(super) fn of_request(mut self, id: &str) -> String {
         self.0["request_id"] = id.into();
         self.0.to_string()
     }
 }
 
-/// A problem under another status than its code's own.
+/// Returns a problem with a status other than its code's.
 pub(super) fn refuse(status: StatusCode, problem: &Problem) -> Response {
     let mut body = serde_json::json!({
         "type": "about:blank",
@@ -61,14 +61,14 @@ pub(super) fn refuse(status: StatusCode, problem: &Problem) -> Response {
     response
 }
 
-/// A JSON response.
+/// Returns a JSON response.
 pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
     let mut response = warp::reply::with_status(warp::reply::json(body), status).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
-/// `200`.
+/// Returns a JSON response with status 200.
 pub(super) fn ok<T: Serialize>(body: &T) -> Response {
     json(StatusCode::OK, body)
 }

@@ -1,5 +1,5 @@
-//! What requests and their answers take of the memory. Of the room for both nobody takes more than leaves some for others;
-//! what is small isn't counted. Who reads much takes turns with others.
+//! Memory of request bodies and responses. A client's share leaves room for others; small ones aren't counted. Users who
+//! read many pages take turns.
 
 use std::{
     sync::{Mutex, OnceLock, PoisonError},
@@ -23,13 +23,13 @@ use crate::{
     spans,
 };
 
-/// Bytes of bodies that are on their way, and of answers that are made or written, on one edge.
+/// Bytes of bodies that are being read, and of responses that are made or written, on one edge.
 const BODIES: usize = 64 << 20;
 const ANSWERS: usize = 64 << 20;
-/// An answer of so many bytes is no more than what a connection takes anyway.
+/// A response up to this size isn't counted: a connection takes as much.
 const SMALL: usize = 16 << 10;
-/// Pages that are read from the store at once, of all and of one user. A page is much for the store, and it serves one call
-/// after the other: whoever asks for hundreds at once waits for them, and nobody else.
+/// Pages that are read from the store at once, of all users and of one. The store serves one call after the other, so a user
+/// who asks for hundreds at once waits, and nobody else does.
 const READS: Bounds = Bounds { at_once: 64, of_one: 2, longest: Duration::from_secs(10) };
 /// Seconds after which a request that found no room may come again.
 const AGAIN: u32 = 1;
@@ -38,12 +38,12 @@ fn crowded(detail: &'static str) -> Problem {
     Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)
 }
 
-/// Whose a request is, as far as it is known by then.
+/// Who sent a request, as far as known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Whose {
     /// A user's.
     User(UserId),
-    /// Nobody's yet.
+    /// Not known yet: the address.
     Address(Network),
 }
 
@@ -56,7 +56,7 @@ impl Holder for Whose {
     }
 }
 
-/// The room of one edge.
+/// The memory of one edge for bodies and responses.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
     bodies: Shares<Whose>,
@@ -70,7 +70,7 @@ impl Default for Room {
     }
 }
 
-/// What is known of who asks, and what its answer may take.
+/// One request's client, and its share of memory.
 #[derive(Debug)]
 pub(super) struct Asking {
     room: Room,
@@ -84,7 +84,7 @@ impl Asking {
         Self { room: room.clone(), from, user: OnceLock::new(), answer: Mutex::default() }
     }
 
-    /// It is this user.
+    /// Notes the user.
     pub(super) fn is(&self, user: &UserId) {
         if self.user.set(user.clone()).is_ok() {
             spans::user_is_known(user);
@@ -95,7 +95,7 @@ impl Asking {
         self.user.get().cloned().map_or(Whose::Address(self.from), Whose::User)
     }
 
-    /// Room for a body, while it comes.
+    /// Reserves memory for a body.
     ///
     /// # Errors
     /// `too_many_requests`.
@@ -105,7 +105,7 @@ impl Asking {
         })
     }
 
-    /// Room for an answer of about so many bytes, before they are read.
+    /// Reserves about `bytes` for a response, before they are read.
     ///
     /// # Errors
     /// `too_many_requests`.
@@ -127,10 +127,10 @@ impl Asking {
         turn.ok_or_else(|| crowded("too many of your pages are being read: wait for them, and try again"))
     }
 
-    /// The answer, which holds its room until the client has taken it, or the connection is over.
+    /// Returns the response, which holds its memory until the client has read it or the connection ends.
     ///
     /// # Errors
-    /// `too_many_requests`: there is none.
+    /// `too_many_requests`.
     pub(super) fn answered(&self, response: Response) -> Result<Response, Problem> {
         let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
         if size.is_some_and(|size| size <= SMALL) {
@@ -143,14 +143,14 @@ impl Asking {
             share = taken();
         }
         let (parts, body) = response.into_parts();
-        // All of it is there.
+        // The body is complete, so this doesn't wait.
         let body = body.collect().now_or_never().and_then(Result::ok);
         let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Ok(Response::from_parts(parts, Bytes::from_owner(Held { body, _share: share }).into()))
     }
 }
 
-/// An answer's bytes, with their room. What writes them keeps them, uncopied, until they are written.
+/// A response's bytes and their share. hyper keeps them, uncopied, until they are written.
 struct Held {
     body: Bytes,
     _share: Option<Share<Whose>>,

@@ -1,4 +1,4 @@
-//! What changes something on the server.
+//! The commands that change something.
 
 use std::{
     io::{IsTerminal, Write},
@@ -14,10 +14,10 @@ use crate::{
     domain::id::DeviceId,
 };
 
-/// Between two looks of `--wait`.
+/// Interval of checks with `--wait`.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Ends a device, and waits for it if that is wanted.
+/// Terminates a device, and waits for the end of it at most for `wait`.
 pub(super) async fn remove(
     client: &Client,
     device: DeviceId,
@@ -70,7 +70,7 @@ pub(super) async fn sweep(client: &Client, args: &SweepArgs, format: Format) -> 
     }
 }
 
-/// Asks the operator; a script has to say `--yes`.
+/// Asks the operator for confirmation. Without a terminal `--yes` is required.
 pub(super) fn confirm(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(

@@ -1,4 +1,4 @@
-//! The answers as text: tables, and a line or two beside them.
+//! The answers as text: tables with a footer.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use crate::{
     domain::now_millis,
 };
 
-/// What a table shows.
+/// Columns of a table.
 pub(super) type Columns = &'static [(&'static str, Cell)];
 
-/// The devices of one user, read at this moment.
+/// The devices of one user, without the sums of their queues.
 pub(super) const DEVICES_OF_USER: Columns = &[
     ("DEVICE", Cell::Plain("id")),
     ("KIND", Cell::Plain("kind")),
@@ -65,7 +65,7 @@ pub(super) const USERS: Columns = &[
     ("LAST SEEN (UTC)", Cell::Time("last_seen")),
 ];
 
-/// Queues that are nobody's.
+/// Orphan queues.
 pub(super) const ORPHANS: Columns = &[
     ("NODE", Cell::Plain("node")),
     ("CHAT", Cell::Plain("chat")),
@@ -86,7 +86,7 @@ const SWEPT: Columns = &[
     ("DETAIL", Cell::Plain("detail")),
 ];
 
-/// What admins did.
+/// The audit log.
 pub(super) const AUDIT: Columns = &[
     ("WHEN (UTC)", Cell::Time("at")),
     ("WHO", Cell::Plain("who")),
@@ -133,7 +133,7 @@ const STORE: Columns = &[
     ("PROBLEM", Cell::Plain("problem")),
 ];
 
-/// Edges, the store and NSQ, one table each.
+/// Returns a table each of edges, the store and NSQ.
 pub(super) fn overview(answer: &Value) -> String {
     let rows = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let store: Vec<Value> = answer.get("redis").cloned().into_iter().collect();
@@ -147,7 +147,7 @@ pub(super) fn overview(answer: &Value) -> String {
     .join("\n\n")
 }
 
-/// What became of each queue, and how many of each.
+/// Returns the result of a sweep: each queue, and the counts.
 pub(super) fn swept(answer: &Value) -> String {
     let count = |name: &str| plain(answer.get(name).unwrap_or(&Value::Null));
     let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -174,7 +174,7 @@ pub(super) fn swept(answer: &Value) -> String {
     format!("{rows}{what}{foreign}{more}{missing}")
 }
 
-/// What stands under a list: of how many, of when, and what isn't in it.
+/// Returns the footer of a list: the total, its time, and what is missing.
 pub(super) fn footer(shown: usize, page: &Value) -> String {
     let total = page.get("total").map_or_else(|| shown.to_string(), plain);
     let of = page.get("as_of").and_then(Value::as_u64).map(|at| format!(" as of {} UTC", utc(at)));
@@ -186,7 +186,7 @@ pub(super) fn footer(shown: usize, page: &Value) -> String {
     format!("\n{shown} of {total}{}{more}{missing}", of.unwrap_or_default())
 }
 
-/// Which servers didn't answer, on a line of its own.
+/// Returns a line with the servers that didn't answer.
 pub(super) fn unreachable(list: &Value) -> String {
     match list.as_array() {
         Some(list) if !list.is_empty() => {
@@ -196,7 +196,7 @@ pub(super) fn unreachable(list: &Value) -> String {
     }
 }
 
-/// What ending a device would do.
+/// Returns what a termination would do.
 pub(super) fn dry_run(answer: &Value) -> String {
     let count = |name: &str| match answer.get(name) {
         Some(Value::Array(list)) => list.len().to_string(),

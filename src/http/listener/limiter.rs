@@ -1,4 +1,4 @@
-//! How many connections there are, in all and by address, and how fast an address may open them.
+//! Limits of connections: in all, by address, and the rate at which an address opens them.
 
 use std::{
     collections::HashMap,
@@ -14,10 +14,9 @@ use crate::domain::{
     rate::{Rate, Verdict},
 };
 
-/// An address may open so many connections at once, as a part of what it may in a second: few, because others wait for what
-/// these cost. The next ones are served a little later.
+/// The burst of an address is this part of its rate per second. It is small, because other connections wait meanwhile.
 const BURST: u32 = 10;
-/// Addresses with a full burst are forgotten when there are so many more.
+/// Addresses with a full burst are forgotten when there are this many.
 const PRUNE: usize = 1_024;
 
 #[derive(Debug, Default)]
@@ -28,7 +27,7 @@ struct Counts {
     prune_at: usize,
 }
 
-/// See the module. All clones count together.
+/// See the module. Clones share one count.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimiter {
     counts: Arc<Mutex<Counts>>,
@@ -37,16 +36,16 @@ pub(super) struct ConnectionLimiter {
     pace: u32,
 }
 
-/// One connection that is counted until this is dropped.
+/// A counted connection. Dropping it uncounts it.
 #[derive(Debug)]
 pub(super) struct Connection(ConnectionLimiter);
 
-/// What is counted for a client until the last clone is dropped. Each request carries it, so that a socket, which leaves
-/// the connection's task, stays counted too.
+/// A client's count, until the last clone is dropped. Each request carries one, so that a socket, which leaves the
+/// connection's task, stays counted.
 #[derive(Debug, Clone)]
 pub struct Permit {
     client: Arc<ClientCount>,
-    // The connection, too: a socket goes on without its task.
+    // A socket outlives the connection's task.
     _connection: Arc<Connection>,
 }
 
@@ -54,7 +53,7 @@ pub struct Permit {
 struct ClientCount(ConnectionLimiter, IpAddr);
 
 impl Permit {
-    /// The client's.
+    /// Returns the client's address.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.client.1
@@ -62,12 +61,12 @@ impl Permit {
 }
 
 impl ConnectionLimiter {
-    /// `pace`: how many an address may open in a second.
+    /// Returns a limiter. `pace`: connections that an address may open per second.
     pub(super) fn new(most: usize, most_of_one: usize, pace: u32) -> Self {
         Self { counts: Arc::default(), most, most_of_one, pace }
     }
 
-    /// One more connection; none: there are too many.
+    /// Counts a connection. None: there are too many.
     pub(super) fn connect(&self) -> Option<Arc<Connection>> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= self.most {
@@ -77,8 +76,7 @@ impl ConnectionLimiter {
         Some(Arc::new(Connection(self.clone())))
     }
 
-    /// One more of a client's; none: it has too many. A connection is one client's, or, a proxy's, for each request
-    /// another's.
+    /// Counts a connection, or a request through a proxy, for a client. None: it has too many.
     pub(super) fn enter(&self, address: IpAddr, connection: &Arc<Connection>) -> Option<Permit> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = counts.by_network.entry(address.into()).or_default();
@@ -89,7 +87,7 @@ impl ConnectionLimiter {
         Some(Permit { client: Arc::new(ClientCount(self.clone(), address)), _connection: connection.clone() })
     }
 
-    /// How long a new connection, or a request without one of its own, is to wait until it is served.
+    /// Returns how long a new connection, or a request through a proxy, has to wait.
     pub(super) fn wait(&self, address: IpAddr) -> Duration {
         let (now, network) = (Instant::now(), Network::from(address));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

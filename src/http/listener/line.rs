@@ -1,5 +1,4 @@
-//! A client's connection as long as it speaks HTTP: what is written to it must be taken at some pace, and it is closed so
-//! that the client can read the last answer.
+//! A client's HTTP connection. The client must read at a least rate, and the close lets it read the last response.
 
 use std::{
     io::{self, IoSlice},
@@ -18,10 +17,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Bytes a second that a client takes at least of an answer that waits for it: what the slowest mobile network brings.
+/// Least bytes a second that a client reads of a waiting response: the slowest mobile network.
 const LEAST: f64 = 4_096.0;
-/// At the end: for so long, and so much, is read of what the client still sends. Were it left unread, the system would
-/// answer it with a reset, and the client lose the answer that says why nobody wants it.
+/// Time and bytes for which the rest of a request is read at the end. If it stayed unread, the system would send a reset, and
+/// the client would lose the response.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
 
@@ -31,33 +30,33 @@ pub struct Line {
     stream: TcpStream,
     patience: Duration,
     unread: Unread,
-    // Until when the client must have taken more; none while everything is taken.
+    // Until when the client must have read more; none while nothing waits.
     due: Option<Instant>,
-    // The client sends no more.
+    // The client has closed its side.
     ended: bool,
     lingered: Option<usize>,
-    // Made when it is needed first: most clients are never waited for.
+    // Made at its first use: most clients need none.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Whether a request was answered before its body was read. All clones are one.
+/// Whether a request was answered before its body was read. Clones share one flag.
 #[derive(Debug, Clone, Default)]
 pub struct Unread(Arc<AtomicBool>);
 
 impl Unread {
-    /// It was.
+    /// Sets the flag.
     pub fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl Line {
-    /// `patience`: for how long a client may take nothing.
+    /// Returns a connection. `patience`: time for the client to read anything.
     pub(super) fn new(stream: TcpStream, patience: Duration, unread: Unread) -> Self {
         Self { stream, patience, unread, due: None, ended: false, lingered: None, timer: None }
     }
 
-    /// The connection, when it is no more of HTTP.
+    /// Returns the stream after an upgrade.
     #[must_use]
     pub fn into_stream(self) -> TcpStream {
         self.stream
@@ -71,7 +70,7 @@ impl Line {
         timer.as_mut().poll(cx)
     }
 
-    /// What came of a try to write. Each byte that is taken buys time, but none for later.
+    /// Checks the result of a write. Each byte that was read extends the time, up to `patience`.
     fn wrote(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let now = Instant::now();
         match wrote {
@@ -94,7 +93,7 @@ impl Line {
         }
     }
 
-    /// Reads what comes, for a while, and forgets it.
+    /// Reads and discards what comes, for a while.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = match self.lingered {
             Some(_) => self.due.unwrap_or_else(Instant::now),
@@ -151,7 +150,7 @@ impl AsyncWrite for Line {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Asked for when nothing more is to be written: the answer is on its way.
+        // hyper flushes after the last write: the response is complete.
         this.due = None;
         Pin::new(&mut this.stream).poll_flush(cx)
     }

@@ -1,21 +1,21 @@
-//! The PROXY protocol, versions 1 and 2: the head that a load balancer puts before a connection, to say whose it is.
+//! The PROXY protocol, versions 1 and 2: the header that a load balancer sends first, with the client's address.
 
 use std::{io, net::IpAddr};
 
 use proxy_header::{ParseConfig, ProxyHeader};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-/// What a head of version 2 begins with, in 12 bytes. No head of version 1 is shorter.
+/// The first 12 bytes of a header of version 2. No header of version 1 is shorter.
 const VERSION_2: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const VERSION_1: &[u8] = b"PROXY ";
-/// The longest heads. That of version 2 may have fields behind the addresses, which nobody here asks for.
+/// Maximum sizes of headers. One of version 2 may have fields behind the addresses, which are ignored.
 const LONGEST_1: usize = 107;
 const LONGEST_2: usize = 4_096;
 
-/// Reads the head and not one byte more. None: the balancer speaks for itself (its health check).
+/// Reads the header and not one byte more. None: the load balancer's own connection (a health check).
 ///
 /// # Errors
-/// What came isn't such a head, or is too long; or the connection's own.
+/// It isn't a header, or is too long; or the connection's own.
 pub(super) async fn client(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let mut head = VERSION_2.to_vec();
     stream.read_exact(&mut head).await?;
@@ -29,7 +29,7 @@ pub(super) async fn client(stream: &mut TcpStream) -> io::Result<Option<IpAddr>>
         head.resize(head.len() + usize::from(length), 0);
         stream.read_exact(&mut head[VERSION_2.len() + 4..]).await?;
     } else if head.starts_with(VERSION_1) {
-        // Byte by byte: what comes behind the line is the client's.
+        // Byte by byte: what follows the line is the client's.
         while !head.ends_with(b"\r\n") {
             if head.len() >= LONGEST_1 {
                 return Err(malformed("the head is too long"));
