@@ -23,7 +23,7 @@ pub fn check(variables: impl Iterator<Item = (String, String)>) -> Result<(), Co
     let mut wrong: Vec<String> = variables
         .filter(|(name, value)| name.starts_with(PREFIX) && !value.trim().is_empty())
         .filter(|(name, value)| !is_known(&known, name) && !is_of_a_service(name, value))
-        .map(|(name, _)| told(&known, &name))
+        .map(|(name, _)| sentence(&known, &name))
         .collect();
     wrong.sort_unstable();
     if wrong.is_empty() {
@@ -71,7 +71,7 @@ fn is_of_a_service(name: &str, value: &str) -> bool {
 }
 
 /// Returns a sentence about an unknown variable.
-fn told(known: &BTreeSet<String>, name: &str) -> String {
+fn sentence(known: &BTreeSet<String>, name: &str) -> String {
     let far = |other: &String| strsim::damerau_levenshtein(name, other);
     // If more than a third is wrong, it is another word.
     let nearest = known.iter().map(|other| (far(other), other)).min();

@@ -44,7 +44,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let (address, ops) = (app.address().map_err(Failure::run)?, app.ops_address().map_err(Failure::run)?);
     tracing::info!(%edge, "serving on http://{address}, health and metrics on http://{ops}");
     if let Some(ready) = &ready {
-        print(&ready.told(address))?;
+        print(&ready.text(address))?;
     }
     if embedded {
         print(&try_next(address, given, &own_name()))?;
@@ -148,7 +148,7 @@ fn ready_tokens(config: &Config) -> Result<Ready, Failure> {
 }
 
 impl Ready {
-    fn told(&self, address: SocketAddr) -> String {
+    fn text(&self, address: SocketAddr) -> String {
         let Self { alice, bob, admin } = self;
         let mut text = format!(
             "No KEEPSTEP_JWT_SECRET is set, so one was made for this run. User tokens, good until this process ends:\n\

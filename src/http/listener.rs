@@ -91,13 +91,13 @@ impl Rules {
 
 /// What the connections of one listener share.
 #[derive(Clone)]
-struct Door {
+struct Endpoint {
     http: Arc<http1::Builder>,
     routes: BoxedFilter<(Response,)>,
     rules: Arc<Rules>,
     limiter: ConnectionLimiter,
     // Whether the missing PROXY protocol header was logged: a load balancer has many connections.
-    told: Arc<AtomicBool>,
+    warned: Arc<AtomicBool>,
 }
 
 /// Serves connections until the drain begins. Open connections then finish their requests, and the drain waits for them.
@@ -113,7 +113,8 @@ pub async fn serve(
         .header_read_timeout(rules.header_timeout)
         .max_buf_size(rules.header_bytes.max(8192));
     let limiter = ConnectionLimiter::new(rules.connections, rules.per_address, rules.pace);
-    let door = Door { http: http.into(), routes, rules: rules.into(), limiter, told: Arc::default() };
+    let endpoint =
+        Endpoint { http: http.into(), routes, rules: rules.into(), limiter, warned: Arc::default() };
     let mut accepts = 0u32;
     loop {
         accepts = accepts.wrapping_add(1);
@@ -133,15 +134,15 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(connection) = door.limiter.connect() else {
+        let Some(connection) = endpoint.limiter.connect() else {
             tracing::debug!(%peer, "too many connections: refused");
             continue;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set");
         }
-        let (door, stop) = (door.clone(), drain.clone());
-        let served = async move { door.serve(stream, peer, connection, begun(stop.as_ref())).await };
+        let (endpoint, stop) = (endpoint.clone(), drain.clone());
+        let served = async move { endpoint.serve(stream, peer, connection, begun(stop.as_ref())).await };
         match &drain {
             Some(drain) => drain.spawn(served),
             None => drop(tokio::spawn(served)),
@@ -156,7 +157,7 @@ async fn begun(drain: Option<&Drain>) {
     }
 }
 
-impl Door {
+impl Endpoint {
     async fn serve(
         self,
         mut stream: TcpStream,
@@ -172,7 +173,7 @@ impl Door {
             let Some(permit) = self.limiter.enter(from.ip(), &connection) else {
                 return tracing::debug!(%from, "too many connections from this address: refused");
             };
-            self.in_turn(from.ip()).await;
+            self.pace(from.ip()).await;
             Some(permit)
         };
         let routes = TowerToHyperService::new(warp::service(self.routes.clone()));
@@ -193,15 +194,15 @@ impl Door {
                 let has_path = request.uri().path().starts_with('/');
                 (has_path.then(|| routes.call(request)), permit)
             });
-            let door = self.clone();
+            let endpoint = self.clone();
             traced.answered(async move {
                 let Some((answer, permit)) = answer else { return Ok::<_, Infallible>(crowded()) };
                 if waits {
-                    door.in_turn(permit.address()).await;
+                    endpoint.pace(permit.address()).await;
                 }
                 match answer {
                     Some(answer) => answer.await,
-                    None => Ok(nowhere()),
+                    None => Ok(no_path()),
                 }
             })
         });
@@ -223,7 +224,7 @@ impl Door {
         }
     }
 
-    async fn in_turn(&self, client: IpAddr) {
+    async fn pace(&self, client: IpAddr) {
         let wait = self.limiter.wait(client);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -245,13 +246,13 @@ impl Door {
         } else {
             "the address isn't in KEEPSTEP_TRUSTED_PROXIES".to_owned()
         };
-        if self.told.swap(true, Ordering::Relaxed) {
+        if self.warned.swap(true, Ordering::Relaxed) {
             tracing::debug!(%peer, reason, "a connection without a head of the PROXY protocol is refused");
         } else {
             tracing::warn!(
                 %peer, reason,
                 "a connection without a head of the PROXY protocol is refused: let the balancer send one, or unset \
-                 KEEPSTEP_PROXY_PROTOCOL (told once)"
+                 KEEPSTEP_PROXY_PROTOCOL (logged once)"
             );
         }
         None
@@ -259,7 +260,7 @@ impl Door {
 }
 
 /// Answers a request without a path.
-fn nowhere() -> Response {
+fn no_path() -> Response {
     answer(Err(Problem::new(ErrorCode::NotFound, "ask for a path: it begins with a slash")))
 }
 
