@@ -1,5 +1,5 @@
-//! HTTP: the whole route table in one function. A handler answers `Result<Response, Problem>`; what a problem looks
-//! like on the wire is decided once, in `respond`.
+//! HTTP: the whole route table in one function. A handler returns `Result<Response, Problem>`; `respond` turns a problem
+//! into a response.
 
 use std::{
     convert::Infallible,
@@ -48,7 +48,7 @@ use playground::Playground;
 use respond::{answer, refuse};
 use room::{Asking, Room};
 
-/// What every handler works with.
+/// What every handler uses.
 #[derive(Debug, Clone)]
 pub struct Context {
     core: Arc<Core>,
@@ -61,7 +61,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Puts it together.
+    /// Returns a context.
     #[must_use]
     pub fn new(
         core: Arc<Core>,
@@ -81,14 +81,13 @@ impl Context {
     }
 }
 
-/// One request as handlers see it: who asks (by the headers), for what (by the query). With what (by the body) is read when it is
-/// known who asks.
+/// One request as handlers see it. The body is read after authentication.
 #[derive(Debug)]
 struct Request {
     context: Context,
     headers: HeaderMap,
     query: Query,
-    // The client's, also behind trusted proxies.
+    // Of the client, also behind trusted proxies.
     address: IpAddr,
     asking: Arc<Asking>,
 }
@@ -200,7 +199,7 @@ fn people(context: &Context) -> BoxedFilter<(Response,)> {
     calls.or(block.and(delete).then(run1(people::unblock))).unify().boxed()
 }
 
-/// The files of the pages. After all calls: a path that is no file is nothing to this filter.
+/// The files of the pages. This filter comes last and rejects a path that is no file.
 fn pages(context: &Context) -> BoxedFilter<(Response,)> {
     let assets = context.assets.clone();
     let file = warp::path::full().and_then(move |path: warp::path::FullPath| {
@@ -215,15 +214,15 @@ fn pages(context: &Context) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-/// The `Host` that was asked for, if it is nothing but a host and perhaps a port.
+/// Returns the `Host` header if it is a host and perhaps a port.
 fn host(headers: &HeaderMap) -> Option<&str> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
     let host = headers.get(warp::http::header::HOST)?.to_str().ok()?;
-    // The longest name, and a port.
+    // The longest name and a port.
     ((1..=261).contains(&host.len()) && host.bytes().all(good)).then_some(host)
 }
 
-/// Health, readiness and metrics, on a listener of their own that isn't for the world.
+/// Health, readiness and metrics, on a listener for operators.
 pub fn ops(context: &Context) -> BoxedFilter<(Response,)> {
     let get = || warp::get().and(request(context));
     let health = warp::path!("healthz").and(get()).then(|_| async { "ok\n".into_response() });

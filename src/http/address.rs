@@ -1,5 +1,5 @@
-//! Whose a request is: the address of its client, also behind proxies. A header says so, and anybody can write one; so it
-//! is read from the right, from what the own proxies have added on, and only as far as those that wrote it are trusted.
+//! The client's address of a request, also behind proxies. Anybody can write the header, so it is read from the right, where
+//! trusted proxies have added to it, and only as far as its writers are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,8 +9,8 @@ use crate::config::TrustedProxies;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The right-most address that isn't a trusted proxy's, of `Forwarded` (RFC 7239) or `X-Forwarded-For`. The peer's own, if
-/// it isn't a proxy; and if what it says can't be read, or the two headers say different things: a proxy writes one of
+/// Returns the right-most address of `Forwarded` (RFC 7239) or `X-Forwarded-For` that isn't a trusted proxy's. Returns the
+/// peer's address if it isn't a trusted proxy, if the header can't be read, or if the two headers differ: a proxy writes one of
 /// them, and passes on the other as its client wrote it.
 pub(super) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let peer = peer.to_canonical();
@@ -27,7 +27,7 @@ pub(super) fn client(proxies: &TrustedProxies, peer: IpAddr, headers: &HeaderMap
     .unwrap_or(peer)
 }
 
-/// What a header says; none: it isn't there. Inside: none, because it is junk.
+/// Returns what a header says. None: it is missing. Inside, none: it is malformed.
 fn said(
     proxies: &TrustedProxies,
     headers: &HeaderMap,
@@ -49,17 +49,17 @@ fn said(
             }
         }
     }
-    // Only proxies: the one that asked first asked for itself.
+    // Only proxies: the first one is the client.
     Some(nearest)
 }
 
-/// The elements of one line of `X-Forwarded-For`.
+/// Returns the elements of one line of `X-Forwarded-For`.
 fn listed(line: &str) -> Vec<Option<IpAddr>> {
     line.split(',').map(address).collect()
 }
 
-/// The `for` of each element of one line of `Forwarded`. A line that isn't as RFC 7239 wants it is junk as a whole: a
-/// client that leaves a quotation mark open would otherwise hide in it what a proxy has added.
+/// Returns the `for` of each element of one line of `Forwarded`. A line that breaks RFC 7239 is malformed as a whole: a client
+/// that leaves a quotation mark open could otherwise hide what a proxy has added.
 fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
     elements(line).unwrap_or_else(|| vec![None])
 }
@@ -73,7 +73,7 @@ fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
             Some(quoted) => quoted.split_once('"')?,
             None => rest.split_at(rest.find([',', ';']).unwrap_or(rest.len())),
         };
-        // No address has one of these; and a backslash could hide a quotation mark.
+        // No address has one of these, and a backslash could hide a quotation mark.
         if value.contains(['\\', '"']) {
             return None;
         }
@@ -96,7 +96,7 @@ fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
     }
 }
 
-/// An address, perhaps with a port, and then of IPv6 in brackets. Not an address: `unknown`, `_hidden`, junk.
+/// Parses an address with or without a port; IPv6 with a port is in brackets. `unknown` and `_hidden` are no addresses.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

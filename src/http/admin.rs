@@ -1,5 +1,5 @@
-//! What admins call. Every handler's first line is the check of the admin token. Here is what only looks; `actions` is what
-//! changes something, and is written into the audit log.
+//! The admin API. Every handler's first line checks the admin token. These calls only read; `actions` has those that change
+//! something, which the audit log records.
 
 use serde::Serialize;
 use warp::{
@@ -29,9 +29,9 @@ mod actions;
 
 pub(super) use actions::{end, kick, sweep};
 
-/// Longest text that is searched for, in bytes.
+/// Maximum length of a search, in bytes.
 const SEARCH: usize = 128;
-/// Items of a page, unless told otherwise.
+/// Default number of items of a page.
 const PAGE: u64 = 100;
 
 /// `GET /admin/v1/overview`.
@@ -78,7 +78,7 @@ pub(super) async fn channels(id: String, request: Request) -> Result<Response, P
     queues(&request, device).await
 }
 
-/// A page of the queues of a device, whoever may see them.
+/// Returns a page of the queues of a device, without a check of who asks.
 pub(super) async fn queues(request: &Request, device: DeviceId) -> Result<Response, Problem> {
     let listing = listing(request, admin::CHANNEL_SORTS)?;
     let channels = admin::channels(&request.context.core, device).await?;
@@ -120,8 +120,7 @@ pub(super) async fn audit_log(request: Request) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// A list as it is asked for: the first sort counts unless another is said, and begins with the greatest, unless it is by
-/// name.
+/// Parses the parameters of a list. The default is the first sort, descending unless it is by name.
 fn listing(request: &Request, sorts: &[&'static str]) -> Result<Listing, Problem> {
     let query = &request.query;
     let search =
@@ -138,7 +137,7 @@ fn listing(request: &Request, sorts: &[&'static str]) -> Result<Listing, Problem
     Ok(Listing { search, sort, descending, after: given(query, "after").map(str::to_owned), limit })
 }
 
-/// A parameter that says something: an empty one, as forms send it, is none.
+/// Returns a parameter unless it is empty, as forms send it.
 fn given<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
     query.get(name).filter(|text| !text.is_empty())
 }

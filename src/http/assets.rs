@@ -1,7 +1,7 @@
-//! The pages: the files of `web/`, out of the binary or out of a folder.
+//! The pages: the files of `web/`, from the binary or from a folder.
 //!
-//! What isn't to be served (tests, what npm leaves) isn't embedded, and isn't served from a folder either. A path is
-//! taken apart before any file is looked for, so it can't lead out of the folder.
+//! Tests and npm's files are neither embedded nor served from a folder. A path is split before a file is opened, so it can't
+//! lead out of the folder.
 
 use std::{
     borrow::Cow,
@@ -32,21 +32,21 @@ use crate::config::PageConfig;
 #[exclude = "*package-lock.json"]
 struct Embedded;
 
-/// The files, and what was packed of them.
+/// The files and their compressed bytes.
 #[derive(Debug, Clone)]
 pub struct Assets {
     source: Source,
     no_demo: bool,
-    // By name, with the tag of what was packed. No more than there are files.
+    // By name, with the tag of the file that was compressed. No more than there are files.
     packed: Arc<Mutex<HashMap<String, (HeaderValue, Bytes)>>>,
 }
 
-/// Where the files are.
+/// Place of the files.
 #[derive(Debug, Clone)]
 enum Source {
     /// In the binary.
     Embedded,
-    /// In a folder, read anew at each request.
+    /// In a folder, read at each request.
     Folder(Arc<PathBuf>),
 }
 
@@ -68,7 +68,7 @@ impl From<&PageConfig> for Assets {
 }
 
 impl Assets {
-    /// The file behind a path of the address, as it came (not decoded: no file's name needs that).
+    /// Returns the file of a request's path, which isn't decoded: no file's name needs that.
     pub(super) async fn find(&self, path: &str) -> Option<Asset> {
         let name = name(path).filter(|name| !(self.no_demo && name.starts_with("demo/")))?;
         let kind = kind(name)?;
@@ -88,7 +88,7 @@ impl Assets {
         Some(Asset { name: name.to_owned(), kind, tag, bytes })
     }
 
-    /// The same in a third of the size. Packed once: whoever asks for it again and again mustn't keep a core busy.
+    /// Returns the compressed file, about a third of its size. Compressed once, so that repeated requests take no CPU time.
     fn packed(&self, asset: &Asset) -> Option<Bytes> {
         let mut all = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, packed)) = all.get(&asset.name).filter(|(tag, _)| *tag == asset.tag) {
@@ -102,7 +102,7 @@ impl Assets {
     }
 }
 
-/// Which file of `web/` a path means. None: no page has such a path.
+/// Returns the file of `web/` for a path. None: no page has such a path.
 fn name(path: &str) -> Option<&str> {
     match path {
         "/" => return Some("demo/index.html"),
@@ -124,7 +124,7 @@ fn name(path: &str) -> Option<&str> {
     .then_some(name)
 }
 
-/// The content type; a file of another kind isn't served.
+/// Returns the content type. None: a file of this kind isn't served.
 fn kind(name: &str) -> Option<&'static str> {
     Some(match name.rsplit_once('.')?.1 {
         "html" => "text/html; charset=utf-8",
@@ -138,7 +138,7 @@ fn kind(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The answer: always to be asked for again, and then mostly `304`, because a page and its modules must be of one build.
+/// Returns the response. Browsers revalidate each file, mostly with `304`, because a page and its modules must be of one build.
 pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Response {
     let known = asked
         .get_all(header::IF_NONE_MATCH)
@@ -154,7 +154,7 @@ pub(super) fn serve(asset: Asset, context: &Context, asked: &HeaderMap) -> Respo
         _ if known => StatusCode::NOT_MODIFIED.into_response(),
         Some(packed) => Response::new(packed.into()),
         None => match asset.bytes {
-            // Those of the binary are in memory once.
+            // The files of the binary are in memory once.
             Cow::Borrowed(bytes) => Response::new(Bytes::from_static(bytes).into()),
             Cow::Owned(bytes) => bytes.into_response(),
         },
@@ -186,8 +186,8 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
         .any(|one| one.trim().eq_ignore_ascii_case("gzip"))
 }
 
-/// A page may run its own files, and talk to this edge and to the playground's. Not every browser takes `'self'` for
-/// the sockets of the own host, so they are named.
+/// Returns the content security policy: a page may run its own files, and connect to this edge and to the playground's.
+/// Some browsers don't take `'self'` for sockets of the same host, so they are named.
 fn policy(context: &Context, asked: &HeaderMap) -> String {
     let host = super::host(asked);
     let mut connect = String::from("'self'");

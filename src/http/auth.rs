@@ -1,4 +1,4 @@
-//! Who asks. Tokens are looked at here and nowhere else; none is ever logged.
+//! Authentication. Tokens are read only here; none is ever logged.
 
 use warp::http::{HeaderMap, header};
 
@@ -10,12 +10,12 @@ use crate::{
     tokens::{TokenError, UserClaims},
 };
 
-/// Somebody with a valid token.
+/// A client with a valid token.
 #[derive(Debug)]
 pub(super) enum Caller {
-    /// With a user token.
+    /// A user token.
     User(UserClaims),
-    /// With the token of a device that is alive.
+    /// The token of a device that isn't terminated.
     Device(Box<Device>),
 }
 
@@ -35,7 +35,7 @@ impl Caller {
     }
 }
 
-/// The bearer token of the `Authorization` header.
+/// Returns the bearer token of the `Authorization` header.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -47,7 +47,7 @@ fn token(request: &Request) -> Result<&str, Problem> {
         .ok_or_else(|| Problem::new(ErrorCode::Unauthorized, "send a token: `Authorization: Bearer …`"))
 }
 
-/// Whether the request says who asks, rightly or not.
+/// Returns whether the request has a token, valid or not.
 pub(super) fn is_given(request: &Request) -> bool {
     request.headers.contains_key(header::AUTHORIZATION)
 }
@@ -62,10 +62,10 @@ impl From<TokenError> for Problem {
     }
 }
 
-/// Anyone with a valid token of either kind.
+/// Authenticates a user or device token.
 ///
 /// # Errors
-/// `unauthorized`, `forbidden` (the device was ended), `unavailable`.
+/// `unauthorized`, `forbidden` (the device was terminated), `unavailable`.
 pub(super) async fn caller(request: &Request) -> Result<Caller, Problem> {
     let token = token(request)?;
     match request.context.tokens.verify_device(token) {
@@ -79,7 +79,7 @@ pub(super) async fn caller(request: &Request) -> Result<Caller, Problem> {
     }
 }
 
-/// Somebody with a user token: a device token is refused here.
+/// Authenticates a user token. A device token is refused.
 ///
 /// # Errors
 /// `unauthorized`, `unavailable`.
@@ -89,7 +89,7 @@ pub(super) async fn user(request: &Request) -> Result<UserClaims, Problem> {
     Ok(claims)
 }
 
-/// An admin.
+/// Authenticates an admin's user token.
 ///
 /// # Errors
 /// `unauthorized`, `forbidden`, `unavailable`.

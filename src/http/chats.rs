@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// What a chat on a page of a list takes, about.
+/// About the size of a chat on a page of a list, in bytes.
 const CHAT_BYTES: usize = 1 << 10;
 
 #[derive(Deserialize)]
@@ -83,7 +83,7 @@ pub(super) struct ChatView {
     head: Seq,
     read: Seq,
     members: Vec<UserId>,
-    // Whom this call has asked to come.
+    // Users whom this call invited.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     invited: Vec<UserId>,
 }
@@ -112,7 +112,7 @@ fn view_with(chat: Chat, read: Seq, members: Vec<Member>) -> ChatView {
     }
 }
 
-/// One more page that a user reads, in its turn, which lasts as long as what this returns.
+/// Counts a page that a user reads, and waits for its turn, which ends when the result is dropped.
 ///
 /// # Errors
 /// `too_many_requests`, `unavailable`.
@@ -140,7 +140,7 @@ pub(super) async fn create(request: Request, body: Body) -> Result<Response, Pro
     if let Some(text) = &new.name
         && let Err(problem) = name("name", text, core.limits.name_bytes)
     {
-        // One that was made under older rules keeps its name.
+        // A chat that was created under older rules keeps its name.
         let known = match new.id {
             Some(id) => core.store.chat_of_member(id, caller.user()).await?,
             None => None,
@@ -216,7 +216,7 @@ pub(super) async fn join_by_name(request: Request, body: Body) -> Result<Respons
     join_any(&request, &caller, membership::ChatRef::Name(join.name), join.password).await
 }
 
-/// A name by which something is looked for. It may hold what new ones may not: older ones have it, and it is found without.
+/// Checks a name for a search. It may have characters that new names may not: older ones have them, and are found without.
 fn sought(name: &str, most: usize) -> Result<(), Problem> {
     if name.len() > most {
         return Err(Problem::new(ErrorCode::TooLarge, format!("name has at most {most} bytes")));
@@ -265,7 +265,7 @@ pub(super) async fn remove(id: String, user: String, request: Request) -> Result
     Ok(ok(&serde_json::json!({})))
 }
 
-/// `POST /v1/chats/{id}/messages`: what bots send with.
+/// `POST /v1/chats/{id}/messages`: for bots.
 pub(super) async fn send(id: String, request: Request, body: Body) -> Result<Response, Problem> {
     let received = Instant::now();
     let caller = auth::caller(&request).await?;
@@ -288,8 +288,7 @@ struct Messages<'a> {
     more: bool,
 }
 
-/// `GET /v1/chats/{id}/messages?before=&limit=`: what the server still holds, above the user's boundary (a sub: above
-/// its own).
+/// `GET /v1/chats/{id}/messages?before=&limit=`: the messages in the log above the user's boundary (a sub: above its own).
 pub(super) async fn messages(id: String, request: Request) -> Result<Response, Problem> {
     let Caller::Device(device) = auth::caller(&request).await? else {
         return Err(Problem::new(ErrorCode::Forbidden, "messages are for devices: use a device token"));
@@ -304,14 +303,14 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
     let (found, member) = found.ok_or_else(Problem::no_such_chat)?;
     let mut lowest = member.boundary + 1;
     if device.kind == DeviceKind::Sub {
-        // What is at or below it comes from the main, which decides what it gives.
+        // Older messages come from the main, which decides what it gives.
         let position = core.store.position(chat, device.id).await?;
         lowest = lowest.max(position.map_or(found.head, |position| position.from) + 1);
     }
     let before = before.min(found.head + 1);
     let bytes = core.limits.history_page_bytes;
     request.reserve(bytes)?;
-    // Read only while the user is a member: whoever left meanwhile gets nothing.
+    // A user who left meanwhile gets nothing.
     let reader = Reader { user: device.user.clone(), since: member.boundary };
     let page = core.store.log_before(chat, &reader, before, lowest, limit, bytes).await?;
     let page = page.ok_or_else(Problem::no_such_chat)?;
@@ -322,7 +321,7 @@ pub(super) async fn messages(id: String, request: Request) -> Result<Response, P
     Ok(ok(&Messages { items, more }))
 }
 
-/// `GET /v1/offsets`: the bare map of all the user's chats; 0 where nothing was read.
+/// `GET /v1/offsets`: a map of all chats of the user; 0 where nothing was read.
 pub(super) async fn offsets(request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
     let _turn = counted(&request, caller.user()).await?;

@@ -1,4 +1,4 @@
-//! Devices and their ends.
+//! Devices and their terminations.
 
 use serde::{Deserialize, Serialize};
 use warp::{http::StatusCode, reply::Response};
@@ -23,7 +23,7 @@ use crate::{
     tokens::DeviceClaims,
 };
 
-/// For each so many chats of a user, a look at the own queues counts once more.
+/// A view of a user's queues counts once more for each this many chats.
 const CHATS_PER_VIEW: u32 = 50;
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ impl From<Device> for DeviceView {
     }
 }
 
-/// A name that people give.
+/// Checks a name that people give.
 pub(super) fn name(field: &'static str, text: &str, most: usize) -> Result<(), Problem> {
     if text.len() > most {
         return Err(Problem::new(ErrorCode::TooLarge, format!("{field} has at most {most} bytes")));
@@ -90,7 +90,7 @@ pub(super) async fn register(request: Request, body: Body) -> Result<Response, P
     let most = core.limits.name_bytes;
     let fit = name("name", &new.name, most).and_then(|()| name("platform", &new.platform, most));
     if let Err(problem) = fit {
-        // One that was registered under older rules keeps its names, and gets its token.
+        // A device that was registered under older rules keeps its names and gets its token.
         let known = match new.id {
             Some(id) => core.store.device(&claims.user, id).await?.is_some(),
             None => false,
@@ -116,7 +116,7 @@ pub(super) async fn register(request: Request, body: Body) -> Result<Response, P
     Ok(json(status, &serde_json::json!({ "device": DeviceView::from(device), "token": token })))
 }
 
-/// A token for a device.
+/// Issues a device token.
 pub(super) fn token(request: &Request, claims: &DeviceClaims) -> Result<String, Problem> {
     request.context.tokens.issue_device(claims).map_err(|error| {
         Problem::new(ErrorCode::Unavailable, "the token can't be made now: try again with the same id")
@@ -173,19 +173,18 @@ pub(super) async fn end(id: String, request: Request) -> Result<Response, Proble
         }
     };
     let core = &request.context.core;
-    // Asked again, it fences off each chat again.
+    // Each call fences off every chat again.
     core.limit("ends", caller.user(), core.limits.creates_per_minute).await?;
     let termination = termination::begin(core, caller.user(), device, by).await?;
     Ok(accepted(&termination))
 }
 
-/// `GET /v1/devices/{id}/channels`: what an admin sees of it, for the user it belongs to. Each call asks every nsqd, so
-/// they are counted.
+/// `GET /v1/devices/{id}/channels`: the device's queues, for its user. Each call asks every nsqd, so calls are counted.
 pub(super) async fn channels(id: String, request: Request) -> Result<Response, Problem> {
     let caller = auth::caller(&request).await?;
     let device: DeviceId = body::id(&id)?;
     let core = &request.context.core;
-    // What a look costs grows with the user's chats.
+    // The cost grows with the user's chats.
     let chats = u32::try_from(core.store.chats_of(caller.user()).await?.len()).unwrap_or(u32::MAX);
     let most = core.limits.queue_views_per_minute / (1 + chats / CHATS_PER_VIEW);
     core.limit("queues", caller.user(), most).await?;
@@ -195,12 +194,12 @@ pub(super) async fn channels(id: String, request: Request) -> Result<Response, P
     admin::queues(&request, device).await
 }
 
-/// `202` with what was begun (or was under way).
+/// Returns a response with status 202 and the termination.
 pub(super) fn accepted(termination: &Termination) -> Response {
     json(StatusCode::ACCEPTED, &accepted_body(termination))
 }
 
-/// What that says.
+/// Returns the body of that response.
 pub(super) fn accepted_body(termination: &Termination) -> serde_json::Value {
     serde_json::json!({ "termination": { "id": termination.id, "state": termination.state } })
 }

@@ -1,4 +1,4 @@
-//! Links: a page asks to become a sub, a main decides, the page learns what became of it.
+//! Links: a page asks to become a sub, a main decides, the page gets the result.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::{
     sync::links::{self, Outcome},
 };
 
-/// The longest that a page may ask to wait, in seconds: proxies cut what is silent for half a minute.
+/// Maximum of `wait`, in seconds: proxies close connections that are idle for 30 s.
 const LONGEST_WAIT: u64 = 25;
 
 #[derive(Deserialize)]
@@ -68,14 +68,14 @@ struct State {
     token: Option<String>,
 }
 
-/// `POST /v1/links`: nobody yet, or with a user token.
+/// `POST /v1/links`: without a token, or with a user token.
 pub(super) async fn open(request: Request, body: Body) -> Result<Response, Problem> {
-    // Any page could let its visitors take the places of others.
+    // Any page could make its visitors use up the links of others.
     cors::may_ask(&request.context.server.allowed_origins, &request.headers)?;
-    // A token that is there must be good: a page that believes to be somebody's shall not be anybody's.
+    // A token that is given must be valid: a page with a user must not become a page without one.
     let bound = if auth::is_given(&request) { Some(auth::user(&request).await?.user) } else { None };
     let core = &request.context.core;
-    // Two names, in any spelling, and little beside them: of nobody yet no more is taken.
+    // Two escaped names and little beside them: without authentication no more is read.
     let new: NewLink = body.at_most(512 + 12 * core.limits.name_bytes).json(&request).await?;
     name("name", &new.name, core.limits.name_bytes)?;
     name("platform", &new.platform, core.limits.name_bytes)?;
@@ -90,8 +90,7 @@ pub(super) async fn open(request: Request, body: Body) -> Result<Response, Probl
     Ok(json(StatusCode::CREATED, &opened))
 }
 
-/// `GET /v1/links/{code}`: what the main is about to decide. `GET /v1/links/{link}`: what became of it. An id is never
-/// mistaken for a code.
+/// `GET /v1/links/{code}`: the link that a main is to decide. `GET /v1/links/{link}`: its result. No id is a code.
 pub(super) async fn get(which: String, request: Request) -> Result<Response, Problem> {
     match body::id::<LinkId>(&which) {
         Ok(link) => wait(link, &request).await,
@@ -112,7 +111,7 @@ async fn look(code: &str, request: &Request) -> Result<Response, Problem> {
 
 async fn wait(link: LinkId, request: &Request) -> Result<Response, Problem> {
     let patience = request.query.number("wait", 0..=LONGEST_WAIT)?.unwrap_or_default();
-    // Without one it is a wrong one.
+    // A missing secret is a wrong one.
     let secret = request.headers.get("x-link-secret").and_then(|value| value.to_str().ok()).unwrap_or("");
     let core = &request.context.core;
     let state =
@@ -153,12 +152,12 @@ async fn main(request: &Request) -> Result<Device, Problem> {
     }
 }
 
-// What isn't UTF-8 is no code either.
+// Text that isn't UTF-8 is no code either.
 fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-// Rounded up: 0 means that it is over.
+// Rounded up: 0 means that the link has expired.
 fn seconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! For operators: is it ready, and what does it count.
+//! Readiness and metrics.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::{
     protocol::{ErrorCode, Problem},
 };
 
-/// The broker's servers are asked no longer than this: a balancer that waits in vain for the answer takes the edge for dead.
+/// Deadline of the broker's check: a load balancer that gets no answer takes the edge for dead.
 const BROKER_WITHIN: Duration = Duration::from_millis(300);
 
-/// `GET /readyz`: 200 when the store works, the edge has its name and isn't stopping; else 503, and what is wrong.
-/// An nsqd or nsqlookupd that isn't well is a note: without it everything works, if later, and all edges would go at once.
+/// `GET /readyz`: 200 if the store works, the edge has its name and isn't draining; else 503 with the reason. A failing nsqd or
+/// nsqlookupd is only noted: messages come later without it, and 503 would take all edges away at once.
 pub(super) async fn ready(context: Context) -> Response {
     let core = &context.core;
     let broker = async {
@@ -52,8 +52,8 @@ pub(super) async fn ready(context: Context) -> Response {
     json(status, &body)
 }
 
-/// `GET /v1/ready`, for a balancer: whether a client that comes here now is served. On the clients' own listener, so that one
-/// that takes no more connections is seen, too. Anybody may ask, so nothing is asked of anyone: what is known is said.
+/// `GET /v1/ready`, for load balancers: whether a new client is served. It is on the clients' listener: a full one fails
+/// the check. Anybody may call it, so it asks neither store nor broker.
 pub(super) async fn open_for_clients(request: Request) -> Result<Response, Problem> {
     let core = &request.context.core;
     if core.drain.has_begun() {
@@ -65,11 +65,11 @@ pub(super) async fn open_for_clients(request: Request) -> Result<Response, Probl
     Ok(ok(&serde_json::json!({ "ready": true })))
 }
 
-/// `GET /metrics`. What isn't counted where it happens is looked at here; nothing is asked of the store or the broker.
+/// `GET /metrics`. Sets the gauges that aren't kept elsewhere. Asks neither store nor broker.
 pub(super) async fn metrics(context: Context) -> Response {
     let core = &context.core;
     let metrics = &core.metrics;
-    // The store counts these itself.
+    // The store counts these.
     let missed = core.store.notifications_missed().saturating_sub(metrics.notifications_missed.get());
     metrics.notifications_missed.inc_by(missed);
     for (node, up) in core.broker.nodes() {

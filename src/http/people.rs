@@ -1,4 +1,4 @@
-//! Invitations that wait for an answer, and whom a user blocks.
+//! Pending invitations and blocks.
 
 use serde::Serialize;
 use warp::reply::Response;
@@ -20,7 +20,7 @@ use crate::{
     sync::people,
 };
 
-/// What an invitation or a block takes, about.
+/// About the size of an invitation or a block, in bytes.
 const ITEM_BYTES: usize = 512;
 
 /// An invitation on the wire.

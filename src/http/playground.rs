@@ -1,4 +1,4 @@
-//! The playground: made-up users for whoever opens the demo page. Off (`404`) wherever users are real.
+//! The playground: test users for everyone who opens the demo page. Off (`404`) where users are real.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,27 +18,27 @@ use crate::{
 
 const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
-/// Pairs of users a minute, of all visitors together: nothing is stored for them until they register devices.
+/// Pairs of users per minute, of all visitors. Nothing is stored until they register devices.
 const PER_MINUTE: u64 = 120;
-/// The same of one address: it doesn't take them all.
+/// Pairs of users per minute and address.
 const PER_ADDRESS: u32 = 60;
-// No letters or digits that look alike, so that a name can be read out.
+// Without letters and digits that look alike, so that a name can be read out.
 const ALPHABET: &[u8; 32] = b"23456789abcdefghijkmnpqrstuvwxyz";
 
-/// What the demo page may know of this deployment.
+/// What the demo page is told about the deployment.
 #[derive(Debug, Clone, Default)]
 pub struct Playground {
-    /// Edges as browsers reach them.
+    /// URLs of other edges for browsers.
     pub edges: Vec<String>,
     /// The second edge of this process.
     pub second: Option<SocketAddr>,
 }
 
 impl Playground {
-    /// Addresses of other edges, for a browser that reaches this one at `host`.
+    /// Returns the URLs of other edges, for a browser that reaches this one at `host`.
     pub(super) fn edges(&self, host: Option<&str>) -> Vec<String> {
         let second = self.second.map(|address| match host {
-            // By the name that the browser used: it may be another machine.
+            // With the browser's name of this host: the browser may be on another machine.
             Some(host) if !address.ip().is_loopback() || is_loopback(host) => {
                 let name = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
                 format!("http://{}:{}", name.map_or(host, |(name, _)| name), address.port())
@@ -65,7 +65,7 @@ struct Player {
     token: String,
 }
 
-/// `GET /v1/playground`: whether there is one. The demo page asks, before it takes a token out of its address.
+/// `GET /v1/playground`: whether it is on. The demo page asks before it takes a token from its address.
 pub(super) async fn look(request: Request) -> Result<Response, Problem> {
     there(&request).map(|_| ok(&serde_json::json!({ "playground": true })))
 }
@@ -86,7 +86,7 @@ pub(super) async fn open(request: Request, body: Body) -> Result<Response, Probl
         let detail = "too many people came to the playground in this minute: try again in the next";
         return Err(Problem::new(ErrorCode::TooManyRequests, detail).retry_in(60));
     }
-    // Both get one ending, and 40 bits of it: nobody is to guess, or be given, somebody else's.
+    // Both names end with the same 40 random bits, so that nobody guesses or gets those of others.
     let ending: String =
         rand::random::<[u8; 8]>().iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
     let player = |name: &str| {

@@ -1,20 +1,20 @@
-//! QR codes as SVG paths, so that a page shows one without any library.
+//! QR codes as SVG paths, so that a page needs no library.
 
 use qrcodegen::{DataTooLong, QrCode, QrCodeEcc};
 use serde::Serialize;
 
-/// The dark modules in a box of `size` x `size`. Around it belongs a white margin of 4.
+/// The dark modules in a box of `size` x `size`, which needs a white margin of 4.
 #[derive(Debug, Serialize)]
 pub(super) struct Qr {
     size: usize,
     path: String,
 }
 
-/// The code of a text. Of the smallest size, readable with up to 15 % of it damaged.
+/// Returns the code of a text, in the smallest size that is readable with up to 15 % damaged.
 pub(super) fn of(text: &str) -> Result<Qr, DataTooLong> {
     let code = QrCode::encode_text(text, QrCodeEcc::Medium)?;
     let mut path = String::new();
-    // Dark runs of a row, each a rectangle of height 1.
+    // The dark runs of a row, each a rectangle of height 1.
     for y in 0..code.size() {
         let mut x = 0;
         while x < code.size() {

@@ -49,20 +49,20 @@ pub(super) async fn open(
         context.core.admission.rates.connect(claims.device, &context.core.limits)?;
     }
 
-    // Of nobody nothing is logged.
+    // Without a valid token nothing is logged.
     let span = claims.as_ref().map_or_else(Span::none, |claims| {
         spans::session(&claims.user, claims.device, id.as_ref().map(RequestId::as_str))
     });
     let core = context.core.clone();
     let limits = &core.limits;
-    // More than a frame may have is read of any, so that the answer can name it.
+    // A frame is read beyond its limit, so that the refusal can name it.
     let most = limits.history_frame_bytes.max(limits.frame_bytes);
     let tasks = core.drain.clone();
     let opening = Box::pin(async move {
         let (stream, read) = upgraded(upgrade).await?;
         let connection = Connection::new(Wire::from(stream), read, most).await;
         let Some(claims) = claims else {
-            // Browsers can't see an HTTP status here, but they see this.
+            // Browsers see a close code, but no HTTP status of an upgrade.
             session::refuse(&core, connection, CloseCode::Unauthorized.into()).await;
             return None;
         };
@@ -107,7 +107,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
     }
 }
 
-/// RFC 6455, section 4.2.1: the client's half, checked; the answer to its key.
+/// Checks the client's handshake (RFC 6455, section 4.2.1) and returns `Sec-WebSocket-Accept`.
 fn handshake(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     let bad = |detail: &'static str| Problem::new(ErrorCode::BadField, detail);
     let has = |name: header::HeaderName, token: &str| {

@@ -1,5 +1,5 @@
-//! Which request it is: its id (`x-request-id`), the client's or a new one, and the trace that it is a part of (`traceparent`).
-//! Everything that is answered passes here, also what is refused before it has a route.
+//! Request ids (`x-request-id`, the client's or a new one) and traces (`traceparent`). Every response passes here, also that of
+//! a request without a route.
 
 use tracing::{Span, instrument::Instrument};
 use warp::{
@@ -13,10 +13,10 @@ use crate::spans;
 /// The header of the id, in both directions.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// The longest id that is taken from a client.
+/// Maximum length of a client's id.
 const LONGEST: usize = 128;
 
-/// The id of a request: plain characters, so that it can stand in any log, header or page.
+/// The id of a request, of characters that are safe in any log, header or page.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(HeaderValue);
 
@@ -40,14 +40,14 @@ impl RequestId {
     }
 }
 
-/// A request whose answer isn't there yet.
+/// A request without a response yet.
 pub(super) struct Traced {
     id: RequestId,
     span: Span,
 }
 
 impl Traced {
-    /// What is known of a request before its route is.
+    /// Returns what is known of a request before its route.
     pub(super) fn new(method: &Method, path: &str, headers: &HeaderMap) -> Self {
         let id = RequestId::of(headers);
         let trace = only(headers, &TRACEPARENT).and_then(|value| trace_id(value.as_bytes()));
@@ -59,7 +59,7 @@ impl Traced {
         &self.id
     }
 
-    /// Waits for the answer within the request's span, and puts the id on it.
+    /// Waits for the response in the request's span, and adds the id.
     pub(super) async fn answered<E>(
         self,
         answer: impl Future<Output = Result<Response, E>>,
@@ -69,7 +69,7 @@ impl Traced {
     }
 }
 
-/// The answer with the request's id: in its head, and in the problem if it is one.
+/// Adds the request's id to the response's header, and to its body if it is a problem.
 fn named(mut response: Response, id: &RequestId) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<respond::Unnamed>() {
         *response.body_mut() = problem.of_request(id.as_str()).into();
@@ -78,7 +78,7 @@ fn named(mut response: Response, id: &RequestId) -> Response {
     response
 }
 
-/// The value of a header that is there once.
+/// Returns the value of a header that occurs once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
@@ -91,8 +91,8 @@ fn is_plain(id: &[u8]) -> bool {
     (1..=LONGEST).contains(&id.len()) && id.iter().all(plain)
 }
 
-/// The trace id of a `traceparent` (W3C Trace Context, version 00): `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all
-/// zeros. None: it is something else, and the request is a part of no trace.
+/// Returns the trace id of a `traceparent` (W3C Trace Context, version 00): `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither
+/// id all zeros. None: it is something else.
 fn trace_id(value: &[u8]) -> Option<&str> {
     let [b'0', b'0', b'-', rest @ ..] = value else { return None };
     let (trace, rest) = rest.split_at_checked(32)?;

@@ -1,5 +1,5 @@
-//! What admins change. Each goes into the audit log, dry runs and refusals too, before it is answered; and goes on to its end
-//! though whoever asked hangs up.
+//! Changes by admins. The audit log records each, dry runs and refusals too, before it is answered. A change completes although
+//! the client disconnects.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,15 +28,15 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Queues that one sweep takes, unless told otherwise.
+/// Default number of queues of one sweep.
 const SWEEP: u64 = 200;
 
-/// What an action came to: its answer, and what is noted of it.
+/// The result of an action: the response, and what the audit log records.
 struct Done {
     status: StatusCode,
     body: Value,
     detail: Value,
-    /// Whom it was about, where that wasn't said.
+    /// The user, if the request didn't name one.
     user: Option<UserId>,
 }
 
@@ -52,7 +52,7 @@ pub(in crate::http) async fn end(id: String, request: Request) -> Result<Respons
         if dry_run {
             return Ok(previewed(admin::preview(&core, device).await?));
         }
-        // Also of one that has been ended: then it is the termination of that.
+        // Of a terminated device it is the existing termination.
         let found = admin::owner(&core, device).await?;
         if found.terminated.is_none() {
             admin::find(&core, device).await?;
@@ -151,7 +151,7 @@ fn begun(core: &Core, by: &UserClaims, action: &str, dry_run: &Result<bool, Prob
     }
 }
 
-/// Does it and notes it, in a task of its own: what was begun is noted even when nobody waits for the answer.
+/// Runs an action and records it, in a task of its own, so that it is recorded although the client disconnects.
 async fn audited(
     request: &Request,
     mut entry: audit::Entry,
@@ -162,7 +162,7 @@ async fn audited(
     audit::admit(&core, &entry).await?;
     core.drain.clone().spawn_in_span(async move {
         let done = work.await;
-        // (A dry run has been counted already.)
+        // A dry run was counted already.
         if let (Err(_), false) = (&done, entry.dry_run)
             && let Err(too_often) = audit::attempted(&core, &entry).await
         {
