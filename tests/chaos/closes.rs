@@ -1,6 +1,6 @@
-//! Is what a socket was closed with the truth? A client does what the code says: "let the newer connection be" to one that
-//! has no newer connection is a device that stays away for good. Of devices in the history the checker judges what that can
-//! tell (44xx, 4301); what a fault may be the reason for, and all of the idle ones, is judged here.
+//! Judges whether each close code is true. A client obeys the code: one that is told that a newer connection exists,
+//! and has none, stays away for good. The checker judges the codes that follow from the history (44xx, 4301); this
+//! module judges those that a fault may cause, and all of idle devices.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Devices that are only there: nobody speaks to them, and all they want is to stay connected.
+//! Idle devices: they receive nothing, and must stay connected.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A device of the campaign: it keeps what it has stored, comes back whenever its connection ends, to any edge, sends
-//! again with the same key what wasn't answered, and writes down everything.
+//! A device of the campaign. It keeps its copy, reconnects to any edge whenever its connection ends, repeats unanswered
+//! sends under the same key, and records everything.
 
 mod ears;
 

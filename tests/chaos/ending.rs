@@ -1,5 +1,4 @@
-//! How things stand when all is over: the heads, offsets and queues there are, and what is left behind when everybody has
-//! gone.
+//! The state at the end: heads, offsets, queues, and leftovers after all clients have gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};

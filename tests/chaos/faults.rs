@@ -1,4 +1,4 @@
-//! Doing harm and undoing it, and the evidence that it bit.
+//! Injects and heals faults, and collects evidence of their effect.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,5 +1,5 @@
-//! Is a gap the truth? A device may be told one only when nsqd has lost what it would have brought: so whoever hears of one
-//! looks at once into the queue, and in the end it is asked whether any nsqd lost anything at all since it was sent.
+//! Judges whether each gap is true. A gap is allowed only if nsqd has lost the messages. So the queue is read when the
+//! gap comes, and at the end the run checks whether any nsqd lost anything since the messages were sent.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! The campaign: random people on real processes, faults of all kinds, two or three at once, and a checker that decides
-//! from what the clients saw. `scripts/chaos --help` says how to run it.
+//! The campaign: random users on real processes, faults of all kinds, two or three at once, and a checker that judges the
+//! clients' history. `scripts/chaos --help` says how to run it.
 //!
-//! As a test (`cargo test`) it runs a fixed slice in which each kind of fault comes once.
+//! As a test (`cargo test`) it runs a fixed slice with each kind of fault once.
 
 #[path = "../support/client.rs"]
 #[allow(dead_code)]

@@ -1,4 +1,4 @@
-//! What a device of the campaign keeps: it survives connections, as a phone's disk does.
+//! The stored state of a device of the campaign, which survives connections.
 
 use std::collections::{BTreeMap, HashMap};
 

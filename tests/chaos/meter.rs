@@ -1,4 +1,4 @@
-//! What the edges count, added up over their restarts.
+//! The edges' counters, summed over their restarts.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! The people of a run: their chats and devices, who comes and goes while faults rage, and the bots. Most calls are tried
-//! again until they are answered for sure, on any edge, with the same ids; some are given up by those who made them.
+//! The users of a run: their chats and devices, changes during faults, and the bots. Most calls are repeated, on any
+//! edge and with the same ids, until their outcome is known; some callers give up.
 
 mod bots;
 mod calls;

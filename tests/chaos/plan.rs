@@ -1,4 +1,4 @@
-//! What a run does, decided by its seed alone: who is there, which faults, when, how long.
+//! The plan of a run, from its seed alone: users, faults, times.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! A TCP proxy that does to a link what networks do: delay, throttle, cut, hold without a word, in one direction or both.
-//! What was held goes on when the link heals, as with a real network; what comes late comes although its sender is gone.
+//! A TCP proxy that impairs a link as networks do: delay, throttle, cut, silence, in one direction or both. Held bytes
+//! continue when the link heals, as in a real network, even if their sender is gone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

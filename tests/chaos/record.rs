@@ -1,4 +1,4 @@
-//! Where all clients of a run write what they do and see: one history, in the order of one clock.
+//! The history: what all clients of a run do and see, in the order of one clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,4 +1,4 @@
-//! How long it takes, after the last fault has healed, until everything is as it should be, and how long it may.
+//! Measures the time from the end of the last fault until everything is as it should be, and bounds it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

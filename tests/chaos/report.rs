@@ -1,4 +1,4 @@
-//! What many runs say together, as a table for people.
+//! The result of many runs, as a table for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

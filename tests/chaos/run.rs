@@ -1,4 +1,4 @@
-//! One run: people, faults, recovery, the end, and the verdict.
+//! One run: users, faults, recovery, the end, the verdict.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! Whoever judges must be able to find somebody guilty: the judges of closes and gaps, and the link that delivers late, each
-//! on a case that is made up.
+//! Tests the judges of closes and gaps, and the link that delivers late, each with a constructed case.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The load balancer that is shipped does what its comments say.
+//! The shipped load balancer does what its comments say.
 
 use std::io::ErrorKind::WouldBlock;
 use std::io::Write;

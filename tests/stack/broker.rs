@@ -1,4 +1,4 @@
-//! The broker's contract over NSQ: two nsqd and the nsqlookupd they register at.
+//! The broker's contract over NSQ, with two nsqd and nsqlookupd.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The console over real daemons: queues that are nobody's, figures while NSQ is away, what outlives an edge.
+//! The console over real daemons: orphan queues, figures while NSQ is down, data that survives an edge.
 
 use serde_json::{Value, json};
 

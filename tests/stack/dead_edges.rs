@@ -1,4 +1,4 @@
-//! An edge dies with much in its outboxes: the others give it to NSQ, soon and together, and meanwhile they know of it.
+//! An edge dies with a full outbox: the others publish it to NSQ, soon and together, and count it until then.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The README's first minute and the quick start, as they stand: their shell lines, JavaScript and Python, taken out of the pages, against
-//! a server that was started as the page says. Only the address is another one, because tests have ports of their own.
+//! The README's example and the quick start, unchanged: shell, JavaScript and Python from the pages, against a server
+//! started as the page says. Only the address differs, because tests have their own ports.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

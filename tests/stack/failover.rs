@@ -1,5 +1,5 @@
-//! The address of Redis leads to a server that isn't the primary (any more): it was demoted, it loads its data, it has lost its
-//! own primary. It is told, and heals as soon as the address leads to the right one.
+//! The address of Redis leads to a server that isn't the primary: it was demoted, loads its data, or lost its own
+//! primary. The edge reports it, and heals as soon as the address leads to the primary.
 
 use std::time::{Duration, Instant};
 

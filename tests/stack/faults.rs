@@ -1,5 +1,5 @@
-//! What a deployment of several processes must survive: one of them dies, or isn't there yet. Stories of the real stack
-//! alone; what both deployments promise is told in `tests/stories`.
+//! Faults that a deployment must survive: a process dies, or isn't up yet. These need the real stack; stories of both
+//! deployments are in `tests/stories`.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! An nsqd that is there and is no use: its disk is full, or it hangs. Nobody waits for it, everybody is told, and it is
-//! used again as soon as it can be.
+//! An nsqd is up and useless: its disk is full, or it hangs. Nobody waits for it, operators see it, and it is used
+//! again as soon as possible.
 
 use std::time::{Duration, Instant};
 

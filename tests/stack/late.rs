@@ -1,4 +1,4 @@
-//! Calls to Redis that are executed late: after who made them gave up, and after somebody else went on.
+//! Calls to Redis that are executed late: after their callers gave up, and after others have continued.
 
 use std::time::Duration;
 

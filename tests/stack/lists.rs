@@ -1,4 +1,4 @@
-//! What a list costs the store.
+//! The cost of a list at the store.
 
 use std::{
     pin::pin,

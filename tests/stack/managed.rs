@@ -1,5 +1,5 @@
-//! A Redis of somebody else's: without CONFIG, or for a user who may do little. What it shows is looked at, events are proved,
-//! and the rest has to be answered for.
+//! A managed Redis: without CONFIG, or for a user with few rights. The edge checks the settings that it can read, and
+//! proves events; the operator answers for the rest.
 
 use serde_json::json;
 

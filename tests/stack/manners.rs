@@ -1,5 +1,5 @@
-//! What Redis itself does that a model of it must do too. The simulation assumes each of these. (nsqd's manners are
-//! shown in `nsq/tests/contract/manners.rs`.)
+//! Behaviours of Redis that a model must have, too. The simulation assumes each of them. (For nsqd:
+//! `nsq/tests/contract/manners.rs`.)
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A user with very many of something: it costs time, and nobody's connection.
+//! A user with very many objects costs time, and no connection.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Members whose devices weren't owed anything, because something died in the middle; and what leaving costs nsqd.
+//! Members whose devices weren't subscribed, because something died in between; and the cost of leaving at nsqd.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What an operator sees of outages: how much waits and since when, which server it is, and when it is over.
+//! What an operator sees of outages: the backlog and its age, the failed server, and the end.
 
 use std::time::{Duration, Instant};
 

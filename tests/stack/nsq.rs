@@ -1,4 +1,4 @@
-//! What only the broker over NSQ can get wrong: several nsqd, nsqlookupd, crashes.
+//! Faults that only the broker over NSQ can have: several nsqd, nsqlookupd, crashes.
 
 #![allow(clippy::disallowed_types, reason = "the test looks at NSQ itself")]
 

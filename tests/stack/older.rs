@@ -1,4 +1,4 @@
-//! A Redis that comes back with an older copy of its data: no number is ever given to a second message.
+//! Redis comes back with an older copy of its data: no number is given to a second message.
 
 use std::time::{Duration, Instant};
 

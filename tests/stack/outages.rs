@@ -1,4 +1,4 @@
-//! NSQ is gone for a while, or has lost what it had: what Keepstep promises then, in numbers.
+//! NSQ is down for a while, or has lost its data: Keepstep's guarantees, in numbers.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The nsqd of a chat is away for good: the chat gets another, and nobody loses or gets anything twice by it.
+//! The nsqd of a chat is away for good: the chat is relocated, and nobody loses a message or receives one twice.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What is taken from NSQ for one device, over all its chats, is bounded; and each of them gets some of it.
+//! What is taken from NSQ for one device is bounded over all its chats, and each chat gets a share.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Each Lua script alone, by EVAL, on keys of the test's own: what it answers and what it leaves.
+//! Each Lua script alone, by EVAL, on keys of the test: its answer and its effect.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Every answer of Redis takes 300 to 1,000 ms, for half a minute, and an edge has many devices: slow, and nobody is sent away.
+//! Redis takes 300 to 1,000 ms per answer, for half a minute, with many devices: no device is disconnected.
 
 use std::time::{Duration, Instant};
 

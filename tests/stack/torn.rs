@@ -1,4 +1,4 @@
-//! Messages that nsqd brings torn, because its disk was full.
+//! Torn messages from an nsqd whose disk was full.
 
 #![allow(clippy::disallowed_types, reason = "the test looks at NSQ itself")]
 

@@ -1,5 +1,5 @@
-//! One user's queues hold up nobody else's: nsqd makes and deletes channels one after the other, and writes all of them down each
-//! time, so what one user asks of it is a line in which others would stand.
+//! One user's queues delay nobody else's. nsqd creates and deletes channels one after the other, and saves all of them
+//! each time, so the requests of one user would delay those of others.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

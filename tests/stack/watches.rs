@@ -1,4 +1,4 @@
-//! What an edge watches in Redis: all that its sessions need, from before they read on, and nothing else for long.
+//! An edge's subscriptions in Redis: everything its sessions need, from before they read, and nothing else for long.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

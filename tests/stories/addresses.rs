@@ -1,4 +1,4 @@
-//! Whose a request is, behind proxies too, and that one address doesn't decide over others.
+//! Client addresses, behind proxies too; and one address can't crowd out others.
 
 use std::time::{Duration, Instant};
 

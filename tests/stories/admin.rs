@@ -1,4 +1,4 @@
-//! What an admin sees and does.
+//! The admin's views and actions.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What admins did is written down.
+//! The actions of admins are recorded.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A device is away, and comes back.
+//! A device disconnects, and comes back.
 
 use serde_json::json;
 

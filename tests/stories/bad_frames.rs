@@ -1,4 +1,4 @@
-//! What comes on the socket and can't be right: each row gets its documented code, and nothing changes.
+//! Invalid input on the socket: each row gets its documented code, and nothing changes.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;

@@ -1,4 +1,4 @@
-//! A phone that lies, is silent or goes away while a web session borrows its past; and a web session that asks too much.
+//! A phone answers wrongly, is silent or disconnects during a web session's bootstrap; a web session asks too much.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the console shows of everything at once.
+//! The console's lists of everything.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! People talk to each other.
+//! Users exchange messages.
 
 use std::collections::BTreeSet;
 

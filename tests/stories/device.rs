@@ -1,9 +1,9 @@
-//! One device of one user, as an application would write it: it has a copy of its chats that outlives its sockets,
-//! acknowledges what it stores, and, as a phone, answers for the past.
+//! One device of one user, as an application would write it. Its copy of its chats survives its sockets. It acknowledges
+//! what it stores and, as a phone, answers history requests.
 //!
-//! It is strict: whatever comes that the contract doesn't allow (a hole, a repetition, a message of a chat it isn't in, a
-//! reply nobody asked for, a frame without a field) becomes a fault, and a fault fails the story at its next wait or, at
-//! the latest, when the device is dropped.
+//! It is strict: everything that violates the contract (a hole, a repetition, a message of a chat it isn't in, an
+//! unrequested reply, a missing field) is a fault. A fault fails the story at its next wait or, at the latest, when the
+//! device is dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

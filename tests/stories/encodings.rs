@@ -1,4 +1,4 @@
-//! The same text in any JSON: an encoder may escape every character, and its text is as long as that of any other.
+//! The same text in any JSON encoding: escapes don't count against a text's length.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;

@@ -1,4 +1,4 @@
-//! Devices that nobody sees any more are ended, and told of before.
+//! Devices that nobody has seen for long are terminated, after a warning.
 
 use serde_json::{Value, json};
 

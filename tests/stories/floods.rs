@@ -1,5 +1,5 @@
-//! Much at once, of those who take nothing and wait for nothing: it costs the server little, the others are answered, and
-//! what it took comes back.
+//! Floods of clients that read nothing and wait for nothing: they cost the server little, others are answered, and
+//! memory is given back.
 
 use std::time::Duration;
 

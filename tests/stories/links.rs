@@ -1,4 +1,4 @@
-//! A web page becomes a web session: it shows a code, the phone says yes or no.
+//! A web page becomes a web session: it shows a code, and the phone approves or refuses.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What stands in the log, and what never does: at the most talkative level of all that is linked into the server, in both
-//! formats, with everything in play that is nobody's business.
+//! What the log contains, and what it never does: at the most verbose level of all libraries, in both formats, with
+//! every secret in use.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Chats begin and end for people, while their devices are connected.
+//! Users join and leave chats while their devices are connected.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! What a device knows: its copy of the chats, and what came on its socket. This is where the contract's rules of
-//! delivery are checked, frame by frame; there is no I/O here.
+//! A device's state: its copy of the chats, and the frames from its socket. It checks the contract's rules of delivery
+//! frame by frame, without I/O.
 
 use std::collections::{BTreeMap, HashMap};
 

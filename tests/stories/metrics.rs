@@ -1,4 +1,4 @@
-//! What happened is counted, under the names that the operating guide, the alert rules and the dashboard use.
+//! Events are counted, under the names that the operating guide, the alert rules and the dashboard use.
 
 use serde_json::json;
 

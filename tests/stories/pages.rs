@@ -1,4 +1,4 @@
-//! The pages' files, the playground behind the demo page, and what a user sees of the own queues.
+//! The pages' files, the demo page's playground, and a user's view of the own queues.
 
 use serde_json::{Value, json};
 

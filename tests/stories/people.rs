@@ -1,5 +1,5 @@
-//! Whom others may reach: nobody is put into chats without end, who has left isn't brought back, an invitation waits for its
-//! answer where that is wished, and a block holds.
+//! Who may reach a user: additions to chats are bounded, a user who left isn't added again, an invitation waits for its
+//! answer where users are asked, and a block holds.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who is online is told to those who watch.
+//! Presence is sent to watchers.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! How much of the server one user may fill: the logs of all chats, and the queues behind them, hold so many bytes of each, and the
-//! queue of a device so many of each chat.
+//! Bounds of one user's share of the server: bytes in the logs of all chats and the queues behind them, and bytes of
+//! each chat in a device's queue.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a device may ask for in a while is the device's and its user's, however often it hangs up and connects again.
+//! Rates belong to the device and its user, and reconnecting doesn't reset them.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! How often a user may register and end devices: each costs a queue for each of their chats, and leaves a receipt.
+//! Rates of registering and terminating devices: each costs a queue for each of the user's chats, and leaves a receipt.
 
 use serde_json::json;
 

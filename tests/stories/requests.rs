@@ -1,5 +1,5 @@
-//! Every request has an id: the client's or a new one. It is in the answer, in the problem, and on each line that the server
-//! logs while it serves the request.
+//! Every request has an id, the client's or a new one. It is in the answer, in the problem, and on each line that the
+//! server logs for the request.
 
 use serde_json::{Value, json};
 

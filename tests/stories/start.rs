@@ -1,5 +1,5 @@
-//! Settings that don't go together are refused before anything runs, with a sentence that says what to do. These
-//! stories need no deployment.
+//! Conflicting settings are refused before anything runs, with a sentence that says what to do. These stories need no
+//! deployment.
 
 use crate::support::{Edge, EdgeConfig};
 

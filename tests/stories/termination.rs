@@ -1,4 +1,4 @@
-//! Devices go, for good.
+//! Devices are terminated.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A WebSocket by hand: every bit of a frame is the story's own, and nothing is answered by itself.
+//! A WebSocket by hand: the story sets every bit of a frame, and nothing is answered automatically.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,4 +1,4 @@
-//! A deployment that runs, and what can be seen behind its scenes.
+//! A running deployment, and a view of its internals.
 
 use std::sync::Arc;
 use std::time::Duration;

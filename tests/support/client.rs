@@ -1,7 +1,6 @@
-//! A client as strange applications have one: user tokens, HTTP and WebSocket, each small enough to hide nothing.
+//! A minimal client: user tokens, HTTP and WebSocket.
 //!
-//! What comes is checked for its form here: every answer and every frame is held to the published schemas. What it means,
-//! the stories know.
+//! It validates every answer and every frame against the published schemas. The stories check the meaning.
 
 use keepstep_client::transport::{self, ConnectError, Incoming, WireMessage};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Wall clocks that a test sets while a process runs: libfaketime, which stands before the system's own clock in one process.
-//! Only the wall clock: monotonic time goes on as it is, as it does when an operator or NTP sets a machine's clock.
+//! Sets the wall clock of one running process, with libfaketime. The monotonic clock is unchanged, as when an operator
+//! or NTP sets a machine's clock.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A server of a test's own: on free ports, ready when it says so, killed and frozen at will, and brought back on the same
-//! ports with what it left.
+//! A server of one test: on free ports, ready when it says so, killed and frozen on demand, and restarted on the same
+//! ports with its data.
 
 use std::ops::DerefMut;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A small file system of a test's own, to be filled up.
+//! A small file system of one test, to be filled up.
 
 use std::path::Path;
 use std::process::Command;

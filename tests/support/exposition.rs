@@ -1,5 +1,5 @@
-//! The Prometheus text format, read as strictly as `promtool check metrics` does: what a scrape must be like, so that no
-//! Prometheus refuses it or files it under a wrong kind.
+//! Parses the Prometheus text format as strictly as `promtool check metrics`, so that no Prometheus refuses a scrape or
+//! reads a wrong type.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The load balancer with the configuration that is shipped (`scripts/haproxy`).
+//! The load balancer with the shipped configuration (`scripts/haproxy`).
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,6 +1,6 @@
-//! A link to Redis on which one call, or its answer, is late: from a request on that has a mark in it, everything in that
-//! direction of its connection is held until the test lets it go, also when who sent it has hung up long ago. Redis can't tell
-//! such a call from one of this moment.
+//! A link to Redis on which one call, or its answer, is late: from a request with a mark on, everything in that
+//! direction of its connection is held until the test releases it, even if the sender has disconnected. Redis can't
+//! tell such a call from a current one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Ports, and an HTTP GET that needs no client and hides nothing.
+//! Ports, and a plain HTTP GET without a client.
 
 use std::collections::HashSet;
 use std::io;

@@ -1,4 +1,4 @@
-//! An nsqd and an nsqlookupd of a test's own, with the configuration of production (`nsq/conf`).
+//! An nsqd and an nsqlookupd of one test, with the configuration of production (`nsq/conf`).
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};

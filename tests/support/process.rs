@@ -1,4 +1,4 @@
-//! One process that can be started again: its command, its log, and the signals tests send it.
+//! A process that can be restarted: its command, its log, and the signals that tests send it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! A Redis of a test's own.
+//! A Redis of one test.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

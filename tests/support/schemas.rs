@@ -1,7 +1,7 @@
-//! The published schemas (`docs/openapi.yaml`, `docs/asyncapi.yaml`), and what the server says held to them.
+//! Validates what the server sends against the published schemas (`docs/openapi.yaml`, `docs/asyncapi.yaml`).
 //!
-//! In the documents the schemas of what the server sends are open, because fields may be added within version 1. Here
-//! they are closed: a field that isn't in the documents is a fault, so that the documents stay true.
+//! In the documents, schemas of server objects are open, because fields may be added within version 1. Here they are
+//! closed: a field that isn't in the documents is a fault, so that the documents stay true.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,6 @@
-//! A link that takes its time: every piece arrives late by a random time of a range, in order, however much is under way.
-//! (The campaign's proxy delays one piece after the other, so it is narrow, too; this one only is long.) It has a thread of its
-//! own: what a story's thousand clients do just now makes it no longer.
+//! A link with latency: every piece arrives late by a random time in a range, in order, whatever the amount in transit.
+//! (The campaign's proxy delays piece after piece, so it also limits bandwidth.) It runs in its own thread, so a
+//! story's thousand clients don't add delay.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;

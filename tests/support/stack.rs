@@ -1,4 +1,4 @@
-//! Everything an edge stands on, in one value.
+//! All servers that an edge needs, in one value.
 
 use super::disk::SmallDisk;
 use super::edge::EdgeConfig;

@@ -1,4 +1,4 @@
-//! Waiting for what must come, and watching what must not: the only two reasons to look at a clock again and again.
+//! Waits for what must come, and watches that something doesn't: the only reasons for polling a clock.
 
 use std::fmt::Debug;
 use std::time::Duration;

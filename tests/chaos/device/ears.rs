@@ -1,4 +1,4 @@
-//! What a device makes of what it hears.
+//! How a device handles the frames it receives.
 
 use std::time::Duration;
 

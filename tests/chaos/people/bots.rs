@@ -1,4 +1,4 @@
-//! Applications: they say things by HTTP, now and then very many at once.
+//! Bots that send over HTTP, sometimes very many messages at once.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What people ask of the server by HTTP: to be there with a device, to be in a chat, to be rid of either. Each writes down
-//! when it was asked and, if it is sure, when it was done.
+//! HTTP calls that register, join, leave and terminate. Each records when it was made and, if that is known, when it
+//! took effect.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

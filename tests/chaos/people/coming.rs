@@ -1,4 +1,4 @@
-//! Who comes and goes while faults rage: members, devices, connections.
+//! Changes during faults: members, devices, connections.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The scripts of what is whose: what a log holds of whom, what a user is charged, what a queue holds.
+//! The scripts of quotas: bytes of each user in a log, charges of a user, contents of a queue.
 
 use super::{eval, run};
 use crate::support::Redis;
