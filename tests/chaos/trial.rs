@@ -14,7 +14,7 @@ use crate::plan::Kind;
 use crate::proxy::{FaultProfile, Proxy};
 use crate::support::free_port;
 
-/// All of them. Panics when one isn't as it should be.
+/// Runs all trials. Panics if one fails.
 pub async fn all() {
     of_closes();
     of_gaps();

@@ -53,7 +53,7 @@ pub mod typing;
 
 pub use world::{Deployment, World};
 
-/// One test per story on a deployment. The list is here, so that no deployment forgets one.
+/// One test per story on a deployment. The list is here, so that it is the same for all deployments.
 #[macro_export]
 macro_rules! stories {
     ($deployment:expr) => {
