@@ -7,7 +7,7 @@ use super::Deployment;
 use super::client::{Socket, raw_http};
 use super::world::Pair;
 
-/// JSON as the most cautious encoder writes it: every character of every string escaped, and spaces between.
+/// Encodes JSON like the most cautious encoder: every character of every string escaped, and spaces between.
 fn cautious(value: &Value) -> String {
     let string = |text: &str| {
         let units = text.encode_utf16().map(|unit| format!("\\u{unit:04x}"));

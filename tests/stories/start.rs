@@ -3,7 +3,7 @@
 
 use crate::support::{Edge, EdgeConfig};
 
-/// Starts with these settings, which must be refused with all of these words.
+/// Starts an edge with these settings, which must be refused with all of these words.
 pub async fn refused(config: EdgeConfig, words: &[&str]) {
     let (status, said) = Edge::refused(config).await;
     assert!(!status.success(), "{said}");

@@ -337,7 +337,7 @@ async fn serve(
             return;
         }
         match queue.take(consumer) {
-            // Sent to nobody, if the client is gone and that hasn't been noticed.
+            // Sent in vain, if the client is gone and the broker hasn't noticed it.
             Next::Message { body, delivery } => {
                 ready.fetch_sub(1, Ordering::Relaxed);
                 drop(wire.send(Given { body, delivery, place }));

@@ -5,7 +5,7 @@ use crate::support::Redis;
 
 const KEYS: &str = "meta members none log outbox k0 k1 arriving segment kept0 kept1 cursor";
 
-/// A message of so many bytes.
+/// Appends a message of this many bytes.
 async fn says(redis: &Redis, user: &str, key: &str, bytes: usize, most: u64) -> String {
     says_at(redis, 100, user, key, bytes, most).await
 }
