@@ -1,5 +1,5 @@
-//! What stands in for `simulation` in a server: no clock but the machine's, no task that freezes, no port that fails on
-//! purpose. Everything here is compiled away.
+//! Replaces `simulation` in a server: no clock but the machine's, no task that freezes, no port that fails on purpose.
+//! Everything here is compiled away.
 
 /// A call of a faulty broker: there is none.
 macro_rules! faulty_broker {
@@ -71,7 +71,7 @@ pub(crate) mod store {
     }
 }
 
-/// What a queue of the embedded broker needs to be restarted as nsqd's: nothing.
+/// What a queue of the embedded broker stores to be restarted like nsqd's: nothing.
 pub(crate) mod queue {
     /// Nothing is remembered.
     #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
-//! Everything that can go wrong, by seed: what `tests/simulation` puts between an edge and the embedded store and broker.
+//! Faults by seed: what `tests/simulation` puts between an edge and the embedded store and broker.
 //!
-//! - A [`Gate`] holds all tasks of one edge: frozen they aren't polled (SIGSTOP), killed they are dropped where they
-//!   stand (SIGKILL).
-//! - [`Faults`] are asked at each call that an edge makes to its store or broker, which are all the points at which the
-//!   world outside can notice how far the edge has come. So "killed before or after the n-th call" is "killed at any await".
+//! - A [`Gate`] holds all tasks of one edge: frozen tasks aren't polled (SIGSTOP), killed ones are dropped at their await
+//!   (SIGKILL).
+//! - [`Faults`] decide about each call of an edge to its store or broker. At these points alone the progress of an edge is
+//!   visible outside, so "killed before or after the n-th call" covers "killed at any await".
 //!
-//! One simulation is one thread with a paused clock, so that a seed repeats it exactly.
+//! A simulation runs in one thread with a paused clock, so that a seed repeats it exactly.
 
 pub mod broker;
 mod faults;

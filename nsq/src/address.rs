@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub enum Address {
     /// A fixed address.
     Fixed(String),
-    /// Set by whoever holds the other end.
+    /// Set by the holder of the sending end.
     Told(watch::Receiver<Option<String>>),
 }
 

@@ -76,7 +76,7 @@ pub fn install_crypto_provider() {
 /// One daemon's HTTP interface. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct Http {
-    /// Or why there is none: the system's TLS set-up is broken, which each call then reports.
+    /// The client, or the reason why there is none (the system's TLS set-up is broken), which each call then reports.
     client: Result<Client, String>,
     /// Without a trailing slash.
     base: String,

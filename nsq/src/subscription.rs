@@ -40,7 +40,7 @@ pub struct SubscribeOptions {
     pub channel: String,
     /// The maximum of unsettled messages at once, at least 1; also bounded by nsqd's `--max-rdy-count`. Default 256.
     pub max_in_flight: u32,
-    /// Bytes of bodies read from the socket but not yet taken by the owner; above it nsqd is told to pause. Default 1
+    /// Bytes of bodies read from the socket but not yet taken by the owner; above it nsqd is asked to pause. Default 1
     /// MiB.
     pub buffer_bytes: usize,
     /// How long nsqd waits for a message to be settled before it redelivers it; nsqd's default if `None`. nsqd accepts

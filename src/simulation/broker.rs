@@ -1,6 +1,6 @@
-//! The embedded broker behind a faulty link, with NSQ's behaviour: it goes away, loses what was in flight, delivers
-//! messages out of order and twice, and a SUB that arrives late recreates a removed queue. A consumer whose connection
-//! is lost leaves what it had in flight (decision 0021).
+//! The embedded broker behind a faulty link, with NSQ's behaviour: it goes down, loses messages in flight, delivers
+//! messages out of order and twice, and a late SUB recreates a removed queue. A consumer whose connection is lost leaves
+//! its messages in flight (decision 0021).
 
 use std::{
     collections::HashMap,
@@ -90,8 +90,7 @@ impl FaultyBroker {
         .await?
     }
 
-    /// Edges never learn it, as when nsqd was restarted with another limit: a publish shows that a message is too
-    /// large.
+    /// Edges don't know the limit, as when nsqd was restarted with another one: a publish fails with it.
     pub(crate) fn largest_message(&self) -> Option<usize> {
         None
     }
@@ -155,8 +154,8 @@ impl FaultyBroker {
         self.call("backlog", counted).await?
     }
 
-    /// nsqd counts a message nowhere while it goes from in flight to the queue's end, or is just being sent: one by
-    /// each consumer, and one that timed out. It arrives soon: the next read sees it.
+    /// nsqd counts a message nowhere while it moves from in flight to the queue's end, or is being sent: one for each
+    /// consumer, and one that timed out. The next read counts it again.
     fn but_what_moves(&self, chat: ChatId, device: DeviceId, found: Backlog) -> Backlog {
         let shared = &self.faults.shared;
         if found.depth + found.in_flight == 0 || !shared.per_mille(100) {

@@ -1,4 +1,4 @@
-//! What an edge's calls to its store and its broker meet with.
+//! Faults of an edge's calls to its store and its broker.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,20 +25,20 @@ pub enum Port {
     Broker,
 }
 
-/// How one link of one edge is.
+/// The state of one link of one edge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
     /// Nothing goes through.
     pub cut: bool,
-    /// Of a thousand calls, so many fail before anything happened.
+    /// Calls in a thousand that fail before they take effect.
     pub fail: u32,
-    /// Of a thousand calls, so many are done without an answer.
+    /// Calls in a thousand that take effect without an answer.
     pub unknown: u32,
-    /// Of a thousand calls, so many are done when their callers have given up long ago, some of them twice …
+    /// Calls in a thousand that are executed long after their callers gave up, some of them twice …
     pub late: u32,
-    /// … of this name ("": of any).
+    /// … among calls of this name ("": any).
     pub late_name: &'static str,
-    /// How long each way takes, in microseconds.
+    /// The delay of each direction, in microseconds.
     pub delay: Range<u64>,
 }
 
@@ -48,14 +48,14 @@ impl Default for Link {
     }
 }
 
-/// What the broker is like for a whole run, as nsqd is under some load or with some settings.
+/// The broker's behaviour for a whole run, like nsqd's under some load or with some settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manners {
-    /// Attaching takes up to so many milliseconds.
+    /// The maximum time of attaching, in milliseconds.
     pub attach: u64,
-    /// Larger messages are refused, always.
+    /// Messages above this size are always refused.
     pub largest: usize,
-    /// Of a thousand connections that are lost, so many stay open at the broker's end: it goes on to send on them …
+    /// Lost connections in a thousand that stay open at the broker's end: it continues to send on them …
     pub half_open: u32,
     /// … until it misses their heartbeats.
     pub half_open_for: Duration,
@@ -67,32 +67,32 @@ impl Default for Manners {
     }
 }
 
-/// What goes wrong with events and queues, of a thousand each.
+/// Faults of events and queues, each in a thousand.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FaultProfile {
-    /// Events that don't arrive.
+    /// Lost events.
     pub lose_events: u32,
-    /// And their loss is noticed, some time later.
+    /// Lost events whose loss is noticed some time later.
     pub notice_losses: bool,
     /// Events that arrive twice.
     pub double_events: u32,
-    /// Events that arrive up to so many milliseconds late, so that later ones overtake them.
+    /// The maximum delay of events, in milliseconds, so that later ones overtake them.
     pub late_events: u64,
     /// Publications that the queue takes twice.
     pub double_publications: u32,
-    /// Deliveries that others overtake.
+    /// Deliveries that later ones overtake.
     pub reorder: u32,
-    /// Messages that come torn.
+    /// Torn messages.
     pub torn: u32,
-    /// Subscriptions whose SUB arrives after its client has gone, up to 900 ms late, and makes a queue that was removed.
+    /// Subscriptions whose SUB arrives after its client left, up to 900 ms late, and recreates a removed queue.
     pub ghosts: u32,
 }
 
-/// A call that is done late: when, and when once more.
+/// A late call: the time of its execution, and of a second one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Late(Duration, Option<Duration>);
 
-/// What is the same for all edges of one simulation.
+/// The state that all edges of one simulation share.
 #[derive(Debug)]
 pub struct Shared {
     rng: Mutex<StdRng>,
@@ -101,7 +101,7 @@ pub struct Shared {
     /// Whether the broker runs. Its restarts are counted, so that a fast one isn't overlooked.
     broker: Watched<(bool, u64)>,
     calls: Mutex<Trace>,
-    /// Calls that are to be done late.
+    /// Pending late calls.
     late: AtomicU64,
     /// When each queue was removed.
     removed: Mutex<HashMap<(ChatId, DeviceId), Instant>>,
@@ -130,7 +130,7 @@ impl Shared {
         })
     }
 
-    /// Notes that a queue is removed now.
+    /// Records that a queue is removed now.
     pub(crate) fn note_removal(&self, chat: ChatId, device: DeviceId) {
         lock(&self.removed).insert((chat, device), Instant::now());
     }
@@ -140,17 +140,17 @@ impl Shared {
         lock(&self.removed).get(&(chat, device)).is_some_and(|at| at.elapsed() <= time)
     }
 
-    /// One of a thousand, so often.
+    /// Returns true with a probability of `of` in a thousand.
     pub fn per_mille(&self, of: u32) -> bool {
         of > 0 && self.below(1000) < u64::from(of)
     }
 
-    /// A number below another.
+    /// Returns a random number below another.
     pub fn below(&self, most: u64) -> u64 {
         lock(&self.rng).random_range(0..most.max(1))
     }
 
-    /// How it is now.
+    /// Returns the present profile.
     pub fn profile(&self) -> FaultProfile {
         lock(&self.profile).clone()
     }
@@ -160,7 +160,7 @@ impl Shared {
         *lock(&self.profile) = profile;
     }
 
-    /// The broker's manners.
+    /// Returns the broker's behaviour.
     pub fn manners(&self) -> Manners {
         lock(&self.manners).clone()
     }
@@ -178,34 +178,34 @@ impl Shared {
         });
     }
 
-    /// Whether the broker runs, and how often it was started again.
+    /// Returns whether the broker runs, and how often it was started again.
     pub fn broker(&self) -> &Watched<(bool, u64)> {
         &self.broker
     }
 
-    /// How many calls are to be done, whose callers have given up.
+    /// Returns the number of pending calls whose callers have given up.
     pub fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// Counts something that went wrong indeed.
+    /// Counts a fault that happened.
     pub fn record(&self, what: &'static str, times: u64) {
         if times > 0 {
             *lock(&self.calls).injected.entry(what).or_default() += times;
         }
     }
 
-    /// How often each thing went wrong.
+    /// Returns how often each fault happened.
     pub fn injected(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.calls).injected.clone()
     }
 
-    /// Microseconds since the beginning.
+    /// Returns the microseconds since the start.
     pub fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Mixes something, and its time, into the fingerprint of the run.
+    /// Mixes an item and its time into the fingerprint of the run.
     pub fn trace(&self, what: &str) {
         let number = self.now();
         let mut trace = lock(&self.calls);
@@ -215,34 +215,34 @@ impl Shared {
         }
     }
 
-    /// Two runs with the same fingerprint made the same calls in the same order.
+    /// Returns the fingerprint. Two runs with the same one made the same calls in the same order.
     pub fn fingerprint(&self) -> u64 {
         lock(&self.calls).hash
     }
 }
 
-/// How a call went.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes on.
+    /// It succeeds.
     Well,
-    /// It fails; nothing happened.
+    /// It fails, without an effect.
     Failed,
-    /// It was done, and nobody knows.
+    /// It took effect, and the caller doesn't learn it.
     Unknown,
 }
 
-/// One edge's share of it all.
+/// The faults of one edge.
 #[derive(Debug, Clone)]
 pub struct Faults {
-    /// What is the same for all.
+    /// The state shared by all edges.
     pub shared: Arc<Shared>,
     /// The edge's tasks.
     pub gate: Gate,
     links: Arc<Mutex<[Link; 2]>>,
-    // How often the connections on which the broker sends were lost, and whether there can be new ones.
+    // How often the connections on which the broker sends were lost, and whether new ones are possible.
     lines: Arc<Watched<(u64, bool)>>,
-    // The edge is killed at the so-maniest call of this name (any, if it is empty), before or after it is done.
+    // The edge is killed at the call with this number and name (any, if empty), before or after it takes effect.
     crash: Arc<Mutex<Option<Crash>>>,
 }
 
@@ -257,7 +257,7 @@ struct Crash {
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Faults {
-    /// An edge on good links.
+    /// Returns the faults of an edge with good links.
     #[must_use]
     pub fn new(shared: Arc<Shared>, gate: Gate) -> Self {
         let lines = Arc::new(Watched::new((0, true)));
@@ -276,7 +276,7 @@ impl Faults {
         }
     }
 
-    /// The connections on which the broker sends are lost, and can be made anew at once.
+    /// Drops the connections on which the broker sends. New ones are possible at once.
     pub fn lose_lines(&self) {
         self.lines.change(|(lost, _)| *lost += 1);
     }
@@ -286,12 +286,12 @@ impl Faults {
         &self.lines
     }
 
-    /// Whether what this edge says on a connection to the broker is heard there.
+    /// Returns whether the broker receives what this edge sends on a connection.
     pub fn is_heard(&self) -> bool {
         !self.gate.is_dead() && self.lines.get().1 && self.shared.broker().get().0
     }
 
-    /// How long something takes to or from a server.
+    /// Returns the delay to or from a server.
     pub fn way(&self, port: Port) -> Duration {
         let Range { start, end } = lock(&self.links)[port as usize].delay;
         Duration::from_micros(start + self.shared.below(end.saturating_sub(start)))
@@ -302,7 +302,7 @@ impl Faults {
         *lock(&self.crash) = Some(Crash { name: name.to_owned(), calls, after });
     }
 
-    /// One call to a server: `work` is done or not, and its answer arrives or not.
+    /// Makes one call to a server: `work` takes effect or not, and its answer arrives or not.
     pub async fn call<T>(&self, port: Port, name: &str, work: impl Future<Output = T>) -> Result<T, Outcome> {
         let link = lock(&self.links)[port as usize].clone();
         let shared = &self.shared;
@@ -338,7 +338,7 @@ impl Faults {
         Ok(done)
     }
 
-    /// Whether a call is to be done late, and when.
+    /// Returns whether and when a call is executed late.
     pub fn late(&self, port: Port, name: &str) -> Option<Late> {
         let (late, which, cut) = {
             let link = &lock(&self.links)[port as usize];
@@ -353,7 +353,7 @@ impl Faults {
         Some(Late(first, again))
     }
 
-    /// A call whose work is done by nobody's task: the edge that made it may be dead by then.
+    /// Executes a late call outside of the edge's tasks: the edge may be dead by then.
     pub async fn call_late<F, E>(&self, name: &str, late: Late, mut work: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -398,7 +398,7 @@ impl Faults {
         }
     }
 
-    /// Whether the edge still is to die now that the call is done: all may have healed meanwhile.
+    /// Returns whether the edge shall still die after the call: all faults may have healed meanwhile.
     fn still_crashes(&self) -> bool {
         lock(&self.crash).as_ref().is_some_and(|crash| crash.calls == 0)
     }

@@ -1,4 +1,4 @@
-//! The run and the stop of all tasks of one edge.
+//! Runs, freezes and kills all tasks of one edge.
 
 use std::{
     collections::BTreeMap,
@@ -20,51 +20,51 @@ enum Run {
 #[derive(Debug, Default)]
 struct State {
     run: Run,
-    /// By how many milliseconds the edge's wall clock is ahead.
+    /// How far the edge's wall clock is ahead, in milliseconds.
     clock: i64,
     tasks: BTreeMap<u64, Waker>,
     last: u64,
 }
 
-/// All tasks that were started through it. Cheap to clone; all clones are one.
+/// All tasks that were started through it. Clones are cheap and share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<Mutex<State>>);
 
 impl Gate {
-    /// A task that runs while the gate lets it.
+    /// Returns a task that is polled only while the gate is open.
     pub fn through<F: Future<Output = ()>>(&self, task: F) -> Through<F> {
         let mut state = self.state();
         state.last += 1;
         Through { gate: self.clone(), id: state.last, task: Some(Box::pin(task)) }
     }
 
-    /// No task is polled any more, until [`Gate::thaw`].
+    /// Stops polling all tasks, until [`Gate::thaw`].
     pub fn freeze(&self) {
         self.set(Run::Frozen);
     }
 
-    /// They go on.
+    /// Continues all tasks.
     pub fn thaw(&self) {
         self.set(Run::On);
     }
 
-    /// All are dropped where they stand, those too that come later.
+    /// Drops all tasks at their await, and every later one.
     pub fn kill(&self) {
         self.set(Run::Dead);
     }
 
-    /// The edge's wall clock jumps by so many milliseconds.
+    /// Moves the edge's wall clock by this many milliseconds.
     pub fn jump(&self, by: i64) {
         self.state().clock += by;
     }
 
-    /// Whether it was killed.
+    /// Returns whether it was killed.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.state().run == Run::Dead
     }
 
-    /// How many tasks there are.
+    /// Returns the number of tasks.
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.state().tasks.len()

@@ -1,24 +1,23 @@
-//! What a queue of the embedded broker remembers for a restart, and how it is found then (decision 0021).
+//! What a queue of the embedded broker stores for a restart, and its state afterwards (decision 0021).
 
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// How many of the last accepted messages can come again.
+/// How many of the last accepted messages may come again.
 const REMEMBERED: usize = 24;
 
 /// The state in which nsqd finds a queue when it comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// As it was, without what was in flight: its position had just been written.
+    /// As it was, without the messages in flight: its position had just been written.
     WithoutFlight,
-    /// At an earlier position: what was in flight is there again, and this many finished ones, in their old order,
-    /// first.
+    /// At an earlier position: the messages in flight come again, after this many finished ones, in their old order.
     Before(usize),
-    /// Not at all: it had no position yet, and begins again over its old content.
+    /// Lost: it had no position yet, and overwrites its old content.
     Anew,
-    /// Stopped and not killed: what was in flight has been written to its end, in no order.
+    /// Stopped, not killed: the messages in flight were written to its end, in no order.
     Stopped,
 }
 
@@ -29,15 +28,15 @@ pub enum At {
     Waiting,
     /// With a consumer.
     InFlight,
-    /// With a consumer that has gone without a notice.
+    /// With a consumer that disappeared.
     Nowhere,
     /// Finished by a consumer.
     Finished,
-    /// Torn: this is what it was.
+    /// Torn: the original message.
     Torn,
 }
 
-/// The maximum number of torn messages of a queue: disks aren't full without end.
+/// The maximum number of torn messages of a queue: disks aren't full for ever.
 pub(crate) const TORN: usize = 8;
 
 /// What a queue's files still hold.
@@ -49,7 +48,7 @@ pub(crate) struct Past {
     pub pushed: VecDeque<Bytes>,
     /// The original torn messages.
     pub torn: Vec<Bytes>,
-    /// Consumers whose client has gone, and the broker doesn't know it yet.
+    /// Consumers whose client has disappeared, which the broker doesn't know yet.
     pub orphans: BTreeSet<u64>,
 }
 

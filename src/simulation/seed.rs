@@ -8,31 +8,31 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-/// 14 November 2023, 22:13:20 UTC: any fixed moment will do.
+/// 14 November 2023, 22:13:20 UTC: an arbitrary fixed time.
 const EPOCH: u64 = 1_700_000_000_000;
-/// The store's clock begins so much later than tokio's: an `Instant` can't be before the first one.
+/// The store's clock starts later than tokio's by this much: an `Instant` can't be before the first one.
 const LEAD: i64 = 1000 * 24 * 3_600_000;
 
 thread_local! {
     static SEEDED: RefCell<Option<(StdRng, Instant)>> = const { RefCell::new(None) };
-    // By how many milliseconds clocks are ahead: the store's, and that of the edge whose task runs now.
+    // How far clocks are ahead, in milliseconds: the store's, and that of the edge whose task runs now.
     static STORE: Cell<i64> = const { Cell::new(0) };
     static EDGE: Cell<i64> = const { Cell::new(0) };
 }
 
-/// From here on this thread's chance comes from the seed and its clock is tokio's. Call it inside the runtime.
+/// Makes this thread draw its random numbers from the seed, and use tokio's clock. Call it inside the runtime.
 pub fn seed(seed: u64) {
     SEEDED.set(Some((StdRng::seed_from_u64(seed), Instant::now())));
     STORE.set(0);
     EDGE.set(0);
 }
 
-/// The store's clock jumps by so many milliseconds.
+/// Moves the store's clock by this many milliseconds.
 pub fn jump_store(by: i64) {
     STORE.set(STORE.get() + by);
 }
 
-/// Does something while this machine's wall clock is ahead by so many milliseconds.
+/// Runs a closure while this machine's wall clock is ahead by this many milliseconds.
 pub fn at_offset<T>(offset: i64, work: impl FnOnce() -> T) -> T {
     let before = EDGE.replace(offset);
     let done = work();

@@ -1,4 +1,4 @@
-//! A value that others wait for. (tokio's own `watch` wakes those who wait in an order that it draws from a counter of the
+//! A value that tasks can wait for. (tokio's own `watch` wakes waiters in an order that it draws from a counter of the
 //! process, which no seed repeats.)
 
 use std::sync::{Mutex, PoisonError};
@@ -13,26 +13,26 @@ pub struct Watched<T> {
 }
 
 impl<T: Clone> Watched<T> {
-    /// With a first value.
+    /// Returns one with this first value.
     pub fn new(value: T) -> Self {
         Self { value: Mutex::new(value), changed: Notify::new() }
     }
 
-    /// What it is.
+    /// Returns the value.
     pub fn get(&self) -> T {
         self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes it, and wakes those who wait, in the order in which they came.
+    /// Changes the value, and wakes the waiters in the order of their arrival.
     pub fn change(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_waiters();
     }
 
-    /// Waits until it is as wanted.
+    /// Waits until the value satisfies the condition.
     pub async fn until(&self, wanted: impl Fn(&T) -> bool) -> T {
         loop {
-            // Listen first, look second.
+            // Subscribe first, then read.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let value = self.get();

@@ -1,6 +1,6 @@
-//! Is what a socket was closed with the truth? A client does what the code says: "let the newer connection be" to one that
-//! has no newer connection is a device that stays away for good. Of devices in the history the checker judges what that can
-//! tell (44xx, 4301); what a fault may be the reason for, and all of the idle ones, is judged here.
+//! Judges whether each close code is true. A client obeys the code: one that is told that a newer connection exists,
+//! and has none, stays away for good. The checker judges the codes that follow from the history (44xx, 4301); this
+//! module judges those that a fault may cause, and all of idle devices.
 
 use std::collections::HashMap;
 
@@ -9,42 +9,42 @@ use serde::Serialize;
 use crate::history::{Event, Phase, What};
 use crate::plan::Kind;
 
-/// A socket that the server closed.
+/// A socket closed by the server.
 #[derive(Debug, Clone, Serialize)]
 pub struct Close {
-    /// In microseconds of the run.
+    /// The time, in microseconds of the run.
     pub at: u64,
-    /// Whose.
+    /// The user.
     pub device: String,
-    /// Whose device.
+    /// The device.
     pub user: String,
-    /// Which; 0 of the idle ones, which are in no history.
+    /// The socket; 0 for idle devices, which are in no history.
     pub socket: u64,
-    /// On which edge.
+    /// The edge.
     pub edge: usize,
-    /// With what.
+    /// The code.
     pub code: u16,
-    /// And in which words.
+    /// The reason.
     pub reason: String,
-    /// When the device last had reasons of its own not to acknowledge.
+    /// When the device last had its own reason not to acknowledge.
     pub idle: Option<u64>,
 }
 
-/// How long something may still be the reason for a close after it is over: a lease, an acknowledgement's time-out, and what
-/// an edge needs to see it.
+/// How long something may still cause a close after its end: a lease, an acknowledgement's time-out, and the time in
+/// which an edge detects it.
 const ECHO: u64 = 20_000_000;
 
-/// A stretch of time; without an end it goes on.
+/// A period; without an end it continues.
 type Stretch = (u64, Option<u64>);
 
-/// What has to be known of a run.
+/// The facts of a run.
 struct Reasons<'h> {
     faults: Vec<(Kind, Stretch)>,
     mains: HashMap<&'h str, Vec<&'h str>>,
     connected: HashMap<&'h str, Vec<Stretch>>,
 }
 
-/// Closes that weren't the truth, in words.
+/// Returns the closes that weren't true, in words.
 pub fn untrue(closes: &[Close], events: &[Event]) -> Vec<String> {
     let reasons = Reasons::of(events);
     let wrong = closes.iter().filter_map(|close| {
@@ -94,21 +94,21 @@ impl<'h> Reasons<'h> {
         }
     }
 
-    /// Whether a fault of such a kind went on at that time, or shortly before.
+    /// Returns whether a fault of such a kind was active then, or shortly before.
     fn was(&self, at: u64, of: impl Fn(Kind) -> bool) -> bool {
         self.faults.iter().any(|(kind, (begun, healed))| {
             of(*kind) && *begun <= at && healed.is_none_or(|healed| at <= healed + ECHO)
         })
     }
 
-    /// Whether a device was connected without a break for as long as counts.
+    /// Returns whether a device was connected for long enough without a break.
     fn steady(&self, device: &str, at: u64) -> bool {
         let stretches = self.connected.get(device).map(Vec::as_slice).unwrap_or_default();
         let from = at.saturating_sub(ECHO);
         stretches.iter().any(|(begun, end)| *begun <= from && end.is_none_or(|end| end > at))
     }
 
-    /// What speaks against the code; none when it may be true.
+    /// Returns the objection to the code; none if it may be true.
     fn against(&self, close: &Close) -> Option<&'static str> {
         let Close { at, user, socket, code, idle, .. } = close;
         if *socket != 0 && (*code == 4301 || *code >= 4400) {

@@ -1,4 +1,4 @@
-//! Devices that are only there: nobody speaks to them, and all they want is to stay connected.
+//! Idle devices: they receive nothing, and must stay connected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::device::uuid;
 use crate::people::{People, long_lived_token};
 use crate::record::Recorder;
 
-/// How many.
+/// The number of devices.
 pub const SIZE: usize = 200;
 
-/// At the same time: what makes them known to the server isn't what is tried here.
+/// How many are registered at the same time, which isn't what is tested here.
 const AT_ONCE: usize = 10;
 
-/// How long one of them waits for anything: their edge is far from its store.
+/// The longest wait of a device: its edge is far from its store.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// All of them. Dropped, they are gone.
+/// All of them. Dropping it disconnects them.
 #[derive(Debug)]
 pub struct Crowd {
     /// Their devices, which are in no history.
@@ -44,7 +44,7 @@ struct Idler {
 }
 
 impl Crowd {
-    /// Makes them known, in pairs with a chat each, and connects them to one edge for as long as the crowd lives.
+    /// Registers them, in pairs with a chat each, and connects them to one edge for the crowd's lifetime.
     pub async fn gather(people: &People, edge: usize, seed: u64) -> Option<Crowd> {
         let mut random = StdRng::seed_from_u64(seed);
         let names: Vec<String> = (0..SIZE).map(|n| format!("idle-{n}")).collect();
@@ -72,7 +72,7 @@ impl Crowd {
         Some(Crowd { devices, over, lives })
     }
 
-    /// They go for good.
+    /// Disconnects them for good.
     pub async fn goes(mut self) {
         self.over.send_replace(true);
         while self.lives.join_next().await.is_some() {}
@@ -133,7 +133,7 @@ impl Idler {
     }
 }
 
-/// Until the connection is over: the server's code and reason, if it gave one.
+/// Waits for the end of a connection; returns the server's code and reason, if it gave one.
 async fn stays(
     socket: &mut Socket,
     arrived: &mut Option<tokio::sync::mpsc::Sender<()>>,

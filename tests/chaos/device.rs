@@ -1,5 +1,5 @@
-//! A device of the campaign: it keeps what it has stored, comes back whenever its connection ends, to any edge, sends
-//! again with the same key what wasn't answered, and writes down everything.
+//! A device of the campaign. It keeps its copy, reconnects to any edge whenever its connection ends, repeats unanswered
+//! sends under the same key, and records everything.
 
 mod ears;
 
@@ -20,37 +20,37 @@ use crate::history::{Seq, What};
 use crate::memory::{Memory, entry, frame};
 use crate::record::{Recorder, count};
 
-/// What a device is told to do.
+/// A device's orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Orders {
     /// Be connected.
     pub online: bool,
-    /// Say things, read things.
+    /// Send and read.
     pub talks: bool,
     /// Acknowledge.
     pub acks: bool,
-    /// Take what comes.
+    /// Read the socket.
     pub reads: bool,
-    /// Another number: drop the connection and come back.
+    /// A changed number: drop the connection and reconnect.
     pub round: u64,
     /// Stop for good.
     pub over: bool,
 }
 
-/// What others see of it.
+/// The visible state of a device.
 #[derive(Debug, Default, Clone)]
 pub struct Sight {
-    /// On which edge, if it is welcome somewhere.
+    /// The edge that has welcomed it, if any.
     pub edge: Option<usize>,
-    /// By chat: what came last, and the read offset as it knows it.
+    /// By chat: the last message, and the read offset as the device knows it.
     pub chats: HashMap<String, (Seq, Seq)>,
-    /// Whether it knows that it has ended.
+    /// Whether it knows that it was terminated.
     pub ended: bool,
-    /// The entries of its chats as it was told them last.
+    /// The last entries of its chats.
     pub entries: HashMap<String, crate::history::Entry>,
 }
 
-/// A device, to those who give it orders.
+/// A handle to a device.
 #[derive(Debug)]
 pub struct Device {
     /// Its id.
@@ -67,14 +67,14 @@ pub struct Device {
 }
 
 impl Device {
-    /// One that isn't connected yet.
+    /// Returns a device that isn't connected yet.
     pub fn new(id: String, user: String, main: bool, token: String) -> Arc<Device> {
         let orders = Orders { online: true, talks: true, acks: true, reads: true, round: 0, over: false };
         let orders = watch::Sender::new(orders);
         Arc::new(Device { id, user, main, token, orders, sight: Mutex::default() })
     }
 
-    /// What it looks like now.
+    /// Returns its present state.
     pub fn sight(&self) -> Sight {
         self.sight.lock().unwrap().clone()
     }
@@ -85,7 +85,7 @@ impl Device {
     }
 }
 
-/// A message on its way.
+/// A message in progress.
 #[derive(Debug, Clone)]
 struct Letter {
     chat: String,
@@ -93,7 +93,7 @@ struct Letter {
     content: String,
 }
 
-/// What a reply is awaited for.
+/// What a reply is for.
 enum Asked {
     Send(Letter),
     Ack(String, Seq),
@@ -101,23 +101,23 @@ enum Asked {
     Page(String, Seq),
 }
 
-/// What the devices of a run have in common.
+/// What all devices of a run share.
 #[derive(Debug)]
 pub struct Surroundings {
     /// The edges' addresses.
     pub edges: Arc<[String]>,
-    /// Who writes.
+    /// The recorder.
     pub record: Arc<Recorder>,
-    /// Who looks into a queue.
+    /// The reader of queues.
     pub witness: Witness,
-    /// How long one waits for a connection, and for its welcome.
+    /// The time limit of a connection, and of its welcome.
     pub patience: Duration,
 }
 
-/// One in so many sends whose outcome isn't known is given up by its client.
+/// One in this many sends of unknown outcome is given up by its client.
 pub const GIVEN_UP: u32 = 8;
 
-/// The life of a device, to be spawned.
+/// The life of a device: a task to be spawned.
 pub struct Life {
     device: Arc<Device>,
     around: Arc<Surroundings>,
@@ -136,11 +136,11 @@ pub struct Life {
     refused: u32,
 }
 
-/// One look at the clock while connected.
+/// Interval of a connected device's own actions.
 const TICK: Duration = Duration::from_millis(50);
 
 impl Life {
-    /// Of a device, with everything it decides by itself seeded.
+    /// Returns the life of a device, with seeded decisions.
     pub fn new(device: Arc<Device>, around: Arc<Surroundings>, seed: u64) -> Life {
         Life {
             device,
@@ -201,7 +201,7 @@ impl Life {
         }
     }
 
-    /// Whether it says nothing more of a message that may be sent or not.
+    /// Whether it never repeats a send of unknown outcome.
     fn gives_up(&mut self) -> bool {
         self.random.random_ratio(1, GIVEN_UP)
     }
@@ -214,7 +214,7 @@ impl Life {
         self.record.closes.lock().unwrap().push(close);
     }
 
-    /// One connection: the code with which the server closed it.
+    /// One connection; returns the code with which the server closed it.
     async fn connection(&mut self, orders: &mut watch::Receiver<Orders>) -> Option<u16> {
         let began = *orders.borrow_and_update();
         self.socket = self.record.socket();
@@ -297,7 +297,7 @@ impl Life {
         (sight.edge, sight.entries, sight.chats) = (Some(edge), chats, self.memory.progress());
     }
 
-    /// What it does by itself.
+    /// Does what the device does by itself.
     async fn acts(&mut self, socket: &mut Socket, now: Orders) -> Option<()> {
         if !now.acks {
             self.idle = Some(self.record.now());
@@ -361,7 +361,7 @@ impl Life {
         Some(())
     }
 
-    /// One page of each chat's past at a time.
+    /// Requests one page of each chat's history at a time.
     async fn boots(&mut self, socket: &mut Socket) -> Option<()> {
         for (chat, before) in self.memory.questions() {
             let is_open = self.asked.values().any(|asked| matches!(asked, Asked::Page(of, _) if *of == chat));
@@ -396,13 +396,13 @@ impl Life {
     }
 }
 
-/// A chat to speak in: mostly one of the first, as there is more said in some than in others.
+/// Chooses a chat to send to: mostly one of the first, so that some have more messages than others.
 pub fn favourite<'c>(chats: &'c [String], random: &mut StdRng) -> Option<&'c String> {
     let among = if random.random_ratio(1, 2) { chats.len().min(3) } else { chats.len() };
     chats.get(random.random_range(0..among.max(1)))
 }
 
-/// A UUID of a seeded run.
+/// Returns a UUID from the seed.
 pub fn uuid(random: &mut StdRng) -> String {
     uuid::Builder::from_random_bytes(random.random()).into_uuid().to_string()
 }

@@ -1,5 +1,4 @@
-//! How things stand when all is over: the heads, offsets and queues there are, and what is left behind when everybody has
-//! gone.
+//! The state at the end: heads, offsets, queues, and leftovers after all clients have gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
@@ -13,14 +12,14 @@ use crate::recovery::key;
 use crate::support::http_get;
 use crate::world::{World, id};
 
-/// How long leftovers may take to go.
+/// How long leftovers may take to disappear.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// By user or device: chats.
+/// Chats, by user or device.
 type Chats = BTreeMap<String, BTreeSet<String>>;
 
-/// The end as it is asked for; and what isn't as the server itself says that it is. Everything gets time to become so.
-/// Strangers are devices that are in no history.
+/// Compares the wanted end with the server's own reports, which get time to match. Strangers are devices that are in no
+/// history.
 pub async fn end(world: &World, people: &People, strangers: &HashSet<String>) -> (End, Vec<(u8, String)>) {
     let began = Instant::now();
     loop {
@@ -34,7 +33,7 @@ pub async fn end(world: &World, people: &People, strangers: &HashSet<String>) ->
     }
 }
 
-/// How things stand.
+/// The state at the end.
 async fn stands(world: &World, people: &People, strangers: &HashSet<String>) -> (End, Vec<(u8, String)>) {
     let (mut end, mut wrong) = (End::default(), Vec::new());
     let mut members = Chats::new();
@@ -93,8 +92,8 @@ async fn stands(world: &World, people: &People, strangers: &HashSet<String>) -> 
     (end, wrong)
 }
 
-/// What waits in a queue although everybody has acknowledged everything. (A device whose registration was given up may be
-/// there, and nobody has its token.)
+/// Returns what waits in queues although everything was acknowledged. (A device whose registration was given up may
+/// exist, and nobody has its token.)
 pub async fn undrained(world: &World, people: &People) -> Vec<String> {
     let began = Instant::now();
     let living: BTreeSet<String> = people.living().iter().map(|device| device.id.clone()).collect();
@@ -115,7 +114,7 @@ pub async fn undrained(world: &World, people: &People) -> Vec<String> {
     }
 }
 
-/// What the store and the directory still know of devices that have ended, beside their tombstones.
+/// Returns what the store and nsqlookupd still know of terminated devices, besides their tombstones.
 pub async fn remains(world: &World, people: &People) -> Vec<String> {
     let ended = people.ends(Ending::Done);
     let mut left = Vec::new();
@@ -143,8 +142,8 @@ pub async fn remains(world: &World, people: &People) -> Vec<String> {
     left
 }
 
-/// Writes down the channels that nsqlookupd knows. An nsqd that connects to it again registers what it has just then, so a
-/// channel that is deleted in that moment may come back there, and nowhere else: the reconciler has its time to find it.
+/// Records the channels that nsqlookupd knows. An nsqd that reconnects to it registers its present channels, so one
+/// that is deleted at that moment may come back there, and only there: the reconciler gets time to find it.
 pub async fn directory(world: &World, people: &People) {
     let (began, ended) = (Instant::now(), people.ends(Ending::Done));
     let known = loop {
@@ -159,7 +158,7 @@ pub async fn directory(world: &World, people: &People) {
     }
 }
 
-/// The channels that nsqlookupd knows: chat and device.
+/// Returns the channels that nsqlookupd knows: chat and device.
 async fn registered(world: &World, people: &People) -> Vec<(String, String)> {
     let mut known = Vec::new();
     for chat in people.all_chats() {
@@ -172,7 +171,7 @@ async fn registered(world: &World, people: &People) -> Vec<(String, String)> {
     known
 }
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
     files: usize,
@@ -187,7 +186,7 @@ pub fn held(world: &mut World) -> BTreeMap<usize, Held> {
     edges.map(|pid| Held { files: count(pid, "fd"), threads: count(pid, "task") }).enumerate().collect()
 }
 
-/// What the edges and queues hold although everybody has gone, compared with the beginning.
+/// Returns what edges and queues still hold after everybody has gone, compared with the beginning.
 pub async fn leftovers(world: &mut World, before: &BTreeMap<usize, Held>) -> Vec<String> {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! Doing harm and undoing it, and the evidence that it bit.
+//! Injects and heals faults, and collects evidence of their effect.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,22 +17,22 @@ use crate::record::Recorder;
 use crate::support::{Edge, http_get};
 use crate::world::World;
 
-/// What became of one fault.
+/// The effect of one fault.
 #[derive(Debug, Clone)]
 pub struct Harm {
-    /// What it was.
+    /// The fault.
     pub fault: Fault,
-    /// Whether it hurt anything.
+    /// Whether it had an effect.
     pub bit: bool,
-    /// What shows that.
+    /// The evidence.
     pub evidence: String,
-    /// Messages that nsqd held in memory or on the disk that it lost.
+    /// Messages that nsqd lost, from memory or its disk.
     pub nsq_lost: u64,
-    /// Why it couldn't be done, if it couldn't.
+    /// Why it wasn't possible, if it wasn't.
     pub lacking: Option<String>,
 }
 
-/// What is counted before a wave and after its recovery.
+/// Counters before a wave and after its recovery.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
     sums: Sums,
@@ -42,7 +42,7 @@ struct Counts {
     provisioned: u64,
 }
 
-/// A fault that has begun.
+/// An active fault.
 struct Begun {
     fault: Fault,
     // What it hit at once, in words; and whether that is harm enough.
@@ -52,13 +52,13 @@ struct Begun {
     troubled: u64,
 }
 
-/// Who is hurt and who counts.
+/// Injects and heals faults.
 pub struct Harmer {
-    /// Who writes.
+    /// The recorder.
     pub record: Arc<Recorder>,
-    /// What the edges count.
+    /// The edges' counters.
     pub meter: Meter,
-    /// Promises that a fault found broken at once.
+    /// Guarantees that a fault found broken at once.
     pub broken: Vec<(u8, String)>,
     ops: Vec<String>,
     begun: Vec<Begun>,
@@ -68,11 +68,11 @@ pub struct Harmer {
     far: Option<(Begun, Counts)>,
 }
 
-/// The edge from which Redis is far, if it is.
+/// The edge that is far from Redis, if any.
 pub const FAR: usize = 0;
 
 impl Harmer {
-    /// Nothing has happened yet.
+    /// Returns one without any fault yet.
     pub fn new(world: &World, record: Arc<Recorder>) -> Harmer {
         let ops = world.edges.iter().map(crate::support::Edge::ops).collect();
         Harmer {
@@ -87,7 +87,7 @@ impl Harmer {
         }
     }
 
-    /// Something goes wrong for as long as the run does.
+    /// Begins a fault for the length of the run.
     pub async fn settle(&mut self, world: &World, fault: Fault) {
         let before = self.counts().await;
         world.proxies[world.to_redis[FAR]].settle(FaultProfile::Far(fault.distance() / 2));
@@ -97,7 +97,7 @@ impl Harmer {
         self.far = Some((Begun { fault, hit, bit: false, nsq_lost: 0, troubled }, before));
     }
 
-    /// And is over.
+    /// Ends it.
     pub async fn heal(&mut self, world: &World) -> Option<Harm> {
         let (begun, before) = self.far.take()?;
         world.proxies[world.to_redis[FAR]].settle(FaultProfile::Fine);
@@ -114,12 +114,12 @@ impl Harmer {
         Counts { sums, unknown, unavailable, dropped, provisioned }
     }
 
-    /// What the edges have counted.
+    /// Returns the edges' counters.
     pub async fn sums(&mut self) -> Sums {
         self.meter.read(&self.ops).await
     }
 
-    /// One wave, from its first fault's begin to its last one's end.
+    /// Runs one wave, from the start of its first fault to the end of its last.
     pub async fn wave(&mut self, world: &mut World, wave: &[Fault], devices: &[Arc<Device>]) {
         self.before = Some(self.counts().await);
         self.begun.clear();
@@ -345,7 +345,7 @@ impl Harmer {
         }
     }
 
-    /// After the recovery: what bit.
+    /// Returns each fault's effect, after the recovery.
     pub async fn judge(&mut self, world: &World) -> Vec<Harm> {
         let mut after = self.counts().await;
         let Some(before) = self.before else { return Vec::new() };
@@ -359,7 +359,7 @@ impl Harmer {
         self.begun.drain(..).map(|begun| judge(world, begun, before, after)).collect()
     }
 
-    /// A second edge with the name of one that lives must not take part.
+    /// Starts a second edge with the name of a live one, which must not take part.
     async fn twin(&mut self, world: &World, edge: usize) -> String {
         match world.twin(edge).await {
             Err(said) => {
@@ -386,7 +386,7 @@ impl Harmer {
     }
 }
 
-/// What became of a fault, from what was counted before and after.
+/// Returns a fault's effect from the counters before and after.
 fn judge(world: &World, begun: Begun, before: Counts, after: Counts) -> Harm {
     let rose = |at: usize| after.sums[at] - before.sums[at];
     let (log, relayed, missed) = (rose(LOG), rose(RELAYED), rose(MISSED));
@@ -440,7 +440,7 @@ fn judge(world: &World, begun: Begun, before: Counts, after: Counts) -> Harm {
     }
 }
 
-/// Sets Redis's clock so many seconds beside the true time. Whether it says so.
+/// Sets Redis's clock this many seconds beside the true time. Returns whether Redis shows it.
 async fn jumps(world: &World, by: i64) -> bool {
     if !world.redis_clock {
         return false;
@@ -458,7 +458,7 @@ async fn jumps(world: &World, by: i64) -> bool {
     false
 }
 
-/// Every device connects anew, again and again, while something is away.
+/// Makes every device reconnect, again and again, while something is down.
 fn reconnect_meanwhile(devices: Vec<Arc<Device>>, lasts: Duration) {
     tokio::spawn(async move {
         for _ in 0..3 {
@@ -470,7 +470,7 @@ fn reconnect_meanwhile(devices: Vec<Arc<Device>>, lasts: Duration) {
     });
 }
 
-/// Bytes that couldn't pass freely, and connections that broke, on the links that a fault takes.
+/// Returns the impaired bytes and the broken connections on the links of a fault.
 fn trouble(world: &World, fault: Fault) -> u64 {
     let of_edge = |edge: usize| vec![world.to_redis[edge]];
     let links = match fault.kind {

@@ -1,5 +1,5 @@
-//! Is a gap the truth? A device may be told one only when nsqd has lost what it would have brought: so whoever hears of one
-//! looks at once into the queue, and in the end it is asked whether any nsqd lost anything at all since it was sent.
+//! Judges whether each gap is true. A gap is allowed only if nsqd has lost the messages. So the queue is read when the
+//! gap comes, and at the end the run checks whether any nsqd lost anything since the messages were sent.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,75 +12,75 @@ use crate::plan::Kind;
 use crate::recovery::key;
 use crate::support::{http_get, redis_command};
 
-/// An nsqd lost what it had said OK to, or was away. In microseconds of the run.
+/// A time in which an nsqd may have lost confirmed messages, or was down, in microseconds of the run.
 #[derive(Debug, Clone, Copy)]
 pub struct Loss {
-    /// Which; none: any.
+    /// The nsqd; none: any.
     pub nsqd: Option<usize>,
-    /// What it was.
+    /// The fault.
     pub kind: Kind,
-    /// From then on.
+    /// Its start.
     pub begun: u64,
-    /// Until then; none: it goes on.
+    /// Its end; none: it continues.
     pub healed: Option<u64>,
 }
 
-/// How long after an nsqd was killed it may still lose what it takes: a queue younger than its `sync_timeout` begins its
-/// file anew over the old content, and stumbles over what is left of that.
+/// How long after an nsqd was killed it may still lose accepted messages: a queue younger than its `sync_timeout`
+/// overwrites its file, and fails at the rest of the old content.
 const STUMBLES: u64 = 30_000_000;
 
-/// How long an edge may take to publish again what waits.
+/// How long an edge may take to publish pending messages again.
 const SOON: u64 = 3_000_000;
 
-/// How many messages of a chat a log of 100 keeps at least while NSQ hasn't confirmed them (400 are promised, and it is cut with
-/// every 64th). More than that while an nsqd is away are lost, as promised.
+/// How many messages of a chat a log of 100 keeps at least while NSQ hasn't confirmed them (the bound is 400, and it is
+/// trimmed with every 64th). Messages beyond that, sent while an nsqd is down, are lost, as documented.
 const UNCONFIRMED: usize = 330;
 
-/// After a loss, so many more than were sent since are no proof: an edge publishes again what it isn't sure of.
+/// After a loss, this many more than were sent since prove nothing: an edge repeats publications of unknown outcome.
 const DOUBLED: u64 = 4;
 
-/// How much of one queue there is in an nsqd.
+/// The messages of one queue in one nsqd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Held {
-    /// Which nsqd.
+    /// The nsqd.
     pub nsqd: usize,
-    /// What waits, and what was given to a consumer and isn't finished.
+    /// Waiting messages, and those in flight.
     pub messages: u64,
 }
 
-/// A gap as a device was told it.
+/// A gap as a device received it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Told {
-    /// In microseconds of the run.
+    /// The time, in microseconds of the run.
     pub at: u64,
-    /// Whose.
+    /// The device.
     pub device: String,
-    /// Where.
+    /// The chat.
     pub chat: String,
-    /// Its first number.
+    /// The first seq.
     pub from: Seq,
-    /// Its last.
+    /// The last seq.
     pub to: Seq,
-    /// What each nsqd that has the queue held just then.
+    /// The queue's messages in each nsqd at that time.
     pub held: Vec<Held>,
-    /// The chat's head just behind that.
+    /// The chat's head just after that.
     pub head: Option<Seq>,
 }
 
-/// Who looks.
+/// Reads queues when a gap is reported.
 #[derive(Debug)]
 pub struct Witness {
-    /// HTTP addresses, past all proxies.
+    /// HTTP addresses of nsqd, past all proxies.
     pub nsqd: Vec<String>,
-    /// The address, likewise.
+    /// The address of Redis, likewise.
     pub redis: String,
 }
 
-/// A frozen one doesn't answer.
+/// A frozen server doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Witness {
-    /// What the queue holds now, and then the chat's head.
+    /// Returns the present messages of the queue, and then the chat's head.
     pub async fn looks(&self, chat: &str, device: &str) -> (Vec<Held>, Option<Seq>) {
         let (topic, channel) = (chat.replace('-', ""), device.replace('-', ""));
         let path = format!("/stats?format=json&include_mem=false&topic=c.{topic}&channel=d.{channel}");
@@ -109,7 +109,7 @@ impl Witness {
     }
 }
 
-/// Gaps that weren't the truth, in words. (In a run with long logs each is wrong: the checker says so.)
+/// Returns the gaps that weren't true, in words. (In a run with long logs every gap is wrong: the checker says so.)
 pub fn untrue<'a>(told: &[Told], losses: &[Loss], events: &'a [Event]) -> Vec<String> {
     let (mut first, mut keys, mut ending) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut positions: HashMap<_, Vec<(u64, Seq)>> = HashMap::new();

@@ -1,7 +1,7 @@
-//! The campaign: random people on real processes, faults of all kinds, two or three at once, and a checker that decides
-//! from what the clients saw. `scripts/chaos --help` says how to run it.
+//! The campaign: random users on real processes, faults of all kinds, two or three at once, and a checker that judges the
+//! clients' history. `scripts/chaos --help` says how to run it.
 //!
-//! As a test (`cargo test`) it runs a fixed slice in which each kind of fault comes once.
+//! As a test (`cargo test`) it runs a fixed slice with each kind of fault once.
 
 #[path = "../support/client.rs"]
 #[allow(dead_code)]
@@ -191,7 +191,7 @@ fn verdict(summary: &Summary, toothless: bool) -> ExitCode {
     }
 }
 
-/// All runs that aren't in the results yet, one after the other.
+/// Runs all runs that aren't in the results yet, one after the other.
 fn runs(args: &Args) -> Result<Vec<Outcome>, String> {
     let mut outcomes: Vec<Outcome> = Vec::new();
     if let Some(text) = args.results.as_ref().and_then(|file| std::fs::read_to_string(file).ok()) {
@@ -231,7 +231,7 @@ async fn told_to_stop() {
     }
 }
 
-/// One run, with its progress. A runtime of its own: nothing of one run lives on in the next.
+/// Runs one run, with its progress, in a runtime of its own, so that nothing of it survives into the next.
 fn one(seed: u64, number: u64, plan: &Plan, keep: &Path) -> Result<Outcome, String> {
     let faults: Vec<String> = plan
         .waves

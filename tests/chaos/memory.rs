@@ -1,4 +1,4 @@
-//! What a device of the campaign keeps: it survives connections, as a phone's disk does.
+//! The stored state of a device of the campaign, which survives connections.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,17 +12,17 @@ use crate::record::hash;
 /// A chat on the device.
 #[derive(Debug, Default)]
 pub struct Chat {
-    /// Where it begins.
+    /// Its `from`.
     pub from: Seq,
-    /// What came last on this socket.
+    /// The last seq on this socket.
     pub last: Seq,
-    /// The highest acknowledgement that was sent on this socket.
+    /// The highest acknowledgement sent on this socket.
     pub acking: Seq,
-    /// The read offset, as far as it is known.
+    /// The read offset, as far as known.
     pub read: Seq,
-    /// Every frame, as it came.
+    /// Every frame, unchanged.
     pub frames: BTreeMap<Seq, String>,
-    /// For a sub: where the next page of the past ends; none when it has all of it.
+    /// For a sub: where the next page of history ends; none if it has all of it.
     pub boot: Option<Seq>,
 }
 
@@ -33,7 +33,7 @@ pub struct Memory {
     pub chats: HashMap<String, Chat>,
 }
 
-/// The numbers of an entry.
+/// Returns the numbers of an entry.
 pub fn entry(value: &Value) -> Option<(String, Entry)> {
     let number = |name: &str| value[name].as_u64();
     let entry = Entry {
@@ -45,20 +45,20 @@ pub fn entry(value: &Value) -> Option<(String, Entry)> {
     Some((value["id"].as_str()?.to_owned(), entry))
 }
 
-/// What the history keeps of a message frame.
+/// Returns the history's record of a message frame.
 #[derive(Deserialize)]
 struct Short {
     seq: Seq,
     key: String,
 }
 
-/// A message frame as the history keeps it.
+/// Returns a message frame as the history's record.
 pub fn seen(frame: &str) -> Option<Seen> {
     let Short { seq, key } = serde_json::from_str(frame).ok()?;
     Some(Seen { seq, key, frame: hash(frame) })
 }
 
-/// The messages of a page, and whether there are older ones.
+/// Returns the messages of a page, and whether there are older ones.
 pub fn page(reply: &str) -> Option<(Vec<Seen>, bool)> {
     #[derive(Deserialize)]
     struct Reply<'a> {
@@ -77,7 +77,7 @@ pub fn page(reply: &str) -> Option<(Vec<Seen>, bool)> {
 }
 
 impl Memory {
-    /// A socket begins, or a chat on it.
+    /// Begins a socket, or a chat on it.
     pub fn attach(&mut self, chat: &str, entry: &Entry, is_sub: bool) {
         // A new membership begins anew.
         let fresh = || Chat { from: entry.from, boot: is_sub.then_some(entry.from + 1), ..Chat::default() };
@@ -89,12 +89,12 @@ impl Memory {
         chat.read = chat.read.max(entry.read);
     }
 
-    /// Everything up to here has come, in each chat.
+    /// Returns the highest contiguous seq of each chat.
     pub fn progress(&self) -> HashMap<String, (Seq, Seq)> {
         self.chats.iter().map(|(id, chat)| (id.clone(), (chat.last, chat.read))).collect()
     }
 
-    /// The honest answer to a `history_request`, with each message as it came.
+    /// Returns the correct answer to a `history_request`, with each message unchanged.
     pub fn answer(&self, request: &Value) -> String {
         let before = request["before"].as_u64().unwrap_or_default();
         let limit =
@@ -111,7 +111,7 @@ impl Memory {
         )
     }
 
-    /// Acknowledgements for what has come: chat and seq. Nothing is acknowledged twice on a socket.
+    /// Returns acknowledgements of received messages: chat and seq. Nothing is acknowledged twice on a socket.
     pub fn acks(&mut self) -> Vec<(String, Seq)> {
         let behind = self.chats.iter_mut().filter(|(_, chat)| chat.last > chat.acking);
         behind
@@ -122,13 +122,13 @@ impl Memory {
             .collect()
     }
 
-    /// The questions a sub still has: chat and `before`.
+    /// Returns a sub's remaining requests: chat and `before`.
     pub fn questions(&self) -> Vec<(String, Seq)> {
         self.chats.iter().filter_map(|(id, chat)| Some((id.clone(), chat.boot?))).collect()
     }
 }
 
-/// A frame of a client.
+/// Returns a client's frame.
 pub fn frame(kind: &str, id: u64, chat: &str, seq: Seq) -> Value {
     json!({ "type": kind, "id": id, "chat": chat, "seq": seq })
 }

@@ -1,10 +1,10 @@
-//! What the edges count, added up over their restarts.
+//! The edges' counters, summed over their restarts.
 
 use std::collections::HashMap;
 
 use crate::support::http_get;
 
-/// Counters that tell what bit.
+/// Counters that show the effect of faults.
 pub const COUNTED: [&str; 6] = [
     "keepstep_deliveries_total{source=\"log\"}",
     "keepstep_deliveries_total{source=\"nsq\"}",
@@ -14,11 +14,11 @@ pub const COUNTED: [&str; 6] = [
     "keepstep_gaps_total",
 ];
 
-/// Where in [`COUNTED`]: messages that came from the log.
+/// The index in [`COUNTED`] of messages from the log.
 pub const LOG: usize = 0;
-/// Where: messages published again.
+/// The index of messages published again.
 pub const RELAYED: usize = 2;
-/// Where: notifications missed.
+/// The index of missed notifications.
 pub const MISSED: usize = 3;
 
 /// Sums, in the order of [`COUNTED`].
@@ -33,7 +33,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// The sums as they are now. An edge that doesn't answer keeps what it said last.
+    /// Returns the present sums. An edge that doesn't answer counts with its last values.
     pub async fn read(&mut self, addresses: &[String]) -> Sums {
         for address in addresses {
             let Ok((200, text)) = http_get(address, "/metrics").await else { continue };

@@ -1,5 +1,5 @@
-//! The people of a run: their chats and devices, who comes and goes while faults rage, and the bots. Most calls are tried
-//! again until they are answered for sure, on any edge, with the same ids; some are given up by those who made them.
+//! The users of a run: their chats and devices, changes during faults, and the bots. Most calls are repeated, on any
+//! edge and with the same ids, until their outcome is known; some callers give up.
 
 mod bots;
 mod calls;
@@ -22,36 +22,36 @@ use crate::plan::{Log, Plan};
 use crate::record::Recorder;
 use crate::support::JWT_SECRET;
 
-/// What is known of the end of a device.
+/// The known state of a termination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Somebody is at it.
+    /// It is in progress.
     UnderWay,
     /// It is done.
     Done,
-    /// Who asked for it has given up: perhaps it comes, perhaps it doesn't.
+    /// Its caller has given up: it may or may not happen.
     Unknown,
 }
 
-/// What everybody in a run shares.
+/// The state that all users of a run share.
 #[derive(Debug)]
 pub struct People {
-    /// Who writes.
+    /// The recorder.
     pub record: Arc<Recorder>,
     /// The edges' addresses.
     pub edges: Arc<[String]>,
     /// Users with their tokens.
     pub users: Vec<(String, String)>,
     around: Arc<Surroundings>,
-    /// All devices that were ever registered.
+    /// All devices ever registered.
     devices: Mutex<Vec<Arc<Device>>>,
-    /// By user: the chats that they are in.
+    /// By user: the chats of which they are a member.
     chats: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    /// Groups, each with who owns it.
+    /// Groups, with their owners.
     groups: Mutex<BTreeMap<String, usize>>,
-    /// Devices that are being ended or have ended.
+    /// Devices that are being terminated, or were.
     ended: Mutex<BTreeMap<String, Ending>>,
-    /// Ends that took longer than promised.
+    /// Terminations that took too long.
     pub late: Mutex<Vec<String>>,
     lives: Mutex<JoinSet<()>>,
     seed: u64,
@@ -59,10 +59,10 @@ pub struct People {
     over: watch::Sender<bool>,
 }
 
-/// Groups that are made at the same time.
+/// Groups that are created at the same time.
 const AT_ONCE: usize = 4;
 
-/// A token that is good also when an edge's clock is weeks ahead.
+/// Returns a user token that is valid even when an edge's clock is weeks ahead.
 pub fn long_lived_token(user: &str) -> String {
     sign(&json!({ "sub": user, "exp": in_seconds(40 * 86_400) }), JWT_SECRET)
 }
@@ -73,7 +73,7 @@ fn admin_token() -> String {
 }
 
 impl People {
-    /// Users without anything.
+    /// Returns users without devices and chats.
     pub fn new(around: Surroundings, plan: &Plan) -> Arc<People> {
         let users = ["alice", "bob", "carol", "dave"].iter().take(plan.users);
         let users = users.map(|name| ((*name).to_owned(), long_lived_token(name))).collect();
@@ -94,7 +94,7 @@ impl People {
         })
     }
 
-    /// All devices that live: nobody has begun to end them.
+    /// Returns all devices whose termination hasn't begun.
     pub fn living(&self) -> Vec<Arc<Device>> {
         let ended = self.ended.lock().unwrap();
         self.devices
@@ -106,23 +106,23 @@ impl People {
             .collect()
     }
 
-    /// The devices whose end is as far as that.
+    /// Returns the devices whose termination is in this state.
     pub fn ends(&self, how: Ending) -> Vec<String> {
         let ended = self.ended.lock().unwrap();
         ended.iter().filter(|(_, is)| **is == how).map(|(id, _)| id.clone()).collect()
     }
 
-    /// By user: the chats that they are in.
+    /// Returns each user's chats.
     pub fn memberships(&self) -> BTreeMap<String, BTreeSet<String>> {
         self.chats.lock().unwrap().clone()
     }
 
-    /// All chats that somebody is in.
+    /// Returns all chats with members.
     pub fn all_chats(&self) -> BTreeSet<String> {
         self.chats.lock().unwrap().values().flatten().cloned().collect()
     }
 
-    /// Chats and a main for everybody, before anything goes wrong.
+    /// Creates chats, and a main for every user, before the first fault.
     pub async fn gather(self: &Arc<Self>, groups: usize, random: &mut StdRng) -> Option<()> {
         for user in 0..self.users.len() {
             self.registers(user, true, uuid(random), Tries::UntilSure).await?;
@@ -142,7 +142,7 @@ impl People {
         Some(())
     }
 
-    /// A group of everybody.
+    /// Creates a group of all users.
     pub async fn group(&self, owner: usize, id: &str) -> Option<()> {
         let body = json!({ "kind": "group", "id": id, "name": format!("group {id}"), "public": true });
         self.joins(&[owner], id, owner, "/v1/chats", body, Tries::UntilSure).await?;
@@ -154,13 +154,13 @@ impl People {
         Some(())
     }
 
-    /// Nobody comes or goes or speaks any more; whoever lives is connected and behaves.
+    /// Stops all changes and sends; connects all active devices, with normal behaviour.
     pub fn settle(&self) {
         self.over.send_replace(true);
         self.devices.lock().unwrap().iter().for_each(|device| settled(device));
     }
 
-    /// Everybody goes for good.
+    /// Disconnects everybody for good.
     pub async fn go(&self) {
         for device in self.devices.lock().unwrap().iter() {
             device.told(|orders| orders.over = true);

@@ -1,4 +1,4 @@
-//! What a run does, decided by its seed alone: who is there, which faults, when, how long.
+//! The plan of a run, from its seed alone: users, faults, times.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,11 +16,11 @@ macro_rules! kinds {
             $(#[doc = $what] $kind,)*
         }
 
-        /// All of them.
+        /// All kinds.
         pub const KINDS: &[Kind] = &[$(Kind::$kind,)*];
 
         impl Kind {
-            /// In words.
+            /// Describes it in words.
             pub fn what(self) -> &'static str {
                 match self {
                     $(Kind::$kind => $what,)*
@@ -67,7 +67,7 @@ kinds! {
 }
 
 impl Kind {
-    /// What it happens to.
+    /// Returns its target.
     fn of(self) -> &'static str {
         match self.name().split_once('-') {
             // What it does to the link, another fault of links would undo.
@@ -78,7 +78,7 @@ impl Kind {
         }
     }
 
-    /// Whether both can't go on at the same time: they happen to the same thing, or one would hide what the other shows.
+    /// Returns whether both can't be active at once: they have the same target, or one would hide the other's effect.
     fn clashes(self, other: Kind) -> bool {
         // An edge that can't reach Redis can't know that its name is taken, and one without its nsqd isn't ready in any case.
         let alone =
@@ -86,8 +86,8 @@ impl Kind {
         self.of() == other.of() || alone(self, other) || alone(other, self)
     }
 
-    /// Whether sessions may lose what they had taken from NSQ by it, without giving it back: nsqd brings that again when
-    /// its time-out is over, and not sooner.
+    /// Returns whether sessions may lose, without requeueing, messages that they took from NSQ: nsqd redelivers these
+    /// only after its time-out.
     pub fn strands(self) -> bool {
         matches!(
             self,
@@ -102,17 +102,17 @@ impl Kind {
         )
     }
 
-    /// Whether nsqd may lose by it what it has said OK to.
+    /// Returns whether nsqd may lose confirmed messages by it.
     pub fn loses(self) -> bool {
         matches!(self, Kind::NsqdKill | Kind::NsqdLost | Kind::NsqdFull)
     }
 
-    /// Whether nsqd may be out of an edge's reach by it: what is sent meanwhile waits in the log.
+    /// Returns whether an edge may be unable to reach nsqd: messages sent meanwhile wait in the log.
     pub fn hides_nsqd(self) -> bool {
         matches!(self.of(), "nsqd" | "link") && self != Kind::RedisLate
     }
 
-    /// Whether an edge may be parted by it from what it needs, so that it closes sockets with 4304.
+    /// Returns whether an edge may be cut off from what it needs, so that it closes sockets with 4304.
     pub fn parts(self) -> bool {
         !matches!(
             self,
@@ -136,74 +136,74 @@ impl FromStr for Kind {
     }
 }
 
-/// One fault: what, to which of its kind, how hard, how long.
+/// One fault: kind, target, strength, duration.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
-    /// What.
+    /// The kind.
     pub kind: Kind,
-    /// Which of the processes or links, by number; more than there are count from the start again.
+    /// The process or link, by number; numbers beyond the last wrap around.
     pub target: usize,
-    /// How long, from its begin on.
+    /// The duration.
     pub lasts: Duration,
-    /// How long after the wave's begin.
+    /// The start, from the wave's start on.
     pub after: Duration,
-    /// Between 0 and 1: how slow, how narrow.
+    /// The strength, between 0 and 1: how slow, how narrow.
     pub strength: f64,
 }
 
 impl Fault {
-    /// Of a clock: by how many seconds it jumps.
+    /// For a clock: returns the jump in seconds.
     pub fn jump(&self) -> i64 {
         const JUMPS: [i64; 6] = [30, -30, 3600, -3600, 8 * 86_400, -8 * 86_400];
         JUMPS[((self.strength * JUMPS.len() as f64) as usize).min(JUMPS.len() - 1)]
     }
 
-    /// Of a Redis that is far away: how far, there and back.
+    /// For a far Redis: returns the round trip.
     pub fn distance(&self) -> Duration {
         Duration::from_secs_f64(0.3 + 0.7 * self.strength)
     }
 }
 
-/// How much of what was sent a chat's log keeps.
+/// The size of the chats' logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
-    /// More than a run sends: it heals whatever NSQ loses.
+    /// More than a run sends: the log repairs whatever NSQ loses.
     Long,
     /// 100 messages: the queues must bring the rest.
     Short,
 }
 
-/// Faults at the same time.
+/// The number of faults at the same time.
 pub type Wave = Vec<Fault>;
 
 /// A whole run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// For everything the clients decide.
+    /// The seed of all client decisions.
     pub seed: u64,
-    /// How many edges.
+    /// The number of edges.
     pub edges: usize,
-    /// How many users.
+    /// The number of users.
     pub users: usize,
-    /// Whether timers are short, or as they come.
+    /// Whether timers are short instead of default.
     pub short: bool,
-    /// What the chats' logs keep.
+    /// The size of the chats' logs.
     pub log: Log,
-    /// Groups of everybody, at least.
+    /// The minimum number of groups with all users.
     pub groups: usize,
-    /// A Redis that is far from an edge all the time.
+    /// The edge that is always far from Redis, if any.
     pub far: Option<Fault>,
-    /// What happens, one wave after the other.
+    /// The waves, one after the other.
     pub waves: Vec<Wave>,
-    /// Calm before and between the waves, at least.
+    /// The minimum pause before and between waves.
     pub calm: Duration,
 }
 
-/// Faults in one run.
+/// The number of faults in one run.
 pub const FAULTS: usize = 6;
 
 impl Plan {
-    /// The plan of one run of a campaign. Kinds are dealt like cards: each once before any comes again.
+    /// Returns the plan of one run of a campaign. Kinds are dealt like cards: each once before any comes again.
     pub fn new(campaign: u64, run: u64, kinds: &[Kind], faults: usize, seconds: u64) -> Plan {
         let seed = campaign.wrapping_mul(1_000_003).wrapping_add(run);
         let mut random = StdRng::seed_from_u64(seed);
@@ -239,12 +239,12 @@ impl Plan {
         }
     }
 
-    /// Whether it has a fault of this kind.
+    /// Returns whether it has a fault of this kind.
     pub fn has(&self, kind: Kind) -> bool {
         self.faults().any(|fault| fault.kind == kind)
     }
 
-    /// All faults.
+    /// Returns all faults.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
         self.waves.iter().flatten().chain(&self.far)
     }

@@ -1,5 +1,5 @@
-//! A TCP proxy that does to a link what networks do: delay, throttle, cut, hold without a word, in one direction or both.
-//! What was held goes on when the link heals, as with a real network; what comes late comes although its sender is gone.
+//! A TCP proxy that impairs a link as networks do: delay, throttle, cut, silence, in one direction or both. Held bytes
+//! continue when the link heals, as in a real network, even if their sender is gone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,44 +13,44 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// What the link does.
+/// The behaviour of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultProfile {
     /// Everything passes.
     Fine,
-    /// The server is far away: everything arrives so much later, as much at a time as ever.
+    /// The server is far away: everything arrives late by this time, with full bandwidth.
     Far(Duration),
-    /// Each piece takes so much longer.
+    /// Each piece takes this much longer.
     Delay(Duration),
-    /// So many bytes a second in each direction.
+    /// This many bytes a second in each direction.
     Throttle(u64),
-    /// Connections break, and new ones break at once.
+    /// Connections break, new ones too.
     Cut,
     /// Connections stay open and nothing passes.
     HalfOpen,
-    /// What the client says arrives, the answers don't.
+    /// Only the direction to the server works.
     OneWay,
-    /// What the client says arrives only when this is over, also when the client has given up and gone.
+    /// The client's bytes arrive only when this is over, even if the client has given up and disconnected.
     Late,
-    /// The same of the connections that were there already; new ones are as ever. The number tells one such time from
+    /// The same for existing connections; new ones work normally. The number distinguishes one such period from
     /// another.
     LateOfOld(u64),
 }
 
-/// What the link has seen, since it was made.
+/// What the link has seen since it was created.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Connections that are open now.
+    /// Open connections.
     pub open: AtomicU64,
-    /// Connections that were broken by a cut.
+    /// Connections broken by a cut.
     pub cut: AtomicU64,
-    /// Bytes that came while they couldn't pass freely: delayed, throttled or held.
+    /// Bytes that were delayed, throttled or held.
     pub troubled: AtomicU64,
-    /// Of these, what arrived although its sender had gone meanwhile.
+    /// Of these, those that arrived after their sender had disconnected.
     pub orphaned: AtomicU64,
 }
 
-/// One link. Dropped, its connections break.
+/// One link. Dropping it breaks its connections.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -77,23 +77,23 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// From now on it is like this, until it heals.
+    /// Sets its behaviour until it heals.
     pub fn set(&self, weather: FaultProfile) {
         self.weather.send_replace(weather);
     }
 
-    /// From now on it is like this, also when it heals.
+    /// Sets its behaviour permanently.
     pub fn settle(&self, climate: FaultProfile) {
         *self.climate.lock().unwrap() = climate;
         self.heal();
     }
 
-    /// It is as it was before anything went wrong.
+    /// Restores its normal behaviour.
     pub fn heal(&self) {
         self.weather.send_replace(*self.climate.lock().unwrap());
     }
 
-    /// What it has seen.
+    /// Returns what it has seen.
     pub fn seen(&self) -> &Seen {
         &self.seen
     }
@@ -132,7 +132,7 @@ async fn accept(
     }
 }
 
-/// One connection, until both of its ends are over or it is cut.
+/// Runs one connection, until both of its ends are over or it is cut.
 async fn connection(
     client: TcpStream,
     server: SocketAddr,
@@ -156,12 +156,12 @@ async fn connection(
     }
 }
 
-/// Where bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// From the client to the server.
     Up,
-    /// And back.
+    /// From the server to the client.
     Down,
 }
 
@@ -174,17 +174,17 @@ struct Line<'s> {
     seen: &'s Seen,
 }
 
-/// Pieces that are on their way at most: with a piece of 16 KiB, 16 MiB.
+/// The maximum number of pieces in transit: with a piece of 16 KiB, 16 MiB.
 const ON_THE_WAY: usize = 1024;
 
 impl Line<'_> {
-    /// Passes bytes on until their source is over; then the other side is told so.
+    /// Forwards bytes until their source is over; then ends the other side.
     async fn pump(self, from: OwnedReadHalf, to: OwnedWriteHalf) {
         let (pieces, coming) = mpsc::channel(ON_THE_WAY);
         tokio::join!(self.takes(from, pieces), self.gives(coming, to));
     }
 
-    /// Reads, as fast as the link takes it.
+    /// Reads as fast as the link allows.
     async fn takes(&self, mut from: OwnedReadHalf, pieces: mpsc::Sender<(Instant, Vec<u8>)>) {
         let mut weather = self.weather.clone();
         let mut buffer = vec![0; 16 * 1024];
@@ -222,7 +222,7 @@ impl Line<'_> {
         }
     }
 
-    /// Writes what was read, when it is due.
+    /// Writes the pieces when they are due.
     async fn gives(&self, mut coming: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) {
         let mut weather = self.weather.clone();
         let mut gone = false;
@@ -243,7 +243,7 @@ impl Line<'_> {
         let _ = to.shutdown().await;
     }
 
-    /// Whether this direction is as ever.
+    /// Returns whether this direction works normally.
     fn passes(&self, weather: FaultProfile) -> bool {
         match weather {
             FaultProfile::OneWay => self.way == Way::Up,
@@ -252,7 +252,7 @@ impl Line<'_> {
         }
     }
 
-    /// Whether what was read may arrive now.
+    /// Returns whether a piece may arrive now.
     fn arrives(&self, weather: &FaultProfile) -> bool {
         match weather {
             FaultProfile::Late => self.way == Way::Down,

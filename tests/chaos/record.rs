@@ -1,4 +1,4 @@
-//! Where all clients of a run write what they do and see: one history, in the order of one clock.
+//! The history: what all clients of a run do and see, in the order of one clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,10 +10,10 @@ use crate::closes::Close;
 use crate::gaps::{Loss, Told};
 use crate::history::{Event, Phase, Seq, What};
 
-/// In microseconds: those who lose a connection by a fault lose it so soon, and try again so soon.
+/// In microseconds: how soon a client loses a connection by a fault, and reconnects.
 const SOON: u64 = 3_000_000;
 
-/// Counted beside the history, to see what bit.
+/// Counters besides the history, to see the effect of faults.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Sends whose connection ended before their answer.
@@ -22,22 +22,22 @@ pub struct Tally {
     pub unavailable: AtomicU64,
     /// Sockets that ended without the client wanting it.
     pub dropped: AtomicU64,
-    /// Registrations, joins, leaves, ends that were done.
+    /// Registrations, joins, leaves and terminations that are done.
     pub provisioned: AtomicU64,
     /// When a fault last began or healed, in microseconds.
     pub fault: AtomicU64,
-    /// Ends that are done.
+    /// Terminations that are done.
     pub done: AtomicU64,
-    /// Sockets that were welcomed.
+    /// Welcomed sockets.
     pub welcomed: AtomicU64,
-    /// Calls whose caller never asked again.
+    /// Calls whose callers gave up.
     pub given_up: AtomicU64,
-    /// Faults under way by which an edge may not reach an nsqd.
+    /// Active faults that may cut an edge off from nsqd.
     pub away: AtomicU64,
 }
 
 impl Tally {
-    /// Whether there is one.
+    /// Whether there is such a fault.
     pub fn nsqd_away(&self) -> bool {
         self.away.load(Relaxed) > 0
     }
@@ -61,16 +61,16 @@ pub struct Recorder {
     sockets: AtomicU64,
     /// See [`Tally`].
     pub tally: Tally,
-    /// Sockets that the server closed, with everything that says whether it had to.
+    /// Sockets that the server closed, with what is needed to judge that.
     pub closes: Mutex<Vec<Close>>,
-    /// Gaps, with what the queues held then.
+    /// Gaps, with the messages in the queues at that time.
     pub gaps: Mutex<Vec<Told>>,
-    /// When an nsqd lost what it had said OK to.
+    /// When an nsqd may have lost confirmed messages.
     pub losses: Mutex<Vec<Loss>>,
 }
 
 impl Recorder {
-    /// Nothing has happened yet.
+    /// Returns an empty one.
     pub fn new() -> Recorder {
         Recorder {
             began: Instant::now(),
@@ -83,7 +83,7 @@ impl Recorder {
         }
     }
 
-    /// It happens now.
+    /// Records an event with the present time.
     pub fn write(&self, what: What) {
         let mut book = self.book.lock().unwrap();
         match &what {
@@ -101,38 +101,38 @@ impl Recorder {
         book.events.push(Event { at, what });
     }
 
-    /// A read offset that a user's devices must all come to know.
+    /// Returns a read offset that a user's devices must all learn.
     pub fn marked(&self, user: &str, chat: &str, seq: Seq) {
         let mut book = self.book.lock().unwrap();
         let highest = book.marked.entry((user.to_owned(), chat.to_owned())).or_default();
         *highest = (*highest).max(seq);
     }
 
-    /// Microseconds since the run began.
+    /// Returns the microseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// A number for a new socket.
+    /// Returns a number for a new socket.
     pub fn socket(&self) -> u64 {
         self.sockets.fetch_add(1, Relaxed) + 1
     }
 
-    /// What is owed now: by chat, and by user and chat.
+    /// Returns what must be delivered now: by chat, and by user and chat.
     pub fn owed(&self) -> (BTreeMap<String, Seq>, BTreeMap<(String, String), Seq>) {
         let book = self.book.lock().unwrap();
         let chats = book.acknowledged.iter().map(|(chat, seq)| (chat.clone(), *seq)).collect();
         (chats, book.marked.iter().map(|(of, seq)| (of.clone(), *seq)).collect())
     }
 
-    /// Acknowledged sends and received messages so far.
+    /// Returns the acknowledged sends and received messages so far.
     pub fn counts(&self) -> (u64, u64) {
         let book = self.book.lock().unwrap();
         (book.acks, book.messages)
     }
 
-    /// How long after the last fault of this name began the last of those was welcome again who lost their connection by it
-    /// and wanted it back, in milliseconds.
+    /// Returns, in milliseconds, the time from the start of the last fault of this name until all clients that it
+    /// disconnected, and that want to connect, were welcome again.
     pub fn back_after(&self, fault: &str) -> Option<u64> {
         let book = self.book.lock().unwrap();
         let begun = book.events.iter().rposition(
@@ -163,18 +163,18 @@ impl Recorder {
         back
     }
 
-    /// The history so far.
+    /// Returns the history so far.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.book.lock().unwrap().events)
     }
 }
 
-/// Counts one.
+/// Counts one event.
 pub fn count(what: &AtomicU64) {
     what.fetch_add(1, Relaxed);
 }
 
-/// A frame's hash.
+/// Returns a frame's hash.
 pub fn hash(frame: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     frame.hash(&mut hasher);

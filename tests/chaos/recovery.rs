@@ -1,4 +1,4 @@
-//! How long it takes, after the last fault has healed, until everything is as it should be, and how long it may.
+//! Measures the time from the end of the last fault until everything is as it should be, and bounds it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use crate::people::People;
 use crate::plan::{Fault, Log, Plan};
 use crate::world::{MESSAGE_TIMEOUT, World};
 
-/// What Keepstep promises for each of them.
+/// The guaranteed bound.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// How much longer it may take where Redis is up to a second away: a connection is some ten questions, one after the other.
+/// The additional time where Redis is up to a second away: a connection takes some ten calls in a row.
 const FAR: Duration = Duration::from_secs(10);
 
-/// When it has given up waiting.
+/// The time limit of waiting.
 const LIMIT: Duration = Duration::from_secs(45);
 
-/// What is promised after some faults.
+/// The bounds after some faults.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// For messages.
@@ -32,7 +32,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// After a wave of this run; the last one comes behind all of them.
+    /// Returns the bounds after a wave of this run; the last wave is followed by the end.
     pub fn of(plan: &Plan, wave: &[Fault]) -> Bounds {
         let others = if plan.far.is_some() { BOUND + FAR } else { BOUND };
         // What a session had taken and couldn't give back, nsqd brings again when its time-out is over. A log that still
@@ -44,26 +44,26 @@ impl Bounds {
     }
 }
 
-/// In milliseconds.
+/// Times in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// Everybody who wants to be is connected, and knows the user's chats.
+    /// Every device that wants to be is connected, and knows the user's chats.
     pub sockets: u64,
-    /// Everything acknowledged before has reached them.
+    /// Everything acknowledged before has arrived.
     pub owed: u64,
-    /// They know the read offsets.
+    /// All devices know the read offsets.
     pub offsets: u64,
-    /// The broker has confirmed it all.
+    /// The broker has confirmed everything.
     pub outbox: u64,
 }
 
 impl Recovery {
-    /// The slowest of them.
+    /// Returns the slowest of them.
     pub fn slowest(self) -> u64 {
         self.sockets.max(self.owed).max(self.offsets).max(self.outbox)
     }
 
-    /// What took longer than promised, in words.
+    /// Returns the bounds that were exceeded, in words.
     pub fn late(self, bounds: Bounds) -> Vec<String> {
         let all = [
             ("sockets", self.sockets, bounds.others),
@@ -78,13 +78,13 @@ impl Recovery {
     }
 }
 
-/// By user: chats.
+/// Chats by user.
 type Memberships = BTreeMap<String, BTreeSet<String>>;
 
-/// A device that is looked at: as long as nobody tells it otherwise.
+/// A device that is checked, as long as its orders don't change.
 struct Steady(Arc<Device>, Orders);
 
-/// Waits for it. What hasn't come in [`LIMIT`] counts as that; then `lacking` says what it is.
+/// Measures the recovery. What hasn't come within [`LIMIT`] counts as that; then `lacking` names it.
 pub async fn recover(world: &World, people: &People) -> (Recovery, Vec<String>) {
     let began = Instant::now();
     let (chats, marked) = people.record.owed();
@@ -166,7 +166,7 @@ fn look(
     lacking
 }
 
-/// Chats that devices don't know although their users have joined them before, and haven't left.
+/// Returns chats that devices don't know although their users are members.
 fn unknown(steady: &[Steady], joined: &Memberships, now: &Memberships) -> Vec<String> {
     let mut lacking = Vec::new();
     for Steady(device, _) in steady {
@@ -179,7 +179,7 @@ fn unknown(steady: &[Steady], joined: &Memberships, now: &Memberships) -> Vec<St
     lacking
 }
 
-/// The chats in whose outboxes something is that was owed.
+/// Returns the chats whose outboxes hold messages from before.
 async fn outboxes(world: &World, chats: &BTreeMap<String, Seq>) -> Vec<String> {
     let mut lacking = Vec::new();
     for (chat, owed) in chats {
@@ -191,7 +191,7 @@ async fn outboxes(world: &World, chats: &BTreeMap<String, Seq>) -> Vec<String> {
     lacking
 }
 
-/// The key of a chat's thing in Redis.
+/// Returns the Redis key of a chat's item.
 pub fn key(chat: &str, thing: &str) -> String {
     format!("ks:{{c.{}}}:{thing}", chat.replace('-', ""))
 }

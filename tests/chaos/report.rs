@@ -1,4 +1,4 @@
-//! What many runs say together, as a table for people.
+//! The result of many runs, as a table for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,11 +12,11 @@ use crate::run::{Outcome, UNTRUE_CLOSE};
 pub struct Summary {
     /// Runs.
     pub runs: usize,
-    /// Each with how many runs it has.
+    /// Seeds, with their number of runs.
     pub seeds: std::collections::BTreeMap<u64, u64>,
     /// Acknowledged sends.
     pub acknowledged: u64,
-    /// Messages that reached devices.
+    /// Deliveries to devices.
     pub deliveries: u64,
     /// Violations of 3 and 4.
     pub lost: usize,
@@ -32,49 +32,49 @@ pub struct Summary {
     pub out_of_scope: usize,
     /// Sockets closed with a code that wasn't true.
     pub untrue_closes: usize,
-    /// Of the lost: gaps that were told although a queue held the message, or though no nsqd had lost anything.
+    /// Part of `lost`: gaps reported although a queue held the message, or though no nsqd had lost anything.
     pub untrue_gaps: usize,
-    /// Gaps that were true: nsqd had lost what the log had given up.
+    /// True gaps: nsqd had lost what the log had dropped.
     pub true_gaps: u64,
     /// Runs with a log of 100 messages.
     pub short_logs: usize,
     /// Runs with 40 groups.
     pub many_chats: usize,
-    /// Calls whose caller never asked again.
+    /// Calls whose callers gave up.
     pub given_up: u64,
     /// Of all others, and bounds of recovery.
     pub others: usize,
-    /// Messages that nsqd had in memory or on a disk that went.
+    /// Messages that nsqd had in memory or on a lost disk.
     pub nsq_lost: u64,
-    /// Deliveries that the log had to make.
+    /// Deliveries from the log.
     pub from_log: u64,
-    /// Times that notifications were found not to flow.
+    /// Times that notifications were missing.
     pub notifications_missed: u64,
-    /// PUBs whose outcome was unknown, so that they were made again.
+    /// PUBs that were repeated because their outcome was unknown.
     pub published_again: u64,
-    /// Sends and calls whose outcome no client knew.
+    /// Sends and calls of unknown outcome.
     pub unknown: u64,
     /// By kind.
     pub faults: BTreeMap<String, Fault>,
 }
 
-/// Of one kind.
+/// The figures of one kind.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Fault {
-    /// How often it was done.
+    /// How often it was injected.
     pub injected: usize,
-    /// How often it hurt something.
+    /// How often it had an effect.
     pub bit: usize,
-    /// How often it couldn't be done, and why.
+    /// How often it wasn't possible.
     pub not_done: usize,
     /// The last reason for that.
     pub why_not: Option<String>,
-    /// The slowest of all that had to recover, in milliseconds: p50, p99, longest.
+    /// The slowest recoveries, in milliseconds: p50, p99, longest.
     pub recovery: [u64; 3],
 }
 
 impl Summary {
-    /// Of these runs.
+    /// Returns the sums of these runs.
     pub fn of(outcomes: &[Outcome]) -> Summary {
         let mut sum = Summary { runs: outcomes.len(), ..Summary::default() };
         for outcome in outcomes {
@@ -128,7 +128,7 @@ impl Summary {
         sum
     }
 
-    /// Everything that was wrong.
+    /// Returns the number of all violations.
     pub fn violations(&self) -> usize {
         self.lost
             + self.duplicated
@@ -140,12 +140,12 @@ impl Summary {
             + self.others
     }
 
-    /// How many faults hurt something.
+    /// Returns how many faults had an effect.
     pub fn bites(&self) -> usize {
         self.faults.values().map(|fault| fault.bit).sum()
     }
 
-    /// As Markdown.
+    /// Returns a Markdown table.
     pub fn table(&self) -> String {
         let mut text = String::from("| in the whole | |\n|---|--:|\n");
         let rows = [

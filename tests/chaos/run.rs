@@ -1,4 +1,4 @@
-//! One run: people, faults, recovery, the end, and the verdict.
+//! One run: users, faults, recovery, the end, the verdict.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,20 +26,20 @@ use crate::record::Recorder;
 use crate::recovery::{Bounds, Recovery, recover};
 use crate::world::{Queue, World, queues};
 
-/// What became of one fault, as the results keep it.
+/// The effect of one fault, as the results store it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FaultResult {
-    /// Its kind's name.
+    /// The kind's name.
     pub kind: String,
-    /// Whether it hurt anything.
+    /// Whether it had an effect.
     pub bit: bool,
-    /// What shows that.
+    /// The evidence.
     pub evidence: String,
-    /// After its wave.
+    /// The recovery after its wave.
     pub recovery: Recovery,
-    /// What nsqd lost by it.
+    /// Messages that nsqd lost by it.
     pub nsq_lost: u64,
-    /// Why it couldn't be done, if it couldn't.
+    /// Why it wasn't possible, if it wasn't.
     #[serde(default)]
     pub lacking: Option<String>,
 }
@@ -51,46 +51,46 @@ pub struct Outcome {
     pub run: u64,
     /// The campaign's seed.
     pub seed: u64,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
     /// Events of the history.
     pub events: usize,
     /// Acknowledged sends.
     pub acknowledged: u64,
-    /// Messages that reached devices.
+    /// Deliveries to devices.
     pub deliveries: u64,
-    /// Sends and calls whose outcome no client knew.
+    /// Sends and calls of unknown outcome.
     pub unknown: u64,
-    /// Of the calls: those whose caller never asked again.
+    /// Of the calls: those whose callers gave up.
     #[serde(default)]
     pub given_up: u64,
     /// Whether the logs were short.
     #[serde(default)]
     pub short_log: bool,
-    /// Groups that everybody began in.
+    /// Groups with all users at the start.
     #[serde(default)]
     pub groups: usize,
-    /// Gaps that devices were told, true or not.
+    /// Gaps that devices received, true or not.
     #[serde(default)]
     pub gaps: u64,
     /// The counters of all edges: see [`crate::meter::COUNTED`].
     pub counted: Sums,
-    /// What was done.
+    /// The faults.
     pub faults: Vec<FaultResult>,
-    /// What was wrong: the invariant's number and a sentence. 0: a bound of recovery.
+    /// Violations: the invariant's number and a sentence. 0: a bound of recovery.
     pub violations: Vec<(u8, String)>,
 }
 
-/// The invariant of close codes that are true; the checker judges some, [`crate::closes`] the others.
+/// The invariant of true close codes; the checker judges some, [`crate::closes`] the others.
 pub const UNTRUE_CLOSE: u8 = 17;
 
-/// What a device may be sent before it acknowledges, unless it is set.
+/// The default bound of unacknowledged messages of a device.
 const WINDOW: u64 = 256;
 
-/// What was wrong so far.
+/// The violations so far.
 type Wrong = Vec<(u8, String)>;
 
-/// Does the run. What it leaves behind, if anything is wrong, is in `folder`.
+/// Executes the run. If anything is wrong, its evidence is in `folder`.
 pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Result<Outcome, String> {
     let began = Instant::now();
     let mut world = World::start(plan).await;
@@ -213,7 +213,7 @@ fn surroundings(world: &World, plan: &Plan, record: Arc<Recorder>) -> Surroundin
     }
 }
 
-/// One wave, its recovery, and what is to be said of both.
+/// Runs one wave and its recovery, and reports both.
 async fn weather(
     world: &mut World,
     harmer: &mut Harmer,
@@ -255,7 +255,7 @@ fn late(violations: &mut Wrong, when: &str, late: &[String], lacking: &[String])
     }
 }
 
-/// Looks at the queues all the time: an ended device must never have one again.
+/// Checks the queues all the time: a terminated device must never have one again.
 fn watch(world: &World, record: Arc<Recorder>) -> JoinHandle<()> {
     let addresses: Vec<String> = world.nsqd.iter().map(crate::support::Nsqd::http).collect();
     tokio::spawn(async move {
@@ -275,7 +275,7 @@ fn watch(world: &World, record: Arc<Recorder>) -> JoinHandle<()> {
     })
 }
 
-/// Everything that helps to find out.
+/// Writes everything that helps to find the cause.
 fn keep(
     world: &mut World,
     history: &History,

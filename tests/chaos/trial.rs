@@ -1,5 +1,4 @@
-//! Whoever judges must be able to find somebody guilty: the judges of closes and gaps, and the link that delivers late, each
-//! on a case that is made up.
+//! Tests the judges of closes and gaps, and the link that delivers late, each with a constructed case.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::plan::Kind;
 use crate::proxy::{FaultProfile, Proxy};
 use crate::support::free_port;
 
-/// All of them. Panics when one isn't as it should be.
+/// Runs all trials. Panics if one fails.
 pub async fn all() {
     of_closes();
     of_gaps();

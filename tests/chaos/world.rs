@@ -23,27 +23,27 @@ pub struct World {
     pub edges: Vec<Edge>,
     /// Their addresses for clients.
     pub addresses: Arc<[String]>,
-    /// Two.
+    /// The two nsqd.
     pub nsqd: Vec<Nsqd>,
-    /// The directory.
+    /// nsqlookupd.
     pub lookupd: Lookupd,
-    /// The store.
+    /// Redis.
     pub redis: Redis,
-    /// Groups of links that a fault takes together, each with a name.
+    /// Groups of links that a fault takes together, by name.
     pub links: Vec<(String, Vec<usize>)>,
     /// All links.
     pub proxies: Vec<Proxy>,
-    /// Of each edge: its link to Redis.
+    /// Each edge's link to Redis.
     pub to_redis: Vec<usize>,
     /// The small disk of the first nsqd, if a fault needs it.
     pub disk: Option<Disk>,
-    /// Whether Redis has a clock that can be set, because a fault needs it.
+    /// Whether Redis has a clock that can be set, for a fault.
     pub redis_clock: bool,
-    /// Those of the edges, if one does.
+    /// The edges' clocks, for a fault.
     pub edge_clocks: Vec<WallClock>,
-    /// What can't be done here, and why.
+    /// Faults that aren't possible here, and why.
     pub lacking: BTreeMap<Kind, String>,
-    /// How long a lease is.
+    /// The length of a lease.
     pub lease: u64,
     // What each edge was told.
     configs: Vec<EdgeConfig>,
@@ -54,10 +54,10 @@ pub struct World {
 /// How long a device may take to acknowledge.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long nsqd waits for an edge that took a message and then died.
+/// How long nsqd waits for an edge that took a message and died.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an edge may take to start that is refused at first: the name of the one that died may not be free yet.
+/// How long an edge that is refused at first may take to start: the name of the dead one may not be free yet.
 const REVIVAL: Duration = Duration::from_secs(30);
 
 /// A small file system in memory. Unmounted on drop.
@@ -81,7 +81,7 @@ impl Disk {
         self.0.path().join("ballast")
     }
 
-    /// Not a byte is free.
+    /// Takes all the free space.
     pub fn fill(&self) {
         use std::io::Write;
         let Ok(mut file) = std::fs::File::create(self.ballast()) else { return };
@@ -90,7 +90,7 @@ impl Disk {
         while file.write_all(&[0]).is_ok() {}
     }
 
-    /// There is room again.
+    /// Frees that space.
     pub fn free(&self) {
         let _ = std::fs::remove_file(self.ballast());
     }
@@ -109,7 +109,7 @@ fn temp_folder() -> TempDir {
     tempfile::Builder::new().prefix("keepstep-clocks-").tempdir().expect("make a temporary folder")
 }
 
-/// Whether a clock jumps in this plan, and can.
+/// Returns whether a clock jumps in this plan, and can.
 fn jumps(plan: &Plan, kind: Kind, lacks: &mut impl FnMut(Kind, String)) -> bool {
     match WallClock::lacking().filter(|_| plan.has(kind)) {
         Some(why) => {
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// Starts an edge again, as whatever looks after services does: again and again, should it refuse.
+    /// Restarts an edge as a service manager would: repeatedly, if it refuses.
     pub async fn revive(&mut self, edge: usize) {
         let deadline = Instant::now() + REVIVAL;
         while let Err(why) = self.edges[edge].try_restart().await {
@@ -239,17 +239,17 @@ impl World {
         }
     }
 
-    /// Starts a second edge that has everything of another but its addresses; what it says if it refuses.
+    /// Starts a second edge with all settings of another except its addresses; returns its message if it refuses.
     pub async fn twin(&self, edge: usize) -> Result<Edge, String> {
         Edge::attempt(self.configs[edge].clone()).await
     }
 
-    /// The queues of one nsqd. None if it doesn't answer.
+    /// Returns the queues of one nsqd. None if it doesn't answer.
     pub async fn queues(&self, n: usize) -> Option<Vec<Queue>> {
         queues(&self.nsqd[n].http()).await
     }
 
-    /// What all processes wrote, into a folder.
+    /// Writes the output of all processes into a folder.
     pub fn logs(&mut self, folder: &Path) {
         let write = |name: String, log: String| {
             let _ = std::fs::write(folder.join(name), log);
@@ -272,17 +272,17 @@ pub struct Queue {
     pub chat: String,
     /// The device's id.
     pub device: String,
-    /// What waits in it.
+    /// Waiting messages.
     pub depth: u64,
-    /// What was given to a consumer and isn't finished. The consumer may be gone: then nsqd waits for its timeout.
+    /// Messages in flight. The consumer may be gone: then nsqd waits for its time-out.
     pub in_flight: u64,
-    /// Of that, what consumers have that are there.
+    /// Of these, the messages of connected consumers.
     pub held: u64,
     /// Its consumers.
     pub clients: u64,
 }
 
-/// The queues of an nsqd as it tells them. None if it doesn't answer.
+/// Returns the queues of an nsqd's statistics. None if it doesn't answer.
 pub async fn queues(address: &str) -> Option<Vec<Queue>> {
     let (_, body) = http_get(address, "/stats?format=json&include_mem=false").await.ok()?;
     let stats: Value = serde_json::from_str(&body).ok()?;
@@ -304,7 +304,7 @@ pub async fn queues(address: &str) -> Option<Vec<Queue>> {
     Some(queues)
 }
 
-/// The id in a name of NSQ.
+/// Returns the id in an NSQ name.
 pub fn id(name: &str, prefix: &str) -> Option<String> {
     Some(uuid::Uuid::parse_str(name.strip_prefix(prefix)?).ok()?.hyphenated().to_string())
 }

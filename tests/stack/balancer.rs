@@ -1,4 +1,4 @@
-//! The load balancer that is shipped does what its comments say.
+//! The shipped load balancer does what its comments say.
 
 use std::io::ErrorKind::WouldBlock;
 use std::io::Write;
@@ -28,7 +28,7 @@ async fn connect(from: u8, to: &str) -> std::io::Result<TcpStream> {
     socket.connect(to.parse().expect("an address")).await
 }
 
-/// Sends a request from an address; the head of the answer in lower case, empty if there is none.
+/// Sends a request from an address; returns the head of the answer in lower case, empty if there is none.
 async fn asks(from: u8, to: &str, request: &str) -> String {
     soon("an answer", async {
         let mut answer = Vec::new();
@@ -160,7 +160,7 @@ async fn sockets_pass_and_tls_is_asked_for_again() {
     }
 }
 
-/// What somebody without a token is answered: 401 by an edge, anything else when there was none.
+/// Returns the status for a request without a token: 401 from an edge, anything else without one.
 async fn status(haproxy: &Haproxy) -> u16 {
     let address = haproxy.clients();
     let request = format!(

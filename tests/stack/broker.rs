@@ -1,4 +1,4 @@
-//! The broker's contract over NSQ: two nsqd and the nsqlookupd they register at.
+//! The broker's contract over NSQ, with two nsqd and nsqlookupd.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{Lookupd, Nsqd};
 #[path = "../contract/broker.rs"]
 pub mod contract;
 
-/// Longer than a consumer waits before it comes back after the loss of its connection.
+/// Longer than a consumer waits before it reconnects.
 const SETTLE: Duration = Duration::from_millis(2_500);
 
 pub async fn start() -> (Broker, (Lookupd, [Nsqd; 2])) {
@@ -22,7 +22,7 @@ pub async fn start() -> (Broker, (Lookupd, [Nsqd; 2])) {
     (connect(&nsqd, Some(&lookupd)).await, (lookupd, nsqd))
 }
 
-/// A broker over these, as an edge called `edge-1` would have it.
+/// Returns a broker over these servers, as an edge named `edge-1` has it.
 pub async fn connect(nsqd: &[Nsqd], lookupd: Option<&Lookupd>) -> Broker {
     let nodes = nsqd.iter().map(|nsqd| NodeAddress::parse(&nsqd.http()).expect("an address")).collect();
     let options = NsqOptions::new("edge-1", nodes, lookupd.map(Lookupd::http).into_iter().collect());

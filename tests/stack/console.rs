@@ -1,4 +1,4 @@
-//! The console over real daemons: queues that are nobody's, figures while NSQ is away, what outlives an edge.
+//! The console over real daemons: orphan queues, figures while NSQ is down, data that survives an edge.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::stories::world::{Pair, channel, topic};
 use crate::stories::{Deployment, World};
 use crate::support::wait_until;
 
-/// The reconciler is to leave what the story makes, so its work is nobody's for ever; the lists are to be new.
+/// Starts a deployment whose reconciler never works, so that the story's orphans stay, and whose lists are fresh.
 async fn start() -> World {
     let mut world = Deployment::Stack.with("KEEPSTEP_CONSOLE_REFRESH", "100ms").start().await;
     for edge in &mut world.edges {
@@ -23,7 +23,7 @@ async fn start() -> World {
     world
 }
 
-/// Who, why, whether it may be another deployment's.
+/// Returns user, reason and `foreign` of each item.
 fn found(list: &Value) -> Vec<(String, String, bool)> {
     let items = list["items"].as_array().unwrap_or_else(|| panic!("no list in {list}"));
     let text =

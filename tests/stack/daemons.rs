@@ -1,5 +1,5 @@
-//! The tools of the other stories, tried by themselves: each daemon starts, dies, comes back with what it should have
-//! kept, freezes, and is gone when its value is dropped.
+//! Tests the tools of the other stories: each daemon starts, dies, comes back with its data, freezes, and is gone when
+//! its value is dropped.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! An edge dies with much in its outboxes: the others give it to NSQ, soon and together, and meanwhile they know of it.
+//! An edge dies with a full outbox: the others publish it to NSQ, soon and together, and count it until then.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const MESSAGES: usize = 10;
 /// "After the kill."
 const BOUND: Duration = Duration::from_secs(10);
 
-/// All that NSQ hasn't confirmed, as Redis knows it.
+/// Returns how many messages NSQ hasn't confirmed, according to Redis.
 async fn unconfirmed(world: &World) -> u64 {
     let sum = "local sum = 0 for _, key in ipairs(redis.call('KEYS', 'ks:{c.*}:outbox')) do \
                sum = sum + redis.call('ZCARD', key) end return sum";
@@ -28,7 +28,7 @@ async fn many<F: Future>(count: usize, work: impl Fn(usize) -> F) -> Vec<F::Outp
     stream::iter(0..count).map(work).buffered(32).collect().await
 }
 
-/// `chats` of a bot's that knows one edge only, and so many messages in each of them.
+/// Creates `chats` chats of a bot that knows one edge only, with `messages` messages each.
 async fn busy(edge: &str, chats: usize, messages: usize) {
     let api = Api::new(edge, &user_token("bot"));
     let creates = |_| async { id(&api.post("/v1/chats", json!({ "kind": "group" })).await.with(201)) };
@@ -42,7 +42,7 @@ async fn busy(edge: &str, chats: usize, messages: usize) {
     many(chats.len() * messages, says).await;
 }
 
-/// Two edges that don't compare queues any more: that would find what is unpublished, too, at its own time.
+/// Starts two edges that don't reconcile, which would also find unpublished messages, at its own time.
 async fn without_comparisons() -> World {
     let world = Deployment::Stack.with("KEEPSTEP_RECONCILE", "1h").start().await;
     // They do at their beginning, twice, and nothing tells when they have.

@@ -1,5 +1,5 @@
-//! The README's first minute and the quick start, as they stand: their shell lines, JavaScript and Python, taken out of the pages, against
-//! a server that was started as the page says. Only the address is another one, because tests have ports of their own.
+//! The README's example and the quick start, unchanged: shell, JavaScript and Python from the pages, against a server
+//! started as the page says. Only the address differs, because tests have their own ports.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::stories::client::PATIENCE;
 use crate::support::{Edge, EdgeConfig, Process, repository, wait_for, wait_until};
 
-/// Where the README says that the server is.
+/// The server's address in the README.
 const SAID: &str = "http://127.0.0.1:8080";
 
-/// A terminal in a folder that looks like the repository, with what the server printed pasted into it.
+/// A terminal in a copy of the repository's folder, with the server's printed lines pasted into it.
 struct Terminal {
     folder: tempfile::TempDir,
     edge: String,
@@ -19,7 +19,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Another terminal: the lines that the server printed pasted into it, beside the quick start's clients.
+    /// Returns a terminal with the server's printed lines pasted into it, beside the quick start's clients.
     async fn with_examples(edge: &mut Edge) -> Terminal {
         // Three, and where the server is, because that isn't where the pages say.
         let log = wait_for("four lines to paste", PATIENCE, async || {
@@ -48,18 +48,18 @@ impl Terminal {
         process
     }
 
-    /// The same with one command, which takes the shell's place, so that it is it who is stopped.
+    /// The same with one command, which replaces the shell, so that signals reach it.
     fn runs(&self, name: &str, command: &str) -> Process {
         self.types(name, &format!("exec env {command}"))
     }
 }
 
-/// The lines to paste that the server printed.
+/// Returns the printed lines that are to be pasted.
 fn exports(log: &str) -> Vec<&str> {
     log.lines().map(str::trim).filter(|line| line.starts_with("export ")).collect()
 }
 
-/// What stands between ```{language} and ```.
+/// Returns the blocks of one language in a page.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
     page.split(&begin)
@@ -69,7 +69,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
         .collect()
 }
 
-/// The only line of those blocks that says this.
+/// Returns the only line of these blocks that contains this.
 fn line(blocks: &[String], says: &str) -> String {
     let lines: Vec<&str> =
         blocks.iter().flat_map(|block| block.lines()).filter(|line| line.contains(says)).collect();

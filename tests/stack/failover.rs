@@ -1,5 +1,5 @@
-//! The address of Redis leads to a server that isn't the primary (any more): it was demoted, it loads its data, it has lost its
-//! own primary. It is told, and heals as soon as the address leads to the right one.
+//! The address of Redis leads to a server that isn't the primary: it was demoted, loads its data, or lost its own
+//! primary. The edge reports it, and heals as soon as the address leads to the primary.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::stories::world::Pair;
 use crate::stories::{Deployment, World};
 use crate::support::{Edge, EdgeConfig, Nsqd, PATIENCE, Redis, SlowLink, http_get, wait_for, wait_until};
 
-/// From the failover on: within the lease, so that nobody is sent away.
+/// From the failover on: within the lease, so that no device is disconnected.
 const HEALED: Duration = Duration::from_secs(5);
 
 async fn demoted(redis: &Redis, to: &str) {
@@ -19,7 +19,7 @@ async fn demoted(redis: &Redis, to: &str) {
     assert_eq!(redis.command(&["REPLICAOF", host, port]).await.unwrap(), "OK");
 }
 
-/// Until it has everything that the primary has.
+/// Waits until the replica has everything that the primary has.
 async fn in_sync(primary: &Redis, replica: &Redis) {
     wait_until("the replica to have everything", PATIENCE, async || {
         let (of, at) = (
@@ -35,7 +35,7 @@ async fn in_sync(primary: &Redis, replica: &Redis) {
     .await;
 }
 
-/// Both edges say this, and count the store as being there or not.
+/// Waits until both edges report this, and count the store as up or down.
 async fn readiness(world: &World, status: u16, what: &str) {
     for edge in 0..world.edges.len() {
         wait_for(what, PATIENCE, async || {

@@ -1,5 +1,5 @@
-//! What a deployment of several processes must survive: one of them dies, or isn't there yet. Stories of the real stack
-//! alone; what both deployments promise is told in `tests/stories`.
+//! Faults that a deployment must survive: a process dies, or isn't up yet. These need the real stack; stories of both
+//! deployments are in `tests/stories`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::stories::world::{Pair, topic};
 use crate::stories::{Deployment, World};
 use crate::support::{EdgeConfig, http_get, stays, wait_until};
 
-/// Sends until it is acknowledged, on whatever edge lives, with the same key each time.
+/// Sends until it is acknowledged, on any live edge, with the same key each time.
 pub(crate) async fn insists(world: &World, token: &str, chat: &str, content: &str) -> Sent {
     let key = uuid::Uuid::new_v4().to_string();
     let body = json!({ "key": key, "kind": "text", "content": content });
@@ -34,7 +34,7 @@ pub(crate) async fn insists(world: &World, token: &str, chat: &str, content: &st
     .await
 }
 
-/// Which nsqd carries the chat.
+/// Returns the nsqd that carries the chat.
 pub(crate) async fn carrier(world: &World, chat: &str) -> usize {
     for (n, nsqd) in world.stack.as_ref().unwrap().nsqd.iter().enumerate() {
         let stats = nsqd.stats(Some(&topic(chat))).await;
@@ -45,7 +45,7 @@ pub(crate) async fn carrier(world: &World, chat: &str) -> usize {
     panic!("no nsqd has {chat}");
 }
 
-/// Waits until the log of a chat has at most so many messages: it is trimmed a moment after it has grown.
+/// Waits until the log of a chat has at most this many messages: it is trimmed shortly after it has grown.
 pub(crate) async fn trimmed(world: &World, chat: &str, most: u64) {
     let log = format!("ks:{{c.{}}}:log", chat.replace('-', ""));
     wait_until("the log to be trimmed", PATIENCE, || async {
@@ -55,7 +55,7 @@ pub(crate) async fn trimmed(world: &World, chat: &str, most: u64) {
     .await;
 }
 
-/// A pair that has said 20 messages; and a web session of Alice's that has them all, and has gone.
+/// Returns a pair with 20 messages, and a disconnected web session of Alice's that has all of them.
 pub(crate) async fn after_a_talk(world: &World) -> (Pair, Device) {
     let pair = world.pair().await;
     let mut web = pair.alice.web(1).await;
@@ -68,7 +68,7 @@ pub(crate) async fn after_a_talk(world: &World) -> (Pair, Device) {
     (pair, web)
 }
 
-/// Both have the whole of what was acknowledged, and the same.
+/// Checks that all devices have all acknowledged messages, and the same.
 async fn agree(devices: &[&Device], chat: &str, sent: &[Sent]) {
     let last = sent.iter().map(|sent| sent.seq).max().expect("something was sent");
     for device in devices {

@@ -1,4 +1,4 @@
-//! Redis is out of memory: it refuses writes, and nobody loses what they have.
+//! Redis is out of memory: it refuses writes, and nobody loses data.
 
 use std::time::Duration;
 

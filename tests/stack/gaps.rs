@@ -1,4 +1,4 @@
-//! What the server doesn't hold any more is told as a gap, and a web session has it from its phone.
+//! Messages that the server no longer holds are reported as a gap, and a web session fetches them from its phone.
 
 use serde_json::json;
 

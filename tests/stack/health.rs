@@ -1,5 +1,5 @@
-//! An nsqd that is there and is no use: its disk is full, or it hangs. Nobody waits for it, everybody is told, and it is
-//! used again as soon as it can be.
+//! An nsqd is up and useless: its disk is full, or it hangs. Nobody waits for it, operators see it, and it is used
+//! again as soon as possible.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn up(node: &str) -> String {
     format!("keepstep_nsqd_up{{node=\"{node}\"}}")
 }
 
-/// Both edges say so.
+/// Waits until both edges report it.
 async fn is_up(world: &World, node: &str, is: bool) {
     wait_until(if is { "the nsqd to be used" } else { "the nsqd to be left alone" }, PATIENCE, || async {
         (world.metric(&up(node)).await == if is { 2.0 } else { 0.0 }).then_some(())
@@ -85,8 +85,8 @@ async fn an_nsqd_whose_disk_is_full_loses_nobody_anything() {
     web.hears(&chat, 80).await;
 }
 
-/// An nsqd that was killed, and then one that hangs: everything works without it, so a balancer that asks `/readyz` must go on
-/// sending clients here; and it must not wait for the answer.
+/// An nsqd that was killed, and then one that hangs: everything works without it. So a balancer that asks `/readyz`
+/// must continue to send clients here, and must not wait for the answer.
 #[tokio::test]
 async fn an_nsqd_that_is_away_takes_no_edge_out_of_the_balancer() {
     let mut world = Deployment::Stack.start().await;
@@ -148,7 +148,7 @@ async fn an_nsqd_that_is_away_takes_no_edge_out_of_the_balancer() {
     .await;
 }
 
-/// A chat of these two on this nsqd.
+/// Creates a chat of these two users on this nsqd.
 async fn chat_on(world: &World, node: usize, alice: &User, bob: &User) -> String {
     loop {
         let chat = alice.group("a group").await;

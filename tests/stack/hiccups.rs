@@ -1,5 +1,5 @@
-//! Nobody dies, but something doesn't work for a while: lost notifications, a frozen nsqd, no nsqlookupd. Nothing is lost
-//! by it, and what waits doesn't wait for long.
+//! Temporary faults without a death: lost notifications, a frozen nsqd, no nsqlookupd. Nothing is lost, and delays are
+//! short.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What ends without a word: connections of an edge that dies, registrations that were never finished.
+//! Silent ends: connections of an edge that dies, registrations that were never finished.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Calls to Redis that are executed late: after who made them gave up, and after somebody else went on.
+//! Calls to Redis that are executed late: after their callers gave up, and after others have continued.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::stories::device::Device;
 use crate::stories::world::World;
 use crate::support::{Edge, LateLink, What, stays, wait_until};
 
-/// What the request has in it by which edge 0 opens a session of a user's first device: the device, its generation (the first
-/// is 2), the edge.
+/// Returns the mark of the request by which edge 0 opens a session of a user's first device: the device, its generation
+/// (the first is 2), the edge.
 fn opening_of(device: &Device) -> String {
     format!("{}\r\n$1\r\n2\r\n${}\r\n{FAR}\r\n", device.id.replace('-', ""), FAR.len())
 }
@@ -19,7 +19,7 @@ fn opening_of(device: &Device) -> String {
 /// The name of edge 0.
 const FAR: &str = "far-away";
 
-/// Edge 0 again, with a link to Redis that can hold a call back.
+/// Restarts edge 0 with a link to Redis that can hold a call.
 async fn behind_a_late_link(world: &mut World, settings: &[(&str, &str)]) -> LateLink {
     let stack = world.stack.as_ref().unwrap();
     let link = LateLink::to(&stack.redis.addr()).await;

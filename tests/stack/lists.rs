@@ -1,4 +1,4 @@
-//! What a list costs the store.
+//! The cost of a list at the store.
 
 use std::{
     pin::pin,
@@ -28,7 +28,7 @@ async fn a_list_of_many_chats_takes_few_round_trips() {
     assert!(took < Duration::from_millis(1_500), "60 chats took {took:?}: more than 15 round trips");
 }
 
-/// The store serves one call after the other. Here that takes long because Redis is far, elsewhere because the pages are large.
+/// The store serves one call at a time. Here that is slow because Redis is far away, elsewhere because pages are large.
 #[tokio::test]
 async fn who_asks_for_many_pages_at_once_waits_for_them_alone() {
     let stack = Stack::start().await;

@@ -1,4 +1,4 @@
-//! An error is in the log once, where it was dealt with, and says what it was about.
+//! An error is logged once, where it was handled, with its context.
 
 use std::time::Duration;
 

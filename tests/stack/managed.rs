@@ -1,5 +1,5 @@
-//! A Redis of somebody else's: without CONFIG, or for a user who may do little. What it shows is looked at, events are proved,
-//! and the rest has to be answered for.
+//! A managed Redis: without CONFIG, or for a user with few rights. The edge checks the settings that it can read, and
+//! proves events; the operator answers for the rest.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::stories::start::refused;
 use crate::stories::user::User;
 use crate::support::{Aof, Edge, EdgeConfig, Nsqd, Redis, RedisOptions};
 
-/// What such services set for their customers, in their console.
+/// The settings that such services make for their customers.
 const EVENTS: [&str; 2] = ["--notify-keyspace-events", "Kh"];
 const NO_CONFIG: [&str; 3] = ["--rename-command", "CONFIG", ""];
 
@@ -16,7 +16,7 @@ async fn redis(aof: Aof, args: &[&str]) -> Redis {
     Redis::start_with(RedisOptions { aof, args, ..RedisOptions::default() }).await
 }
 
-/// Everything works there: messages, and offsets by events alone.
+/// Checks that everything works there: messages, and offsets by events alone.
 async fn works(edge: Edge) {
     edge.ready().await;
     let ending = &uuid::Uuid::new_v4().simple().to_string()[..12];

@@ -1,5 +1,5 @@
-//! What Redis itself does that a model of it must do too. The simulation assumes each of these. (nsqd's manners are
-//! shown in `nsq/tests/contract/manners.rs`.)
+//! Behaviours of Redis that a model must have, too. The simulation assumes each of them. (For nsqd:
+//! `nsq/tests/contract/manners.rs`.)
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::{Redis, wait_until};
 
-/// A call whose caller gave up: it may be executed long after, and the caller never learns of it.
+/// A call whose caller gave up may be executed long after, and the caller never learns it.
 #[tokio::test]
 async fn a_command_of_a_client_that_hung_up_is_executed_all_the_same() {
     let redis = Redis::start().await;
@@ -24,7 +24,7 @@ async fn a_command_of_a_client_that_hung_up_is_executed_all_the_same() {
     wait_until("the command to be executed", Duration::from_secs(10), executed).await;
 }
 
-/// An event is told to whoever listens at that moment, once, without the value.
+/// An event reaches those who listen at that moment, once, without the value.
 #[tokio::test]
 async fn a_keyspace_event_carries_no_value_and_is_lost_when_nobody_listens() {
     let redis = Redis::start().await;

@@ -1,4 +1,4 @@
-//! A user with very many of something: it costs time, and nobody's connection.
+//! A user with very many objects costs time, and no connection.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn command(stack: &Stack, args: &[&str]) -> String {
     stack.redis.command(args).await.expect("Redis is there")
 }
 
-/// How often a command was called.
+/// Returns how often a command was called.
 async fn calls(stack: &Stack, name: &str) -> u64 {
     let (info, start) = (command(stack, &["INFO", "commandstats"]).await, format!("cmdstat_{name}:calls="));
     let line = info.lines().find_map(|line| line.strip_prefix(&start));

@@ -1,4 +1,4 @@
-//! Members whose devices weren't owed anything, because something died in the middle; and what leaving costs nsqd.
+//! Members whose devices weren't subscribed, because something died in between; and the cost of leaving at nsqd.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::support::{Edge, EdgeConfig, Stack, stays, wait_until};
 
 const OFTEN: (&str, &str) = ("KEEPSTEP_RECONCILE", "250ms");
 
-/// Both devices know the chat, get what is said, and keep their queues.
+/// Checks that both devices know the chat, receive its messages, and keep their queues.
 async fn is_in_it(world: &World, chat: &str, speaker: &Device, devices: &[&Device], last: u64) {
     for device in devices {
         device.gets(json!({ "type": "chat", "event": "joined", "chat": chat })).await;
@@ -76,7 +76,7 @@ async fn an_invitation_is_answered_although_nsqd_is_down() {
     bobs.hears(&chat, 2).await;
 }
 
-/// What is published before Bob's queue is there is in no queue of his, and the log is too short for it.
+/// What is published before Bob's queue exists is in no queue of his, and the log is too short for it.
 #[tokio::test]
 async fn who_is_invited_while_nsqd_is_down_loses_nothing_that_is_sent_until_the_queue_is_there() {
     let short = Deployment::Stack.with("KEEPSTEP_LOG_MESSAGES", "50").with("KEEPSTEP_LOG_KEEP", "50");
@@ -110,7 +110,7 @@ async fn who_is_invited_while_nsqd_is_down_loses_nothing_that_is_sent_until_the_
     assert_eq!(world.metric("keepstep_gaps_total").await, 0.0);
 }
 
-/// Writes a membership as an edge does that dies right behind it (one of an older build: no version stands there).
+/// Writes a membership like an edge that dies right after it (one of an older build: without a version).
 async fn is_written(stack: &Stack, chat: &str, user: &str, boundary: u64) {
     let hex = chat.replace('-', "");
     let list = format!("ks:{{u.{user}}}:chats");
@@ -190,7 +190,7 @@ async fn who_was_removed_by_an_edge_that_died_before_it_told_anybody_gets_nothin
     .await;
 }
 
-/// A way to an nsqd's HTTP interface that counts who asks for the statistics of all topics.
+/// Returns a proxy of an nsqd's HTTP interface that counts requests for the statistics of all topics.
 async fn counting(http: &str) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (here, http, count) = (listener.local_addr().unwrap(), http.to_owned(), Arc::new(AtomicU64::new(0)));

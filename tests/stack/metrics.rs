@@ -1,4 +1,4 @@
-//! What an operator sees of outages: how much waits and since when, which server it is, and when it is over.
+//! What an operator sees of outages: the backlog and its age, the failed server, and the end.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::stories::world::Pair;
 use crate::stories::{Deployment, World};
 use crate::support::wait_until;
 
-/// Leases of an edge that dies run out, and an nsqd that comes back is found by its probe.
+/// Leases of a dead edge expire, and a restarted nsqd is found by its probe.
 const RECOVERY: Duration = Duration::from_secs(60);
 
 async fn sees(world: &World, edge: usize, name: &str, what: impl Fn(f64) -> bool) -> f64 {

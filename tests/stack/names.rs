@@ -1,4 +1,4 @@
-//! The name of an edge is one process's.
+//! An edge's name belongs to one process.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What only the broker over NSQ can get wrong: several nsqd, nsqlookupd, crashes.
+//! Faults that only the broker over NSQ can have: several nsqd, nsqlookupd, crashes.
 
 #![allow(clippy::disallowed_types, reason = "the test looks at NSQ itself")]
 
@@ -37,17 +37,17 @@ use crate::{
     support::{Lookupd, Nsqd, NsqdOptions, free_port, http_ask, http_get, wait_until},
 };
 
-/// Within what the guarantees call "after the last fault heals".
+/// The bound that the guarantees call "after the last fault heals".
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// A chat of the nsqd at this address.
+/// Returns a chat of the nsqd at this address.
 fn chat_at(broker: &Broker, node: &str) -> ChatId {
     std::iter::repeat_with(ChatId::random)
         .find(|chat| broker.place(*chat) == node)
         .expect("an endless search")
 }
 
-/// Publishes until it is taken: the relay's part.
+/// Publishes until it succeeds, like the relay.
 async fn publish_until_taken(broker: &Broker, node: &str, chat: ChatId, frame: &str) {
     wait_until("the nsqd to take a message", RECOVERY, || async {
         broker.publish(node, chat, frame.to_owned().into()).await.ok()
@@ -86,7 +86,7 @@ async fn chats_are_spread_over_the_nsqd_and_served_from_each() {
     }
 }
 
-/// What a topic hasn't copied to its channels yet is neither lost nor there.
+/// Messages that a topic hasn't copied to its channels yet are neither lost nor there.
 #[tokio::test]
 async fn a_backlog_counts_what_its_topic_has_not_copied_yet() {
     let nsqd = Nsqd::start(None).await;
@@ -103,7 +103,7 @@ async fn a_backlog_counts_what_its_topic_has_not_copied_yet() {
     assert_eq!((queue["channel_name"].as_str(), queue["depth"].as_u64()), (Some(&*channel), Some(0)));
 }
 
-/// An nsqd's HTTP side: it lets `/stats` wait until it may answer, and counts how often it is asked.
+/// An nsqd's HTTP side: it delays `/stats` until it may answer, and counts the requests.
 struct Slow {
     address: String,
     answers: watch::Sender<bool>,
@@ -149,7 +149,7 @@ impl Slow {
     }
 }
 
-/// 25 devices with 500 chats each look for what they miss, all when an nsqd is just back.
+/// 25 devices with 500 chats each search for missing messages, all when an nsqd has just restarted.
 #[tokio::test]
 async fn many_that_look_for_what_an_nsqd_has_do_not_storm_it() {
     let slow = Slow::start().await;

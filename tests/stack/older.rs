@@ -1,4 +1,4 @@
-//! A Redis that comes back with an older copy of its data: no number is ever given to a second message.
+//! Redis comes back with an older copy of its data: no number is given to a second message.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ async fn clock(redis: &Redis) -> u64 {
     redis.command(&["HGET", CLOCK, "clock"]).await.unwrap().parse().unwrap()
 }
 
-/// Until every edge has seen that the store's clock goes on: each looks once a second.
+/// Waits until every edge has seen the store's clock continue: each checks once a second.
 async fn goes_on(redis: &Redis) {
     let now = clock(redis).await;
     wait_until("the store's clock", PATIENCE, || async { (clock(redis).await >= now + 3).then_some(()) })
         .await;
 }
 
-/// Devices do what devices do when a socket ends. (The other edge may not have found Redis again yet.)
+/// Reconnects devices as clients do when a socket ends. (The other edge may not have found Redis again yet.)
 async fn come_back(world: &World, devices: &mut [&mut Device]) {
     for edge in &world.edges {
         edge.ready().await;
@@ -36,7 +36,7 @@ async fn come_back(world: &World, devices: &mut [&mut Device]) {
     }
 }
 
-/// Everybody has what was sent, and whoever has a number has the same message under it (`Memory` refuses another one).
+/// Checks that all have what was sent, and that a number is the same message for all (`Memory` refuses another one).
 fn agree(devices: &[&Device], chat: &str, sent: &[Sent]) {
     for one in sent {
         for device in devices {

@@ -1,4 +1,4 @@
-//! NSQ is gone for a while, or has lost what it had: what Keepstep promises then, in numbers.
+//! NSQ is down for a while, or has lost its data: Keepstep's guarantees, in numbers.
 
 use std::time::{Duration, Instant};
 
@@ -84,7 +84,7 @@ async fn nsq_is_down_for_half_a_minute_and_nobody_waits_for_it() {
     assert_eq!(world.metric("keepstep_deliveries_total{source=\"log\"}").await, by_the_log);
 }
 
-/// The device has everything, and nothing of it is left in its queue.
+/// Waits until the device has everything, and its queue is empty.
 async fn drains(world: &World, chat: &str, device: &Device) {
     let last = device.memory().chat(chat).expect("a chat it knows").last;
     device.acks(chat, last).await;
@@ -225,8 +225,8 @@ async fn a_yes_counts_though_its_device_comes_late() {
     alice.device(&learnt).connects(1).await;
 }
 
-/// A consumer that was just attaching may bring a queue back; so may another one, after the look that found the first. (A
-/// machine that stands still for the second between two looks misses its chance: then again, with another device.)
+/// A consumer that is attaching may recreate a queue; so may another one, after the check that found the first. (A
+/// machine that stops for the second between two checks misses its chance: then again, with another device.)
 #[tokio::test]
 async fn an_end_looks_until_it_finds_nothing() {
     // The reconciler would remove it, too.

@@ -1,4 +1,4 @@
-//! The nsqd of a chat is away for good: the chat gets another, and nobody loses or gets anything twice by it.
+//! The nsqd of a chat is away for good: the chat is relocated, and nobody loses a message or receives one twice.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use crate::stories::world::{Pair, Setup, channel, topic};
 use crate::stories::{Deployment, World};
 use crate::support::{Edge, EdgeConfig, Nsqd, stays, wait_until};
 
-/// Soon enough for a test.
+/// Returns a setup that relocates soon enough for a test.
 fn impatient() -> Setup {
     Deployment::Stack.with("KEEPSTEP_NSQD_GIVE_UP", "3s").with("KEEPSTEP_RECONCILE", "500ms")
 }
 
-/// Device -> (depth, consumers) of a chat's queues on one nsqd.
+/// Returns device -> (depth, consumers) of a chat's queues on one nsqd.
 async fn queues_at(nsqd: &Nsqd, chat: &str) -> Vec<(String, u64, usize)> {
     let stats = nsqd.stats(Some(&topic(chat))).await;
     let channels = stats["topics"][0]["channels"].as_array().cloned().unwrap_or_default();
@@ -28,12 +28,12 @@ async fn queues_at(nsqd: &Nsqd, chat: &str) -> Vec<(String, u64, usize)> {
     channels.iter().map(queue).collect()
 }
 
-/// What waits for a device on one nsqd; none: it has no queue there.
+/// Returns what waits for a device on one nsqd; none: it has no queue there.
 async fn depth_at(nsqd: &Nsqd, chat: &str, device: &str) -> Option<u64> {
     queues_at(nsqd, chat).await.into_iter().find(|queue| queue.0 == channel(device)).map(|queue| queue.1)
 }
 
-/// How often messages were given back to a device's queue on one nsqd.
+/// Returns how often messages were requeued in a device's queue on one nsqd.
 async fn requeued_at(nsqd: &Nsqd, chat: &str, device: &str) -> Option<u64> {
     let stats = nsqd.stats(Some(&topic(chat))).await;
     let queues = stats["topics"][0]["channels"].as_array().cloned().unwrap_or_default();
@@ -171,7 +171,7 @@ async fn what_only_the_old_nsqd_still_holds_reaches_its_device() {
     bobs.hears(&chat, 301).await;
 }
 
-/// It is tried again and again. Meanwhile what the chat's own queue has brought is good.
+/// It is retried. Meanwhile messages of the chat's own queue are delivered.
 #[tokio::test]
 async fn an_old_nsqd_that_dies_while_it_is_taken_from_disturbs_nothing_of_the_new_one() {
     let mut world =

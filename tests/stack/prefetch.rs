@@ -1,4 +1,4 @@
-//! What is taken from NSQ for one device, over all its chats, is bounded; and each of them gets some of it.
+//! What is taken from NSQ for one device is bounded over all its chats, and each chat gets a share.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::{
     support::{Nsqd, stays, wait_until},
 };
 
-/// A device of a window of 256 has room for 512, and for the first message of each chat, and for what was on its way when nsqd
-/// was told to send no more; but never for more than twice as many.
+/// A device with a window of 256 has room for 512, for the first message of each chat, and for what was on its way when
+/// nsqd was told to stop; but never for more than twice as many.
 const BOUND: u64 = 1024;
 const CHATS: usize = 200;
 const MESSAGES: usize = 300;
@@ -37,7 +37,7 @@ async fn fill(broker: &Broker, chats: &[ChatId], messages: usize) {
         .await;
 }
 
-/// What nsqd has given out for the device, in each chat.
+/// Returns the device's messages in flight at nsqd, in each chat.
 async fn in_flight(broker: &Broker, device: DeviceId) -> Vec<u64> {
     broker.queues_of(device).await.0.iter().map(|queue| queue.in_flight).collect()
 }
@@ -95,7 +95,7 @@ async fn a_device_that_acknowledges_nothing_holds_no_more_than_its_budget() {
     drop(subscriptions);
 }
 
-/// The same of an edge with a socket that takes everything and acknowledges nothing.
+/// The same with an edge's socket that receives everything and acknowledges nothing.
 #[tokio::test]
 async fn a_connected_device_that_acknowledges_nothing_holds_no_more_than_its_budget() {
     const CHATS: usize = 40;

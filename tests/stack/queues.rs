@@ -1,5 +1,5 @@
-//! The log is short, so that only the queues have what a device is owed: whatever happens to connections, edges and nsqd, a
-//! gap is told only for what no queue holds.
+//! The log is short, so that only the queues have a device's messages. Whatever happens to connections, edges and nsqd,
+//! a gap is reported only for messages that no queue holds.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What fills nsqd's disk, where nsqd is worse than its double: a topic is copied to its channels when there is time for it.
+//! Use of nsqd's disk, where nsqd differs from its double: it copies a topic to its channels with a delay.
 
 use std::time::Duration;
 

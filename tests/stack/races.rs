@@ -1,5 +1,5 @@
-//! Methods of several steps, from two edges at once. One edge's Redis is far away (every request waits some
-//! milliseconds), so that the other's steps fall between its own in every possible place.
+//! Methods of several steps, from two edges at once. One edge's Redis is far away (each request takes some
+//! milliseconds), so that the other's steps fall in every possible place between its own.
 
 use std::time::Duration;
 

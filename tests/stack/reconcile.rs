@@ -1,4 +1,4 @@
-//! Queues that shouldn't be there go, queues that should be there come back, and nobody else's is touched.
+//! Unwanted queues are removed, missing ones are created, and no other deployment's queue is touched.
 
 use std::time::{Duration, Instant};
 

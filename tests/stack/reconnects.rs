@@ -1,4 +1,4 @@
-//! A phone in a lift: one device that connects and is gone, ten thousand times. Afterwards everything is as before.
+//! A device connects and disconnects ten thousand times. Afterwards nothing is left of it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

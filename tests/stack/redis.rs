@@ -1,5 +1,5 @@
-//! What only a real Redis can do to its store: die, freeze, forget its settings and scripts, drop a connection; and be
-//! one that mustn't be trusted.
+//! Faults that only a real Redis can have: it dies, freezes, forgets its settings and scripts, drops a connection, or
+//! can't be trusted.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The way from the log to NSQ, when something on it hangs or comes late: whatever it is, it costs nobody else anything, and
-//! what was accepted gets there.
+//! The relay from the log to NSQ, when a part of it hangs or is late: nobody else is affected, and accepted messages
+//! arrive.
 
 use std::{sync::Arc, time::Duration};
 

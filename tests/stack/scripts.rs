@@ -1,4 +1,4 @@
-//! Each Lua script alone, by EVAL, on keys of the test's own: what it answers and what it leaves.
+//! Each Lua script alone, by EVAL, on keys of the test: its answer and its effect.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ mod members;
 mod messages;
 mod quota;
 
-/// Runs a script. Keys and arguments are given as text, parted by spaces; `_` is an empty one.
+/// Runs a script. Keys and arguments are given as text, separated by spaces; `_` is an empty one.
 async fn eval(redis: &Redis, (name, source): (&str, &str), keys: &str, args: &str) -> String {
     let keys: Vec<_> = keys.split(' ').collect();
     let count = keys.len().to_string();

@@ -1,4 +1,4 @@
-//! Every answer of Redis takes 300 to 1,000 ms, for half a minute, and an edge has many devices: slow, and nobody is sent away.
+//! Redis takes 300 to 1,000 ms per answer, for half a minute, with many devices: no device is disconnected.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::stories::device::Device;
 use crate::stories::user::User;
 use crate::support::{Edge, SlowLink, Stack, stays, wait_until};
 
-/// Who talk to each other; and who are only there.
+/// Users who exchange messages, and idle ones.
 const USERS: usize = 48;
 const CROWD: usize = 240;
 const WEBS: usize = 4;
@@ -19,7 +19,7 @@ const AT_A_TIME: usize = 2;
 /// Five leases.
 const SLOW: Duration = Duration::from_secs(30);
 
-/// A phone and its web sessions.
+/// Returns a phone and its web sessions.
 async fn devices_of(user: &User) -> Vec<Device> {
     let mut devices = vec![user.phone(0).await];
     for _ in 0..WEBS {
@@ -97,7 +97,7 @@ async fn nobody_is_sent_away_while_redis_is_slow() {
     .await;
 }
 
-/// Each of them is another channel to be heard, or to be heard no more, and nobody waits for the others' to be confirmed.
+/// Each is another channel to subscribe or unsubscribe, and nobody waits for the confirmation of others.
 #[tokio::test]
 async fn devices_come_and_go_while_redis_is_far() {
     let stack = Stack::start().await;
@@ -154,7 +154,7 @@ async fn acknowledgements_wait_for_none_of_the_own_sends_while_redis_is_far() {
     assert!(acked < begun.elapsed() / 2, "it took {acked:?} of {:?}", begun.elapsed());
 }
 
-/// A lease is renewed every 2 s and lasts 6: who couldn't renew it in one round is asked for again before it is over.
+/// A lease is renewed every 2 s and lasts 6 s: a renewal that fails in one round is retried before the lease is over.
 #[tokio::test]
 async fn a_redis_that_stands_still_for_three_seconds_sends_nobody_away() {
     let stack = Stack::start().await;
@@ -184,7 +184,7 @@ async fn a_redis_that_stands_still_for_three_seconds_sends_nobody_away() {
     }
 }
 
-/// Whoever gets no processor for a while takes the answers of that time for answers, and not for a Redis that gives none.
+/// An edge without CPU time for a while accepts the answers of that time, instead of taking Redis for down.
 #[tokio::test]
 async fn what_redis_answers_while_an_edge_stands_still_counts() {
     let stack = Stack::start().await;

@@ -1,4 +1,4 @@
-//! An edge starts beside what isn't there yet, and beside what it must not trust.
+//! An edge starts while a server is down, and beside one that it must not trust.
 
 use std::time::Duration;
 

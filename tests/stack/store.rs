@@ -25,7 +25,7 @@ async fn connect(redis: &Redis, limits: StoreLimits) -> Store {
     Store::Redis(RedisStore::connect(&redis.url(), options).await.unwrap())
 }
 
-/// Redis's clock, so many seconds ahead of the machine's.
+/// Redis's clock, this many seconds ahead of the machine's.
 struct Clock(Redis);
 
 impl Clock {

@@ -1,4 +1,4 @@
-//! Messages that an nsqd would never take, because they are above its `--max-msg-size`.
+//! Messages above an nsqd's `--max-msg-size`, which it never takes.
 
 use std::time::Duration;
 

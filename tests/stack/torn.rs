@@ -1,4 +1,4 @@
-//! Messages that nsqd brings torn, because its disk was full.
+//! Torn messages from an nsqd whose disk was full.
 
 #![allow(clippy::disallowed_types, reason = "the test looks at NSQ itself")]
 
@@ -22,9 +22,9 @@ use crate::support::{Nsqd, NsqdOptions, SmallDisk, wait_until};
 
 /// "After the last fault heals."
 const RECOVERY: Duration = Duration::from_secs(10);
-/// What nsqd writes to disk besides a message's body, and what the broker puts behind it.
+/// What nsqd writes to disk besides a message's body, and what the broker appends to it.
 const AROUND: usize = 4 + 26 + 10;
-/// Of a file that is written, this much is in its page of the disk or none of it.
+/// Of a file that is being written, this much is on disk as a whole or not at all.
 const PAGE: usize = 4096;
 
 #[tokio::test]

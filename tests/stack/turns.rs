@@ -1,5 +1,5 @@
-//! One user's queues hold up nobody else's: nsqd makes and deletes channels one after the other, and writes all of them down each
-//! time, so what one user asks of it is a line in which others would stand.
+//! One user's queues delay nobody else's. nsqd creates and deletes channels one after the other, and saves all of them
+//! each time, so the requests of one user would delay those of others.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio::sync::Semaphore;
 use crate::stories::user::User;
 use crate::support::{Edge, Stack};
 
-/// What nsqd takes for a change with some ten thousand channels.
+/// The time of a change at an nsqd with some ten thousand channels.
 const CHANGE: Duration = Duration::from_millis(15);
 
-/// An nsqd's HTTP address behind which changes are made one after the other, each in its time.
+/// Returns an nsqd's HTTP address behind which changes are made one after the other, each in its time.
 async fn slow_nsqd(http: String) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();

@@ -1,4 +1,4 @@
-//! What an edge watches in Redis: all that its sessions need, from before they read on, and nothing else for long.
+//! An edge's subscriptions in Redis: everything its sessions need, from before they read, and nothing else for long.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use crate::stories::user::User;
 use crate::stories::{Deployment, World};
 use crate::support::{Edge, SlowLink, Stack, wait_until};
 
-/// How many edges hear a channel.
+/// Returns how many edges are subscribed to a channel.
 async fn hear(world: &World, channel: &str) -> u64 {
     let redis = &world.stack.as_ref().unwrap().redis;
     let answer = redis.command(&["PUBSUB", "NUMSUB", channel]).await.expect("Redis is there");
     answer.lines().last().and_then(|count| count.parse().ok()).expect("a count")
 }
 
-/// For so long an edge still hears of what nobody needs.
+/// How long an edge keeps an unneeded subscription.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How often anybody has unsubscribed from anything.
+/// Returns how often anybody has unsubscribed.
 async fn unsubscribed(world: &World) -> u64 {
     let redis = &world.stack.as_ref().unwrap().redis;
     let info = redis.command(&["INFO", "commandstats"]).await.expect("Redis is there");

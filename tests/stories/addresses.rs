@@ -1,4 +1,4 @@
-//! Whose a request is, behind proxies too, and that one address doesn't decide over others.
+//! Client addresses, behind proxies too; and one address can't crowd out others.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::wire::{HANDSHAKE, Wire};
 use super::{Deployment, World};
 use crate::support::{PATIENCE, wait_until};
 
-/// What a proxy passes on: a page that asks for a link.
+/// Makes a request through a proxy: a page that requests a link.
 async fn page(world: &World, edge: usize, said: &str) -> Answer {
     let edge = &world.addresses()[edge % world.edges.len()];
     let body = json!({ "name": "Firefox", "platform": "web" }).to_string();
@@ -59,7 +59,7 @@ pub async fn an_address_that_is_nobodys_proxy_is_not_believed(on: Deployment) {
     page(&world, 0, "X-Forwarded-For: 203.0.113.3\r\n").await.problem(429, "too_many_requests");
 }
 
-/// Opens links for an address until one is refused, and says how many weren't.
+/// Opens links for an address until one is refused; returns how many succeeded.
 async fn takes(world: &World, address: &str) -> usize {
     let said = format!("X-Forwarded-For: {address}\r\n");
     for taken in 0.. {
@@ -179,7 +179,7 @@ pub async fn an_address_opens_connections_at_a_pace_and_others_do_not_wait(on: D
     assert!(others < many, "20 of other addresses took {others:?}, those of one {many:?}");
 }
 
-/// What comes back for bytes that are sent as they are; nothing, if the server closes.
+/// Sends raw bytes and returns the answer; nothing, if the server closes.
 async fn exchange(edge: &str, said: &[u8]) -> String {
     let mut stream = TcpStream::connect(edge).await.expect("connect");
     let _ = stream.write_all(said).await;

@@ -1,4 +1,4 @@
-//! What an admin sees and does.
+//! The admin's views and actions.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::client::PATIENCE;
 use super::world::{Pair, channel, topic};
 use crate::support::wait_until;
 
-/// The one queue of a device, as an admin sees it.
+/// Returns the only queue of a device from the admin API.
 async fn view(world: &super::World, device: &str) -> Value {
     let channels = world.admin().get(&format!("/admin/v1/devices/{device}/channels")).await.with(200);
     let items = channels["items"].as_array().unwrap_or_else(|| panic!("no list in {channels}"));

@@ -1,4 +1,4 @@
-//! What admins did is written down.
+//! The actions of admins are recorded.
 
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ pub async fn what_admins_do_is_written_down(on: Deployment) {
     }
 }
 
-/// An admin who wants a change to be forgotten: by refusals, by dry runs, by further changes, by all three at full tilt.
+/// An admin tries to flush a change out of the log: by refusals, dry runs, further changes, and all of them at once.
 pub async fn what_an_admin_changed_cannot_be_washed_away(on: Deployment) {
     let bounds = on.with("KEEPSTEP_AUDIT_KEEP", "3").with("KEEPSTEP_AUDIT_ATTEMPTS_KEEP", "5");
     let world = bounds.with("KEEPSTEP_AUDIT_ATTEMPTS_PER_MINUTE", "10").start().await;

@@ -1,4 +1,4 @@
-//! A device is away, and comes back.
+//! A device disconnects, and comes back.
 
 use serde_json::json;
 
@@ -65,7 +65,7 @@ pub async fn what_the_log_no_longer_holds_comes_from_the_queue(on: Deployment) {
     assert_eq!(bobs.memory().chat(&chat).unwrap().messages, phone.memory().chat(&chat).unwrap().messages);
 }
 
-/// Waits until a page of what the server holds is empty: a log is trimmed a moment after it has grown.
+/// Waits until a page of the server's messages is empty: a log is trimmed shortly after it has grown.
 async fn forgotten(phone: &Device, page: &str) {
     let empty = || async { (phone.api().get(page).await.ok()["items"] == json!([])).then_some(()) };
     wait_until("the log to let go", PATIENCE, empty).await;

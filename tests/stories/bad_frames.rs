@@ -1,4 +1,4 @@
-//! What comes on the socket and can't be right: each row gets its documented code, and nothing changes.
+//! Invalid input on the socket: each row gets its documented code, and nothing changes.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -12,7 +12,7 @@ use super::user::User;
 use super::world::{Pair, Setup};
 use super::{Deployment, World};
 
-/// A phone on a bare socket, in a chat that has three messages, all acknowledged and none read.
+/// A phone on a bare socket, in a chat with three messages, all acknowledged and none read.
 struct Target {
     world: World,
     user: User,
@@ -41,7 +41,7 @@ impl Target {
         on.with("KEEPSTEP_BAD_FRAMES_IN_A_ROW", "1000000")
     }
 
-    /// Sends a text and returns the one error it gets; a ping behind it shows where the answers end.
+    /// Sends a text and returns its only error; a ping after it marks the end of the answers.
     async fn refusal(&mut self, what: &str, text: &str) -> Value {
         // CHAT and KEY stand for the chat and for a new key.
         let text = text.replace("CHAT", &self.chat).replace("KEY", &uuid::Uuid::new_v4().to_string());
@@ -64,7 +64,7 @@ impl Target {
         }
     }
 
-    /// Nothing has changed, neither here nor for a device that connects anew.
+    /// Checks that nothing has changed, neither here nor for a device that connects anew.
     async fn finds_nothing_changed(self) {
         let Target { world, user, token, chat, mut socket } = self;
         socket.send(&json!({ "type": "ack", "id": "last", "chat": chat, "seq": 3 })).await;

@@ -1,4 +1,4 @@
-//! What comes by HTTP and can't be right.
+//! Invalid input over HTTP.
 
 use serde_json::{Value, json};
 

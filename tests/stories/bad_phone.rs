@@ -1,4 +1,4 @@
-//! A phone that lies, is silent or goes away while a web session borrows its past; and a web session that asks too much.
+//! A phone answers wrongly, is silent or disconnects during a web session's bootstrap; a web session asks too much.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::memory::Phone;
 use super::world::Setup;
 use super::{Deployment, World};
 
-/// A phone with 20 messages on one edge, a web session on the other, that has none of them.
+/// Returns a phone with 20 messages on one edge, and a web session without them on the other.
 async fn twenty(setup: Setup) -> (World, Device, Device, String) {
     let world = setup.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));

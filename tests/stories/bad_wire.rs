@@ -1,4 +1,4 @@
-//! What comes below the frames and can't be right: handshakes that are none, and bits that WebSocket doesn't allow.
+//! Invalid input below the frames: bad handshakes, and bits that WebSocket doesn't allow.
 
 use std::time::Duration;
 

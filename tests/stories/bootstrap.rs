@@ -1,4 +1,4 @@
-//! A web session keeps nothing: it borrows its past from the phone, page by page, while the present already arrives.
+//! A web session fetches its history from the phone, page by page, while live messages already arrive.
 
 use std::time::{Duration, Instant};
 

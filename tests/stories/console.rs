@@ -1,4 +1,4 @@
-//! What the console shows of everything at once.
+//! The console's lists of everything.
 
 use serde_json::{Value, json};
 
@@ -7,10 +7,10 @@ use super::world::Pair;
 use super::{Deployment, World};
 use crate::support::wait_until;
 
-/// How a story has fresh lists without waiting long.
+/// The setting for fresh lists without a long wait.
 const SOON: (&str, &str) = ("KEEPSTEP_CONSOLE_REFRESH", "100ms");
 
-/// Every call that is an admin's.
+/// Every admin call.
 const CALLS: &[(&str, &str)] = &[
     ("GET", "/admin/v1/overview"),
     ("GET", "/admin/v1/users"),
@@ -32,7 +32,7 @@ fn names(list: &Value, field: &str) -> Vec<String> {
     items.iter().map(|item| item[field].as_str().unwrap_or_else(|| panic!("{item}")).to_owned()).collect()
 }
 
-/// All pages of a list, two at a time.
+/// Returns all pages of a list, two items at a time.
 async fn all(admin: &Api, path: &str) -> Vec<Value> {
     let (mut items, mut after) = (Vec::new(), String::new());
     loop {
@@ -45,7 +45,7 @@ async fn all(admin: &Api, path: &str) -> Vec<Value> {
     }
 }
 
-/// Waits until the list says of each device how much is undelivered.
+/// Waits until the list shows these undelivered messages of each device.
 async fn until_undelivered(world: &World, user: &str, wanted: &[(&str, u64)]) -> Value {
     let path = format!("/admin/v1/devices?user={user}");
     wait_until("the list to be up to date", PATIENCE, || async {

@@ -1,4 +1,4 @@
-//! People talk to each other.
+//! Users exchange messages.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ pub async fn everyone_gets_150_messages_in_the_same_order(on: Deployment) {
     }
 }
 
-/// One topic, one channel per device, drained; and nearly all deliveries came through them.
+/// Checks that there is one topic, with one empty channel per device, and that they carried nearly all deliveries.
 async fn nsq_carried_it(world: &World, chat: &str, devices: &[&Device]) {
     for device in devices {
         device.acks(chat, 150).await;

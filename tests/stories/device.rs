@@ -1,9 +1,9 @@
-//! One device of one user, as an application would write it: it has a copy of its chats that outlives its sockets,
-//! acknowledges what it stores, and, as a phone, answers for the past.
+//! One device of one user, as an application would write it. Its copy of its chats survives its sockets. It acknowledges
+//! what it stores and, as a phone, answers history requests.
 //!
-//! It is strict: whatever comes that the contract doesn't allow (a hole, a repetition, a message of a chat it isn't in, a
-//! reply nobody asked for, a frame without a field) becomes a fault, and a fault fails the story at its next wait or, at
-//! the latest, when the device is dropped.
+//! It is strict: everything that violates the contract (a hole, a repetition, a message of a chat it isn't in, an
+//! unrequested reply, a missing field) is a fault. A fault fails the story at its next wait or, at the latest, when the
+//! device is dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -47,7 +47,7 @@ enum Out {
     Goodbye,
 }
 
-/// A message that the server has acknowledged.
+/// An acknowledged message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {
     /// Its number.
@@ -59,7 +59,7 @@ pub struct Sent {
 }
 
 impl Device {
-    /// One that is registered and has never been connected.
+    /// Returns a registered device that has never been connected.
     pub fn new(id: &str, kind: &str, token: &str, edges: Arc<[String]>) -> Device {
         let shared = Shared { memory: Mutex::new(Memory::new(id)), changed: Notify::new() };
         Device {
@@ -78,7 +78,7 @@ impl Device {
         self.until("welcome", |memory| memory.welcome.is_object().then_some(())).await;
     }
 
-    /// Connects to an edge, whatever comes of it.
+    /// Connects to an edge, whatever the outcome.
     pub async fn opens(&mut self, edge: usize) {
         assert!(self.link.is_none(), "{} is connected already", self.id);
         let mut socket = Socket::open(self.at(edge), &self.token).await;
@@ -112,27 +112,27 @@ impl Device {
         self.link = Some(Link { edge, out, task });
     }
 
-    /// Goes offline in good manners.
+    /// Disconnects with a close frame.
     pub async fn leaves(&mut self) {
         let link = self.link.take().expect("it is connected");
         let _ = link.out.send(Out::Goodbye);
         soon("the socket to close", link.task).await.expect("the device's task ends well");
     }
 
-    /// Is gone from one moment to the next: no close frame.
+    /// Drops the connection without a close frame.
     pub async fn vanishes(&mut self) {
         let link = self.link.take().expect("it is connected");
         link.task.abort();
         let _ = link.task.await;
     }
 
-    /// Leaves and comes back, perhaps elsewhere.
+    /// Disconnects and reconnects, perhaps to another edge.
     pub async fn reconnects(&mut self, edge: usize) {
         self.leaves().await;
         self.connects(edge).await;
     }
 
-    /// Waits for the server to close the socket: the code and the reason. Afterwards it can connect again.
+    /// Waits for the server to close the socket; returns code and reason. Afterwards it can connect again.
     pub async fn closed(&mut self) -> (u16, String) {
         let closed = self.until("the close frame", |memory| memory.closed.clone()).await;
         if let Some(link) = self.link.take() {
@@ -141,18 +141,18 @@ impl Device {
         closed
     }
 
-    /// Waits for the connection to end without a word, as when a server dies.
+    /// Waits for the connection to end without a close frame, as when a server dies.
     pub async fn lost(&mut self) {
         self.until("the connection to end", |memory| memory.lost.then_some(())).await;
         self.forgets_its_socket();
     }
 
-    /// Knows that its connection is over.
+    /// Notes that its connection is over.
     pub fn forgets_its_socket(&mut self) {
         self.link = None;
     }
 
-    /// Its own HTTP calls, at the edge it is connected to or else the first.
+    /// Returns an API with its own token, at the edge of its connection, or else the first.
     pub fn api(&self) -> Api {
         Api::new(self.at(self.link.as_ref().map_or(0, |link| link.edge)), &self.token)
     }
@@ -161,28 +161,28 @@ impl Device {
         &self.edges[edge % self.edges.len()]
     }
 
-    /// What it knows. Don't keep it over a wait.
+    /// Returns its state. Don't keep it over a wait.
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
         self.shared.lock()
     }
 
-    /// From now on it acknowledges nothing by itself.
+    /// Stops automatic acknowledgements.
     pub fn stops_acking(&self) {
         self.memory().acking = false;
     }
 
-    /// Acknowledges what it has and, from now on, everything at once.
+    /// Acknowledges everything it has and, from now on, each message at once.
     pub fn resumes_acking(&self) {
         let acks = self.memory().resume_acks();
         acks.into_iter().for_each(|ack| self.puts(ack));
     }
 
-    /// How it answers for the past from now on.
+    /// Sets how it answers history requests.
     pub fn answers(&self, phone: Phone) {
         self.memory().phone = phone;
     }
 
-    /// Waits until it knows something.
+    /// Waits until its state satisfies the condition.
     pub async fn until<T>(&self, what: &str, mut look: impl FnMut(&mut Memory) -> Option<T>) -> T {
         let wait = async {
             loop {
@@ -218,13 +218,13 @@ impl Device {
         }
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame unchanged.
     pub fn puts(&self, frame: Value) {
         let link = self.link.as_ref().expect("it is connected");
         let _ = link.out.send(Out::Frame(frame));
     }
 
-    /// Sends a frame with an id and returns that.
+    /// Sends a frame with a new id, and returns the id.
     pub fn asks(&self, mut frame: Value) -> u64 {
         let id = self.memory().ask(&frame);
         frame["id"] = id.into();
@@ -232,12 +232,12 @@ impl Device {
         id
     }
 
-    /// Waits for the one reply to a frame.
+    /// Waits for the only reply to a frame.
     pub async fn reply(&self, id: u64) -> Result<Value, Value> {
         self.until("a reply", |memory| memory.reply(id)).await
     }
 
-    /// Sends a frame and waits for its reply.
+    /// Sends a frame and returns its reply.
     pub async fn requests(&self, frame: Value) -> Result<Value, Value> {
         self.reply(self.asks(frame)).await
     }
@@ -252,18 +252,18 @@ impl Device {
         }
     }
 
-    /// Sends a text.
+    /// Sends a text message.
     pub async fn says(&self, chat: &str, content: &str) -> Sent {
         self.says_with(chat, &uuid::Uuid::new_v4().to_string(), content).await
     }
 
-    /// Sends a text with a key of the story's own.
+    /// Sends a text message with this key.
     pub async fn says_with(&self, chat: &str, key: &str, content: &str) -> Sent {
         let frame = json!({ "type": "send", "chat": chat, "key": key, "kind": "text", "content": content });
         sent(key, self.requests(frame).await)
     }
 
-    /// Sends many texts without waiting for each, `"{what} 1"` and so on; then waits for all.
+    /// Sends many texts, `"{what} 1"` and so on, without waiting for each; then waits for all.
     pub async fn says_many(&self, chat: &str, what: &str, count: u64) -> Vec<Sent> {
         let mut asked = Vec::new();
         for n in 1..=count {
@@ -293,7 +293,7 @@ impl Device {
         self.memory().chat_mut(chat).confirmed = seq;
     }
 
-    /// Moves the user's read offset; returns where it stands.
+    /// Moves the user's read offset, and returns its value.
     pub async fn reads(&self, chat: &str, seq: u64) -> u64 {
         let ok = self
             .requests(json!({ "type": "read", "chat": chat, "seq": seq }))
@@ -302,7 +302,7 @@ impl Device {
         ok["seq"].as_u64().unwrap_or_else(|| panic!("no seq in {ok}"))
     }
 
-    /// Asks the phone for a page: its messages, and whether there are more.
+    /// Requests a page from the phone: its messages, and whether there are more.
     pub async fn borrows(
         &self,
         chat: &str,
@@ -318,7 +318,7 @@ impl Device {
         Ok((messages, ok["more"].as_bool().unwrap_or_else(|| panic!("no more in {ok}"))))
     }
 
-    /// Waits for a frame that isn't a message and has these fields, and takes it out of the inbox.
+    /// Waits for a frame other than a message with these fields, and takes it out of the inbox.
     pub async fn gets(&self, fields: Value) -> Value {
         self.until(&fields.to_string(), |memory| memory.take(&fields)).await
     }

@@ -1,4 +1,4 @@
-//! Devices come.
+//! Devices are registered.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};

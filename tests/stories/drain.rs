@@ -1,4 +1,4 @@
-//! A server stops, in order.
+//! A server stops in order.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The same text in any JSON: an encoder may escape every character, and its text is as long as that of any other.
+//! The same text in any JSON encoding: escapes don't count against a text's length.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -7,7 +7,7 @@ use super::Deployment;
 use super::client::{Socket, raw_http};
 use super::world::Pair;
 
-/// JSON as the most cautious encoder writes it: every character of every string escaped, and spaces between.
+/// Encodes JSON like the most cautious encoder: every character of every string escaped, and spaces between.
 fn cautious(value: &Value) -> String {
     let string = |text: &str| {
         let units = text.encode_utf16().map(|unit| format!("\\u{unit:04x}"));

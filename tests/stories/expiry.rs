@@ -1,4 +1,4 @@
-//! Devices that nobody sees any more are ended, and told of before.
+//! Devices that nobody has seen for long are terminated, after a warning.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::user::User;
 use super::world::Setup;
 use super::{Deployment, World};
 
-/// Six seconds stand for a month, four for the week before its end.
+/// Six seconds stand for a month, four for the week before the termination.
 fn quick(on: Deployment) -> Setup {
     on.with("KEEPSTEP_RECONCILE", "200ms")
         .with("KEEPSTEP_SUBS_EXPIRE", "6s")
@@ -26,7 +26,7 @@ fn event(event: &str, device: &Device) -> Value {
     json!({ "type": "device", "event": event, "device": device.id })
 }
 
-/// All events of one kind about a device that came and weren't taken.
+/// Returns the number of untaken events of one kind about a device.
 fn more(phone: &Device, wanted: &Value) -> usize {
     std::iter::from_fn(|| phone.memory().take(wanted)).count()
 }

@@ -1,5 +1,5 @@
-//! Much at once, of those who take nothing and wait for nothing: it costs the server little, the others are answered, and
-//! what it took comes back.
+//! Floods of clients that read nothing and wait for nothing: they cost the server little, others are answered, and
+//! memory is given back.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::support::wait_until;
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// What the first edge has in memory.
+/// Returns the resident memory of the first edge.
 async fn memory(world: &World) -> f64 {
     world.edges[0].metric("process_resident_memory_bytes").await
 }
 
-/// The most that it has in the next half second: what is on its way to it has come by then.
+/// Returns its maximum in the next half second, in which everything on its way arrives.
 async fn most_memory(world: &World) -> f64 {
     let mut most = memory(world).await;
     for _ in 0..5 {
@@ -30,7 +30,7 @@ async fn most_memory(world: &World) -> f64 {
     most
 }
 
-/// Waits until the first edge has given back all but so much.
+/// Waits until the first edge has given back all memory but this much.
 async fn gives_back(world: &World, before: f64, but: f64) {
     let mut now = 0.0;
     let given = async || {
@@ -93,7 +93,7 @@ pub async fn one_user_does_not_take_all_turns_at_passwords(on: Deployment) {
     alice.api(0).post("/v1/chats", group).await.with(201);
 }
 
-/// Sends the head of a request with a body, and as much of that.
+/// Sends the head of a request with a body, and this much of the body.
 async fn begins(edge: &str, path: &str, token: Option<&str>, length: usize, part: usize) -> TcpStream {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Length: {length}\r\n\r\n");
@@ -104,7 +104,7 @@ async fn begins(edge: &str, path: &str, token: Option<&str>, length: usize, part
     stream
 }
 
-/// What comes until the server closes; of an answer that is whole, the head in lower case.
+/// Reads until the server closes; returns the head of a complete answer in lower case.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut some = [0; 4096];
@@ -171,7 +171,7 @@ pub async fn bodies_that_one_user_half_sends_are_bounded(on: Deployment) {
     gives_back(&world, before, 8.0 * MIB).await;
 }
 
-/// Two, one of whom has a phone; and so many large messages in their chat.
+/// Returns two users, one of whom has a phone, with this many large messages in their chat.
 async fn much_said(world: &World, count: usize) -> (super::user::User, super::device::Device, String) {
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let phone = alice.registers("main").await;
@@ -204,7 +204,7 @@ pub async fn a_page_of_messages_is_bounded_in_bytes(on: Deployment) {
     assert_eq!(seqs, (1..=22).collect::<Vec<_>>());
 }
 
-/// Asks for a page of messages and takes nothing of it, with little room on the way.
+/// Requests a page of messages and reads nothing of it, with small buffers.
 async fn asks_and_does_not_read(edge: &str, token: &str, chat: &str) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");

@@ -1,4 +1,4 @@
-//! Who gets into a group.
+//! Who may join a group.
 
 use serde_json::{Value, json};
 

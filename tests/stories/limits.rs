@@ -1,4 +1,4 @@
-//! What a device may not do for ever: keep silent, acknowledge nothing, read nothing, ask too much.
+//! Limits of a device that stays silent, acknowledges nothing, reads nothing, or asks too much.
 
 use std::time::{Duration, Instant};
 

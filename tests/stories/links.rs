@@ -1,4 +1,4 @@
-//! A web page becomes a web session: it shows a code, the phone says yes or no.
+//! A web page becomes a web session: it shows a code, and the phone approves or refuses.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::world::Pair;
 use super::{Deployment, World};
 use crate::support::wait_until;
 
-/// A page that asked.
+/// A page that has requested a link.
 pub(crate) struct Page {
     edge: String,
     pub(super) code: String,
@@ -38,7 +38,7 @@ impl Page {
         Page { edge: api.edge.clone(), code: text("code"), link: text("link"), secret: text("secret") }
     }
 
-    /// Asks what became of it, with any secret, and waits so many seconds.
+    /// Polls the state of the link, with any secret, and waits this many seconds.
     pub(super) async fn polls(&self, secret: &str, wait: u64) -> Answer {
         let Page { edge, link, .. } = self;
         let request = format!(
@@ -51,7 +51,7 @@ impl Page {
         self.polls(&self.secret, wait).await.with(200)
     }
 
-    /// Waits until nobody decides any more.
+    /// Waits until the link has this state, and returns it.
     async fn becomes(&self, state: &str) -> Value {
         wait_until(state, PATIENCE, || async {
             let learnt = self.learns(2).await;
@@ -73,7 +73,7 @@ pub(crate) fn yes() -> Value {
     json!({ "approve": true })
 }
 
-/// The device that a page became; its phone must be connected.
+/// Returns the device that a page became; its phone must be connected.
 async fn linked(user: &User, page: &Page, phone: &Device, body: Value, edge: usize) -> Device {
     page.decided(&phone.api(), body).await.with(200);
     let learnt = page.learns(25).await;

@@ -1,5 +1,5 @@
-//! What stands in the log, and what never does: at the most talkative level of all that is linked into the server, in both
-//! formats, with everything in play that is nobody's business.
+//! What the log contains, and what it never does: at the most verbose level of all libraries, in both formats, with
+//! every secret in use.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::user::id;
 use super::{Deployment, World};
 use crate::support::JWT_SECRET;
 
-/// Nobody's business, and what to call it when it is found.
+/// Secrets, and their names for a failed test.
 type Secrets = Vec<(String, String)>;
 
 pub async fn no_secret_is_logged_in_text(on: Deployment) {
@@ -48,7 +48,7 @@ pub async fn no_secret_is_logged_as_json(on: Deployment) {
     }
 }
 
-/// Each way in which anything secret comes to the server: right and wrong ones, by frame, header, query and body.
+/// Sends secrets in every way: right and wrong ones, by frame, header, query and body.
 async fn everything_happens(world: &World) -> Secrets {
     let mark = |what: &str| format!("{what}-{}", uuid::Uuid::new_v4().simple());
     let mut secrets: Secrets = vec![("the secret of tokens".to_owned(), JWT_SECRET.to_owned())];
@@ -137,7 +137,7 @@ async fn everything_happens(world: &World) -> Secrets {
     secrets
 }
 
-/// None of them is there: not as it is, and not as bytes are often written.
+/// Checks that none of them is there: neither literally, nor in common encodings of bytes.
 fn hides(log: &str, secrets: &Secrets) {
     for (what, secret) in secrets {
         let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,4 @@
-//! Chats begin and end for people, while their devices are connected.
+//! Users join and leave chats while their devices are connected.
 
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ pub async fn who_leaves_gets_nothing_that_is_sent_after_the_answer(on: Deploymen
     }
 }
 
-/// Bob's phone and web session are connected to two edges, if there are two, and read whatever comes. He is removed, or
+/// Bob's phone and web session are connected to two edges, if there are two, and read everything. He is removed, or
 /// leaves; as soon as that is answered, 300 messages are sent.
 pub async fn nothing_comes_after(world: &World, round: u32, goes: impl AsyncFnOnce(&User, &User, &str)) {
     const BEFORE: u64 = 20;

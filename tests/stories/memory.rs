@@ -1,5 +1,5 @@
-//! What a device knows: its copy of the chats, and what came on its socket. This is where the contract's rules of
-//! delivery are checked, frame by frame; there is no I/O here.
+//! A device's state: its copy of the chats, and the frames from its socket. It checks the contract's rules of delivery
+//! frame by frame, without I/O.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,28 +11,28 @@ use crate::support::schemas;
 /// A chat on the device.
 #[derive(Debug, Default)]
 pub struct Chat {
-    /// Everything above is delivered live.
+    /// Messages above it are delivered live.
     pub from: u64,
-    /// The cursor that `welcome` or `chat joined` told last.
+    /// The cursor in the last `welcome` or `chat joined`.
     pub cursor: u64,
-    /// The read offset, as far as it is known.
+    /// The read offset, as far as known.
     pub read: u64,
-    /// The read offset that a frame told last.
+    /// The read offset in the last frame about it.
     told: u64,
-    /// The last seq on this socket; at its beginning the cursor.
+    /// The last seq on this socket; at first the cursor.
     pub last: u64,
-    /// The highest acknowledgement that the server has confirmed.
+    /// The highest acknowledgement confirmed by the server.
     pub confirmed: u64,
-    /// All messages that came live, ever.
+    /// All live messages ever received.
     pub messages: BTreeMap<u64, Value>,
-    /// The seqs in the order in which this socket brought them.
+    /// The seqs in the order of this socket.
     pub arrived: Vec<u64>,
-    /// The stretches that were told as gaps, on any socket.
+    /// The ranges reported as gaps, on any socket.
     pub gaps: Vec<(u64, u64)>,
 }
 
 impl Chat {
-    /// The contents of a stretch of messages.
+    /// Returns the contents of a range of messages.
     pub fn contents(&self, seqs: std::ops::RangeInclusive<u64>) -> Vec<&str> {
         self.messages
             .range(seqs)
@@ -44,11 +44,11 @@ impl Chat {
 /// How a phone answers a `history_request`.
 #[derive(Clone, Copy, Debug)]
 pub enum Phone {
-    /// With what it has.
+    /// With its stored messages.
     Honestly,
     /// Not at all: the request stays in the inbox.
     Never,
-    /// With the frames that this makes of the request and the honest answer.
+    /// With the frames that this makes of the request and the correct answer.
     With(fn(&Value, Value) -> Vec<Value>),
 }
 
@@ -58,21 +58,21 @@ pub struct Memory {
     id: String,
     /// The first frame of this socket; null before it.
     pub welcome: Value,
-    /// What isn't a message and isn't a reply, in order, until a story takes it.
+    /// Frames other than messages and replies, in order, until a story takes them.
     pub inbox: Vec<Value>,
     /// How the server closed this socket.
     pub closed: Option<(u16, String)>,
     /// Whether this socket ended without a close frame.
     pub lost: bool,
-    /// What came that shouldn't have.
+    /// Violations of the contract.
     pub faults: Vec<String>,
-    /// Whether it acknowledges by itself.
+    /// Whether it acknowledges automatically.
     pub acking: bool,
-    /// How it answers for the past.
+    /// How it answers history requests.
     pub phone: Phone,
-    /// Whether the servers have lost something: gaps may come, and cursors and offsets may have gone back.
+    /// Whether the servers have lost data: gaps may come, and cursors and offsets may have decreased.
     pub expects_loss: bool,
-    /// Whether replies that nobody waits for are let go instead of being a fault.
+    /// Whether replies that nobody waits for are dropped instead of being faults.
     pub deaf: bool,
     chats: BTreeMap<String, Chat>,
     asked: u64,
@@ -82,7 +82,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Of a device that has never been connected.
+    /// Returns the state of a device that has never been connected.
     pub fn new(id: &str) -> Memory {
         Memory {
             id: id.to_owned(),
@@ -102,7 +102,7 @@ impl Memory {
         }
     }
 
-    /// A new socket: what belonged to the old one goes, the copy of the chats stays.
+    /// Begins a new socket: drops the state of the old one, keeps the copy of the chats.
     pub fn begins(&mut self) {
         (self.welcome, self.closed, self.lost) = (Value::Null, None, false);
         self.inbox.clear();
@@ -110,18 +110,18 @@ impl Memory {
         self.reads.clear();
     }
 
-    /// A chat that the device is in.
+    /// Returns a chat of the device, if it is in it.
     pub fn chat(&self, chat: &str) -> Option<&Chat> {
         self.chats.get(chat)
     }
 
-    /// A chat that the device must be in.
+    /// Returns a chat that the device must be in.
     #[track_caller]
     pub fn chat_mut(&mut self, chat: &str) -> &mut Chat {
         self.chats.get_mut(chat).unwrap_or_else(|| panic!("the device doesn't know {chat}"))
     }
 
-    /// A new id for a frame.
+    /// Returns a new id for a frame.
     pub fn ask(&mut self, frame: &Value) -> u64 {
         self.asked += 1;
         self.replies.insert(self.asked, None);
@@ -131,7 +131,7 @@ impl Memory {
         self.asked
     }
 
-    /// The reply to a frame, once.
+    /// Takes the reply to a frame.
     pub fn reply(&mut self, id: u64) -> Option<Result<Value, Value>> {
         let reply = self.replies.get(&id)?.clone()?;
         self.replies.remove(&id);
@@ -150,7 +150,7 @@ impl Memory {
         Some(self.inbox.remove(at))
     }
 
-    /// Something came: whether the socket is over, and what to send back.
+    /// Handles an input; returns whether the socket is over, and the frames to send.
     pub fn takes(&mut self, came: Came) -> (bool, Vec<Value>) {
         match came {
             Came::Closed(code, reason) => {
@@ -306,7 +306,7 @@ impl Memory {
         Ok(())
     }
 
-    /// The honest answer to a `history_request`.
+    /// Returns the correct answer to a `history_request`.
     fn page(&self, request: &Value) -> Value {
         let before = request["before"].as_u64().unwrap_or_default();
         let limit =
@@ -320,14 +320,14 @@ impl Memory {
         json!({ "type": "history_page", "request": request["request"], "messages": page, "more": more })
     }
 
-    /// The acknowledgements of everything that came; from now on it acknowledges by itself.
+    /// Returns the acknowledgements of everything received; acknowledges automatically from now on.
     pub fn resume_acks(&mut self) -> Vec<Value> {
         self.acking = true;
         let behind = self.chats.iter().filter(|(_, chat)| chat.last > chat.cursor);
         behind.map(|(id, chat)| json!({ "type": "ack", "chat": id, "seq": chat.last })).collect()
     }
 
-    /// What there is, for whoever reads a failed test.
+    /// Returns a summary for whoever reads a failed test.
     pub fn summary(&self) -> Value {
         let chats: Vec<Value> = self
             .chats

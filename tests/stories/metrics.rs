@@ -1,4 +1,4 @@
-//! What happened is counted, under the names that the operating guide, the alert rules and the dashboard use.
+//! Events are counted, under the names that the operating guide, the alert rules and the dashboard use.
 
 use serde_json::json;
 
@@ -7,9 +7,9 @@ use super::world::Pair;
 use super::{Deployment, World};
 use crate::support::{Edge, Scrape, http_ask, wait_until};
 
-/// Labels there may be, and of which values there is a list somewhere in the code or in the settings.
+/// The allowed labels, whose values are listed in the code or the settings.
 const LABELS: &[&str] = &["action", "code", "kind", "le", "node", "result", "source", "state", "version"];
-/// More series than this, and something is a label that grows with users, devices or chats.
+/// With more series than this, a label grows with users, devices or chats.
 const SERIES: usize = 400;
 
 pub async fn what_happens_is_counted(on: Deployment) {
@@ -95,7 +95,7 @@ pub async fn a_backlog_is_no_latency(on: Deployment) {
     assert_eq!(sum.get("keepstep_send_to_receive_seconds_count", &[]), 7.0);
 }
 
-/// What each edge says.
+/// The metrics of each edge.
 struct Sum(Vec<Scrape>);
 
 impl Sum {
@@ -112,14 +112,14 @@ impl Sum {
     }
 }
 
-/// The metrics of an edge, which must be as Prometheus wants them.
+/// Returns the metrics of an edge, which must be valid for Prometheus.
 pub async fn scrape(edge: &Edge) -> Scrape {
     let (status, text) = http_ask(&edge.ops(), "/metrics").await;
     assert_eq!(status, 200, "{text}");
     Scrape::read(&text).unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// No series grows with what users do.
+/// Checks that no series grows with users' actions.
 fn bounded(scrape: &Scrape, names: &[&str]) {
     let samples: Vec<_> = scrape.0.values().flat_map(|family| &family.samples).collect();
     assert!(samples.len() < SERIES, "{} series", samples.len());

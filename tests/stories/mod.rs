@@ -1,8 +1,8 @@
-//! Stories: what Keepstep promises, told through its public API alone (HTTP and WebSocket), the same for every way to
+//! Stories: tests of Keepstep's guarantees through its public API alone (HTTP and WebSocket), the same for every way to
 //! run it. Each story is an async function over a [`Deployment`]; the macro [`stories`] makes tests of them.
 //!
-//! `world` starts a deployment, `user` and `device` are the people in it, `memory` checks what every frame must hold to,
-//! and `wire` is for those who keep to nothing.
+//! `world` starts a deployment, `user` and `device` are its users, `memory` checks every frame, and `wire` is a client that
+//! may break every rule.
 
 // Each test binary has its own copy of this module and uses a part of it.
 #![allow(dead_code)]
@@ -53,7 +53,7 @@ pub mod typing;
 
 pub use world::{Deployment, World};
 
-/// One test per story on a deployment. The list is here, so that no deployment forgets one.
+/// One test per story on a deployment. The list is here, so that it is the same for all deployments.
 #[macro_export]
 macro_rules! stories {
     ($deployment:expr) => {

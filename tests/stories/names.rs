@@ -1,4 +1,4 @@
-//! What groups, devices and links are called: nobody is led elsewhere by a name, and none hides anything.
+//! Names of groups, devices and links: no name leads to another group, and none has hidden characters.
 
 use serde_json::{Value, json};
 

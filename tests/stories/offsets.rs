@@ -1,4 +1,4 @@
-//! What a user has read: one offset per chat, shared by all devices.
+//! Read offsets: one per chat and user, shared by all devices.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The pages' files, the playground behind the demo page, and what a user sees of the own queues.
+//! The pages' files, the demo page's playground, and a user's view of the own queues.
 
 use serde_json::{Value, json};
 
@@ -158,7 +158,7 @@ pub async fn a_user_sees_the_own_queues(on: Deployment) {
     panic!("a user may look at the queues without end");
 }
 
-/// For the embedded mode alone: there the playground brings a second edge along, in the same process.
+/// For the embedded mode only: there the playground has a second edge, in the same process.
 pub async fn a_device_moves_to_the_playgrounds_second_edge() {
     let mut world = Deployment::Embedded.with("KEEPSTEP_PLAYGROUND", "true").start().await;
     let first = world.edges[0].listen();

@@ -1,5 +1,5 @@
-//! Whom others may reach: nobody is put into chats without end, who has left isn't brought back, an invitation waits for its
-//! answer where that is wished, and a block holds.
+//! Who may reach a user: additions to chats are bounded, a user who left isn't added again, an invitation waits for its
+//! answer where users are asked, and a block holds.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn unblocks(user: &User, whom: &User) {
     user.api(0).delete(&format!("/v1/blocks/{}", whom.name)).await.ok();
 }
 
-/// 429, and after how many seconds it may be tried again.
+/// Returns the `Retry-After` of a 429, in seconds.
 fn too_many(answer: Answer) -> u64 {
     let after = answer.head.lines().find_map(|line| line.strip_prefix("retry-after: ").map(str::to_owned));
     answer.problem(429, "too_many_requests");

@@ -1,4 +1,4 @@
-//! Who is online is told to those who watch.
+//! Presence is sent to watchers.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::user::User;
 use super::{Deployment, World};
 use crate::support::{stays, wait_until};
 
-/// Watches these users; what is told of them.
+/// Watches these users; returns their presence.
 async fn watches(device: &Device, users: &[&User]) -> Vec<Value> {
     let users: Vec<&str> = users.iter().map(|user| user.name.as_str()).collect();
     let ok = device.requests(json!({ "type": "watch", "users": users })).await.expect("it may watch");
@@ -21,7 +21,7 @@ fn of(user: &User, online: bool) -> Value {
     json!({ "type": "presence", "user": user.name, "online": online })
 }
 
-/// How often it was told of a user.
+/// Returns how many frames about a user came.
 fn told(device: &Device, user: &User) -> usize {
     std::iter::from_fn(|| device.memory().take(&json!({ "type": "presence", "user": user.name }))).count()
 }

@@ -1,5 +1,5 @@
-//! How much of the server one user may fill: the logs of all chats, and the queues behind them, hold so many bytes of each, and the
-//! queue of a device so many of each chat.
+//! Bounds of one user's share of the server: bytes in the logs of all chats and the queues behind them, and bytes of
+//! each chat in a device's queue.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub async fn says(user: &User, chat: &str, bytes: usize) -> Answer {
     user.api(0).post(&format!("/v1/chats/{chat}/messages"), body).await
 }
 
-/// Says so much, each time in the next of these chats, until it is refused; how many bytes were taken.
+/// Sends this much, each time in the next of these chats, until it is refused; returns the accepted bytes.
 async fn fills(user: &User, chats: &[String], most: usize) -> usize {
     let mut taken = 0;
     for chat in chats.iter().cycle() {
@@ -78,8 +78,8 @@ pub async fn one_user_fills_no_more_than_the_own_part(on: Deployment) {
     may_again(&chats[1]).await;
 }
 
-/// Says so much, again and again, for as long as it isn't refused for three seconds: a chat is trimmed each second. How many bytes
-/// were taken.
+/// Sends this much, again and again, until it is refused for three seconds: a chat is trimmed each second. Returns the
+/// accepted bytes.
 async fn fills_for_good(user: &User, chat: &str, most: usize) -> usize {
     let (mut taken, mut refused) = (0, 0);
     while taken < most && refused < 12 {

@@ -1,4 +1,4 @@
-//! What a device may ask for in a while is the device's and its user's, however often it hangs up and connects again.
+//! Rates belong to the device and its user, and reconnecting doesn't reset them.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::device::Device;
 use super::user::User;
 use super::wire::{HANDSHAKE, TEXT, Wire, masked};
 
-/// Sends through a socket of its own, waits for the answers, and hangs up; how many were taken.
+/// Sends through its own socket, waits for the answers, and disconnects; returns how many were accepted.
 async fn sends(edge: &str, device: &Device, chat: &str, count: u64) -> u64 {
     let mut socket = Socket::open(edge, &device.token).await;
     socket.frame_of("welcome").await;

@@ -1,4 +1,4 @@
-//! How often a user may register and end devices: each costs a queue for each of their chats, and leaves a receipt.
+//! Rates of registering and terminating devices: each costs a queue for each of the user's chats, and leaves a receipt.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ async fn registers(user: &User, device: &str) -> Answer {
     user.api(1).post("/v1/devices", body).await
 }
 
-/// 429, and after how many seconds it may be tried again.
+/// Returns the `Retry-After` of a 429, in seconds.
 fn too_many(answer: Answer) -> u64 {
     let after = answer.head.lines().find_map(|line| line.strip_prefix("retry-after: ").map(str::to_owned));
     answer.problem(429, "too_many_requests");

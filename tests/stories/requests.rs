@@ -1,5 +1,5 @@
-//! Every request has an id: the client's or a new one. It is in the answer, in the problem, and on each line that the server
-//! logs while it serves the request.
+//! Every request has an id, the client's or a new one. It is in the answer, in the problem, and on each line that the
+//! server logs for the request.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::wait_until;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// A call with further headers, each with its line end.
+/// Makes a call with further headers, each with its line end.
 async fn call(api: &Api, line: &str, headers: &str) -> Answer {
     let token = api.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
     let token = token.unwrap_or_default();
@@ -19,7 +19,7 @@ async fn call(api: &Api, line: &str, headers: &str) -> Answer {
     raw_http(edge, request.as_bytes()).await.expect("an answer")
 }
 
-/// The one value of a header, from a head in lower case.
+/// Returns the only value of a header, from a head in lower case.
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}: ");
     let values: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
@@ -204,7 +204,7 @@ pub async fn the_log_says_for_which_request_and_which_session(on: Deployment) {
     }
 }
 
-/// What the first edge has logged.
+/// Returns what the first edge has logged.
 fn events(world: &mut World) -> Vec<Value> {
     let log = world.edges[0].process().log();
     log.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()

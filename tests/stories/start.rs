@@ -1,9 +1,9 @@
-//! Settings that don't go together are refused before anything runs, with a sentence that says what to do. These
-//! stories need no deployment.
+//! Conflicting settings are refused before anything runs, with a sentence that says what to do. These stories need no
+//! deployment.
 
 use crate::support::{Edge, EdgeConfig};
 
-/// Starts with these settings, which must be refused with all of these words.
+/// Starts an edge with these settings, which must be refused with all of these words.
 pub async fn refused(config: EdgeConfig, words: &[&str]) {
     let (status, said) = Edge::refused(config).await;
     assert!(!status.success(), "{said}");

@@ -1,4 +1,4 @@
-//! Devices go, for good.
+//! Devices are terminated.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub async fn whoever_may_ends_a_device_and_nothing_is_left(on: Deployment) {
     );
 }
 
-/// The whole of one termination, with the device connected and behind.
+/// Checks one whole termination, with the device connected and behind.
 async fn ended(world: &World, who: &str, by: impl Fn(&User, &Device, &Device) -> Api) {
     let (alice, bob) =
         (world.user(&who.replace(' ', "-")), world.user(&format!("bob-{}", who.replace(' ', "-"))));
@@ -73,8 +73,8 @@ async fn ended(world: &World, who: &str, by: impl Fn(&User, &Device, &Device) ->
     assert_eq!(Socket::open(&world.addresses()[0], &phone.token).await.frame().await["type"], "welcome");
 }
 
-/// Between the first look and the second, which is more than a second later, its receipt says already what is gone. (A machine
-/// that stood still for that second has seen nothing: then again, with another device.)
+/// Between the first check and the second, more than a second later, its receipt already names what is gone. (A machine
+/// that stopped for that second has seen nothing: then again, with another device.)
 pub async fn a_receipt_fills_while_the_work_goes_on(on: Deployment) {
     let world = on.start().await;
     let (alice, bob) = (world.user("alice"), world.user("bob"));

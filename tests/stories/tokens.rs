@@ -1,4 +1,4 @@
-//! Which token opens which door.
+//! Which calls each kind of token opens.
 
 use serde_json::json;
 

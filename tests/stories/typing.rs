@@ -1,4 +1,4 @@
-//! Who types is told to the others, now and then, and kept nowhere.
+//! Typing is forwarded to other members, at a bounded rate, and stored nowhere.
 
 use std::time::{Duration, Instant};
 

@@ -18,28 +18,28 @@ pub struct User {
 }
 
 impl User {
-    /// One with this name.
+    /// Returns a user with this name.
     pub fn new(name: &str, edges: Arc<[String]>) -> User {
         User::with_token(name, &user_token(name), edges)
     }
 
-    /// One who got a token from somebody else.
+    /// Returns a user with a token from elsewhere.
     pub fn with_token(name: &str, token: &str, edges: Arc<[String]>) -> User {
         User { name: name.to_owned(), token: token.to_owned(), edges }
     }
 
-    /// The API of an edge with the user's token.
+    /// Returns the API of an edge with the user's token.
     pub fn api(&self, edge: usize) -> Api {
         Api::new(&self.edges[edge % self.edges.len()], &self.token)
     }
 
-    /// Registers a device; it isn't connected yet.
+    /// Registers a device without connecting it.
     pub async fn registers(&self, kind: &str) -> Device {
         let body = json!({ "kind": kind, "name": format!("{}'s {kind}", self.name), "platform": "tests" });
         self.device(&self.api(0).post("/v1/devices", body).await.with(201))
     }
 
-    /// The device that a registration answered.
+    /// Returns the device of a registration's answer.
     pub fn device(&self, registered: &Value) -> Device {
         let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{registered}")).to_owned();
         let device = &registered["device"];
@@ -61,24 +61,24 @@ impl User {
         web
     }
 
-    /// The direct chat with somebody.
+    /// Returns the direct chat with another user.
     pub async fn direct(&self, with: &User) -> String {
         let made = self.api(0).post("/v1/chats", json!({ "kind": "direct", "with": with.name })).await.ok();
         id(&made)
     }
 
-    /// A new group that nobody finds.
+    /// Creates a private group.
     pub async fn group(&self, name: &str) -> String {
         id(&self.api(0).post("/v1/chats", json!({ "kind": "group", "name": name })).await.with(201))
     }
 
-    /// Invites somebody into a group.
+    /// Invites a user into a group.
     pub async fn invites(&self, chat: &str, whom: &User) {
         let path = format!("/v1/chats/{chat}/members");
         self.api(0).post(&path, json!({ "user": whom.name })).await.ok();
     }
 
-    /// Removes somebody from a group.
+    /// Removes a user from a group.
     pub async fn removes(&self, chat: &str, whom: &User) {
         self.api(0).delete(&format!("/v1/chats/{chat}/members/{}", whom.name)).await.ok();
     }
@@ -88,20 +88,20 @@ impl User {
         self.api(0).post(&format!("/v1/chats/{chat}/leave"), json!({})).await.ok();
     }
 
-    /// Ends a device; the id of the termination.
+    /// Terminates a device; returns the id of the termination.
     pub async fn ends(&self, device: &str) -> String {
         accepted(&self.api(0), device).await
     }
 }
 
-/// Ends a device with any right; the id of the termination, which must have been accepted.
+/// Terminates a device with any token; returns the id of the termination, which must have been accepted.
 pub async fn accepted(api: &Api, device: &str) -> String {
     let answer = api.delete(&format!("/v1/devices/{device}")).await.with(202);
     assert!(matches!(answer["termination"]["state"].as_str(), Some("accepted" | "pending")), "{answer}");
     id(&answer["termination"])
 }
 
-/// The id of something.
+/// Returns the id of an object.
 #[track_caller]
 pub fn id(thing: &Value) -> String {
     thing["id"].as_str().unwrap_or_else(|| panic!("no id in {thing}")).to_owned()

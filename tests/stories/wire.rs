@@ -1,4 +1,4 @@
-//! A WebSocket by hand: every bit of a frame is the story's own, and nothing is answered by itself.
+//! A WebSocket by hand: the story sets every bit of a frame, and nothing is answered automatically.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,11 +6,11 @@ use tokio::net::TcpStream;
 use super::client::soon;
 use crate::support::schemas;
 
-/// See the module. It doesn't read before it is asked to.
+/// See the module. It reads only on demand.
 #[derive(Debug)]
 pub struct Wire(TcpStream);
 
-/// The headers of a good handshake, without the token.
+/// The headers of a valid handshake, without the token.
 pub const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
@@ -25,7 +25,7 @@ impl Wire {
         wire
     }
 
-    /// Sends any head of a request, and reads that of the answer.
+    /// Sends a request head, and returns that of the answer.
     pub async fn handshake(edge: &str, request: &str) -> (Wire, String) {
         let mut stream = TcpStream::connect(edge).await.expect("connect");
         stream.set_nodelay(true).expect("TCP_NODELAY");
@@ -38,12 +38,12 @@ impl Wire {
         (Wire(stream), String::from_utf8_lossy(&head).into_owned())
     }
 
-    /// Sends bytes. A server that has closed already doesn't take them.
+    /// Sends bytes. No-op if the server has closed.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = soon("the server to take bytes", self.0.write_all(bytes)).await;
     }
 
-    /// The next frame: its first byte and its payload. None: the connection is over.
+    /// Returns the next frame: its first byte and its payload. None: the connection is over.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         soon("a frame", async {
             let first = self.0.read_u8().await.ok()?;
@@ -71,7 +71,7 @@ impl Wire {
         })
     }
 
-    /// The next frame that begins with this byte; others are let go.
+    /// Returns the next frame that begins with this byte; drops others.
     pub async fn frame_of(&mut self, first: u8) -> Vec<u8> {
         loop {
             match self.frame().await {
@@ -82,7 +82,7 @@ impl Wire {
         }
     }
 
-    /// Reads everything, up to the close frame; its code. None: the connection ended without one.
+    /// Reads up to the close frame, and returns its code. None: the connection ended without one.
     pub async fn close_code(mut self) -> Option<u16> {
         while let Some((first, payload)) = self.frame().await {
             if first == CLOSE {
@@ -102,7 +102,7 @@ pub const PING: u8 = 0x89;
 /// A pong.
 pub const PONG: u8 = 0x8a;
 
-/// A frame as a client must send it: masked.
+/// Returns a frame as a client must send it: masked.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = head(first, 0x80, payload.len() as u64);
@@ -111,7 +111,7 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The head of a frame: the first byte, the mask bit, the length in its shortest form.
+/// Returns the head of a frame: the first byte, the mask bit, the length in its shortest form.
 pub fn head(first: u8, mask: u8, length: u64) -> Vec<u8> {
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ 0..=125), _) => vec![first, mask | short],

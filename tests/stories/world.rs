@@ -1,4 +1,4 @@
-//! A deployment that runs, and what can be seen behind its scenes.
+//! A running deployment, and a view of its internals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::support::{
     Edge, EdgeConfig, RedisOptions, SmallDisk, Stack, http_ask, http_get, stays, wait_until,
 };
 
-/// How Keepstep is run.
+/// The kinds of deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deployment {
-    /// One process, nothing installed.
+    /// One process in memory.
     Embedded,
     /// Two edges on one Redis, two nsqd and an nsqlookupd.
     Stack,
 }
 
-/// A deployment with settings of a story's own.
+/// A deployment with a story's own settings.
 #[derive(Clone, Debug)]
 pub struct Setup {
     deployment: Deployment,
@@ -33,17 +33,17 @@ pub struct Setup {
 }
 
 impl Deployment {
-    /// As it comes.
+    /// Starts it with default settings.
     pub async fn start(self) -> World {
         self.setup().start().await
     }
 
-    /// With a setting, which all edges get.
+    /// Returns it with one setting, which all edges get.
     pub fn with(self, name: &str, value: &str) -> Setup {
         self.setup().with(name, value)
     }
 
-    /// To be changed before it starts.
+    /// Returns its settings, to be changed before it starts.
     pub fn setup(self) -> Setup {
         let (settings, nsqd, redis) = (Vec::new(), Vec::new(), RedisOptions::default());
         Setup { deployment: self, settings, disks: None, nsqd, redis }
@@ -51,31 +51,31 @@ impl Deployment {
 }
 
 impl Setup {
-    /// With one more.
+    /// Adds a setting.
     pub fn with(mut self, name: &str, value: &str) -> Setup {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Each nsqd on a file system of its own, of so many MiB.
+    /// Gives each nsqd a file system of its own, of this many MiB.
     pub fn on_small_disks(mut self, mebibytes: u32) -> Setup {
         self.disks = Some(mebibytes);
         self
     }
 
-    /// Each nsqd with one more argument, which wins over its configuration.
+    /// Gives each nsqd one more argument, which wins over its configuration.
     pub fn with_nsqd(mut self, arg: &str) -> Setup {
         self.nsqd.push(arg.to_owned());
         self
     }
 
-    /// Redis has a clock of its own, which the story sets.
+    /// Gives Redis its own clock, which the story sets.
     pub fn on_a_clock_of_its_own(mut self) -> Setup {
         self.redis.own_clock = true;
         self
     }
 
-    /// The settings of one more edge of it, on a stack that runs.
+    /// Returns the settings of one more edge, on a stack that runs.
     pub fn edge(&self, stack: &Stack) -> EdgeConfig {
         self.settings.iter().fold(stack.edge(), |config, (name, value)| config.set(name, value))
     }
@@ -104,23 +104,23 @@ impl Setup {
     }
 }
 
-/// A deployment that runs. Dropped, all of it is gone.
+/// A running deployment. Dropping it removes all of it.
 #[derive(Debug)]
 pub struct World {
-    /// The edges: one, or two.
+    /// The edges: one or two.
     pub edges: Vec<Edge>,
-    /// What they stand on; none for the embedded server.
+    /// The servers below; none in embedded mode.
     pub stack: Option<Stack>,
     run: String,
     _turn: SemaphorePermit<'static>,
 }
 
-/// Two who talk to each other.
+/// Two users with a direct chat.
 #[derive(Debug)]
 pub struct Pair {
-    /// One of them.
+    /// The first.
     pub alice: User,
-    /// The other.
+    /// The second.
     pub bob: User,
     /// Alice's main.
     pub phone: Device,
@@ -130,7 +130,7 @@ pub struct Pair {
     pub chat: String,
 }
 
-/// A queue as nsqd shows it.
+/// A queue as nsqd reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// NSQ topic.
@@ -146,12 +146,12 @@ pub struct Queue {
 }
 
 impl World {
-    /// Somebody whom no other story knows.
+    /// Returns a user whom no other story uses.
     pub fn user(&self, name: &str) -> User {
         User::new(&format!("{name}.{}", &self.run[..12]), self.addresses())
     }
 
-    /// Alice and Bob with their phones, on two edges if there are two, and their chat.
+    /// Returns Alice and Bob with their phones, on two edges if there are two, and their chat.
     pub async fn pair(&self) -> Pair {
         let (alice, bob) = (self.user("alice"), self.user("bob"));
         let (phone, bobs) = (alice.phone(0).await, bob.phone(1).await);
@@ -159,7 +159,7 @@ impl World {
         Pair { alice, bob, phone, bobs, chat }
     }
 
-    /// The same, and Bob's phone has gone before anybody spoke.
+    /// The same, with Bob's phone disconnected before the first message.
     pub async fn pair_of_which_bob_is_away(&self) -> Pair {
         let mut pair = self.pair().await;
         pair.bobs.gets(json!({ "type": "chat", "event": "joined", "chat": pair.chat })).await;
@@ -167,32 +167,32 @@ impl World {
         pair
     }
 
-    /// Where clients connect, edge by edge. A story may name more edges than there are: they are counted around.
+    /// Returns the clients' address of an edge. Numbers beyond the last edge wrap around.
     pub fn addresses(&self) -> Arc<[String]> {
         self.edges.iter().map(Edge::listen).collect()
     }
 
-    /// The API of an edge, with a token.
+    /// Returns the API of an edge, with a token.
     pub fn api(&self, edge: usize, token: &str) -> Api {
         Api::new(&self.edges[edge % self.edges.len()].listen(), token)
     }
 
-    /// The API of the first edge without a token.
+    /// Returns the API of the first edge without a token.
     pub fn stranger(&self) -> Api {
         Api { token: None, ..self.api(0, "") }
     }
 
-    /// The API of the first edge with an admin's token.
+    /// Returns the API of the first edge with an admin's token.
     pub fn admin(&self) -> Api {
         self.api(0, &admin_token())
     }
 
-    /// The status of `/readyz` of an edge, and what it says; nothing when nobody answers.
+    /// Returns status and body of an edge's `/readyz`; nothing if nobody answers.
     pub async fn readiness(&self, edge: usize) -> Option<(u16, String)> {
         http_get(&self.edges[edge].ops(), "/readyz").await.ok()
     }
 
-    /// A metric, over all edges.
+    /// Returns a metric, summed over all edges.
     pub async fn metric(&self, sample: &str) -> f64 {
         let mut sum = 0.0;
         for edge in &self.edges {
@@ -201,7 +201,7 @@ impl World {
         sum
     }
 
-    /// Waits until a termination is done; returns how it is then.
+    /// Waits until a termination is done, and returns it.
     pub async fn terminated(&self, api: &Api, id: &str) -> Value {
         let path = format!("/v1/terminations/{id}");
         wait_until("a termination to be done", PATIENCE, || async {
@@ -211,7 +211,7 @@ impl World {
         .await
     }
 
-    /// All queues of every nsqd whose topic and channel begin like this; none for the embedded server.
+    /// Returns the queues of every nsqd whose topic and channel begin like this; none in embedded mode.
     pub async fn queues(&self, topic: &str, channel: &str) -> Vec<Queue> {
         let mut found = Vec::new();
         for nsqd in self.stack.iter().flat_map(|stack| &stack.nsqd) {
@@ -229,14 +229,14 @@ impl World {
         found
     }
 
-    /// The queue of a device in a chat, which must be there, and once.
+    /// Returns the queue of a device in a chat, which must exist exactly once.
     pub async fn queue(&self, chat: &str, device: &str) -> Queue {
         let queues = self.queues(&topic(chat), &channel(device)).await;
         assert_eq!(queues.len(), 1, "{queues:?}");
         queues[0].clone()
     }
 
-    /// Waits until nothing is left in the queue of a device.
+    /// Waits until a device's queue is empty.
     pub async fn is_drained(&self, chat: &str, device: &Device) {
         wait_until("a drained queue", PATIENCE, || async {
             let queue = self.queue(chat, &device.id).await;
@@ -251,14 +251,14 @@ impl World {
             .await;
     }
 
-    /// How many messages of a chat NSQ hasn't confirmed, as Redis knows it.
+    /// Returns how many messages of a chat NSQ hasn't confirmed, according to Redis.
     pub async fn unconfirmed(&self, chat: &str) -> u64 {
         let stack = self.stack.as_ref().expect("only the real stack has an outbox to look into");
         let key = format!("ks:{{c.{}}}:outbox", chat.replace('-', ""));
         stack.redis.command(&["ZCARD", &key]).await.expect("Redis is there").parse().expect("a number")
     }
 
-    /// Channels of a device that any nsqd or nsqlookupd still knows.
+    /// Returns the channels of a device that any nsqd or nsqlookupd still knows.
     pub async fn traces(&self, device: &str) -> Vec<String> {
         let channel = channel(device);
         let queues = self.queues("", &channel).await;
@@ -274,19 +274,19 @@ impl World {
         traces
     }
 
-    /// Looks again and again for so long: the traces of a device stay away. A consumer that comes back, a ping of nsqd's or the
-    /// reconciler might bring one, and no event says that none of them will.
+    /// Checks for this time that no trace of a device reappears. A reconnecting consumer, a ping of nsqd's or the
+    /// reconciler might bring one, and no event excludes that.
     pub async fn stays_without_traces(&self, device: &str, long: Duration) {
         stays(long, async || assert_eq!(self.traces(device).await, Vec::<String>::new())).await;
     }
 }
 
-/// The NSQ topic of a chat.
+/// Returns the NSQ topic of a chat.
 pub fn topic(chat: &str) -> String {
     format!("c.{}", chat.replace('-', ""))
 }
 
-/// The NSQ channel of a device.
+/// Returns the NSQ channel of a device.
 pub fn channel(device: &str) -> String {
     format!("d.{}", device.replace('-', ""))
 }

@@ -1,7 +1,6 @@
-//! A client as strange applications have one: user tokens, HTTP and WebSocket, each small enough to hide nothing.
+//! A minimal client: user tokens, HTTP and WebSocket.
 //!
-//! What comes is checked for its form here: every answer and every frame is held to the published schemas. What it means,
-//! the stories know.
+//! It validates every answer and every frame against the published schemas. The stories check the meaning.
 
 use keepstep_client::transport::{self, ConnectError, Incoming, WireMessage};
 use serde_json::{Value, json};
@@ -12,29 +11,29 @@ use tokio::time::timeout;
 pub use crate::support::PATIENCE;
 use crate::support::{JWT_SECRET, schemas};
 
-/// A token of the application's identity provider, good for an hour.
+/// Returns a user token of the application's identity provider, valid for an hour.
 pub fn user_token(user: &str) -> String {
     sign(&json!({ "sub": user, "exp": in_seconds(3600) }), JWT_SECRET)
 }
 
-/// One that opens `/admin`.
+/// Returns a user token that opens `/admin`.
 pub fn admin_token() -> String {
     sign(&json!({ "sub": "root", "exp": in_seconds(3600), "admin": true }), JWT_SECRET)
 }
 
-/// A token of any claims, signed with any secret.
+/// Returns a token with any claims, signed with any secret.
 pub fn sign(claims: &Value, secret: &str) -> String {
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).expect("sign a token")
 }
 
-/// A Unix time in seconds, so far from now.
+/// Returns the Unix time in seconds, this far from now.
 pub fn in_seconds(seconds: i64) -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
     i64::try_from(now.as_secs()).expect("a clock before the year 292 billion") + seconds
 }
 
-/// Waits for one thing, with the deadline of all things.
+/// Waits for one result, with the common deadline.
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     match timeout(PATIENCE, work).await {
         Ok(done) => done,
@@ -42,37 +41,37 @@ pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
-/// An answer of HTTP.
+/// An HTTP answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// What was asked, for whoever reads a failed test.
+    /// The request, for whoever reads a failed test.
     pub asked: String,
     /// Its status.
     pub status: u16,
     /// Its head in lower case.
     pub head: String,
-    /// Its body, if that is JSON; else null.
+    /// Its body if that is JSON, else null.
     pub body: Value,
-    /// Its body as it came.
+    /// Its raw body.
     pub text: String,
 }
 
 impl Answer {
-    /// The body of a success.
+    /// Returns the body of a success.
     #[track_caller]
     pub fn ok(self) -> Value {
         assert!((200..300).contains(&self.status), "{}: {} {}", self.asked, self.status, self.text);
         self.body
     }
 
-    /// The body of exactly this status.
+    /// Returns the body of an answer with exactly this status.
     #[track_caller]
     pub fn with(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}: {}", self.asked, self.text);
         self.body
     }
 
-    /// A refusal in the form of RFC 9457, with this status and code.
+    /// Checks for a refusal in the form of RFC 9457, with this status and code.
     #[track_caller]
     pub fn problem(self, status: u16, code: &str) {
         assert_eq!(
@@ -103,7 +102,7 @@ impl Answer {
 pub struct Api {
     /// `127.0.0.1:port`
     pub edge: String,
-    /// What goes behind `Authorization: Bearer `, if anything does.
+    /// The value after `Authorization: Bearer `, if any.
     pub token: Option<String>,
 }
 
@@ -149,7 +148,7 @@ impl Api {
     }
 }
 
-/// Sends bytes, reads until the server closes, and takes it for an answer of HTTP.
+/// Sends bytes, reads until the server closes, and parses an HTTP answer.
 pub async fn raw_http(edge: &str, request: &[u8]) -> std::io::Result<Answer> {
     let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let asked = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
@@ -182,7 +181,7 @@ fn parse(asked: String, answer: &[u8]) -> Option<Answer> {
 /// 1005: a close frame without a code.
 const NO_CODE: u16 = 1005;
 
-/// What came on a socket.
+/// What a socket received.
 #[derive(Debug, PartialEq)]
 pub enum Came {
     /// A text frame.
@@ -209,7 +208,7 @@ impl Socket {
         opened.unwrap_or_else(|why| panic!("the socket isn't upgraded: {why}"))
     }
 
-    /// Opens a path with further headers; or tells the status of the refusal, or what else was wrong.
+    /// Opens a path with further headers; otherwise returns the status of the refusal, or the error.
     pub async fn handshake(edge: &str, path: &str, headers: &[(&str, &str)]) -> Result<Socket, String> {
         let url = format!("ws://{edge}{path}");
         let connect = async {
@@ -235,7 +234,7 @@ impl Socket {
         soon("the socket to take a frame", sending).await.map_err(|error| error.to_string())
     }
 
-    /// What comes next, whenever that is. Safe to drop and call again.
+    /// Returns what comes next, without a deadline. Safe to drop and call again.
     pub async fn come(&mut self) -> Came {
         loop {
             return match self.wire.next().await {
@@ -249,7 +248,7 @@ impl Socket {
         }
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     pub async fn frame(&mut self) -> Value {
         match soon("a frame", self.come()).await {
             Came::Frame(text) => {
@@ -260,7 +259,7 @@ impl Socket {
         }
     }
 
-    /// The next frame of this type; frames of other types before it are let go.
+    /// Returns the next frame of this type; drops earlier frames of other types.
     pub async fn frame_of(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.frame().await;
@@ -270,7 +269,7 @@ impl Socket {
         }
     }
 
-    /// The close frame, whatever comes before it.
+    /// Returns the close frame; drops the frames before it.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             match soon("the close frame", self.come()).await {
@@ -281,7 +280,7 @@ impl Socket {
         }
     }
 
-    /// The close frame, and no other frame before it.
+    /// Returns the close frame, which must come before any other frame.
     pub async fn refused(&mut self) -> (u16, String) {
         match soon("the close frame", self.come()).await {
             Came::Closed(code, reason) => checked(code, reason),
@@ -289,13 +288,13 @@ impl Socket {
         }
     }
 
-    /// Closes it in good manners.
+    /// Closes the socket with a close frame.
     pub async fn close(mut self) {
         soon("the server to answer a close frame", self.wire.close()).await;
     }
 }
 
-/// A close frame that is as the documents say.
+/// Checks a close frame against the documents.
 fn checked(code: u16, reason: String) -> (u16, String) {
     schemas::closed(code, &reason).unwrap_or_else(|why| panic!("{why}"));
     (code, reason)

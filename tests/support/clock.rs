@@ -1,29 +1,29 @@
-//! Wall clocks that a test sets while a process runs: libfaketime, which stands before the system's own clock in one process.
-//! Only the wall clock: monotonic time goes on as it is, as it does when an operator or NTP sets a machine's clock.
+//! Sets the wall clock of one running process, with libfaketime. The monotonic clock is unchanged, as when an operator
+//! or NTP sets a machine's clock.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A clock that one process is started on.
+/// A clock with which one process is started.
 #[derive(Clone, Debug)]
 pub struct WallClock {
     file: PathBuf,
 }
 
 impl WallClock {
-    /// A right one, kept in a folder that outlives the process.
+    /// Returns a correct clock, kept in a folder that outlives the process.
     pub fn new(folder: &Path) -> WallClock {
         let clock = WallClock { file: folder.join("clock") };
         clock.set("+0");
         clock
     }
 
-    /// Why there can be none here, if there can't.
+    /// Returns why there can be no clock here, if so.
     pub fn lacking() -> Option<&'static str> {
         library().is_none().then_some(LACKING)
     }
 
-    /// From now on it is so far ahead ("+30", "+8d") or behind ("-1h") of the machine's.
+    /// Sets it ahead ("+30", "+8d") or behind ("-1h") of the machine's clock from now on.
     pub fn set(&self, offset: &str) {
         // In one step: the process may look at any moment, and nothing is no clock.
         let new = self.file.with_extension("new");
@@ -31,7 +31,7 @@ impl WallClock {
         std::fs::rename(&new, &self.file).expect("set the clock");
     }
 
-    /// What the process's environment must have.
+    /// Returns the environment that the process must have.
     pub fn env(&self) -> BTreeMap<String, String> {
         // The C library's own malloc behind it: jemalloc, which Redis brings, asks for the time before libfaketime is up.
         let library = library().unwrap_or_else(|| panic!("{LACKING}"));
@@ -50,7 +50,7 @@ impl WallClock {
 const LACKING: &str = "libfaketime is missing: run scripts/setup, or install it (Debian, Ubuntu: apt-get install \
                        libfaketime) and set KEEPSTEP_FAKETIME to its libfaketimeMT.so.1";
 
-/// Where libfaketime is: what `KEEPSTEP_FAKETIME` names, else where a system's packages put it.
+/// Returns the path of libfaketime: that in `KEEPSTEP_FAKETIME`, else where a system's packages put it.
 fn library() -> Option<PathBuf> {
     const NAME: &str = "faketime/libfaketimeMT.so.1";
     if let Some(path) = std::env::var_os("KEEPSTEP_FAKETIME").filter(|path| !path.is_empty()) {
@@ -65,7 +65,7 @@ fn library() -> Option<PathBuf> {
     all.find(|file| file.is_file())
 }
 
-/// Removes what libfaketime leaves in shared memory of a process that was killed.
+/// Removes what libfaketime leaves in the shared memory of a killed process.
 pub(super) fn tidy(pid: u32) {
     for file in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
         // Not there, if it had no clock of its own.

@@ -1,5 +1,5 @@
-//! A server of a test's own: on free ports, ready when it says so, killed and frozen at will, and brought back on the same
-//! ports with what it left.
+//! A server of one test: on free ports, ready when it says so, killed and frozen on demand, and restarted on the same
+//! ports with its data.
 
 use std::ops::DerefMut;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::net::http_get;
 use super::process::Process;
 
-/// What a server answers as soon as it is ready.
+/// The answer of a ready server.
 #[derive(Debug)]
 pub enum Ready {
     /// 200 to a GET at this address of this path.
@@ -23,7 +23,7 @@ pub enum Ready {
     Pong(String),
 }
 
-/// What each server here can do; they deref to it.
+/// The operations of each server here; they deref to it.
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
@@ -53,13 +53,13 @@ macro_rules! daemon {
 pub(super) use daemon;
 
 impl Daemon {
-    /// Describes one; nothing runs yet. `ending` is the longest that it may take to end in good order.
+    /// Describes a server without starting it. `ending` is the longest time of an orderly stop.
     pub fn new(process: Process, folder: TempDir, ready: Ready, ending: Duration) -> Daemon {
         Daemon { process, folder, ready, ending }
     }
 
-    /// Starts what `describe` describes, and waits until it is ready. A port may be taken between looking and binding: then
-    /// once more, with others.
+    /// Starts the described server, and waits until it is ready. If a port was taken between choosing and binding,
+    /// tries once more with other ports.
     pub async fn start<T: DerefMut<Target = Daemon>>(describe: impl Fn() -> T) -> T {
         let mut left = 4;
         loop {
@@ -72,12 +72,12 @@ impl Daemon {
         }
     }
 
-    /// The process, for signals and its log.
+    /// Returns the process, for signals and its log.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
-    /// Where its log is, and its data unless it was told otherwise.
+    /// Returns the folder of its log, and of its data unless set otherwise.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -102,12 +102,12 @@ impl Daemon {
         self.process.terminate(self.ending).await
     }
 
-    /// Starts it on the same ports with the data it left, killing it first if it still runs.
+    /// Restarts it on the same ports with its data; kills it first if it still runs.
     pub async fn restart(&mut self) {
         self.try_restart().await.unwrap_or_else(|why| panic!("{why}"));
     }
 
-    /// The same; or why it isn't ready: it has ended again, say.
+    /// The same; returns why it isn't ready, for example because it has ended again.
     pub async fn try_restart(&mut self) -> Result<(), String> {
         self.process.kill9();
         self.run().await

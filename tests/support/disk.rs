@@ -1,4 +1,4 @@
-//! A small file system of a test's own, to be filled up.
+//! A small file system of one test, to be filled up.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one.
+    /// Mounts a tmpfs.
     pub fn mount(mebibytes: u32) -> SmallDisk {
         let folder = temp_folder("disk");
         let size = format!("size={mebibytes}m");
@@ -28,19 +28,19 @@ impl SmallDisk {
         SmallDisk { folder }
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Takes all the room that is left.
+    /// Takes all the free space.
     pub fn fill(&self) {
         let mut ballast = std::fs::File::create(self.ballast()).expect("write to the small disk");
         let full = std::io::copy(&mut std::io::repeat(0), &mut ballast).expect_err("a small disk gets full");
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
     }
 
-    /// Gives it back.
+    /// Frees that space.
     pub fn free(&self) {
         std::fs::remove_file(self.ballast()).expect("remove the ballast");
     }

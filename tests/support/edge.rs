@@ -51,13 +51,13 @@ impl EdgeConfig {
         self
     }
 
-    /// Somebody looks at what it prints.
+    /// Lets it write to a terminal.
     pub fn on_a_terminal(mut self) -> EdgeConfig {
         self.terminal = true;
         self
     }
 
-    /// Leaves a variable out.
+    /// Removes a variable.
     pub fn unset(mut self, name: &str) -> EdgeConfig {
         self.env.remove(name);
         self
@@ -75,24 +75,24 @@ pub struct Edge {
 daemon!(Edge);
 
 impl Edge {
-    /// Starts one and waits until it is alive (`/healthz`). Whether it is ready is another question: `ready`.
+    /// Starts an edge and waits until it is alive (`/healthz`), not until it is ready: see `ready`.
     pub async fn start(config: EdgeConfig) -> Edge {
         Daemon::start(|| Edge::describe(&config)).await
     }
 
-    /// The same with another program than the one of this build.
+    /// The same with another program than this build's.
     pub async fn start_program(program: PathBuf, config: EdgeConfig) -> Edge {
         Daemon::start(|| Edge::describe_program(program.clone(), &config)).await
     }
 
-    /// Starts one whose way to Redis is this link, and waits until it is ready.
+    /// Starts an edge that reaches Redis over this link, and waits until it is ready.
     pub async fn start_behind(link: &SlowLink, config: EdgeConfig) -> Edge {
         let edge = Edge::start(config.set("KEEPSTEP_REDIS_URL", format!("redis://{}/", link.addr()))).await;
         edge.ready().await;
         edge
     }
 
-    /// Starts one that is expected to refuse its settings: how it ended, and what it said.
+    /// Starts an edge that must refuse its settings; returns its exit status and its output.
     pub async fn refused(config: EdgeConfig) -> (ExitStatus, String) {
         let mut edge = Edge::describe(&config);
         edge.process().spawn();
@@ -101,7 +101,7 @@ impl Edge {
         (status, edge.process().log())
     }
 
-    /// Starts one that may refuse to: the edge when it is alive, else what it said.
+    /// Starts an edge that may refuse to start: returns the edge when it is alive, otherwise its output.
     pub async fn attempt(config: EdgeConfig) -> Result<Edge, String> {
         let mut edge = Edge::describe(&config);
         edge.try_restart().await.map(|()| edge)
@@ -127,7 +127,7 @@ impl Edge {
         format!("ws://{}/v1/socket", self.listen())
     }
 
-    /// Waits until it says that it is ready (`/readyz`).
+    /// Waits until it is ready (`/readyz`).
     pub async fn ready(&self) {
         let ops = self.ops();
         wait_until("the edge's /readyz to answer 200", START_LIMIT, || async {
@@ -136,7 +136,7 @@ impl Edge {
         .await;
     }
 
-    /// One number of `/metrics`: the sample whose name and labels are exactly these; 0 if there is none yet.
+    /// Returns one number of `/metrics`: the sample with exactly this name and labels; 0 if there is none yet.
     pub async fn metric(&self, sample: &str) -> f64 {
         let (status, body) = http_ask(&self.ops(), "/metrics").await;
         assert_eq!(status, 200, "{body}");

@@ -1,27 +1,27 @@
-//! The Prometheus text format, read as strictly as `promtool check metrics` does: what a scrape must be like, so that no
-//! Prometheus refuses it or files it under a wrong kind.
+//! Parses the Prometheus text format as strictly as `promtool check metrics`, so that no Prometheus refuses a scrape or
+//! reads a wrong type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One line with a value.
+/// A sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// With `_bucket`, `_sum`, `_count`, if it has one.
+    /// Its name, with `_bucket`, `_sum` or `_count` if it has one.
     pub name: String,
-    /// In the order of their names.
+    /// Its labels, by name.
     pub labels: BTreeMap<String, String>,
-    /// What it says.
+    /// Its value.
     pub value: f64,
 }
 
-/// All samples under one name.
+/// All samples of one name.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     /// `counter`, `gauge` or `histogram`.
     pub kind: String,
-    /// What it is, for people.
+    /// The help text.
     pub help: String,
-    /// In the order of the text.
+    /// The samples in the order of the text.
     pub samples: Vec<Sample>,
 }
 
@@ -30,7 +30,7 @@ pub struct Family {
 pub struct Scrape(pub BTreeMap<String, Family>);
 
 impl Scrape {
-    /// Reads it. `Err`: the line, and what is wrong with it.
+    /// Parses it. `Err`: the line and its fault.
     pub fn read(text: &str) -> Result<Scrape, String> {
         let mut families: BTreeMap<String, Family> = BTreeMap::new();
         let mut current = String::new();
@@ -79,7 +79,7 @@ impl Scrape {
         Ok(Scrape(families))
     }
 
-    /// The sum of all samples of this name that have these labels.
+    /// Returns the sum of all samples with this name and these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |sample: &&Sample| {
             sample.name == name
@@ -88,13 +88,13 @@ impl Scrape {
         self.0.values().flat_map(|family| &family.samples).filter(fits).map(|sample| sample.value).sum()
     }
 
-    /// The name of every sample.
+    /// Returns the name of every sample.
     pub fn names(&self) -> BTreeSet<&str> {
         self.0.values().flat_map(|family| &family.samples).map(|sample| sample.name.as_str()).collect()
     }
 }
 
-/// What the format and the conventions of names want of one family.
+/// Checks one family against the format and the conventions for names.
 fn check(name: &str, family: &Family) -> Result<(), String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if !name.chars().all(good) || name.starts_with(|c: char| c.is_ascii_digit()) {
@@ -121,7 +121,7 @@ fn check(name: &str, family: &Family) -> Result<(), String> {
     if family.kind == "histogram" { histogram(name, family) } else { Ok(()) }
 }
 
-/// Buckets rise up to +Inf, which is the count; and there is a sum.
+/// Checks that buckets rise up to +Inf, that this is the count, and that there is a sum.
 fn histogram(name: &str, family: &Family) -> Result<(), String> {
     let mut series: BTreeMap<BTreeMap<String, String>, Vec<(f64, f64)>> = BTreeMap::new();
     for sample in family.samples.iter().filter(|sample| sample.name.ends_with("_bucket")) {

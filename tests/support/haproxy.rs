@@ -1,4 +1,4 @@
-//! The load balancer with the configuration that is shipped (`scripts/haproxy`).
+//! The load balancer with the shipped configuration (`scripts/haproxy`).
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -11,7 +11,7 @@ use super::process::{Process, program, repository, temp_folder};
 
 const ENDING: Duration = Duration::from_secs(35);
 
-/// One in front of an edge. Its admins' side has no TLS, its clients' side perhaps.
+/// A load balancer in front of an edge. The admins' side has no TLS; the clients' side may have it.
 #[derive(Debug)]
 pub struct Haproxy {
     daemon: Daemon,
@@ -22,12 +22,12 @@ pub struct Haproxy {
 daemon!(Haproxy);
 
 impl Haproxy {
-    /// Starts one, with variables of its own; a second edge is one of them.
+    /// Starts one with its own variables; one of these is a second edge.
     pub async fn start(edge: &Edge, settings: &[(&str, &str)]) -> Haproxy {
         Daemon::start(|| Haproxy::describe(edge, settings, false)).await
     }
 
-    /// Starts one that ends TLS, with a certificate that `make-cert` makes.
+    /// Starts one that terminates TLS, with a certificate by `make-cert`.
     pub async fn start_with_tls(edge: &Edge) -> Haproxy {
         Daemon::start(|| Haproxy::describe(edge, &[], true)).await
     }

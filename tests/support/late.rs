@@ -1,6 +1,6 @@
-//! A link to Redis on which one call, or its answer, is late: from a request on that has a mark in it, everything in that
-//! direction of its connection is held until the test lets it go, also when who sent it has hung up long ago. Redis can't tell
-//! such a call from one of this moment.
+//! A link to Redis on which one call, or its answer, is late: from a request with a mark on, everything in that
+//! direction of its connection is held until the test releases it, even if the sender has disconnected. Redis can't
+//! tell such a call from a current one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use tokio::task::JoinHandle;
 /// What is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The request, and what is behind it.
+    /// The request, and what follows it.
     Request,
     /// Its answer.
     Answer,
 }
 
-/// How far it is.
+/// The state of the hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
     /// Everything passes.
     Open,
-    /// The next request with this mark is meant.
+    /// Waits for the next request with this mark.
     Armed(Vec<u8>, What),
-    /// It has come.
+    /// The request has come.
     Holding(What),
-    /// It was let go.
+    /// The request was released.
     LetGo,
     /// Redis has answered it.
     Answered,
@@ -39,7 +39,7 @@ enum Stage {
 
 type Stages = Arc<watch::Sender<Stage>>;
 
-/// See the module. Dropped, it takes no connections any more.
+/// See the module. Dropping it closes it to new connections.
 #[derive(Debug)]
 pub struct LateLink {
     port: u16,
@@ -75,7 +75,7 @@ impl LateLink {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The next request that has this in it is late, or its answer.
+    /// Holds the next request with this mark, or its answer.
     pub fn hold(&self, mark: &str, what: What) {
         self.stage.send_replace(Stage::Armed(mark.as_bytes().to_vec(), what));
     }
@@ -85,13 +85,13 @@ impl LateLink {
         self.until(|stage| matches!(stage, Stage::Holding(_))).await;
     }
 
-    /// Lets it go, and waits until Redis has answered it.
+    /// Releases it, and waits until Redis has answered it.
     pub async fn let_go(&self) {
         self.stage.send_replace(Stage::LetGo);
         self.until(|stage| *stage == Stage::Answered).await;
     }
 
-    /// From now on nothing passes.
+    /// Stops everything from now on.
     pub fn freeze(&self) {
         self.stage.send_replace(Stage::Frozen);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Replaces what stands between `<!-- name:begin -->` and `<!-- name:end -->`.
+/// Replaces the text between `<!-- name:begin -->` and `<!-- name:end -->`.
 ///
 /// # Errors
 /// A sentence: the file can't be read or written, or has no such marks.

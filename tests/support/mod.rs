@@ -1,8 +1,8 @@
-//! Real processes for tests: Redis, nsqd, nsqlookupd and the `keepstep` binary, each on ports and in a folder of its
-//! own, to be killed, frozen and restarted at will. Only processes; what a chat is, the tests know.
+//! Real processes for tests: Redis, nsqd, nsqlookupd and the `keepstep` binary, each with its own ports and folder. Tests
+//! kill, freeze and restart them. This module knows nothing of chats.
 //!
-//! Each is a value: dropped, its process is killed (by pid) and its folder removed. A test that panics prints the end
-//! of each log on the way. Every wait has a deadline and waits for an answer of the process, never for a time.
+//! Each process is a value: dropping it kills the process (by pid) and removes its folder. A test that panics prints the
+//! end of each log. Every wait has a deadline and waits for an answer of the process, never for a fixed time.
 //!
 //! The daemons are found by `KEEPSTEP_REDIS_BIN`, `KEEPSTEP_NSQD_BIN`, `KEEPSTEP_NSQLOOKUPD_BIN` (and the clocks of tests by
 //! `KEEPSTEP_FAKETIME`), else where `scripts/setup` puts them, else in `PATH`.

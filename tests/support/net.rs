@@ -1,4 +1,4 @@
-//! Ports, and an HTTP GET that needs no client and hides nothing.
+//! Ports, and a plain HTTP GET without a client.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::wait::PATIENCE;
 
-/// A port nobody listens on, and that this test binary hasn't handed out before.
+/// Returns a port on which nobody listens, and which this test binary hasn't returned before.
 ///
 /// Below the kernel's range for outgoing connections: a client that tries again and again to reach a killed daemon
 /// would sooner or later get the daemon's own port as its source, connect to itself, and block the restart.
@@ -29,12 +29,12 @@ pub fn free_port() -> u16 {
     panic!("found no free port between 12000 and 32000");
 }
 
-/// `GET http://{addr}{path}`: status and body. Gives up after 2 s: for a look that is one of many, or that may fail.
+/// `GET http://{addr}{path}`: returns status and body. Gives up after 2 s: for a check that is repeated, or may fail.
 pub async fn http_get(addr: &str, path: &str) -> io::Result<(u16, String)> {
     http(addr, "GET", path, "", Duration::from_secs(2)).await
 }
 
-/// The same of whoever must answer: panics if it doesn't, with patience. (nsqd holds back `/stats` while it writes its
+/// The same for a server that must answer; panics if it doesn't in time. (nsqd delays `/stats` while it writes its
 /// metadata, for as long as the disk takes.)
 pub async fn http_ask(addr: &str, path: &str) -> (u16, String) {
     http(addr, "GET", path, "", PATIENCE)

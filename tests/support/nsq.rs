@@ -1,4 +1,4 @@
-//! An nsqd and an nsqlookupd of a test's own, with the configuration of production (`nsq/conf`).
+//! An nsqd and an nsqlookupd of one test, with the configuration of production (`nsq/conf`).
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,7 +9,7 @@ use super::net::{free_port, http_ask, http_post};
 use super::process::{Process, program, repository, temp_folder};
 use super::wait::wait_until;
 
-/// It saves everything before it ends.
+/// How long nsqd may take to stop: it saves everything first.
 const ENDING: Duration = Duration::from_secs(60);
 
 fn ping(http: u16) -> Ready {
@@ -27,7 +27,7 @@ pub struct Lookupd {
 daemon!(Lookupd);
 
 impl Lookupd {
-    /// Starts one. After a restart it remembers nothing, and an nsqd needs up to 30 s (two of its pings) to tell it again.
+    /// Starts one. After a restart it remembers nothing until an nsqd registers again, within 30 s (two of its pings).
     pub async fn start() -> Lookupd {
         let program = program("KEEPSTEP_NSQLOOKUPD_BIN", "nsqlookupd");
         let describe = || {
@@ -42,29 +42,29 @@ impl Lookupd {
         Daemon::start(describe).await
     }
 
-    /// The address nsqd registers at.
+    /// Returns the address at which nsqd registers.
     pub fn tcp(&self) -> String {
         format!("127.0.0.1:{}", self.tcp)
     }
 
-    /// The address to look up and delete at.
+    /// Returns the address for lookups and deletions.
     pub fn http(&self) -> String {
         format!("127.0.0.1:{}", self.http)
     }
 
-    /// A POST that it answers with 200.
+    /// Makes a POST that must be answered with 200.
     pub async fn post(&self, path: &str) {
         let (status, answer) = http_post(&self.http(), path, "").await;
         assert_eq!(status, 200, "{path}: {answer}");
     }
 }
 
-/// How to start an nsqd.
+/// Options of an nsqd.
 #[derive(Clone, Debug, Default)]
 pub struct NsqdOptions {
-    /// The TCP address of the nsqlookupd it registers at.
+    /// The TCP address of its nsqlookupd.
     pub lookupd: Option<String>,
-    /// Where its data goes, if not to a temporary folder: a small file system, say.
+    /// Its data folder, if not a temporary one: for example a small file system.
     pub data: Option<PathBuf>,
     /// Further arguments, e.g. `["--msg-timeout=2s"]`; they win over `nsq/conf/nsqd.cfg`.
     pub args: Vec<String>,
@@ -115,23 +115,23 @@ impl Nsqd {
         Daemon::start(describe).await
     }
 
-    /// The address of NSQ's protocol.
+    /// Returns the address of NSQ's protocol.
     pub fn tcp(&self) -> String {
         format!("127.0.0.1:{}", self.tcp)
     }
 
-    /// The address of its HTTP interface.
+    /// Returns the address of its HTTP interface.
     pub fn http(&self) -> String {
         format!("127.0.0.1:{}", self.http)
     }
 
-    /// Starts it again with one more argument, which wins.
+    /// Restarts it with one more argument, which wins.
     pub async fn restart_with(&mut self, arg: &str) {
         self.process().add_arg(arg);
         self.restart().await;
     }
 
-    /// Starts it on the same ports with nothing: killed, its disk lost.
+    /// Restarts it on the same ports after its disk was lost.
     pub async fn restart_empty(&mut self) {
         self.kill9();
         for entry in std::fs::read_dir(&self.data).expect("read nsqd's data folder") {
@@ -140,7 +140,7 @@ impl Nsqd {
         self.restart().await;
     }
 
-    /// nsqd tells by the second when it was started: waits until its next start is told from this one.
+    /// Waits until nsqd's next start differs from this one: nsqd reports its start in whole seconds.
     pub async fn outlives_its_second(&self) {
         let started = self.stats(None).await["start_time"].as_u64().expect("a Unix time");
         wait_until("the second of nsqd's start to be over", Duration::from_secs(5), async || {
@@ -150,7 +150,7 @@ impl Nsqd {
         .await;
     }
 
-    /// What `/stats?format=json` says, of one topic or all.
+    /// Returns `/stats?format=json`, of one topic or all.
     pub async fn stats(&self, topic: Option<&str>) -> serde_json::Value {
         let topic = topic.map(|topic| format!("&topic={topic}")).unwrap_or_default();
         let path = format!("/stats?format=json&include_mem=false{topic}");
@@ -159,7 +159,7 @@ impl Nsqd {
         serde_json::from_str(&body).expect("nsqd's stats are JSON")
     }
 
-    /// A POST that nsqd answers with 200.
+    /// Makes a POST that nsqd must answer with 200.
     pub async fn post(&self, path: &str, body: &str) {
         let (status, answer) = http_post(&self.http(), path, body).await;
         assert_eq!(status, 200, "{path}: {answer}");

@@ -1,4 +1,4 @@
-//! One process that can be started again: its command, its log, and the signals tests send it.
+//! A process that can be restarted: its command, its log, and the signals that tests send it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::sleep;
 
-/// How long a process may take to answer after its start. Generous: machines of CI are slow and shared.
+/// How long a process may take to answer after its start. Generous, because CI machines are slow and shared.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A program with its arguments, running or not. Killed on drop.
@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Describes a process; nothing runs yet. Its standard output and error go to `log`, appended over restarts.
+    /// Describes a process without starting it. Its standard output and error go to `log`, appended over restarts.
     pub fn new(name: impl Into<String>, program: PathBuf, log: PathBuf) -> Self {
         Process {
             name: name.into(),
@@ -52,20 +52,20 @@ impl Process {
         self.args.push(arg.into());
     }
 
-    /// Sets the environment, beside the one inherited without any `KEEPSTEP_` variable: the shell a test is started
-    /// from must not decide what it tests.
+    /// Sets the environment, in addition to the inherited one without any `KEEPSTEP_` variable: the shell of a test
+    /// must not affect it.
     pub fn env(mut self, env: BTreeMap<String, String>) -> Self {
         self.env = env;
         self
     }
 
-    /// Its standard output is a terminal; what it writes there is in the log all the same.
+    /// Makes its standard output a terminal; the output is in the log all the same.
     pub fn on_a_terminal(mut self) -> Self {
         self.terminal = true;
         self
     }
 
-    /// Starts it, whether or not it ran before.
+    /// Starts it, also a second time.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} is running already", self.name);
         let open = || OpenOptions::new().create(true).append(true).open(&self.log);
@@ -95,22 +95,22 @@ impl Process {
         self.child = Some(child);
     }
 
-    /// The pid of a running process.
+    /// Returns the pid of a running process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap_or_else(|| panic!("{} isn't running", self.name)).id()
     }
 
-    /// Whether it was started and hasn't been seen to end.
+    /// Returns whether it was started and isn't known to have ended.
     pub fn is_running(&mut self) -> bool {
         self.exit_status().is_none() && self.child.is_some()
     }
 
-    /// How it ended, if it ended by itself.
+    /// Returns its exit status, if it ended by itself.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().expect("wait for a child")
     }
 
-    /// SIGKILL, and waits until it is gone. Works on a frozen process too; nothing if it doesn't run.
+    /// SIGKILL, and waits until it is gone. Works on a frozen process, too; no-op if it doesn't run.
     pub fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             // Fails only if it has ended already, which `wait` then tells.
@@ -120,7 +120,7 @@ impl Process {
         }
     }
 
-    /// SIGTERM, then waits until it has ended by itself. Panics when it hasn't within `limit`.
+    /// SIGTERM, and waits until it has ended. Panics if it hasn't within `limit`.
     pub async fn terminate(&mut self, limit: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         let Some(status) = self.wait(limit).await else {
@@ -129,7 +129,7 @@ impl Process {
         status
     }
 
-    /// Waits until it has ended by itself; `None` when it still runs after `limit`.
+    /// Waits until it has ended by itself; `None` if it still runs after `limit`.
     pub async fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
@@ -149,7 +149,7 @@ impl Process {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT: goes on.
+    /// SIGCONT: continues.
     pub fn sigcont(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -160,7 +160,7 @@ impl Process {
         kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to {} ({pid}): {error}", self.name));
     }
 
-    /// Waits until `ask` says yes, or tells why that will not happen: the process ended, or the time is over.
+    /// Waits until `ask` succeeds; otherwise returns the reason: the process ended, or the time is over.
     pub async fn ready<F>(&mut self, mut ask: impl FnMut() -> F) -> Result<(), String>
     where
         F: Future<Output = bool>,
@@ -190,12 +190,12 @@ impl Process {
         }
     }
 
-    /// Everything it has written, over all its lives.
+    /// Returns its whole output, over all starts.
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The end of what it has written, with a heading.
+    /// Returns the end of its output, with a heading.
     pub fn log_tail(&self, lines: usize) -> String {
         let log = self.log();
         let all: Vec<&str> = log.lines().collect();
@@ -213,7 +213,7 @@ impl Drop for Process {
     }
 }
 
-/// The program a variable names, else the one `scripts/setup` built, else the one of that name in `PATH`.
+/// Returns the program that a variable names, else the one of `scripts/setup`, else the one of that name in `PATH`.
 pub fn program(variable: &str, name: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -228,7 +228,7 @@ pub fn program(variable: &str, name: &str) -> PathBuf {
     })
 }
 
-/// A file of the repository, from whichever of its crates the test is built.
+/// Returns the path of a file of the repository, whichever crate the test is built from.
 pub fn repository(path: &str) -> PathBuf {
     find_upwards(path).unwrap_or_else(|| panic!("{path} isn't in the repository"))
 }
@@ -238,7 +238,7 @@ fn find_upwards(path: &str) -> Option<PathBuf> {
     crate_root.ancestors().map(|folder| folder.join(path)).find(|candidate| candidate.exists())
 }
 
-/// A temporary folder for one process.
+/// Returns a temporary folder for one process.
 pub fn temp_folder(name: &str) -> tempfile::TempDir {
     tempfile::Builder::new().prefix(&format!("keepstep-{name}-")).tempdir().expect("make a temporary folder")
 }

@@ -1,4 +1,4 @@
-//! A Redis of a test's own.
+//! A Redis of one test.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,26 +14,26 @@ use super::net::free_port;
 use super::process::{Process, program, temp_folder};
 use super::wait::PATIENCE;
 
-/// What a `kill -9` leaves.
+/// What a `kill -9` preserves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aof {
     /// Every acknowledged write.
     #[default]
     Always,
-    /// Those older than a second or so.
+    /// Writes older than about a second.
     EverySecond,
     /// Nothing: Keepstep refuses to start on it.
     Off,
 }
 
-/// How to start a Redis.
+/// Options of a Redis.
 #[derive(Clone, Debug, Default)]
 pub struct RedisOptions {
     /// Its durability.
     pub aof: Aof,
     /// Further arguments, e.g. `["--maxmemory-policy", "allkeys-lru"]`; they win.
     pub args: Vec<String>,
-    /// Whether it has a wall clock of its own, to be set by [`Redis::set_clock`].
+    /// Whether it has its own wall clock, for [`Redis::set_clock`].
     pub own_clock: bool,
 }
 
@@ -48,8 +48,8 @@ pub struct Redis {
 daemon!(Redis);
 
 impl Redis {
-    /// Append-only file with an fsync at every write, nothing evicted, keyspace events off: as in production, before
-    /// Keepstep has touched it.
+    /// Starts one as in production, before Keepstep has used it: append-only file with an fsync for every write, no
+    /// eviction, keyspace events off.
     pub async fn start() -> Redis {
         Self::start_with(RedisOptions::default()).await
     }
@@ -97,21 +97,21 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Sets its clock so far ahead ("+30", "+8d") or behind ("-1h") of the machine's.
+    /// Sets its clock ahead ("+30", "+8d") or behind ("-1h") of the machine's.
     pub async fn set_clock(&self, offset: &str) {
         self.clock.as_ref().expect("it was started with a clock of its own").set(offset);
         // An answer from after it: nothing is counted on that it did before.
         self.command(&["TIME"]).await.expect("Redis is there");
     }
 
-    /// A copy of the data as it is now, as a backup would have it. Nobody may write meanwhile.
+    /// Copies its present data, as a backup would. Nobody may write meanwhile.
     pub fn copy(&self) -> TempDir {
         let copy = temp_folder("redis-copy");
         copy_files(&self.aof(), copy.path());
         copy
     }
 
-    /// Starts it on the same port with a copy of the data: killed, its files replaced.
+    /// Restarts it on the same port with a copy of the data.
     pub async fn restart_with(&mut self, copy: &TempDir) {
         self.kill9();
         std::fs::remove_dir_all(self.aof()).expect("remove the append-only files");
@@ -120,7 +120,7 @@ impl Redis {
         self.restart().await;
     }
 
-    /// Starts it on the same port with nothing: killed, its files gone.
+    /// Restarts it on the same port without data.
     pub async fn restart_empty(&mut self) {
         self.kill9();
         if self.aof().exists() {
@@ -130,7 +130,7 @@ impl Redis {
         self.restart().await;
     }
 
-    /// [`redis_command`], to this one.
+    /// [`redis_command`] to this one.
     pub async fn command(&self, args: &[&str]) -> std::io::Result<String> {
         redis_command(&self.addr(), args).await
     }
@@ -140,8 +140,8 @@ impl Redis {
     }
 }
 
-/// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list one item a line, nil as an
-/// empty string, an error as `-ERR ...`. A connection per call: for tests' looks behind the scenes.
+/// Sends one command, and returns the reply as text: a bulk or simple string as it is, a list with one item a line, nil
+/// as an empty string, an error as `-ERR ...`. One connection per call, for checks of the internal state.
 pub async fn redis_command(addr: &str, args: &[&str]) -> std::io::Result<String> {
     let exchange = async {
         let mut stream = TcpStream::connect(addr).await?;
@@ -162,7 +162,7 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// Reads one reply of the Redis protocol, version 2. A list is its items, read one after the other.
+/// Reads one reply of the Redis protocol, version 2. A list is its items in order.
 async fn reply(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
     let mut items = Vec::new();
     let mut left = 1usize;

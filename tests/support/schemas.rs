@@ -1,7 +1,7 @@
-//! The published schemas (`docs/openapi.yaml`, `docs/asyncapi.yaml`), and what the server says held to them.
+//! Validates what the server sends against the published schemas (`docs/openapi.yaml`, `docs/asyncapi.yaml`).
 //!
-//! In the documents the schemas of what the server sends are open, because fields may be added within version 1. Here
-//! they are closed: a field that isn't in the documents is a fault, so that the documents stay true.
+//! In the documents, schemas of server objects are open, because fields may be added within version 1. Here they are
+//! closed: a field that isn't in the documents is a fault, so that the documents stay true.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +10,10 @@ use std::sync::OnceLock;
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
 
-/// Where the documents are for `$ref`s. Nothing is ever fetched from there.
+/// The base address of `$ref`s. Nothing is ever fetched from there.
 const BASE: &str = "https://keepstep.invalid/docs";
 
-/// Both documents, read and closed.
+/// Both documents, parsed and closed.
 #[derive(Debug)]
 pub struct Schemas {
     /// `docs/openapi.yaml`, with absolute `$ref`s.
@@ -40,7 +40,7 @@ struct Route {
 }
 
 thread_local! {
-    /// The error codes and close codes that were seen by this test, which has a thread (and a runtime) of its own.
+    /// The error codes and close codes that this test has seen; a test has its own thread and runtime.
     static SEEN: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
@@ -53,13 +53,13 @@ fn saw(code: &str) {
     SEEN.with_borrow_mut(|seen| seen.insert(code.to_owned()));
 }
 
-/// The documents; read once.
+/// Returns the documents, parsed once.
 pub fn schemas() -> &'static Schemas {
     static SCHEMAS: OnceLock<Schemas> = OnceLock::new();
     SCHEMAS.get_or_init(Schemas::read)
 }
 
-/// A document of `docs/` as it stands.
+/// Returns a document of `docs/` unchanged.
 pub fn document(name: &str) -> Value {
     let path = super::repository("docs").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
@@ -100,12 +100,12 @@ impl Schemas {
         Schemas { openapi, asyncapi, registry, routes, problem, frames, closes, main_offline }
     }
 
-    /// A validator of a schema that may refer to the documents.
+    /// Returns a validator of a schema that may refer to the documents.
     pub fn validator(&self, schema: &Value) -> Validator {
         validator(&self.registry, schema)
     }
 
-    /// What a `$ref` of a document (not of a schema) stands for.
+    /// Returns the target of a `$ref` in a document (not in a schema).
     pub fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         let Some(reference) = value["$ref"].as_str() else { return value };
         let (file, pointer) = reference.split_once('#').expect("a reference into a document");
@@ -201,7 +201,7 @@ impl Schemas {
     }
 }
 
-/// Holds an answer of HTTP to `docs/openapi.yaml`; panics if it isn't there.
+/// Validates an HTTP answer against `docs/openapi.yaml`; panics if it isn't described there.
 #[track_caller]
 pub fn answer(line: &str, status: u16, head: &str, text: &str) {
     if let Err(why) = schemas().answer(line, status, head, text) {
@@ -210,7 +210,7 @@ pub fn answer(line: &str, status: u16, head: &str, text: &str) {
     }
 }
 
-/// Holds the body of a call that was taken to `docs/openapi.yaml`.
+/// Validates the body of an accepted call against `docs/openapi.yaml`.
 #[track_caller]
 pub fn request(method: &str, path: &str, body: &str) {
     let route = schemas().route(method, path.split('?').next().unwrap_or_default());
@@ -220,7 +220,7 @@ pub fn request(method: &str, path: &str, body: &str) {
     }
 }
 
-/// Whether a frame of the server is as `docs/asyncapi.yaml` says; else where and why not.
+/// Validates a frame of the server against `docs/asyncapi.yaml`.
 ///
 /// # Errors
 /// A sentence.
@@ -228,7 +228,7 @@ pub fn frame(text: &str) -> Result<(), String> {
     schemas().frame(text).map_err(|why| format!("not as docs/asyncapi.yaml says: {why}"))
 }
 
-/// Whether a close frame of the server is as `docs/asyncapi.yaml` says.
+/// Validates a close frame of the server against `docs/asyncapi.yaml`.
 ///
 /// # Errors
 /// A sentence.
@@ -236,12 +236,12 @@ pub fn closed(code: u16, reason: &str) -> Result<(), String> {
     schemas().closed(code, reason).map_err(|why| format!("not as docs/asyncapi.yaml says: {why}"))
 }
 
-/// The messages of `docs/asyncapi.yaml` that the server sends: those of `send` operations, and replies to what it receives.
+/// Returns the messages of `docs/asyncapi.yaml` that the server sends: in `send` operations, and as replies.
 pub fn sent_by_server(asyncapi: &Value) -> Vec<&Value> {
     messages(asyncapi, "send", "receive")
 }
 
-/// The messages of `docs/asyncapi.yaml` that clients send.
+/// Returns the messages of `docs/asyncapi.yaml` that clients send.
 pub fn sent_by_clients(asyncapi: &Value) -> Vec<&Value> {
     messages(asyncapi, "receive", "send")
 }
@@ -293,7 +293,7 @@ fn routes(openapi: &Value, registry: &Registry<'static>) -> Vec<Route> {
     routes
 }
 
-/// Makes references absolute, and closes objects of which nothing else is said.
+/// Makes references absolute, and closes objects that don't say otherwise.
 fn prepare(value: &mut Value, file: &str) {
     match value {
         Value::Object(map) => {
@@ -322,7 +322,7 @@ fn parse(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|why| format!("not JSON: {why}"))
 }
 
-/// Each place where a value isn't as its schema says.
+/// Returns where a value violates its schema.
 ///
 /// # Errors
 /// A sentence.

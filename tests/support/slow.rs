@@ -1,6 +1,6 @@
-//! A link that takes its time: every piece arrives late by a random time of a range, in order, however much is under way.
-//! (The campaign's proxy delays one piece after the other, so it is narrow, too; this one only is long.) It has a thread of its
-//! own: what a story's thousand clients do just now makes it no longer.
+//! A link with latency: every piece arrives late by a random time in a range, in order, whatever the amount in transit.
+//! (The campaign's proxy delays piece after piece, so it also limits bandwidth.) It runs in its own thread, so a
+//! story's thousand clients don't add delay.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-/// See the module. Dropped, it is cut.
+/// See the module. Dropping it cuts the link.
 #[derive(Debug)]
 pub struct SlowLink {
     port: u16,
@@ -24,15 +24,15 @@ pub struct SlowLink {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// How late a piece arrives, in each direction, in milliseconds.
+    /// The delay of a piece in each direction, in milliseconds.
     late: Mutex<Range<u64>>,
-    /// Where new connections lead.
+    /// The target of new connections.
     server: Mutex<Option<SocketAddr>>,
-    /// Pieces to the server that hold this arrive so much later.
+    /// Extra delay of pieces to the server that contain this.
     held: Mutex<Option<(String, Duration)>>,
-    /// When Redis was asked for the read offsets of somebody.
+    /// When Redis was asked for somebody's read offsets.
     reads: Mutex<Vec<Instant>>,
-    /// The longest that a piece took beyond what it was to take.
+    /// The longest delay of a piece beyond the intended one.
     overdue: Mutex<Duration>,
 }
 
@@ -44,7 +44,7 @@ impl Shared {
 }
 
 impl SlowLink {
-    /// A fast link to a server, for now.
+    /// Returns a link to a server, without delay at first.
     pub async fn start(server: &str) -> SlowLink {
         let server: SocketAddr = server.parse().expect("an address");
         let shared = Arc::<Shared>::default();
@@ -65,7 +65,7 @@ impl SlowLink {
         SlowLink { port: port.await.expect("the link's thread listens"), shared, _stands: stands }
     }
 
-    /// From now on new connections lead to another server; those that are open stay where they are.
+    /// Sends new connections to another server from now on; open ones stay.
     pub fn leads_to(&self, server: &str) {
         *self.shared.server.lock().unwrap() = Some(server.parse().expect("an address"));
     }
@@ -75,24 +75,22 @@ impl SlowLink {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// From now on each piece takes so long in each direction; a round trip twice as long.
+    /// Sets the delay of each piece in each direction; a round trip takes twice as long.
     pub fn takes(&self, milliseconds: Range<u64>) {
         *self.shared.late.lock().unwrap() = milliseconds;
     }
 
-    /// From now on whatever is said to the server with this in it, and what is said behind it on that connection, takes so
-    /// much longer.
+    /// Delays pieces to the server that contain this, and what follows them on their connection, by this much more.
     pub fn holds(&self, what: &str, longer: Duration) {
         *self.shared.held.lock().unwrap() = Some((what.to_owned(), longer));
     }
 
-    /// The longest that anything took beyond what it was to take: not the story's doing, but that of a machine that is busy with
-    /// something else.
+    /// Returns the longest delay beyond the intended one: caused by a busy machine, not by the story.
     pub fn overdue(&self) -> Duration {
         *self.shared.overdue.lock().unwrap()
     }
 
-    /// Most questions for read offsets that were asked within any stretch of this length, since the last call.
+    /// Returns the most requests for read offsets within any period of this length, since the last call.
     pub fn reads_within(&self, stretch: Duration) -> usize {
         let reads = std::mem::take(&mut *self.shared.reads.lock().unwrap());
         let mut most = 0;
@@ -164,7 +162,7 @@ fn holds(piece: &[u8], what: &str) -> bool {
     piece.windows(what.len()).any(|window| window == what.as_bytes())
 }
 
-/// How many commands of a piece ask for the key of a user's read offsets; the channel of its events isn't it.
+/// Returns how many commands of a piece read a user's read offsets; the channel of their events doesn't count.
 fn reads_in(piece: &[u8]) -> usize {
     const END: &[u8] = b":read\r\n";
     let ends = piece.windows(END.len()).enumerate().filter(|(_, window)| *window == END);

@@ -1,4 +1,4 @@
-//! Everything an edge stands on, in one value.
+//! All servers that an edge needs, in one value.
 
 use super::disk::SmallDisk;
 use super::edge::EdgeConfig;
@@ -10,16 +10,16 @@ use super::redis::{Redis, RedisOptions};
 pub struct Stack {
     /// The store.
     pub redis: Redis,
-    /// The directory of queues.
+    /// nsqlookupd.
     pub lookupd: Lookupd,
-    /// The queues.
+    /// The two nsqd.
     pub nsqd: [Nsqd; 2],
-    /// What each of those writes to, if that isn't a folder like others.
+    /// Their file systems, if they have their own.
     pub disks: Vec<SmallDisk>,
 }
 
 impl Stack {
-    /// Starts all of it.
+    /// Starts everything.
     pub async fn start() -> Stack {
         Stack::start_on(Vec::new()).await
     }
@@ -40,7 +40,7 @@ impl Stack {
         Stack { redis, lookupd, nsqd: [a, b], disks }
     }
 
-    /// The settings of an edge on it.
+    /// Returns the settings of an edge on it.
     pub fn edge(&self) -> EdgeConfig {
         EdgeConfig::on(&self.redis, &self.nsqd, Some(&self.lookupd))
     }

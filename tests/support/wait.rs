@@ -1,24 +1,24 @@
-//! Waiting for what must come, and watching what must not: the only two reasons to look at a clock again and again.
+//! Waits for what must come, and watches that something doesn't: the only reasons for polling a clock.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long anything may take before a test gives up. Generous: machines of CI are slow and shared, and their disks may stand
-/// still for seconds.
+/// How long anything may take before a test gives up. Generous: CI machines are slow and shared, and their disks may
+/// stop for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two looks.
+/// Time between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks every 20 ms until the answer is `Some`, which it returns; panics, saying what it waited for, when `limit` is
-/// over. One question that hangs counts against the limit too.
+/// Asks every 20 ms until the answer is `Some`, and returns it; panics when `limit` is over, naming what it waited for.
+/// A hanging question counts against the limit, too.
 pub async fn wait_until<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     wait_for(what, limit, async || ask().await.ok_or("nothing")).await
 }
 
-/// The same until the answer is `Ok`; the last `Err` is shown when it never is.
+/// The same until the answer is `Ok`; the panic shows the last `Err`.
 pub async fn wait_for<T, E: Debug>(
     what: &str,
     limit: Duration,
@@ -38,8 +38,8 @@ pub async fn wait_for<T, E: Debug>(
     }
 }
 
-/// Looks every 20 ms for so long, and once more at its end, that all is as it should be; `look` panics when it isn't. For what
-/// must not happen, if no event says that now it can't any more: there, the clock is the point.
+/// Checks every 20 ms for this time, and once more at the end; `look` panics on a failure. For what must not happen,
+/// where no event marks the end of the danger.
 pub async fn stays(long: Duration, mut look: impl AsyncFnMut()) {
     let end = Instant::now() + long;
     loop {

@@ -19,7 +19,7 @@ use crate::identify::{ConnectOptions, Wishes};
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// A connection that lasted this long was good: the next loss is a new failure, not the same one continued.
+/// A connection that lasted this long was stable: the next loss is a new failure, not the same one continued.
 const GOOD_FOR: Duration = Duration::from_secs(5);
 
 /// A call this long past its deadline without an answer means that nsqd is stuck. (A frozen nsqlookupd delays the first

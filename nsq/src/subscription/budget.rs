@@ -6,8 +6,8 @@
 //!   that 200 subscriptions which find a backlog at the same moment don't fetch 200 windows.
 //! - **The first is free.** A subscription that holds nothing is always ready for one message: whether there is one
 //!   shows only when it comes, and it must come at once. So all hold at most the limit and one each, and never twice
-//!   the limit: what comes beyond that is given back.
-//! - **What was given back isn't requested before it fits.** nsqd would send it again at once, until it does.
+//!   the limit: what comes beyond that is requeued.
+//! - **A requeued message isn't requested before it fits.** nsqd would send it again at once, until it does.
 //! - **First come, first served.** A subscription that finds no room waits in a line; there is one line for those that
 //!   wait for their first message beyond twice the limit, and one for those that want more. A settlement wakes the
 //!   first in line, and a subscription that takes a share wakes the next if there is still room. While one waits, none
@@ -22,8 +22,8 @@ use super::receipt::Link;
 /// Bounds what subscriptions hold together: messages that nsqd has delivered and that aren't settled, and the bytes of
 /// their bodies. Clones share one budget; see [`crate::SubscribeOptions::budget`].
 ///
-/// All together hold at most `messages` and one for each subscription, besides what was on its way when nsqd was told
-/// to send less (nsqd doesn't confirm that); and never more than twice `messages`: what comes beyond that is given back
+/// All together hold at most `messages` and one for each subscription, besides what was on its way when nsqd was asked
+/// to send less (nsqd doesn't confirm that); and never more than twice `messages`: what comes beyond that is requeued
 /// at once. Bytes are bounded in the same way, by the sizes of recent bodies; at most twice `bytes` are ever held.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -70,7 +70,7 @@ impl Account {
         Self { budget, entry: Entry::default(), wake }
     }
 
-    /// Records that a message of this many bytes has come. Returns false if it must be given back.
+    /// Records that a message of this many bytes has come. Returns false if it must be requeued.
     pub(super) fn takes(&mut self, bytes: usize) -> bool {
         self.budget.as_ref().is_none_or(|budget| budget.ledger().takes(&mut self.entry, bytes))
     }
@@ -132,7 +132,7 @@ struct Entry {
     held: Amount,
     /// What is held, and what may come besides the first message.
     claimed: Amount,
-    /// Bytes of the message that was given back, until one is accepted.
+    /// Bytes of the requeued message, until one is accepted.
     refused: Option<usize>,
     /// Its first message, which is known to wait and is allowed to come.
     booked: Amount,
@@ -302,8 +302,8 @@ impl<W: Clone> Ledger<W> {
         told
     }
 
-    /// Returns whether one more message may be held besides this amount: beyond twice the limit it would only be given
-    /// back.
+    /// Returns whether one more message may be held besides this amount: beyond twice the limit it would only be
+    /// requeued.
     fn fits(&self, beside: Amount, bytes: usize) -> bool {
         let most = self.limit.plus(self.limit);
         self.held.messages == 0

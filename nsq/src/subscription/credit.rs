@@ -155,7 +155,7 @@ impl Credit {
         }
     }
 
-    /// Returns whether a message that comes now is given back at once instead of being kept: more has come than the
+    /// Returns whether a message that comes now is requeued at once instead of being kept: more has come than the
     /// window allowed for, because bodies suddenly are much larger.
     pub(crate) fn refuses(&self, buffered: usize) -> bool {
         buffered > self.buffer_bytes.saturating_mul(2)
@@ -166,7 +166,7 @@ impl Credit {
         self.told
     }
 
-    /// Returns the RDY to send now, if it changes; `grant` computes it from the wish.
+    /// Returns the RDY to send now, if it changes; `grant` computes it from what the policy wants.
     pub(crate) fn update(&mut self, load: Load, grant: impl FnOnce(Wish) -> u32) -> Option<u32> {
         let told = grant(self.wish(load));
         (told != self.told).then(|| {

@@ -18,7 +18,7 @@ use crate::subscription::Delivery;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// A connection that lasted this long was good: the next loss is a new failure, not the same one continued.
+/// A connection that lasted this long was stable: the next loss is a new failure, not the same one continued.
 const GOOD_FOR: Duration = Duration::from_secs(5);
 
 /// Why there was nothing to serve.

@@ -1,9 +1,8 @@
 //! One subscription: a connection to the broker that is opened, lost and reopened.
 //!
 //! The broker's half takes from the queue as long as the consumer may have more, whether or not the client reads. The
-//! client's half lives in its edge: it freezes and dies with the edge. The broker knows of the client only what the
-//! connection shows: a client that closes it requeues what it has; one that goes without a notice leaves that in
-//! flight, until its timeout.
+//! client's half lives in its edge: it freezes and dies with the edge. The broker knows only the connection: a client
+//! that closes it requeues its messages; one that disappears leaves them in flight until their time-out.
 
 use std::{
     sync::{
@@ -63,7 +62,7 @@ impl Line {
         !self.over.load(Ordering::Relaxed) && self.faults.is_heard()
     }
 
-    /// The client leaves. Whether the broker notices it depends.
+    /// The client leaves. The broker may or may not notice it.
     fn leave(&self) {
         if self.is_heard() {
             self.over.store(true, Ordering::Relaxed);
@@ -73,7 +72,7 @@ impl Line {
         }
     }
 
-    /// The connection is lost without a notice, and the broker may notice it late.
+    /// The connection is lost silently, and the broker may notice it late.
     fn lose(&self) {
         if self.over.swap(true, Ordering::Relaxed) {
             return;
@@ -108,7 +107,7 @@ impl Drop for Line {
 pub(crate) struct Receipt {
     line: Arc<Line>,
     delivery: u64,
-    /// Its place among all that its device holds.
+    /// Its share of the device's bound.
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -175,9 +174,8 @@ impl Client {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A SUB that was under way when its client went, or when the queue was removed: nsqd creates the queue, if it
-    /// doesn't exist, and then finds no client. Not for long: the client has checked just before whether the queue
-    /// exists.
+    /// A SUB that was in progress when its client left, or when the queue was removed: nsqd creates the queue if it doesn't
+    /// exist, and then finds no client. This window is short: the client has checked just before whether the queue exists.
     async fn late_subscribe(self) {
         let shared = &self.faults.shared;
         sleep(Duration::from_millis(shared.below(900))).await;
@@ -234,7 +232,7 @@ impl Client {
         }
     }
 
-    /// Passes messages on, some of them after later ones.
+    /// Forwards messages, some of them after later ones.
     async fn flow(
         &self,
         line: &Arc<Line>,
@@ -289,7 +287,7 @@ impl Client {
     }
 }
 
-/// Tears a message as an nsqd does that was out of disk: the beginning of one message, and then another.
+/// Tears a message like an nsqd whose disk was full: the beginning of one message, then another.
 fn tear(shared: &Shared, queue: &Queue, delivery: u64, body: &Bytes) -> Bytes {
     let (at, len) = (shared.below(body.len() as u64) as usize, shared.below(body.len() as u64) as usize);
     let torn = Bytes::from([&body[..at], &body[..len]].concat());
@@ -300,7 +298,7 @@ fn tear(shared: &Shared, queue: &Queue, delivery: u64, body: &Bytes) -> Bytes {
     torn
 }
 
-/// Why nothing more comes on a connection.
+/// Why a connection delivers nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
     /// The connection was lost.
@@ -318,7 +316,7 @@ struct Given {
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// The broker's half. The client sends it the RDY, so it knows what there is room for.
+/// The broker's half. The client sends it the RDY, so it knows the room.
 async fn serve(
     queue: Arc<Queue>,
     consumer: u64,
@@ -339,7 +337,7 @@ async fn serve(
             return;
         }
         match queue.take(consumer) {
-            // Sent to nobody, if the client is gone and that hasn't been noticed.
+            // Sent in vain, if the client is gone and the broker hasn't noticed it.
             Next::Message { body, delivery } => {
                 ready.fetch_sub(1, Ordering::Relaxed);
                 drop(wire.send(Given { body, delivery, place }));

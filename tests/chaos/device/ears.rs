@@ -1,4 +1,4 @@
-//! What a device makes of what it hears.
+//! How a device handles the frames it receives.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::memory::{entry, page, seen};
 use crate::record::count;
 
 impl Life {
-    /// A frame. None: the connection is over.
+    /// Handles a frame. None: the connection is over.
     pub(super) async fn hears(&mut self, socket: &mut Socket, text: &str) -> Option<()> {
         self.heard = Instant::now();
         let value: Value = serde_json::from_str(text).ok()?;

@@ -1,4 +1,4 @@
-//! Applications: they say things by HTTP, now and then very many at once.
+//! Bots that send over HTTP, sometimes very many messages at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::history::What;
 use crate::plan::Log;
 use crate::record::count;
 
-/// More than a short log keeps. But what NSQ hasn't confirmed may be four times as much and no more, in which nothing else
-/// may be lost: so nobody says so much while an nsqd is away.
+/// More messages than a short log keeps. The log keeps at most four times as many unconfirmed ones, and a run may lose
+/// none here; so no bot sends as many while an nsqd is down.
 const MANY: usize = 144;
 
 /// How many of them at the same time.
 const AT_ONCE: usize = 16;
 
 impl People {
-    /// A bot says things by HTTP until it is over.
+    /// Runs a bot, which sends over HTTP until the end.
     pub async fn bot(self: Arc<Self>, user: usize, seed: u64) {
         let (mut random, over) = (StdRng::seed_from_u64(seed), self.over.subscribe());
         let (name, token) = self.users[user].clone();
@@ -40,7 +40,7 @@ impl People {
         }
     }
 
-    /// With a short log, one of them has just said more than it keeps: then it is in the queues alone.
+    /// With a short log, one bot has just sent more than the log keeps, so that only the queues have the messages.
     pub async fn has_said_much(&self, seed: u64) {
         if self.log == Log::Long {
             return;
@@ -53,7 +53,7 @@ impl People {
         }
     }
 
-    /// So much that the log has lost the first of it before a slow device has the last.
+    /// Sends so much that the log has dropped the first message before a slow device has the last.
     async fn says_much(&self, user: &str, token: &str, chat: &str, random: &mut StdRng) {
         for _ in 0..MANY / AT_ONCE {
             let mut speakers: Vec<StdRng> =

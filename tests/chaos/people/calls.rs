@@ -1,5 +1,5 @@
-//! What people ask of the server by HTTP: to be there with a device, to be in a chat, to be rid of either. Each writes down
-//! when it was asked and, if it is sure, when it was done.
+//! HTTP calls that register, join, leave and terminate. Each records when it was made and, if that is known, when it
+//! took effect.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,39 +14,39 @@ use crate::device::{Device, Life};
 use crate::history::What;
 use crate::record::count;
 
-/// An answer for sure, or none.
+/// An answer of known outcome, or none.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
     /// Its body.
     pub body: Value,
-    /// Whether an earlier try of the same call has an unknown outcome.
+    /// Whether an earlier attempt of the same call has an unknown outcome.
     pub again: bool,
 }
 
-/// How often something is tried.
+/// How often a call is attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tries {
-    /// Until its outcome is sure.
+    /// Until its outcome is known.
     UntilSure,
-    /// Once: who gets "unavailable" or no answer asks never again.
+    /// Once: the caller gives up after "unavailable" or no answer.
     Once,
 }
 
-/// How long anything is tried before it counts as never.
+/// How long a call is repeated before it counts as failed.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// How long an end may take once nothing is in its way.
+/// How long a termination may take once no fault is in its way.
 const DONE: Duration = Duration::from_secs(30);
 
 impl People {
-    /// Tries until an answer is sure. None when the time is over.
+    /// Repeats a call until its outcome is known. None: the time is over.
     pub async fn call(&self, token: &str, method: &str, path: &str, body: &Value) -> Option<Answer> {
         self.tries(Tries::UntilSure, token, method, path, body).await
     }
 
-    /// The same, or once. None: nobody knows what became of it.
+    /// The same, or once. None: the outcome is unknown.
     async fn tries(
         &self,
         tries: Tries,
@@ -78,7 +78,7 @@ impl People {
         None
     }
 
-    /// One try on one edge.
+    /// Makes one attempt on one edge.
     pub(super) async fn once(
         &self,
         edge: usize,
@@ -99,7 +99,7 @@ impl People {
         Some((answer.status, answer.body))
     }
 
-    /// Registers a device and sets it going.
+    /// Registers a device and starts it.
     pub async fn registers(
         self: &Arc<Self>,
         user: usize,
@@ -128,7 +128,7 @@ impl People {
         Some(device)
     }
 
-    /// A call after which users are in a chat, if it succeeds. Whether it was sure at once.
+    /// Makes a call that adds users to a chat if it succeeds. Returns whether the outcome was known at once.
     pub async fn joins(
         &self,
         who: &[usize],
@@ -156,7 +156,7 @@ impl People {
         Some(!answer.again)
     }
 
-    /// A user leaves, or is removed by somebody else. Whether it was sure at once.
+    /// Makes a user leave, or another user remove them. Returns whether the outcome was known at once.
     pub(super) async fn leaves(&self, user: usize, chat: &str, by: usize, tries: Tries) -> Option<bool> {
         let (name, token) = (self.users[user].0.clone(), &self.users[by].1);
         if let Some(chats) = self.chats.lock().unwrap().get_mut(&name) {
@@ -178,7 +178,7 @@ impl People {
         Some(!answer.again)
     }
 
-    /// Ends a device, by its user, its user's main, itself or an admin, and waits until it is done.
+    /// Terminates a device, as its user, its user's main, itself or an admin, and waits until it is done.
     pub(super) async fn ends_device(&self, device: &Arc<Device>, by: usize, tries: Tries) {
         let is = |how| {
             self.ended.lock().unwrap().insert(device.id.clone(), how);
@@ -228,7 +228,7 @@ impl People {
         }
     }
 
-    /// Devices whose end is under way according to the server, of those of whom nobody knows.
+    /// Returns the devices of unknown state that are under termination according to the server.
     pub async fn half_ended(&self) -> Vec<String> {
         let unknown = self.ends(Ending::Unknown);
         let mut half = Vec::new();

@@ -1,4 +1,4 @@
-//! Who comes and goes while faults rage: members, devices, connections.
+//! Changes during faults: members, devices, connections.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{People, Tries};
 use crate::device::{Device, Orders, uuid};
 
 impl People {
-    /// Somebody comes or goes, again and again, until it is over: into chats and online, or as a device.
+    /// Makes changes until the end: members, devices, connections.
     pub async fn come_and_go(self: Arc<Self>, seed: u64, members: bool) {
         let (mut random, mut over) = (StdRng::seed_from_u64(seed), self.over.subscribe());
         // Whom an unknown outcome may still move, and who can't come back by themselves.
@@ -96,7 +96,7 @@ impl People {
     }
 }
 
-/// One of them is otherwise for a while.
+/// Changes the behaviour of one device for a while.
 async fn away<'a>(
     among: impl Iterator<Item = &'a Arc<Device>>,
     random: &mut StdRng,

@@ -1,4 +1,4 @@
-//! The events of a real Redis: switched off by somebody, cut off, forgotten with a restart; and heard again each time.
+//! Keyspace events of a real Redis: switched off, cut off, forgotten in a restart; and received again each time.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What calls that came to nothing, and older builds, left in Redis.
+//! What interrupted calls, and older builds, left in Redis.
 
 use keepstep::store::Store;
 

@@ -1,4 +1,4 @@
-//! Groups that builds before this one wrote under their very names.
+//! Groups that older builds stored under their literal names.
 
 use keepstep::domain::label;
 use sha2::{Digest, Sha256};

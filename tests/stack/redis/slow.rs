@@ -1,4 +1,4 @@
-//! A Redis whose every answer takes nearly a second; and a process that stands still while one comes.
+//! A Redis whose every answer takes nearly a second, and a process that is stopped while an answer arrives.
 
 use super::*;
 use crate::support::SlowLink;

@@ -1,4 +1,4 @@
-//! The scripts of devices, their sessions and their ends.
+//! The scripts of devices, sessions and terminations.
 
 use super::{eval, run};
 use crate::support::Redis;

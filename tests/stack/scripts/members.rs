@@ -1,4 +1,4 @@
-//! The scripts of chats, their members, and what those are owed.
+//! The scripts of chats, members, and their subscriptions.
 
 use super::{eval, run};
 use crate::support::Redis;

@@ -1,11 +1,11 @@
-//! The scripts of what is whose: what a log holds of whom, what a user is charged, what a queue holds.
+//! The scripts of quotas: bytes of each user in a log, charges of a user, contents of a queue.
 
 use super::{eval, run};
 use crate::support::Redis;
 
 const KEYS: &str = "meta members none log outbox k0 k1 arriving segment kept0 kept1 cursor";
 
-/// A message of so many bytes.
+/// Appends a message of this many bytes.
 async fn says(redis: &Redis, user: &str, key: &str, bytes: usize, most: u64) -> String {
     says_at(redis, 100, user, key, bytes, most).await
 }
