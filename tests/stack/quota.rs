@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::faults::carrier;
 use crate::stories::Deployment;
 use crate::stories::quota::says;
+use crate::stories::user::User;
 use crate::stories::world::{Pair, World, channel, topic};
 use crate::support::{Nsqd, PATIENCE, stays, wait_for, wait_until};
 
@@ -52,20 +53,25 @@ async fn emptied(world: &World) -> f64 {
     world.metric("keepstep_queues_emptied_total").await
 }
 
+/// Alice says so much that his queue is emptied, while all of it is on its way there.
+async fn gets(world: &World, queue: &Queue<'_>, alice: &User, chat: &str, messages: u64) {
+    queue.pause().await;
+    for _ in 0..messages {
+        assert_eq!(says(alice, chat, MESSAGE as usize).await.status, 200);
+    }
+    world.is_confirmed(chat, PATIENCE).await;
+    wait_until("his queue to be emptied", PATIENCE, async || (emptied(world).await > 0.0).then_some(()))
+        .await;
+    assert_eq!(queue.messages().await, (messages, 0));
+}
+
 #[tokio::test]
 async fn a_queue_that_is_filled_again_after_it_was_emptied_is_emptied_again() {
     let world = world().await;
     let Pair { alice, bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
     let queue = Queue { nsqd, topic: topic(&chat), channel: channel(&bobs.id) };
-    queue.pause().await;
-    for _ in 0..64 {
-        assert_eq!(says(&alice, &chat, MESSAGE as usize).await.status, 200);
-    }
-    world.is_confirmed(&chat, PATIENCE).await;
-    wait_until("his queue to be emptied", PATIENCE, async || (emptied(&world).await > 0.0).then_some(()))
-        .await;
-    assert_eq!(queue.messages().await, (64, 0));
+    gets(&world, &queue, &alice, &chat, 64).await;
     queue.unpause().await;
     // Nobody says anything any more.
     wait_for("his queue to be short", PATIENCE, async || match queue.messages().await {
@@ -82,14 +88,7 @@ async fn a_few_messages_on_their_way_are_no_reason_to_empty_a_queue_for_ever() {
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
     let queue = Queue { nsqd, topic: topic(&chat), channel: channel(&bobs.id) };
     // In a busy chat there is always something on its way.
-    queue.pause().await;
-    for _ in 0..20 {
-        assert_eq!(says(&alice, &chat, MESSAGE as usize).await.status, 200);
-    }
-    world.is_confirmed(&chat, PATIENCE).await;
-    wait_until("his queue to be emptied", PATIENCE, async || (emptied(&world).await > 0.0).then_some(()))
-        .await;
-    assert_eq!(queue.messages().await, (20, 0));
+    gets(&world, &queue, &alice, &chat, 20).await;
     // One that is filled again is emptied once a second.
     stays(Duration::from_secs(4), async || assert_eq!(emptied(&world).await, 1.0, "it was emptied, once"))
         .await;
