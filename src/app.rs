@@ -232,7 +232,7 @@ async fn connect_nsq(config: &NsqConfig, timing: &Timing, edge: &str) -> Result<
 /// Checks whether this Redis may be trusted with messages. True: it can't be reached, so this is unknown.
 async fn check(store: &RedisStore, broker: &Broker, config: &RedisConfig) -> Result<bool, AppError> {
     let unreachable = |reason: &StoreError| {
-        tracing::warn!(error = %reason, "Redis can't be reached yet: it is looked for, and /readyz says so");
+        tracing::warn!(error = %reason, "Redis is unreachable: retrying; /readyz reports it");
         Ok(true)
     };
     let trust = Trust { volatile: config.allow_volatile, unseen: config.trusted };

@@ -82,7 +82,7 @@ pub(super) async fn open(request: Request, body: Body) -> Result<Response, Probl
     let opened = links::open(core, request.address.into(), bound, new.name, new.platform).await?;
     let code = opened.code.to_string();
     let qr = qr::of(&format!("keepstep:link?code={code}")).map_err(|error| {
-        tracing::error!(%error, "a QR code can't be made");
+        tracing::error!(%error, "QR code not created");
         Problem::new(ErrorCode::Unavailable, "the link can't be shown now: try again")
     })?;
     let opened =

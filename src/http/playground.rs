@@ -95,7 +95,7 @@ pub(super) async fn open(request: Request, body: Body) -> Result<Response, Probl
         Some(Player { user, token })
     };
     let (Some(alice), Some(bob)) = (player("alice"), player("bob")) else {
-        tracing::error!("the playground's tokens can't be made");
+        tracing::error!("playground tokens not issued");
         return Err(Problem::new(ErrorCode::Unavailable, "no users can be made up now: try again"));
     };
     let mut answer = serde_json::json!({ "users": [alice, bob] });

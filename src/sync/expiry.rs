@@ -46,7 +46,7 @@ pub(super) async fn run(core: Arc<Core>) {
                     Err(error) => Err(error),
                 };
             if let Err(error) = passed {
-                tracing::debug!(%error, "devices that nobody sees can't be looked for now");
+                tracing::debug!(%error, "unseen devices not checked; will retry");
             }
         };
         work.instrument(spans::round(WORK)).await;

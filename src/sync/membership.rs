@@ -185,7 +185,7 @@ fn notify_members(core: &Arc<Core>, chat: ChatId, who: &UserId, event: ChatEvent
                     signal::publish(&core, &member.user, &Signal::Member(event, chat, who.clone())).await;
                 }
             }
-            Err(error) => tracing::debug!(%chat, %error, "members aren't told who came or went"),
+            Err(error) => tracing::debug!(%chat, %error, "members not notified of a join or leave"),
         }
     });
 }

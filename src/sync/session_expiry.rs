@@ -141,7 +141,7 @@ pub(super) async fn run(core: Arc<Core>) {
         ticks.tick().await;
         let work = async {
             if let Err(error) = turn(&core, &mut checks).await {
-                tracing::debug!(%error, "sessions that ended without a word can't be looked for now");
+                tracing::debug!(%error, "expired sessions not checked; will retry");
             }
         };
         work.instrument(spans::round("session_expiry")).await;
@@ -166,7 +166,7 @@ async fn turn(core: &Core, checks: &mut ExpiryChecks) -> Result<()> {
     for edge in dead {
         // One edge's entries may not be readable: the others don't wait for that.
         if let Err(error) = left_by(core, &edge, checks).await {
-            tracing::debug!(edge = %edge.name, %error, "what a dead edge left can't be looked at now");
+            tracing::debug!(edge = %edge.name, %error, "leftovers of a dead edge not read; will retry");
         }
     }
     Ok(())

@@ -82,7 +82,7 @@ pub(super) async fn resume(core: Arc<Core>) {
                 core.metrics.terminations_unfinished.set(whole(unfinished.len()));
                 unfinished.into_iter().for_each(|id| spawn(&core, id, true));
             }
-            Err(error) => tracing::debug!(%error, "unfinished terminations can't be looked for now"),
+            Err(error) => tracing::debug!(%error, "unfinished terminations not read; will retry"),
         }
     }
 }

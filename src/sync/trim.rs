@@ -77,7 +77,7 @@ pub(super) async fn all(core: Arc<Core>) {
                 Err(error) => Err(error),
             };
             if let Err(error) = done {
-                tracing::debug!(%error, "old messages can't be looked for now");
+                tracing::debug!(%error, "old messages not trimmed; will retry");
             }
         };
         work.instrument(spans::round(WORK)).await;

@@ -53,7 +53,7 @@ pub fn may_publish(core: &Core, user: &UserId, chat: ChatId) -> bool {
 /// Forwards it, unless the chat has too many members. Failures aren't retried.
 pub async fn tell(core: &Core, user: &UserId, chat: ChatId) {
     if let Err(error) = core.store.publish_typing(chat, user, core.limits.typing_members).await {
-        tracing::debug!(%chat, %error, "typing isn't told");
+        tracing::debug!(%chat, %error, "typing not published");
     }
 }
 

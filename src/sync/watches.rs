@@ -218,7 +218,7 @@ async fn leave(core: &Core, watches: Vec<Watch>) {
     // All of it: one batch is removed after the other.
     state.leaving.clear();
     if let Err(error) = gone {
-        tracing::debug!(%error, "what nobody needs is heard in vain for now");
+        tracing::debug!(%error, "unsubscribing failed: unneeded events arrive for now");
         for watch in watches {
             state.idle(watch, until);
         }

@@ -307,7 +307,7 @@ impl Task {
         match switch_on_events(&mut connection, &repaired, self.timeout).await {
             // The probe will show whether events arrive all the same.
             Err(err) if is_denied(&err) => {
-                tracing::debug!(error = %err, "Redis doesn't let its keyspace events be looked at")
+                tracing::debug!(error = %err, "Redis doesn't show its keyspace event settings")
             }
             Err(err) => tracing::warn!(error = %err, "enabling Redis's keyspace events failed"),
             Ok(()) => {}

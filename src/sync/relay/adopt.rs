@@ -88,7 +88,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
                 }
                 Done::Dead(Err(error)) => {
                     asking = false;
-                    tracing::debug!(%error, "other edges can't be looked for now");
+                    tracing::debug!(%error, "other edges not checked; will retry");
                 }
                 Done::Adopted(edge, adopted) => {
                     busy.remove(&edge);
@@ -102,7 +102,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
                 Done::Own(Ok(())) => {}
                 Done::Own(Err(error)) => {
                     own = false;
-                    tracing::debug!(%error, "what this edge left in an earlier life can't be looked for now");
+                    tracing::debug!(%error, "this edge's earlier outboxes not read; will retry");
                 }
             },
             _ = ticks.tick(), if !asking => {

@@ -131,7 +131,7 @@ pub(super) async fn sizes(core: &Core, chats: &[ChatId]) -> Vec<Option<OutboxSiz
             match core.store.outbox_sizes(chunk).await {
                 Ok(sizes) => sizes.into_iter().map(Some).collect(),
                 Err(error) => {
-                    tracing::debug!(%error, "outboxes can't be looked into now");
+                    tracing::debug!(%error, "outboxes not read; will retry");
                     vec![None; chunk.len()]
                 }
             }
@@ -221,7 +221,7 @@ async fn let_arrive(core: &Core, chat: ChatId) -> bool {
     let Ok(arriving) = core.store.arriving(chat).await else { return false };
     for (user, _) in arriving {
         if let Err(problem) = provision_member(core, chat, &user).await {
-            tracing::debug!(%chat, %user, error = %problem, "a member's queues can't be made yet: nothing is published");
+            tracing::debug!(%chat, %user, error = %problem, "queues of a new member not created yet: nothing is published");
         }
     }
     core.store.arriving(chat).await.is_ok_and(|left| left.is_empty())
