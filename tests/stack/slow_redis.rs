@@ -16,8 +16,8 @@ const USERS: usize = 48;
 const CROWD: usize = 240;
 const WEBS: usize = 4;
 const AT_A_TIME: usize = 2;
-/// Five leases.
-const SLOW: Duration = Duration::from_secs(30);
+/// Three leases.
+const SLOW: Duration = Duration::from_secs(18);
 
 /// Returns a phone and its web sessions.
 async fn devices_of(user: &User) -> Vec<Device> {
