@@ -133,7 +133,7 @@ impl Session {
         }
     }
 
-    async fn turn(&mut self, inbox: &mut Inbox, events: &mut mpsc::Receiver<Box<Notice>>) -> End {
+    async fn run(&mut self, inbox: &mut Inbox, events: &mut mpsc::Receiver<Box<Notice>>) -> End {
         let mut timer = pin!(tokio::time::sleep_until(self.next_deadline()));
         let (core, close_signal) = (self.core.clone(), self.handle.mailbox.close_signal.clone());
         let drain = core.drain.clone();

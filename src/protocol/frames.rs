@@ -18,21 +18,21 @@ pub use server::{
     ServerFrame, Welcome, raw_reply,
 };
 
-/// The client's own name for a frame: a string of at most 128 bytes, or an integer.
+/// The client's id of a frame: a string of at most 128 bytes, or an integer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FrameId {
-    /// An integer (the range of JSON readers everywhere is the client's affair).
+    /// An integer; clients choose ids that their JSON parser can represent.
     Number(i64),
     /// A string.
     Text(String),
 }
 
-/// A picture, sound or file: kept elsewhere, named here.
+/// A picture, sound or file that is stored elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Media {
-    /// Where it is.
+    /// Its URL.
     pub url: String,
     /// A small preview as a data URL.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ pub struct Media {
     /// Its type, for example `image/jpeg`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mime: Option<String>,
-    /// Bytes.
+    /// Its size in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<SafeInt>,
     /// Pixels.
@@ -60,9 +60,9 @@ pub struct Media {
 pub struct Send {
     #[serde(rename = "type")]
     _type: Option<String>,
-    /// Asked back in the reply.
+    /// Echoed in the reply.
     pub id: Option<FrameId>,
-    /// Where to.
+    /// The chat to send to.
     pub chat: Option<ChatId>,
     /// Idempotency key.
     pub key: MessageKey,
@@ -80,7 +80,7 @@ pub struct Send {
 }
 
 impl Send {
-    /// How long the content is, as it came.
+    /// The length of the content as received, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.content.as_ref().map_or(0, |content| content.get().len())
@@ -93,9 +93,9 @@ impl Send {
 pub struct Ack {
     #[serde(rename = "type")]
     _type: String,
-    /// Asked back in the reply, if there.
+    /// Echoed in the reply, if present.
     pub id: Option<FrameId>,
-    /// Which chat.
+    /// The chat.
     pub chat: ChatId,
     /// Everything up to here is stored on the device.
     pub seq: SafeInt,
@@ -107,9 +107,9 @@ pub struct Ack {
 pub struct Read {
     #[serde(rename = "type")]
     _type: String,
-    /// Asked back in the reply, if there.
+    /// Echoed in the reply, if present.
     pub id: Option<FrameId>,
-    /// Which chat.
+    /// The chat.
     pub chat: ChatId,
     /// The user has read up to here.
     pub seq: SafeInt,
@@ -121,13 +121,13 @@ pub struct Read {
 pub struct HistoryAsk {
     #[serde(rename = "type")]
     _type: String,
-    /// Asked back in the reply.
+    /// Echoed in the reply.
     pub id: Option<FrameId>,
-    /// Which chat.
+    /// The chat.
     pub chat: ChatId,
     /// Messages below this; default: up to the device's boundary.
     pub before: Option<SafeInt>,
-    /// How many; default the most.
+    /// The number of messages; by default the maximum.
     pub limit: Option<SafeInt>,
 }
 
@@ -137,13 +137,13 @@ pub struct HistoryAsk {
 pub struct HistoryPage {
     #[serde(rename = "type")]
     _type: String,
-    /// Asked back in the reply, if there.
+    /// Echoed in the reply, if present.
     pub id: Option<FrameId>,
-    /// Which request this answers.
+    /// The request that this answers.
     pub request: String,
     /// `message` frames as delivered, relayed unchanged.
     pub messages: Vec<Box<RawValue>>,
-    /// Whether there are older ones.
+    /// Whether older messages exist.
     pub more: bool,
 }
 
@@ -153,11 +153,11 @@ pub struct HistoryPage {
 pub struct HistoryError {
     #[serde(rename = "type")]
     _type: String,
-    /// Asked back in the reply, if there.
+    /// Echoed in the reply, if present.
     pub id: Option<FrameId>,
-    /// Which request this answers.
+    /// The request that this answers.
     pub request: String,
-    /// Why not; the main's own word.
+    /// The error code, chosen by the main.
     pub code: String,
 }
 
@@ -184,45 +184,45 @@ struct Typing {
 pub struct Watch {
     #[serde(rename = "type")]
     _type: String,
-    /// Asked back in the reply.
+    /// Echoed in the reply.
     pub id: Option<FrameId>,
-    /// Whose presence, from now on; in place of those before.
+    /// The users whose presence is wanted from now on. Replaces earlier ones.
     pub users: Vec<UserId>,
 }
 
-/// What a client says.
+/// A frame of a client.
 #[derive(Debug)]
 pub enum ClientFrame {
-    /// A message.
+    /// Sends a message.
     Send(Box<Send>),
-    /// Stored on the device.
+    /// Acknowledges messages: the device has stored them.
     Ack(Ack),
-    /// Read by the user.
+    /// Moves the user's read offset.
     Read(Read),
-    /// A page of the past, please.
+    /// Requests a page of history.
     History(HistoryAsk),
     /// The bootstrap is complete.
     Ready(Option<FrameId>),
-    /// Here is a page.
+    /// Answers a history request.
     HistoryPage(HistoryPage),
-    /// There is no page.
+    /// Refuses a history request.
     HistoryError(HistoryError),
-    /// The user types.
+    /// Publishes that the user is typing.
     Typing(Option<FrameId>, ChatId),
-    /// Tell me who is online.
+    /// Subscribes to presence.
     Watch(Watch),
-    /// Are you there?
+    /// Application ping.
     Ping(Option<FrameId>),
 }
 
-/// A frame that was refused before its meaning was looked at.
+/// A frame that was refused while parsing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Its type, as far as it was readable.
+    /// Its type, if readable.
     pub frame: Option<String>,
-    /// Its id, as far as it was readable.
+    /// Its id, if readable.
     pub id: Option<FrameId>,
-    /// Why.
+    /// The reason.
     pub problem: Problem,
 }
 
@@ -252,7 +252,7 @@ impl ClientFrame {
         }
     }
 
-    /// What its sender calls it.
+    /// The client's id of it.
     #[must_use]
     pub fn id(&self) -> Option<&FrameId> {
         match self {

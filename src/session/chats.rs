@@ -13,7 +13,7 @@ use super::{
     Boxed, Session,
     feed::{Feed, Offered},
     filling::{HELD, HOLE_PATIENCE},
-    gaps::{Missing, give_back_highest},
+    gaps::{Missing, requeue_highest},
     pending::Done,
     placement::{Consumer, Former},
     schedule::SHARE,
@@ -228,13 +228,13 @@ impl Session {
 
     /// An early message is held.
     fn on_early(&mut self, chat: ChatId, now: Instant) {
-        self.give_way(chat);
+        self.requeue_early(chat);
         self.count_early(chat);
         while self.delivery.early.0 > EARLY_MESSAGES || self.delivery.early.1 > EARLY_BYTES {
             let Some(state) = self.chats.get_mut(&chat).filter(|state| state.feed.held().0 > 0) else {
                 break;
             };
-            if !state.feed.forget_highest() && !give_back_highest(state) {
+            if !state.feed.forget_highest() && !requeue_highest(state) {
                 state.feed.park_highest();
                 let until = *state.fill.parked_until.get_or_insert(now + PARKED);
                 self.schedule_check(chat, until);

@@ -289,7 +289,7 @@ impl<R> Feed<R> {
     /// Requeues early messages but for the lowest `least`, and late ones: at most `most`, the highest, in their order. Returns
     /// how many. The early messages themselves stay: a requeued one may not come again (nsqd loses it if it stops at that
     /// moment).
-    pub fn give_way(&mut self, least: usize, most: usize) -> usize {
+    pub fn requeue_early(&mut self, least: usize, most: usize) -> usize {
         let count = self.returnable.saturating_sub(least).min(most);
         let with_receipts = self.early.values_mut().filter(|held| held.receipt.is_some());
         with_receipts.skip(self.returnable - count).for_each(|held| held.receipt = None);
@@ -339,7 +339,7 @@ impl<R> Feed<R> {
     }
 
     /// Skips seqs that nothing holds any more. Returns the range to report, if it is still missing.
-    pub fn give_up(&mut self, to: Seq) -> Option<(Seq, Seq)> {
+    pub fn skip_gap(&mut self, to: Seq) -> Option<(Seq, Seq)> {
         if to < self.next {
             return None;
         }

@@ -57,7 +57,7 @@ impl Session {
             return self.send_early(chat);
         }
         match &state.fill.missing {
-            Some(missing) if missing.seq == state.feed.next() => self.seek(chat, now),
+            Some(missing) if missing.seq == state.feed.next() => self.query_queues(chat, now),
             _ => self.fill_from_log(chat),
         }
     }
@@ -99,7 +99,7 @@ impl Session {
             }
         };
         if page.floor > state.feed.next() {
-            return self.beyond_the_log(chat, page.floor, now);
+            return self.start_gap_search(chat, page.floor, now);
         }
         state.fill.missing = None;
         let mut filled = 0u64;

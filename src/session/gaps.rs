@@ -50,9 +50,9 @@ pub(super) struct Missing {
     // Every node was asked once.
     everywhere: bool,
     // Messages that may be requeued until the next check.
-    may_give_way: u64,
+    may_requeue: u64,
     // The number of arrivals at the last requeue.
-    gave_way_at: u64,
+    requeued_at: u64,
     // Messages that must come until the queue has shown all of its own; none: it isn't watched.
     unseen: Option<u64>,
     // When no queue had it, and the number of arrivals then.
@@ -101,8 +101,8 @@ impl Missing {
             ask_at,
             pause: FIRST_PAUSE,
             everywhere: false,
-            may_give_way: 0,
-            gave_way_at: 0,
+            may_requeue: 0,
+            requeued_at: 0,
             unseen: None,
             nowhere: None,
             log_again: false,
@@ -119,7 +119,7 @@ impl Missing {
 
     /// Discards all observations: the queue was lost, or is another one.
     pub fn start_over(&mut self) {
-        (self.unseen, self.nowhere, self.may_give_way, self.everywhere) = (None, None, 0, false);
+        (self.unseen, self.nowhere, self.may_requeue, self.everywhere) = (None, None, 0, false);
     }
 
     /// The queue is back: check soon.
@@ -138,7 +138,7 @@ impl Missing {
 
 impl Session {
     /// The log begins above the missing message.
-    pub(super) fn beyond_the_log(&mut self, chat: ChatId, floor: Seq, now: Instant) {
+    pub(super) fn start_gap_search(&mut self, chat: ChatId, floor: Seq, now: Instant) {
         let first = self.work.ask_next.max(now);
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let next = state.feed.next();
@@ -151,11 +151,11 @@ impl Session {
                 self.work.ask_next = first + APART;
             }
         }
-        self.seek(chat, now);
+        self.query_queues(chat, now);
     }
 
     /// Asks the queues for it, if it is time.
-    pub(super) fn seek(&mut self, chat: ChatId, now: Instant) {
+    pub(super) fn query_queues(&mut self, chat: ChatId, now: Instant) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let Some(missing) = &mut state.fill.missing else { return };
         if missing.asking {
@@ -252,14 +252,14 @@ impl Session {
             missing.unseen = Some(found.depth * 2 + SEEN_BESIDE);
         }
         // When all was seen, the queue only has to come to rest.
-        missing.may_give_way =
+        missing.may_requeue =
             if missing.unseen == Some(0) { 0 } else { found.depth + state.feed.in_flight() };
         // The last requeue brought nothing: perhaps nsqd waits for the last of them. Or other chats wait for room with early
         // messages, as this one does: then there may never be KEPT of one.
-        let brought_nothing = missing.gave_way_at == state.seen.arrivals + 1;
+        let brought_nothing = missing.requeued_at == state.seen.arrivals + 1;
         let kept = if brought_nothing || self.delivery.prefetch.is_wanted() { 0 } else { KEPT };
-        missing.gave_way_at = state.seen.arrivals + 1;
-        let longest = if give_way(state, kept) > 0 { LONGEST_PAUSE } else { LONGEST_WAIT };
+        missing.requeued_at = state.seen.arrivals + 1;
+        let longest = if requeue_early(state, kept) > 0 { LONGEST_PAUSE } else { LONGEST_WAIT };
         let at = state.fill.missing.as_mut().map_or(now, |missing| missing.later(now, longest));
         self.count_early(chat);
         self.schedule_check(chat, at);
@@ -273,7 +273,7 @@ impl Session {
         // ones are new. (An active chat always has new ones.)
         let alone = found.consumers <= 1 && found.others.is_empty();
         let since = missing.nowhere.filter(|(_, arrivals)| alone || *arrivals == state.seen.arrivals);
-        missing.may_give_way = 0;
+        missing.may_requeue = 0;
         if let Some((since, _)) = since
             && now >= since + BETWEEN
             && missing.log_again
@@ -294,12 +294,12 @@ impl Session {
     }
 
     /// Requeues early messages while the queue is being looked through.
-    pub(super) fn give_way(&mut self, chat: ChatId) {
+    pub(super) fn requeue_early(&mut self, chat: ChatId) {
         // Others wait for room, each perhaps for messages behind those that this one holds.
         let (kept, enough) = if self.delivery.prefetch.is_wanted() { (0, 1) } else { (KEPT, KEPT * 2) };
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if state.feed.returnable() >= enough {
-            give_way(state, kept);
+            requeue_early(state, kept);
         }
     }
 
@@ -308,7 +308,7 @@ impl Session {
         let Some(missing) = state.fill.missing.take() else { return };
         // Not above the lowest one that exists, in the session or in a queue.
         let missing = state.feed.missing(missing.floor.min(missing.there));
-        if let Some((from, to)) = missing.and_then(|to| state.feed.give_up(to)) {
+        if let Some((from, to)) = missing.and_then(|to| state.feed.skip_gap(to)) {
             tracing::warn!(%chat, device = %self.handle.device, from, to, "gap sent: messages are in neither log nor queue");
             self.core.metrics.gaps.inc_by(to - from + 1);
             self.connection.send(ServerFrame::Gap { chat, from, to }.text().into());
@@ -320,19 +320,19 @@ impl Session {
 }
 
 /// Requeues early messages, as far as allowed now. Returns how many.
-fn give_way(state: &mut ChatState, kept: usize) -> usize {
+fn requeue_early(state: &mut ChatState, kept: usize) -> usize {
     let next = state.feed.next();
     let Some(missing) = state.fill.missing.as_mut().filter(|missing| missing.seq == next) else { return 0 };
-    let most = usize::try_from(missing.may_give_way).unwrap_or(usize::MAX);
-    let count = state.feed.give_way(kept, most);
-    missing.may_give_way -= count as u64;
+    let most = usize::try_from(missing.may_requeue).unwrap_or(usize::MAX);
+    let count = state.feed.requeue_early(kept, most);
+    missing.may_requeue -= count as u64;
     count
 }
 
 /// Requeues only the highest, for which there is no room. False: not allowed now.
-pub(super) fn give_back_highest(state: &mut ChatState) -> bool {
+pub(super) fn requeue_highest(state: &mut ChatState) -> bool {
     let others = state.feed.returnable().checked_sub(1);
-    others.is_some_and(|others| give_way(state, others) > 0)
+    others.is_some_and(|others| requeue_early(state, others) > 0)
 }
 
 /// The nodes to ask.

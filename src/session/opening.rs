@@ -32,7 +32,7 @@ impl Open {
     /// boxed.
     pub async fn serve(self) {
         let Self { mut session, mut inbox, mut events } = self;
-        let end = session.turn(&mut inbox, &mut events).await;
+        let end = session.run(&mut inbox, &mut events).await;
         Box::pin(session.end(end)).await;
     }
 }

@@ -54,7 +54,7 @@ impl Tails {
     }
 }
 
-fn rung(core: &Core, chat: ChatId, seq: Seq) {
+fn on_doorbell(core: &Core, chat: ChatId, seq: Seq) {
     let now = Instant::now();
     match core.hub.doorbell(chat, seq, now) {
         DoorbellOutcome::Check => drop(core.watching.tails.due.send((chat, now + core.timing.tail_check))),
@@ -81,7 +81,7 @@ pub(super) async fn run(core: Arc<Core>) {
         match event {
             StoreEvent::ReadsChanged(user) if core.hub.has_user(&user) => core.watching.rereads.ask(&user),
             StoreEvent::ReadsChanged(user) => core.watching.watches.idle([Watch::User(user)]),
-            StoreEvent::Doorbell(chat, seq) => rung(&core, chat, seq),
+            StoreEvent::Doorbell(chat, seq) => on_doorbell(&core, chat, seq),
             StoreEvent::Typing(chat, user) => core.hub.typing(chat, &user),
             StoreEvent::Presence(user) => presence::hint(&core, user),
             StoreEvent::Signal(user, payload) => signal::deliver(&core, &user, &payload),
@@ -160,7 +160,7 @@ async fn ring_heads(core: &Core) {
                 Ok(heads) => {
                     for (chat, ChatHead { head, node }) in chats.iter().zip(heads) {
                         core.hub.placed(*chat, &node);
-                        rung(core, *chat, head);
+                        on_doorbell(core, *chat, head);
                     }
                 }
                 Err(error) => tracing::debug!(%error, "heads can't be read now"),

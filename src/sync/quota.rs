@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Unreported bytes of a user at this edge, at most; and no more than an eighth of the quota.
-const UNTOLD: u64 = 1 << 20;
+const MAX_UNSAVED: u64 = 1 << 20;
 /// Unreported bytes of an idle user that justify a trim.
 const WORTH_A_TRIM: u64 = 64 << 10;
 /// Maximum age of the store's number: with little left, with much left, and with none.
@@ -73,7 +73,7 @@ struct Account {
 }
 
 impl Account {
-    fn stands(&self) -> u64 {
+    fn used(&self) -> u64 {
         self.stored.saturating_add(self.sum)
     }
 }
@@ -91,17 +91,17 @@ impl Quotas {
         let mut state = lock(&self.0);
         let Some(account) = state.users.get_mut(user) else { return Verdict::Ask };
         account.used = Instant::now();
-        let (stands, age) = (account.stands().saturating_add(bytes), account.read.elapsed());
-        match stands {
-            _ if stands > most && age < OVER => Verdict::Refuse,
-            _ if stands > most => Verdict::Ask,
-            _ if age < if stands > most / 2 { NEAR } else { FAR } => Verdict::Take,
+        let (used, age) = (account.used().saturating_add(bytes), account.read.elapsed());
+        match used {
+            _ if used > most && age < OVER => Verdict::Refuse,
+            _ if used > most => Verdict::Ask,
+            _ if age < if used > most / 2 { NEAR } else { FAR } => Verdict::Take,
             _ => Verdict::Ask,
         }
     }
 
     /// Takes the store's number; returns whether `bytes` more fit.
-    fn learns(&self, user: &UserId, stored: u64, bytes: u64, most: u64) -> bool {
+    fn update(&self, user: &UserId, stored: u64, bytes: u64, most: u64) -> bool {
         let mut state = lock(&self.0);
         let now = Instant::now();
         let account = state.users.entry(user.clone()).or_insert_with(|| Account {
@@ -116,7 +116,7 @@ impl Quotas {
             looked: None,
         });
         (account.stored, account.read) = (stored, now);
-        account.stands().saturating_add(bytes) <= most
+        account.used().saturating_add(bytes) <= most
     }
 
     /// Returns whether the user's chats may be recounted; then it counts as done.
@@ -131,7 +131,7 @@ impl Quotas {
     }
 
     /// Sets the fullest chats of a user.
-    fn holds(&self, user: &UserId, chats: Vec<ChatId>) {
+    fn set_fullest(&self, user: &UserId, chats: Vec<ChatId>) {
         if let Some(account) = lock(&self.0).users.get_mut(user) {
             account.fullest = chats;
         }
@@ -151,14 +151,14 @@ impl Quotas {
     }
 
     /// Counts an accepted message; returns the chats to trim now.
-    fn taken(&self, user: &UserId, chat: ChatId, bytes: u64, most: u64) -> Vec<ChatId> {
+    fn charge(&self, user: &UserId, chat: ChatId, bytes: u64, most: u64) -> Vec<ChatId> {
         let mut state = lock(&self.0);
         let state = &mut *state;
         let Some(account) = state.users.get_mut(user) else { return Vec::new() };
         *account.unsaved.entry(chat).or_default() += bytes;
         account.sum += bytes;
         state.chats.entry(chat).or_default().insert(user.clone());
-        if account.sum - account.asked < UNTOLD.min(most / 8).max(1) {
+        if account.sum - account.asked < MAX_UNSAVED.min(most / 8).max(1) {
             return Vec::new();
         }
         account.asked = account.sum;
@@ -231,14 +231,14 @@ pub(super) async fn admits(core: &Core, user: &UserId, bytes: u64) -> Result<boo
         Verdict::Refuse => return Ok(false),
         Verdict::Ask => {}
     }
-    if quotas.learns(user, core.store.stored(user).await?, bytes, most) {
+    if quotas.update(user, core.store.stored(user).await?, bytes, most) {
         return Ok(true);
     }
     if quotas.may_recount(user) {
-        if quotas.learns(user, core.store.recount(user).await?, bytes, most) {
+        if quotas.update(user, core.store.recount(user).await?, bytes, most) {
             return Ok(true);
         }
-        quotas.holds(user, core.store.fullest(user, FULLEST).await?);
+        quotas.set_fullest(user, core.store.fullest(user, FULLEST).await?);
     }
     // Some of it may have become free.
     core.sending.trims.due(quotas.refused(user));
@@ -257,8 +257,8 @@ pub(super) fn exceeded(core: &Core, user: &UserId) -> Problem {
 }
 
 /// Counts a message that was taken into the log.
-pub(super) fn taken(core: &Core, user: &UserId, chat: ChatId, bytes: u64) {
-    core.sending.trims.due(core.sending.quotas.taken(user, chat, bytes + KEY_BYTES, core.limits.user_bytes));
+pub(super) fn charge(core: &Core, user: &UserId, chat: ChatId, bytes: u64) {
+    core.sending.trims.due(core.sending.quotas.charge(user, chat, bytes + KEY_BYTES, core.limits.user_bytes));
 }
 
 /// Trims a chat, records the rest with its senders, and empties queues that hold too much.

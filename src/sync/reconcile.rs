@@ -183,7 +183,7 @@ async fn repair(core: &Core, before: &Drift, now: &Drift) {
             }
         }
     }
-    for (chat, user) in now.unpositioned.intersection(&before.unpositioned) {
+    for (chat, user) in now.unsubscribed.intersection(&before.unsubscribed) {
         // It logs what it has done.
         if let Err(problem) = complete_member(core, *chat, user).await {
             tracing::warn!(%chat, %user, error = %problem, "subscribing a member's devices failed; will retry");

@@ -92,7 +92,7 @@ pub async fn send(
             guard.disarm();
             core.metrics.sends.inc();
             core.sending.trims.sent(chat, seq);
-            quota::taken(core, sender.user, chat, size);
+            quota::charge(core, sender.user, chat, size);
             core.admission.rates.copies(
                 sender.user,
                 sender.device,

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// Least bytes a second that a client reads of a waiting response: the slowest mobile network.
-const LEAST: f64 = 4_096.0;
+const MIN_RATE: f64 = 4_096.0;
 /// Time and bytes for which the rest of a request is read at the end. If it stayed unread, the system would send a reset, and
 /// the client would lose the response.
 const LINGER: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ impl Line {
             }
             Poll::Ready(Ok(count)) => {
                 if let Some(due) = &mut self.due {
-                    let bought = Duration::from_secs_f64(count as f64 / LEAST);
+                    let bought = Duration::from_secs_f64(count as f64 / MIN_RATE);
                     *due = (*due + bought).min(now + self.patience);
                 }
                 wrote

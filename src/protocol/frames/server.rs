@@ -16,7 +16,7 @@ use crate::{
 /// An entry of `welcome.chats`, and of the `chat` event `joined`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChatEntry {
-    /// Which chat.
+    /// The chat's id.
     pub id: ChatId,
     /// Direct or group.
     pub kind: ChatKind,
@@ -24,18 +24,18 @@ pub struct ChatEntry {
     pub name: Option<String>,
     /// The highest seq.
     pub head: Seq,
-    /// How far the user has read.
+    /// The user's read offset.
     pub read: Seq,
-    /// How far this device has acknowledged: live starts above.
+    /// The device's cursor: live delivery starts above it.
     pub cursor: Seq,
-    /// Everything above is delivered live; what is at or below comes from the main.
+    /// Messages above it are delivered live; those at or below it come from the main.
     pub from: Seq,
 }
 
 /// The main device as its subs see it.
 #[derive(Debug, Clone, Serialize)]
 pub struct MainInfo {
-    /// Which.
+    /// Its id.
     pub device: DeviceId,
     /// Connected now.
     pub online: bool,
@@ -43,7 +43,7 @@ pub struct MainInfo {
     pub last_seen: Millis,
 }
 
-/// What a client may do; see the defaults in `docs/protocol.md`.
+/// Limits of a client; `docs/protocol.md` lists the defaults.
 #[derive(Debug, Clone, Serialize)]
 pub struct LimitsInfo {
     /// Bytes of a message's content.
@@ -63,21 +63,21 @@ pub struct LimitsInfo {
 /// `welcome`: the first frame.
 #[derive(Debug, Clone, Serialize)]
 pub struct Welcome {
-    /// 1.
+    /// The protocol's version: 1.
     pub protocol: u32,
-    /// Who.
+    /// The user.
     pub user: UserId,
-    /// Which device.
+    /// The device's id.
     pub device: DeviceId,
     /// Main or sub.
     pub kind: DeviceKind,
     /// The fencing number of this connection.
     pub session: u64,
-    /// Which edge.
+    /// The edge that serves it.
     pub edge: String,
     /// Seconds between the server's pings.
     pub heartbeat_s: f64,
-    /// What is allowed.
+    /// The limits.
     pub limits: LimitsInfo,
     /// The user's main, if there is one.
     pub main: Option<MainInfo>,
@@ -88,15 +88,15 @@ pub struct Welcome {
 /// Whether a user is online: any device of theirs is connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Presence {
-    /// Who.
+    /// The user.
     pub user: UserId,
-    /// Whether.
+    /// Whether the user is online.
     pub online: bool,
     /// When a device of theirs was last connected (now, if one is); none: never.
     pub last_seen: Option<Millis>,
 }
 
-/// What happened to a device of the user.
+/// An event of a device of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceEvent {
@@ -106,27 +106,27 @@ pub enum DeviceEvent {
     Online,
     /// Disconnected.
     Offline,
-    /// Ended.
+    /// Terminated.
     Terminated,
-    /// Will be ended unless it is seen soon.
+    /// Will be terminated unless it connects soon.
     Expiring,
 }
 
-/// What happened to the user's membership, or to a chat's members.
+/// An event of the user's membership, or of a chat's members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatEvent {
-    /// The user is in it now.
+    /// The user is a member now.
     Joined,
-    /// The user isn't any more.
+    /// The user is no longer a member.
     Left,
-    /// Somebody else came.
+    /// Another user joined.
     MemberJoined,
-    /// Somebody else went.
+    /// Another user left.
     MemberLeft,
 }
 
-/// What happened to an invitation.
+/// An event of an invitation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InvitationEvent {
@@ -136,25 +136,25 @@ pub enum InvitationEvent {
     Over,
 }
 
-/// What somebody is invited to.
+/// The chat of an invitation.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct InvitationDetails<'a> {
     /// Direct or group.
     pub kind: ChatKind,
     /// A group's name.
     pub name: Option<&'a str>,
-    /// Who invites.
+    /// The inviting user.
     pub by: &'a UserId,
-    /// Since when.
+    /// When it was sent.
     pub at: Millis,
 }
 
-/// What the server says, but for `message` frames, whose bytes are made once at sending.
+/// A frame of the server, except `message`: its bytes are serialised once, at sending.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the table in docs/protocol.md says each field")]
 pub enum ServerFrame<'a> {
-    /// An answer: exactly one of `ok` and `error`.
+    /// Answers a frame: exactly one of `ok` and `error`.
     Reply {
         id: &'a FrameId,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,19 +162,19 @@ pub enum ServerFrame<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'a Problem>,
     },
-    /// The answer to a bad frame without an id.
+    /// Answers an invalid frame without an id.
     Error { frame: Option<&'a str>, error: &'a Problem },
     /// The first frame.
     Welcome(Box<Welcome>),
-    /// The user read on another device.
+    /// The user's read offset moved on another device.
     Read { chat: ChatId, seq: Seq, device: Option<DeviceId> },
-    /// These seqs are beyond what the server holds.
+    /// The server no longer holds these seqs.
     Gap { chat: ChatId, from: Seq, to: Seq },
-    /// To the main: a page, please.
+    /// To the main: requests a page of history.
     HistoryRequest { request: &'a str, chat: ChatId, before: Seq, limit: u64, device: DeviceId },
-    /// A device of the user.
+    /// An event of a device of the user.
     Device { event: DeviceEvent, device: DeviceId, at: Millis },
-    /// A chat of the user.
+    /// An event of a chat of the user.
     Chat {
         event: ChatEvent,
         chat: ChatId,
@@ -183,20 +183,20 @@ pub enum ServerFrame<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         entry: Option<ChatEntry>,
     },
-    /// A watched user came online, or went.
+    /// A watched user is online, or no longer.
     Presence(&'a Presence),
-    /// Somebody else types.
+    /// Another user is typing.
     Typing { chat: ChatId, user: &'a UserId },
-    /// To the main: a page asks to be linked.
+    /// To the main: a web page asks to be linked.
     LinkRequest { code: &'a str, name: &'a str, platform: &'a str },
-    /// An invitation of the user.
+    /// An event of an invitation of the user.
     Invitation {
         event: InvitationEvent,
         chat: ChatId,
         #[serde(flatten)]
         details: Option<InvitationDetails<'a>>,
     },
-    /// I'm here.
+    /// Answers a ping.
     Pong,
 }
 
@@ -209,7 +209,7 @@ impl ServerFrame<'_> {
     }
 }
 
-/// A reply whose `ok` is JSON text already, put in unchanged.
+/// A reply whose `ok` is JSON text already, inserted unchanged.
 #[must_use]
 pub fn raw_reply(id: &FrameId, ok: &str) -> String {
     let id = serde_json::to_string(id).unwrap_or_default();

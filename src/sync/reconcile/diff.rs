@@ -27,7 +27,7 @@ pub(in crate::sync) struct Drift {
     pub(in crate::sync) orphans: HashSet<QueueAt>,
     pub(super) missing: HashSet<QueueAt>,
     // Members with an unsubscribed live device.
-    pub(super) unpositioned: HashSet<(ChatId, UserId)>,
+    pub(super) unsubscribed: HashSet<(ChatId, UserId)>,
     // Topics without a queue, whose chat isn't there (any more).
     pub(super) topics: HashSet<(Arc<str>, ChatId)>,
     // Chats without members, and ids without a chat; and since when.
@@ -88,8 +88,8 @@ pub(in crate::sync) async fn diff(
             if subscriptions.members.is_empty() {
                 drift.empty_chats.insert(chat, Instant::now());
             }
-            let (wanted, unpositioned) = wanted(&subscriptions, &devices);
-            drift.unpositioned.extend(unpositioned.into_iter().map(|user| (chat, user)));
+            let (wanted, unsubscribed) = wanted(&subscriptions, &devices);
+            drift.unsubscribed.extend(unsubscribed.into_iter().map(|user| (chat, user)));
             for (device, _) in subscriptions.devices {
                 if !wanted.contains_key(&device) {
                     // Left over from an unfinished leave: removed even without a queue.
@@ -115,7 +115,7 @@ pub(in crate::sync) async fn diff(
 /// subscribed in this membership (then a missing queue is drift); and the members with unsubscribed live devices.
 fn wanted(subscriptions: &Subscriptions, devices: &Devices) -> (HashMap<DeviceId, bool>, HashSet<UserId>) {
     let from: HashMap<DeviceId, Seq> = subscriptions.devices.iter().copied().collect();
-    let (mut wanted, mut unpositioned) = (HashMap::new(), HashSet::new());
+    let (mut wanted, mut unsubscribed) = (HashMap::new(), HashSet::new());
     for Member { user, boundary, .. } in &subscriptions.members {
         for (device, state) in devices.get(user).into_iter().flatten() {
             let positioned = from.get(device).is_some_and(|from| from >= boundary);
@@ -123,11 +123,11 @@ fn wanted(subscriptions: &Subscriptions, devices: &Devices) -> (HashMap<DeviceId
             let live = *state != DeviceState::Terminating;
             wanted.insert(*device, positioned && live);
             if live && !positioned {
-                unpositioned.insert(user.clone());
+                unsubscribed.insert(user.clone());
             }
         }
     }
-    (wanted, unpositioned)
+    (wanted, unsubscribed)
 }
 
 /// Reads the devices of these chats' members that weren't met yet.

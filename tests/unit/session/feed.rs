@@ -150,7 +150,7 @@ proptest! {
                 Step::GiveUp(ahead) => {
                     let to = feed.next() + u64::from(ahead);
                     let inside: Vec<Seq> = (expected..=to).filter(|seq| held_of(*seq) > 0).collect();
-                    prop_assert_eq!(feed.give_up(to), Some((expected, to)));
+                    prop_assert_eq!(feed.skip_gap(to), Some((expected, to)));
                     gone.extend(expected..=to);
                     expected = to + 1;
                     // (What is parked is given back in any case.)
@@ -168,7 +168,7 @@ proptest! {
                         with_receipts.map(|(seq, _)| *seq).take(least).collect()
                     };
                     let kept = lowest(&feed);
-                    let given = feed.give_way(least, most);
+                    let given = feed.requeue_early(least, most);
                     prop_assert!(given <= most);
                     prop_assert_eq!(feed.in_flight() + given as u64, before);
                     prop_assert!(feed.returnable() >= least.min(returnable));
@@ -250,15 +250,15 @@ fn what_is_early_gives_way_from_above() {
         assert_eq!(feed.offer(seq, 0, body(seq), ()), Offered::Early);
     }
     assert_eq!((feed.returnable(), feed.in_flight()), (6, 6));
-    assert_eq!((feed.give_way(2, 3), feed.returnable()), (3, 3));
-    assert_eq!((feed.give_way(2, 3), feed.give_way(2, 3), feed.returnable()), (1, 0, 2));
+    assert_eq!((feed.requeue_early(2, 3), feed.returnable()), (3, 3));
+    assert_eq!((feed.requeue_early(2, 3), feed.requeue_early(2, 3), feed.returnable()), (1, 0, 2));
     // They come again, perhaps; until then they are here, as long as there is room for them.
     assert_eq!((feed.held().0, feed.hole()), (6, Some(2)));
     assert!(feed.forget_highest());
     assert_eq!(feed.offer(7, 0, body(7), ()), Offered::Early);
     assert_eq!((feed.returnable(), feed.held().0), (3, 5));
     feed.void();
-    assert_eq!((feed.give_way(0, 9), feed.held().0, feed.in_flight()), (0, 5, 0));
+    assert_eq!((feed.requeue_early(0, 9), feed.held().0, feed.in_flight()), (0, 5, 0));
     assert!(feed.fill(1) && feed.fill(2));
     let rest: Vec<Bytes> = std::iter::from_fn(|| feed.next_early()).collect();
     assert_eq!(rest, [body(3), body(4), body(5)]);
@@ -269,7 +269,7 @@ fn what_is_early_gives_way_from_above() {
 fn what_comes_after_its_gap_is_kept_until_the_cursor_has_passed_it() {
     let mut feed = Feed::new(0, 0);
     assert_eq!(feed.offer(4, 0, body(4), 4), Offered::Early);
-    assert_eq!(feed.give_up(3), Some((1, 3)));
+    assert_eq!(feed.skip_gap(3), Some((1, 3)));
     assert_eq!(feed.next_early(), Some(body(4)));
     assert_eq!((feed.unacked(), feed.in_flight()), (1, 1));
     assert_eq!(feed.offer(2, 0, body(2), 2), Offered::Late);
