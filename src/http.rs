@@ -46,7 +46,7 @@ use assets::Assets;
 use body::{Body, Query};
 use playground::Playground;
 use respond::{answer, refuse};
-use room::{Asking, Room};
+use room::{RequestBudget, Room};
 
 /// What every handler uses.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ struct Request {
     query: Query,
     // Of the client, also behind trusted proxies.
     address: IpAddr,
-    asking: Arc<Asking>,
+    budget: Arc<RequestBudget>,
 }
 
 /// The public API.
@@ -100,68 +100,69 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
     let id = warp::path::param::<String>;
     let end = warp::path::end;
 
-    let devices = warp::path!("v1" / "devices").and(post()).then(run2(devices::register)).boxed();
+    let devices = warp::path!("v1" / "devices").and(post()).then(with_body(devices::register)).boxed();
     let devices =
-        devices.or(warp::path!("v1" / "devices").and(get()).then(run(devices::list))).unify().boxed();
+        devices.or(warp::path!("v1" / "devices").and(get()).then(plain(devices::list))).unify().boxed();
     let devices =
-        devices.or(warp::path!("v1" / "devices" / String).and(delete()).then(run1(devices::end))).unify();
+        devices.or(warp::path!("v1" / "devices" / String).and(delete()).then(with_id(devices::end))).unify();
     let devices = devices
-        .or(warp::path!("v1" / "terminations" / String).and(get()).then(run1(devices::termination)))
+        .or(warp::path!("v1" / "terminations" / String).and(get()).then(with_id(devices::termination)))
         .unify()
         .boxed();
 
     let queues = warp::path!("v1" / "devices" / String / "channels");
-    let devices = devices.or(queues.and(get()).then(run1(devices::channels))).unify().boxed();
-    let playground = warp::path!("v1" / "playground").and(post()).then(run2(playground::open));
+    let devices = devices.or(queues.and(get()).then(with_id(devices::channels))).unify().boxed();
+    let playground = warp::path!("v1" / "playground").and(post()).then(with_body(playground::open));
     let devices = devices.or(playground).unify().boxed();
-    let playground = warp::path!("v1" / "playground").and(get()).then(run(playground::look));
+    let playground = warp::path!("v1" / "playground").and(get()).then(plain(playground::look));
     let devices = devices.or(playground).unify().boxed();
-    let ready = warp::path!("v1" / "ready").and(get()).then(run(ops::open_for_clients));
+    let ready = warp::path!("v1" / "ready").and(get()).then(plain(ops::open_for_clients));
     let devices = devices.or(ready).unify().boxed();
-    let links = warp::path!("v1" / "links").and(post()).then(run2(links::open)).boxed();
-    let links = links.or(warp::path!("v1" / "links" / String).and(get()).then(run1(links::get))).unify();
+    let links = warp::path!("v1" / "links").and(post()).then(with_body(links::open)).boxed();
+    let links = links.or(warp::path!("v1" / "links" / String).and(get()).then(with_id(links::get))).unify();
     let decide = warp::path!("v1" / "links" / String / "approve");
-    let links = links.or(decide.and(post()).then(run3(links::decide))).unify().boxed();
+    let links = links.or(decide.and(post()).then(with_id_and_body(links::decide))).unify().boxed();
 
     let chat = || warp::path("v1").and(warp::path("chats"));
-    let chats = chat().and(end()).and(post()).then(run2(chats::create)).boxed();
-    let chats = chats.or(chat().and(end()).and(get()).then(run(chats::list))).unify().boxed();
-    let by_name = chat().and(warp::path("join")).and(end()).and(post()).then(run2(chats::join_by_name));
+    let chats = chat().and(end()).and(post()).then(with_body(chats::create)).boxed();
+    let chats = chats.or(chat().and(end()).and(get()).then(plain(chats::list))).unify().boxed();
+    let by_name = chat().and(warp::path("join")).and(end()).and(post()).then(with_body(chats::join_by_name));
     let chats = chats.or(by_name).unify().boxed();
-    let chats = chats.or(chat().and(id()).and(end()).and(get()).then(run1(chats::one))).unify().boxed();
+    let chats = chats.or(chat().and(id()).and(end()).and(get()).then(with_id(chats::one))).unify().boxed();
     let of = |name: &'static str| chat().and(id()).and(warp::path(name)).and(end());
-    let chats = chats.or(of("join").and(post()).then(run3(chats::join))).unify().boxed();
-    let chats = chats.or(of("leave").and(post()).then(run3(chats::leave))).unify().boxed();
-    let chats = chats.or(of("members").and(post()).then(run3(chats::invite))).unify().boxed();
+    let chats = chats.or(of("join").and(post()).then(with_id_and_body(chats::join))).unify().boxed();
+    let chats = chats.or(of("leave").and(post()).then(with_id_and_body(chats::leave))).unify().boxed();
+    let chats = chats.or(of("members").and(post()).then(with_id_and_body(chats::invite))).unify().boxed();
     let remove = chat().and(id()).and(warp::path("members")).and(id()).and(end());
     let remove = remove.and(delete()).then(|chat, user, request: Request| {
-        named(request.context.core.clone(), request.asking.clone(), chats::remove(chat, user, request))
+        named(request.context.core.clone(), request.budget.clone(), chats::remove(chat, user, request))
     });
     let chats = chats.or(remove).unify().boxed();
-    let chats = chats.or(of("messages").and(get()).then(run1(chats::messages))).unify().boxed();
-    let chats = chats.or(of("messages").and(post()).then(run3(chats::send))).unify().boxed();
+    let chats = chats.or(of("messages").and(get()).then(with_id(chats::messages))).unify().boxed();
+    let chats = chats.or(of("messages").and(post()).then(with_id_and_body(chats::send))).unify().boxed();
     let chats = chats.or(people(context)).unify().boxed();
-    let chats = chats.or(warp::path!("v1" / "offsets").and(get()).then(run(chats::offsets))).unify().boxed();
+    let chats =
+        chats.or(warp::path!("v1" / "offsets").and(get()).then(plain(chats::offsets))).unify().boxed();
 
-    let admin = warp::path!("admin" / "v1" / "overview").and(get()).then(run(admin::overview)).boxed();
+    let admin = warp::path!("admin" / "v1" / "overview").and(get()).then(plain(admin::overview)).boxed();
     let users = warp::path!("admin" / "v1" / "users").and(get());
-    let admin = admin.or(users.then(run(admin::all_users))).unify().boxed();
+    let admin = admin.or(users.then(plain(admin::all_users))).unify().boxed();
     let all = warp::path!("admin" / "v1" / "devices").and(get());
-    let admin = admin.or(all.then(run(admin::all_devices))).unify().boxed();
+    let admin = admin.or(all.then(plain(admin::all_devices))).unify().boxed();
     let of_user = warp::path!("admin" / "v1" / "users" / String / "devices");
-    let admin = admin.or(of_user.and(get()).then(run1(admin::devices))).unify().boxed();
+    let admin = admin.or(of_user.and(get()).then(with_id(admin::devices))).unify().boxed();
     let kick = warp::path!("admin" / "v1" / "users" / String / "kick");
-    let admin = admin.or(kick.and(post()).then(run3(admin::kick))).unify().boxed();
+    let admin = admin.or(kick.and(post()).then(with_id_and_body(admin::kick))).unify().boxed();
     let queues = warp::path!("admin" / "v1" / "devices" / String / "channels");
-    let admin = admin.or(queues.and(get()).then(run1(admin::channels))).unify().boxed();
+    let admin = admin.or(queues.and(get()).then(with_id(admin::channels))).unify().boxed();
     let remove = warp::path!("admin" / "v1" / "devices" / String);
-    let admin = admin.or(remove.and(delete()).then(run1(admin::end))).unify().boxed();
+    let admin = admin.or(remove.and(delete()).then(with_id(admin::end))).unify().boxed();
     let orphans = warp::path!("admin" / "v1" / "channels" / "orphans").and(get());
-    let admin = admin.or(orphans.then(run(admin::orphans))).unify().boxed();
+    let admin = admin.or(orphans.then(plain(admin::orphans))).unify().boxed();
     let sweep = warp::path!("admin" / "v1" / "channels" / "sweep").and(post());
-    let admin = admin.or(sweep.then(run2(admin::sweep))).unify().boxed();
+    let admin = admin.or(sweep.then(with_body(admin::sweep))).unify().boxed();
     let audit = warp::path!("admin" / "v1" / "audit").and(get());
-    let admin = admin.or(audit.then(run(admin::audit_log))).unify().boxed();
+    let admin = admin.or(audit.then(plain(admin::audit_log))).unify().boxed();
 
     let upgrade = warp::ext::optional::<OnUpgrade>().and(warp::ext::optional::<listener::Permit>());
     let upgrade = upgrade.and(warp::ext::optional::<trace::RequestId>());
@@ -185,18 +186,18 @@ pub fn api(context: &Context) -> BoxedFilter<(Response,)> {
 /// Invitations and blocks.
 fn people(context: &Context) -> BoxedFilter<(Response,)> {
     let get = || warp::get().and(request(context));
-    let invitations = warp::path!("v1" / "invitations").and(get()).then(run(people::invitations)).boxed();
+    let invitations = warp::path!("v1" / "invitations").and(get()).then(plain(people::invitations)).boxed();
     let post = || warp::post().and(request(context)).and(body::unread(context.core.limits.body_bytes));
     let accept = warp::path!("v1" / "invitations" / String / "accept");
-    let calls = invitations.or(accept.and(post()).then(run3(people::accept))).unify().boxed();
+    let calls = invitations.or(accept.and(post()).then(with_id_and_body(people::accept))).unify().boxed();
     let decline = warp::path!("v1" / "invitations" / String / "decline");
-    let calls = calls.or(decline.and(post()).then(run3(people::decline))).unify().boxed();
-    let calls = calls.or(warp::path!("v1" / "blocks").and(get()).then(run(people::blocks))).unify().boxed();
+    let calls = calls.or(decline.and(post()).then(with_id_and_body(people::decline))).unify().boxed();
+    let calls = calls.or(warp::path!("v1" / "blocks").and(get()).then(plain(people::blocks))).unify().boxed();
     let block = warp::path!("v1" / "blocks" / String);
     let put = warp::put().and(request(context));
-    let calls = calls.or(block.and(put).then(run1(people::block))).unify().boxed();
+    let calls = calls.or(block.and(put).then(with_id(people::block))).unify().boxed();
     let delete = warp::delete().and(request(context));
-    calls.or(block.and(delete).then(run1(people::unblock))).unify().boxed()
+    calls.or(block.and(delete).then(with_id(people::unblock))).unify().boxed()
 }
 
 /// The files of the pages. This filter comes last and rejects a path that is no file.
@@ -241,59 +242,61 @@ fn request(
     warp::header::headers_cloned().and(query).and(permit).map(
         move |headers, query: String, permit: Option<listener::Permit>| {
             let address = permit.map_or(Ipv4Addr::UNSPECIFIED.into(), |permit| permit.address());
-            let asking = Arc::new(Asking::new(&context.room, address.into()));
-            Request { context: context.clone(), headers, query: Query::parse(&query), address, asking }
+            let budget = Arc::new(RequestBudget::new(&context.room, address.into()));
+            Request { context: context.clone(), headers, query: Query::parse(&query), address, budget }
         },
     )
 }
 
 // The four shapes of handlers: with or without an id in the path, with or without a body.
 
-fn run<F>(handler: fn(Request) -> F) -> impl Fn(Request) -> BoxedAnswer + Clone
+fn plain<F>(handler: fn(Request) -> F) -> impl Fn(Request) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    move |request| Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(request)))
+    move |request| Box::pin(named(request.context.core.clone(), request.budget.clone(), handler(request)))
 }
 
-fn run1<F>(handler: fn(String, Request) -> F) -> impl Fn(String, Request) -> BoxedAnswer + Clone
+fn with_id<F>(handler: fn(String, Request) -> F) -> impl Fn(String, Request) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
     move |id, request| {
-        Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(id, request)))
+        Box::pin(named(request.context.core.clone(), request.budget.clone(), handler(id, request)))
     }
 }
 
-fn run2<F>(handler: fn(Request, Body) -> F) -> impl Fn(Request, Body) -> BoxedAnswer + Clone
+fn with_body<F>(handler: fn(Request, Body) -> F) -> impl Fn(Request, Body) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
     move |request, body| {
-        Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(request, body)))
+        Box::pin(named(request.context.core.clone(), request.budget.clone(), handler(request, body)))
     }
 }
 
-fn run3<F>(handler: fn(String, Request, Body) -> F) -> impl Fn(String, Request, Body) -> BoxedAnswer + Clone
+fn with_id_and_body<F>(
+    handler: fn(String, Request, Body) -> F,
+) -> impl Fn(String, Request, Body) -> BoxedAnswer + Clone
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
     move |id, request, body| {
-        Box::pin(named(request.context.core.clone(), request.asking.clone(), handler(id, request, body)))
+        Box::pin(named(request.context.core.clone(), request.budget.clone(), handler(id, request, body)))
     }
 }
 
 /// What a handler answers; but nothing is done under a name that may be another edge's.
 async fn named(
     core: Arc<Core>,
-    asking: Arc<Asking>,
+    budget: Arc<RequestBudget>,
     handler: impl Future<Output = Result<Response, Problem>>,
 ) -> Response {
     if core.edge.claim.waits() {
         let why = "this edge doesn't know yet whether its name is its own: try again, or at another edge";
         return answer(Err(Problem::new(ErrorCode::Unavailable, why)));
     }
-    answer(handler.await.and_then(|response| asking.answered(response)))
+    answer(handler.await.and_then(|response| budget.answered(response)))
 }
 
 type BoxedAnswer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;

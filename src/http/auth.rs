@@ -71,7 +71,7 @@ pub(super) async fn caller(request: &Request) -> Result<Caller, Problem> {
     match request.context.tokens.verify_device(token) {
         Ok(claims) => {
             let device = connect::authorize(&request.context.core, &claims).await?;
-            request.asking.is(&device.user);
+            request.budget.set_user(&device.user);
             Ok(Caller::Device(Box::new(device)))
         }
         Err(TokenError::WrongKind(_)) => user(request).await.map(Caller::User),
@@ -85,7 +85,7 @@ pub(super) async fn caller(request: &Request) -> Result<Caller, Problem> {
 /// `unauthorized`, `unavailable`.
 pub(super) async fn user(request: &Request) -> Result<UserClaims, Problem> {
     let claims = request.context.tokens.verify_user(token(request)?).await?;
-    request.asking.is(&claims.user);
+    request.budget.set_user(&claims.user);
     Ok(claims)
 }
 

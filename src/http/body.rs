@@ -64,7 +64,7 @@ impl Body {
             return Err(self.too_large());
         }
         // A chunked body declares no length.
-        let _room = request.asking.body(declared.unwrap_or(self.most))?;
+        let _room = request.budget.body(declared.unwrap_or(self.most))?;
         match tokio::time::timeout(PATIENCE, self.collect()).await {
             Ok(body) => {
                 let body = body?;

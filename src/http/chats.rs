@@ -119,7 +119,7 @@ fn view_with(chat: Chat, read: Seq, members: Vec<Member>) -> ChatView {
 pub(super) async fn counted(request: &Request, user: &UserId) -> Result<Turn<UserId>, Problem> {
     let core = &request.context.core;
     core.limit("lists", user, core.limits.lists_per_minute).await?;
-    request.asking.turn(user).await
+    request.budget.turn(user).await
 }
 
 fn password(text: Option<&String>) -> Result<(), Problem> {

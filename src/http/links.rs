@@ -52,7 +52,7 @@ struct Opened {
 }
 
 #[derive(Serialize)]
-struct Asking {
+struct LinkAnswer {
     code: String,
     name: String,
     platform: String,
@@ -101,7 +101,7 @@ pub(super) async fn get(which: String, request: Request) -> Result<Response, Pro
 async fn look(code: &str, request: &Request) -> Result<Response, Problem> {
     let main = main(request).await?;
     let link = links::look(&request.context.core, &main, &decoded(code)).await?;
-    Ok(ok(&Asking {
+    Ok(ok(&LinkAnswer {
         code: LinkCode::to_string(&link.code),
         name: link.name,
         platform: link.platform,

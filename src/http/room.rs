@@ -34,20 +34,20 @@ const READS: Bounds = Bounds { at_once: 64, of_one: 2, longest: Duration::from_s
 /// Seconds after which a request that found no room may come again.
 const AGAIN: u32 = 1;
 
-fn crowded(detail: &'static str) -> Problem {
+fn too_many(detail: &'static str) -> Problem {
     Problem::new(ErrorCode::TooManyRequests, detail).retry_in(AGAIN)
 }
 
 /// Who sent a request, as far as known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Whose {
+pub(super) enum Client {
     /// A user's.
     User(UserId),
     /// Not known yet: the address.
     Address(Network),
 }
 
-impl Holder for Whose {
+impl Holder for Client {
     fn neighbours(&self) -> Option<Neighbourhood> {
         match self {
             Self::User(_) => None,
@@ -59,8 +59,8 @@ impl Holder for Whose {
 /// The memory of one edge for bodies and responses.
 #[derive(Debug, Clone)]
 pub(super) struct Room {
-    bodies: Shares<Whose>,
-    answers: Shares<Whose>,
+    bodies: Shares<Client>,
+    answers: Shares<Client>,
     reads: FairQueue<UserId>,
 }
 
@@ -72,36 +72,36 @@ impl Default for Room {
 
 /// One request's client, and its share of memory.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct RequestBudget {
     room: Room,
     from: Network,
     user: OnceLock<UserId>,
-    answer: Mutex<Option<Share<Whose>>>,
+    answer: Mutex<Option<Share<Client>>>,
 }
 
-impl Asking {
+impl RequestBudget {
     pub(super) fn new(room: &Room, from: Network) -> Self {
         Self { room: room.clone(), from, user: OnceLock::new(), answer: Mutex::default() }
     }
 
     /// Notes the user.
-    pub(super) fn is(&self, user: &UserId) {
+    pub(super) fn set_user(&self, user: &UserId) {
         if self.user.set(user.clone()).is_ok() {
             spans::user_is_known(user);
         }
     }
 
-    fn whose(&self) -> Whose {
-        self.user.get().cloned().map_or(Whose::Address(self.from), Whose::User)
+    fn client(&self) -> Client {
+        self.user.get().cloned().map_or(Client::Address(self.from), Client::User)
     }
 
     /// Reserves memory for a body.
     ///
     /// # Errors
     /// `too_many_requests`.
-    pub(super) fn body(&self, bytes: usize) -> Result<Share<Whose>, Problem> {
-        self.room.bodies.take(&self.whose(), bytes).ok_or_else(|| {
-            crowded("too many of your requests are on their way: wait for their answers, and try again")
+    pub(super) fn body(&self, bytes: usize) -> Result<Share<Client>, Problem> {
+        self.room.bodies.take(&self.client(), bytes).ok_or_else(|| {
+            too_many("too many of your requests are on their way: wait for their answers, and try again")
         })
     }
 
@@ -111,8 +111,8 @@ impl Asking {
     /// `too_many_requests`.
     pub(super) fn answer(&self, bytes: usize) -> Result<(), Problem> {
         let share =
-            self.room.answers.take(&self.whose(), bytes).ok_or_else(|| {
-                crowded("too many answers are on their way to you: read them, and try again")
+            self.room.answers.take(&self.client(), bytes).ok_or_else(|| {
+                too_many("too many answers are on their way to you: read them, and try again")
             })?;
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
         Ok(())
@@ -124,7 +124,7 @@ impl Asking {
     /// `too_many_requests`.
     pub(super) async fn turn(&self, user: &UserId) -> Result<Turn<UserId>, Problem> {
         let turn = self.room.reads.acquire(user).await;
-        turn.ok_or_else(|| crowded("too many of your pages are being read: wait for them, and try again"))
+        turn.ok_or_else(|| too_many("too many of your pages are being read: wait for them, and try again"))
     }
 
     /// Returns the response, which holds its memory until the client has read it or the connection ends.
@@ -153,7 +153,7 @@ impl Asking {
 /// A response's bytes and their share. hyper keeps them, uncopied, until they are written.
 struct Held {
     body: Bytes,
-    _share: Option<Share<Whose>>,
+    _share: Option<Share<Client>>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -163,8 +163,8 @@ impl AsRef<[u8]> for Held {
 }
 
 impl Request {
-    /// See [`Asking::answer`].
+    /// See [`RequestBudget::answer`].
     pub(super) fn reserve(&self, bytes: usize) -> Result<(), Problem> {
-        self.asking.answer(bytes)
+        self.budget.answer(bytes)
     }
 }

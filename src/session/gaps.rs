@@ -35,7 +35,14 @@ const APART: Duration = Duration::from_millis(5);
 /// some more.
 const SEEN_BESIDE: u64 = 128;
 
-/// What is missing of a chat, and where it may be.
+/// What is missing of a chat, and where it may be. The search has four phases (decision 0019):
+///
+/// | phase | fields | next |
+/// |---|---|---|
+/// | asking nodes for their backlog | `asking`, `ask_at`, `pause` | an answer: one of those below; none: asked again |
+/// | the queue holds something | `unseen` counts what must still come; `may_requeue` early messages make room for it | it comes, or all has been seen |
+/// | no queue holds it | `nowhere` since then; the log is read again: `log_again` | checked again after 1 s, at every node (`everywhere`) |
+/// | still nowhere | | a gap |
 #[derive(Debug)]
 pub(super) struct Missing {
     /// The next message, which the log lacks.

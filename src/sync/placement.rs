@@ -29,10 +29,10 @@ const MOST: usize = 500;
 const PARALLEL: usize = 4;
 
 /// Relocates chats from these nodes.
-pub(super) async fn move_all(core: &Core, unplaced: &HashMap<ChatId, String>) {
+pub(super) async fn relocate_all(core: &Core, unplaced: &HashMap<ChatId, String>) {
     stream::iter(unplaced.iter().take(MOST))
         .for_each_concurrent(PARALLEL, |(chat, from)| async move {
-            match move_chat(core, *chat, from).await {
+            match relocate(core, *chat, from).await {
                 Ok(Some(to)) => {
                     core.metrics.reconciler_actions.with_label_values(&["chat_moved"]).inc();
                     tracing::warn!(%chat, from, to, "chat relocated: its nsqd is down");
@@ -52,7 +52,7 @@ pub(super) fn work(chat: ChatId) -> String {
 }
 
 /// Returns the new node; none: it stays, or another edge was faster.
-async fn move_chat(core: &Core, chat: ChatId, from: &str) -> Result<Option<String>, Problem> {
+async fn relocate(core: &Core, chat: ChatId, from: &str) -> Result<Option<String>, Problem> {
     let Some(to) = core.broker.place_elsewhere(chat, from) else { return Ok(None) };
     let moved = async {
         provision(core, chat, &to).await?;

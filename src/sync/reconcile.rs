@@ -129,7 +129,7 @@ async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
             match found {
                 Ok(mut found) => {
                     found.go_on_from(&before);
-                    placement::move_all(core, &found.unplaced).await;
+                    placement::relocate_all(core, &found.unplaced).await;
                     repair(core, &before, &found).await;
                     before = found;
                 }
