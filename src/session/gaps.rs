@@ -41,7 +41,7 @@ const SEEN_BESIDE: u64 = 128;
 /// |---|---|---|
 /// | asking nodes for their backlog | `asking`, `ask_at`, `pause` | an answer: one of those below; none: asked again |
 /// | the queue holds something | `unseen` counts what must still come; `may_requeue` early messages make room for it | it comes, or all has been seen |
-/// | no queue holds it | `nowhere` since then; the log is read again: `log_again` | checked again after 1 s, at every node (`everywhere`) |
+/// | no queue holds it | `nowhere` since then; the log is read again: `log_again` | checked again after 300 ms, at every node (`everywhere`) |
 /// | still nowhere | | a gap |
 #[derive(Debug)]
 pub(super) struct Missing {
