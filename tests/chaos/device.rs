@@ -1,5 +1,8 @@
 //! A device of the campaign. It keeps its copy, reconnects to any edge whenever its connection ends, repeats unanswered
 //! sends under the same key, and records everything.
+//!
+//! It uses the SDK's core (`keepstep_client::session`), so the campaign tests that too. It keeps its own outbox: it has
+//! several messages of a chat in flight, and abandons some.
 
 mod ears;
 
@@ -7,9 +10,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use keepstep_client::frame::{ClientFrame, MessageKey, ServerFrame};
+use keepstep_client::session::Session;
+use keepstep_client::transport::WireMessage;
+use keepstep_client::{ChatId, Draft};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
@@ -17,7 +23,7 @@ use crate::client::{Came, Socket};
 use crate::closes::Close;
 use crate::gaps::Witness;
 use crate::history::{Seq, What};
-use crate::memory::{Memory, entry, frame};
+use crate::memory::{Memory, entry};
 use crate::record::{Recorder, count};
 
 /// A device's orders.
@@ -88,17 +94,16 @@ impl Device {
 /// A message in progress.
 #[derive(Debug, Clone)]
 struct Letter {
-    chat: String,
-    key: String,
+    chat: ChatId,
+    key: MessageKey,
     content: String,
 }
 
 /// What a reply is for.
 enum Asked {
     Send(Letter),
-    Ack(String, Seq),
-    Mark(String, Seq),
-    Page(String, Seq),
+    Ack(ChatId, Seq),
+    Page(ChatId, Seq),
 }
 
 /// What all devices of a run share.
@@ -124,9 +129,11 @@ pub struct Life {
     record: Arc<Recorder>,
     random: StdRng,
     memory: Memory,
+    session: Session,
     outbox: VecDeque<Letter>,
     asked: HashMap<u64, Asked>,
-    ids: u64,
+    // Read offsets without a reply on this connection.
+    marking: HashMap<ChatId, Seq>,
     socket: u64,
     edge: usize,
     heard: Instant,
@@ -148,9 +155,10 @@ impl Life {
             around,
             random: StdRng::seed_from_u64(seed),
             memory: Memory::default(),
+            session: Session::new(),
             outbox: VecDeque::new(),
             asked: HashMap::new(),
-            ids: 0,
+            marking: HashMap::new(),
             socket: 0,
             edge: 0,
             heard: Instant::now(),
@@ -182,6 +190,8 @@ impl Life {
     }
 
     fn ends(&mut self, code: Option<u16>) {
+        self.session.disconnected();
+        self.marking.clear();
         let mut letters: Vec<Letter> = Vec::new();
         let asked: Vec<Asked> = self.asked.drain().map(|(_, asked)| asked).collect();
         for asked in asked {
@@ -235,10 +245,9 @@ impl Life {
             }
             Ok(Came::Lost) | Err(_) => return None,
         };
-        self.welcomed(&welcome, edge);
-        if !self.device.main && self.memory.questions().is_empty() {
-            self.put(&mut socket, &json!({ "type": "ready" })).await?;
-        }
+        self.welcomed(&welcome, edge)?;
+        self.says_ready();
+        self.speaks(&mut socket).await?;
         let mut ticks: Interval = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         self.heard = Instant::now();
@@ -281,20 +290,31 @@ impl Life {
         }
     }
 
-    fn welcomed(&mut self, text: &str, edge: usize) {
-        let welcome: Value = serde_json::from_str(text).unwrap_or_default();
-        let entries = welcome["chats"].as_array().cloned().unwrap_or_default();
-        let chats: HashMap<_, _> = entries.iter().filter_map(entry).collect();
-        let (device, session) = (self.device.id.clone(), welcome["session"].as_u64().unwrap_or_default());
+    fn welcomed(&mut self, text: &str, edge: usize) -> Option<()> {
+        let frame = ServerFrame::parse(text).ok()?;
+        let ServerFrame::Welcome(welcome) = &frame else { return None };
+        let chats: HashMap<_, _> = welcome.chats.iter().map(entry).collect();
+        let (device, session) = (self.device.id.clone(), welcome.session);
         let told = chats.clone().into_iter().collect();
         self.record.write(What::Welcome { device, socket: self.socket, session, chats: told });
         count(&self.record.tally.welcomed);
-        self.memory.chats.retain(|id, _| chats.contains_key(id));
-        for (id, entry) in &chats {
-            self.memory.attach(id, entry, !self.device.main);
+        self.memory.chats.retain(|id, _| chats.contains_key(&id.to_string()));
+        for entry in &welcome.chats {
+            self.memory.attach(entry, !self.device.main);
+        }
+        self.session.connected();
+        self.session.receive_frame(frame);
+        while let Some(event) = self.session.poll_event() {
+            self.doubts(&event);
         }
         let mut sight = self.device.sight.lock().unwrap();
-        (sight.edge, sight.entries, sight.chats) = (Some(edge), chats, self.memory.progress());
+        (sight.edge, sight.entries, sight.chats) = (Some(edge), chats, self.progress());
+        Some(())
+    }
+
+    /// Returns the last seq of each chat on this socket, and its read offset.
+    fn progress(&self) -> HashMap<String, (Seq, Seq)> {
+        self.session.chats().map(|(id, chat)| (id.to_string(), (chat.came(), chat.read()))).collect()
     }
 
     /// Does what the device does by itself.
@@ -303,101 +323,127 @@ impl Life {
             self.idle = Some(self.record.now());
         }
         if self.random.random_ratio(1, 20) {
-            self.put(socket, &json!({ "type": "ping" })).await?;
+            self.session.put(ClientFrame::Ping { id: None });
         }
         if now.acks && self.random.random_ratio(1, 3) {
-            for (chat, seq) in self.memory.acks() {
-                let (device, of) = (self.device.id.clone(), chat.clone());
-                self.record.write(What::Acking { device, socket: self.socket, chat: of, seq });
-                let id = self.ask(Asked::Ack(chat.clone(), seq));
-                self.put(socket, &frame("ack", id, &chat, seq)).await?;
-            }
+            self.acks();
         }
         if !self.device.main {
-            self.boots(socket).await?;
+            self.boots();
         }
         if now.talks && self.random.random_ratio(1, 4) {
             self.writes();
         }
         if now.talks && self.random.random_ratio(1, 40) {
-            self.marks(socket).await?;
+            self.marks();
+        }
+        if self.random.random_ratio(1, 10) {
+            self.session.retry();
         }
         while self.asked.values().filter(|asked| matches!(asked, Asked::Send(_))).count() < 6 {
             let Some(letter) = self.outbox.pop_front() else { break };
             let Letter { chat, key, content } = letter.clone();
-            let (user, device) = (self.device.user.clone(), Some(self.device.id.clone()));
-            self.record.write(What::Sending { user, device, chat: chat.clone(), key: key.clone() });
-            let id = self.ask(Asked::Send(letter));
-            let send = json!({ "type": "send", "id": id, "chat": chat, "key": key, "kind": "text", "content": content });
-            self.put(socket, &send).await?;
+            let draft = Box::new(Draft::text(content));
+            self.ask(Asked::Send(letter), |id| ClientFrame::Send { id, chat, key, draft });
         }
-        Some(())
+        self.speaks(socket).await
+    }
+
+    /// Acknowledges all received messages.
+    fn acks(&mut self) {
+        let behind = self.session.chats().filter(|(_, chat)| chat.came() > chat.acked());
+        let behind: Vec<(ChatId, Seq)> = behind.map(|(id, chat)| (*id, chat.came())).collect();
+        for (chat, seq) in behind {
+            self.session.stored(chat, seq);
+            if let Some(id) = self.session.ack_confirmed(chat) {
+                self.asked.insert(id, Asked::Ack(chat, seq));
+            }
+        }
     }
 
     fn writes(&mut self) {
-        let mut chats: Vec<String> = self.memory.chats.keys().cloned().collect();
+        let mut chats: Vec<ChatId> = self.memory.chats.keys().copied().collect();
         chats.sort_unstable();
-        let Some(chat) = favourite(&chats, &mut self.random).cloned() else { return };
-        let (key, length) = (uuid(&mut self.random), self.random.random_range(5..400));
+        let Some(chat) = favourite(&chats, &mut self.random).copied() else { return };
+        let key = uuid::Builder::from_random_bytes(self.random.random()).into_uuid();
+        let length = self.random.random_range(5..400);
         let content = format!("{key} {}", "x".repeat(length));
         if self.outbox.len() < 50 {
             self.outbox.push_back(Letter { chat, key, content });
         }
     }
 
-    async fn marks(&mut self, socket: &mut Socket) -> Option<()> {
+    fn marks(&mut self) {
         let at = self.random.random_range(0..self.memory.chats.len().max(1));
-        let Some((id, last)) = self.memory.chats.iter().nth(at).map(|(id, chat)| (id.clone(), chat.last))
-        else {
-            return Some(());
+        let Some((id, last)) = self.session.chats().nth(at).map(|(id, chat)| (*id, chat.came())) else {
+            return;
         };
-        if last > 0 {
+        if last > 0 && !self.marking.contains_key(&id) {
             let seq = self.random.random_range(last.saturating_sub(10).max(1)..=last);
-            let (device, chat) = (self.device.id.clone(), id.clone());
-            self.record.write(What::Marking { device, socket: self.socket, chat, seq });
-            let number = self.ask(Asked::Mark(id.clone(), seq));
-            self.put(socket, &frame("read", number, &id, seq)).await?;
+            self.session.read(id, seq);
         }
-        Some(())
     }
 
     /// Requests one page of each chat's history at a time.
-    async fn boots(&mut self, socket: &mut Socket) -> Option<()> {
+    fn boots(&mut self) {
         for (chat, before) in self.memory.questions() {
             let is_open = self.asked.values().any(|asked| matches!(asked, Asked::Page(of, _) if *of == chat));
             if is_open || self.random.random_ratio(2, 3) {
                 continue;
             }
             let limit = self.random.random_range(1..=40);
-            let (device, of) = (self.device.id.clone(), chat.clone());
-            self.record.write(What::Asking { device, socket: self.socket, chat: of, before, limit });
-            let id = self.ask(Asked::Page(chat.clone(), before));
-            let question =
-                json!({ "type": "history", "id": id, "chat": chat, "before": before, "limit": limit });
-            self.put(socket, &question).await?;
+            let frame = |id| ClientFrame::History { id, chat, before: Some(before), limit };
+            self.ask(Asked::Page(chat, before), frame);
+        }
+    }
+
+    /// Sends `ready` if a sub has its history.
+    fn says_ready(&mut self) {
+        if !self.device.main && self.memory.questions().is_empty() {
+            self.session.put(ClientFrame::Ready { id: None });
+        }
+    }
+
+    fn ask(&mut self, what: Asked, frame: impl FnOnce(u64) -> ClientFrame) {
+        if let Some(id) = self.session.request(frame) {
+            self.asked.insert(id, what);
+        }
+    }
+
+    /// Records and sends the session's frames. Returns none if the connection doesn't take them.
+    async fn speaks(&mut self, socket: &mut Socket) -> Option<()> {
+        while let Some(frame) = self.session.poll_frame() {
+            let (device, number) = (self.device.id.clone(), self.socket);
+            match &frame {
+                ClientFrame::Send { chat, key, .. } => {
+                    let (user, device) = (self.device.user.clone(), Some(device));
+                    let (chat, key) = (chat.to_string(), key.to_string());
+                    self.record.write(What::Sending { user, device, chat, key });
+                }
+                ClientFrame::Ack { chat, seq, .. } => {
+                    let (chat, seq) = (chat.to_string(), *seq);
+                    self.record.write(What::Acking { device, socket: number, chat, seq });
+                }
+                ClientFrame::Read { chat, seq, .. } => {
+                    self.marking.insert(*chat, *seq);
+                    let (chat, seq) = (chat.to_string(), *seq);
+                    self.record.write(What::Marking { device, socket: number, chat, seq });
+                }
+                ClientFrame::History { chat, before, limit, .. } => {
+                    let (chat, before, limit) = (chat.to_string(), before.unwrap_or_default(), *limit);
+                    self.record.write(What::Asking { device, socket: number, chat, before, limit });
+                }
+                _ => {}
+            }
+            let sending = socket.send_message(WireMessage::text(frame.text()));
+            timeout(Duration::from_secs(5), sending).await.ok()?.ok()?;
         }
         Some(())
-    }
-
-    fn ask(&mut self, what: Asked) -> u64 {
-        self.ids += 1;
-        self.asked.insert(self.ids, what);
-        self.ids
-    }
-
-    /// Sends a frame; none if the connection doesn't take it.
-    async fn put(&mut self, socket: &mut Socket, frame: &Value) -> Option<()> {
-        self.puts(socket, frame.to_string()).await
-    }
-
-    async fn puts(&mut self, socket: &mut Socket, frame: String) -> Option<()> {
-        let sending = socket.send_message(keepstep_client::transport::WireMessage::text(frame));
-        timeout(Duration::from_secs(5), sending).await.ok()?.ok()
     }
 }
 
 /// Chooses a chat to send to: mostly one of the first, so that some have more messages than others.
-pub fn favourite<'c>(chats: &'c [String], random: &mut StdRng) -> Option<&'c String> {
+pub fn favourite<'c, T>(chats: &'c [T], random: &mut StdRng) -> Option<&'c T> {
     let among = if random.random_ratio(1, 2) { chats.len().min(3) } else { chats.len() };
     chats.get(random.random_range(0..among.max(1)))
 }

@@ -67,6 +67,8 @@ pub struct Recorder {
     pub gaps: Mutex<Vec<Told>>,
     /// When an nsqd may have lost confirmed messages.
     pub losses: Mutex<Vec<Loss>>,
+    /// Violations that the SDK's core reported.
+    pub doubts: Mutex<Vec<String>>,
 }
 
 impl Recorder {
@@ -80,6 +82,7 @@ impl Recorder {
             closes: Mutex::default(),
             gaps: Mutex::default(),
             losses: Mutex::default(),
+            doubts: Mutex::default(),
         }
     }
 

@@ -171,6 +171,7 @@ pub async fn run(campaign: u64, number: u64, plan: &Plan, folder: &Path) -> Resu
     let history = History { events: record.take(), end, rules };
     let broken = check(&history);
     violations.extend(broken.iter().map(|Violation { invariant, what, .. }| (*invariant, what.clone())));
+    violations.extend(record.doubts.lock().unwrap().drain(..).map(|why| (1, format!("the SDK: {why}"))));
     let closes = record.closes.lock().unwrap().clone();
     violations.extend(closes::untrue(&closes, &history.events).into_iter().map(|why| (UNTRUE_CLOSE, why)));
     let told = record.gaps.lock().unwrap().clone();

@@ -461,4 +461,26 @@ impl ServerFrame {
         };
         frame.map_err(unreadable)
     }
+
+    /// The frame's type, as on the wire.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Welcome(_) => "welcome",
+            Self::Message(_) => "message",
+            Self::Gap(_) => "gap",
+            Self::Reply(_) => "reply",
+            Self::Error(_) => "error",
+            Self::Read(_) => "read",
+            Self::Device(_) => "device",
+            Self::Chat(_) => "chat",
+            Self::Presence(_) => "presence",
+            Self::Typing(_) => "typing",
+            Self::Invitation(_) => "invitation",
+            Self::LinkRequest(_) => "link_request",
+            Self::HistoryRequest(_) => "history_request",
+            Self::Pong => "pong",
+            Self::Unknown(frame) => &frame.kind,
+        }
+    }
 }

@@ -89,6 +89,18 @@ impl ChatState {
         &self.entry
     }
 
+    /// The highest seq that came on this connection; at its beginning the cursor.
+    #[must_use]
+    pub fn came(&self) -> u64 {
+        self.came
+    }
+
+    /// The highest seq that was acknowledged on this connection; at its beginning the cursor.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// The highest seq that was handed over to the device.
     #[must_use]
     pub fn top(&self) -> u64 {
