@@ -1,8 +1,11 @@
 //! A phone: it keeps the history of its chats, serves it to web sessions, and lets them be linked.
 //!
 //! ```sh
-//! KEEPSTEP_URL=http://127.0.0.1:8080 KEEPSTEP_TOKEN=… cargo run -p keepstep-client --example phone -- bob "hello Bob"
+//! KEEPSTEP_TOKEN=$TOKEN cargo run -p keepstep-client --example phone -- bob "hello Bob"
 //! ```
+//!
+//! The token is a user's: the server prints one, and `keepstep token --user alice` makes one. A user has one main device: after a
+//! restart pass the id that this prints as `KEEPSTEP_DEVICE`.
 
 use std::error::Error;
 
@@ -20,10 +23,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 pub async fn run(url: &str, user_token: &str, with: &str, text: &str) -> Result<(), Box<dyn Error>> {
     let api = Api::new(url)?;
     let user = api.with_token(user_token);
-    // A real phone makes an id once and keeps it, the token and the history on its disk.
+    // A real phone keeps its id, its token and its history on its disk. (`replace` would terminate the user's other main.)
     let mut registration = Registration::new(DeviceKind::Main, "Alice's phone", "rust");
-    registration.replace = true;
+    registration.id = std::env::var("KEEPSTEP_DEVICE").ok().map(|id| id.parse()).transpose()?;
     let phone = user.register(&registration).await?;
+    println!("phone: export KEEPSTEP_DEVICE={}", phone.device.id);
     let chat = user.direct_chat(with).await?.id;
 
     let storage = MemoryStorage::new(64 << 20);

@@ -1,7 +1,7 @@
 //! A web session: it is linked by the phone, fetches its history from there, and says something.
 //!
 //! ```sh
-//! KEEPSTEP_URL=http://127.0.0.1:8080 KEEPSTEP_TOKEN=… cargo run -p keepstep-client --example web -- "and from the web"
+//! KEEPSTEP_TOKEN=$TOKEN cargo run -p keepstep-client --example web -- "and from the web"
 //! ```
 
 use std::error::Error;

@@ -19,7 +19,7 @@ mod desk;
 mod task;
 
 pub use builder::{Acks, Builder, Reconnect};
-use desk::{Command, Departure};
+use desk::{Command, Shutdown};
 
 /// Why something that was asked for didn't happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum Error {
     Stopped(Ended),
     /// The answer isn't what the contract says.
     #[error("an answer that can't be: {0}")]
-    Strange(String),
+    Protocol(String),
 }
 
 impl Error {
@@ -46,7 +46,7 @@ impl Error {
         match self {
             Self::Refused(problem) => problem.retry,
             Self::Offline => true,
-            Self::Stopped(_) | Self::Strange(_) => false,
+            Self::Stopped(_) | Self::Protocol(_) => false,
         }
     }
 }
@@ -158,7 +158,7 @@ impl Client {
             let fits = message.seq > last && before.is_none_or(|before| message.seq < before);
             if message.chat != chat || !fits {
                 let seq = message.seq;
-                return Err(Error::Strange(format!("#{seq} after #{last} in a page below {before:?}")));
+                return Err(Error::Protocol(format!("#{seq} after #{last} in a page below {before:?}")));
             }
             last = message.seq;
         }
@@ -259,15 +259,15 @@ impl Client {
         self.ask(move |done| Command::Unsent { done }).await
     }
 
-    /// Closes the connection in good manners, and stops. It is over when this returns.
+    /// Closes the connection with a close frame, and stops. Returns when its task has ended.
     pub async fn close(&self) {
-        let _ = self.commands.send(Command::Leave(Departure::Goodbye));
+        let _ = self.commands.send(Command::Leave(Shutdown::Goodbye));
         self.commands.closed().await;
     }
 
     /// Drops the connection as a lost network does, and stops. It is over when this returns.
     pub async fn cut(&self) {
-        let _ = self.commands.send(Command::Leave(Departure::Cut));
+        let _ = self.commands.send(Command::Leave(Shutdown::Cut));
         self.commands.closed().await;
     }
 
@@ -294,5 +294,5 @@ fn stopped() -> Error {
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(ok: &RawValue) -> Result<T, Error> {
-    serde_json::from_str(ok.get()).map_err(|error| Error::Strange(error.to_string()))
+    serde_json::from_str(ok.get()).map_err(|error| Error::Protocol(error.to_string()))
 }

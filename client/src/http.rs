@@ -64,6 +64,17 @@ impl ApiError {
             _ => None,
         }
     }
+
+    /// Returns whether the same call, with the same ids and keys, may succeed later: there was no answer, or it was 429 or
+    /// a failure of the server.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.status == 429 || refusal.status >= 500,
+            Self::Unreachable(_) => true,
+            Self::Unusable(_) => false,
+        }
+    }
 }
 
 /// The HTTP API of a server, with one token: a user's or a device's. Clones share their connections.

@@ -1,13 +1,15 @@
 //! An async SDK for devices of Keepstep: phones, web sessions, bots.
 //!
 //! A device is registered over HTTP ([`Api`]) and then stays connected ([`Client`]). A *main* (the phone) keeps the
-//! history of its chats in a [`Storage`] and serves it; a *sub* (a web session) fetches it from the main.
+//! history of its chats in a [`Storage`] and serves it; a *sub* (a web session) fetches it from the main. A bot that only sends
+//! needs no device: [`Api::send`].
 //!
 //! ```no_run
 //! use keepstep_client::{Api, Client, DeviceKind, Draft, Event, MemoryStorage, Registration};
 //!
 //! # async fn tour(user_token: &str) -> Result<(), Box<dyn std::error::Error>> {
 //! let api = Api::new("http://127.0.0.1:8080")?.with_token(user_token);
+//! // Keep its id and token: without the id, registering after a restart is refused (`main_exists`).
 //! let phone = api.register(&Registration::new(DeviceKind::Main, "Alice's phone", "android")).await?;
 //! let chat = api.direct_chat("bob").await?.id;
 //!

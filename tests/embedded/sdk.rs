@@ -28,6 +28,21 @@ mod phone;
 #[path = "../../client/examples/web.rs"]
 mod web;
 
+#[expect(dead_code, reason = "here it isn't a program")]
+#[path = "../../client/examples/bot.rs"]
+mod bot;
+
+#[tokio::test]
+async fn a_bot_sends_without_a_device() {
+    let edge = Edge::start(EdgeConfig::embedded()).await;
+    edge.ready().await;
+    let sent = bot::run(&edge.url(""), &user_token("weather"), "bob", "rain at noon").await;
+    assert_eq!(sent.map_err(|error| error.to_string()), Ok(1));
+    let api = Api::new(&edge.url("")).expect("an address").with_token(&user_token("bob"));
+    let chats = api.chats().await.expect("chats");
+    assert_eq!(chats.iter().map(|chat| chat.head).collect::<Vec<_>>(), [1]);
+}
+
 #[tokio::test]
 async fn a_phone_and_a_web_session_are_in_step() {
     let edge = Edge::start(EdgeConfig::embedded()).await;
@@ -140,7 +155,7 @@ impl Shaky {
         let (client, mut events) = Builder::new(connect, &token)
             .storage(history.clone())
             .session(session)
-            .pauses(Duration::from_millis(20), Duration::from_millis(200))
+            .backoff(Duration::from_millis(20), Duration::from_millis(200))
             .start();
         tokio::spawn(async move {
             while let Some(event) = events.next().await {

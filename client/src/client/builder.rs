@@ -94,7 +94,7 @@ impl<C: Connect, S: Storage> Builder<C, S> {
 
     /// Waits so long between tries, instead of 1 s to 30 s.
     #[must_use]
-    pub fn pauses(mut self, first: Duration, longest: Duration) -> Self {
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.settings.backoff = Backoff::new(first, longest);
         self
     }

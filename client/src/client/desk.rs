@@ -17,7 +17,7 @@ use crate::{
 
 /// How a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Departure {
+pub(super) enum Shutdown {
     Goodbye,
     Cut,
 }
@@ -33,7 +33,7 @@ pub(super) enum Command {
     Serve { request: String, page: Page },
     Ready,
     Unsent { done: Waiter<Vec<Unsent>> },
-    Leave(Departure),
+    Leave(Shutdown),
 }
 
 /// The task's side: commands in, events out.
@@ -98,7 +98,7 @@ impl Desk {
                 }
             }
             if self.commands.is_none() && self.events.is_none() {
-                return Command::Leave(Departure::Goodbye);
+                return Command::Leave(Shutdown::Goodbye);
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{
     Error,
     builder::{Acks, Reconnect, Settings},
-    desk::{Command, Departure, Desk, Waiters},
+    desk::{Command, Desk, Shutdown, Waiters},
 };
 use crate::{
     backoff::Backoff,
@@ -34,7 +34,7 @@ enum End {
     Over(Ended),
     /// The same, and the server says how long to wait.
     Busy(Ended, Duration),
-    Left(Departure),
+    Left(Shutdown),
 }
 
 pub(super) struct Task<S> {
@@ -94,7 +94,7 @@ impl<S: Storage> Task<S> {
     }
 
     /// Waits for something else, and serves commands and events.
-    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Departure> {
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Shutdown> {
         let mut work = pin!(work);
         loop {
             tokio::select! {
@@ -128,9 +128,9 @@ impl<S: Storage> Task<S> {
         self.session.connected();
         (self.heard, self.is_doubted) = (Instant::now(), false);
         match self.talk(&mut socket).await {
-            End::Left(Departure::Goodbye) => {
+            End::Left(Shutdown::Goodbye) => {
                 let _ = timeout(GOODBYE, socket.close()).await;
-                End::Left(Departure::Goodbye)
+                End::Left(Shutdown::Goodbye)
             }
             end => {
                 // The library's answer to the server's close frame.
@@ -374,7 +374,7 @@ impl<S: Storage> Task<S> {
 
     // ---- what is wanted
 
-    fn command(&mut self, command: Command) -> ControlFlow<Departure> {
+    fn command(&mut self, command: Command) -> ControlFlow<Shutdown> {
         match command {
             Command::Send { key, chat, draft, done } => match self.session.send(key, chat, *draft) {
                 Ok(()) => drop(self.waiters.sends.insert(key, done)),
