@@ -334,8 +334,8 @@ impl<S: Storage> Task<S> {
             Event::Violation(violation) => {
                 let violation = violation.clone();
                 self.desk.tell(event);
-                // A reply that nobody waits for does no harm.
-                let is_harmless = matches!(violation, Violation::Reply(_));
+                // A reply that nobody waits for does no harm, nor does a frame about a chat that was just left.
+                let is_harmless = matches!(violation, Violation::Reply(_) | Violation::UnknownChat(_));
                 return if is_harmless { Ok(()) } else { Err(Ended::lost(violation.to_string())) };
             }
             _ => {}
