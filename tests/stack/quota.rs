@@ -37,7 +37,6 @@ impl Queue<'_> {
 }
 
 const QUEUE: u64 = 200_000;
-const MESSAGE: u64 = 20_000;
 
 async fn world() -> World {
     Deployment::Stack
@@ -54,10 +53,10 @@ async fn emptied(world: &World) -> f64 {
 }
 
 /// Alice says so much that his queue is emptied, while all of it is on its way there.
-async fn gets(world: &World, queue: &Queue<'_>, alice: &User, chat: &str, messages: u64) {
+async fn gets(world: &World, queue: &Queue<'_>, alice: &User, chat: &str, messages: u64, bytes: usize) {
     queue.pause().await;
     for _ in 0..messages {
-        assert_eq!(says(alice, chat, MESSAGE as usize).await.status, 200);
+        assert_eq!(says(alice, chat, bytes).await.status, 200);
     }
     world.is_confirmed(chat, PATIENCE).await;
     wait_until("his queue to be emptied", PATIENCE, async || (emptied(world).await > 0.0).then_some(()))
@@ -71,11 +70,11 @@ async fn a_queue_that_is_filled_again_after_it_was_emptied_is_emptied_again() {
     let Pair { alice, bobs, chat, .. } = world.pair_of_which_bob_is_away().await;
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
     let queue = Queue { nsqd, topic: topic(&chat), channel: channel(&bobs.id) };
-    gets(&world, &queue, &alice, &chat, 64).await;
+    gets(&world, &queue, &alice, &chat, 64, 20_000).await;
     queue.unpause().await;
     // Nobody says anything any more.
     wait_for("his queue to be short", PATIENCE, async || match queue.messages().await {
-        (0, waiting) if waiting * MESSAGE <= QUEUE => Ok(()),
+        (0, waiting) if waiting * 20_000 <= QUEUE => Ok(()),
         others => Err(others),
     })
     .await;
@@ -88,7 +87,7 @@ async fn a_few_messages_on_their_way_are_no_reason_to_empty_a_queue_for_ever() {
     let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
     let queue = Queue { nsqd, topic: topic(&chat), channel: channel(&bobs.id) };
     // In a busy chat there is always something on its way.
-    gets(&world, &queue, &alice, &chat, 20).await;
+    gets(&world, &queue, &alice, &chat, 20, 60_000).await;
     // One that is filled again is emptied once a second.
     stays(Duration::from_secs(4), async || assert_eq!(emptied(&world).await, 1.0, "it was emptied, once"))
         .await;
