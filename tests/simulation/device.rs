@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
 use keepstep::{
     domain::{
         device::DeviceKind,
@@ -14,15 +13,10 @@ use keepstep::{
     },
     tokens::DeviceClaims,
 };
+use keepstep_client::transport::{self, Incoming};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Message,
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::{
     history::{Entry, Seen, Socket, What},
@@ -36,6 +30,9 @@ mod frames;
 
 use connection::{Asked, End, Session};
 use frames::{Done, Frame, hash};
+
+/// The code of a close frame that has none.
+const NO_CODE: u16 = 1005;
 
 /// What a device does, of a thousand ticks each.
 #[derive(Debug, Clone)]
@@ -147,7 +144,7 @@ impl Device {
         let pipe = self.world.dial(edge, self.claims());
         // The library clears its buffer before each read: the usual 128 KiB were a third of the whole simulation's time.
         let config = WebSocketConfig::default().read_buffer_size(1 << 10);
-        let line = WebSocketStream::from_raw_socket(pipe, Role::Client, Some(config)).await;
+        let line = transport::Socket::upgraded(pipe, Some(config)).await;
         let main_device = self.kind == DeviceKind::Main;
         let mut session = Session {
             line,
@@ -184,18 +181,18 @@ impl Device {
                 biased;
                 frame = session.line.next() => {
                     match frame {
-                        Some(Ok(Message::Text(text))) => {
+                        Incoming::Text(text) => {
                             if let Err(end) = self.takes(session, text.as_str()).await {
                                 return end;
                             }
                         }
-                        Some(Ok(Message::Close(frame))) => {
+                        Incoming::Closed(close) => {
                             // What the library owes the server: the answer.
                             let _ = timeout(Duration::from_secs(1), session.line.flush()).await;
-                            return End::Closed(frame.map(|frame| frame.code.into()));
+                            return End::Closed((close.code != NO_CODE).then_some(close.code));
                         }
-                        Some(Ok(_)) => {}
-                        Some(Err(_)) | None => return End::Closed(None),
+                        Incoming::Binary(_) | Incoming::Other => {}
+                        Incoming::Lost(_) => return End::Closed(None),
                     }
                     // What comes after the device's end is judged by when it is read: so then it is read at once.
                     let may_dawdle = self.world.stage() == Stage::Life && !self.world.is_ended(self.id);
@@ -218,7 +215,7 @@ impl Device {
     }
 
     async fn says(&self, session: &mut Session, frame: Value) -> Result<(), End> {
-        match timeout(Duration::from_secs(4), session.line.send(Message::text(frame.to_string()))).await {
+        match timeout(Duration::from_secs(4), session.line.send(frame.to_string())).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(End::Closed(None)),
         }
@@ -227,7 +224,7 @@ impl Device {
     async fn acts(&self, session: &mut Session) -> Result<(), End> {
         let stage = self.world.stage();
         if stage == Stage::Over {
-            let _ = timeout(Duration::from_secs(1), session.line.close(None)).await;
+            let _ = timeout(Duration::from_secs(1), session.line.close()).await;
             return Err(End::Closed(None));
         }
         if session.chats.is_empty() && self.status.lock().unwrap().live != Some(session.socket) {
@@ -260,7 +257,7 @@ impl Device {
             return match self.world.shared().below(3) {
                 0 => Err(End::Left),
                 1 => {
-                    let _ = timeout(Duration::from_secs(1), session.line.close(None)).await;
+                    let _ = timeout(Duration::from_secs(1), session.line.close()).await;
                     Err(End::Closed(None))
                 }
                 _ => Err(End::Closed(None)),

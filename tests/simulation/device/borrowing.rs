@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::SinkExt;
 use keepstep::domain::id::ChatId;
 use serde_json::json;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     Asked, Device, End, Session,
@@ -86,7 +84,7 @@ impl Device {
         let items = page.join(",");
         let text =
             format!(r#"{{"type":"history_page","request":"{request}","messages":[{items}],"more":{more}}}"#);
-        match timeout(Duration::from_secs(4), session.line.send(Message::text(text))).await {
+        match timeout(Duration::from_secs(4), session.line.send(text)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(End::Closed(None)),
         }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use keepstep::domain::id::ChatId;
+use keepstep_client::transport;
 use tokio::io::DuplexStream;
-use tokio_tungstenite::WebSocketStream;
 
 use super::Chat;
 use crate::history::{Entry, Socket};
 
-pub(super) type Line = WebSocketStream<DuplexStream>;
+pub(super) type Line = transport::Socket<DuplexStream>;
 
 pub(super) enum Asked {
     Send(ChatId, String),
