@@ -38,7 +38,7 @@ async fn a_bot_sends_without_a_device() {
     edge.ready().await;
     let sent = bot::run(&edge.url(""), &user_token("weather"), "bob", "rain at noon").await;
     assert_eq!(sent.map_err(|error| error.to_string()), Ok(1));
-    let api = Api::new(&edge.url("")).expect("an address").with_token(&user_token("bob"));
+    let api = Api::new(&edge.url("")).expect("an address").with_token(user_token("bob"));
     let chats = api.chats().await.expect("chats");
     assert_eq!(chats.iter().map(|chat| chat.head).collect::<Vec<_>>(), [1]);
 }
