@@ -29,7 +29,8 @@ impl<'de> Deserialize<'de> for SafeInt {
         match token.parse() {
             Ok(integer @ 0..=MAX_SAFE_INTEGER) => Ok(Self(integer)),
             // What is too large for an encoder's integers may be written as a float.
-            _ if number.abs() > 9e15 || !token.contains(['.', 'e', 'E']) => {
+            // `-0` isn't: JSON's readers take it for a float.
+            _ if number.abs() > 9e15 || (number != 0.0 && !token.contains(['.', 'e', 'E'])) => {
                 OUT_OF_RANGE.set(true);
                 Err(D::Error::custom(format!("out of range: {number:e} isn't from 0 to 2^53 - 1")))
             }

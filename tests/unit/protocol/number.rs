@@ -38,7 +38,7 @@ fn each_fault_has_its_code() {
         assert_eq!(code(&format!(r#"{{"n":{n}}}"#)), Some(ErrorCode::BadRange), "{n}");
         assert_eq!(code(&format!(r#"{{"inner":{{"n":{n}}}}}"#)), Some(ErrorCode::BadRange), "{n}");
     }
-    for n in ["1.0", "1e0", "true", "[]", r#""1""#, r#""out of range: 1""#, r#""NaN""#] {
+    for n in ["-0", "-0.0", "1.0", "1e0", "true", "[]", r#""1""#, r#""out of range: 1""#, r#""NaN""#] {
         assert_eq!(code(&format!(r#"{{"n":{n}}}"#)), Some(ErrorCode::BadField), "{n}");
     }
     for bad in [
