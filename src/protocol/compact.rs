@@ -62,7 +62,7 @@ fn unescape<'a>(escape: &'a str, out: &mut String) -> &'a str {
     rest
 }
 
-// The number in `uXXXX`.
+// The number in a `\u` escape, four hexadecimal digits.
 fn unit(escape: &str) -> Option<u32> {
     let digits = escape.strip_prefix('u')?.get(..4)?;
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
