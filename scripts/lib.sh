@@ -412,15 +412,20 @@ stop_all() {
 temp_dir() { mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX"; }
 
 # planted_test NAME [CARGO-ARGS...]: writes a copy of the sources in which bugs can be planted (tests/planted), builds its test
-# NAME with the simulation's features, and prints the path of the program.
+# NAME with the simulation's features, and prints the path of the program. The server in target/debug stays the one that was
+# built before: cargo would put the copy's there.
 planted_test() {
-    local name=$1 target=${CARGO_TARGET_DIR:-$KS_ROOT/target}
+    local name=$1 target=${CARGO_TARGET_DIR:-$KS_ROOT/target} path
+    local server=$target/debug/keepstep
     shift
     mkdir -p "$target"
     {
         rustc --edition 2024 -o "$target/planter" "$KS_ROOT/tests/planted/main.rs" &&
             "$target/planter" --root "$KS_ROOT" --into "$target/planted"
     } >&2 || return 1
-    (cd "$target/planted" && CARGO_TARGET_DIR=$target cargo test --locked "$@" --features simulation --test "$name" --no-run \
-        --message-format=json) | sed -n "s/.*\"executable\":\"\([^\"]*\/$name-[^\"]*\)\".*/\1/p" | tail -n 1
+    [[ ! -f $server ]] || ln -f "$server" "$server.built"
+    path=$(cd "$target/planted" && CARGO_TARGET_DIR=$target cargo test --locked "$@" --features simulation --test "$name" --no-run \
+        --message-format=json | sed -n "s/.*\"executable\":\"\([^\"]*\/$name-[^\"]*\)\".*/\1/p" | tail -n 1) || true
+    [[ ! -f $server.built ]] || mv -f "$server.built" "$server"
+    say "$path"
 }
