@@ -426,6 +426,7 @@ planted_test() {
     [[ ! -f $server ]] || ln -f "$server" "$server.built"
     path=$(cd "$target/planted" && CARGO_TARGET_DIR=$target cargo test --locked "$@" --features simulation --test "$name" --no-run \
         --message-format=json | sed -n "s/.*\"executable\":\"\([^\"]*\/$name-[^\"]*\)\".*/\1/p" | tail -n 1) || true
-    [[ ! -f $server.built ]] || mv -f "$server.built" "$server"
+    # (Two names of one file: mv would leave both.)
+    if [[ $server.built -ef $server ]]; then rm -f "$server.built"; elif [[ -f $server.built ]]; then mv -f "$server.built" "$server"; fi
     say "$path"
 }
