@@ -228,7 +228,8 @@ async fn joins_while_registering(world: &World) {
         let below = |most| Duration::from_millis(world.shared().below(most));
         life::is_registered(world, &guest, DeviceKind::Main, QUIET).await.expect("nothing is wrong");
         for _ in 0..8 {
-            let (one, other) = (below(200), below(100));
+            // A registration first asks what it may, so its device is written up to a second later.
+            let (one, other) = (below(1_200), below(100));
             let joining = async {
                 sleep(one).await;
                 life::joins(world, &guest, group).await;
