@@ -42,6 +42,17 @@ pub struct Followed {
     pub progress: Progress,
     /// The node of the broker from which the session receives it.
     pub node: Arc<str>,
+    /// Whether the session consumes the chat's queue now.
+    pub intake: Intake,
+}
+
+/// Whether a session consumes a chat's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// It does, or is about to.
+    Awake,
+    /// It doesn't, and must be woken when the chat has something new.
+    Idle,
 }
 
 /// One connected device, as others reach it.
@@ -129,6 +140,16 @@ impl Follower {
     fn behind(&self, seq: Seq) -> bool {
         self.followed.progress.load(atomic::Ordering::Relaxed) < seq
     }
+
+    /// Notifies the session, if it is idle and behind. Returns whether it was.
+    fn wakes(&mut self, chat: ChatId, seq: Seq) -> bool {
+        let wakes = self.followed.intake == Intake::Idle && self.behind(seq);
+        if wakes {
+            self.followed.intake = Intake::Awake;
+            self.session.mailbox.notify(Command::Doorbell(chat, seq));
+        }
+        wakes
+    }
 }
 
 /// Doorbells this close to each other share one tail check.
@@ -140,6 +161,30 @@ struct ChatEntry {
     // The tail checks that are due: up to which seq, and the time of the doorbell. Bounded: they are `TOGETHER` apart,
     // and each is due within the same time.
     checks: VecDeque<(Seq, Instant)>,
+    // The highest seq that a doorbell here has announced.
+    rung: Seq,
+    // How many followers are idle.
+    idle: usize,
+}
+
+impl ChatEntry {
+    /// Wakes idle followers that are behind.
+    fn wake(&mut self, chat: ChatId, seq: Seq) {
+        self.rung = self.rung.max(seq);
+        if self.idle > 0 {
+            let woken = self.followers.iter_mut().filter_map(|it| it.wakes(chat, seq).then_some(())).count();
+            self.idle -= woken;
+        }
+    }
+
+    fn forget(&mut self, handle: &SessionHandle) {
+        let idle = &mut self.idle;
+        self.followers.retain(|follower| {
+            let is_other = !follower.session.same(handle);
+            *idle -= usize::from(!is_other && follower.followed.intake == Intake::Idle);
+            is_other
+        });
+    }
 }
 
 #[derive(Debug, Default)]
@@ -205,11 +250,14 @@ impl Hub {
             match session.place(chat) {
                 Ok(at) => {
                     session.follows[at].1 = told;
-                    entry.followers.retain(|follower| !follower.session.same(handle));
+                    entry.forget(handle);
                 }
                 Err(_) => new.push((chat, told)),
             }
+            entry.idle += usize::from(followed.intake == Intake::Idle);
             entry.followers.push(Follower { session: handle.clone(), followed });
+            // A doorbell may have come between the read of the head and this.
+            entry.wake(chat, entry.rung);
         }
         session.follows.extend(new);
         session.follows.sort_unstable_by_key(|(chat, _)| *chat);
@@ -226,6 +274,32 @@ impl Hub {
                 followed.node = node.into();
                 session.mailbox.notify(Command::ChatRelocated(chat, followed.node.clone()));
             }
+        }
+    }
+
+    /// The session has everything of the chat up to `seq`, and stops consuming its queue: from now on a doorbell wakes it.
+    /// Returns [`Intake::Awake`], and changes nothing, if there was a doorbell for more.
+    pub fn rest(&self, handle: &SessionHandle, chat: ChatId, seq: Seq) -> Intake {
+        let mut maps = self.lock();
+        let Some(entry) = maps.chats.get_mut(&chat).filter(|entry| entry.rung <= seq) else {
+            return Intake::Awake;
+        };
+        let Some(follower) = entry.followers.iter_mut().find(|follower| follower.session.same(handle)) else {
+            return Intake::Awake;
+        };
+        let before = std::mem::replace(&mut follower.followed.intake, Intake::Idle);
+        entry.idle += usize::from(before == Intake::Awake);
+        Intake::Idle
+    }
+
+    /// The session consumes the chat's queue again: doorbells don't wake it.
+    pub fn awake(&self, handle: &SessionHandle, chat: ChatId) {
+        let mut maps = self.lock();
+        let Some(entry) = maps.chats.get_mut(&chat).filter(|entry| entry.idle > 0) else { return };
+        let follower = entry.followers.iter_mut().find(|follower| follower.session.same(handle));
+        if let Some(follower) = follower.filter(|follower| follower.followed.intake == Intake::Idle) {
+            follower.followed.intake = Intake::Awake;
+            entry.idle -= 1;
         }
     }
 
@@ -342,6 +416,7 @@ impl Hub {
     pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> DoorbellOutcome {
         let mut maps = self.lock();
         let Some(entry) = maps.chats.get_mut(&chat) else { return DoorbellOutcome::NobodyHere };
+        entry.wake(chat, seq);
         if let Some((due, since)) = entry.checks.back_mut()
             && (*due >= seq || now < *since + TOGETHER)
         {
@@ -399,7 +474,7 @@ impl Hub {
 /// Returns true if it was the last follower of the chat.
 fn leaves(chats: &mut HashMap<ChatId, ChatEntry>, handle: &SessionHandle, chat: ChatId) -> bool {
     let Some(entry) = chats.get_mut(&chat) else { return false };
-    entry.followers.retain(|follower| !follower.session.same(handle));
+    entry.forget(handle);
     let last = entry.followers.is_empty();
     if last {
         chats.remove(&chat);

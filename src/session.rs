@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod ahead;
+mod attaching;
 mod chats;
 mod commands;
 mod connection;
@@ -265,6 +266,7 @@ impl Session {
             self.liveness.probe,
             self.absent.iter().map(|(_, _, due)| *due).min(),
             self.delivery.window.deadline(timing.ack_timeout),
+            self.delivery.attachments.next(),
             self.history_deadline(),
         ]
         .into_iter()
@@ -281,6 +283,7 @@ impl Session {
         while let Some(chat) = self.work.schedule.due(now) {
             self.check_chat(chat);
         }
+        self.detach_quiet(now);
         if self.connection.is_stuck(now, timing.write_timeout) {
             return Err(End::Close(CloseCode::SlowConsumer));
         }

@@ -3,13 +3,12 @@
 mod lookupd;
 mod nsqd;
 
-use std::sync::{Once, OnceLock};
+use std::sync::Once;
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 
 pub use self::lookupd::{LookupdAdmin, LookupdInfo, LookupdNode, Producer, TopicLookup};
 pub use self::nsqd::{ChannelStats, ClientStats, NodeInfo, NsqdAdmin, StatsFilter, TopicStats};
@@ -212,27 +211,6 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = source;
     }
     cause.to_string()
-}
-
-/// Returns whether nsqd has the channel; a subscription asks this before it subscribes again.
-///
-/// After a restart of nsqd thousands of subscriptions ask at once, hence the permits. They share one client, which
-/// keeps no connections because it outlives the runtime of its first use.
-pub(crate) async fn channel_exists(http: &str, topic: &str, channel: &str) -> Result<bool, AdminError> {
-    static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
-    static PERMITS: Semaphore = Semaphore::const_new(32);
-    let _permit = tokio::time::timeout(CHANGE_DEADLINE, PERMITS.acquire()).await.map_err(|_| {
-        AdminError::Unreachable {
-            addr: http.to_owned(),
-            error: "too many are asking at once".to_owned(),
-            sent: false,
-        }
-    })?;
-    let client = CLIENT.get_or_init(|| build_client(0)).clone();
-    let nsqd = NsqdAdmin::over(Http { client, base: base_url(http) });
-    let filter = StatsFilter { topic: Some(topic), channel: Some(channel), clients: false };
-    let stats = nsqd.stats(filter).await?;
-    Ok(stats.iter().any(|t| t.topic == topic && t.channels.iter().any(|c| c.channel == channel)))
 }
 
 #[cfg(test)]

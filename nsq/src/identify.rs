@@ -23,6 +23,13 @@ pub struct ConnectOptions {
     pub auth_secret: Option<String>,
 }
 
+impl ConnectOptions {
+    /// Returns for how long nsqd may be silent before its connection counts as dead.
+    pub(crate) fn silence(&self) -> Duration {
+        self.heartbeat.mul_f64(2.5)
+    }
+}
+
 impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
@@ -51,7 +58,7 @@ impl std::fmt::Debug for ConnectOptions {
 }
 
 /// What a subscription requests beyond [`ConnectOptions`].
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
     /// nsqd's default if `None`.
     pub(crate) msg_timeout: Option<Duration>,

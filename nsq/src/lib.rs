@@ -4,6 +4,8 @@
 //! - [`Publisher`] publishes to one nsqd, and reports for each failed message whether nsqd may have it all the same.
 //! - [`Subscription`] is a value that its owner holds: one channel, one connection, events into a channel that many
 //!   subscriptions may share. It survives everything except its owner, and costs next to nothing while idle.
+//! - [`Pool`] keeps identified connections ready, so that a subscription costs one write and lasts only as long as it is
+//!   needed.
 //! - [`Message`] is a delivery, [`Receipt`] settles it. Dropping a receipt requeues its message.
 //! - [`NsqdAdmin`] and [`LookupdAdmin`] create, delete and inspect topics and channels.
 //!
@@ -47,6 +49,7 @@ mod connection;
 mod frame;
 mod identify;
 mod largest;
+mod pool;
 mod publisher;
 mod subscription;
 
@@ -58,6 +61,7 @@ pub use admin::{
 pub use frame::valid_name;
 pub use identify::ConnectOptions;
 pub use largest::{LargestError, largest_message};
+pub use pool::{Pool, PoolOptions};
 pub use publisher::{PublishError, Publisher};
 pub use subscription::{
     Budget, Delivery, Event, Hold, Message, Reattach, Receipt, SubscribeOptions, Subscription,

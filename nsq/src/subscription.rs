@@ -22,7 +22,9 @@ pub use self::budget::Budget;
 pub use self::credit::Delivery;
 pub use self::receipt::{Message, Receipt};
 use crate::address::Address;
+use crate::admin::NsqdAdmin;
 use crate::identify::ConnectOptions;
+use crate::pool::Pool;
 
 /// The deadline of leaving: RDY 0, requeue, CLS, nsqd's answer, close.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
@@ -32,8 +34,10 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 pub struct SubscribeOptions {
     /// nsqd's TCP address.
     pub tcp_addr: Address,
-    /// nsqd's HTTP address, `host:port` or a URL: needed for [`Reattach::IfChannelExists`].
-    pub nsqd_http: Option<String>,
+    /// nsqd's HTTP interface: needed for [`Reattach::IfChannelExists`] and [`Reattach::ExistingOnly`].
+    pub nsqd: Option<NsqdAdmin>,
+    /// Connections of the same nsqd that are ready for use. Default: none, each attempt opens its own.
+    pub pool: Option<Pool>,
     /// The topic; see [`crate::valid_name`].
     pub topic: String,
     /// The channel; see [`crate::valid_name`].
@@ -63,7 +67,8 @@ impl SubscribeOptions {
     pub fn new(tcp_addr: impl Into<Address>, topic: impl Into<String>, channel: impl Into<String>) -> Self {
         Self {
             tcp_addr: tcp_addr.into(),
-            nsqd_http: None,
+            nsqd: None,
+            pool: None,
             topic: topic.into(),
             channel: channel.into(),
             max_in_flight: 256,
@@ -86,8 +91,8 @@ pub enum Reattach {
     Always,
     /// Before every attempt except the first, ask nsqd over HTTP whether the channel exists. If not, send
     /// [`Event::ChannelGone`] and end: subscribing would recreate a deleted channel. NSQ has no subscribe-if-exists, so
-    /// a channel that is deleted between the answer and the SUB still returns. Without `nsqd_http` there is nothing to
-    /// ask, and the subscription ends at the first loss.
+    /// a channel that is deleted between the answer and the SUB still returns. Without `nsqd` there is nothing to ask,
+    /// , and the subscription ends at the first loss.
     IfChannelExists,
     /// The same, but ask before the first attempt too: such a subscription never creates a channel, except in the
     /// instant named above.

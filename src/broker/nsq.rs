@@ -21,7 +21,7 @@ use futures_util::{
     future::{join_all, try_join_all},
     stream,
 };
-use keepstep_nsq::{Address, ConnectOptions, Hold, Reattach, SubscribeOptions};
+use keepstep_nsq::{Address, ConnectOptions, Hold, NsqdAdmin, Reattach, SubscribeOptions};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
@@ -126,19 +126,19 @@ impl NsqBroker {
     /// # Errors
     /// An address that is malformed or named twice, or no nsqd at all.
     pub async fn connect(options: NsqOptions) -> std::result::Result<Self, AddressError> {
-        let connect = ConnectOptions {
+        let connect = Arc::new(ConnectOptions {
             client_id: options.client_id,
             user_agent: concat!("keepstep/", env!("CARGO_PKG_VERSION")).to_owned(),
             heartbeat: options.heartbeat,
             ..ConnectOptions::default()
-        };
+        });
         let restarts = watch::Sender::new(0);
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for address in options.nsqd {
             if nodes.iter().any(|node| node.id() == address.http) {
                 return Err(AddressError::new(&address.http, "another nsqd", "it is named twice"));
             }
-            nodes.push(Arc::new(Node::new(address, connect.clone(), restarts.clone())));
+            nodes.push(Arc::new(Node::new(address, connect.clone(), options.msg_timeout, restarts.clone())));
         }
         if nodes.is_empty() {
             return Err(AddressError::new("", "an nsqd", "at least one is needed"));
@@ -159,7 +159,7 @@ impl NsqBroker {
         let shared = Shared {
             nodes,
             lookups,
-            connect: Arc::new(connect),
+            connect,
             msg_timeout: options.msg_timeout,
             strangers: Mutex::default(),
             restarts,
@@ -243,16 +243,17 @@ impl NsqBroker {
         prefetch: &Prefetch,
         sink: Sink,
     ) -> Subscription {
-        let tcp = match self.node(node) {
-            Ok(node) => node.tcp(),
+        let (tcp, nsqd, pool) = match self.node(node) {
+            Ok(node) => (node.tcp(), node.admin.clone(), Some(node.pool.clone())),
             Err(error) => {
                 // As if the node were down: its removal from the configuration must not pass for "removed".
                 tracing::warn!(%chat, %error, "can't subscribe");
-                Address::Told(self.shared.nowhere.subscribe())
+                (Address::Told(self.shared.nowhere.subscribe()), NsqdAdmin::new(node), None)
             }
         };
         let options = SubscribeOptions {
-            nsqd_http: Some(node.to_owned()),
+            nsqd: Some(nsqd),
+            pool,
             max_in_flight: MAX_IN_FLIGHT,
             msg_timeout: Some(self.shared.msg_timeout),
             connect: self.shared.connect.clone(),

@@ -214,6 +214,9 @@ settings! {
             "Close the socket of a sub with 4303 whenever its main disconnects. When false, only until the sub has sent `ready`";
         tail_check: Duration = 2 * SECOND, "2s", period, "KEEPSTEP_TAIL_CHECK",
             "Time for NSQ to deliver a message that was announced. After it the message is read from the log";
+        nsq_idle: Duration = 10 * SECOND, "10s", period, "KEEPSTEP_NSQ_IDLE",
+            "Time without a message after which a connected device's queue of a chat is detached. The next message attaches it \
+             again. A longer time costs connections to nsqd, a shorter one an attachment more often";
         tail_sweep: Duration = 5 * SECOND, "5s", period, "KEEPSTEP_TAIL_SWEEP",
             "Interval of checks for messages whose announcement was lost";
         reads_sweep: Duration = 5 * SECOND, "5s", period, "KEEPSTEP_READS_SWEEP",

@@ -27,6 +27,7 @@ struct News {
     membership: bool,
     doubtful: bool,
     relocated: Option<Arc<str>>,
+    rung: Option<Seq>,
     tail: Option<Seq>,
     persisted: Option<Option<CursorMoved>>,
 }
@@ -35,9 +36,10 @@ impl News {
     /// Returns the session's commands, in the order of execution.
     fn into_commands(self, chat: ChatId) -> impl Iterator<Item = Command> {
         let relocated = self.relocated.map(|node| Command::ChatRelocated(chat, node));
+        let rung = self.rung.map(|seq| Command::Doorbell(chat, seq));
         let tail = self.tail.map(|seq| Command::Tail(chat, seq));
         let persisted = self.persisted.map(|persisted| Command::CursorPersisted(chat, persisted));
-        relocated.into_iter().chain(tail).chain(persisted)
+        relocated.into_iter().chain(rung).chain(tail).chain(persisted)
     }
 }
 
@@ -77,6 +79,10 @@ impl Pending {
                 chats.into_iter().for_each(|chat| look(all, chat, |news| news.doubtful = true));
             }
             Command::ChatRelocated(chat, node) => all.entry(chat).or_default().relocated = Some(node),
+            Command::Doorbell(chat, seq) => {
+                let rung = &mut all.entry(chat).or_default().rung;
+                *rung = (*rung).max(Some(seq));
+            }
             Command::Tail(chat, seq) => {
                 let tail = &mut all.entry(chat).or_default().tail;
                 *tail = (*tail).max(Some(seq));

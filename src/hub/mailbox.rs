@@ -35,6 +35,8 @@ pub enum Command {
     CheckMemberships(Vec<ChatId>),
     /// Another user joined or left.
     Member(ChatEvent, ChatId, UserId),
+    /// The chat has messages up to this seq, and the session doesn't consume its queue: attach.
+    Doorbell(ChatId, Seq),
     /// The chat has messages up to this seq, and the queue hasn't delivered them in time: read the log.
     Tail(ChatId, Seq),
     /// Another node of the broker carries the chat now: receive it from there.

@@ -11,11 +11,12 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     Boxed, Session,
+    attaching::Stage,
     feed::{Feed, Offered},
     filling::{HELD, HOLE_PATIENCE},
     gaps::{Missing, requeue_highest},
     pending::Done,
-    placement::{Consumer, Former},
+    placement::Former,
     schedule::SHARE,
     window::Sent,
 };
@@ -27,7 +28,7 @@ use crate::{
         message::{accepted_at, chat_and_seq, split_epoch},
         now_millis,
     },
-    hub::{Followed, Progress},
+    hub::{Followed, Intake, Progress},
     metrics::GaugeGuard,
     store::{Attached, CursorMove, CursorMoved},
     sync::leases,
@@ -71,13 +72,14 @@ pub(super) struct Position {
 /// Where the chat's messages come from.
 #[derive(Debug)]
 pub(super) struct Place {
-    // Dropped or closed with the session, which requeues what it holds.
-    pub consumer: Option<Consumer>,
-    // The node of its subscription.
+    pub stage: Stage,
+    // When the chat may be idle, if it is consumed.
+    pub idle_at: Option<Instant>,
+    // The node of its queue.
     pub node: Arc<str>,
     // Queues at former nodes, while they bring messages that nothing else has.
     pub former: Vec<Former>,
-    // Its queue was removed, and is being created again, if the device is subscribed.
+    // Its queue is being created again, if the device is subscribed.
     pub rejoining: bool,
     // A gauge: attached queues.
     pub attached: GaugeGuard,
@@ -125,13 +127,12 @@ pub(super) enum Source {
 }
 
 impl Session {
-    /// Starts a chat: subscribes, and checks once whether the queue brought everything.
+    /// Starts a chat: attaches its queue, if there is anything to receive.
     pub(super) fn add_chat(&mut self, attached: &Attached, read: Seq) -> Followed {
         let (chat, position, node) =
             (attached.chat.id, attached.position, Arc::<str>::from(attached.chat.node.as_str()));
         let progress = Progress::new(position.cursor.into());
         let now = Instant::now();
-        let consumer = self.subscribe(&node, chat);
         let (mut followed, attached_now) = (
             GaugeGuard::of(&self.core.metrics.chats_followed),
             GaugeGuard::of(&self.core.metrics.nsq_attachments),
@@ -141,7 +142,8 @@ impl Session {
             feed: Feed::new(position.cursor, attached.epoch),
             position: Position { from: position.from, progress: Arc::clone(&progress), read, moving: false },
             place: Place {
-                consumer: Some(consumer),
+                stage: Stage::Idle,
+                idle_at: None,
                 node: Arc::clone(&node),
                 former: Vec::new(),
                 rejoining: false,
@@ -161,10 +163,12 @@ impl Session {
         // A chat that was left and joined again: the old subscription ends here.
         self.drop_chat(chat);
         self.chats.insert(chat, Box::new(state));
+        let mut intake = Intake::Idle;
         if attached.chat.head > position.cursor {
-            self.schedule_check(chat, now + self.core.timing.tail_check);
+            intake = Intake::Awake;
+            self.attach(chat);
         }
-        Followed { progress, node }
+        Followed { progress, node, intake }
     }
 
     pub(super) fn schedule_check(&mut self, chat: ChatId, at: Instant) {
@@ -360,6 +364,7 @@ impl Session {
     /// Removes a chat. Dropping it stops its consumers, and requeues their messages.
     pub(super) fn drop_chat(&mut self, chat: ChatId) -> bool {
         let Some(state) = self.chats.remove(&chat) else { return false };
+        self.leaves_line(chat, &state);
         self.work.schedule.forget(chat);
         if state.fill.waits {
             self.work.turns.forget(chat);
@@ -430,6 +435,7 @@ impl Session {
                 self.count_early(chat);
                 self.answer_acks(chat, cursor);
                 self.move_cursor(chat);
+                self.make_room(chat);
             }
             None => {
                 let (device, session) = (self.handle.device, self.handle.session);

@@ -58,6 +58,7 @@ impl Session {
                     self.connection.send(ServerFrame::Presence(&presence).text().into());
                 }
             }
+            Command::Doorbell(chat, seq) => self.on_doorbell(chat, seq),
             Command::Tail(chat, seq) => self.on_tail(chat, seq),
             Command::ChatRelocated(chat, node) => self.on_chat_relocated(chat, node),
             Command::CursorPersisted(chat, moved) => self.on_cursor_persisted(chat, moved),

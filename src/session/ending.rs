@@ -61,7 +61,7 @@ impl Session {
         connect::unfollow_all(&this.core, &this.handle);
         let closing = FuturesUnordered::new();
         for (_, mut state) in this.chats.drain() {
-            let own = state.place.consumer.take().map(Consumer::into_subscription);
+            let own = state.place.stage.take_consumer().map(Consumer::into_subscription);
             let former = state.place.former.drain(..).map(Former::into_subscription);
             let subscriptions: Vec<_> = own.into_iter().chain(former).collect();
             if !subscriptions.is_empty() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Boxed, Session, chats::Source, pending::Done};
+use super::{Boxed, Session, attaching::Stage, chats::Source, pending::Done};
 use crate::{
     domain::{id::ChatId, message::split_epoch},
     store::{LogPage, Reader, Result as Stored},
@@ -31,6 +31,12 @@ impl Session {
         }
         self.return_parked(chat, now);
         let Some(state) = self.chats.get_mut(&chat) else { return };
+        match state.place.stage {
+            // Its queue brings what is missing, and is checked again when it has had its time.
+            Stage::Idle if state.seen.tail >= state.feed.next() => return self.attach(chat),
+            Stage::Idle | Stage::Waiting => return,
+            Stage::Consumed(_) | Stage::Gone => {}
+        }
         if state.feed.is_fenced() {
             return self.check_epoch(chat);
         }

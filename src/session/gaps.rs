@@ -225,7 +225,7 @@ impl Session {
         }
         missing.everywhere |= found.asked == Asked::Everywhere && found.silent.is_none();
         let there = found.lost
-            || (state.place.consumer.is_some() && state.place.attached.is_set() && found.consumers > 0);
+            || (state.place.attached.is_set() && found.consumers > 0);
         if !there || found.silent.is_some() {
             // It is unknown whether that node has it.
             (missing.unseen, missing.nowhere) = (None, None);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Boxed, Session, pending::Done};
+use super::{Boxed, Session, attaching::Stage, pending::Done};
 use crate::{
     domain::{
         Seq,
@@ -155,7 +155,7 @@ impl Session {
             // Reported twice, or known from `welcome`.
             Some(state) if state.position.from == attached.position.from => {
                 state.feed.validate(attached.epoch.max(epoch));
-                let (fenced, gone) = (state.feed.is_fenced(), state.place.consumer.is_none());
+                let (fenced, gone) = (state.feed.is_fenced(), matches!(state.place.stage, Stage::Gone));
                 if gone {
                     self.rejoin(chat);
                 }

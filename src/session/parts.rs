@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Duration, Instant};
 
-use super::{Boxed, ahead, frames, history, pending, schedule, window};
+use super::{Boxed, ahead, attaching, frames, history, pending, schedule, window};
 use crate::{
     broker::{Prefetch, Sink},
     domain::{
@@ -33,6 +33,7 @@ pub(super) struct Delivery {
     pub subscriptions: u64,
     // What they hold together.
     pub prefetch: Prefetch,
+    pub attachments: attaching::Attachments,
     // When all that subscriptions had brought was taken, as far as something looked.
     pub nothing_came_at: Instant,
 }
@@ -47,6 +48,7 @@ impl Delivery {
             sink,
             subscriptions: 0,
             prefetch: Prefetch::for_window(window),
+            attachments: attaching::Attachments::default(),
             nothing_came_at: Instant::now(),
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Boxed, Session, chats::ChatState, pending::Done};
+use super::{Boxed, Session, attaching::Stage, chats::ChatState, pending::Done};
 use crate::{
     broker::{Event, Flow, Notice, Subscription},
     domain::id::ChatId,
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Consumer {
     number: u64,
     subscription: Subscription,
+    // It hasn't been attached, nor failed, yet.
+    beginning: bool,
 }
 
 /// A subscription to a former node of the chat.
@@ -45,6 +47,15 @@ impl Consumer {
     pub(super) fn into_subscription(self) -> Subscription {
         self.subscription
     }
+
+    pub(super) fn is_beginning(&self) -> bool {
+        self.beginning
+    }
+
+    /// Its first attempt is over. Returns false if that was known.
+    pub(super) fn begun(&mut self) -> bool {
+        std::mem::take(&mut self.beginning)
+    }
 }
 
 impl Former {
@@ -55,7 +66,9 @@ impl Former {
 
 impl ChatState {
     fn came_from(&self, number: u64) -> Origin {
-        if self.place.consumer.as_ref().is_some_and(|own| own.number == number) {
+        if let Stage::Consumed(own) = &self.place.stage
+            && own.number == number
+        {
             return Origin::Own;
         }
         let former = self.place.former.iter().position(|former| former.consumer.number == number);
@@ -71,7 +84,7 @@ impl ChatState {
     }
 
     /// Receipts of its own queue can't be finished any more.
-    fn loses_its_queue(&mut self) {
+    pub(super) fn loses_its_queue(&mut self) {
         self.voids();
         self.place.attached.set(0);
     }
@@ -85,6 +98,7 @@ impl Session {
         let (broker, sink) = (&self.core.broker, self.delivery.sink.numbered(number));
         Consumer {
             number,
+            beginning: true,
             subscription: broker.subscribe(node, chat, self.handle.device, &self.delivery.prefetch, sink),
         }
     }
@@ -106,13 +120,16 @@ impl Session {
                     missing.hurry(now);
                 }
                 self.schedule_check(chat, now + self.core.timing.tail_check);
+                self.attached(chat);
             }
             // All unfinished messages came on the lost connection, and are delivered again.
-            (Event::Detached, Origin::Own) => state.loses_its_queue(),
+            (Event::Detached, Origin::Own) => {
+                state.loses_its_queue();
+                self.attached(chat);
+            }
             (Event::Gone, Origin::Own) => {
                 // Removed while this session was away, or by mistake. Only the store knows whether the device is still subscribed.
-                state.place.consumer = None;
-                state.loses_its_queue();
+                self.detaches(chat, Stage::Gone);
                 self.rejoin(chat);
             }
             (Event::Attached, Origin::Former(at)) => state.place.former[at].attached = true,
@@ -134,18 +151,19 @@ impl Session {
     pub(super) fn on_chat_relocated(&mut self, chat: ChatId, node: Arc<str>) {
         if self.chats.get(&chat).is_some_and(|state| state.place.node != node) {
             tracing::debug!(%chat, device = %self.handle.device, %node, "the chat has moved");
-            self.subscribe_at(chat, node);
+            self.relocate(chat, node);
         }
     }
 
-    fn subscribe_at(&mut self, chat: ChatId, node: Arc<str>) {
-        let consumer = self.subscribe(&node, chat);
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        // Held messages came from the old node, and are requeued there.
-        state.loses_its_queue();
-        state.place.node = node;
-        state.place.consumer = Some(consumer);
-        self.schedule_check(chat, Instant::now() + self.core.timing.tail_check);
+    /// Consumes the chat's queue at this node from now on, if it is consumed at all. Held messages came from the old node, and
+    /// are requeued there.
+    fn relocate(&mut self, chat: ChatId, node: Arc<str>) {
+        self.detaches(chat, Stage::Idle);
+        if let Some(state) = self.chats.get_mut(&chat) {
+            state.place.node = node;
+        }
+        // Attached in any case: what the old node held is looked for.
+        self.attach(chat);
     }
 
     /// A former node holds messages that the device lacks: consumes them, too.
@@ -187,8 +205,8 @@ impl Session {
         state.place.rejoining = false;
         // Otherwise its removal was intended.
         let Some(node) = node else { return self.check_membership(chat) };
-        if self.chats.get(&chat).is_some_and(|state| state.place.consumer.is_none()) {
-            self.subscribe_at(chat, node);
+        if matches!(state.place.stage, Stage::Gone) {
+            self.relocate(chat, node);
         }
     }
 }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{
-    Core, leases, presence, registration,
+    Core, leases, listen, presence, registration,
     rereads::offsets,
     signal::{self, Signal},
     watches::{self, Watch},
@@ -355,7 +355,10 @@ pub fn follow(core: &Core, handle: &SessionHandle, chats: Vec<(ChatId, Followed,
 /// # Errors
 /// When the store fails; it is retried then.
 pub async fn subscribe_chats(core: &Core, chats: Vec<ChatId>) -> Result<()> {
-    watches::subscribe(core, chats.into_iter().map(Watch::Chat).collect()).await
+    watches::subscribe(core, chats.iter().copied().map(Watch::Chat).collect()).await?;
+    // A session that is idle in a chat learns only from a doorbell that there is something new.
+    listen::ring(core, &chats).await;
+    Ok(())
 }
 
 /// Stops following a chat.

@@ -112,7 +112,7 @@ async fn heads(core: &Core) {
             () = core.watching.passes.heads.notified() => {}
             _ = ticks.tick() => {}
         }
-        ring_heads(core).await;
+        ring(core, &core.hub.chats()).await;
     }
 }
 
@@ -151,8 +151,8 @@ async fn read(core: &Core, user: UserId) {
     }
 }
 
-async fn ring_heads(core: &Core) {
-    let chats = core.hub.chats();
+/// Reads the heads of these chats, as if a doorbell had announced each.
+pub(super) async fn ring(core: &Core, chats: &[ChatId]) {
     let pages = stream::iter(chats.chunks(HEADS));
     pages
         .for_each_concurrent(HEADS_PARALLEL, |chats| async move {

@@ -102,7 +102,7 @@ async fn story(seed: u64) -> Outcome {
 /// One scene, from its seed to its verdict.
 async fn play(scene: Scene, seed: u64) -> Outcome {
     let shared = Shared::new(seed);
-    let timing = Timing::default();
+    let timing = Timing { nsq_idle: Duration::from_millis(500), ..Timing::default() };
     let rules = Rules {
         gaps: false,
         silence_after: 6_500_000,
@@ -170,7 +170,9 @@ fn settings(shared: &Shared, kind: Kind) -> (Limits, Timing, Rules, Duration) {
     // As nsqd is run, or faster, so that a run needn't take minutes.
     let as_it_is = below(8) == 0 || kind == Kind::Crowd;
     let msg_timeout = Duration::from_millis(if as_it_is { 60_000 } else { 4000 + below(4000) });
-    let timing = Timing { ack_timeout: msg_timeout.mul_f64(0.75), ..Timing::default() };
+    // Mostly short, so that queues are detached and attached again and again.
+    let nsq_idle = Duration::from_millis(if below(4) == 0 { 10_000 } else { 50 + below(2000) });
+    let timing = Timing { ack_timeout: msg_timeout.mul_f64(0.75), nsq_idle, ..Timing::default() };
     let half_open = may(Unkind::LinesLost) && below(3) == 0;
     let large = may(Unkind::LargeMessages) && below(6) == 0;
     shared.set_manners(Manners {

@@ -18,7 +18,7 @@ fn session(user: &str) -> (SessionHandle, Inbox) {
 }
 
 fn followed() -> Followed {
-    Followed { progress: Progress::default(), node: "node".into() }
+    Followed { progress: Progress::default(), node: "node".into(), intake: Intake::Awake }
 }
 
 fn reads(inbox: &mut Inbox) -> Vec<(ChatId, Seq)> {

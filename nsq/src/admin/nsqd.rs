@@ -249,6 +249,16 @@ impl NsqdAdmin {
         Ok(self.http.get::<Stats>("/stats", &query).await?.topics)
     }
 
+    /// Returns whether the channel exists.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn has_channel(&self, topic: &str, channel: &str) -> Result<bool, AdminError> {
+        let filter = StatsFilter { topic: Some(topic), channel: Some(channel), clients: false };
+        let stats = self.stats(filter).await?;
+        Ok(stats.iter().any(|t| t.topic == topic && t.channels.iter().any(|c| c.channel == channel)))
+    }
+
     /// Returns the names of all topics, each with the names of its channels, without the figures, which for thousands
     /// of channels are megabytes.
     ///

@@ -29,6 +29,14 @@ const KEEP_EVENTS: usize = 8;
 pub(super) enum End {
     Stopped,
     Lost(ConnectionError),
+    /// The connection was lost before nsqd had accepted the subscription.
+    Refused(ConnectionError),
+}
+
+impl End {
+    fn lost(error: ConnectionError, phase: &Phase) -> Self {
+        if phase.subscribed { Self::Lost(error) } else { Self::Refused(error) }
+    }
 }
 
 /// The result of handing messages to the owner.
@@ -103,7 +111,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
         let options = &task.options;
         let max = options.max_in_flight.min(identified.max_rdy_count);
         let credit = Credit::new(max, options.buffer_bytes, options.delivery);
-        let silence = options.connect.heartbeat.mul_f64(2.5);
+        let silence = options.connect.silence();
         let connect_timeout = options.connect.connect_timeout;
         let link = Arc::<Link>::default();
         let intake = Intake {
@@ -169,7 +177,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                 }
                 result = self.turn() => if let Err(error) = result {
                     link.close();
-                    return End::Lost(error);
+                    return End::lost(error, &self.intake.phase);
                 },
                 () = link.wake.notified() => {}
                 // The room is used here and not released for the next round to take: if several subscriptions wait for
@@ -183,7 +191,7 @@ impl<'a, T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Attache
                         Ok(next) => timer.as_mut().reset(next.into()),
                         Err(error) => {
                             link.close();
-                            return End::Lost(error);
+                            return End::lost(error, &self.intake.phase);
                         }
                     }
                     timer_is_short = self.intake.watched_quiet() == Some(Quiet::Long);

@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::attached::{Attached, End};
 use super::{Event, Reattach, SubscribeOptions};
-use crate::admin::channel_exists;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, ConnectionError};
 use crate::frame::valid_name;
@@ -25,6 +24,22 @@ const GOOD_FOR: Duration = Duration::from_secs(5);
 enum NoAttach {
     Gone,
     Failed(String),
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// From the pool, if that has one.
+    Pool,
+    /// Opened for this attempt.
+    New,
+}
+
+/// A connection to subscribe on.
+struct Ready {
+    connection: Connection,
+    identified: Identified,
+    source: Source,
 }
 
 impl From<ConnectionError> for NoAttach {
@@ -56,10 +71,10 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
             return self.end(&mut stop).await;
         }
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut first = true;
+        let (mut first, mut source) = (true, Source::Pool);
         loop {
             // Boxed: while attached, which is nearly always, the memory of the handshake is freed.
-            let attempt = Box::pin(Self::attach(self.options.clone(), first));
+            let attempt = Box::pin(Self::attach(self.options.clone(), first, source));
             let attempt = tokio::select! {
                 attempt = attempt => attempt,
                 () = deliver(&self.events, self.tag, &mut self.outbox) => return,
@@ -67,11 +82,18 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
             };
             first = false;
             let error = match attempt {
-                Ok((connection, identified)) => {
+                Ok(Ready { connection, identified, source: from }) => {
                     let began = Instant::now();
+                    source = Source::Pool;
                     match Attached::new(&mut self, connection, &identified).serve(&mut stop).await {
                         End::Stopped => return,
-                        End::Lost(error) => {
+                        // It died while it waited, which says nothing of a new one.
+                        End::Refused(error) if from == Source::Pool => {
+                            tracing::debug!(topic = self.options.topic, %error, "a spare connection was dead");
+                            source = Source::New;
+                            continue;
+                        }
+                        End::Lost(error) | End::Refused(error) => {
                             if began.elapsed() > GOOD_FOR {
                                 backoff.reset();
                             }
@@ -111,7 +133,7 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
         }
     }
 
-    async fn attach(options: SubscribeOptions, first: bool) -> Result<(Connection, Identified), NoAttach> {
+    async fn attach(options: SubscribeOptions, first: bool, source: Source) -> Result<Ready, NoAttach> {
         let wishes =
             Wishes { msg_timeout: options.msg_timeout, unbuffered: options.delivery == Delivery::Unbuffered };
         let ask = match options.reattach {
@@ -119,23 +141,40 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
             Reattach::IfChannelExists => !first,
             Reattach::ExistingOnly => true,
         };
-        if ask && options.nsqd_http.is_none() {
-            tracing::warn!(options.topic, options.channel, "can't ask for the channel: set nsqd_http");
+        if ask && options.nsqd.is_none() {
+            tracing::warn!(options.topic, options.channel, "can't ask for the channel: set nsqd");
             return Err(NoAttach::Gone);
         }
-        // An address that is set meanwhile is used at once; the deadline lets the owner learn why nothing happens.
-        let addr = tokio::time::timeout(options.connect.connect_timeout, options.tcp_addr.told()).await;
-        let addr = addr.ok().flatten().ok_or(ConnectionError::NoAddress)?;
-        let (connection, identified) = Connection::open(&addr, &options.connect, wishes).await?;
+        // Held until the attempt is over: after a restart of nsqd thousands of subscriptions begin at once.
+        let _turn = match &options.pool {
+            Some(pool) => pool.turn().await,
+            None => None,
+        };
+        let spare = options.pool.as_ref().filter(|_| source == Source::Pool);
+        let (connection, identified, source) = match spare.and_then(|pool| pool.take(wishes)) {
+            Some((connection, identified)) => (connection, identified, Source::Pool),
+            None => {
+                // An address that is set meanwhile is used at once; the deadline lets the owner learn why nothing happens.
+                let addr = tokio::time::timeout(options.connect.connect_timeout, options.tcp_addr.told()).await;
+                let addr = addr.ok().flatten().ok_or(ConnectionError::NoAddress)?;
+                let (connection, identified) = Connection::open(&addr, &options.connect, wishes).await?;
+                (connection, identified, Source::New)
+            }
+        };
         // As late as possible: a channel that is deleted after this question returns with the SUB.
-        if let (true, Some(http)) = (ask, &options.nsqd_http) {
-            match channel_exists(http, &options.topic, &options.channel).await {
+        if let (true, Some(nsqd)) = (ask, &options.nsqd) {
+            match nsqd.has_channel(&options.topic, &options.channel).await {
                 Ok(true) => {}
-                Ok(false) => return Err(NoAttach::Gone),
+                Ok(false) => {
+                    if let Some(pool) = spare {
+                        pool.give_back(connection, identified);
+                    }
+                    return Err(NoAttach::Gone);
+                }
                 Err(error) => return Err(NoAttach::Failed(error.to_string())),
             }
         }
-        Ok((connection, identified))
+        Ok(Ready { connection, identified, source })
     }
 }
 

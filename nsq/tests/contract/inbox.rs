@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keepstep_nsq::{ConnectOptions, Event, Message, Publisher, SubscribeOptions, Subscription};
+use keepstep_nsq::{
+    ConnectOptions, Event, Message, NsqdAdmin, Publisher, SubscribeOptions, Subscription,
+};
 use tokio::sync::mpsc;
 
 use crate::daemons::Nsqd;
@@ -20,7 +22,7 @@ pub struct Inbox {
 pub fn options(nsqd: &Nsqd, topic: &str, channel: &str) -> SubscribeOptions {
     let connect = ConnectOptions { heartbeat: Duration::from_secs(1), ..ConnectOptions::default() };
     SubscribeOptions {
-        nsqd_http: Some(nsqd.http.clone()),
+        nsqd: Some(NsqdAdmin::new(&nsqd.http)),
         connect: Arc::new(connect),
         ..SubscribeOptions::new(&nsqd.tcp, topic, channel)
     }

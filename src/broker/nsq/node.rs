@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use keepstep_nsq::{
-    Address, AdminError, ConnectOptions, NsqdAdmin, PublishError, Publisher, StatsFilter, largest_message,
+    Address, AdminError, ConnectOptions, NsqdAdmin, Pool, PoolOptions, PublishError, Publisher, StatsFilter,
+    largest_message,
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -52,6 +53,8 @@ pub(super) struct Node {
     address: NodeAddress,
     pub(super) admin: NsqdAdmin,
     publisher: Publisher,
+    /// Connections for subscriptions that begin.
+    pub(super) pool: Pool,
     /// Its TCP address, as soon as it is known. Subscriptions and the publisher wait for it, and follow it.
     tcp: watch::Sender<Option<String>>,
     breaker: Breaker,
@@ -71,12 +74,20 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(address: NodeAddress, connect: ConnectOptions, restarts: watch::Sender<u64>) -> Self {
+    pub(super) fn new(
+        address: NodeAddress,
+        connect: Arc<ConnectOptions>,
+        msg_timeout: Duration,
+        restarts: watch::Sender<u64>,
+    ) -> Self {
         let tcp = watch::Sender::new(address.tcp.clone());
+        let told = || Address::Told(tcp.subscribe());
+        let pool = PoolOptions { msg_timeout: Some(msg_timeout), ..PoolOptions::default() };
         Self {
+            pool: Pool::new(told(), connect.clone(), pool),
             admin: NsqdAdmin::new(&address.http),
-            publisher: Publisher::new(Address::Told(tcp.subscribe()), connect.clone()),
-            connect,
+            publisher: Publisher::new(told(), (*connect).clone()),
+            connect: (*connect).clone(),
             largest: AtomicUsize::new(0),
             tcp,
             breaker: Breaker::new(),
