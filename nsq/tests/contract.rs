@@ -20,5 +20,7 @@ mod leave;
 mod loss;
 #[path = "contract/manners.rs"]
 mod manners;
+#[path = "contract/pool.rs"]
+mod pool;
 #[path = "contract/settle.rs"]
 mod settle;

@@ -214,11 +214,14 @@ impl Session {
 
     /// Detaches the queues that have been quiet for long enough.
     pub(super) fn detach_quiet(&mut self, now: Instant) {
-        while let Some((at, chat)) = self.delivery.attachments.quiet.first().copied().filter(|(at, _)| *at <= now) {
+        while let Some((at, chat)) =
+            self.delivery.attachments.quiet.first().copied().filter(|(at, _)| *at <= now)
+        {
             self.delivery.attachments.quiet.remove(&(at, chat));
             let Some(state) = self.chats.get_mut(&chat) else { continue };
             state.place.idle_at = None;
-            let quiet = state.place.attached.is_set() && state.seen.arrived + self.core.timing.nsq_idle <= now;
+            let quiet =
+                state.place.attached.is_set() && state.seen.arrived + self.core.timing.nsq_idle <= now;
             if !quiet || self.rest(chat) == Intake::Awake {
                 self.watch_quiet(chat);
             }
@@ -228,7 +231,9 @@ impl Session {
     /// Others wait for a place: a chat of which the device has everything gives up its own.
     pub(super) fn make_room(&mut self, chat: ChatId) {
         let Some(state) = self.chats.get(&chat) else { return };
-        if state.place.attached.is_set() && !self.delivery.attachments.line(&state.place.node).waiting.is_empty() {
+        if state.place.attached.is_set()
+            && !self.delivery.attachments.line(&state.place.node).waiting.is_empty()
+        {
             self.rest(chat);
         }
     }

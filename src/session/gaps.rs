@@ -224,8 +224,7 @@ impl Session {
             return self.schedule_check(chat, now);
         }
         missing.everywhere |= found.asked == Asked::Everywhere && found.silent.is_none();
-        let there = found.lost
-            || (state.place.attached.is_set() && found.consumers > 0);
+        let there = found.lost || (state.place.attached.is_set() && found.consumers > 0);
         if !there || found.silent.is_some() {
             // It is unknown whether that node has it.
             (missing.unseen, missing.nowhere) = (None, None);

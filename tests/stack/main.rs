@@ -5,6 +5,7 @@ mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attaching;
 mod balancer;
 mod broker;
 mod clocks;

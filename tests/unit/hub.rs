@@ -109,3 +109,39 @@ proptest! {
         prop_assert_eq!(found, ids(&wanted));
     }
 }
+
+/// The seqs for which a session was woken.
+fn woken(inbox: &mut Inbox) -> Vec<Seq> {
+    let rung = |command| match command {
+        Command::Doorbell(_, seq) => seq,
+        other => panic!("{other:?}"),
+    };
+    inbox.take().into_iter().map(rung).collect()
+}
+
+#[tokio::test]
+async fn a_doorbell_wakes_who_is_idle_and_behind_and_never_gets_lost_between_resting_and_ringing() {
+    let (hub, chat) = (Hub::default(), ChatId::random());
+    let (alice, mut inbox) = session("alice");
+    hub.attach(alice.clone());
+    let idle = Followed { intake: Intake::Idle, ..followed() };
+    hub.follow(&alice, [(chat, idle.clone(), 0)], hub.readings(&alice.user));
+    hub.doorbell(chat, 1, Instant::now());
+    assert_eq!(woken(&mut inbox), [1]);
+    hub.doorbell(chat, 2, Instant::now());
+    assert_eq!(woken(&mut inbox), [], "it is awake");
+    assert_eq!(hub.rest(&alice, chat, 1), Intake::Awake, "the doorbell of 2 came first");
+    idle.progress.store(2, atomic::Ordering::Relaxed);
+    assert_eq!(hub.rest(&alice, chat, 2), Intake::Idle);
+    hub.doorbell(chat, 2, Instant::now());
+    assert_eq!(woken(&mut inbox), [], "it has that");
+    hub.doorbell(chat, 3, Instant::now());
+    assert_eq!(woken(&mut inbox), [3]);
+
+    // A doorbell that came before a session follows the chat, with a head that it had read before.
+    let (bob, mut bobs) = session("bob");
+    hub.attach(bob.clone());
+    let behind = Followed { intake: Intake::Idle, progress: Arc::new(AtomicU64::new(2)), ..followed() };
+    hub.follow(&bob, [(chat, behind, 0)], hub.readings(&bob.user));
+    assert_eq!(woken(&mut bobs), [3]);
+}

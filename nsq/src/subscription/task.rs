@@ -155,7 +155,8 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
             Some((connection, identified)) => (connection, identified, Source::Pool),
             None => {
                 // An address that is set meanwhile is used at once; the deadline lets the owner learn why nothing happens.
-                let addr = tokio::time::timeout(options.connect.connect_timeout, options.tcp_addr.told()).await;
+                let addr =
+                    tokio::time::timeout(options.connect.connect_timeout, options.tcp_addr.told()).await;
                 let addr = addr.ok().flatten().ok_or(ConnectionError::NoAddress)?;
                 let (connection, identified) = Connection::open(&addr, &options.connect, wishes).await?;
                 (connection, identified, Source::New)

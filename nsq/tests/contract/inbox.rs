@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keepstep_nsq::{
-    ConnectOptions, Event, Message, NsqdAdmin, Publisher, SubscribeOptions, Subscription,
-};
+use keepstep_nsq::{ConnectOptions, Event, Message, NsqdAdmin, Publisher, SubscribeOptions, Subscription};
 use tokio::sync::mpsc;
 
 use crate::daemons::Nsqd;
