@@ -132,6 +132,8 @@ pub struct Metrics {
     pub chats_followed: IntGauge,
     /// Of those, the ones whose queue is attached.
     pub nsq_attachments: IntGauge,
+    /// Queues that should be attached and aren't.
+    pub nsq_awaited: IntGauge,
     /// Whether messages are published to a server of the broker (1) or wait in the store (0).
     pub nsqd_up: IntGaugeVec,
     /// Directories of the broker that don't answer.
@@ -253,13 +255,16 @@ impl Metrics {
             )?,
             chats_followed: all.gauge(
                 "keepstep_chats_followed",
-                "Chats of connected devices, counted once per device: the number of queues that should be \
-                 attached",
+                "Chats of connected devices, counted once per device",
             )?,
             nsq_attachments: all.gauge(
                 "keepstep_nsq_attachments",
-                "Queues that are attached, out of keepstep_chats_followed. Devices get the messages of the \
-                 others from the log",
+                "Queues that are attached, out of keepstep_chats_followed: those of chats that had a message \
+                 within KEEPSTEP_NSQ_IDLE",
+            )?,
+            nsq_awaited: all.gauge(
+                "keepstep_nsq_awaited",
+                "Queues that should be attached and are not. Devices get their messages from the log, late",
             )?,
             nsqd_up: all.gauges(
                 "keepstep_nsqd_up",

@@ -139,6 +139,7 @@ impl Session {
         }
         self.core.hub.awake(&self.handle, chat);
         state.place.stage = Stage::Waiting;
+        state.place.awaited.set(1);
         let line = self.delivery.attachments.line(&state.place.node);
         line.waiting.push_back(chat);
         let node = line.node.clone();

@@ -81,8 +81,9 @@ pub(super) struct Place {
     pub former: Vec<Former>,
     // Its queue is being created again, if the device is subscribed.
     pub rejoining: bool,
-    // A gauge: attached queues.
+    // Gauges: attached queues, and those that should be.
     pub attached: GaugeGuard,
+    pub awaited: GaugeGuard,
 }
 
 /// What is known of the chat's messages.
@@ -133,10 +134,8 @@ impl Session {
             (attached.chat.id, attached.position, Arc::<str>::from(attached.chat.node.as_str()));
         let progress = Progress::new(position.cursor.into());
         let now = Instant::now();
-        let (mut followed, attached_now) = (
-            GaugeGuard::of(&self.core.metrics.chats_followed),
-            GaugeGuard::of(&self.core.metrics.nsq_attachments),
-        );
+        let metrics = &self.core.metrics;
+        let mut followed = GaugeGuard::of(&metrics.chats_followed);
         followed.set(1);
         let state = ChatState {
             feed: Feed::new(position.cursor, attached.epoch),
@@ -147,7 +146,8 @@ impl Session {
                 node: Arc::clone(&node),
                 former: Vec::new(),
                 rejoining: false,
-                attached: attached_now,
+                attached: GaugeGuard::of(&metrics.nsq_attachments),
+                awaited: GaugeGuard::of(&metrics.nsq_awaited),
             },
             seen: Seen {
                 tail: attached.chat.head,

@@ -87,6 +87,7 @@ impl ChatState {
     pub(super) fn loses_its_queue(&mut self) {
         self.voids();
         self.place.attached.set(0);
+        self.place.awaited.set(usize::from(!matches!(self.place.stage, Stage::Idle)));
     }
 }
 
@@ -116,6 +117,7 @@ impl Session {
                 // The head shows what was missed meanwhile.
                 state.seen.arrived = now;
                 state.place.attached.set(1);
+                state.place.awaited.set(0);
                 if let Some(missing) = &mut state.fill.missing {
                     missing.hurry(now);
                 }

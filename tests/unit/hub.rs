@@ -129,12 +129,12 @@ async fn a_doorbell_wakes_who_is_idle_and_behind_and_never_gets_lost_between_res
     hub.doorbell(chat, 1, Instant::now());
     assert_eq!(woken(&mut inbox), [1]);
     hub.doorbell(chat, 2, Instant::now());
-    assert_eq!(woken(&mut inbox), [], "it is awake");
+    assert!(woken(&mut inbox).is_empty(), "it is awake");
     assert_eq!(hub.rest(&alice, chat, 1), Intake::Awake, "the doorbell of 2 came first");
     idle.progress.store(2, atomic::Ordering::Relaxed);
     assert_eq!(hub.rest(&alice, chat, 2), Intake::Idle);
     hub.doorbell(chat, 2, Instant::now());
-    assert_eq!(woken(&mut inbox), [], "it has that");
+    assert!(woken(&mut inbox).is_empty(), "it has that");
     hub.doorbell(chat, 3, Instant::now());
     assert_eq!(woken(&mut inbox), [3]);
 
