@@ -18,6 +18,8 @@ mod mosquitto;
 mod plain_nsqd;
 #[path = "end_to_end/report.rs"]
 mod report;
+#[path = "end_to_end/scale.rs"]
+mod scale;
 #[path = "../tests/support/mod.rs"]
 mod support;
 #[path = "end_to_end/tally.rs"]
@@ -33,8 +35,21 @@ use support::Aof;
 use tally::Figures;
 use work::Size;
 
-const SCENARIOS: [&str; 8] =
-    ["throughput", "steady", "latency", "idle", "drain", "history", "offsets", "refusal"];
+const SCENARIOS: [&str; 13] = [
+    "throughput",
+    "steady",
+    "latency",
+    "idle",
+    "drain",
+    "history",
+    "offsets",
+    "refusal",
+    "pairs",
+    "connect",
+    "storm",
+    "first",
+    "register",
+];
 
 /// What the command line says; `scripts/bench --help` tells it to people.
 #[derive(Debug, Parser)]
@@ -77,6 +92,10 @@ struct Sizes {
     pages: usize,
     reads: usize,
     refusals: usize,
+    crowd: scale::Crowd,
+    storm: scale::Crowd,
+    many_chats: usize,
+    times: usize,
 }
 
 impl Sizes {
@@ -96,6 +115,10 @@ impl Sizes {
                 pages: 5,
                 reads: 20,
                 refusals: 5,
+                crowd: scale::Crowd { users: 100, chats: 20 },
+                storm: scale::Crowd { users: 100, chats: 10 },
+                many_chats: 50,
+                times: 5,
             }
         } else {
             let trickle = Size { seconds: args.seconds.unwrap_or(20.0), ..full };
@@ -109,13 +132,18 @@ impl Sizes {
                 pages: 50,
                 reads: 200,
                 refusals: 50,
+                crowd: scale::Crowd { users: 500, chats: 40 },
+                storm: scale::Crowd { users: 500, chats: 40 },
+                many_chats: 1_000,
+                times: 20,
             }
         }
     }
 }
 
 async fn measure(scenario: &str, system: System, sizes: Sizes) -> Option<Result<Figures, String>> {
-    let Sizes { fan, trickle, per_second, steady, idle_devices, queued, pages, reads, refusals } = sizes;
+    let Sizes { fan, trickle, per_second, steady, idle_devices, queued, pages, reads, refusals, .. } = sizes;
+    let Sizes { crowd, storm, many_chats, times, .. } = sizes;
     Some(match (scenario, system) {
         ("throughput", System::Keepstep) => keepstep::throughput(Aof::Always, fan).await,
         ("throughput", System::Everysec) => keepstep::throughput(Aof::EverySecond, fan).await,
@@ -136,6 +164,11 @@ async fn measure(scenario: &str, system: System, sizes: Sizes) -> Option<Result<
         ("history", System::Keepstep) => asks::history(pages).await,
         ("offsets", System::Keepstep) => asks::offsets(reads).await,
         ("refusal", System::Keepstep) => asks::refusal(refusals).await,
+        ("pairs", System::Keepstep) => scale::pairs(crowd, fan.seconds).await,
+        ("connect", System::Keepstep) => scale::connect(many_chats, times).await,
+        ("storm", System::Keepstep) => scale::storm(storm).await,
+        ("first", System::Keepstep) => scale::first(many_chats).await,
+        ("register", System::Keepstep) => scale::register(many_chats, times.min(5)).await,
         _ => return None,
     })
 }

@@ -253,10 +253,8 @@ impl Metrics {
                 "kind",
                 &["main", "sub"],
             )?,
-            chats_followed: all.gauge(
-                "keepstep_chats_followed",
-                "Chats of connected devices, counted once per device",
-            )?,
+            chats_followed: all
+                .gauge("keepstep_chats_followed", "Chats of connected devices, counted once per device")?,
             nsq_attachments: all.gauge(
                 "keepstep_nsq_attachments",
                 "Queues that are attached, out of keepstep_chats_followed: those of chats that had a message \

@@ -148,6 +148,12 @@ pub fn seq_of<'a>(frame: &'a [u8], chat: &str) -> Option<Result<u64, &'a [u8]>> 
     Some(Ok(digits.fold(0, |seq, byte| seq * 10 + u64::from(byte - b'0'))))
 }
 
+/// The chat and the seq of a message frame.
+pub fn chat_and_seq(frame: &[u8]) -> Option<(String, u64)> {
+    let chat = std::str::from_utf8(frame.get(CHAT_AT..CHAT_AT + 36)?).ok()?;
+    Some((chat.to_owned(), seq_of(frame, chat)?.ok()?))
+}
+
 fn stamp_of(frame: &[u8]) -> Option<u64> {
     const CONTENT: &[u8] = b"\"content\":\"";
     let at = frame.windows(CONTENT.len()).position(|window| window == CONTENT)?;

@@ -90,7 +90,7 @@ impl World {
     }
 
     /// Ends the edge and starts it again.
-    async fn restart(&mut self) -> Result<(), String> {
+    pub async fn restart(&mut self) -> Result<(), String> {
         self.keepstep.terminate(Duration::from_secs(20)).await;
         self.run().await
     }
@@ -107,6 +107,34 @@ impl World {
             ("redis", self.redis.process().pid()),
             ("nsqd", self.nsqd.process().pid()),
         ]
+    }
+
+    /// Commands that Redis has executed, those of scripts included.
+    pub async fn redis_commands(&self) -> Result<f64, String> {
+        let stats = self.redis.command(&["INFO", "commandstats"]).await.map_err(|error| error.to_string())?;
+        let calls = stats
+            .lines()
+            .filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<f64>().ok());
+        Ok(calls.sum())
+    }
+
+    /// Bytes of memory that Redis uses for its data.
+    pub async fn redis_bytes(&self) -> Result<f64, String> {
+        let memory = self.redis.command(&["INFO", "memory"]).await.map_err(|error| error.to_string())?;
+        let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        used.ok_or_else(|| "Redis doesn't say how much memory it uses".to_owned())
+    }
+
+    /// Memory of a server in KiB.
+    pub fn memory_of(&mut self, server: &str) -> f64 {
+        let found = self.servers().into_iter().find(|(name, _)| *name == server);
+        found.and_then(|(_, pid)| machine::rss_kib(pid)).unwrap_or(f64::NAN)
+    }
+
+    /// Connections to nsqd's TCP port.
+    pub fn nsq_connections(&self) -> usize {
+        let port = self.nsqd.tcp().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        port.map_or(0, machine::connections)
     }
 
     /// The share of deliveries that came through NSQ, of those since its start.

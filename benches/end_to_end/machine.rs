@@ -56,6 +56,17 @@ pub fn cpu_seconds(pid: u32) -> Option<f64> {
     Some((user + system) / 100.0)
 }
 
+/// Connections that are open to a port of this machine.
+pub fn connections(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let (table, port) = (fs::read_to_string("/proc/net/tcp").unwrap_or_default(), format!(":{port:04X}"));
+    let is_to = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some(ESTABLISHED)
+    };
+    table.lines().filter(is_to).count()
+}
+
 /// Memory that a process holds, in KiB.
 pub fn rss_kib(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

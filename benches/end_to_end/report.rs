@@ -53,7 +53,7 @@ struct Row {
     digits: usize,
 }
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 31] = [
     Row {
         scenario: "throughput",
         figure: "deliveries_per_s",
@@ -147,6 +147,93 @@ const ROWS: [Row; 16] = [
         words: "a sub refused because its main is offline (4303), p50, ms",
         aim: "200",
         digits: 1,
+    },
+    Row {
+        scenario: "pairs",
+        figure: "nsq_connections",
+        words: "idle pairs (500 devices x 40 chats): NSQ connections",
+        aim: "64",
+        digits: 0,
+    },
+    Row {
+        scenario: "pairs",
+        figure: "redis_commands_per_s",
+        words: "the same: Redis commands/s",
+        aim: "400",
+        digits: 0,
+    },
+    Row {
+        scenario: "pairs",
+        figure: "kib_per_device_keepstep",
+        words: "the same: edge memory per device, KiB",
+        aim: "",
+        digits: 1,
+    },
+    Row {
+        scenario: "pairs",
+        figure: "redis_bytes_per_pair",
+        words: "the same: Redis memory per pair, bytes",
+        aim: "410",
+        digits: 0,
+    },
+    Row {
+        scenario: "pairs",
+        figure: "nsqd_kib_per_pair",
+        words: "the same: nsqd memory per pair, KiB",
+        aim: "",
+        digits: 1,
+    },
+    Row {
+        scenario: "pairs",
+        figure: "nsq_connections_active",
+        words: "1 % of the pairs active (200): NSQ connections",
+        aim: "240",
+        digits: 0,
+    },
+    Row {
+        scenario: "connect",
+        figure: "welcome_p50_ms",
+        words: "connecting with 1,000 chats and nothing new, p50, ms",
+        aim: "15",
+        digits: 1,
+    },
+    Row {
+        scenario: "connect",
+        figure: "welcome_bytes",
+        words: "the same: bytes of welcome",
+        aim: "1,024",
+        digits: 0,
+    },
+    Row {
+        scenario: "connect",
+        figure: "commands",
+        words: "the same: Redis commands",
+        aim: "2,010",
+        digits: 0,
+    },
+    Row {
+        scenario: "storm",
+        figure: "all_welcome_s",
+        words: "500 devices x 40 chats come back at once: all welcome, s",
+        aim: "",
+        digits: 1,
+    },
+    Row { scenario: "storm", figure: "during_p99_ms", words: "sends meanwhile, p99, ms", aim: "", digits: 1 },
+    Row { scenario: "storm", figure: "quiet_p99_ms", words: "sends before, p99, ms", aim: "", digits: 1 },
+    Row {
+        scenario: "first",
+        figure: "more_p50_ms",
+        words: "first message of a quiet chat, against the second, p50, ms more",
+        aim: "0.5",
+        digits: 2,
+    },
+    Row { scenario: "first", figure: "more_p99_ms", words: "the same, p99, ms more", aim: "3", digits: 2 },
+    Row {
+        scenario: "register",
+        figure: "register_p50_ms",
+        words: "register a device of a user in 1,000 chats, p50, ms",
+        aim: "50",
+        digits: 0,
     },
 ];
 
