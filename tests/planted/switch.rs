@@ -54,6 +54,10 @@ mod chosen {
         FinishBeforeCursor = "finish-before-cursor",
         /// Nobody looks into the log when NSQ doesn't bring a message.
         NoTailCheck = "no-tail-check",
+        /// A session detaches a quiet queue although a doorbell was heard just before.
+        DoorbellWhileDetaching = "doorbell-while-detaching",
+        /// A device that connects doesn't look again after it has subscribed to the doorbells.
+        DoorbellWhileConnecting = "doorbell-while-connecting",
         /// What NSQ didn't confirm isn't published again.
         NoOutbox = "no-outbox",
         /// A message is published before all members have their queues.

@@ -14,7 +14,7 @@ use crate::{
     held,
     history::{Event, History, Phase, Rules, What, check::check},
     leases, life, random,
-    scenes::Scene,
+    scenes::{self, Scene},
     settle,
     storm::{Kind, heal, storm},
     unkind::{self, Unkind, may},
@@ -102,7 +102,7 @@ async fn story(seed: u64) -> Outcome {
 /// One scene, from its seed to its verdict.
 async fn play(scene: Scene, seed: u64) -> Outcome {
     let shared = Shared::new(seed);
-    let timing = Timing { nsq_idle: Duration::from_millis(500), ..Timing::default() };
+    let timing = Timing { nsq_idle: scenes::NSQ_IDLE, ..Timing::default() };
     let rules = Rules {
         gaps: false,
         silence_after: 6_500_000,

@@ -41,6 +41,10 @@ pub enum Scene {
     JoinsWhileRegistering,
     /// A message that the log hasn't got any more is with a consumer that has gone without a word.
     OnTheMove,
+    /// Somebody speaks just when a queue is detached because nobody has.
+    QuietChat,
+    /// Somebody speaks just when a device connects that has everything.
+    ComesToWords,
 }
 
 impl Scene {
@@ -54,6 +58,8 @@ impl Scene {
         Scene::FrozenConnections,
         Scene::JoinsWhileRegistering,
         Scene::OnTheMove,
+        Scene::QuietChat,
+        Scene::ComesToWords,
     ];
 
     /// What it is called in tables.
@@ -67,6 +73,8 @@ impl Scene {
             Scene::FrozenConnections => "frozen connections",
             Scene::JoinsWhileRegistering => "joins while registering",
             Scene::OnTheMove => "on the move",
+            Scene::QuietChat => "quiet chat",
+            Scene::ComesToWords => "comes to words",
         }
     }
 
@@ -81,6 +89,8 @@ impl Scene {
             Scene::FrozenConnections => Bug::LastLookRemoves,
             Scene::JoinsWhileRegistering => Bug::RegisterLate,
             Scene::OnTheMove => Bug::GapAtFirstLook,
+            Scene::QuietChat => Bug::DoorbellWhileDetaching,
+            Scene::ComesToWords => Bug::DoorbellWhileConnecting,
         }
     }
 
@@ -112,12 +122,17 @@ impl Scene {
             Scene::FrozenConnections => frozen_connections(world, &phone).await,
             Scene::JoinsWhileRegistering => joins_while_registering(world).await,
             Scene::OnTheMove => on_the_move(world, phone.clone(), group).await,
+            Scene::QuietChat => quiet_chat(world, &phone, group).await,
+            Scene::ComesToWords => comes_to_words(world, &phone, group).await,
         }
         if !world.is_ended(phone.id) {
             tokio::spawn(phone.live());
         }
     }
 }
+
+/// After this time without a message a queue is detached.
+pub const NSQ_IDLE: Duration = Duration::from_millis(500);
 
 /// It takes what comes, and acknowledges it.
 const QUIET: Habits =
@@ -273,6 +288,53 @@ async fn on_the_move(world: &World, mut phone: Device, group: ChatId) {
         sleep(Duration::from_millis(10)).await;
     }
     hangs_up(world, &phone, connection);
+}
+
+/// With nothing wrong a message is there within milliseconds; the looks that would find it later take seconds.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+async fn quiet_chat(world: &World, phone: &Device, group: ChatId) {
+    let idle = u64::try_from(NSQ_IDLE.as_micros()).expect("it is short");
+    let connection = is_connected(world, phone, 0).await;
+    for _ in 0..60 {
+        life::bot_sends(world, &user(0), group, 0).await;
+        hears_at_once(world, phone, group).await;
+        // Around the moment at which the queue has been quiet for long enough.
+        sleep(Duration::from_micros(idle - 5_000 + world.shared().below(7_000))).await;
+    }
+    hangs_up(world, phone, connection);
+}
+
+async fn comes_to_words(world: &World, phone: &Device, group: ChatId) {
+    for _ in 0..40 {
+        let (here, edge) = (phone.clone(), world.edge(0));
+        let connection = tokio::spawn(async move { here.connects(&edge).await });
+        sleep(Duration::from_micros(world.shared().below(10_000))).await;
+        life::bot_sends(world, &user(0), group, 0).await;
+        while live(phone).is_none() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        hears_at_once(world, phone, group).await;
+        // Everything is acknowledged, so that the next connection finds nothing to attach for.
+        while world.head(group).await > phone.status.lock().unwrap().chats[&group].acked {
+            sleep(Duration::from_millis(10)).await;
+        }
+        sleep(Duration::from_millis(20)).await;
+        hangs_up(world, phone, connection);
+        sleep(Duration::from_secs(7)).await;
+    }
+}
+
+/// The device has everything of the chat.
+async fn hears_at_once(world: &World, device: &Device, chat: ChatId) {
+    let (head, begun) = (world.head(chat).await, world.shared().now());
+    while device.status.lock().unwrap().chats.get(&chat).is_none_or(|chat| chat.last < head) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let took = Duration::from_micros(world.shared().now() - begun);
+    if took > AT_ONCE {
+        world.violates(format!("invariant 21: message {head} took {took:?}, and nothing was wrong"));
+    }
 }
 
 /// The device is welcomed by the edge of a place; the connection, which ends with its task.
