@@ -4,12 +4,8 @@
 
 use std::{
     cmp::Ordering,
-    collections::{HashMap, HashSet, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{self, AtomicU64},
-    },
-    time::Duration,
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::time::Instant;
@@ -24,36 +20,16 @@ use crate::{
     store::ReadOffset,
 };
 
+mod follower;
 mod inbox;
 mod mailbox;
 mod watchers;
 
+use follower::ChatEntry;
+pub use follower::{DoorbellOutcome, Followed, Intake, Progress};
 pub use inbox::{Inbox, Mailbox, Wanted};
 pub use mailbox::{CloseSignal, Command, HistoryAnswer, HistoryAsk, InvitationNews, LeaseClock, LinkRequest};
 pub use watchers::{PresenceRead, Watchers};
-
-/// The highest seq of one chat that one session has sent; shared with the tail check.
-pub type Progress = Arc<AtomicU64>;
-
-/// One chat of a session, as others see it.
-#[derive(Debug, Clone)]
-pub struct Followed {
-    /// How far it was sent.
-    pub progress: Progress,
-    /// The node of the broker from which the session receives it.
-    pub node: Arc<str>,
-    /// Whether the session consumes the chat's queue now.
-    pub intake: Intake,
-}
-
-/// Whether a session consumes a chat's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intake {
-    /// It does, or is about to.
-    Awake,
-    /// It doesn't, and must be woken when the chat has something new.
-    Idle,
-}
 
 /// One connected device, as others reach it.
 #[derive(Debug, Clone)]
@@ -118,74 +94,6 @@ impl UserEntry {
 /// notifying the session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Readings(u64);
-
-/// The outcome of a doorbell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DoorbellOutcome {
-    /// No session here follows the chat.
-    NobodyHere,
-    /// Every session has the message, or will look for it anyway.
-    Known,
-    /// The caller shall call [`Hub::tail_check`] once, when the time for NSQ to deliver is over.
-    Check,
-}
-
-#[derive(Debug)]
-struct Follower {
-    session: SessionHandle,
-    followed: Followed,
-}
-
-impl Follower {
-    fn behind(&self, seq: Seq) -> bool {
-        self.followed.progress.load(atomic::Ordering::Relaxed) < seq
-    }
-
-    /// Notifies the session, if it is idle and behind. Returns whether it was.
-    fn wakes(&mut self, chat: ChatId, seq: Seq) -> bool {
-        let wakes = self.followed.intake == Intake::Idle && self.behind(seq);
-        if wakes {
-            self.followed.intake = Intake::Awake;
-            self.session.mailbox.notify(Command::Doorbell(chat, seq));
-        }
-        wakes
-    }
-}
-
-/// Doorbells this close to each other share one tail check.
-const TOGETHER: Duration = Duration::from_millis(250);
-
-#[derive(Debug, Default)]
-struct ChatEntry {
-    followers: Vec<Follower>,
-    // The tail checks that are due: up to which seq, and the time of the doorbell. Bounded: they are `TOGETHER` apart,
-    // and each is due within the same time.
-    checks: VecDeque<(Seq, Instant)>,
-    // The highest seq that a doorbell here has announced.
-    rung: Seq,
-    // How many followers are idle.
-    idle: usize,
-}
-
-impl ChatEntry {
-    /// Wakes idle followers that are behind.
-    fn wake(&mut self, chat: ChatId, seq: Seq) {
-        self.rung = self.rung.max(seq);
-        if self.idle > 0 {
-            let woken = self.followers.iter_mut().filter_map(|it| it.wakes(chat, seq).then_some(())).count();
-            self.idle -= woken;
-        }
-    }
-
-    fn forget(&mut self, handle: &SessionHandle) {
-        let idle = &mut self.idle;
-        self.followers.retain(|follower| {
-            let is_other = !follower.session.same(handle);
-            *idle -= usize::from(!is_other && follower.followed.intake == Intake::Idle);
-            is_other
-        });
-    }
-}
 
 #[derive(Debug, Default)]
 struct Maps {
@@ -254,10 +162,7 @@ impl Hub {
                 }
                 Err(_) => new.push((chat, told)),
             }
-            entry.idle += usize::from(followed.intake == Intake::Idle);
-            entry.followers.push(Follower { session: handle.clone(), followed });
-            // A doorbell may have come between the read of the head and this.
-            entry.wake(chat, entry.rung);
+            entry.add(chat, handle.clone(), followed);
         }
         session.follows.extend(new);
         session.follows.sort_unstable_by_key(|(chat, _)| *chat);
@@ -268,38 +173,35 @@ impl Hub {
     /// Notifies the sessions that receive the chat from another node that this node carries it.
     pub fn placed(&self, chat: ChatId, node: &str) {
         let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat).filter(|_| !node.is_empty()) else { return };
-        for Follower { session, followed } in &mut entry.followers {
-            if *followed.node != *node {
-                followed.node = node.into();
-                session.mailbox.notify(Command::ChatRelocated(chat, followed.node.clone()));
-            }
+        if let Some(entry) = maps.chats.get_mut(&chat).filter(|_| !node.is_empty()) {
+            entry.placed(chat, node);
         }
     }
 
     /// The session has everything of the chat up to `seq`, and stops consuming its queue: from now on a doorbell wakes it.
     /// Returns [`Intake::Awake`], and changes nothing, if there was a doorbell for more.
     pub fn rest(&self, handle: &SessionHandle, chat: ChatId, seq: Seq) -> Intake {
-        let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat).filter(|entry| entry.rung <= seq) else {
-            return Intake::Awake;
-        };
-        let Some(follower) = entry.followers.iter_mut().find(|follower| follower.session.same(handle)) else {
-            return Intake::Awake;
-        };
-        let before = std::mem::replace(&mut follower.followed.intake, Intake::Idle);
-        entry.idle += usize::from(before == Intake::Awake);
-        Intake::Idle
+        self.lock().chats.get_mut(&chat).map_or(Intake::Awake, |entry| entry.rest(handle, seq))
     }
 
     /// The session consumes the chat's queue again: doorbells don't wake it.
     pub fn awake(&self, handle: &SessionHandle, chat: ChatId) {
-        let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat).filter(|entry| entry.idle > 0) else { return };
-        let follower = entry.followers.iter_mut().find(|follower| follower.session.same(handle));
-        if let Some(follower) = follower.filter(|follower| follower.followed.intake == Intake::Idle) {
-            follower.followed.intake = Intake::Awake;
-            entry.idle -= 1;
+        if let Some(entry) = self.lock().chats.get_mut(&chat) {
+            entry.awake(handle);
+        }
+    }
+
+    /// The chat's queues have got something that was announced long before: its idle sessions attach.
+    pub fn queued(&self, chat: ChatId) {
+        if let Some(entry) = self.lock().chats.get_mut(&chat) {
+            entry.wake_all(chat);
+        }
+    }
+
+    /// The store has forgotten what queues may hold: all idle sessions attach.
+    pub fn wake_all(&self) {
+        for (chat, entry) in &mut self.lock().chats {
+            entry.wake_all(*chat);
         }
     }
 
@@ -415,28 +317,13 @@ impl Hub {
     /// Handles a doorbell: the chat has messages up to `seq`.
     pub fn doorbell(&self, chat: ChatId, seq: Seq, now: Instant) -> DoorbellOutcome {
         let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat) else { return DoorbellOutcome::NobodyHere };
-        entry.wake(chat, seq);
-        if let Some((due, since)) = entry.checks.back_mut()
-            && (*due >= seq || now < *since + TOGETHER)
-        {
-            *due = seq.max(*due);
-            return DoorbellOutcome::Known;
-        }
-        if !entry.followers.iter().any(|follower| follower.behind(seq)) {
-            return DoorbellOutcome::Known;
-        }
-        entry.checks.push_back((seq, now));
-        DoorbellOutcome::Check
+        maps.chats.get_mut(&chat).map_or(DoorbellOutcome::NobodyHere, |entry| entry.doorbell(chat, seq, now))
     }
 
     /// Notifies every session that hasn't sent what existed at the doorbell to read the log.
     pub fn tail_check(&self, chat: ChatId) {
-        let mut maps = self.lock();
-        let Some(entry) = maps.chats.get_mut(&chat) else { return };
-        let Some((due, _)) = entry.checks.pop_front() else { return };
-        for follower in entry.followers.iter().filter(|follower| follower.behind(due)) {
-            follower.session.mailbox.notify(Command::Tail(chat, due));
+        if let Some(entry) = self.lock().chats.get_mut(&chat) {
+            entry.tail_check(chat);
         }
     }
 
@@ -444,8 +331,8 @@ impl Hub {
     pub fn typing(&self, chat: ChatId, user: &UserId) {
         let maps = self.lock();
         let Some(entry) = maps.chats.get(&chat) else { return };
-        for follower in entry.followers.iter().filter(|follower| follower.session.user != *user) {
-            follower.session.mailbox.offer(Command::Typing(chat, user.clone()));
+        for session in entry.sessions().filter(|session| session.user != *user) {
+            session.mailbox.offer(Command::Typing(chat, user.clone()));
         }
     }
 
@@ -475,7 +362,7 @@ impl Hub {
 fn leaves(chats: &mut HashMap<ChatId, ChatEntry>, handle: &SessionHandle, chat: ChatId) -> bool {
     let Some(entry) = chats.get_mut(&chat) else { return false };
     entry.forget(handle);
-    let last = entry.followers.is_empty();
+    let last = entry.is_empty();
     if last {
         chats.remove(&chat);
     }

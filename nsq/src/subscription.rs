@@ -15,7 +15,7 @@ mod task;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::budget::Budget;
@@ -36,6 +36,8 @@ pub struct SubscribeOptions {
     pub tcp_addr: Address,
     /// nsqd's HTTP interface: needed for [`Reattach::IfChannelExists`] and [`Reattach::ExistingOnly`].
     pub nsqd: Option<NsqdAdmin>,
+    /// How many subscriptions of one owner begin at the same time: each attempt holds one permit. Default: no such bound.
+    pub turns: Option<Arc<Semaphore>>,
     /// Connections of the same nsqd that are ready for use. Default: none, each attempt opens its own.
     pub pool: Option<Pool>,
     /// The topic; see [`crate::valid_name`].
@@ -68,6 +70,7 @@ impl SubscribeOptions {
         Self {
             tcp_addr: tcp_addr.into(),
             nsqd: None,
+            turns: None,
             pool: None,
             topic: topic.into(),
             channel: channel.into(),

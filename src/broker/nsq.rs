@@ -254,6 +254,7 @@ impl NsqBroker {
         let options = SubscribeOptions {
             nsqd: Some(nsqd),
             pool,
+            turns: Some(prefetch.turns(node)),
             max_in_flight: MAX_IN_FLIGHT,
             msg_timeout: Some(self.shared.msg_timeout),
             connect: self.shared.connect.clone(),

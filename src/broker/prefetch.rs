@@ -1,8 +1,10 @@
 //! The bound over all subscriptions of one device.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
+
+type Turns = Vec<(String, Arc<Semaphore>)>;
 
 /// The bound over all subscriptions of one device: messages that were taken from its queues and neither finished nor
 /// requeued. Together the subscriptions hold at most `messages`, and one more for each queue (a queue of which nothing
@@ -13,9 +15,15 @@ pub struct Prefetch {
     pub(super) nsq: keepstep_nsq::Budget,
     /// Bodies in this process's memory are shared, so their bytes don't count there.
     pub(super) embedded: Arc<Semaphore>,
+    /// By server: how many of the device's subscriptions begin at the same time there. A server that hangs takes no turn
+    /// from another.
+    turns: Arc<Mutex<Turns>>,
 }
 
 impl Prefetch {
+    /// How many subscriptions of one device begin at the same time at one server.
+    const BEGINNING: usize = 8;
+
     /// How many bytes of bodies one device's subscriptions hold together; at most twice as many are ever held.
     pub const BYTES: usize = 4 << 20;
 
@@ -26,6 +34,7 @@ impl Prefetch {
         Self {
             nsq: keepstep_nsq::Budget::new(u32::try_from(messages).unwrap_or(u32::MAX), bytes),
             embedded: Arc::new(Semaphore::new(messages)),
+            turns: Arc::default(),
         }
     }
 
@@ -34,6 +43,18 @@ impl Prefetch {
     #[must_use]
     pub fn for_window(window: usize) -> Self {
         Self::new(window.saturating_mul(2).max(Self::LEAST), Self::BYTES)
+    }
+
+    /// Returns the turns in which the device's subscriptions begin at this server.
+    pub(super) fn turns(&self, server: &str) -> Arc<Semaphore> {
+        // Nothing panics while it is locked, so a poisoned list is whole.
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = turns.iter().find(|(name, _)| name == server).map(|(_, turns)| turns.clone());
+        found.unwrap_or_else(|| {
+            let new = Arc::new(Semaphore::new(Self::BEGINNING));
+            turns.push((server.to_owned(), new.clone()));
+            new
+        })
     }
 
     /// Returns whether a queue waits for room: then messages that are held without use are better requeued.

@@ -4,9 +4,9 @@
 //!
 //! - The doorbell is a hint. A message that comes while the session detaches waits in the queue, and either its doorbell
 //!   is already known here, or it wakes the session ([`crate::hub::Hub::rest`] decides under the hub's lock).
-//! - A node that hangs delays no other: each has its own line. Of one session, few queues are being attached at a time
-//!   at each node, so sessions take turns at the node; and a bounded number are attached, so a device that comes back
-//!   to thousands of chats drains them in turn.
+//! - A node that hangs delays no other: each has its own line. A bounded number of one session's queues are attached at a
+//!   node, so a device that comes back to thousands of chats drains them in turn. (That sessions take turns at the node is
+//!   the broker's: [`crate::broker::Prefetch`].)
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -21,8 +21,6 @@ use crate::{
     hub::Intake,
 };
 
-/// Queues that one session attaches at the same time at one node.
-const BEGINNING: usize = 8;
 /// Queues that one session has attached at one node at most.
 const ATTACHED: usize = 256;
 
@@ -56,16 +54,9 @@ impl Stage {
 #[derive(Debug)]
 struct Line {
     node: Arc<str>,
-    // Those that have a consumer; of these, those that aren't attached yet.
+    // Those that have a consumer.
     consumed: usize,
-    beginning: usize,
     waiting: VecDeque<ChatId>,
-}
-
-impl Line {
-    fn has_room(&self) -> bool {
-        self.beginning < BEGINNING && self.consumed < ATTACHED
-    }
 }
 
 /// The queues of one session.
@@ -81,7 +72,7 @@ impl Attachments {
     fn line(&mut self, node: &Arc<str>) -> &mut Line {
         let at = self.lines.iter().position(|line| line.node == *node).unwrap_or_else(|| {
             let node = node.clone();
-            self.lines.push(Line { node, consumed: 0, beginning: 0, waiting: VecDeque::new() });
+            self.lines.push(Line { node, consumed: 0, waiting: VecDeque::new() });
             self.lines.len() - 1
         });
         &mut self.lines[at]
@@ -93,10 +84,7 @@ impl Attachments {
         match &state.place.stage {
             Stage::Idle | Stage::Gone => {}
             Stage::Waiting => line.waiting.retain(|waits| *waits != chat),
-            Stage::Consumed(consumer) => {
-                line.consumed -= 1;
-                line.beginning -= usize::from(consumer.is_beginning());
-            }
+            Stage::Consumed(_) => line.consumed -= 1,
         }
         if let Some(at) = state.place.idle_at {
             self.quiet.remove(&(at, chat));
@@ -150,7 +138,7 @@ impl Session {
     fn attach_waiting(&mut self, node: &Arc<str>) {
         loop {
             let line = self.delivery.attachments.line(node);
-            if !line.has_room() {
+            if line.consumed >= ATTACHED {
                 return;
             }
             let Some(chat) = line.waiting.pop_front() else { return };
@@ -165,24 +153,10 @@ impl Session {
         let Some(state) = self.chats.get_mut(&chat) else { return };
         let line = self.delivery.attachments.line(&state.place.node);
         line.consumed += 1;
-        line.beginning += 1;
         state.place.stage = Stage::Consumed(consumer);
         // The queue has its time before the log is read.
         state.seen.arrived = now;
         self.schedule_check(chat, now + self.core.timing.tail_check);
-    }
-
-    /// The chat's first attempt to attach is over: it is attached, or tries again by itself.
-    pub(super) fn attached(&mut self, chat: ChatId) {
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        let node = state.place.node.clone();
-        if let Stage::Consumed(consumer) = &mut state.place.stage
-            && consumer.begun()
-        {
-            self.delivery.attachments.line(&node).beginning -= 1;
-            self.attach_waiting(&node);
-        }
-        self.watch_quiet(chat);
     }
 
     /// The chat's consumer ends, or it waits for none any more; what comes next is at the caller.
@@ -203,7 +177,7 @@ impl Session {
     }
 
     /// Looks again later whether the chat may be idle.
-    fn watch_quiet(&mut self, chat: ChatId) {
+    pub(super) fn watch_quiet(&mut self, chat: ChatId) {
         let (idle, now) = (self.core.timing.nsq_idle, Instant::now());
         let Some(state) = self.chats.get_mut(&chat) else { return };
         if state.place.idle_at.is_none() {

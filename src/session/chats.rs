@@ -164,7 +164,7 @@ impl Session {
         self.drop_chat(chat);
         self.chats.insert(chat, Box::new(state));
         let mut intake = Intake::Idle;
-        if attached.chat.head > position.cursor {
+        if attached.chat.head > position.cursor || attached.restored {
             intake = Intake::Awake;
             self.attach(chat);
         }

@@ -19,8 +19,6 @@ use crate::{
 pub(super) struct Consumer {
     number: u64,
     subscription: Subscription,
-    // It hasn't been attached, nor failed, yet.
-    beginning: bool,
 }
 
 /// A subscription to a former node of the chat.
@@ -46,15 +44,6 @@ enum Origin {
 impl Consumer {
     pub(super) fn into_subscription(self) -> Subscription {
         self.subscription
-    }
-
-    pub(super) fn is_beginning(&self) -> bool {
-        self.beginning
-    }
-
-    /// Its first attempt is over. Returns false if that was known.
-    pub(super) fn begun(&mut self) -> bool {
-        std::mem::take(&mut self.beginning)
     }
 }
 
@@ -99,7 +88,6 @@ impl Session {
         let (broker, sink) = (&self.core.broker, self.delivery.sink.numbered(number));
         Consumer {
             number,
-            beginning: true,
             subscription: broker.subscribe(node, chat, self.handle.device, &self.delivery.prefetch, sink),
         }
     }
@@ -122,13 +110,10 @@ impl Session {
                     missing.hurry(now);
                 }
                 self.schedule_check(chat, now + self.core.timing.tail_check);
-                self.attached(chat);
+                self.watch_quiet(chat);
             }
             // All unfinished messages came on the lost connection, and are delivered again.
-            (Event::Detached, Origin::Own) => {
-                state.loses_its_queue();
-                self.attached(chat);
-            }
+            (Event::Detached, Origin::Own) => state.loses_its_queue(),
             (Event::Gone, Origin::Own) => {
                 // Removed while this session was away, or by mistake. Only the store knows whether the device is still subscribed.
                 self.detaches(chat, Stage::Gone);

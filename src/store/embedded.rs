@@ -300,6 +300,12 @@ impl EmbeddedStore {
         Ok(())
     }
 
+    /// See [`super::Store::publish_queued`].
+    pub async fn publish_queued(&self, chat: ChatId) -> Result<()> {
+        self.state().publish_to_chat(chat, &StoreEvent::Queued(chat));
+        Ok(())
+    }
+
     /// See [`super::Store::watch_presence`].
     pub async fn watch_presence(&self, users: &[UserId]) -> Result<()> {
         self.watch(|subscriber| subscriber.presence.extend(users.iter().cloned()));
@@ -411,9 +417,9 @@ impl State {
         }
     }
 
-    fn publish_to_chat(&self, chat: ChatId, seq: Seq) {
+    fn publish_to_chat(&self, chat: ChatId, event: &StoreEvent) {
         for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.chats.contains(&chat)) {
-            subscriber.events.emit(StoreEvent::Doorbell(chat, seq));
+            subscriber.events.emit(event.clone());
         }
     }
 }

@@ -50,6 +50,12 @@ impl Store {
         each!(self.announce(user, payload))
     }
 
+    /// Notifies every edge that watches the chat that its queues have got messages which were announced long before. At
+    /// most once.
+    pub async fn publish_queued(&self, chat: ChatId) -> Result<()> {
+        each!(self.publish_queued(chat))
+    }
+
     /// Publishes to every edge that watches the chat that the user types, at most once. Returns false, and publishes
     /// nothing, if the user isn't a member or the chat has more than `most` members.
     pub async fn publish_typing(&self, chat: ChatId, user: &UserId, most: u32) -> Result<bool> {
@@ -59,6 +65,16 @@ impl Store {
     /// Sends bytes to every edge (this one too) that watches the user. At most once; at most 1 MiB.
     pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
         each!(self.signal(user, payload))
+    }
+
+    /// Returns by how much numbers were raised because older copies of the data were restored. It rises with each of
+    /// them.
+    #[must_use]
+    pub fn sequence_offset(&self) -> u64 {
+        match self {
+            Self::Redis(store) => store.sequence_offset(),
+            _ => 0,
+        }
     }
 
     /// Returns whether the store answered the last ping, a second ago or less. Sends no request.

@@ -221,6 +221,13 @@ impl RedisStore {
         Ok(value::number(self.commands().eval(&call).await?)? == 1)
     }
 
+    /// See [`super::Store::publish_queued`].
+    pub async fn publish_queued(&self, chat: ChatId) -> Result<()> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(self.keys().doorbell(chat)).arg(listener::QUEUED);
+        self.commands().run(&publish).await.map(drop)
+    }
+
     /// See [`super::Store::signal`].
     pub async fn signal(&self, user: &UserId, payload: Bytes) -> Result<()> {
         if payload.len() > super::MAX_SIGNAL {

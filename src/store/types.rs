@@ -362,6 +362,9 @@ pub struct Attached {
     /// The chat's membership epoch, which rises whenever a member leaves or is removed. The user was a member at this
     /// epoch.
     pub epoch: u64,
+    /// Whether the store came back with an older copy of its data since the chat's last message: its queues may hold what
+    /// the store doesn't know.
+    pub restored: bool,
 }
 
 /// A cursor move.
@@ -406,6 +409,8 @@ pub enum StoreEvent {
     ReadsChanged(UserId),
     /// A watched chat has a message with this number.
     Doorbell(ChatId, Seq),
+    /// The chat's queues have got messages that were announced long before: devices may have them from the log.
+    Queued(ChatId),
     /// A member of a watched chat types. Dropped when many other events are waiting.
     Typing(ChatId, UserId),
     /// A device of a user whose presence is watched may have come online or gone offline.

@@ -77,11 +77,13 @@ pub(super) async fn run(core: Arc<Core>) {
         tracing::error!("the store's events are taken already: offsets will only move by the sweep");
         return;
     };
+    let mut offset = core.store.sequence_offset();
     while let Some(event) = events.recv().await {
         match event {
             StoreEvent::ReadsChanged(user) if core.hub.has_user(&user) => core.watching.rereads.ask(&user),
             StoreEvent::ReadsChanged(user) => core.watching.watches.idle([Watch::User(user)]),
             StoreEvent::Doorbell(chat, seq) => on_doorbell(&core, chat, seq),
+            StoreEvent::Queued(chat) => core.hub.queued(chat),
             StoreEvent::Typing(chat, user) => core.hub.typing(chat, &user),
             StoreEvent::Presence(user) => presence::hint(&core, user),
             StoreEvent::Signal(user, payload) => signal::deliver(&core, &user, &payload),
@@ -89,6 +91,11 @@ pub(super) async fn run(core: Arc<Core>) {
                 tracing::info!("keyspace events were interrupted: reading everything again");
                 // Redis may be an older copy, without the sender registry.
                 core.sending.senders.forget_all();
+                // Then queues may hold messages whose doorbell nobody rings again.
+                let before = std::mem::replace(&mut offset, core.store.sequence_offset());
+                if offset > before {
+                    core.hub.wake_all();
+                }
                 let Passes { heads, offsets, presence } = &core.watching.passes;
                 [heads, offsets, presence].into_iter().for_each(Notify::notify_one);
             }

@@ -1,8 +1,11 @@
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering as Order},
+};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{follower::TOGETHER, *};
 
 fn session(user: &str) -> (SessionHandle, Inbox) {
     let (mailbox, inbox) = Mailbox::new(8);
@@ -131,7 +134,7 @@ async fn a_doorbell_wakes_who_is_idle_and_behind_and_never_gets_lost_between_res
     hub.doorbell(chat, 2, Instant::now());
     assert!(woken(&mut inbox).is_empty(), "it is awake");
     assert_eq!(hub.rest(&alice, chat, 1), Intake::Awake, "the doorbell of 2 came first");
-    idle.progress.store(2, atomic::Ordering::Relaxed);
+    idle.progress.store(2, Order::Relaxed);
     assert_eq!(hub.rest(&alice, chat, 2), Intake::Idle);
     hub.doorbell(chat, 2, Instant::now());
     assert!(woken(&mut inbox).is_empty(), "it has that");

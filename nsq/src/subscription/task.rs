@@ -145,7 +145,12 @@ impl<T: Copy + Send + 'static, E: From<(T, Event)> + Send + 'static> Task<T, E> 
             tracing::warn!(options.topic, options.channel, "can't ask for the channel: set nsqd");
             return Err(NoAttach::Gone);
         }
-        // Held until the attempt is over: after a restart of nsqd thousands of subscriptions begin at once.
+        // Held until the attempt is over: after a restart of nsqd thousands of subscriptions begin at once. The owner's turn
+        // comes first, so that an owner of many has no more than its part of the pool's line.
+        let _own = match &options.turns {
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
         let _turn = match &options.pool {
             Some(pool) => pool.turn().await,
             None => None,

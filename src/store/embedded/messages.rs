@@ -11,7 +11,7 @@ use crate::{
         message::{accepted_at, body_with_epoch},
     },
     store::{
-        Append, Appended, ChatHead, LogPage, OutboxPage, OutboxSize, Reader, Result, StoreLimits,
+        Append, Appended, ChatHead, LogPage, OutboxPage, OutboxSize, Reader, Result, StoreEvent, StoreLimits,
         bounds::{KEYS_KEPT, UNTRIMMED},
         types::OUTBOX_PAGE_BYTES,
     },
@@ -51,7 +51,7 @@ impl EmbeddedStore {
         room.outbox.insert(seq);
         let (node, held) = (room.chat.node.clone(), !room.arriving.is_empty());
         let queues = room.subscriptions.len() as u64;
-        state.publish_to_chat(append.chat, seq);
+        state.publish_to_chat(append.chat, &StoreEvent::Doorbell(append.chat, seq));
         Ok(Appended::New { seq, node, epoch, held, queues })
     }
 

@@ -69,7 +69,13 @@ impl EmbeddedStore {
             }
             subscription.fence = session;
             let position = DevicePosition { from: subscription.from, cursor: subscription.cursor };
-            Some(Attached { chat: room.chat.clone(), position, boundary, epoch: room.chat.epoch })
+            Some(Attached {
+                chat: room.chat.clone(),
+                position,
+                boundary,
+                epoch: room.chat.epoch,
+                restored: false,
+            })
         };
         Ok(chats.iter().map(&mut attach).collect())
     }

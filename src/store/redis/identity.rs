@@ -137,6 +137,12 @@ impl RedisStore {
         Ok(true)
     }
 
+    /// See [`crate::store::Store::sequence_offset`].
+    #[must_use]
+    pub fn sequence_offset(&self) -> u64 {
+        self.inner.identity.seq_offset()
+    }
+
     /// Returns the store's clock: about the seconds in which an edge was running. 0 for a store without a name.
     #[must_use]
     pub fn clock(&self) -> u64 {

@@ -43,6 +43,9 @@ mod change;
 
 use change::{Change, Changing, Order, Subject, Watched, user_channels};
 
+/// The payload of a doorbell for messages that were announced long before.
+pub(super) const QUEUED: &str = "queued";
+
 /// How many callers may wait for their subscriptions.
 const ORDERS: usize = 1024;
 /// How many channels one SUBSCRIBE names.
@@ -206,6 +209,9 @@ impl Shared {
             Some(Heard::Presence(user)) => self.events.emit(StoreEvent::Presence(user)),
             Some(Heard::Doorbell(chat)) => {
                 let seq = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+                if payload == QUEUED.as_bytes() {
+                    return self.events.emit(StoreEvent::Queued(chat));
+                }
                 let typist = || std::str::from_utf8(&payload).ok()?.strip_prefix("typing ")?.parse().ok();
                 if let Some(seq) = seq {
                     self.events.emit(StoreEvent::Doorbell(chat, seq));

@@ -82,6 +82,7 @@ impl RedisStore {
         device: DeviceId,
         session: u64,
     ) -> Result<Vec<Option<Attached>>> {
+        let seq_offset = self.inner.identity.seq_offset();
         self.in_time(async {
             let keys = self.keys();
             // All at once: one after the other, many chats would take a slow Redis longer than the time-out.
@@ -101,7 +102,7 @@ impl RedisStore {
                 let answers = self.bulk().eval_all(&calls.collect::<Vec<_>>()).await;
                 let answers = answers.map_err(|err| if chats.len() < BATCH { err } else { later(err) })?;
                 let attached = chats.iter().zip(answers).map(|(chat, answer)| {
-                    value::some(answer).map(|answer| attached_from(*chat, answer)).transpose()
+                    value::some(answer).map(|answer| attached_from(*chat, seq_offset, answer)).transpose()
                 });
                 attached.collect::<Result<Vec<_>>>()
             });
@@ -314,12 +315,16 @@ fn offset_from(offset: redis::Value) -> Result<ReadOffset> {
     Ok(ReadOffset { seq: value::parse(seq)?, device })
 }
 
-fn attached_from(id: ChatId, answer: redis::Value) -> Result<Attached> {
+// `seq_offset`: the store's; the chat has the one that was in force at its last message.
+fn attached_from(id: ChatId, seq_offset: u64, answer: redis::Value) -> Result<Attached> {
     let mut answer = value::list(answer)?.into_iter();
-    let chat = chat_from(id, value::pairs(value::next(&mut answer)?)?)?;
+    let fields = value::pairs(value::next(&mut answer)?)?;
+    let lift = fields.iter().find(|(field, _)| field == "lift").map(|(_, lift)| value::number(lift.clone()));
+    let restored = lift.transpose()?.unwrap_or(0) < seq_offset;
+    let chat = chat_from(id, fields)?;
     let chat = chat.ok_or_else(|| corrupt("a chat that has members and no record"))?;
     let from = value::number(value::next(&mut answer)?)?;
     let position = DevicePosition { from, cursor: value::number(value::next(&mut answer)?)? };
     let (boundary, epoch) = (value::number(value::next(&mut answer)?)?, chat.epoch);
-    Ok(Attached { chat, position, boundary, epoch })
+    Ok(Attached { chat, position, boundary, epoch, restored })
 }
