@@ -84,8 +84,13 @@ async fn an_older_session_is_fenced_once_a_newer_one_attached() {
     let all = [other, chat, ChatId::random()];
     let attached = store.attach(&all, &alice, device.id, first).await.unwrap();
     let record = store.chat(chat).await.unwrap().unwrap();
-    let expected =
-        Attached { chat: record, position: DevicePosition { from: 0, cursor: 0 }, boundary: 0, epoch: 0 };
+    let expected = Attached {
+        chat: record,
+        position: DevicePosition { from: 0, cursor: 0 },
+        boundary: 0,
+        epoch: 0,
+        restored: false,
+    };
     assert_eq!(
         attached,
         [None, Some(expected), None],
