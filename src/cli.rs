@@ -1,4 +1,4 @@
-//! The command line: `serve`, `token`, `admin`, `demo`. A further command is one more variant of [`Command`], its arguments in a
+//! The command line: `serve`, `token`, `admin`, `demo`, `load`. A further command is one more variant of [`Command`], its arguments in a
 //! file of its own, and one more arm in `main.rs`.
 
 use std::{ffi::OsString, fmt, io::Write};
@@ -11,6 +11,7 @@ pub mod admin;
 pub mod client;
 pub mod demo;
 pub mod environment;
+pub mod load;
 pub mod log;
 mod refusal;
 pub mod serve;
@@ -51,6 +52,9 @@ pub enum Command {
     /// Play a day of two users with phones and web sessions, as a demonstration
     #[command(after_help = demo::EXAMPLES)]
     Demo(Box<demo::DemoArgs>),
+    /// Let users talk on a running server, and measure what they notice
+    #[command(after_help = load::EXAMPLES)]
+    Load(Box<load::LoadArgs>),
 }
 
 /// Reads a command line, the name of the program first.

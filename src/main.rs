@@ -40,6 +40,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token(args) => cli::token::run(&args),
         Command::Admin(args) => wait_for(cli::admin::run(args)),
         Command::Demo(args) => wait_for(cli::demo::run(*args)),
+        Command::Load(args) => wait_for(cli::load::run(*args)),
     }
 }
 

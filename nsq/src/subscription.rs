@@ -30,6 +30,8 @@ use crate::pool::Pool;
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What to subscribe to, and how. Start from [`SubscribeOptions::new`].
+///
+/// More than 12 fields: each is an independent choice, with a default.
 #[derive(Debug, Clone)]
 pub struct SubscribeOptions {
     /// nsqd's TCP address.

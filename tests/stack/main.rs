@@ -24,6 +24,7 @@ mod hiccups;
 mod lapses;
 mod late;
 mod lists;
+mod load;
 mod logs;
 mod managed;
 mod manners;

@@ -48,6 +48,8 @@ const CHANGES: Bounds = Bounds { at_once: 8, of_one: 2, longest: Duration::from_
 const PROBE_BYTES: usize = 64 << 10;
 
 /// One configured nsqd.
+///
+/// More than 12 fields: the clients to reach it, its health, and the bounds of what is asked of it.
 #[derive(Debug)]
 pub(super) struct Node {
     address: NodeAddress,

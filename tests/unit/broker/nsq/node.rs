@@ -1,7 +1,7 @@
 use super::*;
 
-#[test]
-fn only_what_is_too_large_can_never_be_published() {
+#[tokio::test]
+async fn only_what_is_too_large_can_never_be_published() {
     let address = NodeAddress::parse("127.0.0.1:1").unwrap();
     let node = Node::new(address, Arc::default(), Duration::from_secs(60), watch::Sender::new(0));
     let fault = |message: &str| {
