@@ -18,7 +18,7 @@ use crate::{
     broker::Backlog,
     domain::{Seq, id::ChatId},
     protocol::ServerFrame,
-    sync::Core,
+    sync::{Core, leases},
 };
 
 /// Early messages that are kept while others are requeued.
@@ -96,6 +96,9 @@ pub(super) struct Found {
     consumers: u64,
     // Other nodes that hold something.
     others: Vec<Arc<str>>,
+    // Whether this session still has the device, if that was asked. A newer one may have received and finished what is missing
+    // here: that is no gap.
+    ours: bool,
 }
 
 impl Missing {
@@ -179,8 +182,10 @@ impl Session {
             false => Asked::Everywhere,
         };
         let (seq, arrivals, own) = (missing.seq, state.seen.arrivals, state.place.node.clone());
+        let last_look = missing.nowhere.is_some();
         let former = state.place.former.iter().map(|former| former.node.clone()).collect();
-        let (core, device) = (self.core.clone(), self.handle.device);
+        let (core, handle) = (self.core.clone(), self.handle.clone());
+        let device = handle.device;
         self.work.pending.push(Boxed::new(async move {
             let nodes = nodes(&core, own.clone(), former, asked);
             let looks = join_all(nodes.iter().map(|node| core.broker.backlog(node, chat, device))).await;
@@ -195,6 +200,8 @@ impl Session {
                 in_flight: 0,
                 consumers: 0,
                 others: Vec::new(),
+                // After the queues: what a newer session has finished by now was counted there.
+                ours: !last_look || leases::holds(&core, &handle).await.unwrap_or(false),
             };
             for (node, look) in nodes.into_iter().zip(looks) {
                 found.add(
@@ -284,6 +291,7 @@ impl Session {
             && now >= since + BETWEEN
             && missing.log_again
             && found.asked == Asked::Everywhere
+            && found.ours
         {
             return self.notify_gap(chat, now);
         }
