@@ -25,10 +25,12 @@ use crate::{
 };
 
 mod inbox;
+mod lease;
 mod mailbox;
 mod watchers;
 
 pub use inbox::{Inbox, Mailbox, Wanted};
+pub use lease::EdgeLease;
 pub use mailbox::{CloseSignal, Command, HistoryAnswer, HistoryAsk, InvitationNews, LeaseClock, LinkRequest};
 pub use watchers::{PresenceRead, Watchers};
 
@@ -57,8 +59,8 @@ pub struct SessionHandle {
     pub session: u64,
     /// The session's mailbox.
     pub mailbox: Mailbox,
-    /// The session's right to act.
-    pub lease: Arc<LeaseClock>,
+    /// The session's right to act: its edge's, at the time of its opening.
+    pub lease: Arc<EdgeLease>,
 }
 
 impl SessionHandle {
