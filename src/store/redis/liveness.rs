@@ -75,8 +75,57 @@ impl Liveness {
     ) {
         let mut view = self.view();
         view.heard_own(by, asked + dead_after, times);
-        let now = Instant::now();
-        let View { own, others: known, gone, .. } = &mut *view;
+        view.heard_others(others, dead_after, Instant::now());
+        view.decide(asked);
+    }
+
+    /// Returns whether an incarnation lives.
+    pub(super) fn lives(&self, edge: &str, incarnation: &str) -> bool {
+        self.view().lives(edge, incarnation, Instant::now())
+    }
+
+    /// Returns when an incarnation was last heard of, by the store's clock; 0 if that isn't known.
+    pub(super) fn last_heard(&self, edge: &str, incarnation: &str) -> Millis {
+        self.view().last_heard(edge, incarnation)
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        // Each change under it leaves the view usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View {
+    fn lives(&mut self, edge: &str, incarnation: &str, now: Instant) -> bool {
+        if let Some(own) = self.own.get(edge) {
+            return own.id == incarnation && now < own.until;
+        }
+        if let Some(other) = self.others.get(edge).filter(|other| other.is(incarnation)) {
+            return other.lives;
+        }
+        if self.gone.contains(incarnation) {
+            return false;
+        }
+        if self.unknown.len() >= REMEMBERED {
+            self.unknown.clear();
+        }
+        self.unknown.entry(incarnation.to_owned()).or_insert(now);
+        true
+    }
+
+    fn last_heard(&self, edge: &str, incarnation: &str) -> Millis {
+        if let Some(own) = self.own.get(edge) {
+            return if own.id == incarnation { own.alive } else { own.before };
+        }
+        let Some(other) = self.others.get(edge) else { return 0 };
+        if other.is(incarnation) {
+            return other.alive;
+        }
+        other.before.as_ref().filter(|(before, _)| before == incarnation).map_or(0, |(_, at)| *at)
+    }
+
+    fn heard_others(&mut self, others: &[OtherEdge], dead_after: Duration, now: Instant) {
+        let Self { own, others: known, gone, .. } = self;
         known.retain(|name, other| {
             let stays = others.iter().any(|edge| edge.name == *name);
             if !stays {
@@ -90,49 +139,8 @@ impl Liveness {
                 None => drop(known.insert(edge.name.clone(), Other::new(edge, now))),
             }
         }
-        view.decide(asked);
     }
 
-    /// Returns whether an incarnation lives.
-    pub(super) fn lives(&self, edge: &str, incarnation: &str) -> bool {
-        let mut view = self.view();
-        if let Some(own) = view.own.get(edge) {
-            return own.id == incarnation && Instant::now() < own.until;
-        }
-        let is_it = |other: &&Other| other.is(incarnation);
-        if let Some(other) = view.others.get(edge).filter(is_it) {
-            return other.lives;
-        }
-        if view.gone.contains(incarnation) {
-            return false;
-        }
-        if view.unknown.len() >= REMEMBERED {
-            view.unknown.clear();
-        }
-        view.unknown.entry(incarnation.to_owned()).or_insert_with(Instant::now);
-        true
-    }
-
-    /// Returns when an incarnation was last heard of, by the store's clock; 0 if that isn't known.
-    pub(super) fn last_heard(&self, edge: &str, incarnation: &str) -> Millis {
-        let view = self.view();
-        if let Some(own) = view.own.get(edge) {
-            return if own.id == incarnation { own.alive } else { own.before };
-        }
-        let Some(other) = view.others.get(edge) else { return 0 };
-        if other.is(incarnation) {
-            return other.alive;
-        }
-        other.before.as_ref().filter(|(before, _)| before == incarnation).map_or(0, |(_, at)| *at)
-    }
-
-    fn view(&self) -> MutexGuard<'_, View> {
-        // Each change under it leaves the view usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl View {
     fn heard_own(&mut self, by: &Incarnation, until: Instant, times: BeatTimes) {
         let id = by.id();
         match self.own.get_mut(&by.edge) {

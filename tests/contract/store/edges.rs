@@ -8,7 +8,7 @@ use super::*;
 async fn others(store: &Store, edge: &str, dead_after: Duration) -> Vec<OtherEdge> {
     match store.edge_alive(&life(edge), dead_after).await.unwrap() {
         Beat::Heard(others) => others,
-        Beat::NameTaken => panic!("{edge} is somebody else's name"),
+        other => panic!("{edge}: {other:?}"),
     }
 }
 

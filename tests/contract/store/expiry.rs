@@ -125,7 +125,7 @@ async fn a_session_without_an_end_lapses_once() {
     store.edge_alive(&life("edge-1"), LONG).await.unwrap();
     let others = async || match store.edge_alive(&life("edge-2"), quick).await.unwrap() {
         Beat::Heard(others) => others,
-        Beat::NameTaken => panic!("it has its name"),
+        other => panic!("{other:?}"),
     };
     let silent = wait_until("edge-1 to be silent", PATIENCE, async || {
         others().await.into_iter().find(|other| other.silent)
