@@ -123,7 +123,7 @@ impl EmbeddedStore {
         let (mut state, now) = (self.state(), self.now());
         let last = state.last_heard(edge, &session.incarnation);
         let expired =
-            state.row(&session.user, session.device).map(|row| row.expire(edge, session, last.min(now)));
+            state.row(&session.user, session.device).map(|row| row.expire(edge, session, (last, now)));
         let expired = expired.unwrap_or(ExpiredSession::Before);
         if !matches!(expired, ExpiredSession::Held | ExpiredSession::Coming) {
             state.forget(edge, session, now, silence);
@@ -202,7 +202,12 @@ fn registered(user: &UserId, device: DeviceId, session: u64, by: &Incarnation) -
 
 impl Row {
     // Releases the device of a session that is over.
-    fn expire(&mut self, edge: &str, over: &RegisteredSession, last: Millis) -> ExpiredSession {
+    fn expire(
+        &mut self,
+        edge: &str,
+        over: &RegisteredSession,
+        (last, now): (Millis, Millis),
+    ) -> ExpiredSession {
         let (device, session) = (&mut self.device, over.session);
         if device.lease.is_none() && device.session == session + 1 {
             // Its own edge released it, and perhaps couldn't notify anyone.
@@ -216,7 +221,8 @@ impl Row {
             return ExpiredSession::Before;
         }
         device.lease = None;
-        device.last_seen = device.last_seen.max(last);
+        // No device was seen in the future: the clock was set back since.
+        device.last_seen = device.last_seen.max(last).min(now);
         ExpiredSession::Now(device.last_seen)
     }
 }

@@ -194,9 +194,10 @@ impl Other {
         if let Some(ended) = &ended {
             self.before = Some((ended.clone(), self.alive));
         }
-        if self.holder != edge.holder || self.alive != edge.alive {
-            (self.holder, self.alive, self.since) = (edge.holder.clone(), edge.alive, now);
-            self.lives = true;
+        // (A registration moves the time, too. It may be executed late.)
+        self.alive = edge.alive;
+        if self.holder != edge.holder {
+            (self.holder, self.since, self.lives) = (edge.holder.clone(), now, true);
         } else if edge.silent && now.duration_since(self.since) >= dead_after {
             // Both clocks: the store's may have been set.
             self.lives = false;

@@ -183,7 +183,9 @@ async fn a_lease_that_is_not_renewed_runs_out() {
     let first = connect(&store, &device, "edge-1").await;
     let short = Incarnation { term: 1, ..life("edge-1") };
     store.edge_alive(&short, Duration::from_millis(400)).await.unwrap();
-    let opened = store.open_session(&alice, device.id, device.generation, after(first), &short).await;
+    let (_, at) = store.device_at(&alice, device.id).await.unwrap().unwrap();
+    let after = Read { session: first, at };
+    let opened = store.open_session(&alice, device.id, device.generation, after, &short).await;
     let Ok(Opened::Session { session, .. }) = opened else { panic!("{opened:?}") };
     wait_until("the lease to run out", PATIENCE, async || {
         (!store.devices(&alice).await.unwrap()[0].online()).then_some(())
