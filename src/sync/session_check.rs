@@ -82,7 +82,7 @@ pub(super) async fn doubts(core: Arc<Core>) {
 
 /// Checks one session, and closes it if it has lost its device. If the store doesn't answer, a later check decides.
 pub async fn check(core: &Core, session: SessionHandle) {
-    if session.mailbox.close_signal.code().is_some() || session.lease.expired() {
+    if session.mailbox.close_signal.code().is_some() {
         return;
     }
     if let Err(error) = holds(core, &session).await {
@@ -95,6 +95,10 @@ pub async fn check(core: &Core, session: SessionHandle) {
 /// # Errors
 /// When the store fails: then it is unknown.
 pub async fn holds(core: &Core, session: &SessionHandle) -> Result<bool> {
+    if session.lease.expired() {
+        // Nothing is taken back under an old incarnation.
+        return Ok(false);
+    }
     let SessionHandle { user, device, session: number, lease, .. } = session;
     let found = core.store.check_session(user, *device, *number, &lease.incarnation).await;
     heed(core, session, found).await
