@@ -22,12 +22,14 @@ use crate::{
 
 mod follower;
 mod inbox;
+mod lease;
 mod mailbox;
 mod watchers;
 
 use follower::ChatEntry;
 pub use follower::{DoorbellOutcome, Followed, Intake, Progress};
 pub use inbox::{Inbox, Mailbox, Wanted};
+pub use lease::EdgeLease;
 pub use mailbox::{CloseSignal, Command, HistoryAnswer, HistoryAsk, InvitationNews, LeaseClock, LinkRequest};
 pub use watchers::{PresenceRead, Watchers};
 
@@ -44,8 +46,8 @@ pub struct SessionHandle {
     pub session: u64,
     /// The session's mailbox.
     pub mailbox: Mailbox,
-    /// The session's right to act.
-    pub lease: Arc<LeaseClock>,
+    /// The session's right to act: its edge's, at the time of its opening.
+    pub lease: Arc<EdgeLease>,
 }
 
 impl SessionHandle {

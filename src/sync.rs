@@ -26,8 +26,8 @@ pub mod connect;
 pub mod console;
 pub mod cursors;
 pub mod expiry;
+mod heartbeat;
 mod labels;
-pub mod leases;
 pub mod links;
 pub mod listen;
 pub mod membership;
@@ -45,6 +45,7 @@ pub mod relay;
 mod rereads;
 pub mod send;
 mod sender_registry;
+pub mod session_check;
 pub mod session_expiry;
 pub mod signal;
 pub mod termination;
@@ -89,7 +90,10 @@ pub struct Edge {
     pub claim: name::EdgeName,
     // Sessions of this edge that ended without releasing their lease, perhaps of an earlier run under its name.
     session_expiry: session_expiry::Running,
-    // Until when the others take this edge for alive; and how the others are.
+    // The lease under which it serves, and the sessions that may have lost their device.
+    heartbeat: heartbeat::Heartbeat,
+    doubts: session_check::Doubts,
+    // Until when others leave alone what this edge has registered; and how the others are.
     alive: LeaseClock,
     others: session_expiry::Others,
 }
@@ -151,7 +155,9 @@ impl Core {
             timing,
             edge: Edge {
                 name: name.as_str().to_owned(),
+                heartbeat: heartbeat::Heartbeat::new(&name),
                 claim: name,
+                doubts: session_check::Doubts::default(),
                 session_expiry: session_expiry::Running::default(),
                 alive: LeaseClock::new(Duration::ZERO),
                 others: session_expiry::Others::default(),
@@ -186,7 +192,9 @@ impl Core {
         core.drain.spawn_background(listen::sweep(core.clone()));
         core.drain.spawn_background(rereads::run(core.clone()));
         core.drain.spawn_background(watches::run(core.clone()));
-        core.drain.spawn_background(leases::run(core.clone()));
+        core.drain.spawn_background(heartbeat::run(core.clone()));
+        core.drain.spawn_background(session_check::run(core.clone()));
+        core.drain.spawn_background(session_check::doubts(core.clone()));
         core.drain.spawn_background(termination::resume(core.clone()));
         core.drain.spawn_background(reconcile::run(core.clone()));
         core.drain.spawn_background(expiry::run(core.clone()));

@@ -224,9 +224,11 @@ settings! {
     }
     "Leases and reconciliation" {
         lease: Duration = 6 * SECOND, "6s", period, "KEEPSTEP_LEASE",
-            "Lifetime of a lease: how long a device of a dead edge cannot connect to another";
+            "Lifetime of an edge's lease. All sockets of an edge close (4304) when no heartbeat has reached Redis for so long; \
+             devices of a dead edge look online for so long";
         lease_renewal: Duration = 2 * SECOND, "2s", period, "KEEPSTEP_LEASE_RENEWAL",
-            "Interval of lease renewals; shorter than KEEPSTEP_LEASE, best a third of it";
+            "Interval at which an edge checks that its sessions still have their devices (at most 100 a second), and of its \
+             heartbeats, if it is below 1s; shorter than KEEPSTEP_LEASE, best a third of it";
         reconcile: Duration = 10 * SECOND, "10s", period, "KEEPSTEP_RECONCILE",
             "Interval at which one edge compares the queues on every nsqd with those in Redis";
         nsqd_give_up: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_NSQD_GIVE_UP",

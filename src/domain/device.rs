@@ -1,4 +1,4 @@
-//! A device: one installation of one user, and the lease by which one connection owns it.
+//! A device: one installation of one user, and the session that serves it.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub enum DeviceState {
     Terminating,
 }
 
-/// The lease by which one connection acts for a device. It expires if the edge stops renewing it.
+/// The session that acts for a device. It has the device as long as its edge lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The edge that holds the connection.
@@ -63,7 +63,7 @@ pub struct Device {
     pub platform: String,
     /// When it was registered.
     pub created: Millis,
-    /// When it was last connected (now, if it is).
+    /// When it was last connected (now, if it is; when its edge was last heard of, if that seems dead).
     pub last_seen: Millis,
     /// The state.
     pub state: DeviceState,
@@ -71,9 +71,9 @@ pub struct Device {
     pub generation: u32,
     /// The number of the newest session; 0 before the first. A closed session uses up one more.
     pub session: u64,
-    /// The live lease; none while it is offline.
+    /// The session that serves it; none while it is offline.
     pub lease: Option<Lease>,
-    /// Whether there is a lease that looks expired and wasn't released: its edge has just died, or the clock was set.
+    /// Whether its record names a session of an edge that seems dead, and nobody has released it yet.
     pub unrenewed: bool,
     /// When it expires because it was offline for long, once its user was notified; none after it is online again.
     pub expires: Option<Millis>,

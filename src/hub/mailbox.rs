@@ -157,8 +157,8 @@ impl CloseSignal {
     }
 }
 
-/// The time until which a session may act for its device, by this machine's monotonic clock: a frozen edge must not go
-/// on when it wakes, because another may own the device by then.
+/// The time until which a lease is held, by this machine's monotonic clock: a frozen edge must not go on when it wakes,
+/// because another may own its devices by then.
 #[derive(Debug)]
 pub struct LeaseClock {
     started: Instant,
@@ -187,6 +187,12 @@ impl LeaseClock {
     pub fn renewed(&self, asked: Instant, ttl: Duration) {
         let until = asked.saturating_duration_since(self.started) + ttl;
         self.until_ms.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Returns when the time runs out.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        self.started + Duration::from_millis(self.until_ms.load(Ordering::Relaxed))
     }
 
     /// Returns whether the time has run out.

@@ -31,7 +31,7 @@ use crate::{
     hub::{Followed, Intake, Progress},
     metrics::GaugeGuard,
     store::{Attached, CursorMove, CursorMoved},
-    sync::leases,
+    sync::session_check,
 };
 
 /// Pause before a failed cursor write is retried.
@@ -402,13 +402,13 @@ impl Session {
         self.core.submit_cursor(chat, cursor, self.handle.mailbox.clone());
     }
 
-    /// Renews the lease, unless that is in progress.
-    fn renew(&mut self) {
-        if !std::mem::replace(&mut self.liveness.renewing, true) {
+    /// Checks whether the session still has its device, unless that is in progress.
+    fn check_device(&mut self) {
+        if !std::mem::replace(&mut self.liveness.checking, true) {
             let (core, handle) = (self.core.clone(), self.handle.clone());
             self.work.pending.push(Boxed::new(async move {
-                leases::renew(&core, handle).await;
-                Done::Renewed
+                session_check::check(&core, handle).await;
+                Done::Checked
             }));
         }
     }
@@ -420,7 +420,7 @@ impl Session {
         match moved {
             // A newer session or a termination has the device, or the user has left the chat: the store knows which.
             Some(CursorMoved::Fenced) => {
-                self.renew();
+                self.check_device();
                 self.check_membership(chat);
             }
             Some(CursorMoved::At(seq)) => {

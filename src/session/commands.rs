@@ -137,7 +137,7 @@ impl Session {
             Done::Memberships(checked) => self.on_memberships(checked),
             Done::CheckAgain(chat, subscribing) => self.check_again(chat, subscribing),
             Done::Rejoined(chat, node) => self.on_rejoined(chat, node),
-            Done::Renewed => self.liveness.renewing = false,
+            Done::Checked => self.liveness.checking = false,
             Done::Found(chat, found) => self.on_found(chat, *found),
         }
         Ok(())

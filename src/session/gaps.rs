@@ -18,7 +18,7 @@ use crate::{
     broker::Backlog,
     domain::{Seq, id::ChatId},
     protocol::ServerFrame,
-    sync::{Core, leases},
+    sync::{Core, session_check},
 };
 
 /// Early messages that are kept while others are requeued.
@@ -201,7 +201,7 @@ impl Session {
                 consumers: 0,
                 others: Vec::new(),
                 // After the queues: what a newer session has finished by now was counted there.
-                ours: !last_look || leases::holds(&core, &handle).await.unwrap_or(false),
+                ours: !last_look || session_check::holds(&core, &handle).await.unwrap_or(false),
             };
             for (node, look) in nodes.into_iter().zip(looks) {
                 found.add(

@@ -1,4 +1,4 @@
-//! How a session begins: the lease, the lists, `welcome`, the subscriptions.
+//! How a session begins: the device, the lists, `welcome`, the subscriptions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{Connection, EVENTS, MAILBOX, Session, ending::refuse};
 use crate::{
     broker::{Notice, Sink},
     domain::device::Lease,
-    hub::{Inbox, LeaseClock, Mailbox, SessionHandle},
+    hub::{Inbox, Mailbox, SessionHandle},
     protocol::{self, CloseCode, DeviceEvent, LimitsInfo, ServerFrame, Welcome},
     spans,
     store::StoreError,
@@ -42,7 +42,7 @@ const ROUNDS: usize = 6;
 /// The longest pause between two of them.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Acquires the device's lease and begins its session. None: it was refused, or the client has hung up meanwhile, and the
+/// Acquires the device and begins its session. None: it was refused, or the client has hung up meanwhile, and the
 /// socket is closed.
 pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceClaims) -> Option<Open> {
     let mut begun = None;
@@ -59,7 +59,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
                 return None;
             }
         };
-        let connect::Opening { device, session, previous, asked } = opened;
+        let connect::Opening { device, session, previous, lease } = opened;
         let (mailbox, inbox) = Mailbox::new(MAILBOX);
         let handle = SessionHandle {
             user: device.user.clone(),
@@ -67,7 +67,7 @@ pub async fn open(core: Arc<Core>, mut connection: Connection, claims: DeviceCla
             kind: device.kind,
             session,
             mailbox,
-            lease: Arc::new(LeaseClock::since(asked, core.timing.lease)),
+            lease,
         };
         match attach(&core, &mut connection, &handle, previous).await {
             Ok(start) => {

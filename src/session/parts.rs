@@ -114,21 +114,21 @@ impl History {
     }
 }
 
-/// Whether the client and its lease are alive.
+/// Whether the client is alive, and the session has its device.
 #[derive(Debug)]
 pub(super) struct Liveness {
     pub heard: Instant,
     pub ping_at: Instant,
     // A main that didn't answer a history request, and was silent since: until then it must be heard of.
     pub probe: Option<Instant>,
-    // Whether the lease is being renewed, because a cursor was fenced.
-    pub renewing: bool,
+    // Whether it is being checked that the session has its device, because a cursor was fenced.
+    pub checking: bool,
 }
 
 impl Liveness {
     pub fn new(heartbeat: Duration) -> Self {
         let now = Instant::now();
-        Self { heard: now, ping_at: now + heartbeat, probe: None, renewing: false }
+        Self { heard: now, ping_at: now + heartbeat, probe: None, checking: false }
     }
 }
 

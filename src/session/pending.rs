@@ -1,6 +1,6 @@
 //! Futures of a session in the store or the broker. Bounded: one log page, one check of its queues, one rejoin, one cursor
 //! retry and one wait for a membership per chat, one check of memberships, one subscribing to doorbells per such check, one
-//! renewal of the lease, one check of the main, one answer per request, one `typing` per chat in three seconds, one check of
+//! check of the device, one check of the main, one answer per request, one `typing` per chat in three seconds, one check of
 //! watched users per leave.
 
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub(super) enum Done {
     Rejoined(ChatId, Option<Arc<str>>),
     /// The result of a check of a chat's queues.
     Found(ChatId, Box<Found>),
-    /// The lease was renewed, because a cursor was fenced.
-    Renewed,
+    /// Whether the session has its device was checked, because a cursor was fenced.
+    Checked,
     /// Nothing that concerns the session.
     Nothing,
 }

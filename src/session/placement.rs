@@ -11,7 +11,7 @@ use crate::{
     domain::id::ChatId,
     hub::SessionHandle,
     store::Result as Stored,
-    sync::{Core, leases, registration},
+    sync::{Core, registration, session_check},
 };
 
 /// A subscription of a chat, with the number in its notices.
@@ -200,9 +200,9 @@ impl Session {
 
 /// Returns the node of the new queue; none: this session's device isn't subscribed.
 async fn provision_again(core: &Core, handle: &SessionHandle, chat: ChatId) -> Stored<Option<String>> {
-    // Lease first, subscription second: a queue that was just removed for good must not come back.
+    // Device first, subscription second: a queue that was just removed for good must not come back.
     let device = handle.device;
-    if !leases::holds(core, handle).await? || core.store.position(chat, device).await?.is_none() {
+    if !session_check::holds(core, handle).await? || core.store.position(chat, device).await?.is_none() {
         return Ok(None);
     }
     let Some(found) = core.store.chat(chat).await? else { return Ok(None) };

@@ -53,6 +53,12 @@ impl FaultyStore {
         Err(StoreError::Unknown("simulated".to_owned()))
     }
 
+    /// See [`crate::store::Store::lives`].
+    #[must_use]
+    pub fn lives(&self, edge: &str, incarnation: &str) -> bool {
+        self.inner.lives(edge, incarnation)
+    }
+
     /// See [`crate::store::Store::take_events`]. The events pass through the fault profile.
     #[must_use]
     pub fn take_events(&self) -> Option<mpsc::Receiver<StoreEvent>> {

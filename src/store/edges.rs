@@ -15,6 +15,26 @@ pub struct RegisteredSender {
     pub token: u64,
 }
 
+/// One life of an edge: from the start of its process, or from its recovery after its lease had run out. Records of
+/// devices name it, and the heartbeats of the edge are its lease. An incarnation that has ended doesn't come back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Incarnation {
+    /// The edge's name.
+    pub edge: String,
+    /// The edge's process: letters, digits and dashes.
+    pub process: String,
+    /// How often the lease of this process had run out before.
+    pub term: u64,
+}
+
+impl Incarnation {
+    /// Returns `<process>.<term>`, as records name it.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}.{}", self.process, self.term)
+    }
+}
+
 /// Another edge, as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherEdge {
@@ -35,6 +55,8 @@ pub struct OtherEdge {
 pub enum Beat {
     /// All other edges.
     Heard(Vec<OtherEdge>),
+    /// This process goes on under a later term by now: the call was executed late, and nothing changed.
+    Lapsed,
     /// Another process has the edge's name by now.
     NameTaken,
 }
@@ -42,10 +64,25 @@ pub enum Beat {
 /// The holder of a name: a process, and how many heartbeats it has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Distinguishes the process from others under the name.
+    /// Distinguishes the process from others under the name: its id, or, after its first heartbeat, the id of its
+    /// incarnation ([`Incarnation::id`]).
     pub incarnation: String,
     /// The process lives as long as this moves on.
     pub beat: u64,
+}
+
+impl Holder {
+    /// Returns the process.
+    #[must_use]
+    pub fn process(&self) -> &str {
+        self.incarnation.split_once('.').map_or(&self.incarnation, |(process, _)| process)
+    }
+
+    /// Returns the term; 0 before the first heartbeat.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.incarnation.split_once('.').and_then(|(_, term)| term.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// The result of [`Store::claim_edge`].
@@ -58,21 +95,29 @@ pub enum Claimed {
 }
 
 impl Store {
-    /// Claims the name `edge` for the process `incarnation`: if the name is free, is its own already, or still has the
-    /// holder `dead`, which was seen to send no more heartbeats.
-    pub async fn claim_edge(&self, edge: &str, incarnation: &str, dead: Option<&Holder>) -> Result<Claimed> {
-        each!(self.claim_edge(edge, incarnation, dead))
+    /// Claims the name `edge` for a process: if the name is free, is its own already, or still has the holder `dead`,
+    /// which was seen to send no more heartbeats.
+    pub async fn claim_edge(&self, edge: &str, process: &str, dead: Option<&Holder>) -> Result<Claimed> {
+        each!(self.claim_edge(edge, process, dead))
     }
 
     /// Releases the name if this process holds it.
-    pub async fn release_edge(&self, edge: &str, incarnation: &str) -> Result<()> {
-        each!(self.release_edge(edge, incarnation))
+    pub async fn release_edge(&self, edge: &str, process: &str) -> Result<()> {
+        each!(self.release_edge(edge, process))
     }
 
-    /// Sends this process's heartbeat under its name (and claims the name if nobody holds it). Returns the other edges;
-    /// an edge without a heartbeat for `dead_after` is marked silent.
-    pub async fn edge_alive(&self, edge: &str, incarnation: &str, dead_after: Duration) -> Result<Beat> {
-        each!(self.edge_alive(edge, incarnation, dead_after))
+    /// Sends the heartbeat of this incarnation under its edge's name (and claims the name if nobody holds it): its lease
+    /// lasts for `dead_after`, and ends when a later term begins. Returns the other edges; an edge without a heartbeat
+    /// for `dead_after` is marked silent. By these answers this handle knows which incarnations live, so a read of a
+    /// device costs no further call.
+    pub async fn edge_alive(&self, by: &Incarnation, dead_after: Duration) -> Result<Beat> {
+        each!(self.edge_alive(by, dead_after))
+    }
+
+    /// Returns whether an incarnation lives, as of the newest answer to a heartbeat of this handle.
+    #[must_use]
+    pub fn lives(&self, edge: &str, incarnation: &str) -> bool {
+        now!(self.lives(edge, incarnation))
     }
 
     /// Deletes a dead edge from the list, unless it has registrations or sent a heartbeat since the caller read it.

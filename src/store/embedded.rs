@@ -41,6 +41,7 @@ mod pages;
 mod people;
 mod positions;
 mod quota;
+mod sessions;
 #[cfg(feature = "simulation")]
 mod simulated;
 mod terminations;
@@ -124,10 +125,11 @@ struct User {
     stored: HashMap<ChatId, (u64, u64)>,
 }
 
-/// A device, whose `lease` counts only until it expires.
+/// A device, whose `lease` counts only while the incarnation of its edge lives.
 struct Row {
     device: Device,
-    until: Millis,
+    /// The id of the incarnation.
+    incarnation: String,
     /// The newest session that served the device.
     there: u64,
     /// When the newest session began.

@@ -5,6 +5,7 @@
 //!   third, which receives the events.
 //! - The rest is the contract's methods: `devices`, `terminations`, `expiry`, `links`, `chats`, `names` and `members`,
 //!   `messages`, `edges`, `positions`, `people`, `console`.
+//! - `liveness` knows which edges live, by the answers to this edge's heartbeats.
 //! - `patience` counts how long a caller waits for answers: while the process runs.
 //! - `startup` checks whether this Redis may be trusted with messages at all, `identity` whether it still is the same
 //!   store, and not an older copy.
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 use tokio::sync::mpsc;
 
-use self::{identity::Identity, keys::Keys, link::Link, listener::Listener};
+use self::{identity::Identity, keys::Keys, link::Link, listener::Listener, liveness::Liveness};
 pub use self::{
     startup::{StartupError, Trust},
     url::BadUrl,
@@ -40,6 +41,7 @@ mod keys;
 mod link;
 mod links;
 mod listener;
+mod liveness;
 mod members;
 mod messages;
 mod names;
@@ -49,6 +51,7 @@ mod people;
 mod positions;
 mod quota;
 mod script;
+mod sessions;
 mod startup;
 mod terminations;
 mod url;
@@ -96,6 +99,7 @@ struct Inner {
     bulk: Link,
     listener: Listener,
     events: Arc<Events>,
+    liveness: Liveness,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -145,6 +149,7 @@ impl RedisStore {
                 bulk,
                 listener,
                 events,
+                liveness: Liveness::default(),
             }),
         })
     }
@@ -254,6 +259,10 @@ impl RedisStore {
 
     fn commands(&self) -> &Link {
         &self.inner.commands
+    }
+
+    fn liveness(&self) -> &Liveness {
+        &self.inner.liveness
     }
 
     fn bulk(&self) -> &Link {

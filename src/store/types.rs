@@ -104,14 +104,14 @@ pub enum Opened {
     Unknown,
 }
 
-/// The result of [`super::Store::renew_session`] and [`super::Store::confirm_session`].
+/// The result of [`super::Store::check_session`] and [`super::Store::confirm_session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewed {
+pub enum SessionCheck {
     /// The session still owns the device.
     Held,
-    /// The lease had been released by another edge. The session owns it again, because no newer session was opened.
+    /// The device had been released by another edge. The session owns it again, because no newer session was opened.
     Revived,
-    /// A newer session number was assigned, and no session is known to serve with it (yet, or any more): not renewed.
+    /// A newer session number was assigned, and no session is known to serve with it (yet, or any more).
     Unconfirmed,
     /// A newer session serves the device.
     Replaced,
@@ -128,19 +128,21 @@ pub struct RegisteredSession {
     pub device: DeviceId,
     /// The session's number.
     pub session: u64,
+    /// The id of the incarnation under which it was opened; empty if an older build registered it.
+    pub incarnation: String,
 }
 
 /// The result of [`super::Store::expire_session`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiredSession {
-    /// The session's lease hasn't run out.
+    /// The lease that an older build gave the session hasn't run out.
     Held,
-    /// The lease had run out and is released now; the device was last seen at this time.
+    /// The device is released now; it was last seen at this time.
     Now(Millis),
-    /// The session has no lease, and a late call may still give it one: its number wasn't assigned yet, or can be
+    /// The session has no device, and a late call may still give it one: its number wasn't assigned yet, or can be
     /// assigned again.
     Coming,
-    /// The session is over already: its lease was released, or a newer session owns the device.
+    /// The session is over already: its device was released, or a newer session owns it.
     Before,
 }
 

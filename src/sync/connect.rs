@@ -1,13 +1,13 @@
-//! How a device connects (authorization, lease, notifications, the data of `welcome`), and how it disconnects.
+//! How a device connects (authorization, acquisition, notifications, the data of `welcome`), and how it disconnects.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{StreamExt, stream};
-use tokio::time::Instant;
 
 use super::{
-    Core, leases, listen, presence, registration,
+    Core, heartbeat, listen, presence, registration,
     rereads::offsets,
+    session_check,
     signal::{self, Signal},
     watches::{self, Watch},
 };
@@ -18,7 +18,7 @@ use crate::{
         id::{ChatId, DeviceId, UserId},
         now_millis,
     },
-    hub::{Followed, Readings, SessionHandle},
+    hub::{EdgeLease, Followed, Readings, SessionHandle},
     protocol::{ChatEntry, CloseCode, DeviceEvent, MainInfo, Problem},
     store::{Attached, Opened, Read, ReadOffset, Result},
     tokens::DeviceClaims,
@@ -86,23 +86,23 @@ fn unavailable(error: crate::store::StoreError) -> CloseCode {
     CloseCode::BackendUnavailable
 }
 
-/// A device whose lease this edge has acquired.
+/// A device that this edge has acquired.
 #[derive(Debug)]
 pub struct Opening {
     /// The device.
     pub device: Device,
     /// The fencing number of the new session.
     pub session: u64,
-    /// The previous lease.
+    /// The previous session.
     pub previous: Option<Lease>,
-    /// When the lease was requested: the store's began no earlier.
-    pub asked: Instant,
+    /// The edge's lease under which the session was opened.
+    pub lease: Arc<EdgeLease>,
 }
 
 /// Attempts to open a device while others open it concurrently.
 const OPENINGS: usize = 8;
 
-/// Acquires the device's lease. A sub is accepted only while its main is connected; a refusal changes nothing. `begun`: when
+/// Acquires the device. A sub is accepted only while its main is connected; a refusal changes nothing. `begun`: when
 /// the device was first read for this connection.
 ///
 /// # Errors
@@ -117,11 +117,13 @@ pub async fn open(
         if device.kind == DeviceKind::Sub {
             require_main(core, &device.user).await?;
         }
-        let (asked, lease) = (Instant::now(), core.timing.lease);
+        let Some(lease) = heartbeat::held(core).await else {
+            tracing::warn!(device = %claims.device, "a connection is refused: no heartbeat of this edge gets through");
+            return Err(CloseCode::BackendUnavailable.into());
+        };
         let (user, id) = (&device.user, device.id);
         let after = Read { session: device.session, at: *begun.get_or_insert(read_at) };
-        let opened =
-            core.store.open_session(user, id, claims.generation, after, &core.edge.name, lease).await;
+        let opened = core.store.open_session(user, id, claims.generation, after, &lease.incarnation).await;
         match opened {
             Ok(Opened::Terminated) => return Err(CloseCode::Terminated.into()),
             Ok(Opened::Unknown) => return Err(CloseCode::Unauthorized.into()),
@@ -133,7 +135,7 @@ pub async fn open(
                 return Err(CloseCode::BackendUnavailable.into());
             }
             Ok(Opened::Session { session, previous, device }) => {
-                return Ok(Opening { device: *device, session, previous, asked });
+                return Ok(Opening { device: *device, session, previous, lease });
             }
             Err(error) => {
                 // It may be open all the same.
@@ -169,7 +171,7 @@ pub async fn require_main(core: &Core, user: &UserId) -> std::result::Result<(),
     }
 }
 
-/// The same for an open session. A main whose lease merely looks expired isn't offline: if its edge has died, the lease is
+/// The same for an open session. A main whose edge merely looks dead isn't offline: if its edge has died, the main is
 /// released within seconds.
 ///
 /// # Errors
@@ -227,7 +229,12 @@ fn read_of(attached: &Attached, reads: &HashMap<ChatId, ReadOffset>) -> Seq {
 /// # Errors
 /// When the store fails.
 pub async fn take_over(core: &Core, handle: &SessionHandle, previous: Option<&Lease>) -> Result<bool> {
-    if !leases::confirm(core, handle).await? {
+    if handle.lease.expired() {
+        // Whoever ended the lease may not have seen the session.
+        handle.mailbox.close_signal.close(CloseCode::BackendUnavailable);
+        return Ok(false);
+    }
+    if !session_check::confirm(core, handle).await? {
         return Ok(false);
     }
     core.hub.supersede(&handle.user, handle.device, handle.session);
@@ -284,9 +291,9 @@ pub async fn check_memberships(
             None => others.push(*chat),
         }
     }
-    // The fence is kept per chat, and a chat that the session enters only now knows no newer session yet. Owning the lease
-    // *after* attaching means that no other session had the device before.
-    let holds = found.is_empty() || leases::holds(core, handle).await?;
+    // The fence is kept per chat, and a chat that the session enters only now knows no newer session yet. Owning the device
+    // *after* attaching means that no other session had it before.
+    let holds = found.is_empty() || session_check::holds(core, handle).await?;
     known.extend(found.into_iter().map(|attached| {
         let (chat, read) = (attached.chat.id, read_of(&attached, &reads));
         (chat, if holds { Membership::Attached(Box::new(attached), read) } else { Membership::NotYet })
@@ -379,12 +386,16 @@ pub async fn close(core: &Core, handle: &SessionHandle) {
     if core.hub.detach(handle) {
         core.watching.watches.idle([Watch::User(handle.user.clone())]);
     }
-    match core.store.close_session(&handle.user, handle.device, handle.session, &core.edge.name).await {
+    match core
+        .store
+        .close_session(&handle.user, handle.device, handle.session, &handle.lease.incarnation)
+        .await
+    {
         Ok(true) => publish_event(core, &handle.user, handle.device, DeviceEvent::Offline).await,
         // A newer session or a termination has it.
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(device = %handle.device, %error, "lease not released; it expires by itself");
+            tracing::warn!(device = %handle.device, %error, "device not released; will retry");
             core.edge.session_expiry.begin();
         }
     }

@@ -1,5 +1,5 @@
 //! The lease of an edge's name. Leases, the sender registry and work are held under the name, so two processes must not share
-//! it. One process (an *incarnation*) holds it by heartbeats. A starting process takes a free name, or one whose holder has been
+//! it. One process holds it by heartbeats. A starting process takes a free name, or one whose holder has been
 //! silent for as long as it takes to be dead, by the waiting process's monotonic clock: no clock that somebody sets decides
 //! this. A process whose name isn't confirmed serves nobody.
 
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct EdgeName {
     name: String,
-    incarnation: String,
+    process: String,
     // Until the name is confirmed as this process's, nothing is written under it.
     waits: AtomicBool,
     lost: CancellationToken,
@@ -30,8 +30,8 @@ pub struct EdgeName {
 impl From<String> for EdgeName {
     /// A name that the first heartbeat takes.
     fn from(name: String) -> Self {
-        let incarnation = crate::rng::uuid().simple().to_string();
-        Self { name, incarnation, waits: AtomicBool::new(false), lost: CancellationToken::new() }
+        let process = crate::rng::uuid().simple().to_string();
+        Self { name, process, waits: AtomicBool::new(false), lost: CancellationToken::new() }
     }
 }
 
@@ -53,7 +53,7 @@ impl EdgeName {
         loop {
             let dead = watched.as_ref().filter(|(_, since)| since.elapsed() >= dead_after);
             let dead = dead.map(|(holder, _)| holder);
-            match store.claim_edge(&self.name, &self.incarnation, dead).await {
+            match store.claim_edge(&self.name, &self.process, dead).await {
                 Ok(Claimed::Ours) => {
                     self.waits.store(false, Ordering::Relaxed);
                     return Ok(true);
@@ -103,8 +103,8 @@ impl EdgeName {
         self.lost.cancelled().await;
     }
 
-    pub(super) fn incarnation(&self) -> &str {
-        &self.incarnation
+    pub(super) fn process(&self) -> &str {
+        &self.process
     }
 
     /// Another process has the name.
@@ -125,7 +125,7 @@ impl Core {
         if self.edge.claim.waits() || self.edge.claim.lost.is_cancelled() {
             return;
         }
-        if let Err(error) = self.store.release_edge(&self.edge.name, self.edge.claim.incarnation()).await {
+        if let Err(error) = self.store.release_edge(&self.edge.name, self.edge.claim.process()).await {
             tracing::warn!(%error, "the edge's name is not released: it is free after a lease");
         }
     }

@@ -1,5 +1,5 @@
-//! Ends sessions whose edge died or couldn't reach the store: when their lease has expired, the user's other devices are notified
-//! that the device is offline. Once, because that step removes the lease.
+//! Ends sessions whose edge died or couldn't release them: when the edge's lease has expired, the user's other devices are
+//! notified that the device is offline. Once, because that step releases the device.
 
 use std::{
     collections::HashMap,
@@ -14,24 +14,27 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::instrument::Instrument;
 
-use super::{Core, connect, lock};
+use super::{Core, connect, heartbeat, lock};
 use crate::{
     config::Timing,
     domain::Millis,
     protocol::DeviceEvent,
     spans,
-    store::{Beat, ExpiredSession, OtherEdge, RegisteredSession, Result},
+    store::{ExpiredSession, OtherEdge, RegisteredSession, Result, StoreError},
 };
 
-/// How often leases are checked.
+/// How often leftovers are checked.
 const LOOK: Duration = Duration::from_secs(1);
 /// An edge without a heartbeat for as long as a lease is dead to the others; but not sooner than this.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
-/// Sessions that are checked at a time.
+/// Sessions that are ended at a time, and a second.
 const PARALLEL: usize = 32;
+const PACE: usize = 1000;
+/// What the last heartbeat said of the others is good for so long.
+const FRESH: Duration = Duration::from_secs(3);
 /// How often this edge's own are checked without a cause: an opening whose caller was dropped reports to nobody.
 const OWN: Duration = Duration::from_secs(60);
-/// A call may be executed this long after it was made, with a margin: a session without a lease for this time gets none any more.
+/// A call may be executed this long after it was made, with a margin: a session without a device for this time gets none any more.
 const LATE: Duration = Duration::from_secs(35);
 
 /// Whether this edge's own sessions must be checked. At its start they must: it may have the name of a dead edge.
@@ -45,7 +48,7 @@ impl Default for Running {
 }
 
 impl Running {
-    /// A session of this edge has ended, and its lease remains.
+    /// A session of this edge has ended, and its device isn't released.
     pub(super) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -56,23 +59,43 @@ impl Running {
 struct ExpiryChecks {
     // When this edge's own were last checked.
     own: Instant,
-    // For each edge: the sessions that may still get a lease, and since when, by this machine's monotonic clock. Bounded by the
-    // registry entries of dead edges and of this one.
+    // For each edge: the sessions that may still get a device (of this edge: or come here), and since when, by this machine's
+    // monotonic clock. Bounded by the registry entries of dead edges and of this one.
     coming: HashMap<String, Coming>,
 }
 
 type Coming = HashMap<RegisteredSession, Instant>;
 
-/// The other edges: the last heartbeat of each, and when this edge first saw it, by this machine's monotonic clock. Bounded by
-/// the edges there are.
+/// The other edges, as of the last heartbeat. Bounded by the edges there are.
 #[derive(Debug, Default)]
-pub(super) struct Others(Mutex<HashMap<String, (Millis, Instant)>>);
+pub(super) struct Others(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    // The last heartbeat of each, and when this edge first saw it, by this machine's monotonic clock.
+    others: HashMap<String, (Millis, Instant)>,
+    // The dead ones, and when that was found.
+    dead: Option<(Vec<OtherEdge>, Instant)>,
+}
 
 impl Others {
-    /// Returns the dead ones: silent by the store's clock, which may jump, and by this machine's, which has seen the last heartbeat
-    /// for as long. An edge that was dead before this one started is recognised only after that time.
-    fn dead(&self, heard: Vec<OtherEdge>, dead_after: Duration) -> Vec<OtherEdge> {
-        let (mut others, now) = (lock(&self.0), Instant::now());
+    /// Returns the dead ones.
+    ///
+    /// # Errors
+    /// When no heartbeat has got through lately.
+    fn dead(&self) -> Result<Vec<OtherEdge>> {
+        let known = lock(&self.0);
+        let dead = known.dead.as_ref().filter(|(_, at)| at.elapsed() < FRESH);
+        let unknown = || StoreError::Unavailable("no heartbeat has got through lately".to_owned());
+        dead.map(|(dead, _)| dead.clone()).ok_or_else(unknown)
+    }
+
+    /// Takes in what a heartbeat has heard. Dead are those that are silent by the store's clock, which may jump, and by this
+    /// machine's, which has seen the last heartbeat for as long. An edge that was dead before this one started is recognised
+    /// only after that time.
+    pub(super) fn heard(&self, heard: Vec<OtherEdge>, dead_after: Duration) {
+        let (mut known, now) = (lock(&self.0), Instant::now());
+        let Known { others, dead } = &mut *known;
         others.retain(|name, _| heard.iter().any(|edge| edge.name == *name));
         let is_dead = |edge: &OtherEdge| {
             let Some((alive, since)) = others.get_mut(&edge.name) else {
@@ -85,34 +108,17 @@ impl Others {
             // A heartbeat is seen up to one check after it.
             edge.silent && now.duration_since(*since) + LOOK >= dead_after
         };
-        heard.into_iter().filter(is_dead).collect()
+        *dead = Some((heard.into_iter().filter(is_dead).collect(), now));
     }
 }
 
-/// Sends this edge's heartbeat, and returns the dead edges that left something.
+/// Returns the dead edges that left something.
 ///
 /// # Errors
-/// When the store fails.
-pub(super) async fn dead_edges(core: &Core) -> Result<Vec<String>> {
-    let dead = dead(core).await?.into_iter();
+/// When no heartbeat has got through lately: then it is unknown.
+pub(super) fn dead_edges(core: &Core) -> Result<Vec<String>> {
+    let dead = core.edge.others.dead()?.into_iter();
     Ok(dead.filter(|edge| edge.noted).map(|edge| edge.name).collect())
-}
-
-async fn dead(core: &Core) -> Result<Vec<OtherEdge>> {
-    let (asked, dead_after) = (Instant::now(), dead_after(&core.timing));
-    if core.edge.claim.waits() {
-        return Ok(Vec::new());
-    }
-    match core.store.edge_alive(&core.edge.name, core.edge.claim.incarnation(), dead_after).await? {
-        Beat::Heard(others) => {
-            said_alive(core, asked);
-            Ok(core.edge.others.dead(others, dead_after))
-        }
-        Beat::NameTaken => {
-            core.edge.claim.lose();
-            Ok(Vec::new())
-        }
-    }
 }
 
 /// The store has this edge's heartbeat, by a call that began at `asked`.
@@ -161,7 +167,7 @@ async fn turn(core: &Core, checks: &mut ExpiryChecks) -> Result<()> {
         }
         left?;
     }
-    let dead = dead(core).await?;
+    let dead = core.edge.others.dead()?;
     checks.coming.retain(|name, _| *name == core.edge.name || dead.iter().any(|edge| edge.name == *name));
     for edge in dead {
         // One edge's entries may not be readable: the others don't wait for that.
@@ -189,11 +195,11 @@ async fn left_by(core: &Core, edge: &OtherEdge, checks: &mut ExpiryChecks) -> Re
 /// True: each of them is over.
 async fn sessions(core: &Core, edge: &str, checks: &mut ExpiryChecks) -> Result<bool> {
     let noted = core.store.registered_sessions(edge).await?;
-    let noted = noted.into_iter().filter(|noted| edge != core.edge.name || !is_here(core, noted));
-    let all: Vec<_> = noted.map(|noted| look(core, edge, noted)).collect();
-    let all: Vec<_> = stream::iter(all).buffer_unordered(PARALLEL).collect().await;
     let before = checks.coming.remove(edge).unwrap_or_default();
-    let (mut coming, mut never, mut over) = (Coming::new(), Vec::new(), true);
+    let Sorted { ended, mut coming, waits } = sorted(core, edge, noted, &before);
+    let ended: Vec<_> = ended.into_iter().map(|noted| look(core, edge, noted)).collect();
+    let all: Vec<_> = stream::iter(ended).buffer_unordered(PARALLEL).collect().await;
+    let (mut never, mut over) = (Vec::new(), !waits);
     for (noted, found) in all {
         let since = before.get(&noted).copied();
         match found {
@@ -218,6 +224,48 @@ async fn sessions(core: &Core, edge: &str, checks: &mut ExpiryChecks) -> Result<
     Ok(over)
 }
 
+/// The sessions of an edge that aren't here.
+struct Sorted {
+    // Those that are over, as far as this edge can say.
+    ended: Vec<RegisteredSession>,
+    // Those of this edge that may still come here.
+    coming: Coming,
+    // Whether there are any others.
+    waits: bool,
+}
+
+fn sorted(core: &Core, edge: &str, noted: Vec<RegisteredSession>, before: &Coming) -> Sorted {
+    let is_own = edge == core.edge.name;
+    let lease = heartbeat::lease(core);
+    let mut sorted = Sorted { ended: Vec::new(), coming: Coming::new(), waits: false };
+    for noted in noted {
+        if is_own && is_here(core, &noted) {
+            continue;
+        }
+        if is_own && noted.incarnation == lease.incarnation.id() {
+            // It is just being opened or closed, or was abandoned: then it is the same for a lease.
+            let since = before.get(&noted).copied().unwrap_or_else(Instant::now);
+            if since.elapsed() < core.timing.lease {
+                sorted.waits = true;
+                sorted.coming.insert(noted, since);
+                continue;
+            }
+        } else if !noted.incarnation.is_empty() && core.store.lives(edge, &noted.incarnation) {
+            sorted.waits = true;
+            continue;
+        }
+        sorted.ended.push(noted);
+    }
+    // What was looked at before doesn't keep others waiting.
+    sorted.ended.sort_by_key(|noted| before.contains_key(noted));
+    for later in sorted.ended.drain(PACE.min(sorted.ended.len())..) {
+        sorted.waits = true;
+        let since = before.get(&later).copied();
+        sorted.coming.extend(since.map(|since| (later, since)));
+    }
+    sorted
+}
+
 fn is_here(core: &Core, noted: &RegisteredSession) -> bool {
     let sessions = core.hub.sessions_of(&noted.user);
     sessions.iter().any(|session| session.device == noted.device && session.session == noted.session)
@@ -235,8 +283,8 @@ async fn look(
     (noted, found)
 }
 
-/// Returns how long an edge must have been silent before its entries are removed: another edge may come back and acquire its
-/// leases again; this one knows its own.
+/// Returns how long an edge must have been silent before its entries are removed: another edge may come back and take its
+/// devices back; this one knows its own.
 fn silence(core: &Core, edge: &str) -> Duration {
     if edge == core.edge.name { Duration::ZERO } else { dead_after(&core.timing) }
 }

@@ -16,8 +16,8 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, Departure, JoinBy, Joined, NewChat, NewDevice, Opened, OutboxPage, Read,
-        Registered, Store, StoreEvent, SubscribeFrom,
+        Append, Appended, Created, Departure, Incarnation, JoinBy, Joined, NewChat, NewDevice, Opened,
+        OutboxPage, Read, Registered, RegisteredSession, Store, StoreEvent, SubscribeFrom,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -92,13 +92,28 @@ pub async fn active(store: &Store, owner: &UserId, kind: DeviceKind) -> Device {
     store.device(owner, new.id).await.unwrap().unwrap()
 }
 
+/// The only incarnation of an edge, whose process has its name.
+pub fn life(edge: &str) -> Incarnation {
+    process(edge, edge)
+}
+
+/// The first incarnation of a process.
+pub fn process(edge: &str, process: &str) -> Incarnation {
+    Incarnation { edge: edge.to_owned(), process: process.to_owned(), term: 0 }
+}
+
+/// A session as its edge registers it.
+pub fn noted(device: &Device, session: u64, by: &Incarnation) -> RegisteredSession {
+    RegisteredSession { user: device.user.clone(), device: device.id, session, incarnation: by.id() }
+}
+
 /// The number of a new session that serves the device.
 pub async fn connect(store: &Store, device: &Device, edge: &str) -> u64 {
     let (user, id) = (&device.user, device.id);
     loop {
-        match opens(store, device, edge, LONG).await {
+        match opens(store, device, edge).await {
             Opened::Session { session, .. } => {
-                store.confirm_session(user, id, session, edge, LONG).await.unwrap();
+                store.confirm_session(user, id, session, &life(edge)).await.unwrap();
                 return session;
             }
             // Others open it at the same time.
@@ -109,10 +124,11 @@ pub async fn connect(store: &Store, device: &Device, edge: &str) -> u64 {
 }
 
 /// Opens a session after the newest that there is.
-pub async fn opens(store: &Store, device: &Device, edge: &str, ttl: Duration) -> Opened {
+pub async fn opens(store: &Store, device: &Device, edge: &str) -> Opened {
+    store.edge_alive(&life(edge), LONG).await.unwrap();
     let (found, at) = store.device_at(&device.user, device.id).await.unwrap().unwrap();
     let after = Read { session: found.session, at };
-    store.open_session(&device.user, device.id, device.generation, after, edge, ttl).await.unwrap()
+    store.open_session(&device.user, device.id, device.generation, after, &life(edge)).await.unwrap()
 }
 
 /// What whoever read this number would open after.

@@ -226,30 +226,34 @@ mutants! {
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
     "nobody-was-here", "open_session": "return {session, was[4] or '', was[3]" => "return {session, '', was[3]",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "renewed-by-an-older-session", "renew_session": "if newest > mine then" => "if false then",
+    "confirmed-by-an-older-session", "confirm_session": "if newest > mine then return 'newer' end" => "",
+        "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
+    "there-without-a-word", "confirm_session": "if ARGV[5] ~= '' then" => "if false then",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "replaced-by-nobody", "renew_session": "if is[3] and is[5] == is[2] and tonumber(is[4]) > now then" => "if is[3] then",
-        "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
-    "there-without-a-word", "renew_session": "if ARGV[5] ~= '' then" => "if true then",
-        "sessions::a_number_that_nobody_is_there_with_replaces_nobody";
-    "taken-again-by-itself", "renew_session": "if ARGV[6] == '' then return 'expired' end" => "",
-        "sessions::a_lease_that_somebody_gave_back_is_taken_again";
+    "taken-again-unregistered", "confirm_session": "if ARGV[6] == '' then return 'released' end" => "",
+        "sessions::a_device_that_somebody_gave_back_is_taken_again";
+    "confirmed-after-the-end", "confirm_session": "if is[1] == 'terminating' then return 'terminated' end" => "",
+        "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
     "a-closed-number-lives", "close_session": "redis.call('HINCRBY', KEYS[1], d .. '.session', 1)" => "",
         "sessions::the_number_of_a_closed_session_is_used_up";
-    "renewed-after-the-end", "renew_session": "if is[1] == 'terminating' then return 'terminated' end" => "",
-        "terminations::a_terminated_device_is_refused_everywhere_and_for_ever";
     "closed-by-an-older-session", "close_session": "if is[1] ~= ARGV[2] then return 0 end" => "",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "a-live-lease-lapses", "expire_session": "then return 'held' end" => "then redis.call('PING') end",
-        "expiry::a_session_without_an_end_lapses_once";
+    "opened-by-no-incarnation", "open_session": ", d .. '.incarnation', ARGV[4]" => "",
+        "sessions::a_device_is_online_while_the_incarnation_of_its_edge_lives";
+    "an-older-incarnation-lives-again", "edge_alive": "then return 'lapsed' end" => "then redis.call('PING') end",
+        "sessions::a_device_is_online_while_the_incarnation_of_its_edge_lives";
+    "a-later-incarnation-s-session-lapses", "expire_session": " or (is[3] or '') ~= ARGV[4]" => "",
+        "sessions::a_device_is_online_while_the_incarnation_of_its_edge_lives";
+    "seen-when-it-was-opened", "expire_session": "math.max(seen, tonumber(ARGV[5]))" => "seen",
+        "sessions::a_device_of_a_dead_edge_was_last_seen_when_the_edge_was_last_heard_of";
     "a-newer-session-lapses", "expire_session": "is[1] ~= ARGV[2] or " => "",
         "expiry::a_session_without_an_end_lapses_once";
     "another-edge-s-session-lapses", "expire_session": " or is[2] ~= ARGV[3]" => "",
         "expiry::a_session_without_an_end_lapses_once";
     "a-session-that-comes-is-over", "expire_session": "tonumber(is[1]) < tonumber(ARGV[2]) or " => "",
-        "sessions::a_session_that_may_still_get_a_lease_keeps_its_note";
+        "sessions::a_session_that_may_still_get_a_device_keeps_its_note";
     "a-session-that-is-taken-again-is-over", "expire_session": " or (is[1] == ARGV[2] and not is[2])" => "",
-        "sessions::a_session_that_may_still_get_a_lease_keeps_its_note";
+        "sessions::a_session_that_may_still_get_a_device_keeps_its_note";
 
     // Devices.
     "two-mains", "register_device": "if other == 'main' and kind == 'main' then return {'main', id} end" => "",
@@ -274,8 +278,9 @@ mutants! {
         "expiry::a_device_is_warned_of_once_until_it_is_seen_again";
     "expired-though-seen", "expire_device": " or is[2] ~= ARGV[3] then return 0" => " then return 0",
         "expiry::only_a_device_that_is_as_it_was_expires";
-    "expired-though-online", "expire_device":
-        "if is[3] and tonumber(is[4]) > time[1] * 1000 + math.floor(time[2] / 1000) then return 0 end" => "",
+    "warned-though-an-edge-has-it", "warn_device": "if is[6] or is[4] and" => "if is[4] and is[5] and",
+        "sessions::a_device_is_online_while_the_incarnation_of_its_edge_lives";
+    "expired-though-online", "expire_device": "if is[6] or is[3] and" => "if is[3] and is[4] and",
         "expiry::only_a_device_that_is_as_it_was_expires";
 
     // The audit log.
@@ -328,11 +333,11 @@ mutants! {
     "every-note-alike", "register_sender": "redis.call('INCR', KEYS[5])" => "1",
         "edges::a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before";
     "a-name-of-two", "claim_edge":
-        "if is and is ~= ARGV[3] and string.match(is, '^%S+') ~= ARGV[2] then return is end" => "",
+        "if is and is ~= ARGV[3] and string.match(is, '^([^%s.]+)') ~= ARGV[2] then return is end" => "",
         "edges::a_name_is_one_process_s";
     "a-name-given-back-by-another", "release_edge": "~= ARGV[2] then return 0 end" => "~= ARGV[2] then redis.call('PING') end",
         "edges::a_name_is_one_process_s";
-    "alive-by-another-s-name", "edge_alive": "if who and who ~= ARGV[3] then return false end" => "",
+    "alive-by-another-s-name", "edge_alive": "if process and process ~= ARGV[3] then return false end" => "",
         "edges::a_name_is_one_process_s";
     "an-outbox-of-no-size", "outbox_size": "redis.call('ZCARD', KEYS[3])" => "0",
         "messages::outboxes_are_sized_up_together_and_read_in_pages_of_some_bytes";

@@ -134,6 +134,8 @@ mod chosen {
         AnyNewerReplaces = "any-newer-replaces",
         /// A session's lease is counted from the store's answer, so it outlasts the store's own.
         LeaseFromAnswer = "lease-from-answer",
+        /// An edge whose lease has run out goes on as the same incarnation, and so do its sockets.
+        OldIncarnationServes = "old-incarnation-serves",
         /// What a queue brings isn't compared with what was published.
         TrustQueue = "trust-queue",
         /// How far a termination is is whatever was written last.

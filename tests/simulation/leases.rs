@@ -45,7 +45,7 @@ async fn seems_outlived(world: &World, device: DeviceId, last: Option<u64>) -> O
     // An older one may live on where it hears of nothing.
     let is_over = |session: u64| match &row {
         None => last == Some(session),
-        Some(row) => row.session == session && row.unrenewed,
+        Some(row) => row.session == session && !row.online(),
     };
     let edges: Vec<_> = world.edges().iter().filter(|edge| !edge.gate.is_dead()).cloned().collect();
     for edge in edges.into_iter().filter(|_| !world.has_jumped()) {

@@ -33,6 +33,8 @@ pub enum Scene {
     LateProgress,
     /// The store answers late, and then not any more.
     LateAnswers,
+    /// An edge is away from the store for longer than its lease, and comes back.
+    LongSilence,
     /// A device is ended whose session hears of nothing, and can't ask.
     UnheardEnd,
     /// A device is ended whose old connections freeze, and go on one after the other.
@@ -54,6 +56,7 @@ impl Scene {
         Scene::LateRenewal,
         Scene::LateProgress,
         Scene::LateAnswers,
+        Scene::LongSilence,
         Scene::UnheardEnd,
         Scene::FrozenConnections,
         Scene::JoinsWhileRegistering,
@@ -69,6 +72,7 @@ impl Scene {
             Scene::LateRenewal => "late renewal",
             Scene::LateProgress => "late progress",
             Scene::LateAnswers => "late answers",
+            Scene::LongSilence => "long silence",
             Scene::UnheardEnd => "unheard end",
             Scene::FrozenConnections => "frozen connections",
             Scene::JoinsWhileRegistering => "joins while registering",
@@ -85,6 +89,7 @@ impl Scene {
             Scene::LateRenewal => Bug::ClosedNumberLives,
             Scene::LateProgress => Bug::LastTerminationWins,
             Scene::LateAnswers => Bug::LeaseFromAnswer,
+            Scene::LongSilence => Bug::OldIncarnationServes,
             Scene::UnheardEnd => Bug::DeleteBeforeStop,
             Scene::FrozenConnections => Bug::LastLookRemoves,
             Scene::JoinsWhileRegistering => Bug::RegisterLate,
@@ -118,6 +123,7 @@ impl Scene {
             Scene::LateRenewal => late_renewal(world, &phone).await,
             Scene::LateProgress => late_progress(world, &phone).await,
             Scene::LateAnswers => late_answers(world, &phone).await,
+            Scene::LongSilence => long_silence(world, &phone).await,
             Scene::UnheardEnd => unheard_end(world, &phone).await,
             Scene::FrozenConnections => frozen_connections(world, &phone).await,
             Scene::JoinsWhileRegistering => joins_while_registering(world).await,
@@ -157,7 +163,7 @@ async fn late_opening(world: &World, phone: &Device) {
 
 async fn late_renewal(world: &World, phone: &Device) {
     let serves = is_connected(world, phone, 0).await;
-    set_late(world, 0, "renew_session");
+    set_late(world, 0, "check_session");
     while world.shared().late() == 0 {
         sleep(Duration::from_millis(10)).await;
     }
@@ -195,6 +201,19 @@ async fn late_answers(world: &World, phone: &Device) {
     faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
     let _ = timeout(Duration::from_secs(15), serves).await;
     faults.set_link(Port::Store, Link::default());
+}
+
+async fn long_silence(world: &World, phone: &Device) {
+    let serves = is_connected(world, phone, 0).await;
+    let faults = world.edge(0).faults;
+    faults.set_link(Port::Store, Link { cut: true, ..Link::default() });
+    // So long that others take it for dead, and release what it has.
+    let silence = Duration::from_millis(8_000 + world.shared().below(4_000));
+    let begun = tokio::time::Instant::now();
+    let _ = timeout(silence, serves).await;
+    tokio::time::sleep_until(begun + silence).await;
+    faults.set_link(Port::Store, Link::default());
+    sleep(Duration::from_secs(5)).await;
 }
 
 async fn unheard_end(world: &World, phone: &Device) {

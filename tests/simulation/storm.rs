@@ -74,7 +74,8 @@ const LATE: &[&str] = &[
     "register_sender",
     "unregister_senders",
     "expire_session",
-    "renew_session",
+    "check_session",
+    "edge_alive",
     "delete_chat",
 ];
 

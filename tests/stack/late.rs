@@ -149,6 +149,6 @@ async fn an_opening_that_comes_when_its_edge_is_dead_ends_like_any_other() {
     link.let_go().await;
     let open = alice.api(1).get("/v1/devices").await.ok();
     let open = open["items"].as_array().unwrap().iter().find(|one| one["id"] == phone.id.as_str()).cloned();
-    assert_eq!(open.expect("the phone")["online"], true, "nobody knows of it");
+    assert_eq!(open.expect("the phone")["online"], false, "its edge is dead");
     web.gets(offline).await;
 }

@@ -21,6 +21,7 @@ mod full;
 mod gaps;
 mod health;
 mod hiccups;
+mod idle;
 mod lapses;
 mod late;
 mod lists;

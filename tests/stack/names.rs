@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keepstep::store::redis::{RedisOptions, RedisStore};
-use keepstep::store::{Beat, Store, StoreLimits, embedded::EmbeddedStore};
+use keepstep::store::{Beat, Incarnation, Store, StoreLimits, embedded::EmbeddedStore};
 use keepstep::sync::name::EdgeName;
 use serde_json::json;
 
@@ -121,12 +121,17 @@ async fn an_edge_whose_name_is_another_s_serves_nobody_before_it_stops() {
     first.ready().await;
 }
 
+/// The first incarnation of a process.
+fn process(edge: &str, process: &str) -> Incarnation {
+    Incarnation { edge: edge.to_owned(), process: process.to_owned(), term: 0 }
+}
+
 #[tokio::test]
 async fn one_late_word_of_a_dead_process_does_not_stop_its_successor() {
     let store = Store::Embedded(EmbeddedStore::new(StoreLimits::default()));
     let dead_after = Duration::from_secs(2);
     let says = async |who: &str| {
-        assert!(matches!(store.edge_alive("one", who, dead_after).await.unwrap(), Beat::Heard(_)));
+        assert!(matches!(store.edge_alive(&process("one", who), dead_after).await.unwrap(), Beat::Heard(_)));
     };
     says("old").await;
     let new = EdgeName::from("one".to_owned());
@@ -141,11 +146,11 @@ async fn one_late_word_of_a_dead_process_does_not_stop_its_successor() {
     let living = async {
         loop {
             tokio::time::sleep(dead_after / 4).await;
-            let heard = store.edge_alive("two", "old", dead_after).await.unwrap();
+            let heard = store.edge_alive(&process("two", "old"), dead_after).await.unwrap();
             assert!(matches!(heard, Beat::Heard(_)));
         }
     };
-    store.edge_alive("two", "old", dead_after).await.unwrap();
+    store.edge_alive(&process("two", "old"), dead_after).await.unwrap();
     let other = EdgeName::from("two".to_owned());
     tokio::select! {
         claimed = other.claim(&store, dead_after) => assert!(!claimed.unwrap()),
@@ -176,7 +181,7 @@ async fn a_name_is_still_claimed_when_redis_is_away_for_a_moment() {
     let mut redis = Redis::start().await;
     let store = RedisStore::connect(&redis.url(), RedisOptions::default()).await.expect("an address");
     let (store, dead_after) = (Store::Redis(store), Duration::from_secs(3));
-    store.edge_alive("one", "old", dead_after).await.unwrap();
+    store.edge_alive(&process("one", "old"), dead_after).await.unwrap();
     let new = EdgeName::from("one".to_owned());
     let interruption = async {
         tokio::time::sleep(dead_after / 3).await;

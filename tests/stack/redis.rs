@@ -13,8 +13,8 @@ use keepstep::{
         termination::{Receipt, Termination, TerminationState},
     },
     store::{
-        Append, Appended, Created, CursorMove, CursorMoved, Departure, JoinBy, NewChat, NewDevice, Opened,
-        Read, StoreError, StoreEvent, SubscribeFrom,
+        Append, Appended, Created, CursorMove, CursorMoved, Departure, Incarnation, JoinBy, NewChat,
+        NewDevice, Opened, Read, StoreError, StoreEvent, SubscribeFrom,
         redis::{RedisOptions, RedisStore, StartupError, Trust},
     },
 };
@@ -32,6 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn connect(redis: &Redis) -> RedisStore {
     RedisStore::connect(&redis.url(), RedisOptions::default()).await.unwrap()
+}
+
+/// The first incarnation of a process.
+fn process(edge: &str, process: &str) -> Incarnation {
+    Incarnation { edge: edge.to_owned(), process: process.to_owned(), term: 0 }
 }
 
 fn user(name: &str) -> UserId {
@@ -258,10 +263,8 @@ async fn of_a_forgotten_device_only_the_tombstone_is_left() {
     let alice = user("alice");
     let (chat, id) = (group(&store, &alice).await, device(&store, &alice).await);
     store.subscribe_device(chat, &alice, id, SubscribeFrom::Joined).await.unwrap();
-    let opened = store
-        .open_session(&alice, id, 2, Read { session: 0, at: 0 }, "edge", Duration::from_secs(9))
-        .await
-        .unwrap();
+    let read = Read { session: 0, at: 0 };
+    let opened = store.open_session(&alice, id, 2, read, &process("edge", "1")).await.unwrap();
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
     store.attach(&[chat], &alice, id, session).await.unwrap();
     let record = Termination {
@@ -303,7 +306,7 @@ async fn every_key_has_one_hash_tag_and_a_deleted_chat_leaves_its_mark_alone() {
     store.trim(chat).await.unwrap();
     leave(&store, chat, &bob, Departure::Removed).await;
     store.register_sender("edge-1", chat).await.unwrap();
-    store.edge_alive("edge-1", "1", Duration::from_secs(9)).await.unwrap();
+    store.edge_alive(&process("edge-1", "1"), Duration::from_secs(9)).await.unwrap();
     store.try_acquire_lease("w", "edge-1", Duration::from_secs(9)).await.unwrap();
     store.count("c", Duration::from_secs(9)).await.unwrap();
     store.move_read(&alice, chat, 1, None).await.unwrap();

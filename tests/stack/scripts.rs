@@ -170,12 +170,17 @@ async fn scripts_of_edges() {
     }
     assert_eq!(run(redis, "HGET c edge-1").await, "2");
     run(redis, "ZADD e 5 edge-1 7 edge-3").await;
-    let alive = async |incarnation: &str| {
-        eval(redis, script!("edge_alive"), "e c m", &format!("edge-2 1000 {incarnation}")).await
+    let says = async |process: &str, term: u64| {
+        eval(redis, script!("edge_alive"), "e c m", &format!("edge-2 1000 {process} {term}")).await
     };
-    assert_eq!(alive("a").await, "edge-1 5 silent noted edge-3 7 silent bare");
-    alive("a").await;
-    assert_eq!(run(redis, "HGET m edge-2").await, "a 2", "it says so again and again");
+    let alive = async |process: &str| says(process, 1).await;
+    let first = alive("a").await;
+    assert!(first.ends_with(" 0 edge-1 5 silent noted edge-3 7 silent bare"), "{first}");
+    let (now, _) = first.split_once(' ').unwrap();
+    assert!(alive("a").await.split(' ').nth(1) == Some(now), "when it said so before");
+    assert_eq!(run(redis, "HGET m edge-2").await, "a.1 2", "it says so again and again");
+    assert_eq!(says("a", 0).await, "lapsed", "it goes on under a later term");
+    assert_eq!(run(redis, "HGET m edge-2").await, "a.1 2", "and nothing is changed");
     run(redis, "ZADD e 6 edge-2").await;
     assert_eq!(alive("b").await, "", "another process has the name");
     assert_eq!(run(redis, "ZSCORE e edge-2").await, "6", "and nothing is changed");
@@ -199,9 +204,9 @@ async fn scripts_of_edges() {
     assert_eq!(forget("").await, ("1".to_owned(), "new 0".to_owned()), "nobody had it");
     assert_eq!(forget("new 0").await, ("1".to_owned(), String::new()));
     let (claim, release) = (script!("claim_edge"), script!("release_edge"));
-    assert_eq!(eval(redis, claim, "m", "edge-2 b _").await, "a 4");
-    assert_eq!(redis.command(&["EVAL", claim.1, "1", "m", "edge-2", "b", "a 3"]).await.unwrap(), "a 4");
-    assert_eq!(redis.command(&["EVAL", claim.1, "1", "m", "edge-2", "b", "a 4"]).await.unwrap(), "b 0");
+    assert_eq!(eval(redis, claim, "m", "edge-2 b _").await, "a.1 4");
+    assert_eq!(redis.command(&["EVAL", claim.1, "1", "m", "edge-2", "b", "a.1 3"]).await.unwrap(), "a.1 4");
+    assert_eq!(redis.command(&["EVAL", claim.1, "1", "m", "edge-2", "b", "a.1 4"]).await.unwrap(), "b 0");
     assert_eq!(eval(redis, release, "m", "edge-2 a").await, "0");
     assert_eq!(eval(redis, release, "m", "edge-2 b").await, "1");
     assert_eq!(eval(redis, release, "m", "edge-2 b").await, "0");

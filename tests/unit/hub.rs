@@ -5,7 +5,8 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{follower::TOGETHER, *};
+use super::*;
+use crate::store::Incarnation;
 
 fn session(user: &str) -> (SessionHandle, Inbox) {
     let (mailbox, inbox) = Mailbox::new(8);
@@ -15,7 +16,11 @@ fn session(user: &str) -> (SessionHandle, Inbox) {
         kind: DeviceKind::Main,
         session: 1,
         mailbox,
-        lease: Arc::new(LeaseClock::new(TOGETHER)),
+        lease: Arc::new(EdgeLease::new(Incarnation {
+            edge: "e".to_owned(),
+            process: "p".to_owned(),
+            term: 0,
+        })),
     };
     (handle, inbox)
 }

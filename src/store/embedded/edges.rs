@@ -5,14 +5,20 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{EmbeddedStore, State, millis};
 use crate::{
     domain::{Millis, id::ChatId},
-    store::{Beat, Claimed, Holder, OtherEdge, RegisteredSender, RegisteredSession, Result},
+    store::{Beat, Claimed, Holder, Incarnation, OtherEdge, RegisteredSender, RegisteredSession, Result},
 };
 
 pub(super) struct Edge {
     alive: Millis,
+    // The newest heartbeat, and how long it is good.
+    beat: Option<(Instant, Duration)>,
+    // The incarnation before, and its last heartbeat.
+    before: Option<(String, Millis)>,
     // The registered chats, each with the token of its newest registration.
     notes: BTreeMap<ChatId, u64>,
     pub(super) sessions: HashSet<RegisteredSession>,
@@ -20,7 +26,7 @@ pub(super) struct Edge {
 
 impl Edge {
     pub(super) fn new(now: Millis) -> Self {
-        Self { alive: now, notes: BTreeMap::new(), sessions: HashSet::new() }
+        Self { alive: now, beat: None, before: None, notes: BTreeMap::new(), sessions: HashSet::new() }
     }
 
     fn has_notes(&self) -> bool {
@@ -35,40 +41,43 @@ impl Edge {
 
 impl EmbeddedStore {
     /// See [`crate::store::Store::claim_edge`].
-    pub async fn claim_edge(&self, edge: &str, incarnation: &str, dead: Option<&Holder>) -> Result<Claimed> {
+    pub async fn claim_edge(&self, edge: &str, process: &str, dead: Option<&Holder>) -> Result<Claimed> {
         let mut state = self.state();
         if let Some(holder) = state.names.get(edge)
             && Some(holder) != dead
-            && holder.incarnation != incarnation
+            && holder.process() != process
         {
             return Ok(Claimed::Held(holder.clone()));
         }
-        let ours = Holder { incarnation: incarnation.to_owned(), beat: 0 };
-        state.names.insert(edge.to_owned(), ours);
+        state.hold(edge, Holder { incarnation: process.to_owned(), beat: 0 });
         Ok(Claimed::Ours)
     }
 
     /// See [`crate::store::Store::release_edge`].
-    pub async fn release_edge(&self, edge: &str, incarnation: &str) -> Result<()> {
+    pub async fn release_edge(&self, edge: &str, process: &str) -> Result<()> {
         let mut state = self.state();
-        if state.names.get(edge).is_some_and(|holder| holder.incarnation == incarnation) {
+        if state.names.get(edge).is_some_and(|holder| holder.process() == process) {
             state.names.remove(edge);
         }
         Ok(())
     }
 
     /// See [`crate::store::Store::edge_alive`].
-    pub async fn edge_alive(&self, edge: &str, incarnation: &str, dead_after: Duration) -> Result<Beat> {
+    pub async fn edge_alive(&self, by: &Incarnation, dead_after: Duration) -> Result<Beat> {
         let (mut state, now) = (self.state(), self.now());
-        let free = || Holder { incarnation: incarnation.to_owned(), beat: 0 };
-        let holder = state.names.entry(edge.to_owned()).or_insert_with(free);
-        if holder.incarnation != incarnation {
+        let holder = state.names.get(&by.edge);
+        if holder.is_some_and(|holder| holder.process() != by.process) {
             return Ok(Beat::NameTaken);
         }
-        holder.beat += 1;
-        state.edges.entry(edge.to_owned()).or_insert_with(|| Edge::new(now)).alive = now;
+        if holder.is_some_and(|holder| holder.term() > by.term) {
+            return Ok(Beat::Lapsed);
+        }
+        let beat = holder.map_or(0, |holder| holder.beat) + 1;
+        state.hold(&by.edge, Holder { incarnation: by.id(), beat });
+        let edge = state.edges.entry(by.edge.clone()).or_insert_with(|| Edge::new(now));
+        (edge.alive, edge.beat) = (now, Some((Instant::now(), dead_after)));
         let State { edges, names, .. } = &mut *state;
-        let others = edges.iter_mut().filter(|(name, _)| *name != edge);
+        let others = edges.iter_mut().filter(|(name, _)| **name != by.edge);
         let mut others: Vec<_> = others
             .map(|(name, other)| {
                 // The clock was set back since: the edge's silence begins now.
@@ -80,6 +89,12 @@ impl EmbeddedStore {
             .collect();
         others.sort_unstable_by(|one, other| (one.alive, &one.name).cmp(&(other.alive, &other.name)));
         Ok(Beat::Heard(others))
+    }
+
+    /// See [`crate::store::Store::lives`].
+    #[must_use]
+    pub fn lives(&self, edge: &str, incarnation: &str) -> bool {
+        self.state().lives(edge, incarnation)
     }
 
     /// See [`crate::store::Store::forget_edge`].
@@ -133,5 +148,32 @@ impl EmbeddedStore {
             }
         }
         Ok(())
+    }
+}
+
+impl State {
+    fn hold(&mut self, edge: &str, holder: Holder) {
+        let was = self.names.insert(edge.to_owned(), holder);
+        let Some(was) = was.filter(|was| self.names[edge].incarnation != was.incarnation) else { return };
+        if let Some(edge) = self.edges.get_mut(edge) {
+            (edge.before, edge.beat) = (Some((was.incarnation, edge.alive)), None);
+        }
+    }
+
+    /// Returns whether an incarnation lives: by this table, and by the monotonic clock.
+    pub(super) fn lives(&self, edge: &str, incarnation: &str) -> bool {
+        let is_its = |holder: &Holder| holder.incarnation == incarnation;
+        let beat = self.edges.get(edge).and_then(|edge| edge.beat);
+        self.names.get(edge).is_some_and(is_its) && beat.is_some_and(|(at, long)| at.elapsed() < long)
+    }
+
+    /// Returns when an incarnation was last heard of; 0 if that isn't known.
+    pub(super) fn last_heard(&self, edge: &str, incarnation: &str) -> Millis {
+        let is_its = |holder: &Holder| holder.incarnation == incarnation;
+        let Some(found) = self.edges.get(edge) else { return 0 };
+        if self.names.get(edge).is_some_and(is_its) {
+            return found.alive;
+        }
+        found.before.as_ref().filter(|(before, _)| before == incarnation).map_or(0, |(_, at)| *at)
     }
 }

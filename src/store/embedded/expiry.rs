@@ -38,15 +38,14 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::warn_device`].
     pub async fn warn_device(&self, device: &Device, at: Millis) -> Result<bool> {
         let (mut state, now) = (self.state(), self.now());
+        let Some(is) = state.shown(&device.user, device.id, now) else { return Ok(false) };
         let Some(row) = state.row(&device.user, device.id) else { return Ok(false) };
-        let is = row.seen(now);
         let first = is.state == DeviceState::Active
             && is.last_seen == device.last_seen
-            && !is.online()
+            && row.device.lease.is_none()
             && is.expires.is_none();
         if first {
-            (row.device.expires, row.device.lease) = (Some(at), None);
-            row.warned = Some(Instant::now());
+            (row.device.expires, row.warned) = (Some(at), Some(Instant::now()));
         }
         Ok(first)
     }
@@ -54,12 +53,12 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::expire_device`].
     pub async fn expire_device(&self, device: &Device, notice: Duration) -> Result<bool> {
         let (mut state, now) = (self.state(), self.now());
+        let Some(is) = state.shown(&device.user, device.id, now) else { return Ok(false) };
         let Some(row) = state.row(&device.user, device.id) else { return Ok(false) };
-        let is = row.seen(now);
         if is.state == DeviceState::Terminating {
             return Ok(true);
         }
-        let same = is.state == device.state && is.last_seen == device.last_seen && !is.online();
+        let same = is.state == device.state && is.last_seen == device.last_seen && row.device.lease.is_none();
         let given = row.warned.is_none_or(|warned| warned.elapsed() >= notice);
         if same && given {
             row.device.state = DeviceState::Terminating;

@@ -11,12 +11,12 @@
 local device, kind = ARGV[2], ARGV[3]
 local fields = redis.call('HMGET', KEYS[1], device .. '.kind', device .. '.name', device .. '.platform',
   device .. '.created', device .. '.seen', device .. '.state', device .. '.generation', device .. '.session',
-  device .. '.edge', device .. '.until', device .. '.expires', device .. '.history')
+  device .. '.edge', device .. '.until', device .. '.expires', device .. '.history', device .. '.incarnation')
 if fields[1] then
   if fields[6] == 'terminating' then return {'ending'} end
   if fields[1] ~= kind then return {'other_kind'} end
   local time = redis.call('TIME')
-  return {'existing', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), unpack(fields, 1, 12)}
+  return {'existing', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), unpack(fields, 1, 13)}
 end
 
 local subs, all, kinds, ending = 0, redis.call('HGETALL', KEYS[1]), {}, {}

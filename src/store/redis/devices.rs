@@ -1,15 +1,11 @@
-//! Devices and sessions. All devices of a user are one hash, `<device>.<field>`, so that a list of them is one read.
-
-use std::time::Duration;
+//! Devices. All devices of a user are one hash, `<device>.<field>`, so that a list of them is one read.
 
 use redis::Value;
 
 use super::{
     RedisStore,
     error::{corrupt, later},
-    millis,
-    script::{self, Call},
-    value,
+    script, value,
 };
 use crate::{
     domain::{
@@ -17,14 +13,11 @@ use crate::{
         device::{Device, DeviceKind, DeviceState, Lease},
         id::{DeviceId, UserId},
     },
-    store::{
-        NewDevice, Opened, Owner, Read, Registered, RegisteredSession, Renewed, Result, StoreError,
-        bounds::{AT_ONCE, SET_BACK},
-    },
+    store::{NewDevice, Owner, Registered, Result, bounds::SET_BACK},
 };
 
 /// The fields of a device, in the order in which scripts return them too.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "kind",
     "name",
     "platform",
@@ -37,6 +30,7 @@ const FIELDS: [&str; 12] = [
     "until",
     "expires",
     "history",
+    "incarnation",
 ];
 
 /// Further fields that only scripts read: the newest session that served the device, when the newest began, and the
@@ -91,7 +85,7 @@ impl RedisStore {
             "ok" => Registered::Created(fresh(new, value::parse(&value::text(value::next(&mut answer)?)?)?)),
             "existing" => {
                 let now = value::number(value::next(&mut answer)?)?;
-                Registered::Existing(device(&new.user, new.id, now, answer.collect())?)
+                Registered::Existing(self.device_from(&new.user, new.id, now, answer.collect())?)
             }
             "main" => Registered::MainExists(value::device(&value::text(value::next(&mut answer)?)?)?),
             "full" => Registered::LimitReached,
@@ -122,7 +116,7 @@ impl RedisStore {
         if values.first().is_none_or(|kind| *kind == Value::Nil) {
             return Ok(None);
         }
-        Ok(Some((device(user, id, now, values)?, now)))
+        Ok(Some((self.device_from(user, id, now, values)?, now)))
     }
 
     /// See [`crate::store::Store::devices`].
@@ -143,7 +137,7 @@ impl RedisStore {
             });
             found[at].1[place] = value;
         }
-        let devices = found.into_iter().map(|(id, values)| device(user, id, now, values));
+        let devices = found.into_iter().map(|(id, values)| self.device_from(user, id, now, values));
         let mut devices = devices.collect::<Result<Vec<_>>>()?;
         devices.sort_by_key(|device| (device.created, device.id));
         Ok(devices)
@@ -160,182 +154,69 @@ impl RedisStore {
         Ok(Some(Owner { user: value::user(&value::text(user)?)?, terminated }))
     }
 
-    /// See [`crate::store::Store::open_session`]. The device and its edge are in different slots. The registration
-    /// comes first: the second step may be executed when its caller has given up, or its edge is dead.
-    pub async fn open_session(
+    /// Returns a device from the values of its fields, as it is to others now.
+    pub(super) fn device_from(
         &self,
         user: &UserId,
         id: DeviceId,
-        generation: u32,
-        after: Read,
-        edge: &str,
-        ttl: Duration,
-    ) -> Result<Opened> {
-        let call = script::OPEN_SESSION.call();
-        let call = call
-            .arg(self.keys().devices(user))
-            .arg(id.hex())
-            .arg(generation)
-            .arg(edge)
-            .arg(millis(ttl))
-            .arg(after.session)
-            .arg(after.at)
-            .arg(AT_ONCE);
-        // The session gets this number or none.
-        let noted =
-            RegisteredSession { user: user.clone(), device: id, session: after.session.saturating_add(1) };
-        self.in_time(async {
-            let is_new = self.register_session(edge, &noted).await?;
-            let (opened, note) = self.opened(&noted, edge, call).await?;
-            let again = match note {
-                // An earlier caller may have deleted its registration in between, because its own call failed.
-                Note::Needed if !is_new => self.register_session(edge, &noted).await.map(drop),
-                Note::Needed | Note::Doubtful => Ok(()),
-                Note::Needless => self.forget_session(edge, &noted, Duration::ZERO).await,
-            };
-            match again {
-                Err(error) if note == Note::Needed => return Err(later(error)),
-                // The next pass over the registrations finds that it is over.
-                Err(error) => tracing::debug!(device = %id, %error, "the note of no session stays for now"),
-                Ok(()) => {}
-            }
-            Ok(opened)
-        })
-        .await
-    }
-
-    async fn opened(&self, noted: &RegisteredSession, edge: &str, call: Call) -> Result<(Opened, Note)> {
-        let (user, id) = (&noted.user, noted.device);
-        let answer = match value::some(self.commands().eval(&call).await?) {
-            Some(Value::Array(answer)) => answer,
-            Some(word) => {
-                let ended = value::text(word)? == "terminated";
-                return Ok((if ended { Opened::Terminated } else { Opened::Unknown }, Note::Needless));
-            }
-            // Deleted after its termination, or never registered.
-            None if self.terminated(user, id).await? => return Ok((Opened::Terminated, Note::Needless)),
-            None => return Ok((Opened::Unknown, Note::Needless)),
+        now: Millis,
+        values: Vec<Value>,
+    ) -> Result<Device> {
+        let mut values = values.into_iter();
+        let mut text = || value::text(value::next(&mut values)?);
+        let kind = match text()?.as_str() {
+            "main" => DeviceKind::Main,
+            "sub" => DeviceKind::Sub,
+            other => return Err(corrupt(format!("a device of kind {other:?}"))),
         };
-        let mut answer = answer.into_iter();
-        let first = value::text(value::next(&mut answer)?)?;
-        if let Some(refused) = [("changed", Opened::Changed), ("late", Opened::Late)]
-            .into_iter()
-            .find_map(|(word, refused)| (first == word).then_some(refused))
-        {
-            let newest: u64 = value::number(value::next(&mut answer)?)?;
-            let holder = value::text(value::next(&mut answer)?)?;
-            // Another call of this edge may have the same number, or still get it.
-            let elsewhere = newest == noted.session && !holder.is_empty() && holder != edge;
-            let note = if newest > noted.session || elsewhere { Note::Needless } else { Note::Doubtful };
-            return Ok((refused, note));
-        }
-        let session = value::parse(&first)?;
-        let before = value::text(value::next(&mut answer)?)?;
-        let its_session = value::number(value::next(&mut answer)?)?;
-        let previous = (!before.is_empty()).then_some(Lease { edge: before, session: its_session });
-        let now = value::number(value::next(&mut answer)?)?;
-        let device = Box::new(device(user, id, now, answer.collect())?);
-        Ok((Opened::Session { session, previous, device }, Note::Needed))
-    }
-
-    /// See [`crate::store::Store::confirm_session`].
-    pub async fn confirm_session(
-        &self,
-        user: &UserId,
-        device: DeviceId,
-        session: u64,
-        edge: &str,
-        ttl: Duration,
-    ) -> Result<Renewed> {
-        let session = RegisteredSession { user: user.clone(), device, session };
-        self.in_time(self.renewed(&session, edge, ttl, "there")).await
-    }
-
-    /// See [`crate::store::Store::renew_session`].
-    pub async fn renew_session(
-        &self,
-        user: &UserId,
-        device: DeviceId,
-        session: u64,
-        edge: &str,
-        ttl: Duration,
-    ) -> Result<Renewed> {
-        let session = RegisteredSession { user: user.clone(), device, session };
-        self.in_time(self.renewed(&session, edge, ttl, "")).await
-    }
-
-    async fn renewed(
-        &self,
-        session: &RegisteredSession,
-        edge: &str,
-        ttl: Duration,
-        there: &str,
-    ) -> Result<Renewed> {
-        let RegisteredSession { user, device, session: number } = session;
-        let renew = async |revive: &str| {
-            let call = script::RENEW_SESSION.call();
-            let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(*number).arg(millis(ttl));
-            let answer = self.commands().eval(&call.arg(edge).arg(there).arg(revive)).await?;
-            value::some(answer).map(value::text).transpose()
+        let (name, platform, created, seen): (_, _, _, Millis) =
+            (text()?, text()?, value::parse(&text()?)?, value::parse(&text()?)?);
+        let state = match text()?.as_str() {
+            "registering" => DeviceState::Registering,
+            "active" => DeviceState::Active,
+            "terminating" => DeviceState::Terminating,
+            other => return Err(corrupt(format!("a device in state {other:?}"))),
         };
-        let mut answer = renew("").await?;
-        let expired = answer.as_deref() == Some("expired");
-        if expired {
-            // The registration first: should the edge die in between, others find the session, and there is no lease to
-            // release.
-            self.register_session(edge, session).await?;
-            answer = renew("revive").await.map_err(later)?;
-        }
-        match answer.as_deref() {
-            Some("held") if expired => Ok(Renewed::Revived),
-            Some("held") => Ok(Renewed::Held),
-            Some("terminated") => Ok(Renewed::Terminated),
-            Some("replaced") => Ok(Renewed::Replaced),
-            Some(_) => Ok(Renewed::Unconfirmed),
-            None if self.terminated(user, *device).await? => Ok(Renewed::Terminated),
-            // An older or an empty Redis. "Terminated" would make the client delete its messages.
-            None => Err(StoreError::Corrupt(format!(
-                "device {device} or this session of it is gone without a trace"
-            ))),
-        }
-    }
-
-    /// See [`crate::store::Store::close_session`].
-    pub async fn close_session(
-        &self,
-        user: &UserId,
-        device: DeviceId,
-        session: u64,
-        edge: &str,
-    ) -> Result<bool> {
-        let call = script::CLOSE_SESSION.call();
-        let call = call.arg(self.keys().devices(user)).arg(device.hex()).arg(session);
-        self.in_time(async {
-            let closed = value::number(self.commands().eval(&call).await?)? == 1;
-            let noted = RegisteredSession { user: user.clone(), device, session };
-            if let Err(error) = self.forget_session(edge, &noted, Duration::ZERO).await {
-                // The next pass over the registrations finds that it is over.
-                tracing::debug!(%device, %error, "the note of a session that is over stays for now");
+        let (generation, session) = (value::parse(&text()?)?, value::parse(&text()?)?);
+        let edge = values.next().and_then(value::some).map(value::text).transpose()?;
+        let until = values.next().and_then(value::some).map(value::number).transpose()?;
+        let expires = values.next().and_then(value::some).map(value::number).transpose()?;
+        let history = values.next().and_then(value::some).map(value::number).transpose()?;
+        let incarnation = values.next().and_then(value::some).map(value::text).transpose()?;
+        let (runs, heard) = match (&edge, &incarnation) {
+            (Some(edge), Some(incarnation)) => {
+                let liveness = self.liveness();
+                (liveness.lives(edge, incarnation), liveness.last_heard(edge, incarnation))
             }
-            Ok(closed)
+            // An older build wrote it.
+            _ => (until.is_some_and(|until| until > now) && seen <= now.saturating_add(SET_BACK), 0),
+        };
+        let unrenewed = edge.is_some() && !runs;
+        let lease = edge.filter(|_| runs).map(|edge| Lease { edge, session });
+        // No device was seen in the future: the clock was set back since.
+        let last_seen = if lease.is_some() { now } else { seen.max(heard).min(now) };
+        let user = user.clone();
+        Ok(Device {
+            id,
+            user,
+            kind,
+            name,
+            platform,
+            created,
+            last_seen,
+            state,
+            generation,
+            session,
+            lease,
+            unrenewed,
+            expires,
+            history,
         })
-        .await
     }
 
-    async fn terminated(&self, user: &UserId, device: DeviceId) -> Result<bool> {
+    pub(super) async fn terminated(&self, user: &UserId, device: DeviceId) -> Result<bool> {
         Ok(self.owner(device).await?.is_some_and(|owner| owner.user == *user && owner.terminated.is_some()))
     }
-}
-
-/// What a result means for the registration that was written before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Note {
-    /// Needed: its session is open.
-    Needed,
-    /// Not needed: its number is assigned, or never will be, and not to this edge.
-    Needless,
-    /// It may belong to another session of this edge: a pass over the registrations decides.
-    Doubtful,
 }
 
 /// Returns the names of a device's fields in its user's hash.
@@ -367,51 +248,6 @@ fn fresh(new: &NewDevice, generation: u32) -> Device {
         expires: None,
         history: new.history,
     }
-}
-
-fn device(user: &UserId, id: DeviceId, now: Millis, values: Vec<Value>) -> Result<Device> {
-    let mut values = values.into_iter();
-    let mut text = || value::text(value::next(&mut values)?);
-    let kind = match text()?.as_str() {
-        "main" => DeviceKind::Main,
-        "sub" => DeviceKind::Sub,
-        other => return Err(corrupt(format!("a device of kind {other:?}"))),
-    };
-    let (name, platform, created, seen): (_, _, _, Millis) =
-        (text()?, text()?, value::parse(&text()?)?, value::parse(&text()?)?);
-    let state = match text()?.as_str() {
-        "registering" => DeviceState::Registering,
-        "active" => DeviceState::Active,
-        "terminating" => DeviceState::Terminating,
-        other => return Err(corrupt(format!("a device in state {other:?}"))),
-    };
-    let (generation, session) = (value::parse(&text()?)?, value::parse(&text()?)?);
-    let edge = values.next().and_then(value::some).map(value::text).transpose()?;
-    let until = values.next().and_then(value::some).map(value::number).transpose()?;
-    let expires = values.next().and_then(value::some).map(value::number).transpose()?;
-    let history = values.next().and_then(value::some).map(value::number).transpose()?;
-    let runs = until.is_some_and(|until| until > now) && seen <= now.saturating_add(SET_BACK);
-    let unrenewed = edge.is_some() && !runs;
-    let lease = edge.filter(|_| runs).map(|edge| Lease { edge, session });
-    // No device was seen in the future: the clock was set back since.
-    let last_seen = if lease.is_some() { now } else { seen.min(now) };
-    let user = user.clone();
-    Ok(Device {
-        id,
-        user,
-        kind,
-        name,
-        platform,
-        created,
-        last_seen,
-        state,
-        generation,
-        session,
-        lease,
-        unrenewed,
-        expires,
-        history,
-    })
 }
 
 // Seconds and microseconds.

@@ -4,36 +4,40 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use redis::Value;
+use tokio::time::Instant;
+
 use super::{
     RedisStore,
     error::corrupt,
+    liveness::BeatTimes,
     millis,
     script::{self, Call},
     value,
 };
 use crate::{
     domain::id::ChatId,
-    store::{Beat, Claimed, ExpiredSession, Holder, OtherEdge, RegisteredSender, RegisteredSession, Result},
+    store::{
+        Beat, Claimed, ExpiredSession, Holder, Incarnation, OtherEdge, RegisteredSender, RegisteredSession,
+        Result,
+    },
 };
 
 impl RedisStore {
     /// See [`crate::store::Store::claim_edge`].
-    pub async fn claim_edge(&self, edge: &str, incarnation: &str, dead: Option<&Holder>) -> Result<Claimed> {
+    pub async fn claim_edge(&self, edge: &str, process: &str, dead: Option<&Holder>) -> Result<Claimed> {
         let dead = dead.map_or(String::new(), record);
-        let call =
-            script::CLAIM_EDGE.call().arg(self.keys().edge_names()).arg(edge).arg(incarnation).arg(dead);
+        let call = script::CLAIM_EDGE.call().arg(self.keys().edge_names()).arg(edge).arg(process).arg(dead);
         let stands = value::text(self.commands().eval(&call).await?)?;
         let (holder, beat) =
             stands.split_once(' ').ok_or_else(|| corrupt("an edge's name of another shape"))?;
-        if holder == incarnation {
-            return Ok(Claimed::Ours);
-        }
-        Ok(Claimed::Held(Holder { incarnation: holder.to_owned(), beat: value::parse(beat)? }))
+        let holder = Holder { incarnation: holder.to_owned(), beat: value::parse(beat)? };
+        Ok(if holder.process() == process { Claimed::Ours } else { Claimed::Held(holder) })
     }
 
     /// See [`crate::store::Store::release_edge`].
-    pub async fn release_edge(&self, edge: &str, incarnation: &str) -> Result<()> {
-        let call = script::RELEASE_EDGE.call().arg(self.keys().edge_names()).arg(edge).arg(incarnation);
+    pub async fn release_edge(&self, edge: &str, process: &str) -> Result<()> {
+        let call = script::RELEASE_EDGE.call().arg(self.keys().edge_names()).arg(edge).arg(process);
         self.commands().eval(&call).await.map(drop)
     }
 
@@ -85,7 +89,10 @@ impl RedisStore {
             let mut parts = text.split(' ');
             let mut part = || parts.next().ok_or_else(|| corrupt("a noted session of another shape"));
             let (device, session) = (value::device(part()?)?, value::parse(part()?)?);
-            Ok(RegisteredSession { user: value::user(part()?)?, device, session })
+            let user = value::user(part()?)?;
+            // An older build wrote none.
+            let incarnation = parts.next().unwrap_or_default().to_owned();
+            Ok(RegisteredSession { user, device, session, incarnation })
         };
         sessions.map(|noted| session(value::text(noted)?)).collect()
     }
@@ -99,7 +106,8 @@ impl RedisStore {
     ) -> Result<ExpiredSession> {
         let devices = self.keys().devices(&session.user);
         let call = script::EXPIRE_SESSION.call().arg(devices).arg(session.device.hex());
-        let call = call.arg(session.session).arg(edge);
+        let last = self.liveness().last_heard(edge, &session.incarnation);
+        let call = call.arg(session.session).arg(edge).arg(&session.incarnation).arg(last);
         let answer = value::some(self.commands().eval(&call).await?).map(value::text).transpose()?;
         let expired = match answer.as_deref() {
             Some("held") => return Ok(ExpiredSession::Held),
@@ -108,7 +116,7 @@ impl RedisStore {
             None => ExpiredSession::Before,
         };
         if let Err(error) = self.forget_session(edge, session, silence).await {
-            // The lease was released, which happens once, and the releaser must notify. The next pass deletes the
+            // The device was released, which happens once, and the releaser must notify. The next pass deletes the
             // registration.
             tracing::debug!(device = %session.device, %error, "the note of a session that expired stays for now");
         }
@@ -151,15 +159,26 @@ impl RedisStore {
     }
 
     /// See [`crate::store::Store::edge_alive`].
-    pub async fn edge_alive(&self, edge: &str, incarnation: &str, dead_after: Duration) -> Result<Beat> {
-        let keys = self.keys();
+    pub async fn edge_alive(&self, by: &Incarnation, dead_after: Duration) -> Result<Beat> {
+        let (keys, asked) = (self.keys(), Instant::now());
         let call = script::EDGE_ALIVE.call().arg(keys.edges()).arg(keys.note_counts()).arg(keys.edge_names());
-        let call = call.arg(edge).arg(millis(dead_after)).arg(incarnation);
-        let Some(others) = value::some(self.commands().eval(&call).await?) else {
-            return Ok(Beat::NameTaken);
+        let call = call.arg(&by.edge).arg(millis(dead_after)).arg(&by.process).arg(by.term);
+        let mut answer = match value::some(self.commands().eval(&call).await?) {
+            Some(Value::Array(answer)) => answer.into_iter(),
+            Some(_) => return Ok(Beat::Lapsed),
+            None => return Ok(Beat::NameTaken),
         };
-        let others = value::list(others)?.into_iter().map(|other| other_edge(&value::text(other)?));
-        Ok(Beat::Heard(others.collect::<Result<_>>()?))
+        let (now, before) =
+            (value::number(value::next(&mut answer)?)?, value::number(value::next(&mut answer)?)?);
+        let others = answer.map(|other| other_edge(&value::text(other)?)).collect::<Result<Vec<_>>>()?;
+        self.liveness().heard(by, (asked, dead_after), BeatTimes { now, before }, &others);
+        Ok(Beat::Heard(others))
+    }
+
+    /// See [`crate::store::Store::lives`].
+    #[must_use]
+    pub fn lives(&self, edge: &str, incarnation: &str) -> bool {
+        self.liveness().lives(edge, incarnation)
     }
 
     /// See [`crate::store::Store::forget_edge`].
@@ -193,5 +212,7 @@ fn record(holder: &Holder) -> String {
 }
 
 fn member(session: &RegisteredSession) -> String {
-    format!("{} {} {}", session.device.hex(), session.session, session.user)
+    let RegisteredSession { user, device, session, incarnation } = session;
+    let member = format!("{} {session} {user} {incarnation}", device.hex());
+    member.trim_end().to_owned()
 }

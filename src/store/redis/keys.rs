@@ -259,7 +259,7 @@ impl Keys {
         format!("{}:{{edges}}:counts", self.prefix)
     }
 
-    /// Hash: edge -> `<incarnation> <beat>`, the process that holds the name and how many heartbeats it has sent.
+    /// Hash: edge -> `<process>.<term> <beat>`, the incarnation that holds the name and how many heartbeats it has sent.
     pub(super) fn edge_names(&self) -> String {
         format!("{}:{{edges}}:names", self.prefix)
     }
@@ -279,7 +279,7 @@ impl Keys {
         format!("{}:{{edges}}:token", self.prefix)
     }
 
-    /// Set of the sessions registered for an edge: `<device> <session> <user>`.
+    /// Set of the sessions registered for an edge: `<device> <session> <user> <incarnation>`.
     pub(super) fn sessions(&self, edge: &str) -> String {
         format!("{}:{{edges}}:sessions:{edge}", self.prefix)
     }

@@ -49,6 +49,7 @@ scripts! {
     CLAIM_DEVICE = "claim_device", 1;
     CLAIM_EDGE = "claim_edge", 1;
     CLOSE_SESSION = "close_session", 1;
+    CONFIRM_SESSION = "confirm_session", 1;
     COUNT = "count", 1;
     CREATE_CHAT = "create_chat", 3;
     DECIDE_LINK = "decide_link", 2;
@@ -89,7 +90,6 @@ scripts! {
     REGISTER_DEVICE = "register_device", 3;
     RELEASE_LEASE = "release_lease", 1;
     RELEASE_EDGE = "release_edge", 1;
-    RENEW_SESSION = "renew_session", 1;
     REPORT = "report", 1;
     REPORTS = "reports", 1;
     SAME_STORE = "same_store", 2;

@@ -157,12 +157,17 @@ impl RedisStore {
     async fn forget_last_session(&self, user: &UserId, device: DeviceId) -> Result<()> {
         let mut read = redis::cmd("HMGET");
         let field = |name: &str| format!("{}.{name}", device.hex());
-        read.arg(self.keys().devices(user)).arg(field("session")).arg(field("edge"));
+        read.arg(self.keys().devices(user))
+            .arg(field("session"))
+            .arg(field("edge"))
+            .arg(field("incarnation"));
         let mut answer = value::list(self.commands().run(&read).await?)?.into_iter();
         let session = value::some(value::next(&mut answer)?).map(value::number).transpose()?;
         let edge = value::some(value::next(&mut answer)?).map(value::text).transpose()?;
+        let incarnation = value::some(value::next(&mut answer)?).map(value::text).transpose()?;
         let (Some(session), Some(edge)) = (session, edge) else { return Ok(()) };
-        let noted = RegisteredSession { user: user.clone(), device, session };
+        let incarnation = incarnation.unwrap_or_default();
+        let noted = RegisteredSession { user: user.clone(), device, session, incarnation };
         self.forget_session(&edge, &noted, Duration::ZERO).await
     }
 

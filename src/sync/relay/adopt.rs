@@ -107,7 +107,7 @@ pub(in crate::sync) async fn adopt(core: Arc<Core>) {
             },
             _ = ticks.tick(), if !asking => {
                 asking = true;
-                under_way.push(Box::pin(async move { Done::Dead(session_expiry::dead_edges(core).await) }));
+                under_way.push(Box::pin(async move { Done::Dead(session_expiry::dead_edges(core)) }));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The store's clock is set ahead, and back: what it was to decide is decided all the same, and not for an hour too long.
 
-use keepstep::store::{Beat, ExpiredSession, RegisteredSession, Renewed, StoreLimits};
+use keepstep::store::{Beat, ExpiredSession, SessionCheck, StoreLimits};
 
 use super::*;
 
@@ -12,29 +12,22 @@ const SHORT: Duration = Duration::from_secs(3);
 async fn a_lease_runs_out_although_the_clock_was_set_back() {
     let (store, clock, _guard) = start_on_a_clock(StoreLimits::default()).await;
     let device = active(&store, &user("alice"), DeviceKind::Main).await;
-    let opened = opens(&store, &device, "edge-1", SHORT).await;
-    let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
-    clock.set(-HOUR).await;
+    let session = connect(&store, &device, "edge-1").await;
     let read = async || store.device(&device.user, device.id).await.unwrap().unwrap();
-    let is = read().await;
-    assert_eq!((is.online(), is.unrenewed), (false, true), "nobody can say until when");
-    assert!(!store.devices(&device.user).await.unwrap()[0].online());
+    clock.set(-HOUR).await;
+    assert!(read().await.online(), "no wall clock says otherwise");
+    store.edge_alive(&life("edge-1"), SHORT).await.unwrap();
     let (now, _) = store.due_devices(1).await.unwrap();
     assert!(read().await.last_seen <= now + 1_000, "nobody was seen in the future");
-    let noted = RegisteredSession { user: device.user.clone(), device: device.id, session };
-    let lapse = async || store.expire_session("edge-1", &noted, Duration::ZERO).await.unwrap();
-    assert_eq!(lapse().await, ExpiredSession::Held, "it has as long from now on as it was given");
-    assert!(read().await.online());
-    wait_until("it to run out", PATIENCE, async || (lapse().await != ExpiredSession::Held).then_some(()))
-        .await;
+    store.edge_alive(&Incarnation { term: 1, ..life("edge-1") }, SHORT).await.unwrap();
+    assert_eq!((read().await.online(), read().await.unrenewed), (false, true));
+    let noted = noted(&device, session, &life("edge-1"));
+    let expired = store.expire_session("edge-1", &noted, Duration::ZERO).await.unwrap();
+    let ExpiredSession::Now(seen) = expired else { panic!("{expired:?}") };
+    let (now, _) = store.due_devices(1).await.unwrap();
+    assert!(seen <= now, "nobody was seen in the future");
     let is = read().await;
     assert_eq!((is.online(), is.unrenewed), (false, false));
-
-    // One that goes on to be renewed is well at once.
-    let session = connect(&store, &device, "edge-1").await;
-    clock.set(-2 * HOUR).await;
-    let renewed = store.renew_session(&device.user, device.id, session, "edge-1", LONG).await.unwrap();
-    assert_eq!((renewed, read().await.online()), (Renewed::Held, true));
 }
 
 #[tokio::test]
@@ -42,17 +35,19 @@ async fn a_session_goes_on_although_the_clock_was_set_ahead() {
     let (store, clock, _guard) = start_on_a_clock(StoreLimits::default()).await;
     let device = active(&store, &user("alice"), DeviceKind::Main).await;
     let session = connect(&store, &device, "edge-1").await;
-    let noted = RegisteredSession { user: device.user.clone(), device: device.id, session };
-    let renew = async || store.renew_session(&device.user, device.id, session, "edge-1", LONG).await.unwrap();
+    let (noted, by) = (noted(&device, session, &life("edge-1")), life("edge-1"));
+    let check = async || store.check_session(&device.user, device.id, session, &by).await.unwrap();
+    let online = async || store.device(&device.user, device.id).await.unwrap().unwrap().online();
     clock.set(8 * 24 * HOUR).await;
-    assert_eq!(renew().await, Renewed::Held);
+    assert_eq!((check().await, online().await), (SessionCheck::Held, true));
     clock.set(16 * 24 * HOUR).await;
+    // Somebody took its edge for dead.
     assert!(matches!(store.expire_session("edge-1", &noted, LONG).await.unwrap(), ExpiredSession::Now(_)));
-    assert_eq!(renew().await, Renewed::Revived);
-    assert!(store.device(&device.user, device.id).await.unwrap().unwrap().online());
+    assert_eq!(check().await, SessionCheck::Revived);
+    assert!(online().await);
     clock.set(32 * 24 * HOUR).await;
-    // Who comes now can't know that the other one lives, and tells it.
-    let opened = opens(&store, &device, "edge-2", LONG).await;
+    // Who comes now tells the other one.
+    let opened = opens(&store, &device, "edge-2").await;
     let Opened::Session { previous, .. } = opened else { panic!("{opened:?}") };
     assert_eq!(previous.map(|lease| lease.session), Some(session));
 }
@@ -85,9 +80,9 @@ async fn an_edge_that_died_is_silent_although_the_clock_was_set_back() {
     let (store, clock, _guard) = start_on_a_clock(StoreLimits::default()).await;
     store.register_sender("edge-1", ChatId::random()).await.unwrap();
     clock.set(-HOUR).await;
-    let silent = async || match store.edge_alive("edge-2", "2", SHORT).await.unwrap() {
+    let silent = async || match store.edge_alive(&life("edge-2"), SHORT).await.unwrap() {
         Beat::Heard(others) => others.iter().any(|edge| edge.silent && edge.noted),
-        Beat::NameTaken => panic!("it has its name"),
+        other => panic!("{other:?}"),
     };
     assert!(!silent().await, "its silence begins now");
     wait_until("edge-1 to be silent", PATIENCE, async || silent().await.then_some(())).await;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use keepstep::{
     domain::device::{DeviceState, Lease},
-    store::{Owner, Renewed, StoreLimits},
+    store::{Owner, SessionCheck, StoreLimits},
 };
 
 use super::*;
@@ -40,7 +40,7 @@ async fn a_device_is_registered_once_and_found_again() {
     assert_eq!(store.device(&alice, new.id).await.unwrap(), Some(device.clone()));
     assert_eq!(store.devices(&alice).await.unwrap(), vec![device]);
     assert_eq!(store.owner(new.id).await.unwrap(), Some(Owner { user: alice.clone(), terminated: None }));
-    let opened = store.open_session(&alice, new.id, 2, after(0), "edge", LONG).await.unwrap();
+    let opened = store.open_session(&alice, new.id, 2, after(0), &life("edge")).await.unwrap();
     assert_eq!(opened, Opened::Unknown, "it isn't active yet");
 
     assert!(store.activate_device(&alice, new.id).await.unwrap());
@@ -64,7 +64,7 @@ async fn an_id_belongs_to_one_user_and_one_kind() {
     assert_eq!(store.devices(&bob).await.unwrap(), vec![]);
     assert_eq!(store.devices(&alice).await.unwrap(), vec![device.clone()]);
     let opened =
-        store.open_session(&bob, device.id, device.generation, after(0), "edge", LONG).await.unwrap();
+        store.open_session(&bob, device.id, device.generation, after(0), &life("edge")).await.unwrap();
     assert_eq!(opened, Opened::Unknown);
 }
 
@@ -115,39 +115,39 @@ async fn a_newer_session_takes_the_device_and_the_older_one_can_no_longer() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");
     let device = active(&store, &alice, DeviceKind::Main).await;
-    let opened = opens(&store, &device, "edge-1", LONG).await;
+    let opened = opens(&store, &device, "edge-1").await;
     let Opened::Session { session: first, previous: None, device: seen } = opened else {
         panic!("{opened:?}")
     };
     assert_eq!((seen.session, &seen.lease), (first, &Some(Lease { edge: "edge-1".into(), session: first })));
     assert!(seen.last_seen > device.last_seen);
-    let renew = async |session| store.renew_session(&alice, device.id, session, "edge", LONG).await.unwrap();
-    assert_eq!(renew(first).await, Renewed::Held);
+    let renew = async |session| store.check_session(&alice, device.id, session, &life("edge")).await.unwrap();
+    assert_eq!(renew(first).await, SessionCheck::Held);
 
-    let opened = opens(&store, &device, "edge-2", LONG).await;
+    let opened = opens(&store, &device, "edge-2").await;
     let Opened::Session { session: second, previous, .. } = opened else { panic!("{opened:?}") };
     assert_eq!(second, first + 1);
     assert_eq!(previous.map(|lease| lease.session), Some(first));
-    store.confirm_session(&alice, device.id, second, "edge-2", LONG).await.unwrap();
-    assert_eq!(renew(first).await, Renewed::Replaced);
+    store.confirm_session(&alice, device.id, second, &life("edge-2")).await.unwrap();
+    assert_eq!(renew(first).await, SessionCheck::Replaced);
     assert!(
-        !store.close_session(&alice, device.id, first, "edge-1").await.unwrap(),
+        !store.close_session(&alice, device.id, first, &life("edge-1")).await.unwrap(),
         "only what is still its own"
     );
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
 
-    assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
-    assert!(!store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
-    assert_eq!(renew(second).await, Renewed::Unconfirmed);
+    assert!(store.close_session(&alice, device.id, second, &life("edge-2")).await.unwrap());
+    assert!(!store.close_session(&alice, device.id, second, &life("edge-2")).await.unwrap());
+    assert_eq!(renew(second).await, SessionCheck::Unconfirmed);
     let offline = store.device(&alice, device.id).await.unwrap().unwrap();
     assert_eq!(offline.lease, None);
     assert!(offline.last_seen >= seen.last_seen);
 
-    let opened = opens(&store, &device, "edge-1", LONG).await;
+    let opened = opens(&store, &device, "edge-1").await;
     let Opened::Session { session: third, previous, .. } = opened else { panic!("{opened:?}") };
     assert!(third > second && previous.is_none(), "numbers go on, and nobody has to be told");
     let opened = store
-        .open_session(&alice, device.id, device.generation + 1, after(third), "edge-1", LONG)
+        .open_session(&alice, device.id, device.generation + 1, after(third), &life("edge-1"))
         .await
         .unwrap();
     assert_eq!(opened, Opened::Unknown, "a generation that doesn't exist yet");
@@ -167,8 +167,8 @@ async fn sessions_opened_at_once_are_numbered_apart() {
     }
     let mut held = 0;
     for session in sessions {
-        let renewed = store.renew_session(&device.user, device.id, session, "edge", LONG).await.unwrap();
-        if renewed == Renewed::Held {
+        let renewed = store.check_session(&device.user, device.id, session, &life("edge")).await.unwrap();
+        if renewed == SessionCheck::Held {
             held += 1;
         }
     }
@@ -180,16 +180,21 @@ async fn a_lease_that_is_not_renewed_runs_out() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("alice");
     let device = active(&store, &alice, DeviceKind::Main).await;
-    let ttl = Duration::from_millis(400);
-    let opened = opens(&store, &device, "edge-1", ttl).await;
-    let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
+    let first = connect(&store, &device, "edge-1").await;
+    let short = Incarnation { term: 1, ..life("edge-1") };
+    store.edge_alive(&short, Duration::from_millis(400)).await.unwrap();
+    let (_, at) = store.device_at(&alice, device.id).await.unwrap().unwrap();
+    let after = Read { session: first, at };
+    let opened = store.open_session(&alice, device.id, device.generation, after, &short).await;
+    let Ok(Opened::Session { session, .. }) = opened else { panic!("{opened:?}") };
     wait_until("the lease to run out", PATIENCE, async || {
         (!store.devices(&alice).await.unwrap()[0].online()).then_some(())
     })
     .await;
     assert!(!store.device(&alice, device.id).await.unwrap().unwrap().online());
     // Nobody else came, so the device is still its own.
-    let renewed = store.renew_session(&alice, device.id, session, "edge-1", LONG).await.unwrap();
-    assert_eq!(renewed, Renewed::Held);
+    let checked = store.check_session(&alice, device.id, session, &short).await.unwrap();
+    assert_eq!(checked, SessionCheck::Held);
+    store.edge_alive(&short, LONG).await.unwrap();
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
 }

@@ -6,9 +6,9 @@ use super::*;
 
 /// The other edges, as an edge hears of them when it says that it lives.
 async fn others(store: &Store, edge: &str, dead_after: Duration) -> Vec<OtherEdge> {
-    match store.edge_alive(edge, edge, dead_after).await.unwrap() {
+    match store.edge_alive(&life(edge), dead_after).await.unwrap() {
         Beat::Heard(others) => others,
-        Beat::NameTaken => panic!("{edge} is somebody else's name"),
+        other => panic!("{edge}: {other:?}"),
     }
 }
 
@@ -143,29 +143,29 @@ async fn a_name_is_one_process_s() {
     assert_eq!(store.claim_edge("two", "second", None).await.unwrap(), Claimed::Ours, "another name");
     let seen = held(claim("second", None).await);
     assert_eq!(seen.incarnation, "first");
-    store.edge_alive("one", "first", LONG).await.unwrap();
+    store.edge_alive(&process("one", "first"), LONG).await.unwrap();
     let later = held(claim("second", Some(&seen)).await);
     assert!(later.beat > seen.beat, "it lives");
-    assert_eq!(store.edge_alive("one", "second", LONG).await.unwrap(), Beat::NameTaken);
+    assert_eq!(store.edge_alive(&process("one", "second"), LONG).await.unwrap(), Beat::NameTaken);
     assert_eq!(held(claim("second", None).await), later, "who hasn't the name can't say anything under it");
     assert_eq!(claim("second", Some(&later)).await, Claimed::Ours, "it said nothing since");
 
     // The first wakes. Whatever it does, late or not, the name is the second's.
-    assert_eq!(store.edge_alive("one", "first", LONG).await.unwrap(), Beat::NameTaken);
+    assert_eq!(store.edge_alive(&process("one", "first"), LONG).await.unwrap(), Beat::NameTaken);
     assert_eq!(held(claim("first", Some(&later)).await).incarnation, "second");
     store.release_edge("one", "first").await.unwrap();
     assert_eq!(held(claim("third", None).await).incarnation, "second");
     store.release_edge("one", "second").await.unwrap();
     assert_eq!(claim("third", None).await, Claimed::Ours, "given back, it is free at once");
     // A name that nobody has claimed is taken by the first word.
-    assert!(matches!(store.edge_alive("new", "first", LONG).await.unwrap(), Beat::Heard(_)));
-    assert_eq!(store.edge_alive("new", "second", LONG).await.unwrap(), Beat::NameTaken);
+    assert!(matches!(store.edge_alive(&process("new", "first"), LONG).await.unwrap(), Beat::Heard(_)));
+    assert_eq!(store.edge_alive(&process("new", "second"), LONG).await.unwrap(), Beat::NameTaken);
 }
 
 #[tokio::test]
 async fn a_name_that_another_process_has_by_now_is_not_forgotten() {
     let (store, _guard) = start(StoreLimits::default()).await;
-    store.edge_alive("edge-1", "old", LONG).await.unwrap();
+    store.edge_alive(&process("edge-1", "old"), LONG).await.unwrap();
     let dead = others(&store, "edge-2", LONG).await.remove(0);
     let claim = async |who: &str, dead: Option<&Holder>| store.claim_edge("edge-1", who, dead).await.unwrap();
     let Claimed::Held(old) = claim("new", None).await else { panic!("it is the old one's") };

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::Millis,
-    store::{Beat, ExpiredSession, OtherEdge, RegisteredSession, StoreLimits},
+    store::{Beat, ExpiredSession, OtherEdge, StoreLimits},
 };
 
 use super::*;
@@ -53,7 +53,7 @@ async fn a_device_is_warned_of_once_until_it_is_seen_again() {
     assert!(!store.warn_device(&stranger, 5).await.unwrap());
     let session = connect(&store, &device, "edge").await;
     assert!(!store.warn_device(&device, 5).await.unwrap(), "it is online");
-    assert!(store.close_session(&alice, device.id, session, "edge").await.unwrap());
+    assert!(store.close_session(&alice, device.id, session, &life("edge")).await.unwrap());
     assert!(!store.warn_device(&device, 5).await.unwrap(), "it was seen since it was read");
     let read = async || store.device(&alice, device.id).await.unwrap().unwrap();
     let unseen = read().await;
@@ -78,14 +78,14 @@ async fn only_a_device_that_is_as_it_was_expires() {
     let device = active(&store, &alice, DeviceKind::Sub).await;
     let read = async || store.device(&alice, device.id).await.unwrap().unwrap();
     // As it was written: who reads it later is told that it is seen now.
-    let opened = opens(&store, &device, "edge", LONG).await;
+    let opened = opens(&store, &device, "edge").await;
     let Opened::Session { session, device: before, .. } = opened else { panic!("{opened:?}") };
     assert!(!store.expire_device(&before, NONE).await.unwrap(), "it is online");
     wait_until("the store's clock to go on", PATIENCE, async || {
         (due(&store).await.0 > before.last_seen).then_some(())
     })
     .await;
-    store.close_session(&alice, device.id, session, "edge").await.unwrap();
+    store.close_session(&alice, device.id, session, &life("edge")).await.unwrap();
     assert!(!store.expire_device(&before, NONE).await.unwrap(), "it was seen since");
     let unseen = read().await;
     let stranger = Device { id: DeviceId::random(), ..unseen.clone() };
@@ -96,7 +96,7 @@ async fn only_a_device_that_is_as_it_was_expires() {
     assert!(store.expire_device(&expired, NONE).await.unwrap(), "begun again");
     assert_eq!(read().await.generation, expired.generation);
     let opened = store
-        .open_session(&alice, device.id, device.generation, after(expired.session), "edge", LONG)
+        .open_session(&alice, device.id, device.generation, after(expired.session), &life("edge"))
         .await
         .unwrap();
     assert_eq!(opened, Opened::Terminated);
@@ -116,17 +116,16 @@ async fn a_session_without_an_end_lapses_once() {
     let (store, _guard) = start(StoreLimits::default()).await;
     let alice = user("a.l@i_c-e");
     let device = active(&store, &alice, DeviceKind::Main).await;
-    // Longer than the calls until it is looked whether it still holds, on a crowded machine too.
-    let (ttl, quick) = (Duration::from_secs(2), Duration::from_millis(1));
-    let opened = opens(&store, &device, "edge-1", ttl).await;
+    let quick = Duration::from_millis(1);
+    let opened = opens(&store, &device, "edge-1").await;
     let Opened::Session { session, .. } = opened else { panic!("{opened:?}") };
-    let noted = RegisteredSession { user: alice.clone(), device: device.id, session };
+    let noted = noted(&device, session, &life("edge-1"));
     assert_eq!(store.registered_sessions("edge-1").await.unwrap(), std::slice::from_ref(&noted));
     assert_eq!(store.registered_sessions("edge-2").await.unwrap(), []);
-    store.edge_alive("edge-1", "1", LONG).await.unwrap();
-    let others = async || match store.edge_alive("edge-2", "2", quick).await.unwrap() {
+    store.edge_alive(&life("edge-1"), LONG).await.unwrap();
+    let others = async || match store.edge_alive(&life("edge-2"), quick).await.unwrap() {
         Beat::Heard(others) => others,
-        Beat::NameTaken => panic!("it has its name"),
+        other => panic!("{other:?}"),
     };
     let silent = wait_until("edge-1 to be silent", PATIENCE, async || {
         others().await.into_iter().find(|other| other.silent)
@@ -137,13 +136,8 @@ async fn a_session_without_an_end_lapses_once() {
     assert_eq!(others().await, std::slice::from_ref(&silent), "as long as that is noted");
 
     let lapse = async || store.expire_session("edge-1", &noted, quick).await.unwrap();
-    assert_eq!(lapse().await, ExpiredSession::Held);
     let seen = store.device(&alice, device.id).await.unwrap().unwrap().last_seen;
-    let expired = wait_until("the lease to run out", PATIENCE, async || {
-        let expired = lapse().await;
-        (expired != ExpiredSession::Held).then_some(expired)
-    });
-    let ExpiredSession::Now(last) = expired.await else { panic!("it was there") };
+    let ExpiredSession::Now(last) = lapse().await else { panic!("it was there") };
     assert!(last <= seen, "when it was last seen, and not when it was found");
     assert_eq!(lapse().await, ExpiredSession::Coming, "once; whoever has the session may take it again");
     assert_eq!(store.registered_sessions("edge-1").await.unwrap(), []);
@@ -156,14 +150,16 @@ async fn a_session_without_an_end_lapses_once() {
     let followed = RegisteredSession { session: first, ..noted.clone() };
     assert_eq!(store.expire_session("edge-1", &followed, LONG).await.unwrap(), ExpiredSession::Before);
     let second = connect(&store, &device, "edge-2").await;
-    let elsewhere = RegisteredSession { session: second, ..noted.clone() };
+    let elsewhere = super::noted(&device, second, &life("edge-2"));
     assert_eq!(store.expire_session("edge-1", &elsewhere, LONG).await.unwrap(), ExpiredSession::Before);
+    let of_another_life = RegisteredSession { incarnation: "edge-2.7".to_owned(), ..elsewhere };
+    assert_eq!(store.expire_session("edge-2", &of_another_life, LONG).await.unwrap(), ExpiredSession::Before);
     assert!(store.device(&alice, device.id).await.unwrap().unwrap().online());
-    assert!(store.close_session(&alice, device.id, second, "edge-2").await.unwrap());
+    assert!(store.close_session(&alice, device.id, second, &life("edge-2")).await.unwrap());
     // Its note goes with it; also if it ends in the very millisecond in which its edge said that it lives.
     for _ in 0..200 {
         let session = connect(&store, &device, "edge-2").await;
-        assert!(store.close_session(&alice, device.id, session, "edge-2").await.unwrap());
+        assert!(store.close_session(&alice, device.id, session, &life("edge-2")).await.unwrap());
         assert_eq!(store.registered_sessions("edge-2").await.unwrap(), []);
     }
 

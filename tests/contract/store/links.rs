@@ -281,7 +281,7 @@ async fn what_a_device_may_ask_for_is_kept_with_it() {
         store.activate_device(&alice, new.id).await.unwrap();
         assert_eq!(store.device(&alice, new.id).await.unwrap().unwrap().history, history);
         let opened =
-            store.open_session(&alice, new.id, device.generation, after(0), "edge", LONG).await.unwrap();
+            store.open_session(&alice, new.id, device.generation, after(0), &life("edge")).await.unwrap();
         let Opened::Session { device, .. } = opened else { panic!("{opened:?}") };
         assert_eq!(device.history, history);
         let listed = store.devices(&alice).await.unwrap();

@@ -2,7 +2,7 @@
 
 use keepstep::{
     domain::{device::DeviceState, termination::ReceiptLine},
-    store::{CursorMove, CursorMoved, Departure, Owner, Renewed, StoreLimits},
+    store::{CursorMove, CursorMoved, Departure, Owner, SessionCheck, StoreLimits},
 };
 
 use super::*;
@@ -37,15 +37,18 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     let moved = CursorMove { device: device.id, session, from: 0, seq: 1 };
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
     assert_eq!(store.attach(&[chat], &alice, device.id, session + 1).await.unwrap(), vec![None]);
-    let renew = async || store.renew_session(&alice, device.id, session, "edge", LONG).await.unwrap();
-    assert_eq!(renew().await, Renewed::Terminated);
+    let renew = async || store.check_session(&alice, device.id, session, &life("edge")).await.unwrap();
+    assert_eq!(renew().await, SessionCheck::Terminated);
     for generation in [device.generation, device.generation + 1] {
         let opened =
-            store.open_session(&alice, device.id, generation, after(session), "edge", LONG).await.unwrap();
+            store.open_session(&alice, device.id, generation, after(session), &life("edge")).await.unwrap();
         assert_eq!(opened, Opened::Terminated);
     }
     assert!(!store.activate_device(&alice, device.id).await.unwrap());
-    assert!(store.close_session(&alice, device.id, session, "edge").await.unwrap(), "its edge lets go");
+    assert!(
+        store.close_session(&alice, device.id, session, &life("edge")).await.unwrap(),
+        "its edge lets go"
+    );
 
     store.forget_device(&alice, device.id, &[chat]).await.unwrap();
     store.forget_device(&alice, device.id, &[chat, ChatId::random()]).await.unwrap();
@@ -53,9 +56,9 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     assert_eq!(store.position(chat, device.id).await.unwrap(), None);
     assert_eq!(store.owner(device.id).await.unwrap(), Some(tombstone));
     assert_eq!(store.move_cursors(chat, &[moved]).await.unwrap(), vec![CursorMoved::Fenced]);
-    assert_eq!(renew().await, Renewed::Terminated);
+    assert_eq!(renew().await, SessionCheck::Terminated);
     let own = device.generation;
-    let opened = store.open_session(&alice, device.id, own, after(session), "edge", LONG).await.unwrap();
+    let opened = store.open_session(&alice, device.id, own, after(session), &life("edge")).await.unwrap();
     assert_eq!(opened, Opened::Terminated, "also when only the tombstone is left");
     for owner in [&alice, &user("bob")] {
         let again = NewDevice { id: device.id, ..new_device(owner, DeviceKind::Sub) };
@@ -162,16 +165,16 @@ async fn tombstones_run_out_and_no_token_is_good_again() {
         store.owner(first.id).await.unwrap().is_none().then_some(())
     })
     .await;
-    let of_a_stranger = store.open_session(&alice, first.id, first.generation, after(0), "edge", LONG).await;
+    let of_a_stranger = store.open_session(&alice, first.id, first.generation, after(0), &life("edge")).await;
     assert_eq!(of_a_stranger.unwrap(), Opened::Unknown, "it isn't there");
     let Registered::Created(second) = store.register_device(&again).await.unwrap() else { panic!() };
     assert!(second.generation > first.generation, "{} {}", second.generation, first.generation);
     store.activate_device(&alice, second.id).await.unwrap();
     for generation in [1, first.generation] {
-        let opened = store.open_session(&alice, first.id, generation, after(0), "edge", LONG).await.unwrap();
+        let opened = store.open_session(&alice, first.id, generation, after(0), &life("edge")).await.unwrap();
         assert_eq!(opened, Opened::Terminated, "by a token of the first");
     }
-    assert!(matches!(opens(&store, &second, "edge", LONG).await, Opened::Session { .. }));
+    assert!(matches!(opens(&store, &second, "edge").await, Opened::Session { .. }));
 
     // A chat's, too; one in which nothing was said doesn't need it for as long.
     let (said, unsaid) = (group(&store, &bob).await, group(&store, &bob).await);

@@ -44,13 +44,13 @@ async fn an_answer_that_came_while_the_process_stood_still_is_taken() {
     store.watch_user(&alice).await.unwrap();
     link.takes(100..101);
     let Opened::Session { session, .. } = open(&store, &alice, id).await else { panic!("it opens") };
-    let (group, edge, ttl) = (new_chat(&alice, None), "e-1", Duration::from_secs(6));
+    let (group, by) = (new_chat(&alice, None), process("e-1", "1"));
     let others: Vec<UserId> = (0..50).map(|n| user(&format!("user-{n}"))).collect();
     // Some steps, one step, several commands at once, what is heard.
     let calls = async {
         tokio::join!(
             store.create_chat(&group),
-            store.renew_session(&alice, id, session, edge, ttl),
+            store.check_session(&alice, id, session, &by),
             store.device_states(&others),
             futures_util::future::join_all(others.iter().map(|other| store.watch_user(other))),
         )
@@ -60,9 +60,9 @@ async fn an_answer_that_came_while_the_process_stood_still_is_taken() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         std::thread::sleep(Duration::from_millis(2_500));
     };
-    let ((created, renewed, states, watched), ()) = tokio::join!(calls, stands_still);
+    let ((created, checked, states, watched), ()) = tokio::join!(calls, stands_still);
     created.expect("a chat");
-    renewed.expect("a lease");
+    checked.expect("a session");
     states.expect("states");
     watched.into_iter().collect::<Result<Vec<_>, _>>().expect("what is heard");
     // Nor was a connection given up for it.
@@ -78,7 +78,7 @@ async fn open(store: &RedisStore, owner: &UserId, id: DeviceId) -> Opened {
     let (found, at) = store.device_at(owner, id).await.unwrap().expect("the device");
     let after = Read { session: found.session, at };
     store
-        .open_session(owner, id, found.generation, after, "e-1", Duration::from_secs(6))
+        .open_session(owner, id, found.generation, after, &process("e-1", "1"))
         .await
         .expect("it is asked for")
 }

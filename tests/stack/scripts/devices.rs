@@ -21,7 +21,7 @@ async fn scripts_of_devices() {
     assert!(
         again.starts_with("existing ")
             && again.contains(" sub name web 5 5 registering 2 0 ")
-            && again.ends_with(" 7"),
+            && again.ends_with(" 7 "),
         "{again}"
     );
     assert_eq!(eval(redis, register, "d i g", &args("intend", "main", 5)).await, "other_kind");
@@ -37,7 +37,7 @@ async fn scripts_of_devices() {
     assert_eq!(eval(redis, script!("claim_device"), "o", "bob").await, "0");
 
     assert_eq!(run(redis, &format!("HGET d {DEVICE}.warned")).await, "9", "since when it registers");
-    let open = |generation: u32, after: u32| format!("{DEVICE} {generation} edge-1 5000 {after} 1000 250");
+    let open = |generation: u32, after: u32| format!("{DEVICE} {generation} edge-1 p.0 {after} 1000 250");
     assert_eq!(eval(redis, script!("open_session"), "nobody", &open(1, 0)).await, "");
     assert_eq!(eval(redis, script!("open_session"), "d", &open(1, 0)).await, "inactive");
     assert_eq!(eval(redis, script!("activate_device"), "d", DEVICE).await, "1");
@@ -54,51 +54,65 @@ async fn scripts_of_devices() {
         assert_eq!(eval(redis, script!("open_session"), "d", &older).await, "late 1 edge-1");
     }
     assert!(eval(redis, script!("open_session"), "d", &open(1, 1)).await.starts_with("2 edge-1 1 "));
-    let renew =
-        |session: u64, there: &str, revive: &str| format!("{DEVICE} {session} 5000 edge-1 {there} {revive}");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1, "_", "_")).await, "unconfirmed");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "_")).await, "held");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1, "there", "revive")).await, "unconfirmed");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "there", "_")).await, "held");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(1, "_", "_")).await, "replaced");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(3, "_", "_")).await, "", "an older copy");
-    assert_eq!(eval(redis, script!("renew_session"), "nobody", &renew(2, "_", "_")).await, "");
-    run(redis, &format!("HSET d {DEVICE}.until 5")).await;
-    assert_eq!(eval(redis, script!("expire_session"), "d", &format!("{DEVICE} 2 edge-1")).await.len(), 13);
+    assert_eq!(run(redis, &format!("HMGET d {DEVICE}.incarnation {DEVICE}.until")).await, "p.0 ");
+    let confirm =
+        |session: u64, there: &str, revive: &str| format!("{DEVICE} {session} edge-1 p.0 {there} {revive}");
+    let confirmed = script!("confirm_session");
+    let there = async || run(redis, &format!("HGET d {DEVICE}.there")).await;
+    assert_eq!(eval(redis, confirmed, "d", &confirm(1, "there", "revive")).await, "newer");
+    assert_eq!(eval(redis, confirmed, "d", &confirm(2, "_", "_")).await, "held");
+    assert_eq!(there().await, "", "it isn't confirmed");
+    assert_eq!(eval(redis, confirmed, "d", &confirm(2, "there", "_")).await, "held");
+    assert_eq!(there().await, "2");
+    assert_eq!(eval(redis, confirmed, "d", &confirm(3, "_", "_")).await, "", "an older copy");
+    assert_eq!(eval(redis, confirmed, "nobody", &confirm(2, "_", "_")).await, "");
+    let over = |session: u64, incarnation: &str, last: u64| {
+        format!("{DEVICE} {session} edge-1 {incarnation} {last}")
+    };
+    assert_eq!(eval(redis, script!("expire_session"), "d", &over(2, "p.1", 0)).await, "", "another life's");
+    let seen = run(redis, &format!("HGET d {DEVICE}.seen")).await.parse::<u64>().unwrap();
+    let expired = eval(redis, script!("expire_session"), "d", &over(2, "p.0", seen - 9)).await;
+    assert_eq!(expired, seen.to_string(), "it was seen later than its edge was heard of");
+    run(redis, &format!("HSET d {DEVICE}.edge edge-1 {DEVICE}.incarnation p.0 {DEVICE}.seen 5")).await;
+    assert_eq!(eval(redis, script!("expire_session"), "d", &over(2, "p.0", 77)).await, "77");
+    assert_eq!(run(redis, &format!("HMGET d {DEVICE}.edge {DEVICE}.seen")).await, " 77");
     run(redis, &format!("HSET d {DEVICE}.expires 5 {DEVICE}.warned 5")).await;
     let before = run(redis, "HGETALL d").await;
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "_")).await, "expired");
+    assert_eq!(eval(redis, confirmed, "d", &confirm(2, "there", "_")).await, "released");
     assert_eq!(run(redis, "HGETALL d").await, before, "nothing is changed");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "revive")).await, "held");
+    assert_eq!(eval(redis, confirmed, "d", &confirm(2, "_", "revive")).await, "held");
     assert_eq!(
-        run(redis, &format!("HMGET d {DEVICE}.edge {DEVICE}.expires {DEVICE}.warned")).await,
-        "edge-1  "
+        run(redis, &format!("HMGET d {DEVICE}.edge {DEVICE}.incarnation {DEVICE}.expires {DEVICE}.warned"))
+            .await,
+        "edge-1 p.0  "
     );
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 1")).await, "0");
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "1");
     assert_eq!(eval(redis, script!("close_session"), "d", &format!("{DEVICE} 2")).await, "0");
     assert_eq!(run(redis, &format!("HGET d {DEVICE}.session")).await, "3", "used up");
-    assert_eq!(eval(redis, script!("renew_session"), "d", &renew(2, "_", "revive")).await, "unconfirmed");
-    assert_eq!(
-        eval(redis, script!("expire_session"), "d", &format!("{DEVICE} 2 edge-1")).await.len(),
-        13,
-        "given back"
-    );
+    assert_eq!(eval(redis, confirmed, "d", &confirm(2, "_", "revive")).await, "newer");
+    assert_eq!(eval(redis, script!("expire_session"), "d", &over(2, "p.0", 0)).await.len(), 13, "given back");
     run(redis, &format!("HSET d {DEVICE}.session 2")).await;
 
     run(redis, &format!("HSET d {DEVICE}.seen 5")).await;
     let (lapse, warn, expire) = (script!("expire_session"), script!("warn_device"), script!("expire_device"));
-    let of = |session: u64| format!("{DEVICE} {session} e");
+    // As an older build registered it.
+    let of = |session: u64| format!("{DEVICE} {session} e _ 0");
     assert_eq!(eval(redis, lapse, "d", &of(2)).await, "coming", "it may be taken again");
     assert_eq!(eval(redis, lapse, "d", &of(3)).await, "coming", "its number may be given yet");
     assert_eq!(eval(redis, lapse, "nobody", &of(2)).await, "");
     run(redis, &format!("HSET d {DEVICE}.edge e {DEVICE}.until 99999999999999")).await;
     assert_eq!(eval(redis, lapse, "d", &of(1)).await, "", "another's");
-    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2 f")).await, "", "another edge's");
+    assert_eq!(eval(redis, lapse, "d", &format!("{DEVICE} 2 f _ 0")).await, "", "another edge's");
     assert_eq!(eval(redis, lapse, "d", &of(2)).await, "held");
-    assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9 100")).await, "0", "online");
-    assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5 200 60")).await, "0", "online");
-    run(redis, &format!("HSET d {DEVICE}.until 7")).await;
+    let is_left_alone = async || {
+        assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9 100")).await, "0", "online");
+        assert_eq!(eval(redis, expire, "d", &format!("{DEVICE} active 5 200 60")).await, "0", "online");
+    };
+    is_left_alone().await;
+    run(redis, &format!("HSET d {DEVICE}.until 7 {DEVICE}.incarnation p.0")).await;
+    is_left_alone().await;
+    run(redis, &format!("HDEL d {DEVICE}.incarnation")).await;
     assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 4 9 100")).await, "0", "seen since");
     assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9 100")).await, "1");
     assert_eq!(eval(redis, warn, "d", &format!("{DEVICE} 5 9 101")).await, "0");

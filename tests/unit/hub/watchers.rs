@@ -3,7 +3,8 @@ use std::slice::from_ref;
 use super::*;
 use crate::{
     domain::device::DeviceKind,
-    hub::{Inbox, LeaseClock},
+    hub::{EdgeLease, Inbox},
+    store::Incarnation,
 };
 
 fn user(name: &str) -> UserId {
@@ -18,7 +19,11 @@ fn session() -> (SessionHandle, Inbox) {
         kind: DeviceKind::Main,
         session: 1,
         mailbox,
-        lease: Arc::new(LeaseClock::new(APART)),
+        lease: Arc::new(EdgeLease::new(Incarnation {
+            edge: "e".to_owned(),
+            process: "p".to_owned(),
+            term: 0,
+        })),
     };
     (handle, commands)
 }
