@@ -50,6 +50,7 @@ mod positions;
 mod quota;
 mod script;
 mod startup;
+mod sweeps;
 mod terminations;
 mod url;
 mod value;

@@ -69,6 +69,11 @@ type Coming = HashMap<RegisteredSession, Instant>;
 pub(super) struct Others(Mutex<HashMap<String, (Millis, Instant)>>);
 
 impl Others {
+    /// Returns how many have sent a heartbeat within `dead_after`, as far as this edge saw it.
+    pub(super) fn alive(&self, dead_after: Duration) -> usize {
+        lock(&self.0).values().filter(|(_, since)| since.elapsed() <= dead_after + LOOK).count()
+    }
+
     /// Returns the dead ones: silent by the store's clock, which may jump, and by this machine's, which has seen the last heartbeat
     /// for as long. An edge that was dead before this one started is recognised only after that time.
     fn dead(&self, heard: Vec<OtherEdge>, dead_after: Duration) -> Vec<OtherEdge> {
