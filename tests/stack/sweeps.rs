@@ -119,15 +119,16 @@ async fn a_round_costs_what_the_table_says() {
     for (found, expected, what) in counts {
         assert_eq!(found, expected, "{what}");
     }
-    // And nothing else of a chat.
-    let of_one = commands.iter().filter(|command| command.contains(&chats[0].hex())).count();
-    assert_eq!(
-        of_one,
-        9,
-        "{:?}",
-        commands.iter().filter(|command| command.contains(&chats[0].hex())).collect::<Vec<_>>()
-    );
+    // And nothing else of a chat. (The first edge looks once for names of older builds.)
+    let of_one: Vec<_> = commands
+        .iter()
+        .filter(|command| command.contains(&chats[0].hex()) && !command.contains("\"name\""))
+        .collect();
+    assert_eq!(of_one.len(), 9, "{of_one:#?}");
 }
+
+/// What ends it.
+const END: &str = "nothing more is watched";
 
 /// Every command that Redis executes, as it says itself.
 struct Watched {
@@ -144,7 +145,7 @@ impl Watched {
         let read = async move {
             let mut all = Vec::new();
             while let Ok(Some(line)) = lines.next_line().await {
-                if line.contains("the end of it") {
+                if line.contains(END) {
                     break;
                 }
                 all.push(line);
@@ -155,7 +156,7 @@ impl Watched {
     }
 
     async fn end(self) -> Vec<String> {
-        crate::support::redis_command(&self.redis, &["ECHO", "the end of it"]).await.expect("Redis is there");
+        crate::support::redis_command(&self.redis, &["ECHO", END]).await.expect("Redis is there");
         self.lines.await.expect("all lines")
     }
 }

@@ -86,8 +86,14 @@ impl Drift {
         self.missing.extend(other.missing);
         self.unsubscribed.extend(other.unsubscribed);
         self.topics.extend(other.topics);
-        self.empty_chats.extend(other.empty_chats);
-        self.absent.extend(other.absent);
+        let timed = [(&mut self.empty_chats, other.empty_chats), (&mut self.absent, other.absent)];
+        for (known, found) in timed {
+            for (chat, at) in found {
+                // Since it was seen first.
+                let since = known.entry(chat).or_insert(at);
+                *since = at.min(*since);
+            }
+        }
         self.unconfirmed.extend(other.unconfirmed);
     }
 

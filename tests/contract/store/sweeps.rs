@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use keepstep::store::Listed;
+use keepstep::store::{Listed, StoreLimits};
 
 use super::*;
 
