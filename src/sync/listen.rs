@@ -138,7 +138,8 @@ async fn heads(core: &Core) {
 
 async fn offsets(core: &Core) {
     let sweep = Sweep::new(core, Kind::Offsets);
-    let mut ticks = interval(core.timing.reads_sweep);
+    let period = core.timing.reads_sweep;
+    let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (missed, read) = (&core.watching.passes.offsets, |user| read(core, user));
     loop {
@@ -157,7 +158,7 @@ async fn offsets(core: &Core) {
         // To its end: otherwise repeated interruptions would starve the last ones.
         if at_once {
             let users = core.hub.users();
-            let over = APART * u32::try_from(users.len()).unwrap_or(u32::MAX);
+            let over = period.min(APART * u32::try_from(users.len()).unwrap_or(u32::MAX));
             spread(users, over, PARALLEL, read).await;
         }
     }

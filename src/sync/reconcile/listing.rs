@@ -76,7 +76,9 @@ pub(super) struct Changed {
     // Chats whose queues may be others: those that a server had and doesn't show any more; and all of a server that was restarted,
     // or answers again.
     pub(super) chats: HashSet<ChatId>,
-    // Such a server has lost chats, or shows none: nobody knows which it had since the listing before.
+    // There is such a server.
+    pub(super) is_back: bool,
+    // It has lost chats, or was restarted and shows none: nobody knows which it had since the listing before.
     pub(super) has_lost: bool,
 }
 
@@ -106,8 +108,10 @@ impl Shown {
             let chats = now.remove(node.as_str()).unwrap_or_default();
             let before = self.servers.remove(&node).unwrap_or_default();
             let mut gone = before.into_iter().filter(|chat| !chats.contains(chat)).peekable();
-            if self.silent.remove(&node) | restarted.remove(&node) {
-                changed.has_lost |= chats.is_empty() || gone.peek().is_some();
+            let (is_back, is_new) = (self.silent.remove(&node), restarted.remove(&node));
+            if is_back || is_new {
+                changed.is_back = true;
+                changed.has_lost |= gone.peek().is_some() || is_new && chats.is_empty();
                 changed.chats.extend(&chats);
             }
             changed.chats.extend(gone);
@@ -126,3 +130,7 @@ impl Shown {
         Some(some)
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/unit/sync/reconcile/listing.rs"]
+mod tests;

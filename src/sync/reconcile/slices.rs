@@ -1,6 +1,10 @@
 //! The state of the edge that reconciles: its round, what it has found once, and what it must look at soon.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -62,9 +66,17 @@ pub(super) struct Reconciler<'a> {
     has_failed: bool,
     // So many chats of the round are compared urgently.
     urgent_chats: usize,
-    // Servers that were away for good when the round was made urgent.
-    given_up: HashSet<String>,
+    away: Away,
     times: Times,
+}
+
+/// Servers that are away for good.
+#[derive(Debug, Default)]
+struct Away {
+    // Those whose chats were looked for.
+    known: HashSet<String>,
+    // Chats to relocate, each with its server.
+    chats: HashMap<ChatId, String>,
 }
 
 /// What the servers show, and how long they took to say so.
@@ -110,7 +122,7 @@ impl<'a> Reconciler<'a> {
             hurry: 2,
             has_failed: false,
             urgent_chats: TAKEN_OVER,
-            given_up: HashSet::new(),
+            away: Away::default(),
             times: Times { trimmed: None, saved: Instant::now() },
         };
         taken.begin_round_at(page);
@@ -127,7 +139,7 @@ impl<'a> Reconciler<'a> {
             return Some(SOON);
         }
         let has_many = self.suspects.len() > self.most(self.sweep.rate());
-        (self.round.is_some() || has_many).then_some(Duration::ZERO)
+        (self.round.is_some() || has_many || !self.away.chats.is_empty()).then_some(Duration::ZERO)
     }
 
     /// A restarted server may have lost queues, or restored some: look twice, without the usual pauses.
@@ -174,8 +186,9 @@ impl<'a> Reconciler<'a> {
         self.take_changed(&listing);
         let (urgent, before) = self.take_due();
         match self.look_again(&listing, &urgent, &before).await {
-            Ok((twice, once)) => {
-                placement::relocate_all(self.core, &twice.unplaced).await;
+            Ok((mut twice, once)) => {
+                self.take_unplaced(mem::take(&mut twice.unplaced));
+                self.relocate_some().await;
                 self.suspects.extend(mending::repair(self.core, self.speed(), twice).await);
                 self.suspects.extend(once);
             }
@@ -198,6 +211,9 @@ impl<'a> Reconciler<'a> {
         let names = nodes.iter().map(|(node, _)| node.clone());
         let changed = self.shown.update(names, listing, &mut self.restarted);
         self.urgent.extend(changed.chats);
+        if changed.is_back {
+            self.hurry = 2;
+        }
         if changed.has_lost {
             self.begin_urgent_round();
         }
@@ -205,14 +221,32 @@ impl<'a> Reconciler<'a> {
         for (node, _) in nodes {
             let down = self.core.broker.down_for(&node);
             if give_up.is_zero() || down.is_none_or(|down| down < give_up) {
-                self.given_up.remove(&node);
+                self.away.known.remove(&node);
             } else if let Some(chats) = self.shown.take(&node, GIVEN_UP) {
                 self.urgent.extend(chats);
-            } else if self.given_up.insert(node) {
+            } else if self.away.known.insert(node) {
                 // Nobody knows which chats it has.
                 self.begin_urgent_round();
             }
         }
+    }
+
+    /// Takes chats whose server is away for good. If it isn't configured any more, the other chats that it had are looked for.
+    fn take_unplaced(&mut self, unplaced: HashMap<ChatId, String>) {
+        let nodes = self.core.broker.nodes();
+        for (chat, node) in unplaced {
+            if nodes.iter().all(|(other, _)| *other != node) && self.away.known.insert(node.clone()) {
+                self.begin_urgent_round();
+            }
+            self.away.chats.insert(chat, node);
+        }
+    }
+
+    /// Relocates some of these chats. What fails is found again.
+    async fn relocate_some(&mut self) {
+        let chats: Vec<ChatId> = self.away.chats.keys().copied().take(placement::MOST).collect();
+        let some = chats.into_iter().filter_map(|chat| self.away.chats.remove_entry(&chat)).collect();
+        placement::relocate_all(self.core, &some).await;
     }
 
     /// Takes what is looked at in this slice, of what is urgent and of what was found once.
@@ -301,10 +335,10 @@ impl<'a> Reconciler<'a> {
 
     /// Takes what a slice has found, and how far it came.
     pub(super) async fn end_slice(&mut self, slice: Option<Slice>) {
-        let Some(Slice { round, found, urgent_chats, has_failed }) = slice else { return };
+        let Some(Slice { round, mut found, urgent_chats, has_failed }) = slice else { return };
+        let unplaced = mem::take(&mut found.unplaced);
         self.urgent_chats = urgent_chats;
         self.has_failed |= has_failed;
-        placement::relocate_all(self.core, &found.unplaced).await;
         self.suspects.extend(found);
         self.save(&round).await;
         let is_over = round.is_over();
@@ -316,6 +350,9 @@ impl<'a> Reconciler<'a> {
             }
             (self.round, self.urgent_chats) = (None, 0);
         }
+        // (They may begin another round.)
+        self.take_unplaced(unplaced);
+        self.relocate_some().await;
     }
 
     /// Records now and then how far a long round is. If this fails, the next slice records it.
