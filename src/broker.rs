@@ -22,7 +22,7 @@
 //!   waiting. Nothing is published to a server that fails or hangs until it is up again: until then a publish fails at
 //!   once.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -281,6 +281,9 @@ pub struct Removal {
     /// Servers that didn't answer: whether a queue is left there is unknown.
     pub unreachable: Vec<String>,
 }
+
+/// How often each server was restarted since this process began, as far as it has noticed; a server that wasn't isn't in it.
+pub type Restarts = BTreeMap<String, u64>;
 
 /// One server's health.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use maker::Maker;
 use prometheus::{
-    Encoder, Error, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Registry, TextEncoder, core::Metric as _,
+    Encoder, Error, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry, TextEncoder, core::Metric as _,
 };
 
 use crate::{
@@ -169,6 +169,8 @@ pub struct Metrics {
     pub queues_emptied: IntCounter,
     /// Times the store's notifications didn't arrive.
     pub notifications_missed: IntCounter,
+    /// How long the last whole round of each sweep took, in seconds.
+    pub sweep_round: GaugeVec,
     /// Repairs of the reconciler, by action.
     pub reconciler_actions: IntCounterVec,
     /// Sockets closed, by code.
@@ -343,6 +345,15 @@ impl Metrics {
             notifications_missed: all.counter(
                 "keepstep_notifications_missed_total",
                 "Times Redis was found to send no keyspace notifications; they are enabled again",
+            )?,
+            sweep_round: all.seconds_by(
+                "keepstep_sweep_round_seconds",
+                "Duration of the last whole round of a sweep, 0 before the first. reconcile (all chats) and expiry \
+                 (devices that are due): the edge that does it for all; heads (chats of connected devices), offsets \
+                 (connected users), presence (watched users): each edge's own. It grows with what there is to visit: \
+                 KEEPSTEP_SWEEP_RATE",
+                "sweep",
+                &["reconcile", "expiry", "heads", "offsets", "presence"],
             )?,
             reconciler_actions: all.counters(
                 "keepstep_reconciler_actions_total",

@@ -82,6 +82,7 @@ mod positions;
 mod pubsub;
 mod quota;
 mod sessions;
+mod sweeps;
 mod terminations;
 
 pub use console::*;
@@ -90,3 +91,4 @@ pub use links::*;
 pub use pages::*;
 pub use people::*;
 pub use quota::*;
+pub use sweeps::*;

@@ -22,6 +22,7 @@ use crate::{
 mod acquaintance;
 pub mod admin;
 pub mod bootstrap;
+mod budget;
 pub mod connect;
 pub mod console;
 pub mod cursors;
@@ -200,11 +201,15 @@ impl Core {
         core.drain.spawn_background(expiry::run(core.clone()));
         core.drain.spawn_background(labels::run(core.clone()));
         core.drain.spawn_background(trim::run(core.clone()));
-        core.drain.spawn_background(trim::all(core.clone()));
         core.drain.spawn_background(session_expiry::run(core.clone()));
         core.drain.spawn_background(presence::run(core.clone(), watched));
         core.drain.spawn_background(presence::sweep(core.clone()));
         core
+    }
+
+    /// Returns how many edges live, this one included.
+    fn live_edges(&self) -> usize {
+        1 + self.edge.others.alive(session_expiry::dead_after(&self.timing))
     }
 
     /// Counts one more `what` in this minute; refuses it above `most`.
@@ -237,12 +242,6 @@ impl From<StoreError> for Problem {
 /// Returns a wait in whole seconds, rounded up.
 pub(crate) fn seconds(wait: Duration) -> u32 {
     wait.as_secs_f64().ceil() as u32
-}
-
-/// Works through the list of one `period`, spread evenly over three quarters of it, so that it delays no sends. At most 256
-/// items at a time; none waits for another.
-async fn paced<T, F: Future<Output = ()>>(items: Vec<T>, period: Duration, work: impl FnMut(T) -> F) {
-    spread(items, period.mul_f64(0.75), 256, work).await;
 }
 
 /// Works through a list, spread evenly over this time, with bounded concurrency.

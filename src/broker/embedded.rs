@@ -16,7 +16,7 @@ use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
 
 use super::{
     Backlog, Delivery, Event, Flow, NodeHealth, NodeTotals, Prefetch, Present, QueueAt, QueueState,
-    ReceiptKind, Registrations, Removal, RemovalScope, Result, Sink, Subscription as Handle,
+    ReceiptKind, Registrations, Removal, RemovalScope, Restarts, Result, Sink, Subscription as Handle,
     SubscriptionKind, Totals,
 };
 use crate::domain::id::{ChatId, DeviceId};
@@ -234,7 +234,7 @@ impl EmbeddedBroker {
     }
 
     /// See [`super::Broker::restarted`]: never restarted, so it waits without end.
-    pub async fn restarted(&self, _known: u64) -> u64 {
+    pub async fn restarted(&self, _known: &Restarts) -> Restarts {
         std::future::pending().await
     }
 

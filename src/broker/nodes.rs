@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Broker, NodeHealth};
+use super::{Broker, NodeHealth, Restarts};
 
 impl Broker {
     /// Returns the servers that carry chats, and whether each is used for messages.
@@ -33,9 +33,9 @@ impl Broker {
         now!(self.last_health())
     }
 
-    /// Waits until the number of restarts differs from `known`, and returns it: how often servers were restarted since
-    /// this process began, as far as it has noticed. A restarted server may show queues as they were long ago.
-    pub async fn restarted(&self, known: u64) -> u64 {
+    /// Waits until the restarts differ from `known`, and returns them. A restarted server may show queues as they were
+    /// long ago.
+    pub async fn restarted(&self, known: &Restarts) -> Restarts {
         each!(self.restarted(known))
     }
 

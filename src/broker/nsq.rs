@@ -25,8 +25,8 @@ use keepstep_nsq::{Address, ConnectOptions, Hold, NsqdAdmin, Reattach, Subscribe
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    Backlog, BrokerError, Event, Flow, Notice, Prefetch, Receipt, ReceiptKind, Result, Sink, Subscription,
-    SubscriptionKind,
+    Backlog, BrokerError, Event, Flow, Notice, Prefetch, Receipt, ReceiptKind, Restarts, Result, Sink,
+    Subscription, SubscriptionKind,
     checksum::{CHECKSUM_BYTES, add_checksum, verify},
 };
 use crate::domain::{
@@ -105,7 +105,7 @@ struct Shared {
     /// Nodes that were asked about and aren't configured, since when.
     strangers: Mutex<HashMap<String, Instant>>,
     /// Counts restarts of any nsqd.
-    restarts: watch::Sender<u64>,
+    restarts: watch::Sender<Restarts>,
     /// Never set: the address of an nsqd that isn't configured.
     nowhere: watch::Sender<Option<String>>,
     /// Owns the tasks that watch the servers; they are aborted when it is dropped.
@@ -132,7 +132,7 @@ impl NsqBroker {
             heartbeat: options.heartbeat,
             ..ConnectOptions::default()
         });
-        let restarts = watch::Sender::new(0);
+        let restarts = watch::Sender::new(Restarts::new());
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for address in options.nsqd {
             if nodes.iter().any(|node| node.id() == address.http) {
@@ -289,10 +289,13 @@ impl NsqBroker {
     }
 
     /// See [`super::Broker::restarted`].
-    pub async fn restarted(&self, known: u64) -> u64 {
+    pub async fn restarted(&self, known: &Restarts) -> Restarts {
         let mut restarts = self.shared.restarts.subscribe();
         // Its sender is our own: it can't be gone.
-        restarts.wait_for(|count| *count != known).await.map_or(known, |count| *count)
+        restarts
+            .wait_for(|restarts| restarts != known)
+            .await
+            .map_or_else(|_| known.clone(), |found| found.clone())
     }
 
     /// See [`super::Broker::claimed`].

@@ -190,6 +190,11 @@ settings! {
             "Maximum size of the queues of all devices of a chat, in bytes of messages, shared evenly by its devices; each \
              device may have 1 MiB in any case. A queue above its share is emptied";
     }
+    "Sweeps" {
+        sweep_rate: u32 = 100, "100", count::<u32>, "KEEPSTEP_SWEEP_RATE",
+            "Redis commands per second that each kind of sweep may cause, in the whole deployment. The more there is to \
+             visit, the longer a round takes: keepstep_sweep_round_seconds. Must be the same on every edge";
+    }
 }
 
 settings! {

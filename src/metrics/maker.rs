@@ -1,8 +1,8 @@
 //! Makes a metric and registers it, in one step.
 
 use prometheus::{
-    Error, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Error, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 pub(super) struct Maker {
@@ -29,6 +29,18 @@ impl Maker {
 
     pub(super) fn seconds(&self, name: &str, help: &str) -> Result<Gauge, Error> {
         self.add(Gauge::new(name, help))
+    }
+
+    pub(super) fn seconds_by(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[&str],
+    ) -> Result<GaugeVec, Error> {
+        let family = self.add(GaugeVec::new(Opts::new(name, help), &[label]))?;
+        values.iter().for_each(|value| drop(family.with_label_values(&[value])));
+        Ok(family)
     }
 
     pub(super) fn counters(

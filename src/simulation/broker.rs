@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     broker::{
         Backlog, BrokerError, Flow, NodeHealth, Prefetch, Present, QueueAt, QueueState, Registrations,
-        Removal, RemovalScope, Result, Sink, Subscription as Handle, Totals,
+        Removal, RemovalScope, Restarts, Result, Sink, Subscription as Handle, Totals,
         checksum::{add_checksum, open, verify},
         embedded::EmbeddedBroker,
     },
@@ -204,8 +204,10 @@ impl FaultyBroker {
         self.inner.remembered().await
     }
 
-    pub(crate) async fn restarted(&self, known: u64) -> u64 {
-        self.faults.shared.broker().until(|(_, starts)| *starts != known).await.1
+    pub(crate) async fn restarted(&self, known: &Restarts) -> Restarts {
+        let seen = known.get(NODE).copied().unwrap_or(0);
+        let starts = self.faults.shared.broker().until(|(_, starts)| *starts != seen).await.1;
+        Restarts::from([(NODE.to_owned(), starts)])
     }
 
     pub(crate) fn nodes(&self) -> Vec<(String, bool)> {

@@ -44,6 +44,7 @@ mod quota;
 mod sessions;
 #[cfg(feature = "simulation")]
 mod simulated;
+mod sweeps;
 mod terminations;
 
 /// The store in memory. Cheap to clone; the clones are one store.
@@ -83,6 +84,8 @@ struct State {
     terminations: HashMap<TerminationId, TerminationRecord>,
     work: HashMap<String, (String, Millis)>,
     counts: HashMap<String, (Count, Millis)>,
+    /// How far the rounds of sweeps are.
+    sweeps: HashMap<String, u64>,
     /// How many `work` and `counts` there may be before the expired ones are swept.
     sweep_at: usize,
     chats: HashMap<ChatId, ChatState>,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Attached, CursorMove, CursorMoved, ReadOffset, Result, Store, SubscribeFrom, SubscriptionsPage};
+use super::{Attached, CursorMove, CursorMoved, ReadOffset, Result, Store, SubscribeFrom};
 use crate::domain::{
     Seq,
     chat::DevicePosition,
@@ -44,13 +44,6 @@ impl Store {
     /// Moves cursors of one chat, forward only and never above the head, in the given order.
     pub async fn move_cursors(&self, chat: ChatId, moves: &[CursorMove]) -> Result<Vec<CursorMoved>> {
         each!(self.move_cursors(chat, moves))
-    }
-
-    /// Returns all chats with their subscriptions, page by page, starting with page 0. A chat that exists throughout is
-    /// on one of the pages. The call takes two steps (the chats, then the subscriptions of each), each with its own
-    /// time-out.
-    pub async fn subscriptions(&self, page: u64) -> Result<SubscriptionsPage> {
-        each!(self.subscriptions(page))
     }
 
     /// Unsubscribes a device from a chat. Returns false, and changes nothing, if its user is in the chat.

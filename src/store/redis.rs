@@ -53,6 +53,7 @@ mod quota;
 mod script;
 mod sessions;
 mod startup;
+mod sweeps;
 mod terminations;
 mod url;
 mod value;

@@ -172,17 +172,6 @@ pub struct Subscriptions {
     pub unconfirmed: Option<Seq>,
 }
 
-/// One page of all chats.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SubscriptionsPage {
-    /// The chats of the page, in no order.
-    pub chats: Vec<Subscriptions>,
-    /// Indexed ids without a chat: being created or deleted, or never created.
-    pub absent: Vec<ChatId>,
-    /// The next page; none on the last page.
-    pub next: Option<u64>,
-}
-
 /// The result of [`super::Store::owner`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {

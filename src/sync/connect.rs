@@ -364,7 +364,7 @@ pub fn follow(core: &Core, handle: &SessionHandle, chats: Vec<(ChatId, Followed,
 pub async fn subscribe_chats(core: &Core, chats: Vec<ChatId>) -> Result<()> {
     watches::subscribe(core, chats.iter().copied().map(Watch::Chat).collect()).await?;
     // A session that is idle in a chat learns only from a doorbell that there is something new.
-    listen::ring(core, &chats).await;
+    listen::ring_all(core, &chats).await;
     Ok(())
 }
 

@@ -1,14 +1,18 @@
 //! Terminates devices that nobody has seen for long: a sub after a month, a main after half a year, with a warning to the
 //! user's other devices a week before; and unfinished registrations after a day. One edge does it for all. Each device is
-//! checked when it is due, and then rescheduled: to its warning, to its end, or by a day.
+//! checked when it is due, and then rescheduled: to its warning, to its end, or by a day. The checks have a budget (`budget`): if
+//! more are due, the longest overdue comes first.
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::instrument::Instrument;
 
-use super::{Core, connect, termination};
+use super::{
+    Core,
+    budget::{Kind, Sweep},
+    connect, termination,
+};
 use crate::{
     domain::{
         Millis,
@@ -22,11 +26,11 @@ use crate::{
 
 /// The name of this leased work.
 const WORK: &str = "expiry";
-/// Devices that are read, and checked, at a time.
+/// The most devices that are read at a time.
 const PAGE: usize = 256;
-const PARALLEL: usize = 16;
-/// Pages in one pass; the rest comes with the next.
-const PAGES: usize = 100;
+/// Commands that such a read costs, and the check of one device.
+const OF_A_PAGE: usize = 3;
+const OF_A_DEVICE: usize = 3;
 /// The longest delay until the next check: settings may change.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A termination has its own work; one that was cut off before its record was written is begun again after this.
@@ -35,12 +39,13 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(super) async fn run(core: Arc<Core>) {
     let mut ticks = interval(core.timing.reconcile);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let sweep = Sweep::new(&core, Kind::Expiry);
     loop {
         ticks.tick().await;
         let work = async {
             let passed =
                 match core.store.try_acquire_lease(WORK, &core.edge.name, core.timing.reconcile * 3).await {
-                    Ok(true) => pass(&core).await,
+                    Ok(true) => pass(&core, &sweep).await,
                     // Another edge does it.
                     Ok(false) => Ok(()),
                     Err(error) => Err(error),
@@ -53,22 +58,26 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-async fn pass(core: &Arc<Core>) -> Stored<()> {
-    for _ in 0..PAGES {
-        let (now, due) = core.store.due_devices(PAGE).await?;
-        let count = due.len();
-        let looks = due.into_iter().map(|(user, device)| async move {
+/// Checks what is due, for as long as the lease lasts.
+async fn pass(core: &Arc<Core>, sweep: &Sweep<'_>) -> Stored<()> {
+    let (begun, period) = (Instant::now(), core.timing.reconcile);
+    while begun.elapsed() < period {
+        // As many as a period has time for.
+        let most = (sweep.rate() * period.as_secs_f64()) as usize / OF_A_DEVICE;
+        let most = most.clamp(1, PAGE);
+        sweep.spend(OF_A_PAGE).await;
+        let (now, due) = core.store.due_devices(most).await?;
+        let is_all = due.len() < most;
+        for (user, device) in due {
+            sweep.spend(OF_A_DEVICE).await;
             let until = look(core, &user, device, now).await.unwrap_or_else(|problem| {
                 tracing::warn!(%device, error = %problem, "expiry check failed; will retry");
                 Some(now.saturating_add(millis(AGAIN)))
             });
-            core.store.put_off(&user, device, until).await
-        });
-        // Collected first: the compiler can't see that a lazily mapped stream of these is `Send`.
-        let looks: Vec<_> = looks.collect();
-        let looked: Vec<_> = stream::iter(looks).buffer_unordered(PARALLEL).collect().await;
-        looked.into_iter().collect::<Result<(), _>>()?;
-        if count < PAGE {
+            core.store.put_off(&user, device, until).await?;
+        }
+        if is_all {
+            sweep.went_round(begun);
             break;
         }
     }

@@ -12,7 +12,9 @@ use tokio::{
 };
 
 use super::{
-    Core, paced, presence,
+    Core,
+    budget::{Kind, Sweep},
+    presence,
     rereads::{self, PARALLEL},
     signal, spread,
     watches::Watch,
@@ -26,7 +28,10 @@ use crate::{
     store::{ChatHead, StoreEvent},
 };
 
-/// Heads per call, and calls at a time.
+/// Commands that a chat's head costs; and a user's offsets and list of chats.
+const OF_A_HEAD: usize = 1;
+const OF_A_USER: usize = 2;
+/// After events were missed: heads per call, and calls at a time.
 const HEADS: usize = 500;
 const HEADS_PARALLEL: usize = 4;
 /// After events were missed, everything is read again, one read in this time at most, so that it delays no send.
@@ -103,27 +108,41 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// The last resort: heads every few seconds (lost doorbells; relocated chats), offsets and chats every few seconds (lost
-/// notifications and signals: another edge may have switched the events on again before this one noticed). At once when events
-/// were missed.
+/// The last resort, at the rate of the sweeps: heads (lost doorbells; relocated chats), offsets and chats (lost notifications and
+/// signals: another edge may have switched the events on again before this one noticed). At once when events were missed.
 pub(super) async fn sweep(core: Arc<Core>) {
     tokio::join!(heads(&core), offsets(&core));
 }
 
 async fn heads(core: &Core) {
+    let sweep = Sweep::new(core, Kind::Heads);
     let mut ticks = interval(core.timing.tail_sweep);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let missed = &core.watching.passes.heads;
     loop {
-        tokio::select! {
+        let mut is_missed = tokio::select! {
             biased;
-            () = core.watching.passes.heads.notified() => {}
-            _ = ticks.tick() => {}
+            () = missed.notified() => true,
+            _ = ticks.tick() => false,
+        };
+        if !is_missed {
+            let chats = core.hub.chats();
+            let pages = chats.chunks(sweep.call()).collect();
+            is_missed = tokio::select! {
+                biased;
+                () = missed.notified() => true,
+                () = sweep.visit(pages, |chats| chats.len() * OF_A_HEAD, |chats| ring(core, chats)) => false,
+            };
         }
-        ring(core, &core.hub.chats()).await;
+        // To its end: otherwise repeated interruptions would starve the last ones.
+        if is_missed {
+            ring_all(core, &core.hub.chats()).await;
+        }
     }
 }
 
 async fn offsets(core: &Core) {
+    let sweep = Sweep::new(core, Kind::Offsets);
     let period = core.timing.reads_sweep;
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,7 +157,7 @@ async fn offsets(core: &Core) {
             at_once = tokio::select! {
                 biased;
                 () = missed.notified() => true,
-                () = paced(core.hub.users(), period, read) => false,
+                () = sweep.visit(core.hub.users(), |_| OF_A_USER, read) => false,
             };
         }
         // To its end: otherwise repeated interruptions would starve the last ones.
@@ -158,20 +177,21 @@ async fn read(core: &Core, user: UserId) {
     }
 }
 
-/// Reads the heads of these chats, as if a doorbell had announced each.
-pub(super) async fn ring(core: &Core, chats: &[ChatId]) {
-    let pages = stream::iter(chats.chunks(HEADS));
-    pages
-        .for_each_concurrent(HEADS_PARALLEL, |chats| async move {
-            match core.store.heads(chats).await {
-                Ok(heads) => {
-                    for (chat, ChatHead { head, node }) in chats.iter().zip(heads) {
-                        core.hub.placed(*chat, &node);
-                        on_doorbell(core, *chat, head);
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "heads can't be read now"),
+/// Reads the heads of these chats, however many, and takes them for doorbells.
+pub(super) async fn ring_all(core: &Core, chats: &[ChatId]) {
+    let pages: Vec<_> = chats.chunks(HEADS).map(|chats| ring(core, chats)).collect();
+    stream::iter(pages).buffer_unordered(HEADS_PARALLEL).collect::<()>().await;
+}
+
+/// Reads the heads of these chats, and takes them for doorbells.
+async fn ring(core: &Core, chats: &[ChatId]) {
+    match core.store.heads(chats).await {
+        Ok(heads) => {
+            for (chat, ChatHead { head, node }) in chats.iter().zip(heads) {
+                core.hub.placed(*chat, &node);
+                on_doorbell(core, *chat, head);
             }
-        })
-        .await;
+        }
+        Err(error) => tracing::debug!(%error, "heads can't be read now"),
+    }
 }

@@ -23,8 +23,8 @@ use crate::{
     protocol::Problem,
 };
 
-/// Chats that are relocated in one pass of the reconciler, which has other work, too.
-const MOST: usize = 500;
+/// Chats that are relocated at a time by the reconciler, which has other work, too.
+pub(super) const MOST: usize = 500;
 /// Chats at once, and queues of one chat: an nsqd creates them one by one anyway.
 const PARALLEL: usize = 4;
 

@@ -11,8 +11,9 @@ use tokio::{
 
 use super::{
     Core,
+    budget::{Kind, Sweep},
     listen::APART,
-    paced, people, spread,
+    people, spread,
     watches::{self, Watch},
 };
 use crate::{
@@ -28,7 +29,9 @@ use crate::{
 /// Users that are read at a time, by one `watch` and by this edge's reads.
 const PARALLEL: usize = 16;
 const LOOKS: usize = 32;
-/// Interval of the sweep over everybody who is watched: events may be lost.
+/// Commands that reading a user's devices costs.
+const OF_A_USER: usize = 2;
+/// Least interval of the sweep over everybody who is watched: events may be lost.
 const SWEEP: Duration = Duration::from_secs(30);
 /// After missed events, all of them are read within this time.
 const SOON: Duration = Duration::from_secs(4);
@@ -202,7 +205,7 @@ async fn look(core: &Core, user: UserId, at_a_time: &Semaphore) {
 pub(super) async fn sweep(core: Arc<Core>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let core = &core;
+    let (core, sweep) = (&*core, Sweep::new(&core, Kind::Presence));
     let hint = |user| async move { hint(core, user) };
     let soon = async || {
         let users = core.hub.watchers.users();
@@ -217,7 +220,7 @@ pub(super) async fn sweep(core: Arc<Core>) {
             _ = ticks.tick() => tokio::select! {
                 biased;
                 () = core.watching.passes.presence.notified() => soon().await,
-                () = paced(core.hub.watchers.users(), SWEEP, hint) => {}
+                () = sweep.visit(core.hub.watchers.users(), |_| OF_A_USER, hint) => {}
             },
         }
     }

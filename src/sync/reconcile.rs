@@ -1,15 +1,20 @@
 //! Compares the queues that exist with those that should, and repairs the drift. NSQ saves its lists of channels late, remembers
 //! deleted ones in nsqlookupd, and has no subscribe-if-exists; an edge may die between any two steps of a leave.
 //!
-//! 1. Read what exists, on every server that answers.
-//! 2. Then read what should exist: the live devices of the members of each chat. In this order, because a membership is written
-//!    before its queues are created: an unwanted queue that existed before is an orphan.
-//! 3. Relocate chats whose node is away for good (`placement`).
-//! 4. Repair drift that is found twice in a row, each item after a last check, in turn with joins and leaves: orphan queues,
-//!    missing queues, and unsubscribed devices of members whose adding edge died.
+//! A round goes over all chats at the rate of the sweep (`budget`), in slices of some seconds:
 //!
-//! Topics of deleted chats, queues that only nsqlookupd remembers, and ids of chats that were never created are handled alike. A
-//! restart of an nsqd starts a comparison at once.
+//! 1. Read what exists, on every server that answers (`listing`).
+//! 2. Look again at the drift that the slice before has found, and repair what both have found, each item after a last check, in
+//!    turn with joins and leaves: orphan queues, missing queues, and unsubscribed devices of members whose adding edge died.
+//! 3. Read what should exist, of the next chats of the round: the live devices of the members of each (`diff`). In this order,
+//!    because a membership is written before its queues are created: an unwanted queue that existed before is an orphan.
+//! 4. Relocate chats whose node is away for good (`placement`). Trim logs that have something to trim (`trim`).
+//!
+//! Topics of deleted chats, queues that only nsqlookupd remembers, and ids of chats that were never created are handled alike.
+//!
+//! Events don't wait for the round. A server that was restarted, or answers again, has its chats compared at once, and no others:
+//! those that it shows, and those that it showed before. So have chats that it shows no more. Only if such a server has lost chats,
+//! or one is away for good whose chats nobody knows, all chats are looked at urgently.
 //!
 //! Queues of devices that this store never knew are left alone: they may belong to another deployment.
 //!
@@ -27,20 +32,19 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::instrument::Instrument;
 
-use super::{Core, placement, registration::complete_member};
-use crate::{
-    broker::QueueAt,
-    spans,
-    store::{Result as Stored, UNBORN},
-};
+use super::Core;
+use crate::{broker::Restarts, spans};
 
 mod diff;
+mod listing;
+mod mending;
 mod repair;
+mod round;
+mod slices;
 
-use diff::Drift;
-pub(super) use diff::{diff, shown_by_none};
+pub(super) use diff::{Speed, diff_all, shown_by_none};
 pub(super) use repair::{remove, restore, take_away};
-use repair::{remove_chat, remove_topic};
+use slices::Reconciler;
 
 /// The name of this leased work.
 const WORK: &str = "reconcile";
@@ -48,15 +52,10 @@ const WORK: &str = "reconcile";
 const LEASE: Duration = Duration::from_secs(6);
 /// … because a live one renews this often.
 const RENEWAL: Duration = Duration::from_secs(2);
-/// The pages (256 of them) are spread over three quarters of the time between two comparisons, so that they delay no sends.
-const PAUSES: u32 = 340;
-
-/// After a restart of a server: the time between the two comparisons that a repair takes.
+/// After an event: the time between the two comparisons that a repair takes.
 pub(super) const SOON: Duration = Duration::from_secs(1);
-/// And the pause between their pages: they are urgent, and may be noticed.
+/// The pause between the pages of a comparison that an admin asks for: it is urgent, and may be noticed.
 pub(super) const BRISK: Duration = Duration::from_millis(2);
-/// The leave of the last member mostly deletes the chat within this time. (If both do it, nothing is lost.)
-const LEAVING: Duration = Duration::from_secs(5);
 /// The node of a queue that only nsqlookupd remembers.
 pub(super) const DIRECTORY: &str = "nsqlookupd";
 
@@ -84,153 +83,57 @@ async fn keep(core: &Core, chosen: &AtomicBool) {
 }
 
 async fn compare_all(core: &Arc<Core>, chosen: &AtomicBool) {
-    let mut ticks = interval(core.timing.reconcile);
+    let mut ticks = interval(Reconciler::period(core));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before = Drift::default();
-    // A restarted server may have lost queues, or restored some: compare twice, without the usual pauses.
-    let (mut restarts, mut hurry, mut was_chosen) = (0, 0u32, false);
+    let (mut restarts, mut work) = (Restarts::new(), None::<Reconciler<'_>>);
     loop {
+        let pause = work.as_ref().and_then(Reconciler::pause);
+        let mut is_time = false;
         tokio::select! {
             biased;
-            count = core.broker.restarted(restarts) => (restarts, hurry) = (count, 2),
-            () = tokio::time::sleep(SOON), if hurry > 0 => {}
-            _ = ticks.tick() => {}
+            found = core.broker.restarted(&restarts) => {
+                let nodes = changed(&mut restarts, found);
+                work.iter_mut().for_each(|work| work.on_restart(&nodes));
+            }
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            _ = ticks.tick(), if pause.is_none() => is_time = true,
             // Not only at the next tick.
-            () = tokio::time::sleep(RENEWAL), if !was_chosen => {}
+            () = tokio::time::sleep(RENEWAL), if work.is_none() => {}
         }
-        // The previous holder may have left something half done.
-        let is_chosen = chosen.load(Ordering::Relaxed);
-        if is_chosen && !was_chosen {
-            hurry = 2;
+        if !chosen.load(Ordering::Relaxed) {
+            // Another edge does it.
+            work = None;
+            continue;
         }
-        was_chosen = is_chosen;
-        let leisurely = hurry == 0;
-        let pause = (core.timing.reconcile / PAUSES).min(if leisurely { Duration::MAX } else { BRISK });
-        hurry = hurry.saturating_sub(1);
-        let span = spans::round(WORK);
-        let look = async {
-            match is_chosen {
-                true => compare(core, pause).await,
-                // Another edge does it.
-                false => Ok(Drift::default()),
-            }
-        };
-        let look = look.instrument(span.clone());
-        let found = tokio::select! {
-            biased;
-            found = look => found,
-            // Observations of that server are outdated.
-            count = core.broker.restarted(restarts), if leisurely => {
-                (restarts, hurry) = (count, 2);
-                continue;
-            }
-        };
-        let mend = async {
-            match found {
-                Ok(mut found) => {
-                    found.go_on_from(&before);
-                    placement::relocate_all(core, &found.unplaced).await;
-                    repair(core, &before, &found).await;
-                    before = found;
+        if work.is_none() {
+            work = Some(Reconciler::take_over(core).await);
+        }
+        let Some(work) = &mut work else { continue };
+        if is_time {
+            work.begin_round();
+        }
+        let slice = async {
+            let listed = work.look_and_mend().await;
+            tokio::select! {
+                biased;
+                slice = work.go_on(&listed) => {
+                    work.end_slice(slice).await;
+                    None
                 }
-                Err(error) => tracing::debug!(%error, "queues can't be compared now"),
+                // Observations of that server are outdated: this slice comes again.
+                found = core.broker.restarted(&restarts) => Some(found),
             }
         };
-        mend.instrument(span).await;
-    }
-}
-
-async fn compare(core: &Core, pause: Duration) -> Stored<Drift> {
-    let remembered = core.broker.remembered().await;
-    let present = core.broker.queues().await;
-    // At once, without a second comparison: nobody loses anything by it, and an nsqd that creates a topic again creates all
-    // remembered channels.
-    for queue in shown_by_none(remembered, &present) {
-        remove_orphan(core, &queue).await;
-    }
-    diff(core, pause, present, &mut |_, _| {}).await
-}
-
-async fn remove_orphan(core: &Core, queue: &QueueAt) {
-    let QueueAt { node, chat, device } = queue;
-    match remove(core, queue).await {
-        Ok(true) => {
-            core.metrics.reconciler_actions.with_label_values(&["orphan_removed"]).inc();
-            tracing::info!(%chat, %device, %node, "orphan queue removed");
-        }
-        Ok(false) => {}
-        Err(problem) => {
-            tracing::warn!(%chat, %device, %node, error = %problem, "orphan queue removal failed; will retry")
+        if let Some(found) = slice.instrument(spans::round(WORK)).await {
+            work.on_restart(&changed(&mut restarts, found));
         }
     }
 }
 
-async fn repair(core: &Core, before: &Drift, now: &Drift) {
-    let count = |action: &str| core.metrics.reconciler_actions.with_label_values(&[action]).inc();
-    for queue in now.orphans.intersection(&before.orphans) {
-        remove_orphan(core, queue).await;
-    }
-    for queue in now.missing.intersection(&before.missing) {
-        let QueueAt { node, chat, device } = queue;
-        match restore(core, queue).await {
-            Ok(true) => {
-                count("queue_restored");
-                tracing::warn!(%chat, %device, %node, "missing queue created again: the log fills its gap");
-            }
-            Ok(false) => {}
-            Err(problem) => {
-                tracing::warn!(%chat, %device, %node, error = %problem, "creating a missing queue failed; will retry")
-            }
-        }
-    }
-    for (chat, user) in now.unsubscribed.intersection(&before.unsubscribed) {
-        // It logs what it has done.
-        if let Err(problem) = complete_member(core, *chat, user).await {
-            tracing::warn!(%chat, %user, error = %problem, "subscribing a member's devices failed; will retry");
-        }
-    }
-    // Their edge died after the others had already dropped it, because it had been silent before.
-    for (chat, _) in now.unconfirmed.intersection(&before.unconfirmed) {
-        count("outbox_found");
-        core.sending.relay.behind(*chat);
-    }
-    for (chat, since) in &now.empty_chats {
-        if since.elapsed() < LEAVING {
-            continue;
-        }
-        match remove_chat(core, *chat).await {
-            Ok(true) => {
-                count("chat_removed");
-                tracing::info!(%chat, "empty chat removed");
-            }
-            Ok(false) => {}
-            Err(problem) => {
-                tracing::warn!(%chat, error = %problem, "empty chat removal failed; will retry")
-            }
-        }
-    }
-    for (chat, since) in &now.absent {
-        if since.elapsed() < UNBORN {
-            continue;
-        }
-        match core.store.unlist_unborn(*chat).await {
-            Ok(true) => tracing::debug!(%chat, "the id of a chat that never came to be is forgotten"),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%chat, %error, "id of a chat that was never created not removed; will retry")
-            }
-        }
-    }
-    for (node, chat) in now.topics.intersection(&before.topics) {
-        match remove_topic(core, node, *chat).await {
-            Ok(true) => {
-                count("topic_removed");
-                tracing::info!(%chat, %node, "stale placement of a chat removed");
-            }
-            Ok(false) => {}
-            Err(problem) => {
-                tracing::warn!(%chat, %node, error = %problem, "stale placement of a chat not removed; will retry")
-            }
-        }
-    }
+/// Takes the new counts; returns the servers that were restarted since.
+fn changed(known: &mut Restarts, found: Restarts) -> Vec<String> {
+    let nodes = found.iter().filter(|(node, count)| known.get(*node) != Some(count));
+    let nodes = nodes.map(|(node, _)| node.clone()).collect();
+    *known = found;
+    nodes
 }

@@ -79,6 +79,11 @@ struct Known {
 }
 
 impl Others {
+    /// Returns how many have sent a heartbeat within `dead_after`, as far as this edge saw it.
+    pub(super) fn alive(&self, dead_after: Duration) -> usize {
+        lock(&self.0).others.values().filter(|(_, since)| since.elapsed() <= dead_after + LOOK).count()
+    }
+
     /// Returns the dead ones.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! Trims the logs: of a chat with every 64th message, in the background, and of all chats once in a while, because a silent chat
-//! has old messages, too.
+//! Trims the logs: of a chat with every 64th message, in the background; and of a silent chat, which has old messages, too, when
+//! the reconciler's round comes by.
 
 use std::{
     collections::HashSet,
@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::instrument::Instrument;
 
-use super::{Core, lock, quota};
+use super::{Core, lock, quota, reconcile::Speed};
 use crate::{
     domain::{Seq, id::ChatId},
     spans,
@@ -24,12 +24,13 @@ const EVERY: Seq = 64;
 const TURN: Duration = Duration::from_secs(1);
 /// Chats that are trimmed at a time.
 const PARALLEL: usize = 8;
-/// All chats are checked once in a 24th of the time that a log is kept, and at least this often. One edge does it for all.
+/// All chats are checked once in a 24th of the time that a log is kept, and at least this often; unless a round takes longer.
 const ROUND: Duration = Duration::from_secs(3600);
-/// The name of this leased work.
+/// Commands that the check of a chat costs ([`crate::store::Store::untrimmed`]), and a trim.
+const OF_A_LOOK: usize = 5;
+const OF_A_TRIM: usize = 30;
+/// The name of this work.
 const WORK: &str = "trim";
-/// The pages of one round (256 of them) are spread over three quarters of it.
-const PAUSES: u32 = 340;
 
 /// Chats to trim. Bounded by the chats with a send in the last second.
 #[derive(Debug, Default)]
@@ -63,36 +64,20 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-pub(super) async fn all(core: Arc<Core>) {
-    let period = (core.limits.log_age / 24).clamp(TURN, ROUND);
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let work = async {
-            let done = match core.store.try_acquire_lease(WORK, &core.edge.name, period * 3).await {
-                Ok(true) => round(&core, period / PAUSES).await,
-                // Another edge does it.
-                Ok(false) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = done {
-                tracing::debug!(%error, "old messages not trimmed; will retry");
-            }
-        };
-        work.instrument(spans::round(WORK)).await;
-    }
+/// Returns the least time between two checks of a chat.
+pub(super) fn period(core: &Core) -> Duration {
+    (core.limits.log_age / 24).clamp(TURN, ROUND)
 }
 
-async fn round(core: &Core, pause: Duration) -> Result<()> {
-    let mut next = Some(0);
-    while let Some(page) = next {
-        let page = core.store.subscriptions(page).await?;
-        next = page.next;
-        stream::iter(page.chats)
-            .for_each_concurrent(PARALLEL, |subscriptions| trim(core, subscriptions.chat))
-            .await;
-        tokio::time::sleep(pause).await;
+/// Schedules a trim of those of these chats that need one.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn look(core: &Core, chats: &[ChatId], speed: Speed<'_>) -> Result<()> {
+    speed.spend(chats.len() * OF_A_LOOK).await;
+    for chat in core.store.untrimmed(chats).await? {
+        speed.spend(OF_A_TRIM).await;
+        core.sending.trims.due([chat]);
     }
     Ok(())
 }

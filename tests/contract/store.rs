@@ -61,6 +61,8 @@ mod positions;
 mod quota;
 #[path = "store/sessions.rs"]
 mod sessions;
+#[path = "store/sweeps.rs"]
+mod sweeps;
 #[path = "store/terminations.rs"]
 mod terminations;
 

@@ -428,4 +428,5 @@ mutants! {
     "memory-last-termination-wins", LastTerminationWins: "terminations::a_termination_only_goes_forward";
     "memory-stale-note-forgotten", StaleNoteForgotten:
         "edges::a_note_that_was_made_again_is_not_forgotten_by_who_read_the_one_before";
+    "memory-sweep-skips", SweepSkips: "sweeps::every_chat_is_listed_also_at_the_edge_of_a_page";
 }

@@ -142,6 +142,8 @@ mod chosen {
         LastTerminationWins = "last-termination-wins",
         /// A note that was made again is forgotten by who read the one before.
         StaleNoteForgotten = "stale-note-forgotten",
+        /// A chat at the edge of a page is never compared.
+        SweepSkips = "sweep-skips",
     }
 
     /// Switches one on, or all off.

@@ -49,6 +49,7 @@ mod scripts;
 mod slow_redis;
 mod starts;
 mod store;
+mod sweeps;
 mod too_large;
 mod torn;
 mod turns;

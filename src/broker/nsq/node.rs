@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{address::NodeAddress, breaker::Breaker};
 use crate::{
-    broker::{Backlog, BrokerError, Flow, NodeHealth, QueueState, Result as BrokerResult},
+    broker::{Backlog, BrokerError, Flow, NodeHealth, QueueState, Restarts, Result as BrokerResult},
     domain::{
         fair::{Bounds, FairQueue},
         id::{ChatId, DeviceId},
@@ -70,7 +70,7 @@ pub(super) struct Node {
     /// Its reported start time: a different time means that it was restarted. 0: not known yet.
     started: AtomicI64,
     /// Notified of its restarts.
-    restarts: watch::Sender<u64>,
+    restarts: watch::Sender<Restarts>,
     /// The topic of the claim of a store that has queues here, and the store's clock.
     claim: Mutex<Option<(String, u64)>>,
 }
@@ -80,7 +80,7 @@ impl Node {
         address: NodeAddress,
         connect: Arc<ConnectOptions>,
         msg_timeout: Duration,
-        restarts: watch::Sender<u64>,
+        restarts: watch::Sender<Restarts>,
     ) -> Self {
         let tcp = watch::Sender::new(address.tcp.clone());
         let told = || Address::Told(tcp.subscribe());
@@ -344,7 +344,7 @@ impl Node {
             tracing::info!(node = self.id(), "nsqd was restarted");
             self.largest.store(0, Ordering::Relaxed);
             self.claim_again().await;
-            self.restarts.send_modify(|count| *count += 1);
+            self.restarts.send_modify(|restarts| *restarts.entry(self.id().to_owned()).or_default() += 1);
         }
         if self.address.tcp.is_some() {
             return Ok(());

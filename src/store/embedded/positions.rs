@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{ChatState, EmbeddedStore, Membership, Subscription};
+use super::{EmbeddedStore, Membership, Subscription};
 use crate::{
     domain::{
         Seq,
@@ -10,10 +10,7 @@ use crate::{
         device::DeviceState,
         id::{ChatId, DeviceId, UserId},
     },
-    store::{
-        Attached, CursorMove, CursorMoved, ReadOffset, Result, SubscribeFrom, Subscriptions,
-        SubscriptionsPage,
-    },
+    store::{Attached, CursorMove, CursorMoved, ReadOffset, Result, SubscribeFrom},
 };
 
 impl EmbeddedStore {
@@ -97,27 +94,6 @@ impl EmbeddedStore {
             _ => CursorMoved::Fenced,
         };
         Ok(moves.iter().map(&mut one).collect())
-    }
-
-    /// See [`crate::store::Store::subscriptions`]. All is one page.
-    pub async fn subscriptions(&self, _page: u64) -> Result<SubscriptionsPage> {
-        let state = self.state();
-        let subscriptions = |(chat, room): (&ChatId, &ChatState)| Subscriptions {
-            chat: *chat,
-            node: room.chat.node.clone(),
-            members: room.members.iter().map(|(user, membership)| membership.of(user)).collect(),
-            devices: room
-                .subscriptions
-                .iter()
-                .map(|(device, subscription)| (*device, subscription.from))
-                .collect(),
-            unconfirmed: room.outbox.first().copied(),
-        };
-        Ok(SubscriptionsPage {
-            chats: state.chats.iter().map(subscriptions).collect(),
-            absent: Vec::new(),
-            next: None,
-        })
     }
 
     /// See [`crate::store::Store::unsubscribe_device`].

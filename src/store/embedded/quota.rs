@@ -54,6 +54,11 @@ struct Part {
 }
 
 impl Ledger {
+    /// Returns whether the log dropped something that a queue may hold.
+    pub(super) fn is_standing(&self) -> bool {
+        !self.standing.is_empty()
+    }
+
     /// Adds a message. Returns the bytes appended by then.
     pub(super) fn takes(&mut self, user: &UserId, bytes: u64) -> u64 {
         self.said += bytes;

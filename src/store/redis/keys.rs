@@ -244,6 +244,11 @@ impl Keys {
         format!("{}:{{w.{}}}", self.prefix, name)
     }
 
+    /// Number: how far the round of a sweep is: a page of the index of all chats.
+    pub(super) fn sweep(&self, name: &str) -> String {
+        format!("{}:{{w.{name}}}:at", self.prefix)
+    }
+
     /// String: a counter that expires with its window.
     pub(super) fn count(&self, name: &str) -> String {
         format!("{}:{{r.{}}}", self.prefix, name)

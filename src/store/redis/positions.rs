@@ -8,8 +8,6 @@ use super::{
     RedisStore,
     chats::chat_from,
     error::{corrupt, later},
-    keys::Keys,
-    members::member_from,
     script, value,
 };
 use crate::{
@@ -19,10 +17,7 @@ use crate::{
         device::DeviceState,
         id::{ChatId, DeviceId, UserId},
     },
-    store::{
-        Attached, CursorMove, CursorMoved, ReadOffset, Result, StoreError, SubscribeFrom, Subscriptions,
-        SubscriptionsPage,
-    },
+    store::{Attached, CursorMove, CursorMoved, ReadOffset, Result, SubscribeFrom},
 };
 
 /// How many chats' scripts are sent together.
@@ -139,58 +134,6 @@ impl RedisStore {
             Ok(moved)
         })
         .await
-    }
-
-    /// See [`crate::store::Store::subscriptions`]. A page is one part of the index of chats, whose entries are written
-    /// before their chats.
-    pub async fn subscriptions(&self, page: u64) -> Result<SubscriptionsPage> {
-        let mut part = redis::cmd("SMEMBERS");
-        part.arg(self.keys().all_chats(page));
-        // Each of the two steps has the whole time-out: together they may take a slow Redis longer.
-        let ids = self.in_time(async { value::list(self.bulk().run(&part).await?) }).await?;
-        let ids = ids.into_iter().map(|id| value::chat(&value::text(id)?)).collect::<Result<Vec<_>>>()?;
-        let batches: Vec<_> = ids.chunks(BATCH).map(|ids| self.owing_in(ids)).collect();
-        let found = stream::iter(batches).buffered(BATCHES).try_concat();
-        let found: Vec<(ChatId, Option<Subscriptions>)> = self.in_time(found).await?;
-        let (mut chats, mut absent) = (Vec::with_capacity(found.len()), Vec::new());
-        for (chat, subscriptions) in found {
-            match subscriptions {
-                Some(subscriptions) => chats.push(subscriptions),
-                None => absent.push(chat),
-            }
-        }
-        Ok(SubscriptionsPage { chats, absent, next: (page + 1 < Keys::CHAT_PARTS).then_some(page + 1) })
-    }
-
-    /// Returns the subscriptions of each of these chats; none if there is no such chat.
-    async fn owing_in(&self, ids: &[ChatId]) -> Result<Vec<(ChatId, Option<Subscriptions>)>> {
-        let mut read = redis::Pipeline::with_capacity(4 * ids.len());
-        for chat in ids {
-            read.cmd("HGET").arg(self.keys().meta(*chat)).arg("node");
-            read.cmd("HGETALL").arg(self.keys().members(*chat));
-            read.cmd("HGETALL").arg(self.keys().from(*chat));
-            read.cmd("ZRANGE").arg(self.keys().outbox(*chat)).arg(0).arg(0);
-        }
-        let mut answers = self.bulk().run_all(&read).await?.into_iter();
-        let mut found = Vec::with_capacity(ids.len());
-        for chat in ids {
-            let node = value::some(value::next(&mut answers)?).map(value::text).transpose()?;
-            let members = value::pairs(value::next(&mut answers)?)?;
-            let devices = value::pairs(value::next(&mut answers)?)?;
-            let unconfirmed = value::list(value::next(&mut answers)?)?.into_iter().next();
-            let unconfirmed = unconfirmed.map(value::number).transpose()?;
-            let Some(node) = node else {
-                found.push((*chat, None));
-                continue;
-            };
-            let members = members.into_iter().map(|(user, member)| member_from(&user, member));
-            let devices = devices
-                .into_iter()
-                .map(|(device, from)| Ok::<_, StoreError>((value::device(&device)?, value::number(from)?)));
-            let (members, devices) = (members.collect::<Result<_>>()?, devices.collect::<Result<_>>()?);
-            found.push((*chat, Some(Subscriptions { chat: *chat, node, members, devices, unconfirmed })));
-        }
-        Ok(found)
     }
 
     /// See [`crate::store::Store::unsubscribe_device`].

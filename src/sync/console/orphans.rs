@@ -278,7 +278,7 @@ async fn look(core: &Core) -> Result<Orphans, Problem> {
     let mut wanted_queue = |chat, device| {
         asked.remove(&(chat, device));
     };
-    let wrong = reconcile::diff(core, reconcile::BRISK, present, &mut wanted_queue).await?;
+    let wrong = reconcile::diff_all(core, reconcile::BRISK, present, &mut wanted_queue).await?;
     let registered_only =
         only_registered.into_iter().filter(|queue| asked.contains(&(queue.chat, queue.device)));
     let mut queues: Vec<QueueAt> = wrong.orphans.into_iter().chain(registered_only).collect();

@@ -202,8 +202,11 @@ async fn everything_that_is_owed_is_listed() {
     let listed = async || {
         let (mut chats, mut page) = (std::collections::HashMap::new(), Some(0));
         while let Some(number) = page {
-            let found = store.subscriptions(number).await.unwrap();
-            chats.extend(found.chats.into_iter().map(|subscriptions| (subscriptions.chat, subscriptions)));
+            let found = store.chat_ids(number).await.unwrap();
+            for (chat, subscriptions) in found.ids.iter().zip(store.subscriptions(&found.ids).await.unwrap())
+            {
+                chats.extend(subscriptions.map(|subscriptions| (*chat, subscriptions)));
+            }
             page = found.next;
         }
         chats
