@@ -220,9 +220,9 @@ settings! {
         tail_check: Duration = 2 * SECOND, "2s", period, "KEEPSTEP_TAIL_CHECK",
             "Time for NSQ to deliver a message that was announced. After it the message is read from the log";
         tail_sweep: Duration = 5 * SECOND, "5s", period, "KEEPSTEP_TAIL_SWEEP",
-            "Interval of checks for messages whose announcement was lost";
+            "Least interval of checks for messages whose announcement was lost";
         reads_sweep: Duration = 5 * SECOND, "5s", period, "KEEPSTEP_READS_SWEEP",
-            "Interval of checks for read offsets and chats whose event was lost";
+            "Least interval of checks for read offsets and chats whose event was lost";
     }
     "Leases and reconciliation" {
         lease: Duration = 6 * SECOND, "6s", period, "KEEPSTEP_LEASE",
@@ -230,7 +230,7 @@ settings! {
         lease_renewal: Duration = 2 * SECOND, "2s", period, "KEEPSTEP_LEASE_RENEWAL",
             "Interval of lease renewals; shorter than KEEPSTEP_LEASE, best a third of it";
         reconcile: Duration = 10 * SECOND, "10s", period, "KEEPSTEP_RECONCILE",
-            "Interval at which one edge compares the queues on every nsqd with those in Redis";
+            "Least interval at which one edge compares the queues on every nsqd with those in Redis";
         nsqd_give_up: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_NSQD_GIVE_UP",
             "Time after which the chats of an unavailable nsqd move to others. Devices are sent a `gap` for what only its queues \
              hold. 0s: they never move";
