@@ -223,9 +223,9 @@ settings! {
             "Time without a message after which a connected device's queue of a chat is detached. The next message attaches it \
              again. A longer time costs connections to nsqd, a shorter one an attachment more often";
         tail_sweep: Duration = 5 * SECOND, "5s", period, "KEEPSTEP_TAIL_SWEEP",
-            "Interval of checks for messages whose announcement was lost";
+            "Least interval of checks for messages whose announcement was lost";
         reads_sweep: Duration = 5 * SECOND, "5s", period, "KEEPSTEP_READS_SWEEP",
-            "Interval of checks for read offsets and chats whose event was lost";
+            "Least interval of checks for read offsets and chats whose event was lost";
     }
     "Leases and reconciliation" {
         lease: Duration = 6 * SECOND, "6s", period, "KEEPSTEP_LEASE",
@@ -235,7 +235,7 @@ settings! {
             "Interval at which an edge checks that its sessions still have their devices (at most 100 a second), and of its \
              heartbeats, if it is below 1s; shorter than KEEPSTEP_LEASE, best a third of it";
         reconcile: Duration = 10 * SECOND, "10s", period, "KEEPSTEP_RECONCILE",
-            "Interval at which one edge compares the queues on every nsqd with those in Redis";
+            "Least interval at which one edge compares the queues on every nsqd with those in Redis";
         nsqd_give_up: Duration = 120 * SECOND, "2m", duration, "KEEPSTEP_NSQD_GIVE_UP",
             "Time after which the chats of an unavailable nsqd move to others. Devices are sent a `gap` for what only its queues \
              hold. 0s: they never move";

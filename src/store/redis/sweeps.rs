@@ -190,8 +190,7 @@ impl RedisStore {
 
 fn untrimmed_from(answers: &mut impl Iterator<Item = redis::Value>) -> Result<Untrimmed> {
     let mut meta = value::list(value::next(answers)?)?.into_iter();
-    let mut field =
-        || Ok::<_, StoreError>(value::some(value::next(&mut meta)?).map(value::text).transpose()?);
+    let mut field = || value::some(value::next(&mut meta)?).map(value::text).transpose();
     let number = |text: Option<String>| text.map_or(Ok(0), |text| value::parse(&text));
     let (bytes, scanned) = (number(field()?)?, number(field()?)?);
     // `<which> <since>`
