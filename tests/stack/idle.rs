@@ -66,7 +66,8 @@ async fn an_idle_device_costs_redis_nothing() {
     println!("{before} devices: {of_few:?}\n{} devices: {of_many:?}", few.len() + many.len());
     assert!(sum(&of_many) <= sum(&of_few) + NOW_AND_THEN, "{} became {}", sum(&of_few), sum(&of_many));
     let checks = of_many.get("hmget").copied().unwrap_or(0);
-    assert!(checks <= CHECKS * WHILE.as_secs() + NOW_AND_THEN, "{checks} checks");
+    // (Counting takes its time, too.)
+    assert!(checks <= CHECKS * (WHILE.as_secs() + 1) + NOW_AND_THEN, "{checks} checks");
     assert!(few.iter().chain(&many).all(|phone| phone.memory().closed.is_none()));
 }
 

@@ -261,6 +261,7 @@ pub async fn when_all_have_gone_nothing_is_held(on: Deployment) {
             web.acks(&chat, round * 5).await;
             if round % 2 == 0 { web.leaves().await } else { web.vanishes().await }
         }
+        phone.hears(&chat, round * 5).await;
         phone.acks(&chat, round * 5).await;
         phone.reconnects(usize::try_from(round).unwrap()).await;
         // Only the phone is left, with its one socket and its one consumer, round after round.
