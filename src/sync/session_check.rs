@@ -38,13 +38,14 @@ impl Doubts {
         lock(&self.0).remove(&(session.device, session.session));
     }
 
-    /// Returns those of these sessions that are in doubt, and forgets all others.
-    fn among(&self, sessions: Vec<SessionHandle>) -> Vec<SessionHandle> {
+    /// Returns those of all sessions that are in doubt, and forgets all others. Mostly there is no doubt, and nothing is
+    /// listed.
+    fn among(&self, all: impl FnOnce() -> Vec<SessionHandle>) -> Vec<SessionHandle> {
         let mut doubts = lock(&self.0);
         if doubts.is_empty() {
             return Vec::new();
         }
-        let mut sessions = sessions;
+        let mut sessions = all();
         sessions.retain(|session| doubts.contains_key(&(session.device, session.session)));
         doubts.retain(|id, _| sessions.iter().any(|session| (session.device, session.session) == *id));
         sessions
@@ -75,7 +76,7 @@ pub(super) async fn doubts(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let sessions = core.edge.doubts.among(core.hub.sessions());
+        let sessions = core.edge.doubts.among(|| core.hub.sessions());
         spread(sessions, every.mul_f64(0.5), PARALLEL, |session| check(&core, session)).await;
     }
 }
