@@ -258,6 +258,8 @@ pub struct QueueAt {
 pub struct Present {
     /// The queues.
     pub queues: Vec<QueueAt>,
+    /// Those of them that hold messages and have no consumer.
+    pub unread: Vec<QueueAt>,
     /// Chats that exist on a server (the first of the pair) without any queue there.
     pub empty: Vec<(Arc<str>, ChatId)>,
     /// Servers that didn't answer.

@@ -193,17 +193,18 @@ impl Hub {
         }
     }
 
-    /// The chat's queues have got something that was announced long before: its idle sessions attach.
-    pub fn queued(&self, chat: ChatId) {
+    /// Queues of the chat hold something that was announced long before: the idle sessions of these devices (none: of all)
+    /// attach.
+    pub fn queued(&self, chat: ChatId, devices: &[DeviceId]) {
         if let Some(entry) = self.lock().chats.get_mut(&chat) {
-            entry.wake_all(chat);
+            entry.wake_all(chat, devices);
         }
     }
 
     /// The store has forgotten what queues may hold: all idle sessions attach.
     pub fn wake_all(&self) {
         for (chat, entry) in &mut self.lock().chats {
-            entry.wake_all(*chat);
+            entry.wake_all(*chat, &[]);
         }
     }
 

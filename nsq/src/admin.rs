@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use self::lookupd::{LookupdAdmin, LookupdInfo, LookupdNode, Producer, TopicLookup};
-pub use self::nsqd::{ChannelStats, ClientStats, NodeInfo, NsqdAdmin, StatsFilter, TopicStats};
+pub use self::nsqd::{ChannelBrief, ChannelStats, ClientStats, NodeInfo, NsqdAdmin, StatsFilter, TopicStats};
 use crate::frame::valid_name;
 
 /// The deadline of a call that only reads or changes little.

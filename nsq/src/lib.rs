@@ -55,8 +55,8 @@ mod subscription;
 
 pub use address::Address;
 pub use admin::{
-    AdminError, ChannelStats, ClientStats, LookupdAdmin, LookupdInfo, LookupdNode, NodeInfo, NsqdAdmin,
-    Producer, StatsFilter, TopicLookup, TopicStats, install_crypto_provider,
+    AdminError, ChannelBrief, ChannelStats, ClientStats, LookupdAdmin, LookupdInfo, LookupdNode, NodeInfo,
+    NsqdAdmin, Producer, StatsFilter, TopicLookup, TopicStats, install_crypto_provider,
 };
 pub use frame::valid_name;
 pub use identify::ConnectOptions;

@@ -194,9 +194,18 @@ impl EmbeddedBroker {
     /// See [`super::Broker::queues`].
     pub async fn queues(&self) -> Present {
         let (all, node) = (self.chats(), Arc::<str>::from(NODE));
-        let keys = all.iter().flat_map(|(chat, queues)| queues.keys().map(|device| (*chat, *device)));
-        let queues = keys.map(|(chat, device)| QueueAt { node: node.clone(), chat, device }).collect();
-        Present { queues, ..Present::default() }
+        let mut present = Present::default();
+        for (chat, queues) in all.iter() {
+            for (device, queue) in queues {
+                let (at, counts) =
+                    (QueueAt { node: node.clone(), chat: *chat, device: *device }, queue.counts());
+                if counts.waiting > 0 && counts.consumers == 0 {
+                    present.unread.push(at.clone());
+                }
+                present.queues.push(at);
+            }
+        }
+        present
     }
 
     /// See [`super::Broker::totals`].

@@ -13,7 +13,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Command, SessionHandle};
-use crate::domain::{Seq, id::ChatId};
+use crate::domain::{
+    Seq,
+    id::{ChatId, DeviceId},
+};
 
 /// The highest seq of one chat that one session has sent; shared with the tail check.
 pub type Progress = Arc<AtomicU64>;
@@ -151,12 +154,13 @@ impl ChatEntry {
         }
     }
 
-    /// Wakes idle sessions, whatever they have.
-    pub(super) fn wake_all(&mut self, chat: ChatId) {
-        if std::mem::take(&mut self.idle) > 0 {
-            for follower in &mut self.followers {
+    /// Wakes the idle sessions of these devices, or all if none is named, whatever they have.
+    pub(super) fn wake_all(&mut self, chat: ChatId, devices: &[DeviceId]) {
+        if self.idle > 0 {
+            let named = |session: &SessionHandle| devices.is_empty() || devices.contains(&session.device);
+            for follower in self.followers.iter_mut().filter(|follower| named(&follower.session)) {
                 let has = follower.followed.progress.load(Ordering::Relaxed);
-                follower.wakes(chat, has);
+                self.idle -= usize::from(follower.wakes(chat, has));
             }
         }
     }

@@ -306,8 +306,8 @@ impl EmbeddedStore {
     }
 
     /// See [`super::Store::publish_queued`].
-    pub async fn publish_queued(&self, chat: ChatId) -> Result<()> {
-        self.state().publish_to_chat(chat, &StoreEvent::Queued(chat));
+    pub async fn publish_queued(&self, chat: ChatId, devices: &[DeviceId]) -> Result<()> {
+        self.state().publish_to_chat(chat, &StoreEvent::Queued(chat, devices.to_vec()));
         Ok(())
     }
 

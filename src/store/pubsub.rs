@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{Result, Store, StoreEvent};
-use crate::domain::id::{ChatId, UserId};
+use crate::domain::id::{ChatId, DeviceId, UserId};
 
 impl Store {
     /// Returns the receiver of the events of everything watched through this store. The first call returns the
@@ -50,10 +50,10 @@ impl Store {
         each!(self.announce(user, payload))
     }
 
-    /// Notifies every edge that watches the chat that its queues have got messages which were announced long before. At
-    /// most once.
-    pub async fn publish_queued(&self, chat: ChatId) -> Result<()> {
-        each!(self.publish_queued(chat))
+    /// Notifies every edge that watches the chat that queues of it hold messages which were announced long before: those of
+    /// these devices; of all, if none is named. At most once.
+    pub async fn publish_queued(&self, chat: ChatId, devices: &[DeviceId]) -> Result<()> {
+        each!(self.publish_queued(chat, devices))
     }
 
     /// Publishes to every edge that watches the chat that the user types, at most once. Returns false, and publishes

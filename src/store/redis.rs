@@ -28,7 +28,7 @@ pub use self::{
     url::BadUrl,
 };
 use super::{Result, StoreError, StoreEvent, StoreLimits, events::Events};
-use crate::domain::id::{ChatId, UserId};
+use crate::domain::id::{ChatId, DeviceId, UserId};
 
 mod chats;
 mod console;
@@ -228,9 +228,11 @@ impl RedisStore {
     }
 
     /// See [`super::Store::publish_queued`].
-    pub async fn publish_queued(&self, chat: ChatId) -> Result<()> {
+    pub async fn publish_queued(&self, chat: ChatId, devices: &[DeviceId]) -> Result<()> {
+        let payload =
+            devices.iter().fold(listener::QUEUED.to_owned(), |text, device| format!("{text} {device}"));
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(self.keys().doorbell(chat)).arg(listener::QUEUED);
+        publish.arg(self.keys().doorbell(chat)).arg(payload);
         self.commands().run(&publish).await.map(drop)
     }
 

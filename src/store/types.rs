@@ -400,8 +400,9 @@ pub enum StoreEvent {
     ReadsChanged(UserId),
     /// A watched chat has a message with this number.
     Doorbell(ChatId, Seq),
-    /// The chat's queues have got messages that were announced long before: devices may have them from the log.
-    Queued(ChatId),
+    /// Queues of the chat hold messages that were announced long before, those of these devices (none: of all): they may have
+    /// them from the log.
+    Queued(ChatId, Vec<DeviceId>),
     /// A member of a watched chat types. Dropped when many other events are waiting.
     Typing(ChatId, UserId),
     /// A device of a user whose presence is watched may have come online or gone offline.

@@ -88,7 +88,7 @@ pub(super) async fn run(core: Arc<Core>) {
             StoreEvent::ReadsChanged(user) if core.hub.has_user(&user) => core.watching.rereads.ask(&user),
             StoreEvent::ReadsChanged(user) => core.watching.watches.idle([Watch::User(user)]),
             StoreEvent::Doorbell(chat, seq) => on_doorbell(&core, chat, seq),
-            StoreEvent::Queued(chat) => core.hub.queued(chat),
+            StoreEvent::Queued(chat, devices) => core.hub.queued(chat, &devices),
             StoreEvent::Typing(chat, user) => core.hub.typing(chat, &user),
             StoreEvent::Presence(user) => presence::hint(&core, user),
             StoreEvent::Signal(user, payload) => signal::deliver(&core, &user, &payload),

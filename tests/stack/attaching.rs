@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::faults::carrier;
 use crate::stories::client::PATIENCE;
 use crate::stories::device::Device;
 use crate::stories::world::{Pair, topic};
@@ -69,6 +70,27 @@ async fn what_is_said_while_a_queue_is_detached_comes_at_once() {
     }
     assert_eq!(world.metric(LOG).await, 0.0);
     assert!(bobs.memory().chat(&chat).unwrap().messages.keys().copied().eq(1..=400));
+}
+
+/// An nsqd that was restored, say, has what everybody has had for long.
+#[tokio::test]
+async fn what_comes_into_the_queue_of_a_quiet_chat_does_not_stay_there() {
+    let world = Deployment::Stack.with("KEEPSTEP_NSQ_IDLE", "300ms").with("KEEPSTEP_RECONCILE", "500ms");
+    let world = world.start().await;
+    let Pair { phone, bobs, chat, .. } = world.pair().await;
+    phone.says(&chat, "hello").await;
+    for device in [&phone, &bobs] {
+        device.hears(&chat, 1).await;
+        device.acks(&chat, 1).await;
+    }
+    is_idle(&world, &chat).await;
+    let nsqd = &world.stack.as_ref().unwrap().nsqd[carrier(&world, &chat).await];
+    // No doorbell says so.
+    nsqd.post(&format!("/pub?topic={}", topic(&chat)), "something").await;
+    for device in [&phone, &bobs] {
+        world.is_drained(&chat, device).await;
+    }
+    is_idle(&world, &chat).await;
 }
 
 /// A device comes back to more chats than it may attach at once.

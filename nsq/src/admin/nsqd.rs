@@ -113,12 +113,21 @@ struct Names {
 struct TopicNames {
     topic_name: String,
     #[serde(default, deserialize_with = "null_is_empty")]
-    channels: Vec<ChannelName>,
+    channels: Vec<ChannelBrief>,
 }
 
-#[derive(Deserialize)]
-struct ChannelName {
-    channel_name: String,
+/// A channel in a list of all, with few of its figures. Counts are messages.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ChannelBrief {
+    /// Its name.
+    #[serde(rename = "channel_name")]
+    pub channel: String,
+    /// Waiting to be delivered.
+    #[serde(default)]
+    pub depth: i64,
+    /// Clients subscribed.
+    #[serde(default, rename = "client_count")]
+    pub clients: u64,
 }
 
 /// nsqd's own information.
@@ -259,18 +268,15 @@ impl NsqdAdmin {
         Ok(stats.iter().any(|t| t.topic == topic && t.channels.iter().any(|c| c.channel == channel)))
     }
 
-    /// Returns the names of all topics, each with the names of its channels, without the figures, which for thousands
-    /// of channels are megabytes.
+    /// Returns the names of all topics, each with its channels in brief: all figures of thousands of channels are
+    /// megabytes.
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn channels(&self) -> Result<Vec<(String, Vec<String>)>, AdminError> {
+    pub async fn channels(&self) -> Result<Vec<(String, Vec<ChannelBrief>)>, AdminError> {
         let query = [("format", "json"), ("include_mem", "false"), ("include_clients", "false")];
         let names = self.http.get::<Names>("/stats", &query).await?;
-        let of_topic = |topic: TopicNames| {
-            (topic.topic_name, topic.channels.into_iter().map(|channel| channel.channel_name).collect())
-        };
-        Ok(names.topics.into_iter().map(of_topic).collect())
+        Ok(names.topics.into_iter().map(|topic| (topic.topic_name, topic.channels)).collect())
     }
 
     /// Returns nsqd's own information.

@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use keepstep_nsq::{
-    Address, AdminError, ConnectOptions, NsqdAdmin, Pool, PoolOptions, PublishError, Publisher, StatsFilter,
-    largest_message,
+    Address, AdminError, ChannelBrief, ConnectOptions, NsqdAdmin, Pool, PoolOptions, PublishError, Publisher,
+    StatsFilter, largest_message,
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -433,7 +433,7 @@ impl Node {
     }
 
     /// Returns all chats on it, with the channels of each. (Foreign topics are ignored.)
-    pub(super) async fn topics(&self) -> Result<Vec<(Arc<str>, ChatId, Vec<String>)>, AdminError> {
+    pub(super) async fn topics(&self) -> Result<Vec<(Arc<str>, ChatId, Vec<ChannelBrief>)>, AdminError> {
         let (node, topics) = (Arc::<str>::from(self.id()), self.admin.channels().await?);
         let ours = topics
             .into_iter()

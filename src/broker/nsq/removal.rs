@@ -112,8 +112,14 @@ impl NsqBroker {
                 present.empty.push((node.clone(), chat));
             }
             // Foreign channels are ignored.
-            let devices = channels.iter().filter_map(|channel| names::device_of(channel));
-            present.queues.extend(devices.map(|device| QueueAt { node: node.clone(), chat, device }));
+            for channel in channels {
+                let Some(device) = names::device_of(&channel.channel) else { continue };
+                let queue = QueueAt { node: node.clone(), chat, device };
+                if channel.depth > 0 && channel.clients == 0 {
+                    present.unread.push(queue.clone());
+                }
+                present.queues.push(queue);
+            }
         }
         present
     }

@@ -209,8 +209,11 @@ impl Shared {
             Some(Heard::Presence(user)) => self.events.emit(StoreEvent::Presence(user)),
             Some(Heard::Doorbell(chat)) => {
                 let seq = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
-                if payload == QUEUED.as_bytes() {
-                    return self.events.emit(StoreEvent::Queued(chat));
+                let queued = std::str::from_utf8(&payload).ok().and_then(|text| text.strip_prefix(QUEUED));
+                if let Some(devices) = queued {
+                    let devices =
+                        devices.split_whitespace().filter_map(|device| device.parse().ok()).collect();
+                    return self.events.emit(StoreEvent::Queued(chat, devices));
                 }
                 let typist = || std::str::from_utf8(&payload).ok()?.strip_prefix("typing ")?.parse().ok();
                 if let Some(seq) = seq {

@@ -181,13 +181,15 @@ impl Speed<'_> {
 pub(super) struct Comparison<'a> {
     core: &'a Core,
     pub(super) listing: &'a Listing,
+    // Chats with queues that hold messages and have no consumer, and whose they are.
+    unread: Vec<(ChatId, Vec<DeviceId>)>,
     // The devices of users met since the listing.
     devices: HashMap<UserId, Vec<(DeviceId, DeviceState)>>,
 }
 
 impl<'a> Comparison<'a> {
     pub(super) fn with(core: &'a Core, listing: &'a Listing) -> Self {
-        Self { core, listing, devices: HashMap::new() }
+        Self { core, listing, unread: Vec::new(), devices: HashMap::new() }
     }
 
     /// Finds the drift of these chats; changes nothing. `is_wanted` gets each queue that should exist. Returns the ids without
@@ -224,8 +226,19 @@ impl<'a> Comparison<'a> {
         drift.topics.extend(at.empty.iter().map(|node| (node.clone(), chat)));
     }
 
+    /// Notifies the edges of what nobody takes, of the chats that were compared: a device that is connected may have all of it
+    /// from the log, and be idle in that chat. (Its nsqd was restored to an earlier state, or never heard that it was
+    /// finished.) One that is away comes for it.
+    pub(super) async fn ring_unread(&mut self, speed: Speed<'_>) {
+        for (chat, devices) in std::mem::take(&mut self.unread) {
+            speed.spend(1).await;
+            // The next round does it again.
+            let _ = self.core.store.publish_queued(chat, &devices).await;
+        }
+    }
+
     fn compare_one(
-        &self,
+        &mut self,
         subscriptions: Subscriptions,
         drift: &mut Drift,
         is_wanted: &mut (dyn FnMut(ChatId, DeviceId) + Send),
@@ -250,6 +263,11 @@ impl<'a> Comparison<'a> {
         }
         let mut there = HashSet::new();
         if let Some(at) = self.listing.of_chat(chat) {
+            let unread: Vec<_> =
+                at.unread.iter().copied().filter(|device| wanted.contains_key(device)).collect();
+            if !unread.is_empty() {
+                self.unread.push((chat, unread));
+            }
             for (server, device) in &at.queues {
                 if *server == node && wanted.contains_key(device) {
                     there.insert(*device);

@@ -17,6 +17,8 @@ pub(super) struct AtServers {
     pub(super) queues: Vec<(Arc<str>, DeviceId)>,
     // Servers that have the chat without a queue.
     pub(super) empty: Vec<Arc<str>>,
+    // Devices whose queue holds messages that nobody takes.
+    pub(super) unread: Vec<DeviceId>,
 }
 
 /// One read of all servers.
@@ -28,10 +30,13 @@ pub(in crate::sync) struct Listing {
 
 impl Listing {
     pub(in crate::sync) fn of(present: Present) -> Self {
-        let Present { queues, empty, silent } = present;
+        let Present { queues, unread, empty, silent } = present;
         let mut chats = HashMap::<ChatId, AtServers>::new();
         for QueueAt { node, chat, device } in queues {
             chats.entry(chat).or_default().queues.push((node, device));
+        }
+        for QueueAt { chat, device, .. } in unread {
+            chats.entry(chat).or_default().unread.push(device);
         }
         for (node, chat) in empty {
             chats.entry(chat).or_default().empty.push(node);

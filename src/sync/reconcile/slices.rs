@@ -281,6 +281,7 @@ impl<'a> Reconciler<'a> {
         for (chats, speed) in [(urgent, Speed::Urgent(&self.sweep)), (&again, self.speed())] {
             for chats in chats.chunks(speed.chats()) {
                 let absent = comparison.compare(chats, speed, &mut found, &mut |_, _| {}).await?;
+                comparison.ring_unread(speed).await;
                 let absent = absent.into_iter().filter_map(|chat| before.absent.get_key_value(&chat));
                 found.absent.extend(absent.map(|(chat, since)| (*chat, *since)));
             }
@@ -324,6 +325,7 @@ impl<'a> Reconciler<'a> {
         }
         let chats = slice.round.next(speed.chats());
         let absent = comparison.compare(&chats, speed, &mut slice.found, &mut |_, _| {}).await?;
+        comparison.ring_unread(speed).await;
         slice.found.absent.extend(absent.into_iter().map(|chat| (chat, Instant::now())));
         if self.round.as_ref().is_some_and(|under_way| under_way.trims) {
             trim::look(self.core, &chats, speed).await?;

@@ -198,7 +198,7 @@ pub(super) async fn publish_outbox(
         let noted = sent.is_empty() || core.store.published(chat, &sent).await.is_ok();
         // Devices may have them from the log by now, and then nothing else would empty their queues.
         if !sent.is_empty() {
-            let _ = core.store.publish_queued(chat).await;
+            let _ = core.store.publish_queued(chat, &[]).await;
         }
         gone += if noted { sent.len() } else { 0 };
         let left = expected.saturating_sub(gone);
