@@ -11,7 +11,7 @@ fn queues(node: &str, chats: &[u8]) -> Vec<QueueAt> {
 
 fn listing(queues: Vec<QueueAt>, silent: &[&str]) -> Listing {
     let silent = silent.iter().map(|node| (*node).to_owned()).collect();
-    Listing::of(Present { queues, empty: Vec::new(), silent })
+    Listing::of(Present { queues, unread: Vec::new(), empty: Vec::new(), silent })
 }
 
 fn nodes() -> Vec<String> {
