@@ -8,7 +8,8 @@ use super::{Deployment, World};
 use crate::support::{Edge, Scrape, http_ask, wait_until};
 
 /// The allowed labels, whose values are listed in the code or the settings.
-const LABELS: &[&str] = &["action", "code", "kind", "le", "node", "result", "source", "state", "version"];
+const LABELS: &[&str] =
+    &["action", "code", "kind", "le", "node", "result", "source", "state", "sweep", "version"];
 /// With more series than this, a label grows with users, devices or chats.
 const SERIES: usize = 400;
 
