@@ -104,7 +104,7 @@ pub(super) async fn run(core: Arc<Core>) {
             _ = ticks.tick() => under_way.push(beat(&core)),
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
             // The clock of a lease counts whole milliseconds.
-            () = sleep_until(until.unwrap_or_else(Instant::now) + Duration::from_millis(2)), if until.is_some() => {}
+            () = sleep_until(until.map_or_else(Instant::now, |at| at.max(Instant::now())) + Duration::from_millis(2)), if until.is_some() => {}
         }
     }
 }
