@@ -238,7 +238,7 @@ mutants! {
         "sessions::the_number_of_a_closed_session_is_used_up";
     "closed-by-an-older-session", "close_session": "if is[1] ~= ARGV[2] then return 0 end" => "",
         "devices::a_newer_session_takes_the_device_and_the_older_one_can_no_longer";
-    "opened-by-no-incarnation", "open_session": ", d .. '.incarnation', ARGV[4]" => "",
+    "opened-by-no-incarnation", "open_session": "d .. '.incarnation', ARGV[4]" => "d .. '.incarnation', 'none.0'",
         "sessions::a_device_is_online_while_the_incarnation_of_its_edge_lives";
     "an-older-incarnation-lives-again", "edge_alive": "then return 'lapsed' end" => "then redis.call('PING') end",
         "sessions::a_device_is_online_while_the_incarnation_of_its_edge_lives";

@@ -39,6 +39,8 @@ async fn a_terminated_device_is_refused_everywhere_and_for_ever() {
     assert_eq!(store.attach(&[chat], &alice, device.id, session + 1).await.unwrap(), vec![None]);
     let renew = async || store.check_session(&alice, device.id, session, &life("edge")).await.unwrap();
     assert_eq!(renew().await, SessionCheck::Terminated);
+    let confirmed = store.confirm_session(&alice, device.id, session, &life("edge")).await.unwrap();
+    assert_eq!(confirmed, SessionCheck::Terminated);
     for generation in [device.generation, device.generation + 1] {
         let opened =
             store.open_session(&alice, device.id, generation, after(session), &life("edge")).await.unwrap();
